@@ -1,0 +1,134 @@
+"""Every error that Scriptorium raises on purpose.
+
+    ScriptoriumError                    what failed, on what, what to do next
+    ├── TransientError                  may succeed when tried again; the only kind that is retried
+    │   ├── SnapshotBusy                the database never held still for as long as the copy takes
+    │   ├── SourceUnavailable           a server or mount that should be there does not answer
+    │   ├── StoreUnavailable            a store does not answer, or the connection broke
+    │   └── ToolStalled                 a child process made no progress and was ended
+    └── PermanentError                  trying again changes nothing
+        ├── UsageError                  wrong arguments                                  exit 2
+        │   └── SettingsError           wrong settings file or environment               exit 2
+        ├── DamageFound                 a copy is not what its manifest says             exit 3
+        ├── LibraryBusy                 another run, or the application, holds it        exit 4
+        ├── NotFound                    no such backup, store, library                   exit 5
+        ├── ToolMissing                 a needed program or driver is missing, too old   exit 6
+        ├── NoSpace                     not enough room                                  exit 7
+        ├── ToolFailed                  a child process ended with an error
+        ├── SourceDamaged               the living data cannot be read as what it should be
+        ├── UnsafeArchive               an archive member would leave its target
+        └── RestoreFailed               a restore was given up; the former data is in place
+
+The first fork decides about retries: a task retries what says of itself that it is transient, and
+nothing else. ``LibraryBusy`` is permanent for a task: waiting for another run is the scheduler's work.
+"""
+
+from __future__ import annotations
+
+
+class ScriptoriumError(Exception):
+    """What failed, on what, and what to do next.
+
+    ``what`` is one line for a person; ``on`` names the thing (a path, a library, a host);
+    ``hint`` is one line of what to do next. None of them may hold a secret.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, on: str = "", hint: str = "") -> None:
+        super().__init__(what, on, hint)  # all three, so that the error survives pickling
+        self.what = what
+        self.on = on
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.what, self.on, self.hint))
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.on}" if self.on else self.what
+
+
+def _rebuild(kind: type[ScriptoriumError], what: str, on: str, hint: str) -> ScriptoriumError:
+    return kind(what, on=on, hint=hint)
+
+
+class TransientError(ScriptoriumError):
+    """May succeed when tried again."""
+
+
+class SnapshotBusy(TransientError):
+    """The database never held still for as long as the copy takes."""
+
+
+class SourceUnavailable(TransientError):
+    """A server or mount that should be there does not answer."""
+
+
+class StoreUnavailable(TransientError):
+    """A store does not answer, or the connection to it broke."""
+
+
+class ToolStalled(TransientError):
+    """A child process made no progress and was ended."""
+
+
+class PermanentError(ScriptoriumError):
+    """Trying again changes nothing."""
+
+
+class UsageError(PermanentError):
+    """Wrong arguments."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """The settings file, or a variable that overrides it, is wrong."""
+
+
+class DamageFound(PermanentError):
+    """A copy is not what its manifest says."""
+
+    exit_code = 3
+
+
+class LibraryBusy(PermanentError):
+    """Another run, or the application itself, holds what this run needs."""
+
+    exit_code = 4
+
+
+class NotFound(PermanentError):
+    """No such backup, store or library."""
+
+    exit_code = 5
+
+
+class ToolMissing(PermanentError):
+    """A needed program, driver or engine version is missing or too old."""
+
+    exit_code = 6
+
+
+class NoSpace(PermanentError):
+    """Not enough room: says what is needed, what is there, and where."""
+
+    exit_code = 7
+
+
+class ToolFailed(PermanentError):
+    """A child process ended with an error."""
+
+
+class SourceDamaged(PermanentError):
+    """The living data cannot be read as what it should be."""
+
+
+class UnsafeArchive(PermanentError):
+    """An archive member would be written outside its target, or is of a kind we never create."""
+
+    exit_code = 3
+
+
+class RestoreFailed(PermanentError):
+    """A restore was given up; the data that was there before is in place again."""

@@ -1,0 +1,90 @@
+"""The protocol that every source meets: out (survey, capture, examine) and back (incoming).
+
+A source is a frozen pydantic model: its fields are its configuration, its methods do the work. Heavy
+drivers are imported inside methods. ``tests/contracts/test_sources.py`` runs one suite on every member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from scriptorium.model import Holder, Part, Role, Staged, Survey, TableFacts
+
+
+class Incoming(Protocol):
+    """One part on its way back: made ready beside the living data, then switched in by a rename.
+
+    ``receive`` maps a path in the archive to where it is unpacked, or ``None`` for members that this part does
+    not want (a logical export when the raw copy is restored). Every method may be called again after a crash:
+    an ``Incoming`` built anew from the same source, part and restore id finds what the former one left.
+    """
+
+    def prepare(self) -> None:
+        """Make the empty staging place, on the filesystem of the living data. Former leavings are removed."""
+        ...
+
+    def receive(self, member: str) -> Path | None:
+        """Where the archive member is to be written (inside the staging place), or ``None``."""
+        ...
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        """Make what was unpacked usable and return what it holds, for the comparison with the manifest."""
+        ...
+
+    def switch(self) -> None:
+        """Put the staged data in the living place; the former data is kept."""
+        ...
+
+    def undo(self) -> None:
+        """Put the former data back, from whatever point ``switch`` reached. Does nothing when it never began."""
+        ...
+
+    def finish(self) -> None:
+        """The switch stands: drop the former data and the staging place."""
+        ...
+
+
+class Source(Protocol):
+    """One thing of a library that is worth saving."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def role(self) -> Role: ...
+
+    def survey(self, never: tuple[Path, ...]) -> Survey:
+        """How much there is, cheaply (no reading of contents). Raises ``SourceUnavailable`` or ``NotFound``."""
+        ...
+
+    def capture(self, stage: Path, *, paused: bool = False) -> None:
+        """Bring a consistent image of the source into the empty folder ``stage``.
+
+        ``paused`` says that the application is standing still for the duration of this call, so it must be
+        short and must not wait. A source that is read where it lies does nothing here. Raises ``SnapshotBusy``
+        when there was no consistent moment; ``stage`` is then empty again.
+        """
+        ...
+
+    def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
+        """Open the image, take its facts (row counts, fingerprints), add exports; say what is to be packed.
+
+        ``never``: absolute paths that must not be packed (the stores and the workspace).
+        """
+        ...
+
+    def holders(self) -> Iterator[Holder]:
+        """Processes that hold the living data open, so that it must not be replaced under them."""
+        ...
+
+    def incoming(self, part: Part, restore_id: str, *, into: Path | None = None, rebuild: bool = False) -> Incoming:
+        """The way back: in place, or ``into`` a folder as the archive has it.
+
+        ``rebuild``: make the database from its logical export instead of the raw copy.
+        """
+        ...

@@ -1,0 +1,80 @@
+"""The protocol of a store that keeps archives as objects (``local``, ``s3``, ``memory``).
+
+Keys are relative paths with ``/`` (``<library>/<archive name>``). An object is there whole or not at all: ``put``
+writes beside and renames, or uses the service's own atomic put. ``tests/contracts/test_stores.py`` runs one suite on
+every member. Stores that keep trees (restic, borg) will meet a protocol of their own beside this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object: its key, its size in bytes, when it was last written (UTC), and a token that changes with it."""
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str
+
+
+class Store(Protocol):
+    """A place for archives. Every method raises ``StoreUnavailable`` when the place does not answer."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    def prepare(self) -> None:
+        """Make the place ready (create it, least rights). Doing it again changes nothing."""
+        ...
+
+    def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
+        """Store a file under a key, replacing what was there; ``sha256`` is checked on the way where given."""
+        ...
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Store a small object, replacing what was there."""
+        ...
+
+    def open(self, key: str) -> BinaryIO:
+        """A stream of the object's bytes from the start; the caller closes it. ``NotFound`` when it is not there."""
+        ...
+
+    def read_bytes(self, key: str) -> bytes:
+        """A small object whole."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object whose key starts with ``prefix``, in the order of keys; unfinished ones are not there."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; one that is not there is no error."""
+        ...
+
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        """Unfinished writes, which ``discard`` may remove after a grace time."""
+        ...
+
+    def discard(self, leftover: ObjectInfo) -> None: ...
+
+    def location(self, key: str) -> str:
+        """Where a person finds the object: a path or a URL without secrets."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """The object as a local file, where it is one."""
+        ...
+
+    def usage(self) -> tuple[int, int | None]:
+        """(bytes used by our objects, bytes free or ``None`` where it cannot be known)."""
+        ...
