@@ -1,0 +1,216 @@
+"""Child processes: the only importer of ``subprocess``.
+
+Every child leads a process group of its own, is registered while it lives, and dies with us: on an error, on
+a deadline, on cancellation (``no_child_outlives``), and, where ``setpriv`` is there (every Debian), also when we are
+killed outright. Arguments are lists, never shell strings; secrets travel in the environment or on standard
+input, and are masked in what an error quotes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.errors import ToolFailed, ToolMissing, ToolStalled
+
+_GRACE_SECONDS = 5.0
+_TAIL_LINES = 20
+_live: set[int] = set()
+_live_guard = threading.Lock()
+
+Child = subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a child ended: exit status (negative: ended by that signal), its output, wall seconds."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+    seconds: float
+
+
+def find_tool(name: str, *, package: str = "") -> str:
+    """Full path of a program; ``ToolMissing`` names the Debian package that brings it."""
+    found = shutil.which(name)
+    if found is None:
+        hint = f"install it: apt-get install {package}" if package else "install it, or put it on PATH"
+        raise ToolMissing("program not found", on=name, hint=hint)
+    return found
+
+
+def mask(text: str, secrets: Sequence[str]) -> str:
+    """The text with every secret replaced by ``***``."""
+    for secret in sorted((s for s in secrets if s), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: int | None = subprocess.DEVNULL,
+    stdout: int | None = subprocess.PIPE,
+    stderr: int | None = subprocess.PIPE,
+    outlive_us: bool = False,
+    pass_fds: Sequence[int] = (),
+) -> Child:
+    """Start a child in its own process group. Prefer ``run`` and ``stream``; the caller must ``end`` this one.
+
+    ``env``: variables added to ours. ``outlive_us``: not to be killed with us (a watchdog).
+    """
+    command = [find_tool(argv[0]), *argv[1:]]
+    setpriv = None if outlive_us else shutil.which("setpriv")
+    if setpriv:
+        command = [setpriv, "--pdeathsig", "KILL", "--", *command]
+    child = subprocess.Popen(
+        command,
+        env={**os.environ, **env} if env else None,
+        cwd=cwd,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        pass_fds=tuple(pass_fds),
+    )
+    if not outlive_us:
+        with _live_guard:
+            _live.add(child.pid)
+    return child
+
+
+def end(child: Child, *, grace: float = _GRACE_SECONDS) -> int:
+    """End the child's whole group (SIGTERM, then SIGKILL) and reap it; returns its exit status."""
+    _signal_group(child.pid, signal.SIGTERM if child.poll() is None else signal.SIGKILL)
+    try:
+        child.wait(timeout=grace)
+    except subprocess.TimeoutExpired:
+        _signal_group(child.pid, signal.SIGKILL)
+        child.wait()
+    _signal_group(child.pid, signal.SIGKILL)  # grandchildren that stayed behind
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    with _live_guard:
+        _live.discard(child.pid)
+    return child.returncode
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def end_all() -> None:
+    """End every child group that still lives."""
+    with _live_guard:
+        groups = tuple(_live)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in groups:
+            _signal_group(pid, number)
+        if number == signal.SIGTERM and groups:
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def no_child_outlives() -> Iterator[None]:
+    """Whatever ends this block (an error, Ctrl-C, a cancelled run) ends every child as well."""
+    try:
+        yield
+    except BaseException:
+        end_all()
+        raise
+
+
+class _Tail:
+    """Reads a child's standard error on a thread, keeping its last lines."""
+
+    def __init__(self, pipe: io.BufferedReader) -> None:
+        self._lines: deque[bytes] = deque(maxlen=_TAIL_LINES)
+        self._pipe = pipe
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._pipe:
+                self._lines.append(line)
+
+    def text(self) -> str:
+        self._thread.join(timeout=2)
+        return b"".join(self._lines).decode("utf-8", "replace").strip()
+
+
+def failure(argv: Sequence[str], status: int, stderr: str, secrets: Sequence[str] = ()) -> ToolFailed:
+    """The error for a child that ended badly: its name, how it ended, its last words."""
+    how = f"was ended by signal {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    words = mask(stderr, secrets).splitlines()
+    said = f": {words[-1]}" if words else ""
+    return ToolFailed(f"{Path(argv[0]).name} {how}{said}", hint="\n".join(words[-5:]))
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    input: bytes | None = None,
+    timeout: float | None = None,
+    secrets: Sequence[str] = (),
+    check: bool = True,
+) -> Outcome:
+    """Run a child to its end and return what it printed (for outputs that fit in memory).
+
+    Raises ``ToolMissing``, ``ToolFailed`` (with ``check``), ``ToolStalled`` past ``timeout`` seconds.
+    """
+    began = time.monotonic()
+    child = start(argv, env=env, cwd=cwd, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL)
+    try:
+        try:
+            out, err = child.communicate(input, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise ToolStalled(
+                f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was ended", hint="try again later"
+            ) from None
+    finally:
+        status = end(child)
+    stderr = mask(err.decode("utf-8", "replace"), secrets)
+    if check and status != 0:
+        raise failure(argv, status, stderr, secrets)
+    return Outcome(status, out, stderr, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def stream(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    secrets: Sequence[str] = (),
+) -> Iterator[io.BufferedReader]:
+    """A child's standard output as a stream. Leaving the block checks the exit status, so that output which
+    ends early is an error here and never later."""
+    child = start(argv, env=env, cwd=cwd)
+    assert child.stdout is not None and child.stderr is not None
+    tail = _Tail(child.stderr)  # type: ignore[arg-type]
+    try:
+        yield child.stdout  # type: ignore[misc]
+        status = child.wait()
+        if status != 0:
+            raise failure(argv, status, tail.text(), secrets)
+    finally:
+        end(child)
