@@ -23,9 +23,7 @@ class Word(StrEnum):
         try:
             return cls(text.strip().lower())
         except ValueError:
-            raise UsageError(
-                f"'{text}' is not a {cls.__name__.lower()}", hint=f"allowed: {', '.join(cls)}"
-            ) from None
+            raise UsageError(f"'{text}' is not a {cls.__name__.lower()}", hint=f"allowed: {', '.join(cls)}") from None
 
 
 class BackupType(Word):
