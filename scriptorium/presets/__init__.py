@@ -1,0 +1,48 @@
+"""What a library of a known kind consists of.
+
+A preset is a module with ``sources(library) -> list of raw source tables``, ``looks_like(folder) -> bool`` and a line of
+description. It names no source class: the settings' union parses what it returns, exactly as if the user had
+written those tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.errors import SettingsError
+from scriptorium.presets import bibliotheca
+
+RawTable = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """``sources`` receives the library's own table of the settings (its ``keys``) and the application's variables."""
+
+    name: str
+    description: str
+    keys: frozenset[str]
+    sources: Callable[[Mapping[str, object], Mapping[str, str]], list[RawTable]]
+    looks_like: Callable[[Path], bool]
+
+
+PRESETS: Mapping[str, Preset] = {
+    "bibliotheca": Preset(
+        "bibliotheca", bibliotheca.DESCRIPTION, bibliotheca.KEYS, bibliotheca.sources, bibliotheca.looks_like
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name; ``SettingsError`` lists the known ones."""
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise SettingsError(f"there is no preset '{name}'", hint=f"known presets: {', '.join(PRESETS)}") from None
+
+
+def recognise(folder: Path) -> Preset | None:
+    """The preset whose application seems to be installed in this folder."""
+    return next((known for known in PRESETS.values() if known.looks_like(folder)), None)

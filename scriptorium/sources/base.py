@@ -58,6 +58,11 @@ class Source(Protocol):
     @property
     def role(self) -> Role: ...
 
+    @property
+    def place(self) -> str:
+        """The path of its part in the archive; no two sources of a library share one."""
+        ...
+
     def survey(self, never: tuple[Path, ...]) -> Survey:
         """How much there is, cheaply (no reading of contents). Raises ``SourceUnavailable`` or ``NotFound``."""
         ...

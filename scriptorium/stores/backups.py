@@ -1,0 +1,114 @@
+"""How a backup lies in a store: ``<library>/<archive>``, its manifest and its marks beside it.
+
+The manifest's presence is the commit: it is written last and removed first. An archive without one is rubbish
+that ``sweep`` collects after a grace time; it is never listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from scriptorium.errors import DamageFound, NotFound
+from scriptorium.manifest import dumps, dumps_marks, loads, loads_marks, manifest_key, marks_key
+from scriptorium.model import Manifest, Marks
+from scriptorium.stores.base import ObjectInfo, Store
+
+GRACE = timedelta(hours=24)
+_MANIFEST, _MARKS = manifest_key(""), marks_key("")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The objects of one backup in a store, as the listing shows them; ``archive`` may be missing."""
+
+    key: str
+    manifest: ObjectInfo
+    archive: ObjectInfo | None
+    marks: ObjectInfo | None
+
+    @property
+    def stamp(self) -> str:
+        """Changes whenever one of the objects does."""
+        parts = (self.manifest, self.archive, self.marks)
+        return "/".join(part.etag if part else "-" for part in parts)
+
+
+def key_of(library: str, archive_name: str) -> str:
+    return f"{library}/{archive_name}"
+
+
+def commit(store: Store, archive: Path, manifest: Manifest) -> str:
+    """Upload the archive, then its manifest; returns the archive's key. Only then is it a backup."""
+    if manifest.archive is None:
+        raise DamageFound("this manifest describes no archive", on=manifest.name)
+    key = key_of(manifest.library, manifest.archive.name)
+    store.prepare()
+    store.put(key, archive, sha256=manifest.archive.sha256)
+    store.put_bytes(manifest_key(key), dumps(manifest))
+    return key
+
+
+def stored(store: Store, library: str = "") -> Iterator[Stored]:
+    """Every backup of the store (or of one library), one pass over its listing."""
+    objects = {info.key: info for info in store.list(f"{library}/" if library else "")}
+    for key, info in objects.items():
+        if "/" not in key or not key.endswith(_MANIFEST) or key.endswith(_MARKS):
+            continue
+        archive = key.removesuffix(_MANIFEST)
+        yield Stored(archive, info, objects.get(archive), objects.get(marks_key(archive)))
+
+
+def read_manifest(store: Store, key: str) -> Manifest:
+    """The manifest beside an archive. ``NotFound``, or ``DamageFound`` when it cannot be trusted."""
+    return loads(store.read_bytes(manifest_key(key)))
+
+
+def read_marks(store: Store, key: str) -> Marks:
+    """What is known of the backup besides; damaged or absent marks are as if nothing were known."""
+    try:
+        return loads_marks(store.read_bytes(marks_key(key)))
+    except (NotFound, DamageFound):
+        return Marks()
+
+
+def write_marks(store: Store, key: str, marks: Marks) -> None:
+    store.put_bytes(marks_key(key), dumps_marks(marks))
+
+
+def remove(store: Store, key: str) -> None:
+    """Remove a backup: the manifest first, so that a crash in between leaves rubbish and not a broken backup."""
+    for name in (manifest_key(key), key, marks_key(key)):
+        store.delete(name)
+
+
+def sweep(store: Store, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[ObjectInfo, ...]:
+    """Remove what a crash left behind and nothing refers to, once it is older than the grace time."""
+    objects = {info.key: info for info in store.list()}
+    rubbish = [info for info in objects.values() if _orphan(info.key, objects) and now - info.modified > grace]
+    leftovers = [info for info in store.leftovers() if now - info.modified > grace]
+    if not dry_run:
+        for info in leftovers:
+            store.discard(info)
+        for info in rubbish:
+            store.delete(info.key)
+    return (*rubbish, *leftovers)
+
+
+def _orphan(key: str, objects: dict[str, ObjectInfo]) -> bool:
+    if "/" not in key:
+        return False
+    if key.endswith(_MARKS):
+        return manifest_key(key.removesuffix(_MARKS)) not in objects
+    is_archive = ".tar" in key.rpartition("/")[2] and not key.endswith(_MANIFEST)
+    return is_archive and manifest_key(key) not in objects
+
+
+def free_name(store: Store, library: str, name: str) -> bool:
+    """Whether no object of that archive name is in the store yet."""
+    key = key_of(library, name)
+    taken = {info.key for info in store.list(key)}
+    return not taken & {key, manifest_key(key)}
+
