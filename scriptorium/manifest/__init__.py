@@ -1,0 +1,27 @@
+"""The record of a backup: written as sealed JSON, read in every version ever written.
+
+`naming` says what things are called, `document` holds manifest and marks, `entries` the list of members, `record` the
+seal and the reading of fields by type.
+"""
+
+from scriptorium.manifest.document import VERSION, dumps, dumps_marks, loads, loads_marks
+from scriptorium.manifest.entries import decimal_seconds, entry_line, file_list, parse_entry_line
+from scriptorium.manifest.naming import archive_name, manifest_key, marks_key, new_id
+from scriptorium.manifest.record import readable
+
+__all__ = [
+    "VERSION",
+    "archive_name",
+    "decimal_seconds",
+    "dumps",
+    "dumps_marks",
+    "entry_line",
+    "file_list",
+    "loads",
+    "loads_marks",
+    "manifest_key",
+    "marks_key",
+    "new_id",
+    "parse_entry_line",
+    "readable",
+]

@@ -1,0 +1,184 @@
+"""The manifest and the marks as sealed JSON, out and back.
+
+``loads`` reads every version ever written: a new version gets its own reader in ``_READERS``, and none is taken away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from scriptorium.errors import ToolMissing
+from scriptorium.manifest.entries import listed, read_files, with_raw_bytes
+from scriptorium.manifest.record import SHA256, Record, instant, sealed, unsealed
+from scriptorium.model import (
+    ArchiveFacts,
+    BackupType,
+    Compression,
+    Manifest,
+    Marks,
+    Part,
+    TableFacts,
+    Tier,
+    Verification,
+)
+
+VERSION = 1
+
+_ID = re.compile(r"[0-9a-f]{12}\Z")
+
+
+def dumps(manifest: Manifest) -> bytes:
+    """The manifest as sealed JSON."""
+    facts = manifest.archive
+    fields: dict[str, object] = {
+        "version": manifest.version,
+        "id": manifest.id,
+        "library": manifest.library,
+        "preset": manifest.preset,
+        "type": manifest.type.value,
+        "tier": manifest.tier.value,
+        "name": manifest.name,
+        "description": manifest.description,
+        "created_at": instant(manifest.created_at),
+        "finished_at": instant(manifest.finished_at),
+        "host": manifest.host,
+        "scriptorium_version": manifest.scriptorium_version,
+        "tools": dict(sorted(manifest.tools.items())),
+        "parts": [_part(part) for part in manifest.parts],
+        "warnings": list(manifest.warnings),
+    }
+    if facts is not None:
+        fields["archive"] = {
+            "name": facts.name,
+            "bytes": facts.bytes,
+            "sha256": facts.sha256,
+            "compression": facts.compression.value,
+            "encryption": facts.encryption,
+        }
+    return sealed(fields, b'  "files": ' + listed(manifest.files))
+
+
+def dumps_marks(marks: Marks) -> bytes:
+    """The marks as sealed JSON."""
+    found = marks.verification
+    verification = found and {
+        "at": instant(found.at),
+        "sound": found.sound,
+        "damage": list(found.damage),
+        "seconds": found.seconds,
+    }
+    return sealed({"version": VERSION, "pinned": marks.pinned, "verification": verification})
+
+
+def _part(part: Part) -> dict[str, object]:
+    record: dict[str, object] = {
+        "source": part.source,
+        "kind": part.kind,
+        "path": part.path,
+        "bytes": part.bytes,
+        "files": part.files,
+        "started_at": instant(part.started_at),
+        "finished_at": instant(part.finished_at),
+        "method": part.method,
+    }
+    if part.engine_version is not None:
+        record["engine_version"] = part.engine_version
+    if part.tables is not None:
+        record["tables"] = {
+            name: {"rows": facts.rows, "fingerprint": facts.fingerprint} for name, facts in sorted(part.tables.items())
+        }
+    if part.export is not None:
+        record["export"] = part.export
+    return with_raw_bytes(record, "path", "export")
+
+
+def loads(data: bytes) -> Manifest:
+    """Read a manifest of any version.
+
+    Raises ``DamageFound`` when it is not whole or not what was written; ``ToolMissing`` when a newer program wrote it.
+    """
+    record = _known(data, "manifest")
+    return _READERS[record.number("version")](record)
+
+
+def loads_marks(data: bytes) -> Marks:
+    """Read marks; raises like ``loads``."""
+    record = _known(data, "marks")
+    found = record.optional_record("verification")
+    if found is None:
+        return Marks(record.flag("pinned"))
+    seconds = found.raw.get("seconds")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise found.wrong("seconds")
+    verification = Verification(found.instant("at"), found.flag("sound"), found.texts("damage"), float(seconds))
+    return Marks(record.flag("pinned"), verification)
+
+
+def _known(data: bytes, subject: str) -> Record:
+    record = unsealed(data, subject)
+    version = record.number("version")
+    if version not in _READERS:
+        raise ToolMissing(
+            f"the {subject} has version {version}, this program knows up to {VERSION}",
+            hint="it needs a newer scriptorium",
+        )
+    return record
+
+
+def _version_1(record: Record) -> Manifest:
+    facts = record.optional_record("archive")
+    return Manifest(
+        id=record.text("id", _ID),
+        library=record.text("library"),
+        preset=record.optional_text("preset"),
+        type=record.word("type", BackupType),
+        tier=record.word("tier", Tier),
+        name=record.text("name"),
+        description=record.text("description"),
+        created_at=record.instant("created_at"),
+        finished_at=record.instant("finished_at"),
+        host=record.text("host"),
+        scriptorium_version=record.text("scriptorium_version"),
+        tools={name: record.record("tools").text(name) for name in record.record("tools").raw},
+        parts=tuple(_read_part(Record(item, "part")) for item in record.listed("parts")),
+        files=read_files(record),
+        archive=None if facts is None else _read_archive(facts),
+        warnings=record.texts("warnings"),
+        version=1,
+    )
+
+
+_READERS: Mapping[int, Callable[[Record], Manifest]] = {1: _version_1}
+
+
+def _read_part(record: Record) -> Part:
+    tables = record.optional_record("tables")
+    return Part(
+        source=record.text("source"),
+        kind=record.text("kind"),
+        path=record.path("path"),
+        bytes=record.number("bytes"),
+        files=record.number("files"),
+        started_at=record.instant("started_at"),
+        finished_at=record.instant("finished_at"),
+        method=record.text("method"),
+        engine_version=record.optional_text("engine_version"),
+        tables=None
+        if tables is None
+        else {
+            name: TableFacts(tables.record(name).number("rows"), tables.record(name).text("fingerprint"))
+            for name in tables.raw
+        },
+        export=record.optional_path("export"),
+    )
+
+
+def _read_archive(record: Record) -> ArchiveFacts:
+    return ArchiveFacts(
+        name=record.text("name"),
+        bytes=record.number("bytes"),
+        sha256=record.text("sha256", SHA256),
+        compression=record.word("compression", Compression),
+        encryption=record.optional_text("encryption"),
+    )

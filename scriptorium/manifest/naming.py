@@ -1,0 +1,34 @@
+"""What a backup and the objects that belong to it are called."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+
+from scriptorium.model import BackupType, Compression
+
+
+def new_id() -> str:
+    """A backup's id: 12 lower-case hex digits."""
+    return secrets.token_hex(6)
+
+
+def archive_name(
+    type: BackupType, created_at: datetime, compression: Compression, database_kind: str | None, tie: int = 0
+) -> str:
+    """``<type>_<YYYYmmdd_HHMMSS>.tar.gz`` in UTC; ``tie`` from 2 on is put before the ending."""
+    word = type.value
+    if type is BackupType.DATABASE:
+        word = "kuzu" if database_kind == "kuzu" else "db"
+    again = f"-{tie}" if tie >= 2 else ""
+    return f"{word}_{created_at.astimezone(UTC):%Y%m%d_%H%M%S}{again}{compression.ending}"
+
+
+def manifest_key(archive_name: str) -> str:
+    """Where the manifest of an archive lies: beside it."""
+    return archive_name + ".json"
+
+
+def marks_key(archive_name: str) -> str:
+    """Where what becomes known later (pins, verifications) lies: beside it."""
+    return archive_name + ".marks.json"
