@@ -1,0 +1,8 @@
+"""What backups there are: an index over all stores, and the records of runs that left no copy."""
+
+from __future__ import annotations
+
+from scriptorium.catalog.catalog import Catalog, Problem
+from scriptorium.catalog.runs import begin_run, finish_run, runs
+
+__all__ = ["Catalog", "Problem", "begin_run", "finish_run", "runs"]

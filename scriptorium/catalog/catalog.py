@@ -1,0 +1,121 @@
+"""The catalog: every backup of every store, found by id, name or ``latest``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scriptorium.catalog.index import read_index
+from scriptorium.catalog.runs import runs
+from scriptorium.errors import NotFound, StoreUnavailable, UsageError
+from scriptorium.model import Backup, BackupType, Copy, Status
+from scriptorium.settings import Settings
+
+_PREFIX = re.compile(r"[0-9a-f]{4,12}")
+_RANK = (Status.PROVEN, Status.VERIFIED, Status.COMPLETE, Status.DAMAGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A store that could not be read while listing."""
+
+    store: str
+    error: str
+
+
+class Catalog:
+    """Reads the stores of the settings; keeps nothing of its own but the index files."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.problems: tuple[Problem, ...] = ()
+
+    @property
+    def _cache(self) -> Path:
+        return self._settings.workroom / "catalog"
+
+    def rebuild(self) -> int:
+        """Make every index again from the manifests alone; returns how many copies there are."""
+        return sum(len(read_index(store, self._cache, afresh=True)) for store in self._settings.stores.values())
+
+    def backups(
+        self,
+        *,
+        library: str | None = None,
+        type: BackupType | None = None,
+        store: str | None = None,
+        records: bool = True,
+    ) -> list[Backup]:
+        """What there is, newest first. ``records``: also runs that left no copy (running, failed, cancelled).
+
+        A store that does not answer is noted in ``problems``; the others are listed all the same.
+        """
+        chosen = [self._settings.store(store)] if store else list(self._settings.stores.values())
+        merged: dict[str, Backup] = {}
+        problems = []
+        for place in chosen:
+            try:
+                entries = read_index(place, self._cache)
+            except StoreUnavailable as error:
+                problems.append(Problem(place.name, str(error)))
+                continue
+            for entry in entries:
+                known = merged.get(entry.backup.id)
+                merged[entry.backup.id] = _with_copy(known, entry.copy) if known else entry.backup
+        self.problems = tuple(problems)
+        if records and store is None:
+            for run in runs(self._settings):
+                merged.setdefault(run.id, run)
+        found = [
+            backup
+            for backup in merged.values()
+            if (library is None or backup.library == library) and (type is None or backup.type == type)
+        ]
+        return sorted(found, key=lambda backup: (backup.created_at, backup.id), reverse=True)
+
+    def find(self, reference: str, *, library: str | None = None, store: str | None = None) -> Backup:
+        """The backup meant by an id, an unambiguous prefix of it (4 or more), a name, or ``latest``.
+
+        ``NotFound`` when there is none; ``UsageError`` when several are meant.
+        """
+        everything = self.backups(library=library, store=store)
+        if reference == "latest":
+            good = [backup for backup in everything if backup.status.good]
+            if good:
+                return good[0]
+            raise self._missing("there is no good backup yet", library or "", "take one: scriptorium create")
+        named = [backup for backup in everything if reference in (backup.id, backup.name) or _file_name(backup, reference)]
+        if not named and _PREFIX.fullmatch(reference):
+            named = [backup for backup in everything if backup.id.startswith(reference)]
+        if not named:
+            raise self._missing("there is no such backup", reference, "scriptorium list shows what there is")
+        if len(named) > 1:
+            ids = ", ".join(backup.id for backup in named[:8])
+            raise UsageError(f"'{reference}' means several backups", hint=f"give one of these ids: {ids}")
+        return named[0]
+
+    def _missing(self, what: str, on: str, hint: str) -> NotFound:
+        if self.problems:
+            hint = f"these stores could not be read: {', '.join(p.store for p in self.problems)}"
+        return NotFound(what, on=on, hint=hint)
+
+    def copy_of(self, backup: Backup, store: str | None = None) -> Copy:
+        """The copy to read: from the named store, else the best there is (a sound local one first)."""
+        copies: Sequence[Copy] = [copy for copy in backup.copies if store is None or copy.store == store]
+        if not copies:
+            where = f"in the store {store}" if store else "in any store"
+            raise NotFound(f"this backup has no copy {where}", on=backup.id, hint=f"it is {backup.status}: {backup.error}")
+        local = {name for name, place in self._settings.stores.items() if place.kind == "local"}
+        return min(copies, key=lambda copy: (_RANK.index(copy.status), copy.store not in local))
+
+
+def _file_name(backup: Backup, reference: str) -> bool:
+    return any(copy.key.rpartition("/")[2] == reference for copy in backup.copies)
+
+
+def _with_copy(backup: Backup, copy: Copy) -> Backup:
+    copies = (*backup.copies, copy)
+    best = min((one.status for one in copies), key=_RANK.index)
+    return replace(backup, copies=copies, status=best)

@@ -1,0 +1,216 @@
+"""``backup_index.json``: what a store holds, in one small file.
+
+It is a cache. Every reading compares the stamp of each entry (sizes and times of the backup's objects) with the
+store's listing and reads again only what has changed, so a file put there, removed or altered by hand is seen; an index
+that is missing or unreadable is made again from the manifests. Nothing that restores ever needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing
+from scriptorium.model import Backup, BackupType, Copy, Manifest, Marks, Status, Tier
+from scriptorium.stores import Store
+from scriptorium.stores.backups import Stored, read_manifest, read_marks, stored
+
+INDEX_NAME = "backup_index.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A backup as one store has it."""
+
+    backup: Backup
+    stamp: str
+
+    @property
+    def copy(self) -> Copy:
+        return self.backup.copies[0]
+
+
+def index_file(store: Store, cache: Path) -> Path:
+    """Beside the archives of a local store; in our own folder for one that is elsewhere."""
+    return store.local_path(INDEX_NAME) or cache / f"{store.name}.{INDEX_NAME}"
+
+
+def read_index(store: Store, cache: Path, *, afresh: bool = False) -> list[Entry]:
+    """What the store holds, oldest first; the file is brought up to date when it was not."""
+    file = index_file(store, cache)
+    known = {} if afresh else _load(file, store.name)
+    entries, changed = [], afresh
+    for found in stored(store):
+        entry = known.pop(found.key, None)
+        if entry is None or entry.stamp != found.stamp:
+            entry = _read_entry(store, found)
+            changed = True
+        entries.append(entry)
+    if changed or known:
+        _save(file, store, entries)
+    return sorted(entries, key=lambda entry: (entry.backup.created_at, entry.backup.id))
+
+
+def _read_entry(store: Store, found: Stored) -> Entry:
+    try:
+        manifest = read_manifest(store, found.key)
+    except (DamageFound, NotFound, ToolMissing) as error:
+        return Entry(_unreadable(store, found, error), found.stamp)
+    return Entry(_backup(store, found, manifest, read_marks(store, found.key)), found.stamp)
+
+
+def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Backup:
+    status, damage = _status(found, manifest, marks)
+    size = found.archive.size if found.archive else 0
+    copy = Copy(
+        store=store.name,
+        key=found.key,
+        bytes=size,
+        status=status,
+        pinned=marks.pinned,
+        verified_at=marks.verification.at if marks.verification else None,
+        damage=damage,
+    )
+    return Backup(
+        id=manifest.id,
+        name=manifest.name,
+        library=manifest.library,
+        type=manifest.type,
+        tier=manifest.tier,
+        created_at=manifest.created_at,
+        description=manifest.description,
+        bytes=size,
+        status=status,
+        copies=(copy,),
+        parts=tuple(part.source for part in manifest.parts),
+        warnings=len(manifest.warnings),
+    )
+
+
+def _status(found: Stored, manifest: Manifest, marks: Marks) -> tuple[Status, tuple[str, ...]]:
+    """What a look at the listing and the last verification say; a full verification says more."""
+    if found.archive is None:
+        return Status.DAMAGED, ("the archive is missing",)
+    if manifest.archive is not None and found.archive.size != manifest.archive.bytes:
+        return Status.DAMAGED, (f"the archive has {found.archive.size} bytes instead of {manifest.archive.bytes}",)
+    if marks.verification is None:
+        return Status.COMPLETE, ()
+    if not marks.verification.sound:
+        return Status.DAMAGED, marks.verification.damage
+    return Status.VERIFIED, ()
+
+
+def _unreadable(store: Store, found: Stored, error: ScriptoriumError) -> Backup:
+    """A backup whose manifest cannot be trusted is listed all the same, as damaged, under an id made of its key."""
+    identity = hashlib.sha256(found.key.encode()).hexdigest()[:12]
+    library, _, name = found.key.partition("/")
+    size = found.archive.size if found.archive else 0
+    copy = Copy(store.name, found.key, size, Status.DAMAGED, damage=(str(error),))
+    return Backup(
+        id=identity,
+        name=name,
+        library=library,
+        type=BackupType.FULL,
+        tier=Tier.MANUAL,
+        created_at=found.manifest.modified.astimezone(UTC).replace(microsecond=0),
+        description="",
+        bytes=size,
+        status=Status.DAMAGED,
+        copies=(copy,),
+        error=str(error),
+    )
+
+
+def _load(file: Path, store: str) -> dict[str, Entry]:
+    """Entries by key; an index that cannot be read, in any way, is as if it were not there."""
+    try:
+        rows = json.loads(file.read_bytes())
+        entries = [_parse(row, store) for row in rows.values() if row["metadata"]["format"] == _FORMAT]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {entry.copy.key: entry for entry in entries}
+
+
+def _parse(row: dict[str, object], store: str) -> Entry:
+    more = row["metadata"]
+    if not isinstance(more, dict):
+        raise TypeError("metadata")
+    verified = more["verified_at"]
+    copy = Copy(
+        store=store,
+        key=str(more["key"]),
+        bytes=int(str(row["file_size"])),
+        status=Status(str(row["status"])),
+        pinned=bool(more["pinned"]),
+        verified_at=datetime.fromisoformat(verified) if verified else None,
+        damage=tuple(more["damage"]),
+    )
+    backup = Backup(
+        id=str(row["id"]),
+        name=str(row["name"]),
+        library=str(more["library"]),
+        type=BackupType(str(row["backup_type"])),
+        tier=Tier(str(more["tier"])),
+        created_at=datetime.fromisoformat(str(row["created_at"])),
+        description=str(row["description"]),
+        bytes=copy.bytes,
+        status=copy.status,
+        copies=(copy,),
+        parts=tuple(more["parts"]),
+        warnings=int(more["warnings"]),
+        error=str(more["error"]),
+    )
+    return Entry(backup, str(more["stamp"]))
+
+
+def _row(store: Store, entry: Entry) -> dict[str, object]:
+    backup, copy = entry.backup, entry.copy
+    return {
+        "id": backup.id,
+        "name": backup.name,
+        "backup_type": str(backup.type),
+        "created_at": backup.created_at.isoformat(),
+        "file_path": store.location(copy.key),
+        "file_size": copy.bytes,
+        "status": str(copy.status),
+        "description": backup.description,
+        "metadata": {
+            "format": _FORMAT,
+            "library": backup.library,
+            "tier": str(backup.tier),
+            "key": copy.key,
+            "stamp": entry.stamp,
+            "pinned": copy.pinned,
+            "verified_at": copy.verified_at.isoformat() if copy.verified_at else None,
+            "damage": list(copy.damage),
+            "parts": list(backup.parts),
+            "warnings": backup.warnings,
+            "error": backup.error,
+        },
+    }
+
+
+def _save(file: Path, store: Store, entries: list[Entry]) -> None:
+    """Replace the file atomically. It is a cache: where it cannot be written, reading went well all the same."""
+    rows: dict[str, object] = {}
+    for entry in entries:
+        rows[entry.backup.id if entry.backup.id not in rows else entry.copy.key] = _row(store, entry)
+    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as out:
+                json.dump(rows, out, ensure_ascii=True, indent=1)
+                out.flush()
+                os.fsync(out.fileno())
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,13 @@
+"""Restore with a store, a manifest and the sources' own tools: no Prefect, no catalog.
+
+``restore_into`` puts a backup into a folder; ``restore_in_place`` replaces the living data, and leaves it as it was when
+anything fails; ``recover`` undoes a restore that a crash cut short.
+"""
+
+from __future__ import annotations
+
+from scriptorium.rescue.elsewhere import restore_into
+from scriptorium.rescue.inplace import preflight, recover, restore_in_place
+from scriptorium.rescue.reading import Restored, Supply
+
+__all__ = ["Restored", "Supply", "preflight", "recover", "restore_in_place", "restore_into"]

@@ -1,0 +1,117 @@
+"""What both ways of restoring share: reading a copy into its parts' places and comparing with the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.archive import matches, unpack
+from scriptorium.errors import DamageFound, NotFound
+from scriptorium.model import Finding, Manifest, Part, TableFacts
+from scriptorium.sources import Incoming
+from scriptorium.stores import Store
+
+RECORDS = frozenset({"backup_metadata.json", "manifest.json", "SHA256SUMS", "files.jsonl"})
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """A copy to restore from, and what of it: ``only`` are glob patterns over paths in the archive (all when empty).
+
+    ``rebuild``: make databases from their logical exports instead of the raw copies.
+    """
+
+    store: Store
+    key: str
+    manifest: Manifest
+    only: tuple[str, ...] = ()
+    rebuild: bool = False
+
+    def wants(self, member: str) -> bool:
+        if not self.only:
+            return True
+        steps = member.split("/")
+        paths = ["/".join(steps[:count]) for count in range(1, len(steps) + 1)]
+        return any(matches(pattern, path, path != member) for pattern in self.only for path in paths)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore brought back: where, how much, and which tables were compared."""
+
+    place: str
+    files: int
+    bytes: int
+    tables: Mapping[str, TableFacts]
+    parts: tuple[str, ...]
+    compared: bool
+
+
+def part_of(member: str, parts: Sequence[Part]) -> Part | None:
+    """The part that owns a member: the one with the longest path that leads to it, an export belonging to its part."""
+    best: Part | None = None
+    length = -1
+    for part in parts:
+        for path in (part.path, part.export):
+            if path is None or len(path) <= length:
+                continue
+            if path == "" or member == path or member.startswith(f"{path}/"):
+                best, length = part, len(path)
+    return best
+
+
+def read_parts(
+    supply: Supply, incoming: Mapping[str, Incoming], roots: Sequence[Path], *, advance: Advance | None
+) -> tuple[int, int]:
+    """Unpack every wanted member into its part's place, hashing on the way; returns (files, bytes).
+
+    ``DamageFound`` when anything differs from the manifest.
+    """
+    manifest = supply.manifest
+
+    def receive(member: str) -> Path | None:
+        if member in RECORDS or not supply.wants(member):
+            return None
+        part = part_of(member, manifest.parts)
+        return incoming[part.source].receive(member) if part is not None and part.source in incoming else None
+
+    stream = supply.store.open(supply.key)
+    with stream:
+        unpacked = unpack(stream, receive, roots=tuple(roots), expected=manifest.files, advance=advance)
+    if supply.only and unpacked.files == 0:
+        raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
+    return unpacked.files, unpacked.bytes
+
+
+def compare_tables(part: Part, found: Mapping[str, TableFacts] | None) -> tuple[Finding, ...]:
+    """Every difference between what the manifest recorded of a database and what the restored one holds."""
+    expected = part.tables or {}
+    if found is None:
+        return ()
+    findings = []
+    for table in sorted(expected.keys() | found.keys()):
+        was, now = expected.get(table), found.get(table)
+        if was is None:
+            findings.append(Finding("extra table", table))
+        elif now is None:
+            findings.append(Finding("missing table", table))
+        elif was.rows != now.rows:
+            findings.append(Finding("different rows", table, f"{now.rows} instead of {was.rows}"))
+        elif was.fingerprint != now.fingerprint:
+            findings.append(Finding("different content", table))
+    return tuple(findings)
+
+
+def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFacts]:
+    """Make a part usable and compare it. ``DamageFound`` names the first differences."""
+    tables = incoming.load()
+    findings = compare_tables(part, tables)
+    if findings:
+        raise DamageFound(
+            "the restored database is not what was backed up",
+            on=part.source,
+            hint="; ".join(str(finding) for finding in findings[:5]),
+        )
+    return tables or {}
