@@ -16,6 +16,7 @@
         ├── NoSpace                     not enough room                                  exit 7
         ├── ToolFailed                  a child process ended with an error
         ├── SourceDamaged               the living data cannot be read as what it should be
+        ├── Protected                   a pinned backup, or one in use, is not removed
         ├── UnsafeArchive               an archive member would leave its target
         └── RestoreFailed               a restore was given up; the former data is in place
 
@@ -122,6 +123,10 @@ class ToolFailed(PermanentError):
 
 class SourceDamaged(PermanentError):
     """The living data cannot be read as what it should be."""
+
+
+class Protected(PermanentError):
+    """A pinned backup, or one that something is reading, is not removed."""
 
 
 class UnsafeArchive(PermanentError):

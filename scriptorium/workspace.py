@@ -146,3 +146,17 @@ def being_read(settings: Settings) -> frozenset[str]:
                 except BlockingIOError:
                     busy.add(path.name)
     return frozenset(busy)
+
+
+def empty_folder(folder: Path) -> None:
+    """Make a folder, or empty the one that a former try left."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+
+
+def forget_cached(file: Path) -> None:
+    """Ask the kernel to drop its cache of a file that is safely on disk, so that a check reads the disk."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,243 @@
+"""Taking a backup, step by step: the work of the flow's tasks, callable without Prefect.
+
+An ``Order`` says what is to be taken; every step receives it with the settings and returns a frozen record. The steps in
+order: ``place_order``, ``running`` (lock, record, staging folder; the rest happens inside), ``require_room``,
+``stage_source`` for each source, ``pack_archive``, ``check_archive``, ``store_copy`` for each store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium import __version__, quiesce, workspace
+from scriptorium.archive import pack
+from scriptorium.catalog import begin_run, finish_run
+from scriptorium.errors import DamageFound, UsageError
+from scriptorium.manifest import archive_name, dumps, new_id
+from scriptorium.model import (
+    Backup,
+    BackupType,
+    Compression,
+    Copy,
+    FileList,
+    Manifest,
+    Marks,
+    Staged,
+    Status,
+    Tier,
+    Verification,
+)
+from scriptorium.rescue import recover
+from scriptorium.settings import Settings
+from scriptorium.stores.backups import commit, free_name, write_marks
+from scriptorium.verify import verify_copy
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A backup that is to be taken: decided once, handed to every step."""
+
+    id: str
+    library: str
+    preset: str | None
+    type: BackupType
+    tier: Tier
+    name: str
+    description: str
+    created_at: datetime
+    compression: Compression
+    sources: tuple[str, ...]
+    stores: tuple[str, ...]
+    archive: str
+
+    def backup(self, status: Status) -> Backup:
+        """The order as the catalog lists it."""
+        return Backup(
+            id=self.id,
+            name=self.name,
+            library=self.library,
+            type=self.type,
+            tier=self.tier,
+            created_at=self.created_at,
+            description=self.description,
+            bytes=0,
+            status=status,
+        )
+
+
+def place_order(
+    settings: Settings,
+    library: str | None = None,
+    type: BackupType = BackupType.FULL,
+    tier: Tier = Tier.MANUAL,
+    *,
+    name: str = "",
+    description: str = "",
+    to: Sequence[str] = (),
+    compression: Compression | None = None,
+    now: datetime | None = None,
+) -> Order:
+    """Decide what is to be taken. ``NotFound`` and ``UsageError`` say what cannot be meant."""
+    chosen = settings.library(library)
+    sources = chosen.sources_of(type)
+    stores = settings.targets(tier, to)
+    created = (now or datetime.now(UTC)).replace(microsecond=0)
+    kind = next((source.kind for source in sources if source.role == "database"), None)
+    packing = compression or settings.compression
+    tie, archive = 0, archive_name(type, created, packing, kind)
+    while not all(free_name(store, chosen.name, archive) for store in stores):
+        tie = max(tie + 1, 2)
+        archive = archive_name(type, created, packing, kind, tie)
+    return Order(
+        id=new_id(),
+        library=chosen.name,
+        preset=chosen.preset,
+        type=type,
+        tier=tier,
+        name=_plain(name) or archive.partition(".tar")[0],
+        description=description.strip(),
+        created_at=created,
+        compression=packing,
+        sources=tuple(source.name for source in sources),
+        stores=tuple(store.name for store in stores),
+        archive=archive,
+    )
+
+
+def _plain(name: str) -> str:
+    name = name.strip()
+    if len(name) > 200 or any(ord(letter) < 32 for letter in name):
+        raise UsageError("a backup's name is one line of at most 200 characters", on=repr(name[:40]))
+    return name
+
+
+@contextlib.contextmanager
+def running(settings: Settings, order: Order) -> Iterator[Path]:
+    """Everything that surrounds a backup: the lock, the record that it runs, its staging folder (yielded)."""
+    with workspace.lock(settings, order.library, f"{order.type} backup {order.id}"):
+        recover(settings, settings.library(order.library))
+        begin_run(settings, order.backup(Status.RUNNING))
+        try:
+            with workspace.staging(settings, order.library, order.id) as folder:
+                yield folder
+        except Exception as error:
+            finish_run(settings, order.backup(Status.FAILED), Status.FAILED, str(error))
+            raise
+        except BaseException:
+            finish_run(settings, order.backup(Status.CANCELLED), Status.CANCELLED, "the run was cancelled")
+            raise
+        finish_run(settings, order.backup(Status.COMPLETE), Status.COMPLETE)
+
+
+def require_room(settings: Settings, order: Order) -> int:
+    """Check that the workroom and the local stores can take the backup; returns the estimate in bytes.
+
+    The estimate is what there is, uncompressed: a library of books hardly shrinks. ``space_factor`` corrects it.
+    """
+    library = settings.library(order.library)
+    surveys = [source.survey(settings.never) for source in library.sources if source.name in order.sources]
+    archive = int(sum(survey.bytes for survey in surveys) * settings.space_factor)
+    workroom = workspace.room(settings)
+    workspace.require_space(workroom, archive + sum(survey.staged_bytes for survey in surveys), "the backup")
+    for name in order.stores:
+        place = settings.store(name).local_path("x")
+        if place is not None and not _same_filesystem(place.parent, workroom):
+            workspace.require_space(place.parent, archive, f"the copy in the store {name}")
+    return archive
+
+
+def _same_filesystem(one: Path, other: Path) -> bool:
+    while not one.exists():
+        one = one.parent
+    return one.stat().st_dev == other.stat().st_dev
+
+
+def stage_source(settings: Settings, order: Order, source: str, folder: Path) -> Staged:
+    """Snapshot one source into its own folder below ``folder``; what a former try left there is removed."""
+    chosen = next(one for one in settings.library(order.library).sources if one.name == source)
+    stage = folder / f"source-{source}"
+    workspace.empty_folder(stage)
+    return quiesce.snapshot(chosen, stage, settings.never)
+
+
+def pack_archive(
+    settings: Settings, order: Order, staged: Sequence[Staged], folder: Path, *, advance: Advance | None = None
+) -> Manifest:
+    """Write the archive into ``folder`` in one pass; returns its manifest."""
+    spool = folder / "spool"
+    workspace.empty_folder(spool)
+    draft = Manifest(
+        id=order.id,
+        library=order.library,
+        preset=order.preset,
+        type=order.type,
+        tier=order.tier,
+        name=order.name,
+        description=order.description,
+        created_at=order.created_at,
+        finished_at=order.created_at,
+        host=socket.gethostname(),
+        scriptorium_version=__version__,
+        tools={"python": platform.python_version(), **_engines(staged)},
+        parts=(),
+        files=FileList(count=0, sha256="", entries=()),
+        archive=None,
+    )
+    return pack(folder / order.archive, draft, staged, order.compression, spool=spool, advance=advance)
+
+
+def _engines(staged: Sequence[Staged]) -> dict[str, str]:
+    return {one.kind: one.engine_version for one in staged if one.engine_version}
+
+
+def check_archive(
+    settings: Settings, order: Order, manifest: Manifest, folder: Path, *, advance: Advance | None = None
+) -> Verification:
+    """Read the finished archive back from disk and compare every hash. ``DamageFound`` when it is not sound."""
+    file = folder / order.archive
+    workspace.forget_cached(file)
+    verification = verify_copy(
+        lambda: file.open("rb"), dumps(manifest), name=order.archive, size=file.stat().st_size, advance=advance
+    )
+    if not verification.sound:
+        raise DamageFound(
+            "the archive that was just written does not read back as it was written",
+            on=order.archive,
+            hint="; ".join(verification.damage[:3]) + " — check the disk and the memory of this machine",
+        )
+    return verification
+
+
+def store_copy(
+    settings: Settings, order: Order, manifest: Manifest, verification: Verification | None, folder: Path, store: str
+) -> Copy:
+    """Upload the archive, then its manifest (the commit), then what is known of it."""
+    place = settings.store(store)
+    key = commit(place, folder / order.archive, manifest)
+    if verification is not None:
+        write_marks(place, key, Marks(verification=verification))
+    size = manifest.archive.bytes if manifest.archive else 0
+    status = Status.VERIFIED if verification is not None else Status.COMPLETE
+    return Copy(
+        store=store, key=key, bytes=size, status=status, verified_at=verification.at if verification else None
+    )
+
+
+def finished(order: Order, manifest: Manifest, copies: Sequence[Copy]) -> Backup:
+    """The backup as it is now listed."""
+    status = Status.VERIFIED if all(copy.status is Status.VERIFIED for copy in copies) else Status.COMPLETE
+    return replace(
+        order.backup(status),
+        bytes=manifest.archive.bytes if manifest.archive else 0,
+        copies=tuple(copies),
+        parts=tuple(part.source for part in manifest.parts),
+        warnings=len(manifest.warnings),
+    )
