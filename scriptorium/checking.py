@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from scriptorium import workspace
-from scriptorium.errors import NotFound
+from scriptorium.catalog import Catalog
+from scriptorium.errors import NotFound, UsageError
 from scriptorium.manifest import manifest_key
 from scriptorium.model import Backup, Copy, Verification
 from scriptorium.settings import Settings
@@ -41,6 +43,39 @@ def pin(settings: Settings, backup: Backup, *, pinned: bool) -> None:
         write_marks(store, copy.key, replace(read_marks(store, copy.key), pinned=pinned))
 
 
-def portion(backups: Sequence[Backup], part: int, parts: int) -> list[Backup]:
-    """The n-th of t shares of the backups, by id, so that t runs read everything (``--read-data N/T``)."""
-    return [backup for backup in backups if int(backup.id, 16) % parts == part % parts]
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A copy and what reading it back showed."""
+
+    backup: Backup
+    copy: Copy
+    verification: Verification
+
+
+def choose_copies(
+    catalog: Catalog,
+    references: Sequence[str],
+    *,
+    library: str | None = None,
+    store: str | None = None,
+    share: str | None = None,
+) -> list[tuple[Backup, Copy]]:
+    """The copies to verify: of the named backups, or of all; ``share`` (``N/T``) takes the N-th of T shares by id."""
+    if references:
+        backups = [catalog.find(reference, library=library) for reference in references]
+    else:
+        backups = catalog.backups(library=library, records=False)
+    if share:
+        part, parts = _share(share)
+        backups = [backup for backup in backups if int(backup.id, 16) % parts == part % parts]
+    chosen = [(backup, copy) for backup in backups for copy in backup.copies if store is None or copy.store == store]
+    if references and not chosen:
+        raise NotFound("there is no copy to verify", on=", ".join(references), hint="show ID lists the copies")
+    return chosen
+
+
+def _share(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"'{text}' is not a share", hint="N/T with N from 1 to T, e.g. 1/7")
+    return int(match[1]), int(match[2])

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from pydantic import ValidationError
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog, finish_run
-from scriptorium.errors import Protected
+from scriptorium.errors import Protected, UsageError
 from scriptorium.model import Backup, Status
 from scriptorium.retention import Candidate, Decision, Policy, plan
 from scriptorium.settings import Settings
 from scriptorium.stores.backups import remove, sweep
+
+
+def policy_of(rules: Mapping[str, object]) -> Policy:
+    """Rules as somebody typed them. ``UsageError`` says which one is wrong."""
+    try:
+        return Policy.model_validate(rules)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise UsageError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}", hint="see cleanup --help") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a cleanup decided and did: ids that were removed, keys of rubbish that was swept up."""
+
+    decisions: tuple[Decision, ...]
+    removed: tuple[str, ...]
+    swept: tuple[str, ...]
+    dry_run: bool
 
 
 def plan_cleanup(

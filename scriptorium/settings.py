@@ -186,6 +186,12 @@ def choose_file(file: Path) -> None:
     os.environ[CONFIG_VARIABLE] = str(file.absolute())
 
 
+def set_defaults(variables: Mapping[str, str]) -> None:
+    """Set variables of this process (for libraries that are configured by them) unless the user has set them."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
 def current() -> Settings:
     """The settings of this process; read again when the file has changed."""
     file = find_file()
@@ -250,7 +256,7 @@ def _overlay(raw: dict[str, object], variables: Mapping[str, str]) -> None:
 
 
 def _value(text: str) -> object:
-    if text[:1] in "[{\"" or text in ("true", "false"):
+    if text[:1] in '[{"' or text in ("true", "false"):
         try:
             return json.loads(text)
         except json.JSONDecodeError:
@@ -269,7 +275,9 @@ def _fill_in(raw: dict[str, object], variables: Mapping[str, str], base: Path) -
     """Expand presets, name what the tables' keys name, and take the applications' own variables."""
     libraries = _table(raw, "libraries")
     if not libraries:
-        raise SettingsError("no library is configured", hint='write [libraries.NAME] with preset = "…" or sources = […]')
+        raise SettingsError(
+            "no library is configured", hint='write [libraries.NAME] with preset = "…" or sources = […]'
+        )
     for name, table in libraries.items():
         if not isinstance(table, dict):
             raise SettingsError(f"'libraries.{name}' is a table")
@@ -277,7 +285,9 @@ def _fill_in(raw: dict[str, object], variables: Mapping[str, str], base: Path) -
     stores = _table(raw, "stores")
     if not stores:
         folder = variables.get("BIBLIOTHECA_BACKUP_DIR") or "./data/backups"
-        homes = [Path(str(table["home"])) for table in libraries.values() if isinstance(table, dict) and table.get("home")]
+        homes = [
+            Path(str(table["home"])) for table in libraries.values() if isinstance(table, dict) and table.get("home")
+        ]
         stores["local"] = {"kind": "local", "path": str((homes[0] if homes else base) / folder)}
     for name, table in stores.items():
         if not isinstance(table, dict):
@@ -333,7 +343,9 @@ def _only_known_keys(where: str, table: Mapping[str, object], known: frozenset[s
     unknown = set(table) - known - _LIBRARY_KEYS
     if unknown:
         raise SettingsError(
-            f"unknown key: {', '.join(sorted(unknown))}", on=where, hint=f"known: {', '.join(sorted(known | _LIBRARY_KEYS))}"
+            f"unknown key: {', '.join(sorted(unknown))}",
+            on=where,
+            hint=f"known: {', '.join(sorted(known | _LIBRARY_KEYS))}",
         )
 
 

@@ -226,9 +226,7 @@ def store_copy(
         write_marks(place, key, Marks(verification=verification))
     size = manifest.archive.bytes if manifest.archive else 0
     status = Status.VERIFIED if verification is not None else Status.COMPLETE
-    return Copy(
-        store=store, key=key, bytes=size, status=status, verified_at=verification.at if verification else None
-    )
+    return Copy(store=store, key=key, bytes=size, status=status, verified_at=verification.at if verification else None)
 
 
 def finished(order: Order, manifest: Manifest, copies: Sequence[Copy]) -> Backup:

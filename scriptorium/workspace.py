@@ -23,6 +23,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from scriptorium import wording
 from scriptorium.errors import LibraryBusy, NoSpace
 from scriptorium.settings import Settings
 
@@ -97,19 +98,10 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(place).free
     if free < needed + _MARGIN:
         raise NoSpace(
-            f"{what} needs {_amount(needed + _MARGIN)}, there are {_amount(free)}",
+            f"{what} needs {wording.size(needed + _MARGIN)}, there are {wording.size(free)}",
             on=str(place),
             hint="free some room, run cleanup, or set 'workspace' to a larger filesystem",
         )
-
-
-def _amount(size: int) -> str:
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
 
 
 @contextlib.contextmanager

@@ -10,8 +10,9 @@ from pathlib import Path
 from scriptorium.catalog.index import read_index
 from scriptorium.catalog.runs import runs
 from scriptorium.errors import NotFound, StoreUnavailable, UsageError
-from scriptorium.model import Backup, BackupType, Copy, Status
+from scriptorium.model import Backup, BackupType, Copy, Manifest, Status
 from scriptorium.settings import Settings
+from scriptorium.stores.backups import read_manifest
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
 _RANK = (Status.PROVEN, Status.VERIFIED, Status.COMPLETE, Status.DAMAGED)
@@ -86,7 +87,9 @@ class Catalog:
             if good:
                 return good[0]
             raise self._missing("there is no good backup yet", library or "", "take one: scriptorium create")
-        named = [backup for backup in everything if reference in (backup.id, backup.name) or _file_name(backup, reference)]
+        named = [
+            backup for backup in everything if reference in (backup.id, backup.name) or _file_name(backup, reference)
+        ]
         if not named and _PREFIX.fullmatch(reference):
             named = [backup for backup in everything if backup.id.startswith(reference)]
         if not named:
@@ -95,6 +98,10 @@ class Catalog:
             ids = ", ".join(backup.id for backup in named[:8])
             raise UsageError(f"'{reference}' means several backups", hint=f"give one of these ids: {ids}")
         return named[0]
+
+    def manifest(self, copy: Copy) -> Manifest:
+        """The manifest beside a copy. ``NotFound`` or ``DamageFound``."""
+        return read_manifest(self._settings.store(copy.store), copy.key)
 
     def _missing(self, what: str, on: str, hint: str) -> NotFound:
         if self.problems:
@@ -106,7 +113,9 @@ class Catalog:
         copies: Sequence[Copy] = [copy for copy in backup.copies if store is None or copy.store == store]
         if not copies:
             where = f"in the store {store}" if store else "in any store"
-            raise NotFound(f"this backup has no copy {where}", on=backup.id, hint=f"it is {backup.status}: {backup.error}")
+            raise NotFound(
+                f"this backup has no copy {where}", on=backup.id, hint=f"it is {backup.status}: {backup.error}"
+            )
         local = {name for name, place in self._settings.stores.items() if place.kind == "local"}
         return min(copies, key=lambda copy: (_RANK.index(copy.status), copy.store not in local))
 

@@ -1,0 +1,94 @@
+"""Take a backup: snapshot every source, archive, verify, upload to every store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.conduct import publish
+from scriptorium import wording
+from scriptorium.model import Backup, BackupType, Compression, Copy, Manifest, Tier
+from scriptorium.process import no_child_outlives
+from scriptorium.settings import current
+from scriptorium.taking import Order, finished, place_order, running
+from tasks.archive import archive, verify_archive
+from tasks.snapshot import snapshot
+from tasks.stores import check_room, upload
+
+
+def _name() -> str:
+    given = flow_run.parameters
+    return (
+        f"{given.get('tier', 'manual')} {given.get('type', 'full')} backup of {given.get('library') or 'the library'}"
+    )
+
+
+@flow(name="backup", flow_run_name=_name, validate_parameters=True, persist_result=False)
+def backup(
+    library: str | None = None,
+    type: str = "full",
+    tier: str = "manual",
+    name: str = "",
+    description: str = "",
+    to: list[str] | None = None,
+    compression: str | None = None,
+) -> Backup:
+    """Take a backup of a library and verify it.
+
+    ``library``: a name from the settings (the only one when there is one). ``type``: full, data, database, config.
+    ``to``: stores by name (the tier's, else all). ``compression``: gzip, zstd, none (the settings' otherwise).
+    """
+    packing = Compression.parse(compression) if compression else None
+    order = place_order(
+        current(),
+        library,
+        BackupType.parse(type),
+        Tier.parse(tier),
+        name=name,
+        description=description,
+        to=to or (),
+        compression=packing,
+    )
+    return take(order)
+
+
+def take(order: Order) -> Backup:
+    """The recipe."""
+    began = time.monotonic()
+    with no_child_outlives(), running(current(), order) as folder:
+        check_room(order)
+        staged = [snapshot(order, source, folder) for source in order.sources]
+        manifest = archive(order, staged, folder)
+        verification = verify_archive(order, manifest, folder)
+        copies = [upload(order, manifest, verification, folder, store) for store in order.stores]
+    result = finished(order, manifest, copies)
+    _report(order, manifest, result, copies, time.monotonic() - began)
+    return result
+
+
+def _report(order: Order, manifest: Manifest, result: Backup, copies: Sequence[Copy], seconds: float) -> None:
+    content = sum(part.bytes for part in manifest.parts)
+    facts = {
+        "verdict": str(result.status),
+        "id": result.id,
+        "archive": f"{order.archive} ({wording.size(result.bytes)} from {wording.size(content)})",
+        "stores": ", ".join(copy.store for copy in copies),
+        "took": wording.duration(seconds),
+        "warnings": "; ".join(manifest.warnings[:20]) or "none",
+    }
+    rows = [
+        {
+            "part": part.source,
+            "kind": part.kind,
+            "files": f"{part.files:,}",
+            "size": wording.size(part.bytes),
+            "took": wording.duration((part.finished_at - part.started_at).total_seconds()),
+            "rows": f"{sum(table.rows for table in part.tables.values()):,}" if part.tables else "",
+            "how": part.method,
+        }
+        for part in manifest.parts
+    ]
+    publish("backup", order.library, f"Backup {result.name} of {order.library}", facts, rows)

@@ -1,0 +1,38 @@
+"""What every flow has in common: no child outlives it, and one report stands in the UI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+_KEY = re.compile(r"[^a-z0-9-]+")
+
+
+def publish(kind: str, library: str, title: str, facts: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> None:
+    """Write the run's report as one artifact: what it did, with sizes and times, and the verdict.
+
+    A backup is complete without its report: when the API does not answer, that is said in the log and no more.
+    """
+    key = _KEY.sub("-", f"{kind}-{library}".lower()).strip("-")
+    try:
+        create_markdown_artifact(markdown(title, facts, rows), key=key, description=title)
+    except Exception as error:  # noqa: BLE001  the report must never cost the backup
+        get_run_logger().warning("the report could not be written to Prefect: %s", type(error).__name__)
+
+
+def markdown(title: str, facts: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> str:
+    """Title, a list of facts, a table of rows (their keys are the columns)."""
+    lines = [f"# {title}", ""]
+    lines += [f"- **{_cell(name)}**: {_cell(value)}" for name, value in facts.items()]
+    if rows:
+        columns = list(rows[0])
+        lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+        lines += [f"| {' | '.join(_cell(row.get(column, '')) for column in columns)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -1,0 +1,90 @@
+"""Records as JSON documents and table rows: one place that says how a backup is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from scriptorium import wording
+from scriptorium.model import Backup, Copy
+from scriptorium.retention import Decision
+
+Document = dict[str, object]
+
+
+def _time(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def backup_document(backup: Backup) -> Document:
+    return {
+        "id": backup.id,
+        "name": backup.name,
+        "library": backup.library,
+        "type": str(backup.type),
+        "tier": str(backup.tier),
+        "status": str(backup.status),
+        "created_at": _time(backup.created_at),
+        "description": backup.description,
+        "bytes": backup.bytes,
+        "pinned": backup.pinned,
+        "parts": list(backup.parts),
+        "warnings": backup.warnings,
+        "error": backup.error,
+        "copies": [copy_document(copy) for copy in backup.copies],
+    }
+
+
+def copy_document(copy: Copy) -> Document:
+    return {
+        "store": copy.store,
+        "key": copy.key,
+        "bytes": copy.bytes,
+        "status": str(copy.status),
+        "verified_at": _time(copy.verified_at),
+        "damage": list(copy.damage),
+    }
+
+
+def backup_row(backup: Backup, now: datetime) -> Mapping[str, str]:
+    return {
+        "ID": backup.id,
+        "Name": backup.name,
+        "Library": backup.library,
+        "Type": str(backup.type),
+        "Tier": str(backup.tier),
+        "Taken (UTC)": wording.moment(backup.created_at),
+        "Age": wording.age(backup.created_at, now),
+        "Size": wording.size(backup.bytes) if backup.copies else "",
+        "Status": str(backup.status) + (" pinned" if backup.pinned else ""),
+        "Stores": ", ".join(copy.store for copy in backup.copies),
+    }
+
+
+def decision_document(decision: Decision) -> Document:
+    one = decision.candidate
+    return {
+        "id": one.id,
+        "library": one.library,
+        "type": str(one.type),
+        "tier": str(one.tier),
+        "created_at": _time(one.created_at),
+        "bytes": one.bytes,
+        "keep": decision.keep,
+        "reasons": list(decision.reasons),
+    }
+
+
+def decision_rows(decisions: Sequence[Decision]) -> list[Mapping[str, str]]:
+    return [
+        {
+            "ID": decision.candidate.id,
+            "Taken (UTC)": wording.moment(decision.candidate.created_at),
+            "Type": str(decision.candidate.type),
+            "Tier": str(decision.candidate.tier),
+            "Size": wording.size(decision.candidate.bytes),
+            "Verdict": "keep" if decision.keep else "remove",
+            "Why": "; ".join(decision.reasons),
+        }
+        for decision in decisions
+    ]

@@ -1,0 +1,162 @@
+"""What every command has in common: the options that work everywhere, output, errors, exit codes, the question."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+
+from scriptorium.errors import ScriptoriumError, UsageError
+from scriptorium.settings import choose_file
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Row = Mapping[str, str]
+_PANEL = "Everywhere"
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="The settings file.", rich_help_panel=_PANEL)
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.", rich_help_panel=_PANEL)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.", rich_help_panel=_PANEL)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.", rich_help_panel=_PANEL)]
+_EVERYWHERE: Mapping[str, object] = {"config": Config, "verbose": Verbose, "quiet": Quiet, "json_output": Json}
+
+
+@dataclass
+class Manner:
+    """How this call is to speak; set once, from the options before or behind the command."""
+
+    verbose: bool = False
+    quiet: bool = False
+    json: bool = False
+    said_json: bool = False
+
+
+manner = Manner()
+
+
+def set_manner(config: Path | None, verbose: bool, quiet: bool, json_output: bool) -> None:
+    """Take what was given; what was given before the command stays in force."""
+    if config is not None:
+        choose_file(config)
+    manner.verbose |= verbose
+    manner.quiet |= quiet
+    manner.json |= json_output
+
+
+def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command: gives it the options that work everywhere, an example in its help, and our errors."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def wrapped(*args: object, **given: object) -> None:
+            config, verbose, quiet, json_output = (given.pop(option) for option in _EVERYWHERE)
+            with_errors(lambda: set_manner(config, bool(verbose), bool(quiet), bool(json_output)))  # type: ignore[arg-type]
+            with_errors(lambda: function(*args, **given))
+
+        signature = inspect.signature(function, eval_str=True)
+        common = [
+            inspect.Parameter(
+                option, inspect.Parameter.KEYWORD_ONLY, default=None if option == "config" else False, annotation=kind
+            )
+            for option, kind in _EVERYWHERE.items()
+        ]
+        parameters = [*signature.parameters.values(), *common]
+        wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        app.command(name, epilog=f"Example:  {example}")(wrapped)
+        return wrapped
+
+    return register
+
+
+def with_errors(work: Callable[[], R]) -> R:
+    """Run it; an error is one line of what failed and one of what to do next, and an exit code."""
+    try:
+        return work()
+    except ScriptoriumError as error:
+        _complain(str(error), error.hint, error)
+        raise typer.Exit(error.exit_code) from None
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted", "nothing half done is left; run it again", None)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away (| head): no message about that
+        raise typer.Exit(0) from None
+    except OSError as error:
+        _complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), "--verbose shows where", error)
+        raise typer.Exit(1) from None
+    except (typer.Exit, SystemExit):
+        raise
+    except Exception as error:  # noqa: BLE001  the last line of defence: a line, not a traceback
+        _complain(f"unexpected: {type(error).__name__}: {error}", "--verbose shows where; please report it", error)
+        raise typer.Exit(1) from None
+
+
+def _complain(what: str, hint: str, error: BaseException | None) -> None:
+    if manner.verbose and error is not None:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    print(f"error: {what}", file=sys.stderr)  # noqa: T201
+    if hint:
+        print(f"  {hint}", file=sys.stderr)  # noqa: T201
+    if manner.json and not manner.said_json:
+        put_json({"error": what, "hint": hint})
+
+
+def put_json(document: object) -> None:
+    """The one document of a ``--json`` call."""
+    manner.said_json = True
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
+
+
+def say(text: str) -> None:
+    """A line for people; nothing with ``--quiet`` or ``--json``."""
+    if not manner.quiet and not manner.json:
+        sys.stdout.write(text + "\n")
+
+
+def table(rows: Sequence[Row], *, right: Sequence[str] = ()) -> None:
+    """Rows as a table, their keys as its columns. Piped, it is not cut to a width."""
+    if not rows or manner.quiet or manner.json:
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in rows[0]:
+        grid.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(value) for value in row.values()))
+    console = Console() if sys.stdout.isatty() else Console(width=240)
+    console.print(grid)
+
+
+def facts(pairs: Mapping[str, str]) -> None:
+    """Name and value, a line each."""
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        say(f"{name + ':':<{width + 1}} {value}")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask for the word ``yes`` unless ``--yes`` was given. Without a terminal: ``UsageError``."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to ask on", hint="add --yes to do it without a question")
+    sys.stderr.write(f"{question} Type 'yes' to go on: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() != "yes":
+        raise UsageError("nothing was done", hint="the question wants the word 'yes'")

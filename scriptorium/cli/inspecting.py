@@ -1,0 +1,231 @@
+"""Commands that look, and small changes beside the manifests. They load no Prefect and answer at once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from scriptorium import wording
+from scriptorium.catalog import Catalog
+from scriptorium.cli.documents import Document, backup_document, backup_row
+from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
+from scriptorium.errors import NotFound, ScriptoriumError
+from scriptorium.manifest import dumps
+from scriptorium.model import Backup, BackupType, Manifest
+from scriptorium.settings import current
+
+app = typer.Typer()
+catalog_app = typer.Typer(help="Look after the index of what there is.", no_args_is_help=True)
+
+Library = Annotated[str | None, typer.Option("--library", "-l", metavar="L", help="A library of the settings.")]
+Reference = Annotated[str, typer.Argument(metavar="ID", help="An id, 4 or more digits of it, a name, or 'latest'.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without a question.")]
+
+
+@command(app, "list", example="scriptorium list --library bibliotheca --type full")
+def list_backups(
+    library: Library = None,
+    type: Annotated[str | None, typer.Option("--type", "-t", metavar="T", help="full, data, database, config.")] = None,
+    store: Annotated[str | None, typer.Option("--store", metavar="S", help="Only what this store has.")] = None,
+) -> None:
+    """What there is, newest first."""
+    settings = current()
+    chosen = settings.library(library).name if library else None
+    catalog = Catalog(settings)
+    kind = BackupType.parse(type) if type else None
+    backups = catalog.backups(library=chosen, type=kind, store=store)
+    if manner.json:
+        problems = [{"store": problem.store, "error": problem.error} for problem in catalog.problems]
+        put_json({"backups": [backup_document(backup) for backup in backups], "problems": problems})
+        return
+    now = datetime.now(UTC)
+    table([backup_row(backup, now) for backup in backups], right=("Size",))
+    total = sum(copy.bytes for backup in backups for copy in backup.copies)
+    say(f"{len(backups)} backup{'s' if len(backups) != 1 else ''}, {wording.size(total)}")
+    for problem in catalog.problems:
+        say(f"warning: the store {problem.store} could not be read: {problem.error}")
+
+
+@command(app, "show", example="scriptorium show latest")
+def show(reference: Reference, library: Library = None) -> None:
+    """Everything that is known of one backup."""
+    settings = current()
+    catalog = Catalog(settings)
+    backup = catalog.find(reference, library=library)
+    manifest = _manifest(catalog, backup)
+    if manner.json:
+        document: Document = {**backup_document(backup), "manifest": None}
+        if manifest is not None:
+            document["manifest"] = _as_json(manifest)
+        put_json(document)
+        return
+    _show_backup(backup)
+    if manifest is not None:
+        _show_manifest(manifest)
+
+
+def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:
+    for copy in backup.copies:
+        try:
+            return catalog.manifest(copy)
+        except ScriptoriumError:
+            continue  # the list of copies says what is wrong with this one
+    return None
+
+
+def _as_json(manifest: Manifest) -> object:
+    import json
+
+    document = json.loads(dumps(manifest))
+    document["files"] = {"count": manifest.files.count, "sha256": manifest.files.sha256}
+    return document
+
+
+def _show_backup(backup: Backup) -> None:
+    pairs = {
+        "id": backup.id,
+        "name": backup.name,
+        "library": backup.library,
+        "type": f"{backup.type}, tier {backup.tier}",
+        "taken": f"{wording.moment(backup.created_at)} UTC ({wording.age(backup.created_at, datetime.now(UTC))})",
+        "status": str(backup.status) + (", pinned" if backup.pinned else ""),
+    }
+    if backup.description:
+        pairs["description"] = backup.description
+    if backup.error:
+        pairs["error"] = backup.error
+    facts(pairs)
+    rows = [
+        {
+            "Store": copy.store,
+            "Copy": copy.key,
+            "Size": wording.size(copy.bytes),
+            "Status": str(copy.status),
+            "Verified (UTC)": wording.moment(copy.verified_at) if copy.verified_at else "never",
+            "Damage": "; ".join(copy.damage),
+        }
+        for copy in backup.copies
+    ]
+    table(rows, right=("Size",))
+
+
+def _show_manifest(manifest: Manifest) -> None:
+    rows = [
+        {
+            "Part": part.source,
+            "Kind": part.kind,
+            "Path": part.path or "(top)",
+            "Files": f"{part.files:,}",
+            "Size": wording.size(part.bytes),
+            "How": part.method,
+        }
+        for part in manifest.parts
+    ]
+    table(rows, right=("Files", "Size"))
+    tables = [
+        {"Table": name, "Rows": f"{held.rows:,}", "Fingerprint": held.fingerprint}
+        for part in manifest.parts
+        for name, held in sorted((part.tables or {}).items())
+        if held.rows
+    ]
+    table(tables, right=("Rows",))
+    for warning in manifest.warnings:
+        say(f"warning: {warning}")
+
+
+@command(app, "stats", example="scriptorium stats --json")
+def show_stats(library: Library = None) -> None:
+    """How protected am I: counts, sizes, the newest and the oldest, room in the stores."""
+    from scriptorium.stats import stats
+
+    settings = current()
+    document = stats(settings, settings.library(library).name if library else None)
+    if manner.json:
+        put_json(document)
+        return
+    by_library = document["by_library"]
+    assert isinstance(by_library, dict)
+    table(
+        [
+            {
+                "Library": name,
+                "Backups": str(one["total_backups"]),
+                "Size": wording.size(one["total_size_bytes"]),
+                "Newest": str(one["newest_backup"] or "never"),
+                "Last good": str(one["last_success"] or "never"),
+                "Oldest": str(one["oldest_backup"] or ""),
+                "Damaged": str(one["damaged"]),
+                "Types": ", ".join(f"{kind} {count}" for kind, count in one["backup_types"].items()),
+            }
+            for name, one in by_library.items()
+        ],
+        right=("Backups", "Size", "Damaged"),
+    )
+    storage = document["storage"]
+    assert isinstance(storage, dict)
+    table(
+        [
+            {
+                "Store": name,
+                "Kind": one["kind"],
+                "Used": wording.size(one["used"]) if one["used"] is not None else "?",
+                "Free": wording.size(one["free"]) if one["free"] is not None else "?",
+            }
+            for name, one in storage.items()
+        ],
+        right=("Used", "Free"),
+    )
+
+
+def _set_pin(reference: str, library: str | None, pinned: bool) -> None:
+    from scriptorium.checking import pin
+
+    settings = current()
+    backup = Catalog(settings).find(reference, library=library)
+    pin(settings, backup, pinned=pinned)
+    if manner.json:
+        put_json({"id": backup.id, "pinned": pinned})
+    say(f"{backup.id} is {'pinned: it is never pruned' if pinned else 'not pinned any more'}")
+
+
+@command(app, "pin", example="scriptorium pin 3f2a")
+def pin_backup(reference: Reference, library: Library = None) -> None:
+    """Keep a backup for ever: it is never pruned and cannot be deleted."""
+    _set_pin(reference, library, True)
+
+
+@command(app, "unpin", example="scriptorium unpin 3f2a")
+def unpin_backup(reference: Reference, library: Library = None) -> None:
+    """Let retention decide over a backup again."""
+    _set_pin(reference, library, False)
+
+
+@command(app, "delete", example="scriptorium delete 3f2a --yes")
+def delete_backup(reference: Reference, library: Library = None, yes: Yes = False) -> None:
+    """Remove a backup from every store."""
+    from scriptorium.pruning import delete
+
+    settings = current()
+    if reference == "latest":
+        raise NotFound("'latest' is not deleted", hint="give the id, so that nothing else is meant")
+    backup = Catalog(settings).find(reference, library=library)
+    where = ", ".join(copy.store for copy in backup.copies) or "the records"
+    confirm(f"Delete {backup.name} ({backup.id}, {wording.size(backup.bytes)}) from {where}?", yes=yes)
+    delete(settings, backup)
+    if manner.json:
+        put_json({"id": backup.id, "deleted": True})
+    say(f"deleted {backup.name} ({backup.id}) from {where}")
+
+
+@command(catalog_app, "rebuild", example="scriptorium catalog rebuild")
+def rebuild() -> None:
+    """Make the index of every store again from the manifests alone."""
+    copies = Catalog(current()).rebuild()
+    if manner.json:
+        put_json({"copies": copies})
+    say(f"the index was made again: {copies} cop{'y' if copies == 1 else 'ies'}")
+
+
+app.add_typer(catalog_app, name="catalog")

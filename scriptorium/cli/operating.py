@@ -1,0 +1,237 @@
+"""Commands that work: each is a Prefect flow run, started here. Flows are imported when they are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scriptorium import wording
+from scriptorium.cli.documents import backup_document, copy_document, decision_document, decision_rows
+from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
+from scriptorium.cli.inspecting import Library, Reference, Yes
+from scriptorium.cli.running import flow_runs
+from scriptorium.errors import DamageFound, UsageError
+from scriptorium.model import Compression, Tier
+from scriptorium.settings import current
+
+app = typer.Typer()
+
+
+@command(app, "create", example='scriptorium create --type full --name "before the move"')
+def create(
+    library: Library = None,
+    type: Annotated[str, typer.Option("--type", "-t", metavar="T", help="full, data, database, config.")] = "full",
+    name: Annotated[str, typer.Option("--name", metavar="N", help="What you will look for.")] = "",
+    description: Annotated[str, typer.Option("--description", metavar="D", help="A line about it.")] = "",
+    tier: Annotated[str, typer.Option("--tier", metavar="T", help=f"One of {', '.join(Tier)}.")] = "manual",
+    to: Annotated[list[str] | None, typer.Option("--to", metavar="STORE", help="Stores (may be repeated).")] = None,
+    compression: Annotated[
+        str | None, typer.Option("--compression", metavar="C", help=f"One of {', '.join(Compression)}.")
+    ] = None,
+) -> None:
+    """Take a backup and verify it."""
+    settings = current()
+    names = list(settings.libraries) if library == "all" else [settings.library(library).name]
+    done = []
+    with flow_runs():
+        from flows.backup import backup as flow
+
+        for one in names:
+            backup = flow(
+                library=one, type=type, tier=tier, name=name, description=description, to=to, compression=compression
+            )
+            done.append(backup)
+            facts(
+                {
+                    "backup": f"{backup.name} of {backup.library}",
+                    "id": backup.id,
+                    "status": str(backup.status),
+                    "size": wording.size(backup.bytes),
+                    "copies": ", ".join(settings.store(copy.store).location(copy.key) for copy in backup.copies),
+                }
+            )
+            if backup.warnings:
+                say(f"warnings: {backup.warnings} (scriptorium show {backup.id} lists them)")
+    if manner.json:
+        documents = [backup_document(backup) for backup in done]
+        put_json(documents if library == "all" else documents[0])
+
+
+@command(app, "verify", example="scriptorium verify latest")
+def verify(
+    references: Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="Backups; or --all.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every copy of every backup.")] = False,
+    read_data: Annotated[
+        str | None, typer.Option("--read-data", metavar="N/T", help="The N-th of T shares of --all.")
+    ] = None,
+    library: Library = None,
+    store: Annotated[str | None, typer.Option("--store", metavar="S", help="Only copies in this store.")] = None,
+) -> None:
+    """Read copies back and compare every hash."""
+    if bool(references) == everything:
+        raise UsageError("say which backups to verify, or --all", hint="scriptorium verify latest")
+    if read_data and not everything:
+        raise UsageError("--read-data goes with --all")
+    current()
+    with flow_runs():
+        from flows.verify import verify as flow
+
+        checked = flow(ids=references or None, library=library, store=store, share=read_data)
+    damaged = [one for one in checked if not one.verification.sound]
+    if manner.json:
+        rows = [
+            {
+                "id": one.backup.id,
+                **copy_document(one.copy),
+                "status": "verified" if one.verification.sound else "damaged",
+                "sound": one.verification.sound,
+                "damage": list(one.verification.damage),
+                "seconds": round(one.verification.seconds, 3),
+                "verified_at": one.verification.at.isoformat(),
+            }
+            for one in checked
+        ]
+        put_json({"checked": rows, "damaged": len(damaged)})
+    table(
+        [
+            {
+                "ID": one.backup.id,
+                "Name": one.backup.name,
+                "Store": one.copy.store,
+                "Size": wording.size(one.copy.bytes),
+                "Took": wording.duration(one.verification.seconds),
+                "Verdict": "sound" if one.verification.sound else "\n".join(one.verification.damage[:10]),
+            }
+            for one in checked
+        ],
+        right=("Size", "Took"),
+    )
+    if damaged:
+        raise DamageFound(
+            f"{len(damaged)} of {len(checked)} copies are damaged",
+            on=", ".join(one.backup.id for one in damaged[:5]),
+            hint="they are marked so and count for nothing; take a new backup, or copy a sound one from another store",
+        )
+    say(f"{len(checked)} cop{'y is' if len(checked) == 1 else 'ies are'} sound")
+
+
+@command(app, "restore", example="scriptorium restore latest --restore-path /tmp/look")
+def restore(
+    reference: Reference,
+    restore_path: Annotated[
+        Path | None, typer.Option("--restore-path", metavar="DIR", help="Into this folder, not over the living data.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these paths.")] = None,
+    source: Annotated[str | None, typer.Option("--from", metavar="STORE", help="Read this store's copy.")] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="DIR may hold something: it is replaced.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--from-export", help="Make Kuzu databases from their Parquet export.")
+    ] = False,
+    library: Library = None,
+    yes: Yes = False,
+) -> None:
+    """Restore a backup: into a folder, or over the living data (a safety backup is taken first)."""
+    from scriptorium.bringing import place_restore
+
+    settings = current()
+    order = place_restore(
+        settings, reference, library=library, into=restore_path, only=only or (), store=source, clean=clean
+    )
+    if restore_path is None:
+        confirm(f"Replace the living data of {order.library} by backup {order.backup}?", yes=yes)
+    elif clean and restore_path.exists():
+        confirm(f"Replace everything in {restore_path}?", yes=yes)
+    with flow_runs():
+        from flows.restore import restore as flow
+
+        restored = flow(
+            reference=order.backup,
+            library=order.library,
+            path=str(restore_path.absolute()) if restore_path else None,
+            only=only,
+            store=order.store,
+            rebuild=rebuild,
+            clean=clean,
+        )
+    if manner.json:
+        put_json(
+            {
+                "id": order.backup,
+                "library": order.library,
+                "store": order.store,
+                "place": restored.place,
+                "files": restored.files,
+                "bytes": restored.bytes,
+                "parts": list(restored.parts),
+                "compared": restored.compared,
+                "tables": {name: {"rows": t.rows, "fingerprint": t.fingerprint} for name, t in restored.tables.items()},
+            }
+        )
+    facts(
+        {
+            "restored": f"{order.backup} of {order.library} from {order.store}",
+            "to": restored.place,
+            "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
+            "tables": _compared(restored.compared, len(restored.tables)),
+        }
+    )
+
+
+def _compared(compared: bool, tables: int) -> str:
+    if not compared:
+        return "not compared (a partial restore)"
+    return f"{tables}, rows and fingerprints equal to the snapshot's" if tables else "none in this backup"
+
+
+@command(app, "cleanup", example="scriptorium cleanup --keep-daily 7 --keep-weekly 4 --dry-run")
+def cleanup(
+    library: Library = None,
+    max_age: Annotated[int | None, typer.Option("--max-age", metavar="DAYS", help="Older ones may go.")] = None,
+    max_count: Annotated[int | None, typer.Option("--max-count", metavar="N", help="More than these may go.")] = None,
+    keep_last: Annotated[int | None, typer.Option("--keep-last", metavar="N")] = None,
+    keep_hourly: Annotated[int | None, typer.Option("--keep-hourly", metavar="N")] = None,
+    keep_daily: Annotated[int | None, typer.Option("--keep-daily", metavar="N")] = None,
+    keep_weekly: Annotated[int | None, typer.Option("--keep-weekly", metavar="N")] = None,
+    keep_monthly: Annotated[int | None, typer.Option("--keep-monthly", metavar="N")] = None,
+    keep_yearly: Annotated[int | None, typer.Option("--keep-yearly", metavar="N")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; do nothing.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Apply retention now: keep or remove, each with its reason. Without rules, the settings' are meant."""
+    from scriptorium.pruning import plan_cleanup, policy_of
+
+    settings = current()
+    given = {
+        "max_age": max_age,
+        "max_count": max_count,
+        "last": keep_last,
+        "hourly": keep_hourly,
+        "daily": keep_daily,
+        "weekly": keep_weekly,
+        "monthly": keep_monthly,
+        "yearly": keep_yearly,
+    }
+    rules = {name: value for name, value in given.items() if value is not None}
+    policy = policy_of(rules) if rules else None
+    names = [settings.library(library).name] if library and library != "all" else list(settings.libraries)
+    plans = {name: plan_cleanup(settings, name, policy) for name in names}
+    decisions = [decision for plan in plans.values() for decision in plan]
+    for name, plan in plans.items():
+        say(f"{name}: {sum(d.keep for d in plan)} to keep, {sum(not d.keep for d in plan)} to remove")
+        table(decision_rows(plan), right=("Size",))
+    doomed = [decision for decision in decisions if not decision.keep]
+    removed: tuple[str, ...] = ()
+    if not dry_run and doomed:
+        confirm(f"Remove {len(doomed)} backup{'s' if len(doomed) != 1 else ''}?", yes=yes)
+    if not dry_run:
+        with flow_runs():
+            from flows.prune import prune as flow
+
+            for name in names:
+                removed += flow(library=name, policy=rules or None).removed
+    if manner.json:
+        rows = [decision_document(decision) for decision in decisions]
+        put_json({"dry_run": dry_run, "decisions": rows, "removed": list(removed)})
+    say("dry run: nothing was removed" if dry_run else f"{len(removed)} removed")

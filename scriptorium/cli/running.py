@@ -1,0 +1,71 @@
+"""Starting flow runs from the command line: how loud Prefect is, and progress bars on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from scriptorium.cli.frame import manner
+from scriptorium.settings import set_defaults
+
+# The embedded server is slow to start on a small or busy machine; nobody is told of what is done here.
+_PREFECT = {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+
+@contextlib.contextmanager
+def flow_runs() -> Iterator[None]:
+    """Load Prefect (with its embedded server where no other is set) and run flows in the block."""
+    level = "INFO" if manner.verbose else "WARNING" if not manner.quiet else "ERROR"
+    set_defaults({**_PREFECT, "PREFECT_LOGGING_LEVEL": level})
+    starting = _spinner("starting") if _lively() else contextlib.nullcontext()
+    with starting:
+        from tasks.progress import watched_by
+    with watched_by(_bar if _lively() else _silence):
+        yield
+
+
+def _lively() -> bool:
+    return sys.stderr.isatty() and not manner.quiet and not manner.json
+
+
+@contextlib.contextmanager
+def _silence(what: str) -> Iterator[Callable[[int], None]]:
+    yield lambda count: None
+
+
+@contextlib.contextmanager
+def _spinner(what: str) -> Iterator[None]:
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int], None]]:
+    """Bytes done and their speed; how many there will be is not known before they are read."""
+    from rich.console import Console
+    from rich.progress import (
+        DownloadColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda count: progress.update(task, advance=count)

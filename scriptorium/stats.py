@@ -1,0 +1,52 @@
+"""How protected a library is, in figures: the document of ``stats`` and of ``GET /api/stats``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from scriptorium.catalog import Catalog
+from scriptorium.errors import StoreUnavailable
+from scriptorium.model import Backup
+from scriptorium.settings import Settings
+
+Document = dict[str, object]
+
+
+def stats(settings: Settings, library: str | None = None) -> Document:
+    """The contract's figures; ``by_library`` repeats those of one library for each. Times are RFC 3339."""
+    backups = [backup for backup in Catalog(settings).backups(library=library) if backup.copies]
+    names = [library] if library else list(settings.libraries)
+    return {
+        **_figures(backups),
+        "by_library": {name: _figures([one for one in backups if one.library == name]) for name in names},
+        "storage": _storage(settings),
+    }
+
+
+def _figures(backups: Sequence[Backup]) -> Document:
+    """``backups``: newest first."""
+    total = sum(copy.bytes for backup in backups for copy in backup.copies)
+    good = [backup for backup in backups if backup.status.good]
+    return {
+        "total_backups": len(backups),
+        "total_size_bytes": total,
+        "total_size_mb": round(total / 1_000_000, 2),
+        "oldest_backup": backups[-1].created_at.isoformat() if backups else None,
+        "newest_backup": backups[0].created_at.isoformat() if backups else None,
+        "backup_types": dict(Counter(str(backup.type) for backup in backups)),
+        "last_success": good[0].created_at.isoformat() if good else None,
+        "last_proof": None,
+        "damaged": sum(1 for backup in backups if backup.status == "damaged"),
+    }
+
+
+def _storage(settings: Settings) -> Document:
+    storage: Document = {}
+    for name, store in settings.stores.items():
+        try:
+            used, free = store.usage()
+            storage[name] = {"kind": store.kind, "used": used, "free": free}
+        except StoreUnavailable as error:
+            storage[name] = {"kind": store.kind, "used": None, "free": None, "error": str(error)}
+    return storage

@@ -1,0 +1,28 @@
+"""Archives: packed in one pass, and read back before they count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import task
+
+from scriptorium.model import Manifest, Staged, Verification
+from scriptorium.settings import current
+from scriptorium.taking import Order, check_archive, pack_archive
+from tasks.progress import moving
+from tasks.retry import ONCE, RETRIED
+
+
+@task(name="archive", task_run_name="archive {order.archive}", **RETRIED)
+def archive(order: Order, staged: Sequence[Staged], folder: Path) -> Manifest:
+    """Pack the staged sources into one archive."""
+    with moving("packing") as advance:
+        return pack_archive(current(), order, staged, folder, advance=advance)
+
+
+@task(name="verify", task_run_name="verify {order.archive}", **ONCE)
+def verify_archive(order: Order, manifest: Manifest, folder: Path) -> Verification:
+    """Read the new archive back and compare every hash."""
+    with moving("verifying") as advance:
+        return check_archive(current(), order, manifest, folder, advance=advance)

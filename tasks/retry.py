@@ -1,0 +1,43 @@
+"""How tasks are retried: only what says of itself that it is transient, a little later each time."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE, CachePolicy
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import exponential_backoff
+
+from scriptorium.errors import TransientError
+
+ATTEMPTS = 3
+_JITTER = 0.3
+
+
+def is_transient(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether the failure may go away by itself."""
+    return isinstance(state.result(raise_on_failure=False), TransientError)
+
+
+class Conduct(TypedDict):
+    """What every task says of itself."""
+
+    retries: int
+    retry_delay_seconds: Any
+    retry_jitter_factor: float
+    retry_condition_fn: Any
+    cache_policy: CachePolicy
+    persist_result: bool
+
+
+# Side effects are never answered from a cache, and results never written to disk by Prefect.
+RETRIED: Conduct = {
+    "retries": ATTEMPTS - 1,
+    "retry_delay_seconds": exponential_backoff(5),
+    "retry_jitter_factor": _JITTER,
+    "retry_condition_fn": is_transient,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+ONCE: Conduct = {**RETRIED, "retries": 0}

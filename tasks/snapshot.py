@@ -1,0 +1,18 @@
+"""Snapshots: a source, brought into the staging folder in one consistent state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+
+from scriptorium.model import Staged
+from scriptorium.settings import current
+from scriptorium.taking import Order, stage_source
+from tasks.retry import RETRIED
+
+
+@task(name="snapshot", task_run_name="snapshot {source}", **RETRIED)
+def snapshot(order: Order, source: str, folder: Path) -> Staged:
+    """Snapshot one source of the library."""
+    return stage_source(current(), order, source, folder)

@@ -1,0 +1,48 @@
+"""Stores: copies go up, are read back, and are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import task
+
+from scriptorium.checking import verify_stored
+from scriptorium.model import Copy, Manifest, Verification
+from scriptorium.pruning import carry_out, sweep_stores
+from scriptorium.retention import Decision
+from scriptorium.settings import current
+from scriptorium.taking import Order, require_room, store_copy
+from tasks.progress import moving
+from tasks.retry import ONCE, RETRIED
+
+
+@task(name="room", task_run_name="check free space", **ONCE)
+def check_room(order: Order) -> int:
+    """Estimate the backup and check that there is room for it; returns bytes."""
+    return require_room(current(), order)
+
+
+@task(name="upload", task_run_name="upload to {store}", **RETRIED)
+def upload(order: Order, manifest: Manifest, verification: Verification | None, folder: Path, store: str) -> Copy:
+    """Put the archive into a store, its manifest last."""
+    return store_copy(current(), order, manifest, verification, folder, store)
+
+
+@task(name="verify copy", task_run_name="verify {backup_id} in {copy.store}", **RETRIED)
+def verify_copy(backup_id: str, copy: Copy) -> Verification:
+    """Read a stored copy back and compare every hash."""
+    with moving("verifying") as advance:
+        return verify_stored(current(), backup_id, copy, advance=advance)
+
+
+@task(name="prune", task_run_name="prune {library}", **RETRIED)
+def prune(library: str, decisions: Sequence[Decision]) -> tuple[str, ...]:
+    """Remove what the plan says; returns the ids."""
+    return carry_out(current(), library, decisions)
+
+
+@task(name="sweep", task_run_name="sweep the stores", **RETRIED)
+def sweep(dry_run: bool) -> tuple[str, ...]:
+    """Collect what crashes left behind."""
+    return sweep_stores(current(), dry_run=dry_run)
