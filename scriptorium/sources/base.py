@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from scriptorium.model import Holder, Part, Role, Staged, Survey, TableFacts
+from scriptorium.sources.pausing import Quiesce
 
 
 class Incoming(Protocol):
@@ -61,6 +62,11 @@ class Source(Protocol):
     @property
     def place(self) -> str:
         """The path of its part in the archive; no two sources of a library share one."""
+        ...
+
+    @property
+    def quiesce(self) -> Quiesce | None:
+        """How its application is made to stand still when there is no other way; most sources have none."""
         ...
 
     def survey(self, never: tuple[Path, ...]) -> Survey:

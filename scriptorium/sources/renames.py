@@ -63,6 +63,11 @@ class StagingFolder:
     def _plan(self) -> Path:
         return self.path / "moves.json"
 
+    @property
+    def planned(self) -> bool:
+        """Whether a switch began that is neither finished nor undone."""
+        return self._plan.exists()
+
     def create(self) -> None:
         """Make it, empty. One that holds former data is never emptied: ``RestoreFailed``."""
         if self.path.exists():

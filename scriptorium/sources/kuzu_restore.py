@@ -1,0 +1,107 @@
+"""A Kuzu database on its way back: staged beside the living one, opened, compared, switched in by renames.
+
+A WAL or a shadow file of another state beside a database loses data or crashes the engine, so they are switched
+together with it: the former ones go where the former database goes, and come back with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from scriptorium.errors import RestoreFailed
+from scriptorium.model import Part, TableFacts
+from scriptorium.sources import kuzu_verdict
+from scriptorium.sources.kuzu_layout import COMPANIONS, companion
+from scriptorium.sources.renames import Move, StagingFolder
+
+
+class KuzuIncoming:
+    """One database that is restored to ``target``; ``mark`` makes its staging folder its own."""
+
+    def __init__(self, part: Part, target: Path, mark: str, *, engine: Path | None, rebuild: bool) -> None:
+        if rebuild and part.export is None:
+            raise RestoreFailed(
+                "the backup holds no logical export of this database",
+                on=part.source,
+                hint="restore the raw copy instead",
+            )
+        self._part = part
+        self._target = target.resolve()
+        self._engine = engine
+        self._rebuild = rebuild
+        self._staging = StagingFolder.beside(self._target.parent, mark)
+
+    @property
+    def _new(self) -> Path:
+        return self._staging.incoming / self._target.name
+
+    @property
+    def _export(self) -> Path:
+        return self._staging.path / "export"
+
+    def prepare(self) -> None:
+        self.undo()  # a crashed restore may have left the only copy of the former data
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._staging.create()
+
+    def receive(self, member: str) -> Path | None:
+        if self._rebuild:
+            return _below(member, str(self._part.export), self._export)
+        return _below(member, self._part.path, self._new)
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        """Import the export where it is to be rebuilt, then open the new database for reading only."""
+        try:
+            if self._rebuild:
+                kuzu_verdict.build(self._export, self._new, engine=self._engine)
+            return kuzu_verdict.read(self._new, engine=self._engine, read_only=True).tables
+        except kuzu_verdict.Unreadable as verdict:
+            raise RestoreFailed(f"the restored database cannot be read: {verdict}", on=self._part.source) from verdict
+
+    def switch(self) -> None:
+        if not self._new.exists():
+            raise RestoreFailed("the backup brought no database", on=self._part.path)
+        self._like_former()
+        moves = []
+        for path in (self._target, *self._companions()):
+            if os.path.lexists(path):
+                moves.append(Move(path, self._staging.former / path.name))
+        self._staging.write_plan([*moves, Move(self._new, self._target)])
+        self._staging.apply()
+
+    def _like_former(self) -> None:
+        """A rebuilt database has no mode and owner of its own: take the former one's."""
+        if not self._rebuild:
+            return
+        like = self._target if self._target.is_file() else self._target.parent
+        found = like.stat()
+        if os.geteuid() == 0:
+            os.chown(self._new, found.st_uid, found.st_gid)
+        if self._target.is_file() and self._new.is_file():
+            self._new.chmod(found.st_mode & 0o7777)
+
+    def _companions(self) -> list[Path]:
+        return [companion(self._target, ending) for ending in COMPANIONS]
+
+    def undo(self) -> None:
+        if not self._staging.path.exists():
+            return
+        if self._staging.planned and not self._new.exists():
+            # Switched in, and perhaps opened since: what then lies beside it is not the former database's.
+            for path in self._companions():
+                if os.path.lexists(path):
+                    path.rename(self._staging.incoming / path.name)
+        self._staging.revert()
+        self._staging.remove()
+
+    def finish(self) -> None:
+        if self._staging.path.exists():
+            self._staging.settle()
+
+
+def _below(member: str, at: str, place: Path) -> Path | None:
+    if member == at:
+        return place
+    return place / member[len(at) + 1 :] if member.startswith(f"{at}/") else None
