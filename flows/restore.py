@@ -39,9 +39,9 @@ def restore(
     """Restore a backup (id, prefix, name or ``latest``).
 
     ``path``: into this folder; without one the living data is replaced, after a verified safety backup (tier
-    ``before-restore``). ``only``: glob patterns over paths in the archive. ``rebuild``: make databases from their logical
-    exports. ``clean``: ``path`` may hold something, which is replaced. ``safety``: only for libraries that have nothing
-    left to save.
+    ``before-restore``). ``only``: glob patterns over paths in the archive. ``rebuild``: make databases from their
+    logical exports. ``clean``: ``path`` may hold something, which is replaced. ``safety``: false only for a library
+    that has nothing left to save.
     """
     began = time.monotonic()
     settings = current()

@@ -1,8 +1,8 @@
 """Settings: one TOML file and the environment, parsed into frozen objects that are ready to work.
 
-Order, the first that says something wins: ``SCRIPTORIUM__SECTION__KEY`` variables, the settings file, the variables that
-the applications' users know (``BIBLIOTHECA_BACKUP_DIR`` and friends), defaults. Unknown keys are errors. This module is
-the only reader of the environment. It is pydantic without pydantic-settings, whose import alone would cost the
+Order, the first that says something wins: ``SCRIPTORIUM__SECTION__KEY`` variables, the settings file, the variables
+that the applications' users know (``BIBLIOTHECA_BACKUP_DIR`` and friends), defaults. Unknown keys are errors. This
+module is the only reader of the environment. It is pydantic without pydantic-settings, whose import alone would cost the
 inspecting commands most of their half second (docs/decisions/0001).
 """
 
@@ -99,8 +99,6 @@ class Settings(BaseModel):
     keep: Policy = Policy(max_age=30, max_count=50)
     compression: Compression = Compression.GZIP
     workspace: Path | None = None
-    snapshot_retries: int = Field(default=2, ge=0, le=20)
-    retry_delay: float = Field(default=10.0, ge=0.0)
     space_factor: float = Field(default=1.0, gt=0.0)
     enabled: bool = True
     email: str = ""

@@ -1,7 +1,7 @@
 """Taking a backup, step by step: the work of the flow's tasks, callable without Prefect.
 
-An ``Order`` says what is to be taken; every step receives it with the settings and returns a frozen record. The steps in
-order: ``place_order``, ``running`` (lock, record, staging folder; the rest happens inside), ``require_room``,
+An ``Order`` says what is to be taken; every step receives it with the settings and returns a frozen record. The
+steps in order: ``place_order``, ``running`` (lock, record, staging folder; the rest happens inside), ``require_room``,
 ``stage_source`` for each source, ``pack_archive``, ``check_archive``, ``store_copy`` for each store.
 """
 

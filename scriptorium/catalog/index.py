@@ -207,7 +207,7 @@ def _save(file: Path, store: Store, entries: list[Entry]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with open(descriptor, "w", encoding="utf-8") as out:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
                 json.dump(rows, out, ensure_ascii=True, indent=1)
                 out.flush()
                 os.fsync(out.fileno())

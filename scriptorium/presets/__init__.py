@@ -1,8 +1,8 @@
 """What a library of a known kind consists of.
 
-A preset is a module with ``sources(library) -> list of raw source tables``, ``looks_like(folder) -> bool`` and a line of
-description. It names no source class: the settings' union parses what it returns, exactly as if the user had
-written those tables.
+A preset is a module with ``sources(library, variables) -> list of raw source tables``, ``looks_like(folder)`` and a
+line of description. It names no source class: the settings' union parses what it returns, exactly as if the user
+had written those tables.
 """
 
 from __future__ import annotations

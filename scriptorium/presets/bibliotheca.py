@@ -65,7 +65,13 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
     inside = database.relative_to(data).as_posix() if database.is_relative_to(data) else None
     own_database = [f"/{inside}{tail}" for tail in ("", ".wal", ".shadow", ".tmp")] if inside else []
     return [
-        {"name": "kuzu", "kind": "kuzu", "path": str(database), "at": f"data/{inside or 'kuzu/bibliotheca.db'}", **more},
+        {
+            "name": "kuzu",
+            "kind": "kuzu",
+            "path": str(database),
+            "at": f"data/{inside or 'kuzu/bibliotheca.db'}",
+            **more,
+        },
         {
             "name": "data",
             "kind": "files",

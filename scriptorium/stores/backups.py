@@ -111,4 +111,3 @@ def free_name(store: Store, library: str, name: str) -> bool:
     key = key_of(library, name)
     taken = {info.key for info in store.list(key)}
     return not taken & {key, manifest_key(key)}
-

@@ -78,7 +78,7 @@ class LocalStore(BaseModel):
     def put_bytes(self, key: str, data: bytes) -> None:
         with self._beside(self._file(key)) as partial, self._trouble(partial):
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

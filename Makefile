@@ -1,0 +1,49 @@
+# Two commands are enough: `make demo` and `make test`. Everything lands in .venv; nothing else is touched.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+help:  ## what can be done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+$(READY): requirements.lock pyproject.toml
+	@deployments/install.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+install: $(READY)  ## the isolated environment with the locked dependencies
+
+demo: $(READY)  ## a living library is backed up, verified, listed, restored and compared
+	@$(BIN)/scriptorium demo
+
+check: $(READY)  ## lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(READY) tools  ## every test (long matrices in their reduced form)
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(READY) tools  ## every test, long matrices whole
+	$(BIN)/pytest
+
+tools: $(READY)
+	@deployments/test_tools.sh
+
+bench: $(READY) tools  ## measured against what one would pick instead
+	$(BIN)/python -m benchmarks.backup
+
+lock:  ## resolve the dependencies anew, with hashes
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
+	    --no-annotate --no-header --upgrade -q pyproject.toml -o requirements.lock
+
+clean:  ## remove what the demo and the benchmarks left
+	rm -rf .demo .bench .cache dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help install demo check test test-all tools bench lock clean
