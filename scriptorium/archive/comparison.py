@@ -1,0 +1,118 @@
+"""What an archive holds against what its manifest lists, while the members pass by once.
+
+A short list is compared entry by entry. A very long one stays on disk: the members seen are written as lines and
+hashed, and only when the hash differs from the manifest's are the two lists read again to say what differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from scriptorium.archive.ledger import LIST
+from scriptorium.manifest import decimal_seconds, entry_line, parse_entry_line, readable
+from scriptorium.model import FileEntry, FileList, Finding
+
+ALTERED = "altered member"
+MISSING = "missing member"
+EXTRA = "extra member"
+_MOST = 1000
+
+
+class Comparison:
+    """Told every member in the order of the archive, then asked what differs. A context manager (it has files)."""
+
+    def __init__(self, expected: FileList) -> None:
+        self._expected = expected
+        self._wanted = None if expected.entries is None else {entry.path: entry for entry in expected.entries}
+        self._findings: list[Finding] = []
+        self._digest = hashlib.sha256()
+        self._seen: IO[bytes] | None = None
+        self._list: IO[bytes] | None = None
+        if self._wanted is None:
+            self._seen = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by ``close``
+            self._list = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def close(self) -> None:
+        for file in (self._seen, self._list):
+            if file is not None:
+                file.close()
+
+    @property
+    def needs_every_hash(self) -> bool:
+        """Whether members that nobody wants must be hashed, too."""
+        return self._wanted is None
+
+    def member(self, entry: FileEntry) -> None:
+        """A member of the parts. Without a hash its contents are taken to be right."""
+        if self._wanted is not None:
+            self._compare(self._wanted.pop(entry.path, None), entry)
+        elif self._seen is not None:
+            line = entry_line(entry)
+            self._digest.update(line)
+            self._seen.write(line)
+
+    def listing(self, chunks: Iterable[memoryview]) -> Iterator[memoryview]:
+        """Pass the contents of the member that holds the list through, keeping them for later."""
+        for chunk in chunks:
+            if self._list is not None:
+                self._list.write(chunk)
+            yield chunk
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What differs, once everything has been seen; the first thousand."""
+        if self._wanted is not None:
+            missing = [Finding(MISSING, readable(path)) for path in self._wanted]
+        else:
+            missing = list(self._long_list())
+        return _shortened([*self._findings, *missing])
+
+    def _compare(self, wanted: FileEntry | None, found: FileEntry) -> None:
+        if wanted is None:
+            self._findings.append(Finding(EXTRA, readable(found.path)))
+        elif detail := difference(wanted, found):
+            self._findings.append(Finding(ALTERED, readable(found.path), detail))
+
+    def _long_list(self) -> Iterator[Finding]:
+        assert self._seen is not None and self._list is not None
+        if self._digest.hexdigest() == self._expected.sha256:
+            return
+        self._list.seek(0)
+        if _digest(self._list) != self._expected.sha256:
+            yield Finding(ALTERED, LIST, "the members differ from the manifest's hash of their list, and so does it")
+            return
+        self._list.seek(0)
+        self._wanted = {entry.path: entry for entry in map(parse_entry_line, self._list)}
+        self._seen.seek(0)
+        for entry in map(parse_entry_line, self._seen):
+            self._compare(self._wanted.pop(entry.path, None), entry)
+        yield from (Finding(MISSING, readable(path)) for path in self._wanted)
+
+
+def difference(wanted: FileEntry, found: FileEntry) -> str:
+    """In which facts a member differs from its record, for a person; nothing when it does not."""
+    pairs = [
+        ("kind", wanted.kind, found.kind),
+        ("size", str(wanted.size), str(found.size)),
+        ("mode", f"{wanted.mode:04o}", f"{found.mode:04o}"),
+        ("mtime", decimal_seconds(wanted.mtime_ns), decimal_seconds(found.mtime_ns)),
+        ("target", readable(wanted.target or ""), readable(found.target or "")),
+    ]
+    if found.sha256 is not None and found.sha256 != wanted.sha256:
+        pairs.append(("sha256", f"{(wanted.sha256 or '')[:12]}…", f"{found.sha256[:12]}…"))
+    return ", ".join(f"{name} should be {right}, is {wrong}" for name, right, wrong in pairs if right != wrong)
+
+
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _shortened(findings: list[Finding]) -> tuple[Finding, ...]:
+    if len(findings) <= _MOST:
+        return tuple(findings)
+    return (*findings[:_MOST], Finding(findings[_MOST].verdict, f"and {len(findings) - _MOST} more"))

@@ -1,0 +1,131 @@
+"""Tar headers from what the filesystem says, in the POSIX (pax) form: exact times, raw names, owners, attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import grp
+import os
+import pwd
+import stat
+import tarfile
+from collections.abc import Mapping
+
+from scriptorium.archive.selection import decoded
+from scriptorium.manifest import decimal_seconds
+
+BLOCK = tarfile.BLOCKSIZE
+RECORD = tarfile.RECORDSIZE
+XATTR = "SCHILY.xattr."
+_TYPES = {"file": tarfile.REGTYPE, "folder": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE}
+
+
+class _RawText(str):
+    """Text that always encodes to the bytes it was made of.
+
+    tarfile would otherwise announce a name that is not UTF-8 by ``hdrcharset``, which GNU tar warns of; like GNU tar,
+    we just write the bytes.
+    """
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return str.encode(self, "utf-8", "surrogateescape")
+
+
+def header(
+    path: str,
+    kind: str,
+    *,
+    size: int,
+    mode: int,
+    mtime_ns: int,
+    uid: int,
+    gid: int,
+    target: str = "",
+    xattrs: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """The header blocks of one member."""
+    member = tarfile.TarInfo(path)
+    member.type = _TYPES[kind]
+    member.size = size
+    member.mode = mode
+    member.mtime = max(0, mtime_ns // 1_000_000_000)
+    member.uid, member.gid = uid, gid
+    member.uname, member.gname = user_name(uid), group_name(gid)
+    member.linkname = target
+    extended: dict[str, str] = {"mtime": decimal_seconds(mtime_ns)}
+    if not path.isascii():
+        extended["path"] = _RawText(f"{path}/" if kind == "folder" else path)
+    if target and not target.isascii():
+        extended["linkpath"] = _RawText(target)
+    for name, value in (xattrs or {}).items():
+        extended[XATTR + name.replace("%", "%25").replace("=", "%3D")] = _RawText(decoded(value))
+    member.pax_headers = extended
+    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def header_for(
+    path: str,
+    kind: str,
+    facts: os.stat_result,
+    *,
+    size: int = 0,
+    target: str = "",
+    xattrs: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """The header of a member that has these facts on disk."""
+    return header(
+        path,
+        kind,
+        size=size,
+        mode=stat.S_IMODE(facts.st_mode),
+        mtime_ns=facts.st_mtime_ns,
+        uid=facts.st_uid,
+        gid=facts.st_gid,
+        target=target,
+        xattrs=xattrs,
+    )
+
+
+def padding(size: int) -> int:
+    """How many zero bytes follow contents of this size, up to the next block."""
+    return -size % BLOCK
+
+
+def user_attributes(source: int | bytes) -> dict[str, bytes]:
+    """The ``user.*`` extended attributes of an open file or a path; none where there are none to be had."""
+    try:
+        names = os.listxattr(source)
+    except OSError:
+        return {}
+    found = {}
+    for name in names:
+        if name.startswith("user."):
+            with contextlib.suppress(OSError):  # removed meanwhile
+                found[name] = os.getxattr(source, name)
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def user_name(uid: int) -> str:
+    """The name of a user here, or nothing."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+@functools.lru_cache(maxsize=1024)
+def group_name(gid: int) -> str:
+    """The name of a group here, or nothing."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return ""
+
+
+def no_space(error: OSError) -> bool:
+    """Whether this says that the disk is full or the quota reached."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,0 +1,212 @@
+"""The way back: one thread reads, hashes the archive and decompresses, while the caller works on what came before."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import queue
+import threading
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+from scriptorium.archive.outflow import Written
+from scriptorium.errors import DamageFound, ScriptoriumError
+
+MIB = 1 << 20
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_TAR_MAGIC = slice(257, 262)
+_EMPTY_ZSTD_FRAME = b"\x50\x2a\x4d\x18\x00\x00\x00\x00"  # a skippable frame of no bytes
+_CHUNKS = 8
+_EMPTY = memoryview(b"")
+
+
+class _Raw:
+    """The archive as it is stored: counted and hashed while it is read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self._ahead = b""
+        self._ended = False
+        self.bytes = 0
+
+    def peek(self, count: int) -> bytes:
+        while len(self._ahead) < count and (more := self._read(MIB)):
+            self._ahead += more
+        return self._ahead[:count]
+
+    def read(self, count: int = MIB) -> bytes:
+        """Up to ``count`` bytes; nothing at the end."""
+        if self._ahead:
+            data, self._ahead = self._ahead[:count], self._ahead[count:]
+            return data
+        return self._read(count)
+
+    def _read(self, count: int) -> bytes:
+        data = self._stream.read(count)
+        self._digest.update(data)
+        self.bytes += len(data)
+        return data
+
+    def written(self) -> Written:
+        return Written(self.bytes, self._digest.hexdigest())
+
+
+class _ZstdSource:
+    """The compressed bytes, followed by an empty frame: a last frame that was cut short then fails its checksum."""
+
+    def __init__(self, raw: _Raw) -> None:
+        self._raw = raw
+        self._over = False
+
+    def read(self, count: int) -> bytes:
+        data = self._raw.read(count)
+        if data or self._over:
+            return data
+        self._over = True
+        return _EMPTY_ZSTD_FRAME
+
+
+class Inflow:
+    """The decompressed archive, in order. A context manager: leaving it ends the thread.
+
+    The compression is told by the first bytes, never by a name. ``raw_bytes`` grows with what was read of the archive.
+    Everything here raises ``DamageFound`` with the offset when the archive cannot be decompressed.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._raw = _Raw(stream)
+        self._queue: queue.Queue[bytes | None] = queue.Queue(_CHUNKS)
+        self._failure: BaseException | None = None
+        self._stopped = False
+        self._ended = False
+        self._chunk = _EMPTY
+        self.offset = 0  # bytes of the tar stream handed out so far
+        self._thread = threading.Thread(target=self._produce, name="read", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Inflow:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._queue.get_nowait()
+            self._thread.join(0.005)
+
+    @property
+    def raw_bytes(self) -> int:
+        return self._raw.bytes
+
+    def some(self, most: int) -> memoryview:
+        """Between one and ``most`` bytes; none at the end of the stream."""
+        if not self._chunk:
+            self._next()
+        part = self._chunk[:most]
+        self._chunk = self._chunk[len(part) :]
+        self.offset += len(part)
+        return part
+
+    def exactly(self, count: int) -> bytes:
+        """This many bytes, or fewer where the stream ends."""
+        if len(self._chunk) >= count:
+            return bytes(self.some(count))
+        parts = []
+        while count and (part := self.some(count)):
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    def rest(self) -> Written:
+        """Read the archive to its end, whatever state it is in, and say what all of it was."""
+        with contextlib.suppress(DamageFound):
+            while self.some(MIB):
+                pass
+        self._thread.join()
+        while self._raw.read():
+            pass
+        return self._raw.written()
+
+    def _next(self) -> None:
+        if self._ended:
+            return
+        chunk = self._queue.get()
+        if chunk is not None:
+            self._chunk = memoryview(chunk)
+            return
+        self._ended = True
+        if self._failure is not None:
+            raise self._failure
+
+    def _produce(self) -> None:
+        try:
+            for chunk in self._decompressed():
+                if self._stopped:
+                    return
+                self._queue.put(chunk)
+        except ScriptoriumError as error:
+            self._failure = error
+        except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
+            self._failure = error
+        finally:
+            self._queue.put(None)
+
+    def _decompressed(self) -> Iterator[bytes]:
+        start = self._raw.peek(512)
+        if start.startswith(_GZIP_MAGIC):
+            return self._gunzipped()
+        if start.startswith(_ZSTD_MAGIC):
+            return self._unzstd()
+        if start[_TAR_MAGIC] == b"ustar":
+            return iter(self._raw.read, b"")
+        raise DamageFound(
+            "not an archive that we know (neither gzip nor zstd nor tar)" if start else "the file is empty"
+        )
+
+    def _gunzipped(self) -> Iterator[bytes]:
+        from isal import igzip_lib
+
+        IsalError: type[Exception] = igzip_lib.IsalError
+        member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        data = b""
+        while True:
+            if member.eof:
+                data = member.unused_data or self._raw.read()
+                if not data:
+                    return
+                if not data.startswith(_GZIP_MAGIC):
+                    raise self._damaged("something else follows the end of the gzip stream")
+                member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+            elif member.needs_input:
+                data = self._raw.read()
+                if not data:
+                    raise self._damaged("the gzip stream ends early")
+            else:
+                data = b""
+            try:
+                chunk: bytes = member.decompress(data, MIB)
+            except broken as error:
+                raise self._damaged(f"the gzip stream is broken ({error})") from None
+            if chunk:
+                yield chunk
+
+    def _unzstd(self) -> Iterator[bytes]:
+        import zstandard
+
+        source = cast(BinaryIO, _ZstdSource(self._raw))  # only its ``read`` is used
+        with zstandard.ZstdDecompressor().stream_reader(source, read_size=MIB, read_across_frames=True) as reader:
+            while True:
+                try:
+                    chunk = reader.read(MIB)
+                except zstandard.ZstdError as error:
+                    raise self._damaged(f"the zstd stream is broken ({error})") from None
+                if not chunk:
+                    return
+                yield chunk
+
+    def _damaged(self, what: str) -> DamageFound:
+        return DamageFound(f"{what}, near byte {self._raw.bytes}", hint="use another copy of this backup")

@@ -1,0 +1,212 @@
+"""Reading an archive from its first byte to its last, one member after the other, without seeking."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
+from scriptorium.archive.inflow import Inflow
+from scriptorium.archive.selection import decoded
+from scriptorium.errors import DamageFound, NotFound
+from scriptorium.manifest import readable
+from scriptorium.model import FileEntry
+
+MIB = 1 << 20
+
+_ZEROS = bytes(BLOCK)
+_LONGEST_EXTENSION = 16 * MIB
+_DECIMAL = re.compile(r"(-?)(\d+)(?:\.(\d*))?\Z", re.ASCII)
+_KINDS = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.CONTTYPE: "file",
+    tarfile.DIRTYPE: "folder",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hardlink",
+    tarfile.CHRTYPE: "device",
+    tarfile.BLKTYPE: "device",
+    tarfile.FIFOTYPE: "pipe",
+}
+
+
+@dataclass(slots=True)
+class Member:
+    """One member: what its header says (``entry`` has no hash), and its contents, to be read before the next one."""
+
+    entry: FileEntry
+    uid: int
+    gid: int
+    uname: str
+    gname: str
+    xattrs: dict[str, bytes]
+    _flow: Inflow
+    _left: int = field(default=0)
+
+    def chunks(self) -> Iterator[memoryview]:
+        """The contents, in pieces of 1 MiB at most. Raises ``DamageFound`` when they end early."""
+        while self._left:
+            part = self._flow.some(min(self._left, MIB))
+            if not part:
+                raise DamageFound(f"the archive ends inside '{readable(self.entry.path)}'", hint=_HINT)
+            self._left -= len(part)
+            yield part
+
+    def contents(self) -> bytes:
+        """The contents as one piece: for members that are known to be small."""
+        return b"".join(self.chunks())
+
+
+_HINT = "use another copy of this backup"
+
+
+class Reader:
+    """The members of an archive. A context manager; ``flow`` knows how far it is and what the whole file was."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.flow = Inflow(stream)
+        self._shared: dict[bytes, bytes] = {}
+        self._last = ""
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.flow.__exit__(*details)
+
+    def __iter__(self) -> Iterator[Member]:
+        extended: dict[bytes, bytes] = {}
+        while (info := self._header()) is not None:
+            if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+                extended = extended | _records(self._extension(info))
+            elif info.type == tarfile.XGLTYPE:
+                self._shared |= _records(self._extension(info))
+            elif info.type == tarfile.GNUTYPE_LONGNAME:
+                extended = extended | {b"path": self._extension(info).rstrip(b"\0")}
+            elif info.type == tarfile.GNUTYPE_LONGLINK:
+                extended = extended | {b"linkpath": self._extension(info).rstrip(b"\0")}
+            else:
+                member = self._member(info, self._shared | extended)
+                extended = {}
+                self._last = member.entry.path
+                yield member
+                for _ in member.chunks():
+                    pass
+                self._skip(padding(member.entry.size))
+        self._end()
+
+    def _header(self) -> tarfile.TarInfo | None:
+        """The next header; nothing at the two zero blocks that end an archive."""
+        block = self.flow.exactly(BLOCK)
+        if len(block) < BLOCK:
+            raise self._damaged("the archive ends early")
+        if block == _ZEROS:
+            if self.flow.exactly(BLOCK) != _ZEROS:
+                raise self._damaged("the end of the archive is broken")
+            return None
+        try:
+            return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except (tarfile.HeaderError, ValueError) as error:
+            raise self._damaged(f"a header is broken ({error})") from None
+
+    def _extension(self, info: tarfile.TarInfo) -> bytes:
+        if not 0 <= info.size <= _LONGEST_EXTENSION:
+            raise self._damaged("an extended header has an impossible size")
+        data = self.flow.exactly(info.size)
+        if len(data) < info.size:
+            raise self._damaged("the archive ends early")
+        self._skip(padding(info.size))
+        return data
+
+    def _member(self, info: tarfile.TarInfo, extended: dict[bytes, bytes]) -> Member:
+        kind = _KINDS.get(info.type, "unknown")
+        path = decoded(extended[b"path"]) if b"path" in extended else info.name
+        target = decoded(extended[b"linkpath"]) if b"linkpath" in extended else info.linkname
+        try:
+            size = int(extended.get(b"size", info.size)) if kind in ("file", "unknown") else 0
+            mtime_ns = _nanoseconds(decoded(extended[b"mtime"])) if b"mtime" in extended else info.mtime * 10**9
+            uid, gid = int(extended.get(b"uid", info.uid)), int(extended.get(b"gid", info.gid))
+        except ValueError:
+            raise self._damaged(f"the header of '{readable(path)}' is broken") from None
+        if size < 0:
+            raise self._damaged(f"'{readable(path)}' has an impossible size")
+        linked = kind in ("symlink", "hardlink")
+        entry = FileEntry(_plain(path), kind, size, info.mode & 0o7777, int(mtime_ns), None, target if linked else None)
+        uname = decoded(extended[b"uname"]) if b"uname" in extended else info.uname
+        gname = decoded(extended[b"gname"]) if b"gname" in extended else info.gname
+        return Member(entry, uid, gid, uname, gname, _attributes(extended), self.flow, size)
+
+    def _skip(self, count: int) -> None:
+        if len(self.flow.exactly(count)) < count:
+            raise self._damaged("the archive ends early")
+
+    def _end(self) -> None:
+        """After the two zero blocks, zeros may fill the last record; anything else is not ours."""
+        left = RECORD
+        while part := self.flow.some(MIB):
+            left -= len(part)
+            if left < 0 or any(part):
+                raise self._damaged("something follows the end of the archive")
+
+    def _damaged(self, what: str) -> DamageFound:
+        after = f", after '{readable(self._last)}'" if self._last else ""
+        return DamageFound(f"{what}, at byte {self.flow.offset} of the tar stream{after}", hint=_HINT)
+
+
+def members(stream: BinaryIO) -> Iterator[Member]:
+    """Every member in order. Raises ``DamageFound``, with the place, at the first thing that is not as it should be."""
+    with Reader(stream) as reader:
+        yield from reader
+
+
+def extract_member(stream: BinaryIO, name: str) -> bytes:
+    """The contents of one member, such as ``manifest.json``. Raises ``NotFound``, ``DamageFound``."""
+    with contextlib.closing(members(stream)) as found:  # type: ignore[type-var]
+        for member in found:
+            if member.entry.path == name and member.entry.kind == "file":
+                return member.contents()
+    raise NotFound("no such member in the archive", on=readable(name))
+
+
+def _records(data: bytes) -> dict[bytes, bytes]:
+    """The records of a pax header: ``<length> <key>=<value>\\n``."""
+    found: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(data) and data[at]:
+        space = data.find(b" ", at, at + 12)
+        length = int(data[at:space]) if space > at and data[at:space].isdigit() else 0
+        record = data[space + 1 : at + length]
+        key, equals, value = record.partition(b"=")
+        if not length or not equals or record[-1:] != b"\n":
+            raise DamageFound("an extended header of the archive is broken", hint=_HINT)
+        found[key] = value[:-1]
+        at += length
+    return found
+
+
+def _attributes(extended: dict[bytes, bytes]) -> dict[str, bytes]:
+    return {
+        decoded(key)[len(XATTR) :].replace("%3D", "=").replace("%25", "%"): value
+        for key, value in extended.items()
+        if key.startswith(XATTR.encode())
+    }
+
+
+def _nanoseconds(text: str) -> int:
+    """Decimal seconds, exactly."""
+    found = _DECIMAL.match(text)
+    if found is None:
+        raise ValueError(text)
+    nanoseconds = int(found[2]) * 10**9 + int((found[3] or "").ljust(9, "0")[:9])
+    return -nanoseconds if found[1] else nanoseconds
+
+
+def _plain(path: str) -> str:
+    """The path without what says nothing: a leading ``./``, a closing ``/``."""
+    while path.startswith("./"):
+        path = path[2:].lstrip("/")
+    return path.rstrip("/") or ("/" if path.startswith("/") else "")
