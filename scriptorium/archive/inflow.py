@@ -170,7 +170,7 @@ class Inflow:
     def _gunzipped(self) -> Iterator[bytes]:
         from isal import igzip_lib
 
-        IsalError: type[Exception] = igzip_lib.IsalError
+        broken = cast("type[Exception]", igzip_lib.IsalError)
         member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         data = b""
         while True:
