@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 _PORTION_BYTES = 32 << 20  # of Arrow at a time
+Column = tuple[str, str, bool]  # name, type, whether it is the primary key
 _FIRST_PORTION = 20_000  # rows
 _SAMPLE = 50  # keys looked up by index in each portion
 _LOOKED_UP = {"STRING", "INT64", "SERIAL", "INT32"}
@@ -114,7 +115,7 @@ def _tables(connection: Any) -> Iterator[tuple[str, str]]:
             yield name, kind
 
 
-def _columns(connection: Any, table: str) -> list[tuple[str, str, bool]]:
+def _columns(connection: Any, table: str) -> list[Column]:
     """Name, type and whether it is the primary key, sorted by name."""
     answer = connection.execute(f"CALL TABLE_INFO('{_quoted(table)}') RETURN *")
     names = answer.get_column_names()
@@ -134,18 +135,18 @@ def _all(answer: Any) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _node(connection: Any, table: str, columns: list[tuple[str, str, bool]]) -> dict[str, Any]:
+def _node(connection: Any, table: str, columns: list[Column]) -> dict[str, Any]:
     total = _rows().Fingerprint("node", [column[0] for column in columns])
-    wanted = ", ".join(f"{_value('n', column)} AS c{at}" for at, column in enumerate(columns))
     key = next((at for at, column in enumerate(columns) if column[2] and column[1] in _LOOKED_UP), None)
-    for portion in _portions(connection, f"MATCH (n:{_name(table)})", "n", wanted):
-        total.add(portion.columns)
+    match = f"MATCH (n:{_name(table)})"
+    for portion, keys in _portions(connection, match, "n", "n", [("n", column) for column in columns], key):
+        total.add(portion)
         if key is not None:
-            _look_up(connection, table, columns[key][0], portion.column(key))
+            _look_up(connection, table, columns[key][0], keys)
     return {"rows": total.rows, "fingerprint": total.text()}
 
 
-def _rel(connection: Any, table: str, columns: list[tuple[str, str, bool]]) -> dict[str, Any]:
+def _rel(connection: Any, table: str, columns: list[Column]) -> dict[str, Any]:
     import pyarrow as pa
 
     total = _rows().Fingerprint("rel", [column[0] for column in columns])
@@ -153,36 +154,58 @@ def _rel(connection: Any, table: str, columns: list[tuple[str, str, bool]]) -> d
     for source, target, source_key, target_key in (row[:4] for row in pairs):
         match = f"MATCH (a:{_name(source)})-[r:{_name(table)}]->(b:{_name(target)})"
         ends = [("a", _key_column(connection, source, source_key)), ("b", _key_column(connection, target, target_key))]
-        parts = [_value(*end) for end in ends] + [_value("r", column) for column in columns]
-        wanted = ", ".join(f"{part} AS c{at}" for at, part in enumerate(parts))
-        for portion in _portions(connection, match, "a", wanted):
-            labels = [pa.repeat(pa.scalar(label), len(portion)) for label in (source, target)]
-            first, second, *rest = portion.columns
-            total.add([labels[0], first, labels[1], second, *rest])
+        parts = ends + [("r", column) for column in columns]
+        for portion, _ in _portions(connection, match, "a", "r", parts, None):
+            labels = [_rows().encode(pa.repeat(pa.scalar(label), len(portion[0]))) for label in (source, target)]
+            total.add([labels[0], portion[0], labels[1], *portion[1:]])
     return {"rows": total.rows, "fingerprint": total.text()}
 
 
-def _key_column(connection: Any, table: str, key: str) -> tuple[str, str, bool]:
+def _key_column(connection: Any, table: str, key: str) -> Column:
     return next(column for column in _columns(connection, table) if column[0] == key)
 
 
-def _portions(connection: Any, match: str, node: str, wanted: str) -> Iterator[Any]:
-    """The rows as Arrow tables, in windows over the internal offsets of ``node``, so that memory is bounded."""
+def _portions(
+    connection: Any, match: str, node: str, row: str, parts: list[tuple[str, Column]], raw: int | None
+) -> Iterator[tuple[list[Any], Any]]:
+    """The rows as encoded columns (and the column ``raw`` as it is), in windows over the internal offsets of ``node``,
+    so that memory is bounded. ``row``: the variable whose offset orders the rows."""
     count, last = _ask(connection, f"{match} RETURN count(*), max(offset(id({node})))")[0]
-    if not count:
-        return
     found, start, step = 0, 0, _FIRST_PORTION
-    while start <= last:
+    while count and start <= last:
         whole = start == 0 and last < step and count <= 2 * step
         window = "" if whole else f" WHERE offset(id({node})) >= {start} AND offset(id({node})) < {start + step}"
-        portion = connection.execute(f"{match}{window} RETURN {wanted}").get_as_arrow(1 << 20)
-        yield portion
-        found += len(portion)
+        columns, size, plain = _portion(connection, match + window, row, parts, raw)
+        yield columns, plain
+        found += len(columns[0])
         start += step
-        bytes_a_step = max(portion.nbytes, 1) / step
-        step = max(1_000, min(int(_PORTION_BYTES / bytes_a_step), 4 * step))
+        step = max(1_000, min(int(_PORTION_BYTES * step / max(size, 1)), 4 * step))
     if found != count:
         raise RuntimeError(f"{match}: {count} rows counted, {found} read")
+
+
+def _portion(
+    connection: Any, match: str, row: str, parts: list[tuple[str, Column]], raw: int | None
+) -> tuple[list[Any], int, Any]:
+    slow = [at for at, (_, column) in enumerate(parts) if _is_slow(column)]
+    order = f" ORDER BY offset(id({row}))" if slow else ""
+    columns: list[Any] = [None] * len(parts)
+    size, plain = 0, None
+    fast = [at for at in range(len(parts)) if at not in slow]
+    if fast:
+        wanted = ", ".join(f"{_value(*parts[at])} AS c{at}" for at in fast)
+        table = connection.execute(f"{match} RETURN {wanted}{order}").get_as_arrow(1 << 20)
+        size = table.nbytes
+        plain = None if raw is None else table.column(f"c{raw}")
+        for at in fast:
+            columns[at] = _rows().encode(table.column(f"c{at}"))
+    if slow:
+        wanted = ", ".join(f"{_value(*parts[at])} AS c{at}" for at in slow)
+        rows = _all(connection.execute(f"{match} RETURN {wanted}{order}"))
+        for place, at in enumerate(slow):
+            columns[at] = _rows().encode_objects([values[place] for values in rows])
+            size += columns[at].nbytes
+    return columns, size, plain
 
 
 def _look_up(connection: Any, table: str, key: str, values: Any) -> None:
@@ -197,10 +220,19 @@ def _look_up(connection: Any, table: str, key: str, values: Any) -> None:
         raise RuntimeError(f"the index of {table} finds {found} of {len(keys)} rows")
 
 
-def _value(variable: str, column: tuple[str, str, bool]) -> str:
+def _value(variable: str, column: Column) -> str:
     """The expression for a property. Kuzu's Arrow crashes on unions and adds up an interval's parts."""
     text = f"{variable}.{_name(column[0])}"
-    return f"CAST({text} AS STRING)" if "UNION(" in column[1] or "INTERVAL" in column[1] else text
+    return f"CAST({text} AS STRING)" if _is_text(column) else text
+
+
+def _is_text(column: Column) -> bool:
+    return "UNION(" in column[1] or "INTERVAL" in column[1]
+
+
+def _is_slow(column: Column) -> bool:
+    """Kuzu leaves a null struct's fields out of its Arrow arrays: what follows is shifted, or read from nowhere."""
+    return "STRUCT(" in column[1] and not _is_text(column)
 
 
 def _name(name: str) -> str:
