@@ -6,8 +6,9 @@ when anything fails; ``recover`` undoes a restore that a crash cut short.
 
 from __future__ import annotations
 
+from scriptorium.rescue.comparing import compare_files
 from scriptorium.rescue.elsewhere import restore_into
 from scriptorium.rescue.inplace import preflight, recover, restore_in_place
 from scriptorium.rescue.reading import Restored, Supply
 
-__all__ = ["Restored", "Supply", "preflight", "recover", "restore_in_place", "restore_into"]
+__all__ = ["Restored", "Supply", "compare_files", "preflight", "recover", "restore_in_place", "restore_into"]

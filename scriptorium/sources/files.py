@@ -141,7 +141,8 @@ class FilesIncoming:
 
     def switch(self) -> None:
         found = select(self._source.tree((self._staging.path,)), lambda _: None)
-        self._staging.write_plan(list(self._moves({one.relative for one in found})))
+        chosen = {inside for one in found if (inside := _below(one.path, self._source.place))}
+        self._staging.write_plan(list(self._moves(chosen)))
         self._staging.apply()
 
     def _moves(self, chosen: set[str]) -> Iterator[Move]:
