@@ -22,11 +22,16 @@ _MOST = 1000
 
 
 class Comparison:
-    """Told every member in the order of the archive, then asked what differs. A context manager (it has files)."""
+    """Told every member in the order of the archive, then asked what differs. Has files: ``close`` it.
 
-    def __init__(self, expected: FileList) -> None:
+    ``expected`` may become known only at the end (the manifest inside an archive stands behind the members).
+    """
+
+    def __init__(self, expected: FileList | None = None) -> None:
+        self._wanted: dict[str, FileEntry] | None = None
+        if expected is not None and expected.entries is not None:
+            self._wanted = {entry.path: entry for entry in expected.entries}
         self._expected = expected
-        self._wanted = None if expected.entries is None else {entry.path: entry for entry in expected.entries}
         self._findings: list[Finding] = []
         self._digest = hashlib.sha256()
         self._seen: IO[bytes] | None = None
@@ -47,9 +52,9 @@ class Comparison:
 
     def member(self, entry: FileEntry) -> None:
         """A member of the parts. Without a hash its contents are taken to be right."""
-        if self._wanted is not None:
-            self._compare(self._wanted.pop(entry.path, None), entry)
-        elif self._seen is not None:
+        if self._seen is None:
+            self._compare(entry)
+        else:
             line = entry_line(entry)
             self._digest.update(line)
             self._seen.write(line)
@@ -61,34 +66,41 @@ class Comparison:
                 self._list.write(chunk)
             yield chunk
 
-    def findings(self) -> tuple[Finding, ...]:
-        """What differs, once everything has been seen; the first thousand."""
-        if self._wanted is not None:
-            missing = [Finding(MISSING, readable(path)) for path in self._wanted]
-        else:
-            missing = list(self._long_list())
+    def findings(self, expected: FileList | None = None, *, whole: bool = True) -> tuple[Finding, ...]:
+        """What differs; the first thousand. ``whole``: the archive was read to its end, so what was not seen is
+        missing. ``expected``: when it was not known before."""
+        self._expected = self._expected or expected
+        if self._expected is None:
+            return ()
+        if self._seen is not None and not (whole and self._digest.hexdigest() == self._expected.sha256):
+            self._read_again(self._expected)
+        missing = [Finding(MISSING, readable(path)) for path in self._wanted or ()] if whole else []
         return _shortened([*self._findings, *missing])
 
-    def _compare(self, wanted: FileEntry | None, found: FileEntry) -> None:
+    def _compare(self, found: FileEntry) -> None:
+        assert self._wanted is not None
+        wanted = self._wanted.pop(found.path, None)
         if wanted is None:
             self._findings.append(Finding(EXTRA, readable(found.path)))
         elif detail := difference(wanted, found):
             self._findings.append(Finding(ALTERED, readable(found.path), detail))
 
-    def _long_list(self) -> Iterator[Finding]:
+    def _read_again(self, expected: FileList) -> None:
+        """The lists differ somewhere: now they are worth the memory."""
         assert self._seen is not None and self._list is not None
-        if self._digest.hexdigest() == self._expected.sha256:
-            return
-        self._list.seek(0)
-        if _digest(self._list) != self._expected.sha256:
-            yield Finding(ALTERED, LIST, "the members differ from the manifest's hash of their list, and so does it")
-            return
-        self._list.seek(0)
-        self._wanted = {entry.path: entry for entry in map(parse_entry_line, self._list)}
+        entries = expected.entries
+        if entries is None:
+            self._list.seek(0)
+            if _digest(self._list) != expected.sha256:
+                self._findings.append(Finding(ALTERED, LIST, "it is not the list that the manifest knows"))
+                return
+            self._list.seek(0)
+            self._wanted = {entry.path: entry for entry in map(parse_entry_line, self._list)}
+        else:
+            self._wanted = {entry.path: entry for entry in entries}
         self._seen.seek(0)
         for entry in map(parse_entry_line, self._seen):
-            self._compare(self._wanted.pop(entry.path, None), entry)
-        yield from (Finding(MISSING, readable(path)) for path in self._wanted)
+            self._compare(entry)
 
 
 def difference(wanted: FileEntry, found: FileEntry) -> str:

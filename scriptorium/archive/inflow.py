@@ -19,7 +19,12 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _TAR_MAGIC = slice(257, 262)
 _EMPTY_ZSTD_FRAME = b"\x50\x2a\x4d\x18\x00\x00\x00\x00"  # a skippable frame of no bytes
 _CHUNKS = 8
+_HINT = "use another copy of this backup"
 _EMPTY = memoryview(b"")
+
+
+class EndsEarly(DamageFound):
+    """The archive stops before its end."""
 
 
 class _Raw:
@@ -184,7 +189,7 @@ class Inflow:
             elif member.needs_input:
                 data = self._raw.read()
                 if not data:
-                    raise self._damaged("the gzip stream ends early")
+                    raise EndsEarly(f"the gzip stream ends early, at byte {self._raw.bytes}", hint=_HINT)
             else:
                 data = b""
             try:
@@ -209,4 +214,4 @@ class Inflow:
                 yield chunk
 
     def _damaged(self, what: str) -> DamageFound:
-        return DamageFound(f"{what}, near byte {self._raw.bytes}", hint="use another copy of this backup")
+        return DamageFound(f"{what}, near byte {self._raw.bytes}", hint=_HINT)

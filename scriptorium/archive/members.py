@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
-from scriptorium.archive.inflow import Inflow
+from scriptorium.archive.inflow import EndsEarly, Inflow
 from scriptorium.archive.selection import decoded
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.manifest import readable
@@ -52,7 +52,7 @@ class Member:
         while self._left:
             part = self._flow.some(min(self._left, MIB))
             if not part:
-                raise DamageFound(f"the archive ends inside '{readable(self.entry.path)}'", hint=_HINT)
+                raise EndsEarly(f"the archive ends inside '{readable(self.entry.path)}'", hint=_HINT)
             self._left -= len(part)
             yield part
 
@@ -103,7 +103,7 @@ class Reader:
         """The next header; nothing at the two zero blocks that end an archive."""
         block = self.flow.exactly(BLOCK)
         if len(block) < BLOCK:
-            raise self._damaged("the archive ends early")
+            raise self._damaged("the archive ends early", EndsEarly)
         if block == _ZEROS:
             if self.flow.exactly(BLOCK) != _ZEROS:
                 raise self._damaged("the end of the archive is broken")
@@ -118,7 +118,7 @@ class Reader:
             raise self._damaged("an extended header has an impossible size")
         data = self.flow.exactly(info.size)
         if len(data) < info.size:
-            raise self._damaged("the archive ends early")
+            raise self._damaged("the archive ends early", EndsEarly)
         self._skip(padding(info.size))
         return data
 
@@ -142,7 +142,7 @@ class Reader:
 
     def _skip(self, count: int) -> None:
         if len(self.flow.exactly(count)) < count:
-            raise self._damaged("the archive ends early")
+            raise self._damaged("the archive ends early", EndsEarly)
 
     def _end(self) -> None:
         """After the two zero blocks, zeros may fill the last record; anything else is not ours."""
@@ -152,9 +152,9 @@ class Reader:
             if left < 0 or any(part):
                 raise self._damaged("something follows the end of the archive")
 
-    def _damaged(self, what: str) -> DamageFound:
+    def _damaged(self, what: str, kind: type[DamageFound] = DamageFound) -> DamageFound:
         after = f", after '{readable(self._last)}'" if self._last else ""
-        return DamageFound(f"{what}, at byte {self.flow.offset} of the tar stream{after}", hint=_HINT)
+        return kind(f"{what}, at byte {self.flow.offset} of the tar stream{after}", hint=_HINT)
 
 
 def members(stream: BinaryIO) -> Iterator[Member]:

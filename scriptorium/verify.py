@@ -1,0 +1,222 @@
+"""Reading a copy back: one pass over the archive, every hash compared, each kind of damage called by its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from scriptorium.archive.comparison import ALTERED, EXTRA, MISSING, Comparison
+from scriptorium.archive.inflow import EndsEarly
+from scriptorium.archive.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, sums_line
+from scriptorium.archive.members import Member, Reader
+from scriptorium.archive.outflow import Written
+from scriptorium.errors import DamageFound, NotFound, StoreUnavailable
+from scriptorium.manifest import loads
+from scriptorium.model import Finding, Manifest, Verification
+
+MISSING_ARCHIVE = "missing archive"
+MISSING_MANIFEST = "missing manifest"
+TRUNCATED = "truncated"
+ALTERED_MEMBER = ALTERED
+ALTERED_MANIFEST = "altered manifest"
+MISSING_MEMBER = MISSING
+EXTRA_MEMBER = EXTRA
+UNREADABLE = "unreadable archive"
+WRONG_ARCHIVE = "wrong archive"
+ALTERED_ARCHIVE = "altered archive"
+
+VERDICTS = (
+    MISSING_ARCHIVE,  # the manifest is there, what it describes is not
+    MISSING_MANIFEST,  # the archive is there, nothing says that it was ever finished
+    TRUNCATED,  # the archive ends early
+    ALTERED_MEMBER,  # contents, mode, time or target of a member differ from its record
+    ALTERED_MANIFEST,  # the record itself is broken, or the two in store and archive differ
+    MISSING_MEMBER,  # listed, but not in the archive
+    EXTRA_MEMBER,  # in the archive, but not listed
+    UNREADABLE,  # cannot be decompressed, or is no tar
+    WRONG_ARCHIVE,  # whole, but another backup's
+    ALTERED_ARCHIVE,  # every member is right, but the bytes around them are not what was written
+)
+
+_LARGEST_OWN = 256 << 20
+_LONGEST_LINE = 16 << 10
+
+
+def verify_copy(
+    open_archive: Callable[[], BinaryIO],
+    manifest_bytes: bytes | None,
+    *,
+    name: str,
+    size: int | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> tuple[Finding, ...]:
+    """Everything that is wrong with a copy; nothing when it is sound.
+
+    ``name``: the archive's name or key. ``size``: how long the store says it is: a stream that ends before that is the
+    store's failure (``StoreUnavailable``), not damage. ``advance`` is told the bytes of the archive that were read.
+    Raises ``ToolMissing`` for a manifest of a newer program, and what the store raises.
+    """
+    outer, findings = _outer_manifest(manifest_bytes, name)
+    try:
+        stream = open_archive()
+    except (NotFound, FileNotFoundError):
+        return (*findings, Finding(MISSING_ARCHIVE, name))
+    with ExitStack() as stack:
+        stack.enter_context(closing(stream))
+        reader = stack.enter_context(Reader(stream))
+        comparison = stack.enter_context(closing(Comparison(outer.files if outer else None)))
+        reading = _Reading(reader, comparison)
+        damage = reading.run(advance)
+        whole = reader.flow.rest()
+        if size is not None and whole.bytes < size:
+            raise StoreUnavailable(f"the store sent {whole.bytes} of {size} bytes", on=name, hint="try again")
+        findings += reading.findings(outer, damage, whole, name)
+    return tuple(findings)
+
+
+def verification(findings: tuple[Finding, ...], seconds: float) -> Verification:
+    """The outcome as it is kept beside the manifest."""
+    return Verification(datetime.now(UTC), not findings, tuple(str(finding) for finding in findings), seconds)
+
+
+def _outer_manifest(data: bytes | None, name: str) -> tuple[Manifest | None, list[Finding]]:
+    """The manifest beside the archive, and what is wrong with it alone."""
+    if data is None:
+        return None, [Finding(MISSING_MANIFEST, name)]
+    try:
+        outer = loads(data)
+    except DamageFound as error:
+        return None, [Finding(ALTERED_MANIFEST, name, error.what)]
+    if outer.archive is None:
+        return outer, [Finding(ALTERED_MANIFEST, name, "it says nothing about the archive")]
+    if outer.archive.name != name.rpartition("/")[2]:
+        return outer, [Finding(WRONG_ARCHIVE, name, f"the manifest is that of {outer.archive.name}")]
+    return outer, []
+
+
+class _Reading:
+    """One pass over an archive, and what it brought to light."""
+
+    def __init__(self, reader: Reader, comparison: Comparison) -> None:
+        self._reader = reader
+        self._comparison = comparison
+        self._inner: Manifest | None = None
+        self._inner_damage = ""
+        self._own: dict[str, str] = {}  # our own members: name to hash
+        self._sums = hashlib.sha256()
+        self._listed_sums = ""
+        self._listed_own: dict[str, str] = {}
+
+    def run(self, advance: Callable[[int], None] | None) -> DamageFound | None:
+        """Read every member; returns what stopped the reading before the end, if anything did."""
+        before = 0
+        try:
+            for member in self._reader:
+                self._member(member)
+                if advance is not None and self._reader.flow.raw_bytes > before:
+                    advance(self._reader.flow.raw_bytes - before)
+                    before = self._reader.flow.raw_bytes
+        except DamageFound as error:
+            return error
+        return None
+
+    def _member(self, member: Member) -> None:
+        path = member.entry.path
+        if path == SUMS:
+            self._read_sums(member)
+        elif path == MANIFEST:
+            self._own_member(path, [self._read_manifest(member)])
+        elif path == LIST:
+            self._own_member(path, self._comparison.listing(member.chunks()))
+        elif path == METADATA:
+            self._own_member(path, member.chunks())
+        elif member.entry.kind == "file":
+            sha256 = _hash(member.chunks())
+            self._sums.update(sums_line(path, sha256))
+            self._comparison.member(dataclasses.replace(member.entry, sha256=sha256))
+        else:
+            self._comparison.member(member.entry)
+
+    def _own_member(self, name: str, chunks: Iterator[memoryview] | list[memoryview]) -> None:
+        self._own[name] = _hash(chunks)
+        self._sums.update(sums_line(name, self._own[name]))
+
+    def _read_manifest(self, member: Member) -> memoryview:
+        if member.entry.size > _LARGEST_OWN:
+            raise DamageFound("the manifest in the archive is impossibly large")
+        data = member.contents()
+        try:
+            self._inner = loads(data)
+        except DamageFound as error:
+            self._inner_damage = error.what
+        return memoryview(data)
+
+    def _read_sums(self, member: Member) -> None:
+        digest = hashlib.sha256()
+        rest = b""
+        for chunk in member.chunks():
+            digest.update(chunk)
+            *lines, rest = (rest[-_LONGEST_LINE:] + bytes(chunk)).split(b"\n")
+            for line in lines:
+                sha256, _, listed = line.partition(b"  ")
+                if listed.decode("utf-8", "replace") in OWN:
+                    self._listed_own[listed.decode()] = sha256.decode("ascii", "replace")
+        self._own[SUMS] = digest.hexdigest()
+        self._listed_sums = digest.hexdigest()
+
+    def findings(
+        self, outer: Manifest | None, damage: DamageFound | None, whole: Written, name: str
+    ) -> Iterator[Finding]:
+        """What the pass brought to light, the cause before its consequences."""
+        if outer is not None and self._inner is not None and outer.id != self._inner.id:
+            detail = f"it holds backup {self._inner.id}, the manifest is that of {outer.id}"
+            yield Finding(WRONG_ARCHIVE, name, detail)
+            return
+        facts = outer.archive if outer is not None else None
+        short = facts is not None and whole.bytes < facts.bytes
+        if damage is not None:
+            verdict = TRUNCATED if short or (facts is None and isinstance(damage, EndsEarly)) else UNREADABLE
+            yield Finding(verdict, name, damage.what)
+        found = list(self._manifests(outer, damage is None))
+        expected = outer or self._inner
+        if expected is not None:
+            found += self._comparison.findings(expected.files, whole=damage is None)
+        if damage is None:
+            found += self._own_members(nothing_else=not found)
+        yield from found
+        if facts is not None and damage is None and not found and whole != Written(facts.bytes, facts.sha256):
+            verdict = TRUNCATED if short else ALTERED_ARCHIVE
+            yield Finding(verdict, name, f"{whole.bytes} bytes, {facts.bytes} were written; every member is right")
+
+    def _manifests(self, outer: Manifest | None, ended: bool) -> Iterator[Finding]:
+        """What the manifest in the archive says of itself and of the one beside it."""
+        if self._inner_damage:
+            yield Finding(ALTERED_MANIFEST, MANIFEST, f"in the archive: {self._inner_damage}")
+        elif self._inner is None and ended:
+            yield Finding(MISSING_MEMBER, MANIFEST)
+        elif self._inner is not None and outer is not None and self._inner != dataclasses.replace(outer, archive=None):
+            yield Finding(ALTERED_MANIFEST, MANIFEST, "the one in the archive differs from the one beside it")
+
+    def _own_members(self, *, nothing_else: bool) -> Iterator[Finding]:
+        """Our own members against ``SHA256SUMS``; its other lines repeat what the manifest says."""
+        for name in (METADATA, SUMS):
+            if name not in self._own:
+                yield Finding(MISSING_MEMBER, name)
+        if SUMS not in self._own:
+            return
+        wrong = [name for name, sha256 in self._own.items() if name != SUMS and self._listed_own.get(name) != sha256]
+        for name in wrong:
+            yield Finding(ALTERED_MEMBER, name, f"{SUMS} has another hash for it")
+        if nothing_else and not wrong and self._sums.hexdigest() != self._listed_sums:
+            yield Finding(ALTERED_MEMBER, SUMS, "it does not fit the members")
+
+
+def _hash(chunks: Iterator[memoryview] | list[memoryview]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
