@@ -92,7 +92,7 @@ def _plain_object(value: Any) -> bytes:
     if isinstance(value, bool):
         return b"1" if value else b"0"
     if isinstance(value, float):
-        return b"%d" % struct.unpack("<q", struct.pack("<d", value))
+        return str(struct.unpack("<q", struct.pack("<d", value))[0]).encode()
     if isinstance(value, datetime.datetime):
         since = value.replace(tzinfo=value.tzinfo or datetime.UTC) - _EPOCH
         return b"%d" % (since // datetime.timedelta(microseconds=1))
