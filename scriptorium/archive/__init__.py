@@ -1,14 +1,14 @@
 """Archives: ``pack`` and ``unpack`` as one stream, hashing on the way; knows tar and compression.
 
-Out: ``selection`` (with ``patterns``) says what is saved, ``pack`` writes it (``headers``, ``ledger``) through
-``outflow`` and ``codec``. Back: ``inflow`` and ``members`` read, ``unpack`` writes through ``placing``, ``comparison``
+Out: ``selection`` (with ``patterns``) says what is saved, ``packing`` writes it (``headers``, ``ledger``) through
+``outflow`` and ``codec``. Back: ``inflow`` and ``members`` read, ``unpacking`` writes through ``placing``, ``comparison``
 says what differs.
 """
 
 from scriptorium.archive.members import Member, extract_member, members
-from scriptorium.archive.pack import pack
+from scriptorium.archive.packing import pack
 from scriptorium.archive.patterns import matches
 from scriptorium.archive.selection import Found, select, survey
-from scriptorium.archive.unpack import Unpacked, unpack
+from scriptorium.archive.unpacking import Unpacked, unpack
 
 __all__ = ["Found", "Member", "Unpacked", "extract_member", "matches", "members", "pack", "select", "survey", "unpack"]
