@@ -13,7 +13,7 @@ from scriptorium.manifest import manifest_key
 from scriptorium.model import Backup, Copy, Verification
 from scriptorium.settings import Settings
 from scriptorium.stores.backups import read_marks, write_marks
-from scriptorium.verify import verify_copy
+from scriptorium.verify import verified
 
 Advance = Callable[[int], None]
 
@@ -27,7 +27,7 @@ def verify_stored(settings: Settings, backup_id: str, copy: Copy, *, advance: Ad
         except NotFound:
             manifest = None
         name = copy.key.rpartition("/")[2]
-        verification = verify_copy(lambda: store.open(copy.key), manifest, name=name, size=None, advance=advance)
+        verification = verified(lambda: store.open(copy.key), manifest, name=name, size=None, advance=advance)
         if manifest is not None:
             marks = read_marks(store, copy.key)
             write_marks(store, copy.key, replace(marks, verification=verification))

@@ -36,7 +36,7 @@ from scriptorium.model import (
 from scriptorium.rescue import recover
 from scriptorium.settings import Settings
 from scriptorium.stores.backups import commit, free_name, write_marks
-from scriptorium.verify import verify_copy
+from scriptorium.verify import verified
 
 Advance = Callable[[int], None]
 
@@ -204,7 +204,7 @@ def check_archive(
     """Read the finished archive back from disk and compare every hash. ``DamageFound`` when it is not sound."""
     file = folder / order.archive
     workspace.forget_cached(file)
-    verification = verify_copy(
+    verification = verified(
         lambda: file.open("rb"), dumps(manifest), name=order.archive, size=file.stat().st_size, advance=advance
     )
     if not verification.sound:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -78,9 +79,18 @@ def verify_copy(
     return tuple(findings)
 
 
-def verification(findings: tuple[Finding, ...], seconds: float) -> Verification:
-    """The outcome as it is kept beside the manifest."""
-    return Verification(datetime.now(UTC), not findings, tuple(str(finding) for finding in findings), seconds)
+def verified(
+    open_archive: Callable[[], BinaryIO],
+    manifest_bytes: bytes | None,
+    *,
+    name: str,
+    size: int | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Verification:
+    """``verify_copy`` as the record that is kept: when, how long it took, sound or what is wrong."""
+    at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
+    findings = verify_copy(open_archive, manifest_bytes, name=name, size=size, advance=advance)
+    return Verification(at, not findings, tuple(str(finding) for finding in findings), time.monotonic() - began)
 
 
 def _outer_manifest(data: bytes | None, name: str) -> tuple[Manifest | None, list[Finding]]:

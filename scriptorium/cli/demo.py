@@ -19,7 +19,7 @@ from scriptorium.cli.documents import backup_row
 from scriptorium.cli.frame import command, facts, manner, put_json, say, table
 from scriptorium.cli.running import flow_runs
 from scriptorium.errors import DamageFound, ToolFailed, UsageError
-from scriptorium.model import Backup, Manifest, TableFacts
+from scriptorium.model import Backup, Finding, Manifest, TableFacts
 from scriptorium.rescue import Restored, compare_files
 from scriptorium.settings import choose_file, current, set_defaults
 
@@ -184,7 +184,8 @@ def _compare(manifest: Manifest, target: Path, restored: list[Restored]) -> str:
     for part in manifest.parts:
         expected |= part.tables or {}
     for one in restored:
-        findings += tuple(name for name, held in expected.items() if one.tables.get(name) != held)
+        wrong = [name for name, held in expected.items() if one.tables.get(name) != held]
+        findings += tuple(Finding("different content", name) for name in wrong)
     if findings or not expected:
         raise DamageFound("what was restored is not what was backed up", hint="; ".join(map(str, findings[:5])))
     rows = sum(held.rows for held in expected.values())

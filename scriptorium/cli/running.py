@@ -20,7 +20,7 @@ _PREFECT = {
 @contextlib.contextmanager
 def flow_runs() -> Iterator[None]:
     """Load Prefect (with its embedded server where no other is set) and run flows in the block."""
-    level = "INFO" if manner.verbose else "WARNING" if not manner.quiet else "ERROR"
+    level = "INFO" if manner.verbose else "CRITICAL"
     set_defaults({**_PREFECT, "PREFECT_LOGGING_LEVEL": level})
     starting = _spinner("starting") if _lively() else contextlib.nullcontext()
     with starting:
