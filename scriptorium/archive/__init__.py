@@ -1,8 +1,8 @@
 """Archives: ``pack`` and ``unpack`` as one stream, hashing on the way; knows tar and compression.
 
-Out: ``selection`` (with ``patterns``) says what is saved, ``packing`` writes it (``headers``, ``ledger``) through
-``outflow`` and ``codec``. Back: ``inflow`` and ``members`` read, ``unpacking`` writes through ``placing``, ``comparison``
-says what differs.
+Out: ``selection`` (with ``patterns``) says what is saved, ``packing`` and ``scribe`` write it (``headers``, ``ledger``)
+through ``outflow`` and ``codec``. Back: ``inflow`` and ``members`` read, ``unpacking`` writes through ``placing``,
+``comparison`` says what differs.
 """
 
 from scriptorium.archive.members import Member, extract_member, members

@@ -8,6 +8,7 @@ stored: igzip would spend as long on them as on text, and win nothing.
 from __future__ import annotations
 
 import struct
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 _GZIP_LEVEL = 1
-_ZSTD_LEVEL = 3
+_ZSTD_LEVEL = 2
 _WINDOW = 32 << 10
 _STORED = 65535
 _RAW_DEFLATE = -15
@@ -131,6 +132,9 @@ class Zstd:
 
     block_size = 4 * MIB
 
+    def __init__(self) -> None:
+        self._kept = threading.local()  # a compressor has megabytes of tables: made once a thread
+
     def opening(self) -> bytes:
         return b""
 
@@ -140,7 +144,10 @@ class Zstd:
     def _compressor(self) -> zstandard.ZstdCompressor:
         import zstandard
 
-        return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
+        kept: zstandard.ZstdCompressor | None = getattr(self._kept, "compressor", None)
+        if kept is None:
+            kept = self._kept.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
+        return kept
 
     def joined(self, piece: Piece) -> bytes | memoryview:
         return piece.data

@@ -96,15 +96,16 @@ def padding(size: int) -> int:
 
 def user_attributes(source: int | bytes) -> dict[str, bytes]:
     """The ``user.*`` extended attributes of an open file or a path; none where there are none to be had."""
+    follow = isinstance(source, int)  # a descriptor has nothing to follow, and may not be told so
     try:
-        names = os.listxattr(source)
+        names = os.listxattr(source, follow_symlinks=follow)
     except OSError:
         return {}
     found = {}
     for name in names:
         if name.startswith("user."):
             with contextlib.suppress(OSError):  # removed meanwhile
-                found[name] = os.getxattr(source, name)
+                found[name] = os.getxattr(source, name, follow_symlinks=follow)
     return found
 
 

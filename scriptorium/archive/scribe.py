@@ -1,0 +1,154 @@
+"""Members into an archive: headers, contents in one reading, and their lines in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from scriptorium.archive.headers import header, header_for, padding, user_attributes
+from scriptorium.archive.ledger import SUMS, Ledger
+from scriptorium.archive.outflow import Outflow
+from scriptorium.archive.selection import Found, unread
+from scriptorium.manifest import readable
+from scriptorium.model import FileEntry
+
+Advance = Callable[[int], None]
+
+MIB = 1 << 20
+
+
+class Scribe:
+    """Writes one member after the other. ``bytes`` and ``files`` count what the parts brought (folders do not count);
+    ``warnings`` name what could not be saved as it was."""
+
+    def __init__(self, out: Outflow, ledger: Ledger, advance: Advance) -> None:
+        self._out = out
+        self._ledger = ledger
+        self._advance = advance
+        self._links: dict[tuple[int, int], tuple[str, int]] = {}
+        self.warnings: list[str] = []
+        self.bytes = 0
+        self.files = 0
+
+    def folder(self, path: str, mode: int, mtime_ns: int, owner: tuple[int, int], attributes: dict[str, bytes]) -> None:
+        self._out.write(
+            header(path, "folder", size=0, mode=mode, mtime_ns=mtime_ns, uid=owner[0], gid=owner[1], xattrs=attributes)
+        )
+        self._ledger.add(FileEntry(path, "folder", 0, mode, mtime_ns))
+
+    def symlink(self, found: Found) -> None:
+        assert found.target is not None
+        self._out.write(header_for(found.path, "symlink", found.stat, size=0, target=found.target))
+        self._record(found.path, "symlink", found.stat, target=found.target)
+
+    def file(self, found: Found) -> None:
+        try:
+            descriptor = os.open(found.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            self.warnings.append(unread(found.path, error))
+            return
+        try:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                self.warnings.append(f"{readable(found.path)}: is no longer a file, skipped")
+            elif facts.st_nlink == 1 or not self._linked(found, facts):
+                self._contents(found, facts, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _linked(self, found: Found, facts: os.stat_result) -> bool:
+        """Write a further name of a file that is in the archive already; the first one is only remembered."""
+        inode = (facts.st_dev, facts.st_ino)
+        first, left = self._links.get(inode, (found.path, facts.st_nlink))
+        if left > 1:
+            self._links[inode] = (first, left - 1)
+        else:
+            self._links.pop(inode, None)
+        if first == found.path:
+            return False
+        self._out.write(header_for(found.path, "hardlink", facts, size=0, target=first))
+        self._record(found.path, "hardlink", facts, target=first)
+        return True
+
+    def _contents(self, found: Found, facts: os.stat_result, descriptor: int) -> None:
+        """The file up to the size that its header announces; what is missing by then is made of zeros, and said."""
+        out = self._out
+        size = facts.st_size
+        out.write(header_for(found.path, "file", facts, size=size, xattrs=user_attributes(descriptor)))
+        digest = hashlib.sha256()
+        left = size
+        changed = ""
+        while left:
+            room = out.room()[:left]
+            try:
+                count = os.readv(descriptor, [room])
+            except OSError as error:
+                changed = f"cannot be read to its end ({error.strerror}), the rest is zeros"
+                break
+            if count == 0:
+                changed = f"changed while it was read: it became shorter, the last {left} bytes are zeros"
+                break
+            digest.update(room[:count])
+            out.filled(count)
+            self._advance(count)
+            left -= count
+        if left:
+            _hash_zeros(digest, left)
+            out.zeros(left)
+        after = os.fstat(descriptor)
+        if not changed and (after.st_size != size or after.st_mtime_ns != facts.st_mtime_ns):
+            changed = "changed while it was read"
+        if changed:
+            self.warnings.append(f"{readable(found.path)}: {changed}")
+        out.zeros(padding(size))
+        self.bytes += size
+        self._record(found.path, "file", facts, size=size, sha256=digest.hexdigest())
+
+    def _record(
+        self,
+        path: str,
+        kind: str,
+        facts: os.stat_result,
+        *,
+        size: int = 0,
+        sha256: str | None = None,
+        target: str | None = None,
+    ) -> None:
+        self.files += 1
+        self._ledger.add(FileEntry(path, kind, size, stat.S_IMODE(facts.st_mode), facts.st_mtime_ns, sha256, target))
+
+    def own(self, name: str, data: bytes, moment: datetime) -> None:
+        """One of our own members, from memory."""
+        self._out.write(_own_header(name, len(data), moment))
+        self._out.write(data)
+        self._out.zeros(padding(len(data)))
+        self._ledger.sum(name, hashlib.sha256(data).hexdigest())
+
+    def own_file(self, name: str, source: Path, moment: datetime) -> None:
+        """One of our own members, from the spool."""
+        size = source.stat().st_size
+        self._out.write(_own_header(name, size, moment))
+        digest = hashlib.sha256()
+        with source.open("rb") as file:
+            while chunk := file.read(MIB):
+                digest.update(chunk)
+                self._out.write(chunk)
+        self._out.zeros(padding(size))
+        if name != SUMS:
+            self._ledger.sum(name, digest.hexdigest())
+
+
+def _hash_zeros(digest: hashlib._Hash, count: int) -> None:
+    block = bytes(MIB)
+    while count:
+        digest.update(block[:count])
+        count -= min(count, len(block))
+
+
+def _own_header(name: str, size: int, moment: datetime) -> bytes:
+    nanoseconds = int(moment.timestamp()) * 1_000_000_000
+    return header(name, "file", size=size, mode=0o600, mtime_ns=nanoseconds, uid=os.getuid(), gid=os.getgid())
