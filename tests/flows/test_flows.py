@@ -1,0 +1,205 @@
+"""The flows, run for real against a Prefect server: what they do, how they read in the UI, what they retry."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    TaskRunFilter,
+    TaskRunFilterFlowRunId,
+)
+from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
+
+from flows.backup import backup
+from flows.prune import prune
+from flows.restore import restore
+from flows.verify import verify
+from scriptorium.catalog import Catalog
+from scriptorium.errors import DamageFound, LibraryBusy, NotFound, StoreUnavailable, UsageError
+from scriptorium.model import Backup, Status
+from tasks.retry import ONCE, RETRIED
+
+
+def last_run(flow_name: str) -> tuple[Any, list[Any]]:
+    """The newest run of a flow and its task runs, oldest first."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=200)
+        flows = {run.flow_id: client.read_flow(run.flow_id).name for run in runs}
+        newest = max((run for run in runs if flows[run.flow_id] == flow_name), key=lambda run: run.created)
+        wanted = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[newest.id]))
+        tasks = client.read_task_runs(task_run_filter=wanted, sort=TaskRunSort.EXPECTED_START_TIME_ASC, limit=200)
+        return newest, sorted(tasks, key=lambda one: one.created)
+
+
+def artifact(key: str) -> str:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+        return str(max(found, key=lambda one: one.created).data)
+
+
+def test_backup_is_verified_listed_and_reads_well(chosen: Any) -> None:
+    done = backup(library="bibliotheca", name="mine")
+    assert done.status is Status.VERIFIED
+    assert Catalog(chosen.settings).find("mine").id == done.id
+    run, tasks = last_run("backup")
+    assert run.name == "manual full backup of bibliotheca"
+    names = [one.name for one in tasks]
+    archive = done.copies[0].key.rpartition("/")[2]
+    assert names == [
+        "check free space",
+        "snapshot kuzu",
+        "snapshot data",
+        "snapshot config",
+        f"archive {archive}",
+        f"verify {archive}",
+        "upload to local",
+    ]
+    report = artifact("backup-bibliotheca")
+    assert "verified" in report and "| kuzu |" in report and done.id in report
+    assert not list((chosen.backups / ".scriptorium" / "staging").iterdir())
+
+
+def test_no_secret_is_a_parameter_or_in_the_report(chosen: Any) -> None:
+    backup(library="bibliotheca")
+    run, tasks = last_run("backup")
+    everything = json.dumps([run.parameters, [one.task_inputs for one in tasks]], default=str)
+    assert "very-secret-value" not in everything + artifact("backup-bibliotheca")
+
+
+def test_side_effects_are_never_cached(chosen: Any) -> None:
+    first, second = backup(), backup()
+    assert first.id != second.id and len(Catalog(chosen.settings).backups()) == 2
+
+
+def test_failed_backup_leaves_a_record_and_no_copy(chosen: Any) -> None:
+    (chosen.home / "data" / "kuzu" / "bibliotheca.db").write_bytes(b"KUZU" + bytes(4092))
+    with pytest.raises(Exception, match="database"):
+        backup()
+    (record,) = Catalog(chosen.settings).backups()
+    assert record.status is Status.FAILED and record.error and not record.copies
+    assert not (chosen.backups / "bibliotheca").exists()
+
+
+def test_wrong_words_are_usage_errors(chosen: Any) -> None:
+    for wrong in ({"type": "everything"}, {"tier": "sometimes"}, {"compression": "rar"}):
+        with pytest.raises(UsageError):
+            backup(**wrong)
+    for missing in ({"library": "nope"}, {"to": ["nope"]}):
+        with pytest.raises(NotFound):
+            backup(**missing)
+
+
+def test_second_backup_at_once_is_told_who_holds_the_library(chosen: Any) -> None:
+    from scriptorium.workspace import lock
+
+    with lock(chosen.settings, "bibliotheca", "a test"), pytest.raises(LibraryBusy, match=f"process {os.getpid()}"):
+        backup()
+
+
+def test_verify_says_what_is_damaged_and_marks_it(chosen: Any) -> None:
+    done = backup()
+    (checked,) = verify(ids=[done.id])
+    assert checked.verification.sound
+    archive = chosen.backups / done.copies[0].key
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 1
+    archive.write_bytes(data)
+    (checked,) = verify()
+    assert not checked.verification.sound and checked.verification.damage
+    assert Catalog(chosen.settings).find(done.id).status is Status.DAMAGED
+    assert "damaged" in artifact("verify-all")
+    with pytest.raises(DamageFound):
+        restore(reference=done.id, path=str(chosen.folder / "out"))
+    assert not (chosen.folder / "out").exists()
+
+
+def test_restore_into_a_folder_is_equal(chosen: Any) -> None:
+    done = backup()
+    restored = restore(reference="latest", path=str(chosen.folder / "out"))
+    assert restored.compared and restored.tables["Book"].rows == 50
+    assert (chosen.folder / "out" / ".env").read_text() == (chosen.home / ".env").read_text()
+    assert (chosen.folder / "out" / "data" / "covers" / "sub" / "b.jpg").exists()
+    assert not (chosen.folder / "out" / "data" / "logs").exists()
+    run, _ = last_run("restore")
+    assert done.id in artifact("restore-bibliotheca") and run.name.startswith("restore latest to")
+
+
+def test_restore_in_place_takes_a_safety_backup_and_replaces(chosen: Any) -> None:
+    done = backup()
+    chosen.execute("MATCH (b:Book) DETACH DELETE b")
+    (chosen.home / "data" / "covers" / "a.jpg").unlink()
+    (chosen.home / "data" / "covers" / "new.jpg").write_bytes(b"added later")
+    (chosen.home / ".env").write_text("SECRET_KEY=changed\n")
+    restore(reference=done.id)
+    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
+    assert (chosen.home / "data" / "covers" / "a.jpg").exists()
+    assert not (chosen.home / "data" / "covers" / "new.jpg").exists()
+    assert (chosen.home / "data" / "logs" / "app.log").read_text() == "volatile"
+    assert "very-secret-value" in (chosen.home / ".env").read_text()
+    safety = next(one for one in Catalog(chosen.settings).backups() if one.tier == "before-restore")
+    restore(reference=safety.id, path=str(chosen.folder / "before"))
+    assert (chosen.folder / "before" / "data" / "covers" / "new.jpg").read_bytes() == b"added later"
+    assert not list(chosen.home.rglob(".scriptorium-restore-*"))
+
+
+def test_prune_plans_then_removes(chosen: Any) -> None:
+    done: list[Backup] = [backup() for _ in range(3)]
+    dry = prune(policy={"last": 1}, dry_run=True)
+    assert len(dry.decisions) == 3 and not dry.removed
+    assert len(Catalog(chosen.settings).backups()) == 3
+    pruned = prune(policy={"last": 1})
+    assert set(pruned.removed) == {done[0].id, done[1].id}
+    assert [one.id for one in Catalog(chosen.settings).backups()] == [done[2].id]
+    assert all(decision.reasons for decision in pruned.decisions)
+
+
+def quick(conduct: Any) -> Any:
+    return {**conduct, "retry_delay_seconds": 0, "retry_jitter_factor": None}
+
+
+def test_only_transient_errors_are_retried() -> None:
+    calls = {"transient": 0, "permanent": 0, "once": 0}
+
+    @task(**quick(RETRIED))
+    def transient() -> str:
+        calls["transient"] += 1
+        if calls["transient"] < 3:
+            raise StoreUnavailable("not now")
+        return "done"
+
+    @task(**quick(RETRIED))
+    def permanent() -> None:
+        calls["permanent"] += 1
+        raise NotFound("never")
+
+    @task(**quick(ONCE))
+    def once() -> None:
+        calls["once"] += 1
+        raise StoreUnavailable("not now")
+
+    @flow
+    def all_three() -> str:
+        for failing in (permanent, once):
+            failing(return_state=True)
+        return transient()
+
+    assert all_three() == "done"
+    assert calls == {"transient": 3, "permanent": 1, "once": 1}
+
+
+def test_backup_folder_is_never_inside_the_backup(new_place: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    place = new_place(tmp_path / "inside")
+    place.config.write_text(place.config.read_text().replace('path = "backups"', 'path = "library/data/covers/saved"'))
+    monkeypatch.setenv("SCRIPTORIUM_CONFIG", str(place.config))
+    backup()
+    backup()
+    restored = restore(reference="latest", path=str(tmp_path / "out"))
+    assert restored.files and not (tmp_path / "out" / "data" / "covers" / "saved").exists()
