@@ -50,6 +50,11 @@ def find_tool(name: str, *, package: str = "") -> str:
     return found
 
 
+def variable(name: str) -> str | None:
+    """A variable of the environment that children inherit: for secrets that the settings name (``password_env``)."""
+    return os.environ.get(name)
+
+
 def mask(text: str, secrets: Sequence[str]) -> str:
     """The text with every secret replaced by ``***``."""
     for secret in sorted((s for s in secrets if s), key=len, reverse=True):

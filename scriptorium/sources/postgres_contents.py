@@ -1,0 +1,98 @@
+"""What is inside a dump in the directory format, read with ``pg_restore``: is it complete, which sequences has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.errors import DamageFound, ToolFailed
+from scriptorium.model import TableFacts
+from scriptorium.sources.postgres_facts import sequence_facts
+from scriptorium.sources.postgres_programs import Program
+
+_ENTRY = re.compile(r"(\d+); (\d+) (\d+) (TABLE DATA|SEQUENCE SET|[A-Z][A-Z ]*?[A-Z]) (.*)")
+_SETVAL = re.compile(r"^SELECT pg_catalog\.setval\('((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.MULTILINE)
+_NAME = re.compile(r'"(?:[^"]|"")*"|[^".]+')
+_END_OF_DATA = b"\\.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the table of contents: its number in the dump, the object's oid, what it is, schema name owner."""
+
+    number: int
+    oid: int
+    what: str
+    rest: str
+    line: str
+
+
+def contents(dump: Path, program: Program) -> list[Entry]:
+    """The table of contents. ``DamageFound`` when the dump has none that can be read."""
+    try:
+        listed = process.run([program.path, "--list", str(dump)], timeout=600).stdout.decode("utf-8", "replace")
+    except ToolFailed as error:
+        raise DamageFound(f"the dump cannot be read: {error.what}", on=str(dump)) from error
+    entries = []
+    for line in listed.splitlines():
+        match = _ENTRY.match(line)
+        if match:
+            entries.append(Entry(int(match[1]), int(match[3]), match[4], match[5], line))
+    return entries
+
+
+def check_complete(dump: Path, program: Program, tables: Iterable[int], *, level: int = 0) -> list[Entry]:
+    """A dump that ended early is never a success: every table has its entry, its file, and that file its end.
+
+    ``tables``: oids of the tables that must be in it; ``level``: how it was compressed. Returns its contents.
+    """
+    entries = contents(dump, program)
+    data = {entry.oid: entry for entry in entries if entry.what == "TABLE DATA"}
+    for oid in tables:
+        if oid not in data:
+            raise ToolFailed("the dump ended early: a table is not in it", on=f"oid {oid}")
+    for entry in data.values():
+        file = dump / f"{entry.number}.dat{'.gz' if level else ''}"
+        if not file.is_file() or (level == 0 and not _ends(file)):
+            raise ToolFailed("the dump ended early: the data of a table is not complete", on=entry.rest)
+    return entries
+
+
+def _ends(file: Path) -> bool:
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - 8))
+        return stream.read().rstrip(b"\n").endswith(_END_OF_DATA.rstrip(b"\n"))
+
+
+def sequence_values(dump: Path, program: Program, entries: Sequence[Entry]) -> Mapping[tuple[str, str], TableFacts]:
+    """The sequences of the dump by (schema, name), as it would set them."""
+    chosen = [entry for entry in entries if entry.what == "SEQUENCE SET"]
+    if not chosen:
+        return {}
+    wanted = dump.with_name("sequences.list")
+    wanted.write_text("\n".join(entry.line for entry in chosen) + "\n", "utf-8")
+    try:
+        argv = [program.path, f"--use-list={wanted}", "--file=-", str(dump)]
+        script = process.run(argv, timeout=600).stdout.decode("utf-8", "replace")
+    finally:
+        wanted.unlink()
+    values = {
+        _names(literal.replace("''", "'")): sequence_facts(int(value), called == "true")
+        for literal, value, called in _SETVAL.findall(script)
+    }
+    if len(values) != len(chosen):
+        raise ToolFailed("the dump's sequences cannot be read", on=str(dump))
+    return values
+
+
+def _names(text: str) -> tuple[str, str]:
+    """Schema and name of what `pg_dump` wrote as one qualified, perhaps quoted name."""
+    schema, name = _NAME.findall(text)
+    return _bare(schema), _bare(name)
+
+
+def _bare(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -1,0 +1,140 @@
+"""What a PostgreSQL server and its programs say, in our words: what is transient, what to do next.
+
+Statements carry an SQLSTATE, which no language changes; programs and refused log-ins only have their text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from scriptorium import process
+from scriptorium.errors import (
+    LibraryBusy,
+    NoSpace,
+    NotFound,
+    PermanentError,
+    ScriptoriumError,
+    SnapshotBusy,
+    SourceDamaged,
+    SourceUnavailable,
+    ToolFailed,
+)
+
+_QUOTE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """One kind of trouble: how it is known (SQLSTATE prefixes, words), and what it means."""
+
+    states: tuple[str, ...]
+    words: str
+    kind: type[ScriptoriumError]
+    what: str
+    hint: str
+
+
+_KNOWN = (
+    _Trouble(
+        ("28",),
+        r"password authentication failed|no password supplied|authentication failed",
+        PermanentError,
+        "the server refuses the password",
+        "check the user, and password_file, PGPASSWORD or ~/.pgpass",
+    ),
+    _Trouble(
+        (),
+        r"no pg_hba\.conf entry",
+        PermanentError,
+        "the server does not let this user in from here",
+        "a line in its pg_hba.conf would",
+    ),
+    _Trouble(
+        ("3D000",),
+        r'database "[^"]*" does not exist',
+        NotFound,
+        "there is no such database",
+        "create it, or check the address",
+    ),
+    _Trouble((), r'role "[^"]*" does not exist', NotFound, "there is no such role", "check the user in the address"),
+    _Trouble(
+        ("53100",),
+        r"No space left on device|disk full",
+        NoSpace,
+        "the disk became full",
+        "free some room, on this machine or on the server's",
+    ),
+    _Trouble(
+        ("42P04", "42P06", "42P07", "42710", "42723"),
+        r"already exists",
+        ToolFailed,
+        "something that is to be restored is already there",
+        "replace what is there with --clean, or restore to another database",
+    ),
+    _Trouble(
+        ("55P03",),
+        r"lock timeout|could not obtain lock",
+        SnapshotBusy,
+        "a table is locked",
+        "try again when the lock is gone",
+    ),
+    _Trouble(
+        ("55006",),
+        r"being accessed by other users",
+        LibraryBusy,
+        "the database is in use",
+        "stop what uses it, and try again",
+    ),
+    _Trouble(
+        ("42501",),
+        r"permission denied|must be owner|must be superuser|must have|must be a member",
+        PermanentError,
+        "no right",
+        "grant it to the role in the address (for reading: pg_read_all_data), or use another role",
+    ),
+    _Trouble(
+        ("XX001", "XX002"),
+        r"invalid page in block|checksum",
+        SourceDamaged,
+        "the database is damaged",
+        "run: database check",
+    ),
+    _Trouble(
+        ("08", "57P", "53300", "25P03"),
+        r"connection refused|could not connect|connection to server.*failed|closed the connection unexpectedly|"
+        r"terminating connection|database system is|could not translate host|no connection to the server|"
+        r"SSL SYSCALL|too many clients|remaining connection slots|could not receive data|could not send data|"
+        r"connection not open|consuming input failed|connection timeout|connection is (bad|lost|closed)|timed out",
+        SourceUnavailable,
+        "the server does not answer, or the connection broke",
+        "is it running, and is this the right host and port?",
+    ),
+)
+
+
+def worded(text: str, on: object, *, state: str = "", secrets: Sequence[str] = ()) -> ScriptoriumError:
+    """The error for what was said about ``on``; ``ToolFailed`` when it is of no known kind."""
+    text = process.mask(" ".join(text.split()), secrets)
+    quote = text if len(text) <= _QUOTE else f"…{text[-_QUOTE:]}"
+    for trouble in _KNOWN:
+        if state.startswith(trouble.states or ("?",)) or re.search(trouble.words, text, re.IGNORECASE):
+            return trouble.kind(f"{trouble.what}: {quote}", on=str(on), hint=trouble.hint)
+    return ToolFailed(quote, on=str(on))
+
+
+@contextlib.contextmanager
+def in_our_words(on: object, *, secrets: Sequence[str] = ()) -> Iterator[None]:
+    """psycopg's errors as ours; a connection that was refused or lost is transient."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        said = str(error).strip().split("\nLINE")[0] or type(error).__name__
+        ours = worded(said, on, state=error.sqlstate or "", secrets=secrets)
+        if type(ours) is ToolFailed and isinstance(error, psycopg.OperationalError) and not error.sqlstate:
+            ours = SourceUnavailable(ours.what, on=ours.on, hint="is the server running, and reachable from here?")
+        raise ours from error
