@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 from prefect import flow, task
+from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterKey,
     TaskRunFilter,
     TaskRunFilterFlowRunId,
 )
@@ -40,9 +39,9 @@ def last_run(flow_name: str) -> tuple[Any, list[Any]]:
 
 
 def artifact(key: str) -> str:
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-        return str(max(found, key=lambda one: one.created).data)
+    found = Artifact.get(key)
+    assert found is not None
+    return str(found.data)
 
 
 def test_backup_is_verified_listed_and_reads_well(chosen: Any) -> None:
