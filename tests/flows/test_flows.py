@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from prefect import flow, task
-from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     TaskRunFilter,
@@ -39,9 +38,11 @@ def last_run(flow_name: str) -> tuple[Any, list[Any]]:
 
 
 def artifact(key: str) -> str:
-    found = Artifact.get(key)
-    assert found is not None
-    return str(found.data)
+    # the client's own method sends nulls that the server refuses
+    body = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC", "limit": 1}
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/artifacts/filter", json=body).json()
+    return str(found[0]["data"])
 
 
 def test_backup_is_verified_listed_and_reads_well(chosen: Any) -> None:
