@@ -13,6 +13,30 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from scriptorium.errors import UsageError
+
+_LONGEST_NAME = 200  # bytes: leaves a store room for what it writes beside a name
+
+
+def checked_key(key: str) -> tuple[str, ...]:
+    """The one or two names of an object's key.
+
+    ``UsageError`` for what no store takes: names that are empty, hidden (those are ours), too long, or not text; keys
+    that lead out of the store or deeper than a library's folder.
+    """
+    names = tuple(key.split("/"))
+    if len(names) > 2 or any(not _is_name(name) for name in names):
+        raise UsageError("not the key of an object", on=repr(key))
+    return names
+
+
+def _is_name(name: str) -> bool:
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < length <= _LONGEST_NAME and not name.startswith(".") and "\0" not in name
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -38,7 +62,11 @@ class Store(Protocol):
         ...
 
     def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
-        """Store a file under a key, replacing what was there; ``sha256`` is checked on the way where given."""
+        """Store a file under a key, replacing what was there.
+
+        ``sha256``, where given, is checked on bytes that are moved. A store may take the file over as it is (a link),
+        so the caller must not write into it afterwards. Raises ``NoSpace``, ``DamageFound``.
+        """
         ...
 
     def put_bytes(self, key: str, data: bytes) -> None:
