@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,8 +20,10 @@ from scriptorium.cli.frame import command, facts, manner, put_json, say, table
 from scriptorium.cli.running import flow_runs
 from scriptorium.errors import DamageFound, ToolFailed, UsageError
 from scriptorium.model import Backup, Finding, Manifest, TableFacts
-from scriptorium.rescue import Restored, compare_files
 from scriptorium.settings import choose_file, current, set_defaults
+
+if TYPE_CHECKING:
+    from scriptorium.rescue import Restored
 
 app = typer.Typer()
 
@@ -110,10 +112,13 @@ def _make_place(folder: Path) -> None:
 
 
 def _build(home: Path, books: int) -> str:
-    from scriptorium.demo import build_bibliotheca
+    from scriptorium.demo.bibliotheca import build_bibliotheca
 
-    summary = build_bibliotheca(home, books=books)
-    return str(summary)
+    built = build_bibliotheca(home, books=books)
+    return (
+        f"{built.books:,} books, {built.people:,} persons, {built.readers} users, {built.reading_logs:,} reading logs, "
+        f"{built.relationships:,} relationships ({wording.size(built.bytes)}), {built.covers} covers"
+    )
 
 
 @contextlib.contextmanager
@@ -179,6 +184,8 @@ def _restore(show: _Show, backup: Backup, target: Path, *, rebuild: bool) -> Res
 
 def _compare(manifest: Manifest, target: Path, restored: list[Restored]) -> str:
     """Independently of what the restores compared on their way: files read again from disk, tables side by side."""
+    from scriptorium.rescue import compare_files
+
     findings = compare_files(manifest, target)
     expected: dict[str, TableFacts] = {}
     for part in manifest.parts:
