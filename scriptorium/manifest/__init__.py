@@ -6,7 +6,7 @@ seal and the reading of fields by type.
 
 from scriptorium.manifest.document import VERSION, dumps, dumps_marks, loads, loads_marks
 from scriptorium.manifest.entries import decimal_seconds, entry_line, file_list, parse_entry_line
-from scriptorium.manifest.naming import archive_name, manifest_key, marks_key, new_id
+from scriptorium.manifest.naming import archive_name, is_archive_name, manifest_key, marks_key, new_id
 from scriptorium.manifest.record import readable, sealed
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "dumps_marks",
     "entry_line",
     "file_list",
+    "is_archive_name",
     "loads",
     "loads_marks",
     "manifest_key",

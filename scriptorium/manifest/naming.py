@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from datetime import UTC, datetime
 
 from scriptorium.model import BackupType, Compression
+
+_ARCHIVE = re.compile(r"(full|data|config|kuzu|db)_[0-9]{8}_[0-9]{6}(-[0-9]+)?\.tar(\.gz|\.zst)?(\.age)?")
 
 
 def new_id() -> str:
@@ -22,6 +25,11 @@ def archive_name(
         word = "kuzu" if database_kind == "kuzu" else "db"
     again = f"-{tie}" if tie >= 2 else ""
     return f"{word}_{created_at.astimezone(UTC):%Y%m%d_%H%M%S}{again}{compression.ending}"
+
+
+def is_archive_name(name: str) -> bool:
+    """Whether it is a name that ``archive_name`` gives. What is called otherwise is not ours to sweep up."""
+    return _ARCHIVE.fullmatch(name) is not None
 
 
 def manifest_key(archive_name: str) -> str:

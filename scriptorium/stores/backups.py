@@ -1,23 +1,27 @@
 """How a backup lies in a store: ``<library>/<archive>``, its manifest and its marks beside it.
 
 The manifest's presence is the commit: it is written last and removed first. An archive without one is rubbish
-that ``sweep`` collects after a grace time; it is never listed.
+that ``sweep`` collects after a grace time; it is never listed. A store's folder may be shared with others: only what
+bears a name that we give is rubbish, and only what lies beside an archive as its manifest is read as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from scriptorium.errors import DamageFound, NotFound
-from scriptorium.manifest import dumps, dumps_marks, loads, loads_marks, manifest_key, marks_key
+from scriptorium.errors import DamageFound, NotFound, ScriptoriumError
+from scriptorium.manifest import dumps, dumps_marks, is_archive_name, loads, loads_marks, manifest_key, marks_key
 from scriptorium.model import Manifest, Marks
 from scriptorium.stores.base import ObjectInfo, Store
 
 GRACE = timedelta(hours=24)
 _MANIFEST, _MARKS = manifest_key(""), marks_key("")
+_ARCHIVE = re.compile(r"[^/]+/[^/]+\.tar(\.[a-z0-9]+)*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,21 @@ def key_of(library: str, archive_name: str) -> str:
 
 
 def commit(store: Store, archive: Path, manifest: Manifest) -> str:
-    """Upload the archive, then its manifest; returns the archive's key. Only then is it a backup."""
+    """Upload the archive, then its manifest; returns the archive's key. Only then is it a backup.
+
+    An archive whose manifest could not be written is removed again: it may be what fills the store.
+    """
     if manifest.archive is None:
         raise DamageFound("this manifest describes no archive", on=manifest.name)
     key = key_of(manifest.library, manifest.archive.name)
     store.prepare()
     store.put(key, archive, sha256=manifest.archive.sha256)
-    store.put_bytes(manifest_key(key), dumps(manifest))
+    try:
+        store.put_bytes(manifest_key(key), dumps(manifest))
+    except BaseException:
+        with contextlib.suppress(ScriptoriumError):
+            remove(store, key)
+        raise
     return key
 
 
@@ -55,9 +67,9 @@ def stored(store: Store, library: str = "") -> Iterator[Stored]:
     """Every backup of the store (or of one library), one pass over its listing."""
     objects = {info.key: info for info in store.list(f"{library}/" if library else "")}
     for key, info in objects.items():
-        if "/" not in key or not key.endswith(_MANIFEST) or key.endswith(_MARKS):
-            continue
         archive = key.removesuffix(_MANIFEST)
+        if archive == key or key.endswith(_MARKS) or not _ARCHIVE.fullmatch(archive):
+            continue
         yield Stored(archive, info, objects.get(archive), objects.get(marks_key(archive)))
 
 
@@ -86,24 +98,36 @@ def remove(store: Store, key: str) -> None:
 
 def sweep(store: Store, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[ObjectInfo, ...]:
     """Remove what a crash left behind and nothing refers to, once it is older than the grace time."""
-    objects = {info.key: info for info in store.list()}
-    rubbish = [info for info in objects.values() if _orphan(info.key, objects) and now - info.modified > grace]
+    rubbish = [info for info in _orphans(store) if now - info.modified > grace]
     leftovers = [info for info in store.leftovers() if now - info.modified > grace]
     if not dry_run:
-        for info in leftovers:
-            store.discard(info)
-        for info in rubbish:
-            store.delete(info.key)
+        _discard(store, rubbish, leftovers)
     return (*rubbish, *leftovers)
 
 
-def _orphan(key: str, objects: dict[str, ObjectInfo]) -> bool:
-    if "/" not in key:
-        return False
-    if key.endswith(_MARKS):
-        return manifest_key(key.removesuffix(_MARKS)) not in objects
-    is_archive = ".tar" in key.rpartition("/")[2] and not key.endswith(_MANIFEST)
-    return is_archive and manifest_key(key) not in objects
+def discard_unfinished(store: Store, library: str, created_at: datetime) -> tuple[ObjectInfo, ...]:
+    """Remove what one run that was cut short left in a store, without a grace time. The library must be held."""
+    stamp = f"_{created_at.astimezone(UTC):%Y%m%d_%H%M%S}"
+    rubbish = [info for info in _orphans(store) if info.key.startswith(f"{library}/") and stamp in info.key]
+    leftovers = [info for info in store.leftovers() if info.key.startswith(f"{library}/.") and stamp in info.key]
+    _discard(store, rubbish, leftovers)
+    return (*rubbish, *leftovers)
+
+
+def _discard(store: Store, rubbish: list[ObjectInfo], leftovers: list[ObjectInfo]) -> None:
+    for info in leftovers:
+        store.discard(info)
+    for info in rubbish:
+        store.delete(info.key)
+
+
+def _orphans(store: Store) -> Iterator[ObjectInfo]:
+    """Archives and marks of ours that have no manifest."""
+    objects: Mapping[str, ObjectInfo] = {info.key: info for info in store.list()}
+    for key, info in objects.items():
+        library, _, name = key.removesuffix(_MARKS).rpartition("/")
+        if library and is_archive_name(name) and manifest_key(f"{library}/{name}") not in objects:
+            yield info
 
 
 def free_name(store: Store, library: str, name: str) -> bool:
