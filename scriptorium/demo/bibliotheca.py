@@ -32,6 +32,13 @@ class Summary:
     tables: Mapping[str, int]
     seconds: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.books:,} books, {self.people:,} people, {self.readers} readers, "
+            f"{self.reading_logs:,} reading logs, {self.relationships:,} relationships ({self.bytes / 1e6:.1f} MB); "
+            f"{self.covers} covers"
+        )
+
 
 def build_bibliotheca(
     home: Path,

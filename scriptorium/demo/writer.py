@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import select
 import signal
 import stat
 import sys
@@ -75,9 +74,10 @@ def writing(home: Path, *, every: float = 0.02, log: Path | None = None) -> Iter
     """
     log = log or default_log(home)
     argv = [sys.executable, "-m", "scriptorium.demo.writer", str(home), "--every", str(every), "--log", str(log)]
+    before = _size(log)
     child = process.start(argv)
     try:
-        _await_first_commit(child)
+        _await_first_commit(child, log, before)
         yield Writer(child.pid, log)
         if child.poll() is not None:
             raise ToolFailed("the demo's writer ended too early", on=str(home), hint=f"see {log}")
@@ -87,13 +87,19 @@ def writing(home: Path, *, every: float = 0.02, log: Path | None = None) -> Iter
         raise process.failure(["writer"], status, "")
 
 
-def _await_first_commit(child: process.Child) -> None:
-    assert child.stdout is not None and child.stderr is not None
-    ready, _, _ = select.select([child.stdout], [], [], _START_SECONDS)
-    if not ready:
-        raise ToolStalled(f"the demo's writer wrote nothing within {_START_SECONDS:.0f} s", hint="try again")
-    if not child.stdout.readline():
-        raise process.failure(["writer"], child.wait(), child.stderr.read().decode("utf-8", "replace"))
+def _await_first_commit(child: process.Child, log: Path, before: int) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while _size(log) <= before:
+        if child.poll() is not None:
+            assert child.stderr is not None
+            raise process.failure(["writer"], child.returncode, child.stderr.read().decode("utf-8", "replace"))
+        if time.monotonic() > deadline:
+            raise ToolStalled(f"the demo's writer wrote nothing within {_START_SECONDS:.0f} s", hint="try again")
+        time.sleep(0.01)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 # --- the process itself -------------------------------------------------------------------------------------------
@@ -121,9 +127,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             deadline = time.monotonic() + (options.seconds if options.seconds is not None else float("inf"))
             while not stop.is_set() and time.monotonic() < deadline:
                 log.write(b"%d\n" % scribe.write())
-                if scribe.written == 1:
-                    sys.stdout.write("ready\n")
-                    sys.stdout.flush()
                 if options.checkpoint and scribe.number % options.checkpoint == 0:
                     connection.execute("CHECKPOINT")
                 stop.wait(options.every)
@@ -172,11 +175,10 @@ def _opened(database: Path) -> Iterator[kuzu.Connection]:
 
 @dataclass(slots=True)
 class Scribe:
-    """Writes transactions, each of them keeping the pledge. ``number``: of the last one; ``written``: by this one."""
+    """Writes transactions, each of them keeping the pledge. ``number``: of the last one."""
 
     connection: kuzu.Connection
     number: int = 0
-    written: int = 0
     _readers: list[str] = field(default_factory=list)
     _books: list[str] = field(default_factory=list)
 
@@ -214,7 +216,6 @@ class Scribe:
         execute(_COUNT_STATEMENT, {"key": COUNTER_KEY, "number": number, "now": now})
         execute("COMMIT")
         self.number = number
-        self.written += 1
         return number
 
 

@@ -76,6 +76,7 @@ def test_every_table_is_there_with_the_rows_that_the_summary_says(built: Summary
     assert built.books == 300 and built.people > 100 and built.readers == 5 and built.reading_logs > 500
     assert built.relationships == sum(count for name, count in counts.items() if name in RELATIONSHIPS) > 3000
     assert built.bytes == built.database.stat().st_size
+    assert str(built).startswith(f"300 books, {built.people} people, 5 readers, {built.reading_logs:,} reading logs")
 
 
 def test_the_relationships_tell_a_story(built: Summary) -> None:
@@ -270,6 +271,7 @@ def test_the_writer_ends_when_its_time_is_up(living: Path, ended: list[process.C
     ended.append(child)
     assert child.wait(timeout=30) == 0
     assert acknowledged(living.parent / "other.log") > 0 and not default_log(living).exists()
+    assert child.stdout is not None and child.stdout.read() == b""  # it may share its standard output with --json
 
 
 def test_the_writer_says_why_it_cannot_start(living: Path, tmp_path: Path) -> None:
