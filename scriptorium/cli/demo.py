@@ -178,7 +178,9 @@ def _restore(show: _Show, backup: Backup, target: Path, *, rebuild: bool) -> Res
         from flows.restore import restore as flow
 
         restored: Restored = flow(reference=backup.id, path=str(target), rebuild=rebuild)
-        step.result = f"{restored.files:,} files, {wording.size(restored.bytes)}; {len(restored.tables)} tables compared"
+        step.result = (
+            f"{restored.files:,} files, {wording.size(restored.bytes)}; {len(restored.tables)} tables compared"
+        )
     return restored
 
 

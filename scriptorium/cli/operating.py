@@ -165,7 +165,6 @@ def restore(
                 "files": restored.files,
                 "bytes": restored.bytes,
                 "parts": list(restored.parts),
-                "compared": restored.compared,
                 "tables": {name: {"rows": t.rows, "fingerprint": t.fingerprint} for name, t in restored.tables.items()},
             }
         )
@@ -174,15 +173,11 @@ def restore(
             "restored": f"{order.backup} of {order.library} from {order.store}",
             "to": restored.place,
             "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
-            "tables": _compared(restored.compared, len(restored.tables)),
+            "tables": f"{len(restored.tables)}, rows and fingerprints equal to the snapshot's"
+            if restored.tables
+            else "none",
         }
     )
-
-
-def _compared(compared: bool, tables: int) -> str:
-    if not compared:
-        return "not compared (a partial restore)"
-    return f"{tables}, rows and fingerprints equal to the snapshot's" if tables else "none in this backup"
 
 
 @command(app, "cleanup", example="scriptorium cleanup --keep-daily 7 --keep-weekly 4 --dry-run")

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from scriptorium.model import FileEntry, Finding, Manifest
+from scriptorium.rescue.reading import EXPORTS
 
 
 def compare_files(manifest: Manifest, root: Path) -> tuple[Finding, ...]:
@@ -21,7 +22,7 @@ def compare_files(manifest: Manifest, root: Path) -> tuple[Finding, ...]:
     for entry in manifest.files.entries:
         path = root / entry.path
         exported = any(entry.path == place or entry.path.startswith(f"{place}/") for place in exports)
-        if exported or (entry.kind == "folder" and "exports" == entry.path):
+        if exported or entry.path == EXPORTS:
             continue
         finding = _compare(entry, path)
         if finding is not None:

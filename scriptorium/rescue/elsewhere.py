@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from scriptorium.errors import NoSpace, RestoreFailed, UsageError
-from scriptorium.model import Part, TableFacts
-from scriptorium.rescue.reading import Advance, Restored, Supply, load_part, read_parts
+from scriptorium.model import Part
+from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts
 from scriptorium.sources import AnySource, Source
 
 _ADAPTER: TypeAdapter[AnySource] = TypeAdapter(AnySource)
@@ -81,20 +81,20 @@ def _read(
     advance: Advance | None,
 ) -> Restored:
     incoming = {
-        part.source: _source(part, sources, stage).incoming(part, restore_id, into=stage, rebuild=supply.rebuild)
+        part.source: _source(part, sources, stage).incoming(
+            part, restore_id, into=stage, rebuild=supply.rebuild, partial=bool(supply.only)
+        )
         for part in supply.manifest.parts
     }
     for one in incoming.values():
         one.prepare()
-    files, size = read_parts(supply, incoming, [stage], advance=advance)
-    tables: dict[str, TableFacts] = {}
-    if not supply.only:
-        for part in supply.manifest.parts:
-            tables |= load_part(part, incoming[part.source])
-    for one in incoming.values():
+    read = read_parts(supply, incoming, [stage], advance=advance)
+    tables = load_parts(supply, incoming, read.parts)
+    for source, one in incoming.items():
+        if source in read.parts:
+            one.switch()
         one.finish()
-    names = tuple(part.source for part in supply.manifest.parts)
-    return Restored(str(target), files, size, tables, names, compared=not supply.only)
+    return Restored(str(target), read.files, read.bytes, tables, read.parts)
 
 
 def _source(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:

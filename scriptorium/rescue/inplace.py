@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
-from scriptorium.model import Part, TableFacts
-from scriptorium.rescue.reading import Advance, Restored, Supply, load_part, part_of, read_parts
+from scriptorium.model import Part
+from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, part_of, read_parts
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
 from scriptorium.workspace import require_space, room
@@ -68,7 +68,10 @@ def restore_in_place(
     """Replace the living data by a backup. On any failure what was there is there again, and the error is raised."""
     sources = preflight(library, supply)
     parts = [part for part in supply.manifest.parts if part.source in sources]
-    incoming = {part.source: sources[part.source].incoming(part, restore_id, rebuild=supply.rebuild) for part in parts}
+    incoming = {
+        part.source: sources[part.source].incoming(part, restore_id, rebuild=supply.rebuild, partial=bool(supply.only))
+        for part in parts
+    }
     journal = _Journal.open(settings, library.name, supply, restore_id, parts)
     try:
         restored = _carry_out(settings, supply, parts, incoming, journal, advance)
@@ -96,16 +99,13 @@ def _carry_out(
     folders = sorted({_folder(root) for root in roots})
     for folder in folders:
         require_space(folder, sum(part.bytes for part in parts), "the restore")
-    files, size = read_parts(supply, incoming, folders, advance=advance)
-    tables: dict[str, TableFacts] = {}
-    if not supply.only:
-        for part in parts:
-            tables |= load_part(part, incoming[part.source])
+    read = read_parts(supply, incoming, folders, advance=advance)
+    tables = load_parts(supply, incoming, read.parts)
     journal.mark("switching")
-    for part in parts:
-        incoming[part.source].switch()
+    for source in read.parts:
+        incoming[source].switch()
     journal.mark("switched")
-    return Restored("in place", files, size, tables, tuple(part.source for part in parts), compared=not supply.only)
+    return Restored("in place", read.files, read.bytes, tables, read.parts)
 
 
 def _folder(root: Path) -> Path:

@@ -12,6 +12,7 @@ from scriptorium.model import Finding, Manifest, Part, TableFacts
 from scriptorium.sources import Incoming
 from scriptorium.stores import Store
 
+EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
 RECORDS = frozenset({"backup_metadata.json", "manifest.json", "SHA256SUMS", "files.jsonl"})
 Advance = Callable[[int], None]
 
@@ -39,18 +40,31 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore brought back: where, how much, and which tables were compared."""
+    """What a restore brought back, each file equal to its hash and each table to its fingerprint.
+
+    ``parts``: the sources that something came back of; ``tables``: what their databases hold.
+    """
 
     place: str
     files: int
     bytes: int
     tables: Mapping[str, TableFacts]
     parts: tuple[str, ...]
-    compared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What unpacking brought: number of files, their bytes, the sources that something came of."""
+
+    files: int
+    bytes: int
+    parts: tuple[str, ...]
 
 
 def part_of(member: str, parts: Sequence[Part]) -> Part | None:
     """The part that owns a member: the one with the longest path that leads to it, an export belonging to its part."""
+    if member == EXPORTS:
+        return None
     best: Part | None = None
     length = -1
     for part in parts:
@@ -64,25 +78,37 @@ def part_of(member: str, parts: Sequence[Part]) -> Part | None:
 
 def read_parts(
     supply: Supply, incoming: Mapping[str, Incoming], roots: Sequence[Path], *, advance: Advance | None
-) -> tuple[int, int]:
-    """Unpack every wanted member into its part's place, hashing on the way; returns (files, bytes).
+) -> Read:
+    """Unpack every wanted member into its part's place, hashing on the way.
 
-    ``DamageFound`` when anything differs from the manifest.
+    ``DamageFound`` when anything differs from the manifest; ``NotFound`` when nothing is wanted.
     """
     manifest = supply.manifest
+    came: dict[str, None] = {}
 
     def receive(member: str) -> Path | None:
         if member in RECORDS or not supply.wants(member):
             return None
         part = part_of(member, manifest.parts)
-        return incoming[part.source].receive(member) if part is not None and part.source in incoming else None
+        place = incoming[part.source].receive(member) if part is not None and part.source in incoming else None
+        if part is not None and place is not None:
+            came[part.source] = None
+        return place
 
-    stream = supply.store.open(supply.key)
-    with stream:
+    with supply.store.open(supply.key) as stream:
         unpacked = unpack(stream, receive, roots=tuple(roots), expected=manifest.files, advance=advance)
-    if supply.only and unpacked.files == 0:
+    if supply.only and not came:
         raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
-    return unpacked.files, unpacked.bytes
+    return Read(unpacked.files, unpacked.bytes, tuple(part.source for part in manifest.parts if part.source in came))
+
+
+def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]) -> dict[str, TableFacts]:
+    """Make the parts that came usable, and compare their tables with the manifest; returns what they hold."""
+    tables: dict[str, TableFacts] = {}
+    for part in supply.manifest.parts:
+        if part.source in came:
+            tables |= load_part(part, incoming[part.source])
+    return tables
 
 
 def compare_tables(part: Part, found: Mapping[str, TableFacts] | None) -> tuple[Finding, ...]:

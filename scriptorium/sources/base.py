@@ -93,9 +93,18 @@ class Source(Protocol):
         """Processes that hold the living data open, so that it must not be replaced under them."""
         ...
 
-    def incoming(self, part: Part, restore_id: str, *, into: Path | None = None, rebuild: bool = False) -> Incoming:
+    def incoming(
+        self,
+        part: Part,
+        restore_id: str,
+        *,
+        into: Path | None = None,
+        rebuild: bool = False,
+        partial: bool = False,
+    ) -> Incoming:
         """The way back: in place, or ``into`` a folder as the archive has it.
 
-        ``rebuild``: make the database from its logical export instead of the raw copy.
+        ``rebuild``: make the database from its logical export instead of the raw copy. ``partial``: only some of the
+        part's files come back, and what does not come stays as it is (a database always comes whole).
         """
         ...

@@ -85,9 +85,15 @@ class FilesSource(BaseModel):
         yield from holders_of([self.path])
 
     def incoming(
-        self, part: Part, restore_id: str, *, into: Path | None = None, rebuild: bool = False
+        self,
+        part: Part,
+        restore_id: str,
+        *,
+        into: Path | None = None,
+        rebuild: bool = False,
+        partial: bool = False,
     ) -> FilesIncoming | FilesElsewhere:
-        return FilesIncoming(self, part, restore_id) if into is None else FilesElsewhere(part, into)
+        return FilesElsewhere(part, into) if into else FilesIncoming(self, part, restore_id, partial=partial)
 
 
 class FilesElsewhere:
@@ -118,8 +124,9 @@ class FilesIncoming:
     What the source does not select (excluded, or never entered) stays as it is; what it selects is replaced.
     """
 
-    def __init__(self, source: FilesSource, part: Part, restore_id: str) -> None:
+    def __init__(self, source: FilesSource, part: Part, restore_id: str, *, partial: bool = False) -> None:
         self._source = source
+        self._partial = partial
         self._part = part
         self._root = source.path
         self._single = source.path.is_file()
@@ -140,10 +147,27 @@ class FilesIncoming:
         return None
 
     def switch(self) -> None:
-        found = select(self._source.tree((self._staging.path,)), lambda _: None)
-        chosen = {inside for one in found if (inside := _below(one.path, self._source.place))}
-        self._staging.write_plan(list(self._moves(chosen)))
+        self._staging.write_plan(
+            list(self._overlay("") if self._partial and not self._single else self._moves(self._chosen()))
+        )
         self._staging.apply()
+
+    def _chosen(self) -> set[str]:
+        found = select(self._source.tree((self._staging.path,)), lambda _: None)
+        return {inside for one in found if (inside := _below(one.path, self._source.place))}
+
+    def _overlay(self, folder: str) -> Iterator[Move]:
+        """Only what came back is put in its place; folders that are there already are gone into."""
+        for name in sorted(_names(self._staging.incoming / folder)):
+            inside = f"{folder}/{name}" if folder else name
+            old, new = self._root / inside, self._staging.incoming / inside
+            if _is_folder(new) and _is_folder(old):
+                yield from self._overlay(inside)
+                continue
+            if os.path.lexists(old):
+                _same_filesystem(old, self._staging.path)
+                yield Move(old, self._staging.former / inside)
+            yield Move(new, old)
 
     def _moves(self, chosen: set[str]) -> Iterator[Move]:
         if self._single:
