@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import select
 import signal
 import stat
 import sys
@@ -74,10 +75,13 @@ def writing(home: Path, *, every: float = 0.02, log: Path | None = None) -> Iter
     """
     log = log or default_log(home)
     argv = [sys.executable, "-m", "scriptorium.demo.writer", str(home), "--every", str(every), "--log", str(log)]
-    before = _size(log)
-    child = process.start(argv)
+    ready, told = os.pipe()
     try:
-        _await_first_commit(child, log, before)
+        child = process.start([*argv, "--ready-fd", str(told)], pass_fds=[told])
+    finally:
+        os.close(told)
+    try:
+        _await_first_commit(child, ready)
         yield Writer(child.pid, log)
         if child.poll() is not None:
             raise ToolFailed("the demo's writer ended too early", on=str(home), hint=f"see {log}")
@@ -87,19 +91,13 @@ def writing(home: Path, *, every: float = 0.02, log: Path | None = None) -> Iter
         raise process.failure(["writer"], status, "")
 
 
-def _await_first_commit(child: process.Child, log: Path, before: int) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while _size(log) <= before:
-        if child.poll() is not None:
-            assert child.stderr is not None
-            raise process.failure(["writer"], child.returncode, child.stderr.read().decode("utf-8", "replace"))
-        if time.monotonic() > deadline:
+def _await_first_commit(child: process.Child, ready: int) -> None:
+    with open(ready, "rb") as told:
+        if not select.select([told], [], [], _START_SECONDS)[0]:
             raise ToolStalled(f"the demo's writer wrote nothing within {_START_SECONDS:.0f} s", hint="try again")
-        time.sleep(0.01)
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
+        if not told.read(1):
+            assert child.stderr is not None
+            raise process.failure(["writer"], child.wait(), child.stderr.read().decode("utf-8", "replace"))
 
 
 # --- the process itself -------------------------------------------------------------------------------------------
@@ -115,6 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=0.02, metavar="S", help="seconds between transactions")
     parser.add_argument("--checkpoint", type=int, default=100, metavar="N", help="a checkpoint after N transactions")
     parser.add_argument("--log", type=Path, help="where acknowledgements go (default: writer.log beside HOME)")
+    parser.add_argument(
+        "--ready-fd", type=int, metavar="N", help="a pipe that is told of the first commit, then closed"
+    )
     options = parser.parse_args(argv)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -127,6 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             deadline = time.monotonic() + (options.seconds if options.seconds is not None else float("inf"))
             while not stop.is_set() and time.monotonic() < deadline:
                 log.write(b"%d\n" % scribe.write())
+                if options.ready_fd is not None:
+                    os.write(options.ready_fd, b"1")
+                    os.close(options.ready_fd)
+                    options.ready_fd = None
                 if options.checkpoint and scribe.number % options.checkpoint == 0:
                     connection.execute("CHECKPOINT")
                 stop.wait(options.every)
