@@ -1,0 +1,195 @@
+"""Real archives of real trees, for the tests of the archive and of verify."""
+
+# Names are bytes here, which Path cannot hold.
+# ruff: noqa: PTH115, PTH118, PTH123
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from scriptorium import manifest
+from scriptorium.archive import Unpacked, pack, unpack
+from scriptorium.model import (
+    BackupType,
+    Compression,
+    FileList,
+    Manifest,
+    Staged,
+    TableFacts,
+    Tier,
+    Tree,
+)
+
+MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
+
+
+def draft(**changes: object) -> Manifest:
+    """A manifest as it is before packing."""
+    facts: dict[str, object] = {
+        "id": manifest.new_id(),
+        "library": "bibliotheca",
+        "preset": "bibliotheca",
+        "type": BackupType.FULL,
+        "tier": Tier.MANUAL,
+        "name": "before the move",
+        "description": "",
+        "created_at": MOMENT,
+        "finished_at": MOMENT,
+        "host": "shelf",
+        "scriptorium_version": "0.1.0",
+        "tools": {"kuzu": "0.11.3"},
+        "parts": (),
+        "files": FileList(0, hashlib.sha256().hexdigest(), ()),
+        "archive": None,
+    }
+    return Manifest(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def staged(name: str, *trees: Tree, **changes: object) -> Staged:
+    """A part that is ready to be packed."""
+    facts: dict[str, object] = {
+        "source": name,
+        "kind": "files",
+        "path": trees[0].at if trees else name,
+        "method": "read in place",
+        "started_at": MOMENT,
+        "finished_at": MOMENT,
+        "trees": trees,
+    }
+    return Staged(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An archive and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def manifest_bytes(self) -> bytes:
+        return manifest.dumps(self.manifest)
+
+    @property
+    def paths(self) -> list[str]:
+        assert self.manifest.files.entries is not None
+        return [entry.path for entry in self.manifest.files.entries]
+
+
+class Archives:
+    """Packs and unpacks in a scratch folder."""
+
+    draft = staticmethod(draft)
+    staged = staticmethod(staged)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def pack(
+        self,
+        *parts: Tree | Staged,
+        compression: Compression = Compression.GZIP,
+        advance: Callable[[int], None] | None = None,
+        name: str = "",
+        **changes: object,
+    ) -> Packed:
+        target = self.folder / (name or f"full_20260301_020304{compression.ending}")
+        ready = [part if isinstance(part, Staged) else staged(part.at or "top", part) for part in parts]
+        done = pack(target, draft(**changes), ready, compression, spool=self.folder, advance=advance)
+        return Packed(target, done)
+
+    def unpack(self, packed: Packed, into: Path, receive: Callable[[str], Path | None] | None = None) -> Unpacked:
+        with packed.path.open("rb") as stream:
+            return unpack(stream, receive or (lambda path: into / path), roots=[into], expected=packed.manifest.files)
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> Archives:
+    return Archives(tmp_path / "archives")
+
+
+Picture = dict[bytes, tuple[object, ...]]
+
+
+def picture(root: Path | bytes) -> Picture:
+    """Everything that a backup must keep of a tree: kind, mode, owner, time, contents, attributes, links."""
+    top = os.fsencode(root)
+    found: Picture = {}
+    names: dict[tuple[int, int], bytes] = {}
+    for folder, folders, files in os.walk(top):
+        for name in sorted([*folders, *files]):
+            path = os.path.join(folder, name)
+            facts = os.lstat(path)
+            content: object = None
+            attributes: object = ()
+            if stat.S_ISLNK(facts.st_mode):
+                content = os.readlink(path)
+            elif stat.S_ISREG(facts.st_mode):
+                with open(path, "rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                attributes = tuple((a, os.getxattr(path, a)) for a in sorted(os.listxattr(path)) if a[:5] == "user.")
+            first = path
+            if stat.S_ISREG(facts.st_mode) and facts.st_nlink > 1:
+                first = names.setdefault((facts.st_dev, facts.st_ino), path)
+            found[path[len(top) :]] = (
+                stat.S_IFMT(facts.st_mode),
+                stat.S_IMODE(facts.st_mode),
+                facts.st_uid,
+                facts.st_gid,
+                facts.st_mtime_ns,
+                content,
+                attributes,
+                first[len(top) :],
+            )
+    return found
+
+
+@pytest.fixture
+def taken_picture() -> Callable[[Path | bytes], Picture]:
+    return picture
+
+
+@pytest.fixture
+def tables() -> dict[str, TableFacts]:
+    return {"Book": TableFacts(2000, "f" * 64), "Person": TableFacts(1, "0" * 64)}
+
+
+@pytest.fixture
+def archive_maker() -> type[Archives]:
+    """For tests that need a new scratch folder for every example."""
+    return Archives
+
+
+@pytest.fixture
+def as_nobody(tmp_path: Path) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Root may read and write everything: a block in which we are nobody, and may not."""
+    lifted = [(folder, folder.stat().st_mode) for folder in [tmp_path, *tmp_path.parents] if os.geteuid() == 0]
+    for folder, mode in lifted:
+        folder.chmod(mode | 0o011)
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        if os.geteuid() != 0:
+            yield
+            return
+        os.setegid(65534)
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+
+    yield block
+    for folder, mode in lifted:
+        folder.chmod(mode)
