@@ -53,9 +53,9 @@ class KuzuSource(BaseModel):
         return f"{EXPORTS}/{self.name}"
 
     def survey(self, never: tuple[Path, ...]) -> Survey:
-        files = kuzu_layout.find(self.path).files()
-        total = sum(path.stat().st_size for path in files)
-        return Survey(bytes=total, files=len(files), staged_bytes=total + total // 4)  # the copy and its export
+        layout = kuzu_layout.find(self.path)
+        total = layout.size()
+        return Survey(bytes=total, files=len(layout.files()), staged_bytes=total + total // 4)  # the copy, its export
 
     def capture(self, stage: Path, *, paused: bool = False) -> None:
         """Copy the database into ``stage``: ``raw/<name>``, and once it is proven ``facts.json`` and ``export/``.
@@ -82,7 +82,7 @@ class KuzuSource(BaseModel):
             raise SnapshotBusy(f"the application stopped at a bad moment: {ended}", on=str(self.path)) from ended
 
     def _capture_hot(self, layout: kuzu_layout.Layout, stage: Path) -> None:
-        tries = _Tries(self.path, self.patience)
+        tries = _Tries(layout, self.patience)
         bad = 0
         while True:
             tries.begin()
@@ -91,16 +91,16 @@ class KuzuSource(BaseModel):
                 self._prove(stage)
                 return
             except kuzu_epoch.EpochEnded as ended:
-                tries.failed(str(ended), ended.done, sum(path.stat().st_size for path in layout.files()))
+                tries.failed(str(ended), ended.seconds * layout.size() / ended.done if ended.done else 0.0)
             except kuzu_verdict.Unreadable as verdict:
                 bad += 1
                 if bad == _BAD_COPIES:
                     raise SourceDamaged(
                         f"the database cannot be read: {verdict}", on=str(self.path), hint="restore it from a backup"
                     ) from verdict
-                tries.failed(f"the copy cannot be read: {verdict}", 0, 0)
+                tries.failed(f"the copy cannot be read: {verdict}", 0.0)
             _empty(stage)
-            tries.pause(layout.shadow)
+            tries.pause()
 
     def _prove(self, stage: Path) -> None:
         """Open the copy for writing in a child (which replays the WAL), and keep what it says."""
@@ -154,7 +154,15 @@ class KuzuSource(BaseModel):
         if pid is not None and pid not in seen:
             yield Holder(pid, command_of(pid), str(self.path))
 
-    def incoming(self, part: Part, restore_id: str, *, into: Path | None = None, rebuild: bool = False) -> KuzuIncoming:
+    def incoming(
+        self,
+        part: Part,
+        restore_id: str,
+        *,
+        into: Path | None = None,
+        rebuild: bool = False,
+        partial: bool = False,
+    ) -> KuzuIncoming:
         target = self.path if into is None else into / part.path
         return KuzuIncoming(part, target, f"{restore_id}-{self.name}", engine=self.engine, rebuild=rebuild)
 
@@ -162,8 +170,8 @@ class KuzuSource(BaseModel):
 class _Tries:
     """Counts attempts, remembers how long epochs were, and waits between attempts."""
 
-    def __init__(self, path: Path, patience: float) -> None:
-        self._path = path
+    def __init__(self, layout: kuzu_layout.Layout, patience: float) -> None:
+        self._layout = layout
         self._deadline = time.monotonic() + patience
         self._count = 0
         self._began = 0.0
@@ -176,36 +184,27 @@ class _Tries:
         self._count += 1
         self._began = time.monotonic()
 
-    def failed(self, reason: str, done: int, size: int) -> None:
-        took = time.monotonic() - self._began
+    def failed(self, reason: str, copy_takes: float) -> None:
         self._reason = reason
-        self._longest = max(self._longest, took)
-        if done > 0:
-            self._copy_takes = max(self._copy_takes, took * size / done)
+        self._longest = max(self._longest, time.monotonic() - self._began)
+        self._copy_takes = max(self._copy_takes, copy_takes)
 
-    def pause(self, shadow: Path) -> None:
-        """Wait a little, more each time; right after a checkpoint is the best moment to begin."""
-        wait = random.uniform(0.5, 1.5) * self._wait  # noqa: S311 - jitter, no secret
+    def pause(self) -> None:
+        """Wait a little, more each time; but mostly begin when the checkpoint that was met has just ended: no
+        epoch leaves more time than one from its first moment."""
+        wait = 0.0 if self._count % 3 else random.uniform(0.5, 1.5) * self._wait  # noqa: S311 - jitter, no secret
         self._wait = min(self._wait * 1.5, _LONGEST_PAUSE)
         if time.monotonic() + wait > self._deadline:
             takes = f"the copy takes about {self._copy_takes:.2f} s" if self._copy_takes else "no copy came to its end"
             raise SnapshotBusy(
                 f"the database never held still: {self._count} attempts, the longest epoch seen lasted "
                 f"{self._longest:.2f} s, {takes} (last: {self._reason})",
-                on=str(self._path),
+                on=str(self._layout.path),
                 hint="try again when the application is calmer, or give the source a 'quiesce' setting",
             )
-        time.sleep(wait)
-        until = min(time.monotonic() + _LONGEST_PAUSE, self._deadline)
-        while shadow.exists() and time.monotonic() < until and _size(shadow):
+        time.sleep(wait or 0.001)
+        while kuzu_epoch.checkpointing(self._layout) and time.monotonic() < self._deadline:
             time.sleep(0.002)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _copy(layout: kuzu_layout.Layout, stage: Path, *, paused: bool) -> None:

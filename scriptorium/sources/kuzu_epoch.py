@@ -17,8 +17,8 @@ place, first left alone for longer than the filesystem's clock ticks.
 
 The folder layout of Kuzu 0.10 and before truncates its WAL in place and rewrites several files; there every file
 but ``.wal`` and ``.lock`` must be the same at both ends (inode, size, times to the nanosecond), likewise the set of
-names, and ``.shadow`` must be empty. The same rule, with the WAL included, copies a database that a crash left with
-a shadow file and that nobody has open.
+names; ``.shadow`` must be empty, and no ``catalog.shadow`` or ``metadata.shadow`` there. The same rule, with the WAL
+included, copies a database that a crash left in a checkpoint and that nobody has open.
 
 One hole is Kuzu's own: rows of a bulk ``COPY`` are never in the WAL but become durable with the checkpoint
 that its commit forces. Until that checkpoint begins, what a crash would leave, and what a copy holds, is the
@@ -50,11 +50,14 @@ _PAGE = 4096
 
 
 class EpochEnded(Exception):
-    """The attempt is void: a checkpoint began, or something else changed. ``done``: bytes copied until then."""
+    """The attempt is void: a checkpoint began, or something else changed.
+
+    ``done`` and ``seconds``: bytes copied until then, and how long that took."""
 
     def __init__(self, reason: str, done: int = 0) -> None:
         super().__init__(reason)
         self.done = done
+        self.seconds = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,9 @@ def attempt(layout: Layout, target: Path, *, paused: bool = False) -> Copied:
     """One try to copy the database to ``target`` (a new path; companions go beside it). Raises ``EpochEnded``;
     what was copied until then is the caller's to remove."""
     try:
-        if layout.shadow.exists() and (not layout.folder or layout.shadow.stat().st_size):
-            if lock_holder(layout.locked) is not None:
-                raise EpochEnded("a checkpoint is under way")
+        if checkpointing(layout):
+            raise EpochEnded("a checkpoint is under way")
+        if _shadowed(layout):
             return _still_files(layout, target, paused=paused, crashed=True)
         if layout.folder:
             return _still_files(layout, target, paused=paused, crashed=False)
@@ -81,6 +84,22 @@ def attempt(layout: Layout, target: Path, *, paused: bool = False) -> Copied:
         raise EpochEnded("a file became shorter while it was copied") from short
     except FileNotFoundError as gone:
         raise EpochEnded(f"{Path(gone.filename or '?').name} vanished") from gone
+
+
+def checkpointing(layout: Layout) -> bool:
+    """Whether a checkpoint is under way (and not one that a crash interrupted: then nobody has the database)."""
+    try:
+        return _shadowed(layout) and lock_holder(layout.locked) is not None
+    except FileNotFoundError:
+        return True
+
+
+def _shadowed(layout: Layout) -> bool:
+    if not layout.folder:
+        return os.path.lexists(layout.shadow)
+    if layout.shadow.exists() and layout.shadow.stat().st_size:
+        return True
+    return any(path.name.endswith(".shadow") and path != layout.shadow for path in layout.files())
 
 
 class _Epoch:
@@ -159,12 +178,20 @@ class _Epoch:
 
 
 @contextlib.contextmanager
-def _opened_wal(path: Path) -> Iterator[int | None]:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield None
-        return
+def _opened_wal(layout: Layout, *, paused: bool) -> Iterator[int | None]:
+    """The WAL, pinned; ``None`` where there is none. A writer makes one at its next commit: worth a short wait,
+    for an epoch that has just begun and can be pinned."""
+    until = time.monotonic() + (0.0 if paused else CLOCK_TICK)
+    while True:
+        try:
+            handle = os.open(layout.wal, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if time.monotonic() < until:
+                time.sleep(0.002)
+                continue
+            yield None
+            return
+        break
     try:
         yield handle
     finally:
@@ -172,26 +199,35 @@ def _opened_wal(path: Path) -> Iterator[int | None]:
 
 
 def _one_epoch(layout: Layout, target: Path, *, paused: bool) -> Copied:
-    with reflink.opened(layout.path) as main, _opened_wal(layout.wal) as wal:
+    with reflink.opened(layout.path) as main, _opened_wal(layout, paused=paused) as wal:
         epoch = _Epoch(layout, main, wal, paused=paused)
         size = os.fstat(main).st_size
-        how = reflink.copy(main, target, size, epoch.check)
-        if wal is not None:
-            epoch.copy_wal(companion(target, ".wal"))
-            if not paused:
-                epoch.settle()
-        epoch.confirm()
+        with _timed():
+            how = reflink.copy(main, target, size, epoch.check)
+            if wal is not None:
+                epoch.copy_wal(companion(target, ".wal"))
+                if not paused:
+                    epoch.settle()
+            epoch.confirm()
     for path in (target, companion(target, ".wal")):
         if path.exists():
             reflink.sync(path)
     return Copied(how, "paused copy" if paused else "epoch copy", size)
 
 
+@contextlib.contextmanager
+def _timed() -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    except EpochEnded as ended:
+        ended.seconds = time.monotonic() - began
+        raise
+
+
 def _still_files(layout: Layout, target: Path, *, paused: bool, crashed: bool) -> Copied:
     """Copy a set of files that must not change meanwhile; only the WAL of a living folder layout may grow."""
     growing = {layout.wal} if layout.folder and not crashed else set()
-    if not crashed and any(path.name.endswith(".shadow") and path != layout.shadow for path in layout.files()):
-        raise EpochEnded("a checkpoint is under way")  # catalog.shadow and metadata.shadow come before .shadow fills
     first = _prints(layout, growing)
     if not paused:
         time.sleep(CLOCK_TICK)

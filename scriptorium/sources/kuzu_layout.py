@@ -6,6 +6,7 @@ Since 0.11 a database is one file (``KUZU``, then its storage version as a littl
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,14 @@ class Layout:
         if self.folder:
             return sorted(path for path in self.path.iterdir() if path.is_file())
         return [path for path in (self.path, *(companion(self.path, end) for end in COMPANIONS)) if path.is_file()]
+
+    def size(self) -> int:
+        """Bytes in all of them; what vanishes while it is asked about counts as nothing."""
+        total = 0
+        for path in self.files():
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
 
 
 def companion(path: Path, ending: str) -> Path:
