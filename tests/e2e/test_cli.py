@@ -209,7 +209,7 @@ def test_the_question_wants_the_word_yes(scriptorium: Scriptorium, place: Any) -
 def test_without_a_settings_file_the_application_is_recognised(place: Any, scriptorium: Scriptorium) -> None:
     place.config.unlink()
     assert scriptorium("list").code == 2
-    os.rename(place.home, place.folder / "x")
+    place.home.rename(place.folder / "x")
     for entry in (place.folder / "x").iterdir():
         entry.rename(place.folder / entry.name)
     made = scriptorium("create", "--type", "database", "--json")
