@@ -158,7 +158,7 @@ def test_busy_library_is_exit_4(scriptorium: Scriptorium, place: Any) -> None:
 
 def test_no_space_is_exit_7(scriptorium: Scriptorium, place: Any) -> None:
     with (place.home / "data" / "uploads" / "huge").open("wb") as file:
-        file.truncate(1 << 50)
+        file.truncate(1 << 43)
     answer = scriptorium("create")
     assert answer.code == 7 and "needs" in answer.err and "TiB" in answer.err
 
