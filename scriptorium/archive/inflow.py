@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import queue
+import tarfile
 import threading
 from collections.abc import Iterator
 from typing import BinaryIO, cast
@@ -14,9 +15,9 @@ from scriptorium.errors import DamageFound, ScriptoriumError
 
 MIB = 1 << 20
 
+BLOCK = tarfile.BLOCKSIZE
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_TAR_MAGIC = slice(257, 262)
 _EMPTY_ZSTD_FRAME = b"\x50\x2a\x4d\x18\x00\x00\x00\x00"  # a skippable frame of no bytes
 _CHUNKS = 8
 _HINT = "use another copy of this backup"
@@ -161,16 +162,16 @@ class Inflow:
             self._queue.put(None)
 
     def _decompressed(self) -> Iterator[bytes]:
-        start = self._raw.peek(512)
+        start = self._raw.peek(BLOCK)
         if start.startswith(_GZIP_MAGIC):
             return self._gunzipped()
         if start.startswith(_ZSTD_MAGIC):
             return self._unzstd()
-        if start[_TAR_MAGIC] == b"ustar":
+        if _is_header(start):
             return iter(self._raw.read, b"")
-        raise DamageFound(
-            "not an archive that we know (neither gzip nor zstd nor tar)" if start else "the file is empty"
-        )
+        if len(start) < BLOCK:
+            raise EndsEarly("the archive is empty" if not start else "the archive ends early", hint=_HINT)
+        raise DamageFound("not an archive: neither gzip nor zstd nor tar", hint=_HINT)
 
     def _gunzipped(self) -> Iterator[bytes]:
         from isal import igzip_lib
@@ -215,3 +216,12 @@ class Inflow:
 
     def _damaged(self, what: str) -> DamageFound:
         return DamageFound(f"{what}, near byte {self._raw.bytes}", hint=_HINT)
+
+
+def _is_header(block: bytes) -> bool:
+    """Whether these 512 bytes have the checksum of a tar header."""
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return False
+    return True

@@ -145,12 +145,14 @@ class Reader:
             raise self._damaged("the archive ends early", EndsEarly)
 
     def _end(self) -> None:
-        """After the two zero blocks, zeros may fill the last record; anything else is not ours."""
-        left = RECORD
+        """After the two zero blocks, zeros fill the last record; anything else is not ours."""
+        left = -self.flow.offset % RECORD
         while part := self.flow.some(MIB):
             left -= len(part)
             if left < 0 or any(part):
                 raise self._damaged("something follows the end of the archive")
+        if left:
+            raise self._damaged("the archive ends early", EndsEarly)
 
     def _damaged(self, what: str, kind: type[DamageFound] = DamageFound) -> DamageFound:
         after = f", after '{readable(self._last)}'" if self._last else ""

@@ -41,9 +41,8 @@ def read_all(data: bytes) -> list[str]:
 )
 @pytest.mark.parametrize("pipe", ["cat", "gzip", "pigz", "zstd -q"])
 def test_archives_of_other_programs(root: Path, tmp_path: Path, form: str, pipe: str) -> None:
-    if form == "v7":
+    if form in ("ustar", "v7"):  # they have no room for such a name
         (root / "sub" / ("long" * 50)).unlink()
-        form = "v7"
     command = f"tar -c --format={form} -C {root} . | {pipe} > {tmp_path}/other"
     subprocess.run(["sh", "-c", command], check=True, stderr=subprocess.DEVNULL)
     with (tmp_path / "other").open("rb") as stream:
@@ -129,8 +128,8 @@ def test_headers_made_to_confuse(tmp_path: Path) -> None:
         huge.tobuf(tarfile.GNU_FORMAT) + bytes(2048),
         header(pax_headers={"size": "-5"}) + bytes(2048),
         header(pax_headers={"mtime": "yesterday"}) + bytes(2048),
-        header(pax_headers={"x": "y"}).replace(b"7 x=y\n", b"9 x=y\n") + bytes(2048),
-        header(pax_headers={"x": "y"}).replace(b"7 x=y\n", b"x x=y\n") + bytes(2048),
+        header(pax_headers={"x": "y"}).replace(b"6 x=y\n", b"9 x=y\n") + bytes(2048),
+        header(pax_headers={"x": "y"}).replace(b"6 x=y\n", b"x x=y\n") + bytes(2048),
         header(size=1 << 40) + bytes(2048),
         header() + bytes(512),
     ):
@@ -142,7 +141,7 @@ def test_a_small_archive_of_a_huge_file_does_not_fill_the_memory(archives: Any, 
     import psutil
 
     (tmp_path / "zeros").touch()
-    os.truncate(tmp_path / "zeros", 1 << 30)
+    os.truncate(tmp_path / "zeros", 1 << 28)
     packed = archives.pack(Tree(str(tmp_path / "zeros"), "zeros"), compression=Compression.ZSTD)
     before = psutil.Process().memory_info().rss
     largest = 0
