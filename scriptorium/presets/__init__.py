@@ -19,18 +19,25 @@ RawTable = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """``sources`` receives the library's own table of the settings (its ``keys``) and the application's variables."""
+    """``sources`` receives the library's own table of the settings (its ``keys``) and the application's variables;
+    what ``paths`` names arrives absolute."""
 
     name: str
     description: str
     keys: frozenset[str]
     sources: Callable[[Mapping[str, object], Mapping[str, str]], list[RawTable]]
     looks_like: Callable[[Path], bool]
+    paths: frozenset[str] = frozenset({"home"})
 
 
 PRESETS: Mapping[str, Preset] = {
     "bibliotheca": Preset(
-        "bibliotheca", bibliotheca.DESCRIPTION, bibliotheca.KEYS, bibliotheca.sources, bibliotheca.looks_like
+        "bibliotheca",
+        bibliotheca.DESCRIPTION,
+        bibliotheca.KEYS,
+        bibliotheca.sources,
+        bibliotheca.looks_like,
+        bibliotheca.PATHS,
     ),
 }
 

@@ -14,6 +14,7 @@ from scriptorium.errors import SettingsError
 
 DESCRIPTION = "Bibliotheca: Kuzu database, covers, uploads, settings"
 KEYS = frozenset({"home", "data", "database_file", "exclude", "kuzu"})
+PATHS = frozenset({"home", "data", "database_file"})
 
 # Made anew by the application, or backups of its own: of no use in a backup, and many.
 VOLATILE = (
@@ -54,8 +55,8 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
     home_text = library.get("home")
     if not isinstance(home_text, str | Path):
         raise SettingsError("a Bibliotheca library needs 'home', the folder of its installation")
-    home = Path(home_text).expanduser().absolute()
-    data = Path(str(library.get("data") or home / "data")).expanduser().absolute()
+    home = Path(home_text)
+    data = Path(str(library.get("data") or home / "data"))
     folder = Path(variables.get("KUZU_DB_PATH") or data / "kuzu")
     database = Path(str(library.get("database_file") or (home / folder) / "bibliotheca.db"))
     extra = library.get("exclude") or ()

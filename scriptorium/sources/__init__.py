@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -9,7 +10,16 @@ from pydantic import Field
 from scriptorium.sources.base import Incoming, Source
 from scriptorium.sources.files import FilesSource
 from scriptorium.sources.kuzu import KuzuSource
+from scriptorium.sources.kuzu_layout import COMPANIONS, companion
 
 AnySource = Annotated[KuzuSource | FilesSource, Field(discriminator="kind")]
 
-__all__ = ["AnySource", "FilesSource", "Incoming", "KuzuSource", "Source"]
+
+def territory(source: AnySource) -> tuple[Path, ...]:
+    """Living files that belong to a database alone: a tree of files that holds them neither saves nor replaces them."""
+    if isinstance(source, KuzuSource):
+        return (source.path, *(companion(source.path, ending) for ending in COMPANIONS))
+    return ()
+
+
+__all__ = ["AnySource", "FilesSource", "Incoming", "KuzuSource", "Source", "territory"]

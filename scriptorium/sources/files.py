@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from scriptorium.archive import select, survey
 from scriptorium.errors import NotFound, RestoreFailed
@@ -27,7 +27,7 @@ class FilesSource(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["files"] = "files"
-    name: str = "files"
+    name: str = Field(default="files", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
     path: Path
     at: str | None = None
     role: Role = Role.FILES
@@ -224,7 +224,7 @@ def _below(member: str, at: str) -> str | None:
 
 
 def _names(folder: Path) -> set[str]:
-    return set(os.listdir(folder)) if _is_folder(folder) else set()
+    return {entry.name for entry in folder.iterdir()} if _is_folder(folder) else set()
 
 
 def _is_folder(path: Path) -> bool:

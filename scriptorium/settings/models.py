@@ -1,0 +1,199 @@
+"""What was configured: libraries with their sources, stores, tiers, rules of retention."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from scriptorium.errors import NotFound, SettingsError, UsageError
+from scriptorium.model import ROLES, BackupType, Compression, Tier
+from scriptorium.retention import Policy
+from scriptorium.sources import AnySource, territory
+from scriptorium.stores import AnyStore
+
+_RESERVED = frozenset({"backup_metadata.json", "files.jsonl", "manifest.json", "SHA256SUMS"})
+
+
+def _list_of_words(value: object) -> object:
+    """A variable gives ``a,b`` where the file gives ``["a", "b"]``."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _backup_type(value: object) -> object:
+    """The historical words (``data_only``) are understood here as they are on the command line."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return BackupType.parse(value)
+    except UsageError as error:
+        raise ValueError(f"{error.what}; {error.hint}") from None
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_list_of_words)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+
+
+class Library(BaseModel):
+    """A library and its sources, in the order in which they are saved: databases come first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    preset: str | None = None
+    home: Path | None = None
+    sources: tuple[AnySource, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_place_each(self) -> Self:
+        if self.name == "all":
+            raise ValueError("'all' means every library; name this one otherwise")
+        for what, values in (
+            ("name", [source.name for source in self.sources]),
+            ("path in the archive", [source.place for source in self.sources]),
+        ):
+            double = {value for value in values if values.count(value) > 1}
+            if double:
+                raise ValueError(f"two sources have the same {what}: {', '.join(sorted(double)) or 'the top'}")
+        for source in self.sources:
+            if source.name == "exports" or source.place.split("/")[0] == "exports":
+                raise ValueError("'exports' is where logical exports lie in an archive; name the source otherwise")
+            if source.place and not _is_place(source.place):
+                raise ValueError(f"'{source.place}' is no path in an archive: relative, with '/', without '..'")
+            if source.place in _RESERVED:
+                raise ValueError(f"'{source.place}' is ours in every archive; give the source another path")
+        return self
+
+    def sources_of(self, type: BackupType) -> tuple[AnySource, ...]:
+        """The sources that a backup of this type takes; ``NotFound`` when there is none."""
+        chosen = tuple(source for source in self.sources if source.role in ROLES[type])
+        if not chosen:
+            raise NotFound(
+                f"this library has nothing that a '{type}' backup would hold",
+                on=self.name,
+                hint=f"its sources: {', '.join(f'{s.name} ({s.role})' for s in self.sources)}",
+            )
+        return chosen
+
+    def territory_of_others(self, source: AnySource) -> tuple[Path, ...]:
+        """Files of the library's databases that a tree of files must neither save nor replace."""
+        return tuple(path for other in self.sources if other.name != source.name for path in territory(other))
+
+
+def _is_place(path: str) -> bool:
+    names = path.split("/")
+    return "\0" not in path and not any(name in ("", ".", "..") or name.startswith(".scriptorium-") for name in names)
+
+
+class TierSettings(BaseModel):
+    """When a tier runs, what it takes, where to, and how long it is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cron: str = ""
+    type: Annotated[BackupType, BeforeValidator(_backup_type)] = BackupType.FULL
+    to: Words = ()
+    keep: Policy = Policy()
+    libraries: Words = ()
+
+
+class Settings(BaseModel):
+    """Everything that was configured. ``origin``: where from, for messages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    libraries: Mapping[str, Library]
+    stores: Mapping[Name, AnyStore]
+    tiers: Mapping[Tier, TierSettings] = {}
+    keep: Policy = Policy(max_age=30, max_count=50)
+    compression: Compression = Compression.GZIP
+    workspace: Path | None = None
+    space_factor: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    enabled: bool = True
+    email: str = ""
+    origin: str = ""
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        for name, tier in self.tiers.items():
+            for store in tier.to:
+                if store not in self.stores:
+                    raise ValueError(f"tiers.{name}.to names the store '{store}', which is not configured")
+            for library in tier.libraries:
+                if library not in self.libraries:
+                    raise ValueError(f"tiers.{name}.libraries names '{library}', which is not configured")
+        return self
+
+    @model_validator(mode="after")
+    def _folders_are_apart(self) -> Self:
+        """Two stores in one folder would be one copy that looks like two; a store is never what is saved."""
+        seen: dict[Path, str] = {}
+        for name, store in self.stores.items():
+            if (folder := _folder_of(store)) is None:
+                continue
+            if folder in seen:
+                raise ValueError(f"the stores '{seen[folder]}' and '{name}' are the same folder")
+            seen[folder] = name
+        for library in self.libraries.values():
+            for source in library.sources:
+                path = Path(os.path.realpath(source.path)) if hasattr(source, "path") else None
+                if path in seen:
+                    raise ValueError(f"the source '{source.name}' of {library.name} is the store '{seen[path]}'")
+        return self
+
+    def library(self, name: str | None = None) -> Library:
+        """The library of that name; without one, the only one. ``NotFound`` lists them otherwise."""
+        names = ", ".join(self.libraries)
+        if name is None:
+            if len(self.libraries) == 1:
+                return next(iter(self.libraries.values()))
+            raise NotFound("several libraries are configured; say which", hint=f"--library with one of: {names}")
+        if name not in self.libraries:
+            raise NotFound("there is no such library", on=name, hint=f"configured: {names}")
+        return self.libraries[name]
+
+    def store(self, name: str) -> AnyStore:
+        if name not in self.stores:
+            raise NotFound("there is no such store", on=name, hint=f"configured: {', '.join(self.stores)}")
+        return self.stores[name]
+
+    def targets(self, tier: Tier, chosen: Sequence[str] = ()) -> tuple[AnyStore, ...]:
+        """The stores a backup goes to: the chosen ones, else the tier's, else all."""
+        names = chosen or (self.tiers[tier].to if tier in self.tiers else ()) or tuple(self.stores)
+        return tuple(self.store(name) for name in dict.fromkeys(names))
+
+    @cached_property
+    def workroom(self) -> Path:
+        """Where backups are staged, locks and records kept: beside the first local store, so that the finished
+        archive gets there without being copied."""
+        if self.workspace is not None:
+            return self.workspace
+        local = next((store.local_path("x") for store in self.stores.values() if store.kind == "local"), None)
+        return local.parent / ".scriptorium" if local is not None else _state_folder() / "workspace"
+
+    @cached_property
+    def never(self) -> tuple[Path, ...]:
+        """Folders that no backup may contain and no restore may touch: our own."""
+        local = [store.local_path("x") for store in self.stores.values()]
+        return (self.workroom, *(path.parent for path in local if path is not None))
+
+    def never_of(self, library: Library, source: AnySource) -> tuple[Path, ...]:
+        """What this source of a library must leave alone: our own folders, and the files of other databases."""
+        return (*self.never, *library.territory_of_others(source))
+
+
+def _folder_of(store: AnyStore) -> Path | None:
+    inside = store.local_path("x")
+    return Path(os.path.realpath(inside.parent)) if inside is not None else None
+
+
+def _state_folder() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "state") / "scriptorium"
+    except RuntimeError:  # a container's number without a name
+        raise SettingsError("this user has no home folder to work in", hint="set 'workspace' to a folder") from None
