@@ -1,0 +1,28 @@
+"""Settings: one TOML file and the environment, parsed into frozen objects that are ready to work.
+
+Order, the first that says something wins: ``SCRIPTORIUM__SECTION__KEY`` variables, the settings file, the variables
+that the applications' users know (``BIBLIOTHECA_BACKUP_DIR`` and friends), defaults. Unknown keys are errors. This
+package is the only reader of the environment. It is pydantic without pydantic-settings, whose import alone would cost
+the inspecting commands most of their half second (docs/decisions/0001).
+
+``models`` is what settings are, ``finding`` where they come from, ``raw`` how tables become ready for the models,
+``complaints`` what is said when they are wrong.
+"""
+
+from __future__ import annotations
+
+from scriptorium.settings.finding import CONFIG_VARIABLE, FILE_NAME, choose_file, current, find_file, load, set_defaults
+from scriptorium.settings.models import Library, Settings, TierSettings
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "FILE_NAME",
+    "Library",
+    "Settings",
+    "TierSettings",
+    "choose_file",
+    "current",
+    "find_file",
+    "load",
+    "set_defaults",
+]

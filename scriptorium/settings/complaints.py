@@ -1,0 +1,71 @@
+"""What is said when settings are wrong: the key, what is wrong, what it may be. Never the value: it may be a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from scriptorium.settings.models import Settings
+
+Step = int | str
+
+
+def complaint(error: ValidationError) -> str:
+    """Every problem, in one line."""
+    lines = []
+    problems = error.errors(include_url=False, include_input=False)
+    for problem in problems:
+        place = problem["loc"]
+        if problem["type"] == "too_short" and any(place == other["loc"][: len(place)] for other in problems[:-1]):
+            continue  # a list is empty only because what stands in it is wrong
+        said = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            said = f"unknown key; known: {', '.join(sorted(_known(place[:-1])))}"
+        elif problem["type"] == "union_tag_not_found":
+            said = f"'kind' is missing; one of: {', '.join(sorted(_kinds(place)))}"
+        lines.append(f"{'.'.join(str(step) for step in place)}: {said}" if place else said)
+    return "; ".join(lines)
+
+
+def _known(place: tuple[Step, ...]) -> Iterator[str]:
+    """The keys that a table may have."""
+    for model in _models_at(place):
+        silent = () if "sources" in place else ("name", "origin")  # the heading says the one, we say the other
+        yield from (name for name in model.model_fields if name not in silent)
+
+
+def _kinds(place: tuple[Step, ...]) -> Iterator[str]:
+    for model in _models_at(place):
+        yield str(model.model_fields["kind"].default)
+
+
+def _models_at(place: tuple[Step, ...]) -> Iterator[type[BaseModel]]:
+    annotations: list[object] = [Settings]
+    for step in place:
+        annotations = [below for annotation in annotations for below in _below(annotation, step)]
+    for annotation in annotations:
+        yield from _models(annotation)
+
+
+def _below(annotation: object, step: Step) -> Iterator[object]:
+    """What a step of a complaint's place leads to: a field, an entry of a table or list, a member of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if step in annotation.model_fields:
+            yield annotation.model_fields[str(step)].annotation
+        elif "kind" in annotation.model_fields and step == annotation.model_fields["kind"].default:
+            yield annotation
+    elif get_origin(annotation) is Mapping or isinstance(step, int):
+        yield get_args(annotation)[-1 if get_origin(annotation) is not tuple else 0]
+    elif get_origin(annotation) is not Literal:
+        for part in get_args(annotation):
+            yield from _below(part, step)
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) is not Literal:
+        for part in get_args(annotation):
+            yield from _models(part)

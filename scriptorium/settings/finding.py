@@ -1,0 +1,116 @@
+"""Where settings come from: the file that is meant, the application that is recognised, and the process that asks."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from scriptorium.errors import SettingsError
+from scriptorium.presets import recognise
+from scriptorium.settings.complaints import complaint
+from scriptorium.settings.models import Settings
+from scriptorium.settings.raw import LIBRARY_VARIABLE, RawTable, fill_in, is_ours, overlay
+
+FILE_NAME = "scriptorium.toml"
+CONFIG_VARIABLE = "SCRIPTORIUM_CONFIG"
+
+
+def find_file(given: Path | None = None) -> Path | None:
+    """The settings file: given, in the variable, here, in the user's or the machine's configuration folder."""
+    named = given or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    if named is not None:
+        return _existing(named)
+    places = (Path.cwd(), _user_folder(), Path("/etc/scriptorium"))
+    return next((place / FILE_NAME for place in places if place and _is_file(place / FILE_NAME)), None)
+
+
+def _user_folder() -> Path | None:
+    base = os.environ.get("XDG_CONFIG_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".config") / "scriptorium"
+    except RuntimeError:  # a container's number without a name has no home
+        return None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file that we can see; a folder that is closed to us has none for us."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _existing(file: Path) -> Path:
+    if not _is_file(file):
+        raise SettingsError("the settings file does not exist", on=str(file))
+    return file.absolute()
+
+
+def choose_file(file: Path) -> None:
+    """Make this the settings file of this process and of every child (``--config``)."""
+    os.environ[CONFIG_VARIABLE] = str(_existing(file))
+
+
+def set_defaults(variables: Mapping[str, str]) -> None:
+    """Set variables of this process (for libraries that are configured by them) unless the user has set them."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
+def current() -> Settings:
+    """The settings of this process; read again when the file or a variable has changed."""
+    file = find_file()
+    stamp = file.stat().st_mtime_ns if file else 0
+    variables = frozenset((name, value) for name, value in os.environ.items() if is_ours(name))
+    return _cached(file, stamp, Path.cwd(), variables)
+
+
+@lru_cache(maxsize=4)
+def _cached(file: Path | None, stamp: int, folder: Path, variables: frozenset[tuple[str, str]]) -> Settings:
+    return load(file)
+
+
+def load(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Parse a settings file (or, without one, recognise the application in the working directory).
+
+    ``SettingsError`` names the key that is wrong and what it may be.
+    """
+    variables = os.environ if environment is None else environment
+    base = file.absolute().parent if file else Path.cwd()
+    raw = _read(file) if file else _recognised(base, variables)
+    overlay(raw, variables)
+    fill_in(raw, variables, base)
+    raw["origin"] = str(file) if file else f"recognised in {base}"
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        raise SettingsError(complaint(error), on=str(raw["origin"]), hint="see scriptorium.example.toml") from None
+
+
+def _read(file: Path) -> RawTable:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file is not valid TOML: {error}", on=str(file)) from None
+    except RecursionError:
+        raise SettingsError("the settings file is nested too deeply", on=str(file)) from None
+    except OSError as error:
+        raise SettingsError(f"the settings file cannot be read: {error.strerror}", on=str(file)) from None
+
+
+def _recognised(folder: Path, variables: Mapping[str, str]) -> RawTable:
+    if any(name.startswith(LIBRARY_VARIABLE) for name in variables):
+        return {}  # configured by variables alone
+    known = recognise(folder)
+    if known is None:
+        raise SettingsError(
+            "no settings file, and no application is recognised here",
+            on=str(folder),
+            hint=f"write {FILE_NAME} (see scriptorium.example.toml), or run this in the application's folder",
+        )
+    return {"libraries": {known.name: {"preset": known.name, "home": str(folder)}}}
