@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import sys
@@ -42,7 +43,6 @@ def snapshot(source: Source, stage: Path, never: tuple[Path, ...]) -> Staged:
 
 
 def _capture_paused(source: Source, how: Quiesce, stage: Path) -> None:
-    wait = _BETWEEN
     for last in (number == _TRIES for number in range(1, _TRIES + 1)):
         try:
             with paused(how) as pause:
@@ -54,8 +54,8 @@ def _capture_paused(source: Source, how: Quiesce, stage: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             if last:
                 raise
-        time.sleep(wait)  # let the checkpoint that was caught come to its end
-        wait = min(wait * 1.3, 1.0)
+        # let the checkpoint that was caught come to its end; at random, so as not to meet every one of them
+        time.sleep(_BETWEEN * random.uniform(0.5, 3))  # noqa: S311
 
 
 class Pause(Protocol):
