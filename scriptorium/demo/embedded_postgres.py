@@ -108,11 +108,12 @@ class EmbeddedPostgres:
         return self
 
     def stop(self, *, crash: bool = False) -> None:
-        """Stop the server (``crash``: at once, as a power failure would); a folder of our own is removed."""
+        """Stop the server (``crash``: as a power failure would). A folder of our own is removed, so there nothing
+        needs to be written first."""
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError):
                 # SIGTERM, the usual way to end a child, would wait for every client to leave.
-                self._child.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
+                self._child.send_signal(signal.SIGQUIT if crash or self._own_folder else signal.SIGINT)
             until = time.monotonic() + _STOP_SECONDS
             while self._child.poll() is None and time.monotonic() < until:
                 time.sleep(0.02)

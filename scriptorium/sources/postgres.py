@@ -9,10 +9,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from scriptorium.model import Holder, Role, Staged, Survey, Tree
+from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
+from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Login
 from scriptorium.sources.postgres_dump import DumpFacts, DumpOptions, take
 from scriptorium.sources.postgres_facts import relations
+from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles, InPlaceIncoming, Target, default_staging
 
 _TOO_MANY_JOBS = 8
 
@@ -89,6 +91,43 @@ class PostgresSource(Login):
             tables=facts.tables,
             warnings=facts.warnings,
         )
+
+    def incoming(
+        self, part: Part, restore_id: str, *, into: Path | None = None, rebuild: bool = False
+    ) -> DatabaseFiles | BesideIncoming | InPlaceIncoming:
+        """``rebuild`` changes nothing: the dump is the logical export."""
+        if into is not None:
+            return DatabaseFiles(part, into)
+        return (InPlaceIncoming if self.in_place else BesideIncoming)(part, self._goal(), restore_id)
+
+    def _goal(self) -> Target:
+        address = self.address().resolved()
+        elsewhere = bool(self.target) and self.target != address.words["dbname"]
+        if elsewhere and self.in_place:
+            address = address.of(self.target)
+        return Target(
+            address=address,
+            name=self.target or address.words["dbname"],
+            staging=self.staging or default_staging(),
+            options=self.dump_options,
+            former=self.former,
+            without_roles=self.without_roles,
+            elsewhere=elsewhere,
+        )
+
+    def former_databases(self) -> tuple[str, ...]:
+        """The databases that restores replaced, newest first."""
+        address = self.address().resolved()
+        with address.maintenance() as session:
+            return tuple(databases.former_databases(session, address.words["dbname"]))
+
+    def drop_former(self, keep: int | None = None) -> tuple[str, ...]:
+        """Drop all but the newest ``keep`` (by default ``former``) of them; returns the names of the dropped ones."""
+        dropped = self.former_databases()[self.former if keep is None else keep :]
+        with self.address().resolved().maintenance() as session:
+            for name in dropped:
+                databases.drop(session, name)
+        return dropped
 
     def holders(self) -> Iterator[Holder]:
         """Nobody stands in the way: a restore sends the sessions away in the moment of its switch."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from scriptorium import process
 from scriptorium.errors import NotFound, PermanentError, ScriptoriumError, SettingsError
@@ -48,7 +48,7 @@ class Login(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    database: str = ""
+    database: str = Field(default="", repr=False)  # a password in it is allowed, if not advised
     service: str = ""
     password: SecretStr | None = None
     password_file: Path | None = None
@@ -108,6 +108,20 @@ class Address:
     def of(self, database: str) -> Address:
         """The same server, another database."""
         return replace(self, words={**self.words, "dbname": database})
+
+    def resolved(self) -> Address:
+        """With the database's name filled in where libpq finds it itself (its variables, a service)."""
+        import psycopg
+
+        if self.words.get("dbname"):
+            return self
+        try:
+            with self.session() as session:
+                return self.of(session.info.dbname)
+        except NotFound:
+            defaults = {one.keyword: one.val for one in psycopg.pq.Conninfo.get_defaults()}
+            found = defaults.get(b"dbname") or (self.words.get("user") or "").encode() or defaults.get(b"user")
+            return self.of((found or b"postgres").decode())
 
     @property
     def plain(self) -> str:

@@ -219,17 +219,16 @@ def _guard(child: process.Child, session: psycopg.Connection[Row], over: threadi
 
 
 def _failure(status: int, said: str, stage: Path, address: Address) -> ScriptoriumError:
-    said = process.mask(said, address.secrets)
     lines = [line for line in said.splitlines() if "error:" in line or "FATAL" in line] or said.splitlines()
     text = lines[0] if lines else ""
     if status < 0 or not text:
-        return process.failure(["pg_dump"], status, said)
-    error = worded(text, address)
+        return process.failure(["pg_dump"], status, said, address.secrets)
+    error = worded(text, address, secrets=address.secrets)
     if isinstance(error, NoSpace):
         free = shutil.disk_usage(stage).free
         return NoSpace(error.what, on=str(stage), hint=f"{free:,} bytes are free there; a larger disk: 'workspace'")
     if type(error) is ToolFailed:
-        return ToolFailed(f"pg_dump failed: {error.what}", on=error.on, hint="\n".join(said.splitlines()[-3:]))
+        return ToolFailed(f"pg_dump failed: {error.what}", on=error.on, hint=process.mask(said[-400:], address.secrets))
     return error
 
 

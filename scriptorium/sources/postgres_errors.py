@@ -107,6 +107,7 @@ _KNOWN = (
         r"connection refused|could not connect|connection to server.*failed|closed the connection unexpectedly|"
         r"terminating connection|database system is|could not translate host|no connection to the server|"
         r"SSL SYSCALL|too many clients|remaining connection slots|could not receive data|could not send data|"
+        r'snapshot "[^"]*" does not exist|'  # the session that exported it is gone
         r"connection not open|consuming input failed|connection timeout|connection is (bad|lost|closed)|timed out",
         SourceUnavailable,
         "the server does not answer, or the connection broke",

@@ -225,7 +225,7 @@ def test_the_password_is_in_no_argument_and_no_repr(server, new_database, tmp_pa
     source = PostgresSource(database=new_database(server, ITEMS), tools=tools)
     captured(source, tmp_path / "stage")
     assert server.password not in seen.read_text()
-    assert server.password not in repr(source.address())
+    assert server.password not in repr(source.address()) + repr(source)
 
 
 def test_the_ways_to_a_password(server, new_database, tmp_path, monkeypatch):

@@ -1,0 +1,293 @@
+"""A PostgreSQL database on its way back.
+
+Beside the living one: the dump goes into ``<name>_restore_<id>``, is compared, and takes the living name in one
+transaction; the former database stays as ``<name>_before_restore_<time>``. In place, for roles that may not create
+databases: one transaction replaces everything, after a dump of what was there. Into a folder: only files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.errors import DamageFound, RestoreFailed, SourceUnavailable, ToolFailed, ToolMissing
+from scriptorium.model import Part, TableFacts
+from scriptorium.sources import postgres_databases as databases
+from scriptorium.sources.postgres_connection import Address
+from scriptorium.sources.postgres_dump import DumpFacts, DumpOptions, take
+from scriptorium.sources.postgres_facts import read_facts, relations
+from scriptorium.sources.postgres_programs import Program, find, major_of
+from scriptorium.sources.postgres_requirements import Requirements, require, required
+from scriptorium.sources.postgres_restore import Restorer
+
+_TABLE_OF_CONTENTS = "toc.dat"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a restore goes and how: ``address`` of the living database, the ``name`` it shall have."""
+
+    address: Address
+    name: str
+    staging: Path
+    options: DumpOptions
+    former: int
+    without_roles: bool
+    elsewhere: bool
+
+
+class DatabaseFiles:
+    """The dump as files in a folder, for ``pg_restore`` by hand or elsewhere."""
+
+    def __init__(self, part: Part, into: Path) -> None:
+        self._part = part
+        self._into = into
+
+    def prepare(self) -> None: ...
+
+    def receive(self, member: str) -> Path | None:
+        return self._into / member if below(member, self._part.path) is not None else None
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        return None
+
+    def switch(self) -> None: ...
+
+    def undo(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class _Staged:
+    """The folder that the archive's members are unpacked into, and what is known of the dump in it."""
+
+    def __init__(self, part: Part, target: Target, restore_id: str) -> None:
+        self._part = part
+        self._target = target
+        self._restore = restore_id
+        self._folder = target.staging / f"scriptorium-restore-{os.geteuid()}-{restore_id}-{part.source}"
+
+    def receive(self, member: str) -> Path | None:
+        inside = below(member, self._part.path)
+        return None if inside is None else self._folder / "part" / inside
+
+    def _make_folder(self) -> None:
+        self._drop_folder()
+        self._folder.mkdir(parents=True, mode=0o700)
+        (self._folder / "part").mkdir(mode=0o700)
+
+    def _drop_folder(self) -> None:
+        if self._folder.is_symlink() or (self._folder.exists() and self._folder.stat().st_uid != os.geteuid()):
+            raise RestoreFailed("this folder is not ours", on=str(self._folder), hint="set 'staging' to another folder")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _dump(self) -> Path:
+        return dump_in(self._folder / "part", self._part.path)
+
+    def _program(self, dump: Path, server_major: int) -> Program:
+        return restorer_for(dump, server_major, self._target.options.tools)
+
+
+class BesideIncoming(_Staged):
+    """Restored beside the living database and switched in by renaming."""
+
+    def __init__(self, part: Part, target: Target, restore_id: str) -> None:
+        super().__init__(part, target, restore_id)
+        self._new = databases.named(target.name, f"_restore_{restore_id}")
+
+    @property
+    def _switching(self) -> Path:
+        """There from just before the switch: without it, and without a mark, the living database is as it was."""
+        return self._folder / "switching"
+
+    def prepare(self) -> None:
+        self.undo()
+        with self._target.address.maintenance() as session:
+            databases.require_creating(session, self._target.address)
+            if self._target.elsewhere:
+                self._require_free(databases.exists(session, self._target.name))
+        self._make_folder()
+
+    def _require_free(self, taken: bool) -> None:
+        if taken:
+            raise ToolFailed(
+                "the database to restore to already exists",
+                on=self._target.name,
+                hint="choose another name, or restore into it with --clean",
+            )
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        dump, address = self._dump(), self._target.address
+        with address.maintenance() as session:
+            major = major_of(session.info.server_version)
+            program = self._program(dump, major)
+            lacking = require(session, required(dump, program), address, without=self._target.without_roles)
+            databases.drop(session, self._new)
+            model = address.words["dbname"]
+            if databases.exists(session, model):
+                databases.create_like(session, self._new, model)
+                comment = databases.dress_like(session, self._new, model)
+                databases.set_comment(session, self._new, comment)
+            else:
+                databases.create_from(session, self._new, creation(dump, program))
+        new = address.of(self._new)
+        jobs = self._target.options.jobs
+        return Restorer(program, new, major, jobs, lacking.switches).beside(dump, self._part.tables)
+
+    def switch(self) -> None:
+        address, name = self._target.address, self._target.name
+        self._switching.touch()
+        with address.maintenance() as session:
+            if not databases.exists(session, self._new):
+                raise RestoreFailed("the restored database is not there", on=self._new)
+            renames, former = [(self._new, name)], None
+            if databases.exists(session, name):
+                self._require_free(self._target.elsewhere)
+                former = databases.free_former_name(session, name, datetime.now(UTC))
+                renames.insert(0, (name, former))
+            comment = databases.comment_of(session, self._new)
+            mark = databases.Mark(self._restore, former, comment).written()
+            databases.switch(session, address, renames, (name, mark))
+
+    def undo(self) -> None:
+        address, name = self._target.address, self._target.name
+        try:
+            with address.maintenance() as session:
+                mark = databases.Mark.of(session, name)
+                if mark is not None and mark.restore == self._restore:
+                    renames = [(name, self._new), *([(mark.former, name)] if mark.former else [])]
+                    databases.switch(session, address, renames, (self._new, None))
+                databases.drop(session, self._new)
+        except SourceUnavailable:
+            if self._switching.exists():
+                raise
+            # The living database was never touched; what lies beside it goes with the next restore or cleanup.
+        self._drop_folder()
+
+    def finish(self) -> None:
+        name = self._target.name
+        with self._target.address.maintenance() as session:
+            mark = databases.Mark.of(session, name)
+            if mark is not None:
+                databases.set_comment(session, name, mark.comment)
+            for former in databases.former_databases(session, name)[self._target.former :]:
+                databases.drop(session, former)
+        self._drop_folder()
+
+
+class InPlaceIncoming(_Staged):
+    """Restored into the living database in one transaction, after a dump of what is in it."""
+
+    @property
+    def _former(self) -> Path:
+        return self._folder / "former"
+
+    @property
+    def _replaced(self) -> Path:
+        """There from just before the transaction that replaces the data."""
+        return self._folder / "replaced"
+
+    def prepare(self) -> None:
+        self.undo()
+        self._make_folder()
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        """What can be known before the living data is touched; what is restored is compared in ``switch``."""
+        dump = self._dump()
+        with self._target.address.session() as session:
+            program = self._program(dump, major_of(session.info.server_version))
+            require(session, required(dump, program), self._target.address, without=self._target.without_roles)
+        self._former.mkdir(mode=0o700)
+        take(self._target.address, self._former, self._target.options)
+        return self._part.tables
+
+    def switch(self) -> None:
+        self._replaced.touch()
+        self._replace(self._dump())
+        expected = self._part.tables
+        if expected is None:
+            return
+        with self._target.address.session() as session:
+            found = read_facts(session, relations(session), expected=expected).tables
+        wrong = [name for name, facts in expected.items() if found.get(name) != facts]
+        if wrong:
+            raise DamageFound(
+                "the restored database is not what was backed up", on=self._part.source, hint=", ".join(wrong[:5])
+            )
+
+    def _replace(self, dump: Path) -> None:
+        address = self._target.address
+        with address.session() as session:
+            major = major_of(session.info.server_version)
+            program = self._program(dump, major)
+            lacking = Requirements()
+            if self._target.without_roles:
+                lacking = require(session, required(dump, program), address, without=True)
+        Restorer(program, address, major, 1, lacking.switches).whole(dump)
+
+    def undo(self) -> None:
+        if self._replaced.exists() and self._now() != DumpFacts.read(self._former / "facts.json").tables:
+            self._replace(self._former / "dump")
+        self._drop_folder()
+
+    def _now(self) -> Mapping[str, TableFacts]:
+        """What the living database holds: where the transaction was rolled back, that is what it held before."""
+        expected = DumpFacts.read(self._former / "facts.json").tables
+        with self._target.address.session() as session:
+            return read_facts(session, relations(session), expected=expected).tables
+
+    def finish(self) -> None:
+        self._drop_folder()
+
+
+def below(member: str, at: str) -> str | None:
+    """The member's path below ``at``, or ``None`` when it is not there."""
+    if member == at:
+        return ""
+    return member[len(at) + 1 :] if member.startswith(f"{at}/") else None
+
+
+def dump_in(folder: Path, on: str) -> Path:
+    """The dump in a folder: whatever has a table of contents. ``RestoreFailed`` when there is none."""
+    found = [folder] if (folder / _TABLE_OF_CONTENTS).is_file() else []
+    found += [path.parent for path in sorted(folder.glob(f"*/{_TABLE_OF_CONTENTS}"))]
+    if not found:
+        raise RestoreFailed("the backup brought no database", on=on)
+    return found[0]
+
+
+def restorer_for(dump: Path, server_major: int, tools: Path | None) -> Program:
+    """The ``pg_restore`` that fits the server and can read the dump, which a newer pg_dump may have written."""
+    program = find("pg_restore", server_major, tools=tools)
+    while True:
+        listed = process.run([program.path, "--list", str(dump)], check=False, timeout=600)
+        if listed.status == 0:
+            return program
+        if "unsupported version" not in listed.stderr:
+            raise DamageFound(
+                f"the dump cannot be read: {listed.stderr.strip()[-200:]}", on=str(dump), hint="try another copy"
+            )
+        try:
+            program = find("pg_restore", program.version[0] + 1, tools=tools)
+        except ToolMissing as error:
+            raise DamageFound(
+                f"the dump is damaged, or was made by a newer pg_dump than {program} can read",
+                on=str(dump),
+                hint=error.hint,
+            ) from error
+
+
+def creation(dump: Path, program: Program) -> str:
+    """The statements that make the dump's database itself."""
+    script = process.run([program.path, "--create", "--schema-only", "--file=-", str(dump)], timeout=600).stdout
+    return script.decode("utf-8", "replace")
+
+
+def default_staging() -> Path:
+    return Path(tempfile.gettempdir())

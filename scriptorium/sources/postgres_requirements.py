@@ -1,0 +1,108 @@
+"""What a dump needs of the server it is restored to: roles, tablespaces, extensions; the missing ones by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scriptorium import process
+from scriptorium.errors import PermanentError
+from scriptorium.sources.postgres_connection import Address, Row
+from scriptorium.sources.postgres_programs import Program
+
+if TYPE_CHECKING:
+    import psycopg
+
+_IDENTIFIER = r'"(?:[^"]|"")*"|[\w$]+'
+_HEADER = re.compile(r"^-- (?:Data for )?Name: .*; Type: [A-Z ]+; Schema: .*?; Owner: (.*?)(?:; Tablespace: (.*))?$")
+_GRANT = re.compile(
+    rf"^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .*?(?:TO|FROM) ({_IDENTIFIER})(?: WITH GRANT OPTION)?;$"
+)
+_FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({_IDENTIFIER}) ")
+_OWNER = re.compile(rf"^ALTER .* OWNER TO ({_IDENTIFIER});$")
+_TABLESPACE = re.compile(rf"^SET default_tablespace = ({_IDENTIFIER});$")
+_EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS ({_IDENTIFIER}) ")
+_EVERYBODY = {"public", "session_user", "current_user", "current_role", ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """Names that a dump uses, or, of ``missing``, those of them that the server does not have."""
+
+    roles: frozenset[str] = frozenset()
+    tablespaces: frozenset[str] = frozenset()
+    extensions: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.roles or self.tablespaces or self.extensions)
+
+    def __str__(self) -> str:
+        kinds = (("role", self.roles), ("tablespace", self.tablespaces), ("extension", self.extensions))
+        return "; ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in kinds if names)
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """What pg_restore needs in order to do without these."""
+        owners = ("--no-owner", "--no-privileges") if self.roles else ()
+        return (*owners, *(("--no-tablespaces",) if self.tablespaces else ()))
+
+
+def required(dump: Path, program: Program) -> Requirements:
+    """Read them from the dump's schema, as ``pg_restore`` writes it."""
+    roles, tablespaces, extensions = set[str](), set[str](), set[str]()
+    with process.stream([program.path, "--schema-only", "--file=-", str(dump)]) as script:
+        for raw in script:
+            line = raw.decode("utf-8", "replace").rstrip("\n")
+            header = _HEADER.match(line)
+            if header:
+                roles.add("" if header[1] == "-" else header[1])
+                tablespaces.add(header[2] or "")
+            for kind, found in _names_in(line):
+                {"role": roles, "tablespace": tablespaces, "extension": extensions}[kind].add(found)
+    return Requirements(frozenset(roles - _EVERYBODY), frozenset(tablespaces - {""}), frozenset(extensions))
+
+
+def _names_in(line: str) -> Iterator[tuple[str, str]]:
+    for kind, pattern in (
+        ("role", _GRANT),
+        ("role", _FOR_ROLE),
+        ("role", _OWNER),
+        ("tablespace", _TABLESPACE),
+        ("extension", _EXTENSION),
+    ):
+        match = pattern.match(line)
+        if match:
+            yield kind, bare(match[1]) if match[1].lower() not in _EVERYBODY else ""
+
+
+def bare(identifier: str) -> str:
+    """An identifier without its quotes; unquoted ones are lower case."""
+    return identifier[1:-1].replace('""', '"') if identifier.startswith('"') else identifier.lower()
+
+
+def missing(session: psycopg.Connection[Row], needed: Requirements) -> Requirements:
+    """What of it the server behind ``session`` does not have."""
+
+    def there(query: str) -> set[str]:
+        return {str(row[0]) for row in session.execute(query.encode())}
+
+    return Requirements(
+        needed.roles - there("SELECT rolname FROM pg_roles"),
+        needed.tablespaces - there("SELECT spcname FROM pg_tablespace") - {"pg_default"},
+        needed.extensions - there("SELECT name FROM pg_available_extensions"),
+    )
+
+
+def require(session: psycopg.Connection[Row], needed: Requirements, address: Address, *, without: bool) -> Requirements:
+    """The missing ones, when it is allowed to go on ``without`` them; else ``PermanentError`` names them."""
+    lacking = missing(session, needed)
+    if lacking and not without:
+        raise PermanentError(
+            f"the server lacks what the backup needs: {lacking}",
+            on=str(address),
+            hint="make them (globals.sql in the backup has roles and tablespaces), or go on with without_roles",
+        )
+    return lacking

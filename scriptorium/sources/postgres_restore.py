@@ -1,0 +1,102 @@
+"""Running ``pg_restore``: an error is an error, with the few exceptions that are named here.
+
+The data goes in first; then the indexes are built while the facts of the tables are already being computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.errors import ToolFailed, ToolMissing
+from scriptorium.model import TableFacts
+from scriptorium.sources.postgres_connection import Address
+from scriptorium.sources.postgres_errors import in_our_words, worded
+from scriptorium.sources.postgres_facts import read_facts, relations
+from scriptorium.sources.postgres_programs import Program
+
+# A client of 17 or newer sets this before anything else, and an older server does not know it.
+_HARMLESS = re.compile(r'unrecognized configuration parameter "transaction_timeout"')
+_ERROR = re.compile(r"^pg_restore: error: (.*)$", re.MULTILINE)
+# Safe for a database that nobody uses yet: the switch commits synchronously, and what came before is then on disk.
+_FAST = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
+
+
+@dataclass(frozen=True, slots=True)
+class Restorer:
+    """``address``: the database to restore into; ``server_major`` its server's; ``switches``: more for pg_restore."""
+
+    program: Program
+    address: Address
+    server_major: int
+    jobs: int = 1
+    switches: tuple[str, ...] = ()
+
+    def whole(self, dump: Path) -> None:
+        """Everything in one go, in place of what is there, in one transaction: all of it or nothing."""
+        if self._too_new:
+            raise ToolMissing(
+                f"a pg_restore of {self.server_major} to 16 is needed to restore in one transaction",
+                on=str(self.program),
+                hint=f"install it: apt-get install postgresql-client-{self.server_major}",
+            )
+        self._run(dump, ["--clean", "--if-exists", "--single-transaction"])
+
+    def beside(self, dump: Path, expected: Mapping[str, TableFacts] | None) -> Mapping[str, TableFacts]:
+        """Into an empty database; returns what it holds then."""
+        parallel = [f"--jobs={self.jobs}"]
+        self._run(dump, [*parallel, "--section=pre-data", "--section=data"])
+        with self._started(dump, [*parallel, "--section=post-data"]), self.address.session() as session:
+            found = relations(session)
+            facts = dict(read_facts(session, [one for one in found if one.kind in "rS"], expected=expected).tables)
+        with self.address.session() as session:
+            session.execute("ANALYZE")
+            views = [one for one in relations(session) if one.kind == "m"]
+            return facts | dict(read_facts(session, views, expected=expected or {}).tables)
+
+    @property
+    def _too_new(self) -> bool:
+        return self.program.version[0] >= 17 > self.server_major
+
+    def _run(self, dump: Path, switches: Sequence[str]) -> None:
+        with self._started(dump, switches):
+            pass
+
+    @contextlib.contextmanager
+    def _started(self, dump: Path, switches: Sequence[str]) -> Iterator[None]:
+        """pg_restore beside the block; leaving the block waits for it and raises what went wrong."""
+        strict = [] if self._too_new else ["--exit-on-error"]
+        target = f"--dbname={self.address.plain}"
+        argv = [self.program.path, *strict, "--no-password", *self.switches, *switches, target, str(dump)]
+        environment = self.address.environment("scriptorium restore")
+        environment["PGOPTIONS"] = f"{process.variable('PGOPTIONS') or ''} {_FAST}".strip()
+        with os.fdopen(os.memfd_create("pg_restore"), "w+b") as said:
+            child = process.start(argv, env=environment, stdout=said.fileno(), stderr=said.fileno())
+            try:
+                with in_our_words(self.address, secrets=self.address.secrets):
+                    yield
+                status = child.wait()
+            finally:
+                process.end(child)
+            said.seek(0)
+            words = said.read().decode("utf-8", "replace")
+        if status != 0:
+            self._judge(status, words)
+
+    def _judge(self, status: int, words: str) -> None:
+        errors = _ERROR.findall(words)
+        real = [error for error in errors if not _HARMLESS.search(error)]
+        if errors and not real and status == 1:
+            return
+        if status < 0 or not real:
+            raise process.failure([self.program.path], status, words, self.address.secrets)
+        secrets = self.address.secrets
+        error = worded(real[0], self.address, secrets=secrets)
+        if type(error) is ToolFailed and not error.hint:
+            raise ToolFailed(f"pg_restore failed: {error.what}", on=error.on, hint=process.mask(words[-400:], secrets))
+        raise error
