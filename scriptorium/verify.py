@@ -187,10 +187,9 @@ class _Reading:
             yield Finding(WRONG_ARCHIVE, name, detail)
             return
         facts = outer.archive if outer is not None else None
-        short = facts is not None and whole.bytes < facts.bytes
         if damage is not None:
-            verdict = TRUNCATED if short or (facts is None and isinstance(damage, EndsEarly)) else UNREADABLE
-            yield Finding(verdict, name, damage.what)
+            short = facts is None or whole.bytes < facts.bytes
+            yield Finding(TRUNCATED if short and isinstance(damage, EndsEarly) else UNREADABLE, name, damage.what)
         found = list(self._manifests(outer, damage is None))
         expected = outer or self._inner
         if expected is not None:
@@ -199,8 +198,9 @@ class _Reading:
             found += self._own_members(nothing_else=not found)
         yield from found
         if facts is not None and damage is None and not found and whole != Written(facts.bytes, facts.sha256):
-            verdict = TRUNCATED if short else ALTERED_ARCHIVE
-            yield Finding(verdict, name, f"{whole.bytes} bytes, {facts.bytes} were written; every member is right")
+            yield Finding(
+                ALTERED_ARCHIVE, name, f"{whole.bytes} bytes, {facts.bytes} were written; every member is right"
+            )
 
     def _manifests(self, outer: Manifest | None, ended: bool) -> Iterator[Finding]:
         """What the manifest in the archive says of itself and of the one beside it."""
@@ -213,10 +213,9 @@ class _Reading:
 
     def _own_members(self, *, nothing_else: bool) -> Iterator[Finding]:
         """Our own members against ``SHA256SUMS``; its other lines repeat what the manifest says."""
-        for name in (METADATA, SUMS):
-            if name not in self._own:
-                yield Finding(MISSING_MEMBER, name)
-        if SUMS not in self._own:
+        missing = [name for name in (METADATA, SUMS) if name not in self._own]
+        yield from (Finding(MISSING_MEMBER, name) for name in missing)
+        if missing:
             return
         wrong = [name for name, sha256 in self._own.items() if name != SUMS and self._listed_own.get(name) != sha256]
         for name in wrong:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 from scriptorium.archive.ledger import LIST
-from scriptorium.manifest import decimal_seconds, entry_line, parse_entry_line, readable
+from scriptorium.manifest import KINDS, decimal_seconds, entry_line, parse_entry_line, readable
 from scriptorium.model import FileEntry, FileList, Finding
 
 ALTERED = "altered member"
@@ -54,6 +54,8 @@ class Comparison:
         """A member of the parts. Without a hash its contents are taken to be right."""
         if self._seen is None:
             self._compare(entry)
+        elif entry.kind not in KINDS:  # a device: no list has one
+            self._findings.append(Finding(EXTRA, readable(entry.path)))
         else:
             line = entry_line(entry)
             self._digest.update(line)
@@ -73,7 +75,7 @@ class Comparison:
         if self._expected is None:
             return ()
         if self._seen is not None and not (whole and self._digest.hexdigest() == self._expected.sha256):
-            self._read_again(self._expected)
+            self._read_again(self._expected, whole)
         missing = [Finding(MISSING, readable(path)) for path in self._wanted or ()] if whole else []
         return _shortened([*self._findings, *missing])
 
@@ -85,14 +87,15 @@ class Comparison:
         elif detail := difference(wanted, found):
             self._findings.append(Finding(ALTERED, readable(found.path), detail))
 
-    def _read_again(self, expected: FileList) -> None:
+    def _read_again(self, expected: FileList, whole: bool) -> None:
         """The lists differ somewhere: now they are worth the memory."""
         assert self._seen is not None and self._list is not None
         entries = expected.entries
         if entries is None:
             self._list.seek(0)
             if _digest(self._list) != expected.sha256:
-                self._findings.append(Finding(ALTERED, LIST, "it is not the list that the manifest knows"))
+                if whole:  # else it was just not reached
+                    self._findings.append(Finding(ALTERED, LIST, "it is not the list that the manifest knows"))
                 return
             self._list.seek(0)
             self._wanted = {entry.path: entry for entry in map(parse_entry_line, self._list)}

@@ -65,13 +65,13 @@ class _ZstdSource:
 
     def __init__(self, raw: _Raw) -> None:
         self._raw = raw
-        self._over = False
+        self.over = False
 
     def read(self, count: int) -> bytes:
         data = self._raw.read(count)
-        if data or self._over:
+        if data or self.over:
             return data
-        self._over = True
+        self.over = True
         return _EMPTY_ZSTD_FRAME
 
 
@@ -203,12 +203,15 @@ class Inflow:
     def _unzstd(self) -> Iterator[bytes]:
         import zstandard
 
-        source = cast(BinaryIO, _ZstdSource(self._raw))  # only its ``read`` is used
-        with zstandard.ZstdDecompressor().stream_reader(source, read_size=MIB, read_across_frames=True) as reader:
+        source = _ZstdSource(self._raw)
+        stream = cast(BinaryIO, source)  # only its ``read`` is used
+        with zstandard.ZstdDecompressor().stream_reader(stream, read_size=MIB, read_across_frames=True) as reader:
             while True:
                 try:
                     chunk = reader.read(MIB)
                 except zstandard.ZstdError as error:
+                    if source.over:
+                        raise EndsEarly(f"the zstd stream ends early, at byte {self._raw.bytes}", hint=_HINT) from None
                     raise self._damaged(f"the zstd stream is broken ({error})") from None
                 if not chunk:
                     return

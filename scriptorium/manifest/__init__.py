@@ -5,11 +5,12 @@ seal and the reading of fields by type.
 """
 
 from scriptorium.manifest.document import VERSION, dumps, dumps_marks, loads, loads_marks
-from scriptorium.manifest.entries import decimal_seconds, entry_line, file_list, parse_entry_line
+from scriptorium.manifest.entries import KINDS, decimal_seconds, entry_line, file_list, parse_entry_line
 from scriptorium.manifest.naming import archive_name, is_archive_name, manifest_key, marks_key, new_id
 from scriptorium.manifest.record import readable, sealed
 
 __all__ = [
+    "KINDS",
     "VERSION",
     "archive_name",
     "decimal_seconds",
