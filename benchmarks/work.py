@@ -1,0 +1,158 @@
+"""One piece of work in a process of its own: ``python -m benchmarks.work NAME ARGUMENT…``, measured by ``meter``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium.model import BackupType, Compression, FileList, Manifest, Staged, Tier, Tree
+
+
+def tarfile_gzip(root: str, output: str) -> None:
+    """What applications do today: Python's ``tarfile`` with gzip as it comes."""
+    import tarfile
+
+    with tarfile.open(output, "w:gz") as archive:
+        archive.add(root, arcname=".")
+    with open(output, "rb") as file:  # noqa: PTH123 -- as short as the rest
+        os.fsync(file.fileno())
+
+
+def pack(root: str, output: str, compression: str) -> None:
+    """Our archive of the same bytes, with its manifest beside it."""
+    from scriptorium.archive import pack
+    from scriptorium.manifest import dumps
+
+    target = Path(output)
+    now = datetime.now(UTC)
+    spool = target.with_name(f"{target.name}.spool")
+    shutil.rmtree(spool, ignore_errors=True)
+    spool.mkdir()
+    part = Staged("files", "files", "files", "read", now, now, (Tree(root=root, at="files"),))
+    manifest = pack(target, _draft(now), [part], Compression(compression), spool=spool)
+    target.with_name(f"{target.name}.json").write_bytes(dumps(manifest))
+    if manifest.warnings:
+        raise SystemExit(f"warnings: {manifest.warnings}")
+
+
+def _draft(now: datetime) -> Manifest:
+    return Manifest(
+        id="0123456789ab",
+        library="bench",
+        preset=None,
+        type=BackupType.FULL,
+        tier=Tier.MANUAL,
+        name="bench",
+        description="",
+        created_at=now,
+        finished_at=now,
+        host="bench",
+        scriptorium_version="0",
+        tools={},
+        parts=(),
+        files=FileList(count=0, sha256="", entries=()),
+        archive=None,
+    )
+
+
+def verify(output: str) -> None:
+    """Read our archive back and compare every hash."""
+    from scriptorium.verify import verify_copy
+
+    target = Path(output)
+    manifest = target.with_name(f"{target.name}.json").read_bytes()
+    findings = verify_copy(lambda: target.open("rb"), manifest, name=target.name, size=target.stat().st_size)
+    if findings:
+        raise SystemExit(f"damage: {findings}")
+
+
+def kuzu_build(path: str, megabytes: str, seed: str) -> None:
+    from scriptorium.demo import build_size
+
+    build_size(Path(path), float(megabytes), int(seed))
+
+
+def kuzu_capture(path: str, stage: str) -> None:
+    """The whole snapshot: the hot copy, opened, every table counted and fingerprinted, exported as Parquet."""
+    from scriptorium.sources.kuzu import KuzuSource
+
+    folder = Path(stage)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    source = KuzuSource(path=Path(path))
+    source.capture(folder)
+    source.examine(folder, ())
+
+
+def kuzu_read(path: str, export: str = "") -> None:
+    """Open a copy in a child, count and fingerprint every table; export it where a folder is given."""
+    from scriptorium.sources import kuzu_verdict
+
+    if export:
+        shutil.rmtree(export, ignore_errors=True)
+    kuzu_verdict.read(Path(path), engine=None, read_only=True, export=Path(export) if export else None)
+
+
+def create(settings_file: str) -> None:
+    """Everything that ``scriptorium create`` does, called directly: no flow, no tasks, no server."""
+    from scriptorium import taking
+    from scriptorium.settings import load
+
+    settings = load(Path(settings_file))
+    order = taking.place_order(settings)
+    with taking.running(settings, order) as folder:
+        taking.require_room(settings, order)
+        staged = [taking.stage_source(settings, order, source, folder) for source in order.sources]
+        manifest = taking.pack_archive(settings, order, staged, folder)
+        verification = taking.check_archive(settings, order, manifest, folder)
+        copies = [taking.store_copy(settings, order, manifest, verification, folder, one) for one in order.stores]
+    taking.finished(order, manifest, copies)
+
+
+def create_again(settings_file: str, times: str) -> None:
+    """The same a second time in one process; what the second time took is written to the file ``times``."""
+    create(settings_file)
+    _timed(lambda: create(settings_file), times)
+
+
+def flow_again(settings_file: str, times: str) -> None:
+    """Two flow runs in one process, of which the second counts: Prefect is loaded, and its server is up."""
+    from scriptorium.cli.running import flow_runs
+    from scriptorium.settings import choose_file
+
+    choose_file(Path(settings_file))
+    with flow_runs():
+        from flows.backup import backup
+
+        backup()
+        _timed(backup, times)
+
+
+def _timed(action: Callable[[], object], times: str) -> None:
+    time.sleep(max(0.0, 1.0 - time.time() % 1))  # two backups of one second would differ in name: not measured
+    wall, cpu = time.monotonic(), os.times()
+    action()
+    spent = sum(after - before for after, before in zip(os.times()[:4], cpu[:4], strict=True))
+    Path(times).write_text(json.dumps({"wall": time.monotonic() - wall, "cpu": spent}))
+
+
+WORK: Mapping[str, Callable[..., None]] = {
+    "tarfile": tarfile_gzip,
+    "pack": pack,
+    "verify": verify,
+    "kuzu-build": kuzu_build,
+    "kuzu-capture": kuzu_capture,
+    "kuzu-read": kuzu_read,
+    "create": create,
+    "create-again": create_again,
+    "flow-again": flow_again,
+}
+
+if __name__ == "__main__":
+    WORK[sys.argv[1]](*sys.argv[2:])
