@@ -17,7 +17,13 @@ PROJECT = Path(__file__).parents[2]
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SCRIPTORIUM"))}
-    return {**kept, "PREFECT_HOME": str(home / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **more}
+    return {
+        **kept,
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "COLUMNS": "240",
+        **more,
+    }
 
 
 def prefect(*words: str, env: dict[str, str], cwd: Path) -> str:
