@@ -1,0 +1,121 @@
+"""Alexandria: a PostgreSQL database, the book files below ``library/``, configuration beside them.
+
+The parts: ``postgres/<database>/`` with ``postgres/globals.sql``, ``library/``, and the configuration's own names.
+The database comes first: a file without a row is harmless, a row without a file is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from scriptorium.errors import SettingsError
+
+DESCRIPTION = "Alexandria: PostgreSQL database, book files, settings"
+KEYS = frozenset({"home", "database", "service", "files", "exclude", "volatile", "postgres"})
+PATHS = frozenset({"home", "files"})
+
+# The drop zone, what the application makes again, and what is not whole yet. ``volatile = true`` saves them too.
+VOLATILE = ("/.returns", "/tts-cache", "*.tmp", "*.temp", "*.part", "__pycache__", ".DS_Store", "Thumbs.db")
+CONFIGURATION = (
+    ".env",
+    "docker-compose.yml",
+    "docker-compose.prod.yml",
+    "docker-compose.override.yml",
+    "pyproject.toml",
+    "alembic.ini",
+)
+# The application's own defaults, where it is configured by variables.
+_DEFAULTS = {"HOST": "localhost", "PORT": "5433", "NAME": "alexandria", "USER": "alexandria"}
+_PREFIX = "ALEXANDRIA_"
+
+
+def looks_like(folder: Path) -> bool:
+    """An ``.env`` or compose file that speaks of ``ALEXANDRIA_``, or a ``library`` beside its ``alembic.ini``."""
+    for name in (".env", "docker-compose.yml"):
+        try:
+            if _PREFIX in (folder / name).read_text("utf-8", "replace"):
+                return True
+        except OSError:
+            continue
+    return (folder / "alembic.ini").is_file() and (folder / "library").is_dir()
+
+
+def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list[dict[str, object]]:
+    """The database, the book files, the configuration.
+
+    ``library``: ``database`` (a URL or libpq's words; without one the ``ALEXANDRIA_DB_*`` variables, or those of the
+    ``.env`` in ``home``), ``service``, ``home`` (the folder of the installation), ``files`` (by default
+    ``<home>/library``), ``exclude``, ``volatile`` (true: also what can be made again), and ``postgres`` (a table of
+    settings for the database's source, such as ``password_file``).
+    """
+    home = _path(library, "home")
+    known = {**_env_file(home), **{key: value for key, value in variables.items() if key.startswith(_PREFIX)}}
+    files = _path(library, "files") or _files_folder(home, known)
+    more, extra = library.get("postgres") or {}, library.get("exclude") or ()
+    if not isinstance(extra, list | tuple) or not isinstance(more, dict):
+        raise SettingsError("'exclude' is a list of patterns, 'postgres' a table")
+    if files is None:
+        raise SettingsError(
+            "an Alexandria library needs 'files', the folder of its books, or 'home', the folder of its installation"
+        )
+    volatile = () if library.get("volatile") is True else VOLATILE
+    found: list[dict[str, object]] = [
+        {"name": "postgres", "kind": "postgres", "at": "postgres", **_database(library, known), **more},
+        {"name": "library", "kind": "files", "path": str(files), "at": "library", "exclude": [*volatile, *extra]},
+    ]
+    if home is not None:
+        found.append(
+            {
+                "name": "config",
+                "kind": "files",
+                "role": "config",
+                "path": str(home),
+                "at": "",
+                "include": [f"/{name}" for name in CONFIGURATION],
+            }
+        )
+    return found
+
+
+def _path(library: Mapping[str, object], key: str) -> Path | None:
+    value = library.get(key)
+    return Path(str(value)).expanduser() if value else None
+
+
+def _files_folder(home: Path | None, known: Mapping[str, str]) -> Path | None:
+    named = known.get("ALEXANDRIA_LIBRARY_ROOT")
+    if home is None:
+        return Path(named) if named and Path(named).is_absolute() else None
+    return home / (named or "library")
+
+
+def _database(library: Mapping[str, object], known: Mapping[str, str]) -> dict[str, object]:
+    if library.get("database") or library.get("service"):
+        return {key: str(library[key]) for key in ("database", "service") if library.get(key)}
+    given = {key: known.get(f"{_PREFIX}DB_{key}") or default for key, default in _DEFAULTS.items()}
+    words = {"host": given["HOST"], "port": given["PORT"], "dbname": given["NAME"], "user": given["USER"]}
+    password = known.get(f"{_PREFIX}DB_PASSWORD")
+    return {
+        "database": " ".join(f"{key}={_quoted(value)}" for key, value in words.items()),
+        **({"password": password} if password else {}),
+    }
+
+
+def _quoted(value: str) -> str:
+    """A value among libpq's words."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _env_file(home: Path | None) -> dict[str, str]:
+    """The application's own variables, from the ``.env`` that it reads."""
+    if home is None:
+        return {}
+    try:
+        lines = (home / ".env").read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = (
+        line.removeprefix("export ").partition("=") for line in lines if line.strip().startswith((_PREFIX, "export "))
+    )
+    return {key.strip(): value.strip().strip("'\"") for key, _, value in pairs if key.strip().startswith(_PREFIX)}
