@@ -23,8 +23,8 @@ from scriptorium.model import Staged
 from scriptorium.sources.base import Source
 from scriptorium.sources.pausing import Quiesce
 
-_TRIES = 40  # pauses that may catch a checkpoint
-_BETWEEN = 0.05  # seconds the application runs between two pauses, at least
+_TRYING = 30.0  # seconds: a pause may catch a checkpoint, and then the next one, and the next
+_BETWEEN = 0.02  # seconds the application runs between two pauses
 _STANDSTILL = 10.0  # seconds for every thread to stop
 _PIPE = -1  # subprocess.PIPE
 _WATCHDOG = Path(__file__).with_name("quiesce_watchdog.py")
@@ -43,7 +43,8 @@ def snapshot(source: Source, stage: Path, never: tuple[Path, ...]) -> Staged:
 
 
 def _capture_paused(source: Source, how: Quiesce, stage: Path) -> None:
-    for last in (number == _TRIES for number in range(1, _TRIES + 1)):
+    deadline = time.monotonic() + _TRYING
+    while True:
         try:
             with paused(how) as pause:
                 source.capture(stage, paused=True)
@@ -52,10 +53,10 @@ def _capture_paused(source: Source, how: Quiesce, stage: Path) -> None:
         except SnapshotBusy:
             for path in stage.iterdir():  # a copy that was interrupted does not count
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            if last:
+            if time.monotonic() > deadline:
                 raise
         # let the checkpoint that was caught come to its end; at random, so as not to meet every one of them
-        time.sleep(_BETWEEN * random.uniform(0.5, 3))  # noqa: S311
+        time.sleep(_BETWEEN * random.uniform(0.5, 2))  # noqa: S311
 
 
 class Pause(Protocol):

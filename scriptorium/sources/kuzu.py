@@ -77,7 +77,7 @@ class KuzuSource(BaseModel):
 
     def _capture_paused(self, layout: kuzu_layout.Layout, stage: Path) -> None:
         try:
-            _copy(layout, stage, paused=True)
+            self._copy(layout, stage, paused=True)
         except kuzu_epoch.EpochEnded as ended:
             raise SnapshotBusy(f"the application stopped at a bad moment: {ended}", on=str(self.path)) from ended
 
@@ -87,7 +87,7 @@ class KuzuSource(BaseModel):
         while True:
             tries.begin()
             try:
-                _copy(layout, stage, paused=False)
+                self._copy(layout, stage, paused=False)
                 self._prove(stage)
                 return
             except kuzu_epoch.EpochEnded as ended:
@@ -101,6 +101,14 @@ class KuzuSource(BaseModel):
                 tries.failed(f"the copy cannot be read: {verdict}", 0.0)
             _empty(stage)
             tries.pause()
+
+    def _copy(self, layout: kuzu_layout.Layout, stage: Path, *, paused: bool) -> None:
+        started = datetime.now(UTC)
+        (stage / "raw").mkdir(mode=0o700)
+        copied = kuzu_epoch.attempt(layout, stage / "raw" / self.path.name, paused=paused)
+        method = f"{copied.rule} (reflink)" if copied.how == "reflink" else copied.rule
+        words = {"method": method, "started_at": started.isoformat(), "finished_at": datetime.now(UTC).isoformat()}
+        (stage / "copied.json").write_text(json.dumps(words))
 
     def _prove(self, stage: Path) -> None:
         """Open the copy for writing in a child (which replays the WAL), and keep what it says."""
@@ -162,6 +170,7 @@ class KuzuSource(BaseModel):
         into: Path | None = None,
         rebuild: bool = False,
         partial: bool = False,
+        never: tuple[Path, ...] = (),
     ) -> KuzuIncoming:
         target = self.path if into is None else into / part.path
         return KuzuIncoming(part, target, f"{restore_id}-{self.name}", engine=self.engine, rebuild=rebuild)
@@ -205,16 +214,6 @@ class _Tries:
         time.sleep(wait or 0.001)
         while kuzu_epoch.checkpointing(self._layout) and time.monotonic() < self._deadline:
             time.sleep(0.002)
-
-
-def _copy(layout: kuzu_layout.Layout, stage: Path, *, paused: bool) -> None:
-    started = datetime.now(UTC)
-    raw = stage / "raw"
-    raw.mkdir(mode=0o700)
-    copied = kuzu_epoch.attempt(layout, raw / layout.path.name, paused=paused)
-    method = f"{copied.rule} (reflink)" if copied.how == "reflink" else copied.rule
-    words = {"method": method, "started_at": started.isoformat(), "finished_at": datetime.now(UTC).isoformat()}
-    (stage / "copied.json").write_text(json.dumps(words))
 
 
 def _dress(original: Path, copy: Path) -> None:
