@@ -69,7 +69,7 @@ def build_alexandria(
     say = advance or (lambda _: None)
     (home / LIBRARY).mkdir(parents=True, exist_ok=True)
     with psycopg.connect(server_conninfo) as session:
-    XX
+        if session.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public'").fetchone():
             raise UsageError("a demo library is only built in an empty database", on=session.info.dbname)
         session.execute("SET search_path = public")
         session.execute(SCHEMA)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.errors import SettingsError
-from scriptorium.presets import bibliotheca
+from scriptorium.presets import alexandria, bibliotheca
 
 RawTable = dict[str, object]
 
@@ -38,6 +38,14 @@ PRESETS: Mapping[str, Preset] = {
         bibliotheca.sources,
         bibliotheca.looks_like,
         bibliotheca.PATHS,
+    ),
+    "alexandria": Preset(
+        "alexandria",
+        alexandria.DESCRIPTION,
+        alexandria.KEYS,
+        alexandria.sources,
+        alexandria.looks_like,
+        alexandria.PATHS,
     ),
 }
 

@@ -11,8 +11,9 @@ from scriptorium.sources.base import Incoming, Source
 from scriptorium.sources.files import FilesSource
 from scriptorium.sources.kuzu import KuzuSource
 from scriptorium.sources.kuzu_layout import COMPANIONS, companion
+from scriptorium.sources.postgres import PostgresSource
 
-AnySource = Annotated[KuzuSource | FilesSource, Field(discriminator="kind")]
+AnySource = Annotated[KuzuSource | PostgresSource | FilesSource, Field(discriminator="kind")]
 
 
 def territory(source: AnySource) -> tuple[Path, ...]:
@@ -22,4 +23,4 @@ def territory(source: AnySource) -> tuple[Path, ...]:
     return ()
 
 
-__all__ = ["AnySource", "FilesSource", "Incoming", "KuzuSource", "Source", "territory"]
+__all__ = ["AnySource", "FilesSource", "Incoming", "KuzuSource", "PostgresSource", "Source", "territory"]

@@ -93,9 +93,16 @@ class PostgresSource(Login):
         )
 
     def incoming(
-        self, part: Part, restore_id: str, *, into: Path | None = None, rebuild: bool = False
+        self,
+        part: Part,
+        restore_id: str,
+        *,
+        into: Path | None = None,
+        rebuild: bool = False,
+        partial: bool = False,
+        never: tuple[Path, ...] = (),
     ) -> DatabaseFiles | BesideIncoming | InPlaceIncoming:
-        """``rebuild`` changes nothing: the dump is the logical export."""
+        """``rebuild``, ``partial`` and ``never`` change nothing: a dump is a logical export, and comes back whole."""
         if into is not None:
             return DatabaseFiles(part, into)
         return (InPlaceIncoming if self.in_place else BesideIncoming)(part, self._goal(), restore_id)
