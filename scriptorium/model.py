@@ -133,9 +133,32 @@ class Survey:
     staged_bytes: int = 0
 
 
+# What a database answered to a statement: its rows, every value as text.
+Rows = tuple[tuple[str | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a library of its kind must fulfil: how many break it, and the first of them by name."""
+
+    name: str
+    good: bool
+    count: int = 0
+    first: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if not self.count:
+            return f"{self.name}: {'none' if self.good else 'could not be checked'}"
+        more = ", …" if self.count > len(self.first) else ""
+        return f"{self.name}: {self.count:,} ({', '.join(self.first)}{more})"
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """One source, ready to be packed: the facts known so far and the trees that hold it."""
+    """One source, ready to be packed: the facts known so far and the trees that hold it.
+
+    ``answers``: what the snapshot said to the source's ``statements``, by their names.
+    """
 
     source: str
     kind: str
@@ -148,6 +171,7 @@ class Staged:
     tables: Mapping[str, TableFacts] | None = None
     export: str | None = None
     warnings: tuple[str, ...] = ()
+    answers: Mapping[str, Rows] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +249,7 @@ class Manifest:
     files: FileList
     archive: ArchiveFacts | None
     warnings: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
     version: int = 1
 
 
@@ -239,11 +264,33 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """The outcome of a drill: a copy was restored into a scratch place and compared with its manifest.
+
+    ``seconds``: the measured time to recover; ``age_seconds``: how old the data was then. ``differences``: the first
+    ones by name.
+    """
+
+    at: datetime
+    store: str
+    proven: bool
+    seconds: float
+    age_seconds: float
+    files: int
+    bytes: int
+    tables: int
+    rows: int
+    checks: tuple[Check, ...] = ()
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Marks:
     """What becomes known of a backup after it was written; kept beside its manifest, never needed to restore."""
 
     pinned: bool = False
     verification: Verification | None = None
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +304,7 @@ class Copy:
     pinned: bool = False
     verified_at: datetime | None = None
     damage: tuple[str, ...] = ()
+    proven_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

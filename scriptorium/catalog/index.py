@@ -22,7 +22,7 @@ from scriptorium.stores import Store
 from scriptorium.stores.backups import Stored, read_manifest, read_marks, stored
 
 INDEX_NAME = "backup_index.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _read_entry(store: Store, found: Stored) -> Entry:
 
 
 def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Backup:
-    status, damage = _status(found, manifest, marks)
+    status, damage = _proven(*_status(found, manifest, marks), marks)
     size = found.archive.size if found.archive else 0
     copy = Copy(
         store=store.name,
@@ -77,6 +77,7 @@ def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Ba
         pinned=marks.pinned,
         verified_at=marks.verification.at if marks.verification else None,
         damage=damage,
+        proven_at=marks.proof.at if marks.proof and marks.proof.proven else None,
     )
     return Backup(
         id=manifest.id,
@@ -105,6 +106,16 @@ def _status(found: Stored, manifest: Manifest, marks: Marks) -> tuple[Status, tu
     if not marks.verification.sound:
         return Status.DAMAGED, marks.verification.damage
     return Status.VERIFIED, ()
+
+
+def _proven(status: Status, damage: tuple[str, ...], marks: Marks) -> tuple[Status, tuple[str, ...]]:
+    """A drill says more than a verification, unless something was found wrong since."""
+    proof = marks.proof
+    if proof is None or (marks.verification is not None and not marks.verification.sound):
+        return status, damage
+    if not status.good:
+        return status, damage
+    return (Status.PROVEN, ()) if proof.proven else (Status.DAMAGED, proof.differences)
 
 
 def _unreadable(store: Store, found: Stored, error: ScriptoriumError) -> Backup:
@@ -151,6 +162,7 @@ def _parse(row: dict[str, object], store: str) -> Entry:
         pinned=bool(more["pinned"]),
         verified_at=datetime.fromisoformat(verified) if verified else None,
         damage=tuple(more["damage"]),
+        proven_at=datetime.fromisoformat(more["proven_at"]) if more["proven_at"] else None,
     )
     backup = Backup(
         id=str(row["id"]),
@@ -190,6 +202,7 @@ def _row(store: Store, entry: Entry) -> dict[str, object]:
             "pinned": copy.pinned,
             "verified_at": copy.verified_at.isoformat() if copy.verified_at else None,
             "damage": list(copy.damage),
+            "proven_at": copy.proven_at.isoformat() if copy.proven_at else None,
             "parts": list(backup.parts),
             "warnings": backup.warnings,
             "error": backup.error,

@@ -14,10 +14,12 @@ from scriptorium.manifest.record import SHA256, Record, instant, sealed, unseale
 from scriptorium.model import (
     ArchiveFacts,
     BackupType,
+    Check,
     Compression,
     Manifest,
     Marks,
     Part,
+    Proof,
     TableFacts,
     Tier,
     Verification,
@@ -48,6 +50,8 @@ def dumps(manifest: Manifest) -> bytes:
         "parts": [_part(part) for part in manifest.parts],
         "warnings": list(manifest.warnings),
     }
+    if manifest.checks:
+        fields["checks"] = [_check(check) for check in manifest.checks]
     if facts is not None:
         fields["archive"] = {
             "name": facts.name,
@@ -68,7 +72,30 @@ def dumps_marks(marks: Marks) -> bytes:
         "damage": list(found.damage),
         "seconds": found.seconds,
     }
-    return sealed({"version": VERSION, "pinned": marks.pinned, "verification": verification})
+    fields: dict[str, object] = {"version": VERSION, "pinned": marks.pinned, "verification": verification}
+    if marks.proof is not None:
+        fields["proof"] = _proof(marks.proof)
+    return sealed(fields)
+
+
+def _proof(proof: Proof) -> dict[str, object]:
+    return {
+        "at": instant(proof.at),
+        "store": proof.store,
+        "proven": proof.proven,
+        "seconds": proof.seconds,
+        "age_seconds": proof.age_seconds,
+        "files": proof.files,
+        "bytes": proof.bytes,
+        "tables": proof.tables,
+        "rows": proof.rows,
+        "checks": [_check(check) for check in proof.checks],
+        "differences": list(proof.differences),
+    }
+
+
+def _check(check: Check) -> dict[str, object]:
+    return {"name": check.name, "good": check.good, "count": check.count, "first": list(check.first)}
 
 
 def _part(part: Part) -> dict[str, object]:
@@ -105,14 +132,39 @@ def loads(data: bytes) -> Manifest:
 def loads_marks(data: bytes) -> Marks:
     """Read marks; raises like ``loads``."""
     record = _known(data, "marks")
-    found = record.optional_record("verification")
-    if found is None:
-        return Marks(record.flag("pinned"))
-    seconds = found.raw.get("seconds")
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-        raise found.wrong("seconds")
-    verification = Verification(found.instant("at"), found.flag("sound"), found.texts("damage"), float(seconds))
-    return Marks(record.flag("pinned"), verification)
+    found, proof = record.optional_record("verification"), record.optional_record("proof")
+    return Marks(
+        pinned=record.flag("pinned"),
+        verification=None if found is None else _read_verification(found),
+        proof=None if proof is None else _read_proof(proof),
+    )
+
+
+def _read_verification(record: Record) -> Verification:
+    return Verification(record.instant("at"), record.flag("sound"), record.texts("damage"), record.seconds("seconds"))
+
+
+def _read_proof(record: Record) -> Proof:
+    return Proof(
+        at=record.instant("at"),
+        store=record.text("store"),
+        proven=record.flag("proven"),
+        seconds=record.seconds("seconds"),
+        age_seconds=record.seconds("age_seconds"),
+        files=record.number("files"),
+        bytes=record.number("bytes"),
+        tables=record.number("tables"),
+        rows=record.number("rows"),
+        checks=_read_checks(record),
+        differences=record.texts("differences"),
+    )
+
+
+def _read_checks(record: Record) -> tuple[Check, ...]:
+    if "checks" not in record.raw:
+        return ()
+    items = [Record(item, f"{record.subject}: check") for item in record.listed("checks")]
+    return tuple(Check(one.text("name"), one.flag("good"), one.number("count"), one.texts("first")) for one in items)
 
 
 def _known(data: bytes, subject: str) -> Record:
@@ -145,6 +197,7 @@ def _version_1(record: Record) -> Manifest:
         files=read_files(record),
         archive=None if facts is None else _read_archive(facts),
         warnings=record.texts("warnings"),
+        checks=_read_checks(record),
         version=1,
     )
 

@@ -117,6 +117,12 @@ class Record:
             raise self.wrong(field)
         return value
 
+    def seconds(self, field: str) -> float:
+        value = self.raw.get(field)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self.wrong(field)
+        return float(value)
+
     def flag(self, field: str) -> bool:
         value = self.raw.get(field)
         if not isinstance(value, bool):
