@@ -1,0 +1,148 @@
+"""``python -m scriptorium.rescue``: restore with a store's folder (or one archive) and nothing else.
+
+No Prefect, no catalog, no settings file: for the day on which the machine that made the backups is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scriptorium import wording
+from scriptorium.errors import NotFound, ScriptoriumError, UsageError
+from scriptorium.manifest import new_id, readable
+from scriptorium.model import BackupType
+from scriptorium.rescue.elsewhere import restore_into
+from scriptorium.rescue.holdings import Holding, archive_alone, choose, holdings, manifest_of
+from scriptorium.rescue.reading import Restored, Supply
+from scriptorium.stores import LocalStore, Store
+
+_HEADINGS = ("created (UTC)", "library", "type", "size", "id", "name", "state")
+_EPILOG = """examples:
+  python -m scriptorium.rescue /srv/backups                          what there is
+  python -m scriptorium.rescue /srv/backups /srv/new                 the newest sound full backup into /srv/new
+  python -m scriptorium.rescue /srv/backups /srv/new --backup 3f2a   this one
+  python -m scriptorium.rescue full_20260301_020000.tar.gz /srv/new --only 'data/covers/*'
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scriptorium.rescue",
+        description="Restore a backup with its store's folder alone: no Prefect, no catalog, no settings.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("where", type=Path, metavar="STORE_FOLDER_OR_ARCHIVE")
+    parser.add_argument("target", type=Path, nargs="?", metavar="TARGET", help="a new or empty folder; none: list")
+    parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="only these paths (repeatable)")
+    parser.add_argument("--backup", metavar="ID", help="an id, 4 or more digits of it, a name, an archive's name")
+    parser.add_argument("--library", metavar="L", help="needed where the store holds several")
+    parser.add_argument("--from-export", action="store_true", help="make Kuzu databases from their Parquet export")
+    parser.add_argument("--clean", action="store_true", help="TARGET may hold something: it is replaced")
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """List or restore; returns the exit code (see docs/runbook.md)."""
+    wish = _parser().parse_args(words)
+    try:
+        _obey(wish)
+    except ScriptoriumError as error:
+        _complain(str(error), error.hint)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted", "")
+        return 130
+    except OSError as error:
+        _complain(str(error), "")
+        return 1
+    return 0
+
+
+def _complain(what: str, hint: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(f"error: {readable(what)}\n" + (f"  {readable(hint)}\n" if hint else ""))
+
+
+def _obey(wish: argparse.Namespace) -> None:
+    where: Path = wish.where
+    if not where.exists():
+        raise NotFound("there is no such store or archive", on=str(where))
+    store: Store
+    if where.is_dir():
+        store = LocalStore(path=where.absolute())
+        found = holdings(store)
+        if not found:
+            raise NotFound("no backup is here", on=str(where), hint="a store holds <library>/<archive> and its .json")
+    else:
+        store, alone = archive_alone(where)
+        found = (alone,)
+    if wish.target is None:
+        if wish.only or wish.from_export or wish.clean:
+            raise UsageError("where to? TARGET is missing", hint="without a TARGET, what there is is only listed")
+        _list(found)
+        return
+    holding = choose(found, library=wish.library, backup=wish.backup) if where.is_dir() else found[0]
+    _say_choice(holding, found)
+    supply = Supply(store, holding.key, manifest_of(store, holding), tuple(wish.only), wish.from_export)
+    restored = restore_into(supply, wish.target, new_id(), clean=wish.clean, advance=_progress(holding.bytes))
+    _say_restored(restored)
+
+
+def _list(found: Sequence[Holding]) -> None:
+    rows = [_HEADINGS, *map(_row, reversed(found))]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEADINGS))]
+    for row in rows:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")
+
+
+def _row(one: Holding) -> tuple[str, ...]:
+    known = one.manifest
+    if known is None:
+        return ("?", one.key.partition("/")[0], "?", wording.size(one.bytes), "?", one.key, one.state)
+    created = wording.moment(known.created_at)
+    return (created, known.library, known.type, wording.size(one.bytes), known.id, readable(known.name), one.state)
+
+
+def _say_choice(chosen: Holding, found: Sequence[Holding]) -> None:
+    """Which backup it is; and that there are newer ones of another type, which a restore of a full one would miss."""
+    known = chosen.manifest
+    if known is None:
+        return
+    sys.stdout.write(
+        f"restoring {known.type} backup {known.id} of {known.library}, {wording.moment(known.created_at)}\n"
+    )
+    for one in found:
+        other = one.manifest
+        if other is not None and other.library == known.library and other.created_at > known.created_at:
+            word = "a newer one" if other.type is BackupType.FULL else f"a newer one of type {other.type}"
+            sys.stdout.write(f"there is {word}: --backup {other.id}, {wording.moment(other.created_at)}, {one.state}\n")
+
+
+def _say_restored(restored: Restored) -> None:
+    sys.stdout.write(f"restored: {restored.files} files, {wording.size(restored.bytes)}, in {restored.place}\n")
+    sys.stdout.write("every file has the hash that the manifest recorded\n")
+    for table, facts in sorted(restored.tables.items()):
+        sys.stdout.write(f"table {readable(table)}: {facts.rows} rows, as recorded\n")
+
+
+def _progress(whole: int) -> Callable[[int], None] | None:
+    """Per cent on standard error, on a terminal alone."""
+    if not sys.stderr.isatty() or not whole:
+        return None
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        sys.stderr.write(f"\r{min(100 * done // whole, 100)} %" + ("\r     \r" if done >= whole else ""))
+
+    return advance
+
+
+if __name__ == "__main__":
+    sys.exit(main())

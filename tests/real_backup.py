@@ -1,0 +1,37 @@
+"""A real backup of a real library through the steps themselves, without Prefect: for tests that need one quickly."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from scriptorium import taking
+from scriptorium.model import BackupType, Compression, Manifest
+from scriptorium.settings import Settings
+
+
+def take(
+    settings: Settings,
+    now: datetime,
+    *,
+    type: BackupType = BackupType.FULL,
+    compression: Compression = Compression.GZIP,
+    name: str = "",
+    library: str | None = None,
+) -> Manifest:
+    """Snapshot, pack, check and store, as the flow does; the time is the caller's, so names are known beforehand."""
+    order = taking.place_order(settings, library, type, name=name, compression=compression, now=now)
+    with taking.running(settings, order) as folder:
+        taking.require_room(settings, order)
+        staged = [taking.stage_source(settings, order, source, folder) for source in order.sources]
+        manifest = taking.pack_archive(settings, order, staged, folder)
+        checked = taking.check_archive(settings, order, manifest, folder)
+        for store in order.stores:
+            taking.store_copy(settings, order, manifest, checked, folder, store)
+    return manifest
+
+
+def archive_of(backups: Path, manifest: Manifest) -> Path:
+    """Where a local store keeps the archive."""
+    assert manifest.archive is not None
+    return backups / manifest.library / manifest.archive.name
