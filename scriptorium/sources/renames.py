@@ -5,6 +5,7 @@ Everything happens inside one staging folder on the filesystem of the living dat
     .scriptorium-restore-<restore id>/
         incoming/       what the archive held
         former/         what was there before
+        aside/          what appeared in a place that ``revert`` needed
         moves.json      the plan, on disk before the first rename
 
 Every step moves one path to a place where nothing is, so the state of each can be read off the disk: a step
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,14 @@ class Move:
     target: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Dress:
+    """A living folder that stays, and the one whose mode and owner it takes."""
+
+    folder: Path
+    like: Path
+
+
 def sync_folder(folder: Path) -> None:
     """Make the renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -38,6 +48,26 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """The mode and owner of a folder, as the plan remembers them."""
+
+    mode: int
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, folder: Path) -> _Facts:
+        found = folder.stat()
+        return cls(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+
+    def put_on(self, folder: Path) -> None:
+        if os.geteuid() == 0:
+            os.chown(folder, self.uid, self.gid)
+        if stat.S_IMODE(folder.stat().st_mode) != self.mode:
+            folder.chmod(self.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +90,10 @@ class StagingFolder:
         return self.path / "former"
 
     @property
+    def _aside(self) -> Path:
+        return self.path / "aside"
+
+    @property
     def _plan(self) -> Path:
         return self.path / "moves.json"
 
@@ -72,8 +106,9 @@ class StagingFolder:
         """Make it, empty. One that holds former data is never emptied: ``RestoreFailed``."""
         if self.path.exists():
             self.remove()
-        self.incoming.mkdir(parents=True, mode=0o700)
+        self.path.mkdir(parents=True, mode=0o700)
         self.path.chmod(0o700)
+        self.incoming.mkdir(mode=0o700)
         self.former.mkdir(mode=0o700)
         sync_folder(self.path.parent)
 
@@ -81,52 +116,91 @@ class StagingFolder:
         """Drop it with all that it holds; refuses while a switch is neither finished nor undone."""
         if self._plan.exists():
             raise RestoreFailed(
-                "a former restore was neither finished nor undone", on=str(self.path), hint="restore --undo goes back"
+                "a former restore was neither finished nor undone",
+                on=str(self.path),
+                hint="the next run of this library goes back to what was there",
             )
-        shutil.rmtree(self.path, ignore_errors=False)
+        remove_tree(self.path)
         sync_folder(self.path.parent)
 
-    def write_plan(self, moves: Sequence[Move]) -> None:
-        """Record the plan, durably, before the first rename."""
-        rows = [[_text(move.source), _text(move.target)] for move in moves]
+    def write_plan(self, moves: Sequence[Move], dresses: Sequence[Dress] = ()) -> None:
+        """Record the plan, durably, before the first rename. ``dresses``: see ``apply``."""
+        facts = [(one.folder, _Facts.of(one.folder), _Facts.of(one.like)) for one in dresses]
+        plan = {
+            "moves": [[str(move.source), str(move.target)] for move in moves],
+            "folders": [
+                [str(folder), was.mode, was.uid, was.gid, will.mode, will.uid, will.gid] for folder, was, will in facts
+            ],
+        }
         beside = self._plan.with_suffix(".partial")
         with beside.open("wb") as file:
-            file.write(json.dumps(rows).encode("ascii"))
+            # json with ensure_ascii keeps the surrogates of names that are not UTF-8
+            file.write(json.dumps(plan).encode("ascii"))
             file.flush()
             os.fsync(file.fileno())
         beside.rename(self._plan)
         sync_folder(self.path)
 
-    def _moves(self) -> list[Move]:
+    def _read_plan(self) -> tuple[list[Move], list[tuple[Path, _Facts, _Facts]]]:
         if not self._plan.exists():
-            return []
-        rows = json.loads(self._plan.read_bytes())
-        return [Move(Path(source), Path(target)) for source, target in rows]
+            return [], []
+        plan = json.loads(self._plan.read_bytes())
+        moves = [Move(Path(source), Path(target)) for source, target in plan["moves"]]
+        return moves, [(Path(row[0]), _Facts(*row[1:4]), _Facts(*row[4:7])) for row in plan["folders"]]
 
     def apply(self) -> None:
-        """Carry the plan out, or what is left of it."""
+        """Carry the plan out, or what is left of it; folders that stay take the mode and owner of their like."""
+        moves, folders = self._read_plan()
+        arriving = {move.target: move.source for move in moves}
         touched: set[Path] = set()
-        for move in self._moves():
-            if os.path.lexists(move.source) and not os.path.lexists(move.target):
+        for move in moves:
+            if not os.path.lexists(move.target):
+                if not os.path.lexists(move.source):
+                    raise RestoreFailed("something that was to be switched has vanished", on=str(move.source))
                 move.target.parent.mkdir(parents=True, exist_ok=True)
                 move.source.rename(move.target)
                 touched |= {move.source.parent, move.target.parent}
-            elif not os.path.lexists(move.target):
-                raise RestoreFailed("something that was to be switched has vanished", on=str(move.source))
+            elif os.path.lexists(move.source) and os.path.lexists(arriving.get(move.source, move.source)):
+                # neither done, nor done and followed by what comes to the same place
+                raise RestoreFailed("something has appeared while it was being switched", on=str(move.target))
+        for folder, _, will in folders:
+            will.put_on(folder)
         for folder in touched:
             sync_folder(folder)
 
     def revert(self) -> None:
-        """Put everything back where it was; does nothing where nothing was moved."""
+        """Put everything back where it was; does nothing where nothing was moved.
+
+        What stands in a place that former data needs (the application was started in between) is not lost: it is left
+        beside the living data in ``.scriptorium-aside-*``.
+        """
+        moves, folders = self._read_plan()
         touched: set[Path] = set()
-        for move in reversed(self._moves()):
-            if os.path.lexists(move.target) and not os.path.lexists(move.source):
-                move.source.parent.mkdir(parents=True, exist_ok=True)
-                move.target.rename(move.source)
-                touched |= {move.source.parent, move.target.parent}
+        lost = []
+        for number, move in enumerate(reversed(moves)):
+            outgoing = move.target.is_relative_to(self.former)
+            if not os.path.lexists(move.target):
+                if outgoing and not os.path.lexists(move.source):
+                    lost.append(str(move.source))
+                continue
+            if os.path.lexists(move.source):
+                if not outgoing:
+                    continue  # this step had not begun
+                self._aside.mkdir(exist_ok=True, mode=0o700)
+                move.source.rename(self._aside / f"{number}-{move.source.name[-100:]}")
+            move.source.parent.mkdir(parents=True, exist_ok=True)
+            move.target.rename(move.source)
+            touched |= {move.source.parent, move.target.parent}
+        for folder, was, _ in folders:
+            if folder.is_dir():
+                was.put_on(folder)
         for folder in touched:
             if folder.exists():
                 sync_folder(folder)
+        if lost:
+            raise RestoreFailed("former data has vanished", on=", ".join(lost[:3]), hint=f"see {self.path}")
+        if self._aside.exists():
+            self._aside.rename(self.path.with_name(self.path.name.replace("restore", "aside", 1)))
         self._plan.unlink(missing_ok=True)
 
     def settle(self) -> None:
@@ -136,6 +210,18 @@ class StagingFolder:
         self.remove()
 
 
-def _text(path: Path) -> str:
-    # json with ensure_ascii keeps the surrogates of names that are not UTF-8
-    return str(path)
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with everything in it, also what its own modes would keep us from removing."""
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:
+        _open_up(folder)
+        shutil.rmtree(folder)
+
+
+def _open_up(folder: Path) -> None:
+    folder.chmod(0o700)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _open_up(Path(entry.path))

@@ -1,0 +1,225 @@
+"""Files on their way back: into a folder as the archive has them, or over the living ones by renames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from scriptorium.archive import select
+from scriptorium.errors import RestoreFailed
+from scriptorium.model import Part, Rows, TableFacts, Tree
+from scriptorium.sources.mounts import mounted_in
+from scriptorium.sources.renames import Dress, Move, StagingFolder
+
+
+class FilesElsewhere:
+    """Files that go into a folder as the archive has them; nothing living is there to be switched."""
+
+    answers: Mapping[str, Rows] = MappingProxyType({})
+
+    def __init__(self, part: Part, into: Path) -> None:
+        self._part = part
+        self._into = into
+
+    def prepare(self) -> None: ...
+
+    def receive(self, member: str) -> Path | None:
+        return None if below(member, self._part.path) is None else self._into / member
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        return None
+
+    def switch(self) -> None: ...
+
+    def undo(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class FilesIncoming:
+    """Files on their way back to where they live: staged on the same filesystem, so that every switch is a rename.
+
+    What the source does not select (excluded, or never entered) stays as it is; what it selects is replaced. With
+    ``partial``, only what came is put in its place. ``mark`` makes the staging folder this part's own; ``tree`` is what
+    the source would save now, with what it must leave alone.
+    """
+
+    answers: Mapping[str, Rows] = MappingProxyType({})
+
+    def __init__(self, tree: Tree, part: Part, mark: str, *, partial: bool = False) -> None:
+        self._tree = tree
+        self._part = part
+        self._mark = mark
+        self._partial = partial
+        self._root = Path(os.path.realpath(tree.root))
+        self._root_came = False
+        self._staging = self._find()
+
+    def _find(self) -> StagingFolder:
+        """The staging folder: one that is there already, else inside the living folder, else beside what is restored
+        (a single file, or a folder that was lost)."""
+        inside = StagingFolder.beside(self._root, self._mark)
+        beside = StagingFolder.beside(self._root.parent, self._mark)
+        for one in (inside, beside):
+            if one.path.exists():
+                return one
+        return inside if self._root.is_dir() else beside
+
+    def prepare(self) -> None:
+        self.undo()  # a crashed restore may have left the only copy of the former data
+        self._root.parent.mkdir(parents=True, exist_ok=True)
+        self._staging = self._find()
+        self._staging.create()
+
+    @property
+    def _content(self) -> Path:
+        """What came of the root: a folder, or a file."""
+        return self._staging.incoming / "content"
+
+    def receive(self, member: str) -> Path | None:
+        inside = below(member, self._part.path)
+        if inside is None:
+            return None
+        self._root_came |= not inside
+        return self._content / inside if inside else self._content
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        return None
+
+    def switch(self) -> None:
+        new = self._arrived()
+        dresses: list[Dress] = []
+        if not self._root.is_dir():
+            moves = list(self._whole(new))
+        elif not _is_folder(new):
+            raise RestoreFailed("a folder is where the backup has a file", on=str(self._root), hint="move it away")
+        else:
+            moves = list(_Switch(self._root, new, self._staging, self._chosen(), dresses).moves())
+            if not self._root_came:  # nothing says what the root was
+                dresses = [dress for dress in dresses if dress.folder != self._root]
+        self._require_no_mounts(moves)
+        self._staging.write_plan(moves, dresses)
+        self._staging.apply()
+
+    def _arrived(self) -> Path:
+        """The root that came. A part at the top of the archive has no member for it: a single file lies in a folder."""
+        if not self._part.path and self._part.files == 1 and not self._root.is_dir():
+            alone = self._content / Path(self._tree.root).name
+            if alone.is_file() and not alone.is_symlink():
+                return alone
+        return self._content
+
+    def _whole(self, new: Path) -> Iterator[Move]:
+        """The root itself is replaced: a single file, or a folder that was lost."""
+        if new.is_dir() and not self._root_came:
+            new.chmod(0o755)  # nothing says what it was; closed to all but us, it would be of no use to its application
+            if os.geteuid() == 0:
+                like = self._root.parent.stat()
+                os.chown(new, like.st_uid, like.st_gid)
+        if os.path.lexists(self._root):
+            yield Move(self._root, self._staging.former / self._root.name)
+        yield Move(new, self._root)
+
+    def _chosen(self) -> set[str] | None:
+        """What the source would save of the living folder, relative to it: this is replaced. ``None``: nothing is, but
+        what came."""
+        if self._partial:
+            return None
+        found = select(self._tree, lambda _: None)
+        return {inside for one in found if (inside := below(one.path, self._tree.at))}
+
+    def _require_no_mounts(self, moves: list[Move]) -> None:
+        leaving = {move.source for move in moves if move.target.is_relative_to(self._staging.former)}
+        for point in mounted_in(self._root):
+            if leaving & {point, *point.parents}:
+                raise _mounted(point)
+        for source in leaving:
+            if source.lstat().st_dev != self._staging.path.stat().st_dev:
+                raise _mounted(source)
+
+    def undo(self) -> None:
+        if self._staging.path.exists():
+            self._staging.revert()
+            self._staging.remove()
+
+    def finish(self) -> None:
+        if self._staging.path.exists():
+            self._staging.settle()
+
+
+class _Switch:
+    """Which renames put ``new`` in the place of ``root``, where some of ``root`` has to stay."""
+
+    def __init__(
+        self, root: Path, new: Path, staging: StagingFolder, chosen: set[str] | None, dresses: list[Dress]
+    ) -> None:
+        self._root = root
+        self._new = new
+        self._staging = staging
+        self._chosen = chosen or set()
+        self._above = {step for path in self._chosen for step in _folders_above(path)}
+        self._partial = chosen is None
+        self._dresses = dresses
+
+    def moves(self, folder: str = "") -> Iterator[Move]:
+        living, arriving = self._root / folder, self._new / folder
+        if not self._partial and arriving.is_dir():
+            self._dresses.append(Dress(living, arriving))
+        for name in sorted(_names(living) | _names(arriving)):
+            inside = f"{folder}/{name}" if folder else name
+            old, new = living / name, arriving / name
+            came = os.path.lexists(new)
+            if old == self._staging.path or not (came or inside in self._chosen or inside in self._above):
+                continue
+            if _is_folder(old) and self._stays(old, came):
+                if came and not _is_folder(new):
+                    raise RestoreFailed("a folder that holds other things is in the way of a file", on=str(old))
+                yield from self.moves(inside)
+                continue
+            if os.path.lexists(old):
+                yield Move(old, self._staging.former / inside)
+            if came:
+                yield Move(new, old)
+
+    def _stays(self, folder: Path, came: bool) -> bool:
+        """Whether anything in or below a living folder is not selected, so that it has to stay."""
+        if self._partial:
+            return came
+        for here, folders, files in os.walk(folder):
+            inside = os.path.relpath(here, self._root)
+            if inside not in self._chosen or any(f"{inside}/{name}" not in self._chosen for name in (*folders, *files)):
+                return True
+        return False
+
+
+def below(member: str, at: str) -> str | None:
+    """The path of a member relative to a part, ``""`` for the part's root itself, ``None`` outside."""
+    if not at:
+        return member
+    if member == at:
+        return ""
+    return member[len(at) + 1 :] if member.startswith(f"{at}/") else None
+
+
+def _names(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()} if _is_folder(folder) else set()
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _folders_above(path: str) -> Iterator[str]:
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _mounted(point: Path) -> RestoreFailed:
+    return RestoreFailed(
+        "this is a filesystem of its own and cannot be switched by a rename",
+        on=str(point),
+        hint="exclude it and name it as a source of its own, or unmount it for the restore",
+    )

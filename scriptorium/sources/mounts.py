@@ -1,0 +1,23 @@
+"""Where other filesystems are mounted: what is mounted can neither be renamed nor safely be moved along."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+def mounted_in(folder: Path) -> Iterator[Path]:
+    """Mount points at or below a path (bind mounts too), by their real paths; none where the kernel does not say."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return
+    real = os.fsencode(os.path.realpath(folder))
+    for line in lines:
+        point = _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), line.split(b" ")[4])
+        if point == real or point.startswith(real.rstrip(b"/") + b"/"):
+            yield Path(os.fsdecode(point))
