@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from scriptorium.model import Holder, Part, Role, Staged, Survey, TableFacts
+from scriptorium.model import Holder, Part, Role, Rows, Staged, Survey, TableFacts
 from scriptorium.sources.pausing import Quiesce
 
 
@@ -21,6 +21,11 @@ class Incoming(Protocol):
     not want (a logical export when the raw copy is restored). Every method may be called again after a crash:
     an ``Incoming`` built anew from the same source, part and restore id finds what the former one left.
     """
+
+    @property
+    def answers(self) -> Mapping[str, Rows]:
+        """What the loaded database said to the source's statements; nothing for files, and before ``load``."""
+        ...
 
     def prepare(self) -> None:
         """Make the empty staging place, on the filesystem of the living data. Former leavings are removed."""
@@ -101,10 +106,19 @@ class Source(Protocol):
         into: Path | None = None,
         rebuild: bool = False,
         partial: bool = False,
+        never: tuple[Path, ...] = (),
     ) -> Incoming:
         """The way back: in place, or ``into`` a folder as the archive has it.
 
         ``rebuild``: make the database from its logical export instead of the raw copy. ``partial``: only some of the
-        part's files come back, and what does not come stays as it is (a database always comes whole).
+        part's files come back, and what does not come stays as it is (a database always comes whole). ``never``:
+        absolute paths in the living place that are not the source's to replace (the stores, other databases).
+        """
+        ...
+
+    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> Incoming:
+        """The way back for a drill: into the folder ``scratch``, or beside the living database under another name.
+
+        It is prepared, received, loaded and then undone; never switched.
         """
         ...

@@ -30,6 +30,7 @@ class KuzuSource(BaseModel):
     """``path``: the database, a file or (Kuzu 0.10 and before) a folder. ``at``: its path in the archive, by default
     ``<name>/<name of the file>``. ``patience``: seconds of trying for a hot copy. ``engine``: a folder with the kuzu
     package that reads it, where that is not the installed one (``pip install --target DIR kuzu==0.10.0``).
+    ``statements``: Cypher queries by name, put to every snapshot and to what is restored; a preset's checks read them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class KuzuSource(BaseModel):
     patience: float = Field(default=60.0, gt=0)
     engine: Path | None = None
     quiesce: Quiesce | None = None
+    statements: dict[str, str] = {}
 
     @property
     def place(self) -> str:
@@ -114,7 +116,9 @@ class KuzuSource(BaseModel):
         """Open the copy for writing in a child (which replays the WAL), and keep what it says."""
         copy = stage / "raw" / self.path.name
         try:
-            facts = kuzu_verdict.read(copy, engine=self.engine, read_only=False, export=stage / "export")
+            facts = kuzu_verdict.read(
+                copy, engine=self.engine, read_only=False, export=stage / "export", statements=self.statements
+            )
         except ToolMissing as missing:
             raise ToolMissing(missing.what, on=str(self.path), hint=missing.hint) from None
         layout = kuzu_layout.find(copy)
@@ -148,6 +152,7 @@ class KuzuSource(BaseModel):
             tables=facts.tables,
             export=self.export_place if facts.exported else None,
             warnings=facts.warnings,
+            answers=facts.answers,
         )
 
     def holders(self) -> Iterator[Holder]:
@@ -173,7 +178,17 @@ class KuzuSource(BaseModel):
         never: tuple[Path, ...] = (),
     ) -> KuzuIncoming:
         target = self.path if into is None else into / part.path
-        return KuzuIncoming(part, target, f"{restore_id}-{self.name}", engine=self.engine, rebuild=rebuild)
+        return KuzuIncoming(
+            part,
+            target,
+            f"{restore_id}-{self.name}",
+            engine=self.engine,
+            rebuild=rebuild,
+            statements=self.statements,
+        )
+
+    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> KuzuIncoming:
+        return self.incoming(part, drill_id, into=scratch)
 
 
 class _Tries:

@@ -2,10 +2,10 @@
 
 A damaged database may crash whoever opens it, so nobody else does. The request is one JSON object: ``do`` (``facts``
 or ``import``), ``database``, ``engine`` (a folder to import kuzu from, or null), ``pool`` (bytes), ``storage_version``
-(as the header says, or null), ``read_only``, ``export`` (a folder to export to, or to import from; or null). The
-answers are JSON objects, one a line, on standard output: ``{"verdict": "ok", "engine": …, "tables": …}``, or a
-verdict ``version``, ``missing`` or ``unreadable``; then, where an export was asked for, ``{"export": true}`` or why
-there is none; at last ``{"closed": true}``.
+(as the header says, or null), ``read_only``, ``statements`` (queries by name), ``export`` (a folder to export to, or to
+import from; or null). The answers are JSON objects, one a line, on standard output: first ``{"verdict": "ok", "engine":
+…, "tables": …}``, or a verdict ``version``, ``missing`` or ``unreadable``; then a line for each statement; then, where
+an export was asked for, ``{"export": true}`` or why there is none; at last ``{"closed": true}``.
 
 It is run as a file and imports nothing of the package, so that it starts quickly and with the engine it was told.
 """
@@ -84,11 +84,22 @@ def _facts(kuzu: Any, request: dict[str, Any]) -> None:
         ]
         tables[name] = _node(connection, name, columns) if kind == "NODE" else _rel(connection, name, columns)
     _say({"verdict": "ok", "engine": kuzu.__version__, "tables": tables})
+    for statement, query in request["statements"].items():
+        _say({"statement": statement, **_answer(connection, query)})
     if request["export"]:
         _say({"export": _export(connection, request["export"], lossy)})
     connection.close()
     database.close()
     _say({"closed": True})
+
+
+def _answer(connection: Any, query: str) -> dict[str, Any]:
+    """The rows of a query as text. A table that this library does not have is no fault of the database."""
+    try:
+        rows = _ask(connection, query)
+    except RuntimeError as error:
+        return {"trouble": str(error)[:300]}
+    return {"rows": [[None if value is None else str(value) for value in row] for row in rows]}
 
 
 def _export(connection: Any, folder: str, lossy: list[str]) -> Any:

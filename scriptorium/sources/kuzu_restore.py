@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scriptorium.errors import RestoreFailed
-from scriptorium.model import Part, TableFacts
+from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import kuzu_verdict
 from scriptorium.sources.kuzu_layout import COMPANIONS, companion
 from scriptorium.sources.renames import Move, StagingFolder
@@ -20,7 +20,16 @@ from scriptorium.sources.renames import Move, StagingFolder
 class KuzuIncoming:
     """One database that is restored to ``target``; ``mark`` makes its staging folder its own."""
 
-    def __init__(self, part: Part, target: Path, mark: str, *, engine: Path | None, rebuild: bool) -> None:
+    def __init__(
+        self,
+        part: Part,
+        target: Path,
+        mark: str,
+        *,
+        engine: Path | None,
+        rebuild: bool,
+        statements: Mapping[str, str] | None = None,
+    ) -> None:
         if rebuild and part.export is None:
             raise RestoreFailed(
                 "the backup holds no logical export of this database",
@@ -31,6 +40,8 @@ class KuzuIncoming:
         self._target = target.resolve()
         self._engine = engine
         self._rebuild = rebuild
+        self._statements = statements or {}
+        self.answers: Mapping[str, Rows] = {}
         self._staging = StagingFolder.beside(self._target.parent, mark)
 
     @property
@@ -56,9 +67,11 @@ class KuzuIncoming:
         try:
             if self._rebuild:
                 kuzu_verdict.build(self._export, self._new, engine=self._engine)
-            return kuzu_verdict.read(self._new, engine=self._engine, read_only=True).tables
+            facts = kuzu_verdict.read(self._new, engine=self._engine, read_only=True, statements=self._statements)
         except kuzu_verdict.Unreadable as verdict:
             raise RestoreFailed(f"the restored database cannot be read: {verdict}", on=self._part.source) from verdict
+        self.answers = facts.answers
+        return facts.tables
 
     def switch(self) -> None:
         if not self._new.exists():

@@ -14,7 +14,7 @@ from typing import Any
 
 from scriptorium import process
 from scriptorium.errors import ToolMissing, ToolStalled
-from scriptorium.model import TableFacts
+from scriptorium.model import Rows, TableFacts
 from scriptorium.sources import kuzu_layout
 
 _POOLS = (256 << 20, 2 << 30)  # bytes of Kuzu's buffer pool: the second is for what does not fit into the first
@@ -34,14 +34,23 @@ class Facts:
     tables: dict[str, TableFacts] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     exported: bool = False
+    answers: dict[str, Rows] = field(default_factory=dict)
 
 
-def read(database: Path, *, engine: Path | None, read_only: bool, export: Path | None = None) -> Facts:
-    """Open the database in a child, count and fingerprint its tables, export it to the new folder ``export``.
+def read(
+    database: Path,
+    *,
+    engine: Path | None,
+    read_only: bool,
+    export: Path | None = None,
+    statements: Mapping[str, str] | None = None,
+) -> Facts:
+    """Open the database in a child, count and fingerprint its tables, put the ``statements`` to it, export it to the
+    new folder ``export``. A statement that the database does not understand has no answer.
 
     Opening it for writing replays its WAL and leaves none. Raises ``Unreadable`` and ``ToolMissing``.
     """
-    answers = _ask("facts", database, engine=engine, read_only=read_only, export=export)
+    answers = _ask("facts", database, engine=engine, read_only=read_only, export=export, statements=statements)
     first = answers[0]
     tables = {name: TableFacts(int(row["rows"]), row["fingerprint"]) for name, row in first["tables"].items()}
     exported = next((answer["export"] for answer in answers if "export" in answer), "the reader crashed")
@@ -51,7 +60,12 @@ def read(database: Path, *, engine: Path | None, read_only: bool, export: Path |
         warnings = (f"no logical export of {database.name}: {exported}",)
     elif not answers[-1].get("closed"):
         raise Unreadable("the reader crashed while it closed the database")
-    return Facts(first["engine"], tables, warnings, exported is True)
+    said = {
+        answer["statement"]: tuple(tuple(row) for row in answer["rows"])
+        for answer in answers
+        if "statement" in answer and "rows" in answer
+    }
+    return Facts(first["engine"], tables, warnings, exported is True, said)
 
 
 def build(export: Path, database: Path, *, engine: Path | None) -> None:
@@ -60,7 +74,15 @@ def build(export: Path, database: Path, *, engine: Path | None) -> None:
         raise Unreadable("the reader crashed while it closed the database")
 
 
-def _ask(do: str, database: Path, *, engine: Path | None, read_only: bool, export: Path | None) -> list[dict[str, Any]]:
+def _ask(
+    do: str,
+    database: Path,
+    *,
+    engine: Path | None,
+    read_only: bool,
+    export: Path | None,
+    statements: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
     version = None
     if do == "facts":
         version = kuzu_layout.storage_version(kuzu_layout.find(database))
@@ -74,6 +96,7 @@ def _ask(do: str, database: Path, *, engine: Path | None, read_only: bool, expor
             "pool": pool,
             "storage_version": version,
             "read_only": read_only,
+            "statements": dict(statements or {}),
             "export": str(export) if export else None,
         }
         answers = _run(request, seconds=_SECONDS_AT_LEAST + size / _SLOWEST)
@@ -113,9 +136,15 @@ def _size(database: Path) -> int:
 
 def dump(facts: Facts) -> str:
     tables = {name: [table.rows, table.fingerprint] for name, table in facts.tables.items()}
-    return json.dumps([facts.engine_version, tables, facts.warnings, facts.exported])
+    return json.dumps([facts.engine_version, tables, facts.warnings, facts.exported, facts.answers])
 
 
 def load(text: str) -> Facts:
-    engine, tables, warnings, exported = json.loads(text)
-    return Facts(engine, {name: TableFacts(*row) for name, row in tables.items()}, tuple(warnings), exported)
+    engine, tables, warnings, exported, answers = json.loads(text)
+    return Facts(
+        engine,
+        {name: TableFacts(*row) for name, row in tables.items()},
+        tuple(warnings),
+        exported,
+        {name: tuple(tuple(row) for row in rows) for name, rows in answers.items()},
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -106,6 +107,10 @@ class PostgresSource(Login):
         if into is not None:
             return DatabaseFiles(part, into)
         return (InPlaceIncoming if self.in_place else BesideIncoming)(part, self._goal(), restore_id)
+
+    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming:
+        """A scratch database on the same server, dropped at the end."""
+        return BesideIncoming(part, replace(self._goal(), staging=scratch), drill_id)
 
     def _goal(self) -> Target:
         address = self.address().resolved()

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, RestoreFailed, SourceUnavailable, ToolFailed, ToolMissing
-from scriptorium.model import Part, TableFacts
+from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Address
 from scriptorium.sources.postgres_dump import DumpFacts, DumpOptions, take
@@ -45,6 +46,8 @@ class Target:
 class DatabaseFiles:
     """The dump as files in a folder, for ``pg_restore`` by hand or elsewhere."""
 
+    answers: Mapping[str, Rows] = MappingProxyType({})
+
     def __init__(self, part: Part, into: Path) -> None:
         self._part = part
         self._into = into
@@ -66,6 +69,8 @@ class DatabaseFiles:
 
 class _Staged:
     """The folder that the archive's members are unpacked into, and what is known of the dump in it."""
+
+    answers: Mapping[str, Rows] = MappingProxyType({})
 
     def __init__(self, part: Part, target: Target, restore_id: str) -> None:
         self._part = part
