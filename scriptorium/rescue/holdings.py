@@ -32,6 +32,8 @@ class Holding:
     def state(self) -> str:
         if self.trouble:
             return f"damaged: {self.trouble}"
+        if self.marks.proof is not None:
+            return "proven"
         return "verified" if self.marks.verification else "complete"
 
 
@@ -57,6 +59,8 @@ def _trouble(manifest: Manifest, marks: Marks, present: bool, size: int) -> str:
         return f"the archive has {size} bytes instead of {manifest.archive.bytes}"
     if marks.verification is not None and not marks.verification.sound:
         return "; ".join(marks.verification.damage[:2]) or "it did not pass its verification"
+    if marks.proof is not None and not marks.proof.proven:
+        return "; ".join(marks.proof.differences[:2]) or "it did not pass its drill"
     return ""
 
 
