@@ -1,0 +1,389 @@
+"""One suite for every source: what it brings out comes back, and what was there can be put back.
+
+The next source's row goes into ``RIGS``: a function that makes a living source in a folder, with what only it
+knows: how a row is changed, how its application writes, how its contents are seen without us, how a copy is damaged. No
+test below may ask for the kind of a source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from scriptorium.errors import NotFound, RestoreFailed, SourceUnavailable
+from scriptorium.model import Part, Staged
+from scriptorium.quiesce import snapshot
+from scriptorium.sources import FilesSource, KuzuSource, Source
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RESTORE = "0123456789ab"
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A living source.
+
+    ``change``    change the contents (each call anew)
+    ``contents``  what it holds, in any form that can be compared, found without the source's own code
+    ``writing``   an application of its own that writes all the time
+    ``damage``    spoil what was unpacked (the folder of a restore's members)
+    ``hold``      a process that holds it open, so that it must not be replaced; ``None`` where that does not matter
+    ``remove``    the living data are gone
+    ``folder``    where the living data are, for looking for leavings; ``None`` where they are no files
+    """
+
+    source: Source
+    change: Callable[[], None]
+    contents: Callable[[], object]
+    writing: Callable[[], AbstractContextManager[None]]
+    damage: Callable[[Path], None]
+    hold: Callable[[], AbstractContextManager[int]] | None
+    remove: Callable[[], None]
+    folder: Path | None
+
+
+def _graph(lab: ModuleType, template: Path) -> Path:
+    """The same small database for every test: made once."""
+    if not template.exists():
+        lab.script(
+            None,
+            template,
+            "CREATE NODE TABLE Book(id INT64, title STRING, PRIMARY KEY(id))",
+            "CREATE REL TABLE NEXT(FROM Book TO Book)",
+            "UNWIND range(1, 500) AS i CREATE (:Book {id: i, title: 'Title ' + CAST(i AS STRING)})",
+            "MATCH (a:Book), (b:Book) WHERE a.id + 1 = b.id CREATE (a)-[:NEXT]->(b)",
+        )
+    return template
+
+
+def kuzu(folder: Path, lab: ModuleType) -> Rig:
+    live = folder / "live"
+    live.mkdir()
+    database = live / "graph.db"
+    shutil.copy(_graph(lab, folder.parent / "graph.template"), database)
+    count = iter(range(1_000, 100_000))
+
+    def change() -> None:
+        lab.script(None, database, f"CREATE (:Book {{id: {next(count)}, title: 'new'}})")
+
+    def contents() -> object:
+        code = (
+            "import kuzu, sys; c = kuzu.Connection(kuzu.Database(sys.argv[1], read_only=True))\n"
+            "print(c.execute('MATCH (b:Book) RETURN b.id, b.title ORDER BY b.id').get_all())\n"
+            "print(c.execute('MATCH (a)-[:NEXT]->(b) RETURN a.id, b.id ORDER BY a.id, b.id').get_all())\n"
+        )
+        return subprocess.run([sys.executable, "-c", code, database], capture_output=True, check=True).stdout
+
+    @contextlib.contextmanager
+    def running(statement: str) -> Iterator[int]:
+        code = (
+            "import kuzu, sys, time, itertools; c = kuzu.Connection(kuzu.Database(sys.argv[1]))\n"
+            "print(flush=True)\n"
+            "for i in itertools.count(10_000):\n"
+            f"    {statement}\n"
+            "    time.sleep(0.01)\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code, database], stdout=subprocess.PIPE)
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"\n"
+            yield process.pid
+        finally:
+            process.kill()
+            process.communicate()
+
+    @contextlib.contextmanager
+    def writing() -> Iterator[None]:
+        with running("c.execute(f\"CREATE (:Book {{id: {i}, title: 'w'}})\"); i % 20 or c.execute('CHECKPOINT')"):
+            yield
+
+    def damage(unpacked: Path) -> None:
+        for path in unpacked.rglob("graph.db"):
+            path.write_bytes(path.read_bytes()[:4096] + os.urandom(path.stat().st_size - 4096))
+
+    return Rig(
+        KuzuSource(path=database, name="graph"),
+        change,
+        contents,
+        writing,
+        damage,
+        lambda: running("pass"),
+        database.unlink,
+        live,
+    )
+
+
+def files(folder: Path, lab: ModuleType) -> Rig:
+    live = folder / "live"
+    (live / "covers" / "empty").mkdir(parents=True)
+    for number in range(20):
+        (live / "covers" / f"{number}.jpg").write_bytes(os.urandom(1_000 + number))
+    (live / "link").symlink_to("covers/1.jpg")
+    count = iter(range(100_000))
+
+    def change() -> None:
+        number = next(count)
+        (live / "covers" / f"new{number}").write_text("new")
+        (live / "covers" / f"{number}.jpg").unlink()
+
+    def contents() -> object:
+        return sorted(
+            (path.relative_to(live).as_posix(), path.is_symlink() or (path.is_file() and path.read_bytes()))
+            for path in live.rglob("*")
+        )
+
+    @contextlib.contextmanager
+    def writing() -> Iterator[None]:
+        code = (
+            "import pathlib, sys, itertools, time\n"
+            "for i in itertools.count():\n"
+            "    (pathlib.Path(sys.argv[1]) / f'log{i % 10}').write_text(str(i)); time.sleep(0.01)\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code, live])
+        try:
+            time.sleep(0.1)
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+    return Rig(
+        FilesSource(path=live, name="data"),
+        change,
+        contents,
+        writing,
+        lambda unpacked: None,
+        None,
+        lambda: shutil.rmtree(live),
+        live,
+    )
+
+
+RIGS = {"kuzu": kuzu, "files": files}
+
+
+@pytest.fixture(params=RIGS)
+def rig(request: pytest.FixtureRequest, tmp_path: Path, lab: ModuleType) -> Rig:
+    return RIGS[request.param](tmp_path, lab)
+
+
+@pytest.fixture
+def take(rig: Rig, tmp_path: Path) -> Callable[[], Staged]:
+    numbers = iter(range(100))
+
+    def taken() -> Staged:
+        stage = tmp_path / f"stage{next(numbers)}"
+        stage.mkdir()
+        return snapshot(rig.source, stage, ())
+
+    return taken
+
+
+def part_of(staged: Staged) -> Part:
+    return Part(
+        source=staged.source,
+        kind=staged.kind,
+        path=staged.path,
+        bytes=0,
+        files=0,
+        started_at=NOW,
+        finished_at=NOW,
+        method=staged.method,
+        engine_version=staged.engine_version,
+        tables=staged.tables,
+        export=staged.export,
+    )
+
+
+class Packed:
+    """What a snapshot stages, copied at once: the members of an archive. ``unpack`` brings them to a restore."""
+
+    def __init__(self, staged: Staged, folder: Path) -> None:
+        self.part = part_of(staged)
+        self._members: list[tuple[str, Path]] = []
+        folder.mkdir()
+        for number, tree in enumerate(staged.trees):
+            copy = folder / str(number)
+            if Path(tree.root).is_dir():
+                shutil.copytree(tree.root, copy, symlinks=True)
+            else:
+                shutil.copy2(tree.root, copy)
+            found = [copy, *(sorted(copy.rglob("*")) if copy.is_dir() else ())]
+            for path in found:
+                inside = path.relative_to(copy).as_posix()
+                self._members.append((tree.at if inside == "." else f"{tree.at}/{inside}", path))
+
+    def unpack(self, incoming: Any) -> None:
+        for member, path in self._members:
+            target = incoming.receive(member)
+            if target is None:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                target.mkdir(parents=True, exist_ok=True)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, target, follow_symlinks=False)
+
+
+@pytest.fixture
+def packed(take: Callable[[], Staged], tmp_path: Path) -> Packed:
+    return Packed(take(), tmp_path / "packed")
+
+
+def brought(rig: Rig, packed: Packed, **more: Any) -> Any:
+    incoming = rig.source.incoming(packed.part, RESTORE, **more)
+    incoming.prepare()
+    packed.unpack(incoming)
+    return incoming
+
+
+def leavings(rig: Rig) -> list[str]:
+    return [] if rig.folder is None else [path.name for path in rig.folder.rglob(".scriptorium*")]
+
+
+def test_a_survey_says_what_is_there_and_changes_nothing(rig: Rig) -> None:
+    before = rig.contents()
+    found = rig.source.survey(())
+    assert found.bytes > 0 and found.files > 0
+    assert rig.contents() == before
+
+
+def test_what_is_not_there_is_said(rig: Rig, take: Callable[[], Staged]) -> None:
+    rig.remove()
+    for ask in (lambda: rig.source.survey(()), take):
+        with pytest.raises((NotFound, SourceUnavailable)) as missing:
+            ask()
+        assert missing.value.on and missing.value.hint
+    assert list(rig.source.holders()) == []
+
+
+def test_a_snapshot_names_its_part(rig: Rig, take: Callable[[], Staged]) -> None:
+    before = rig.contents()
+    staged = take()
+    assert (staged.source, staged.kind, staged.path) == (rig.source.name, rig.source.kind, rig.source.place)
+    assert staged.started_at <= staged.finished_at and staged.started_at.tzinfo is not None
+    assert staged.method
+    assert all(Path(tree.root).exists() and Path(tree.root).is_absolute() for tree in staged.trees)
+    assert staged.trees[0].at == staged.path
+    assert rig.contents() == before
+
+
+def test_the_same_contents_have_the_same_facts_and_others_have_others(rig: Rig, take: Callable[[], Staged]) -> None:
+    first, second = take(), take()
+    assert first.tables == second.tables
+    rig.change()
+    if first.tables is not None:
+        assert take().tables != first.tables
+
+
+def test_in_place_and_back(rig: Rig, packed: Packed) -> None:
+    before = rig.contents()
+    rig.change()
+    changed = rig.contents()
+    assert changed != before
+    incoming = brought(rig, packed)
+    assert incoming.load() == packed.part.tables
+    assert rig.contents() == changed or rig.folder is not None, "nothing living is touched before the switch"
+    incoming.switch()
+    incoming.finish()
+    assert rig.contents() == before
+    assert leavings(rig) == []
+
+
+def test_into_a_folder(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+    before = rig.contents()
+    incoming = brought(rig, packed, into=tmp_path / "elsewhere")
+    assert incoming.load() == packed.part.tables
+    incoming.switch()
+    incoming.finish()
+    assert (tmp_path / "elsewhere" / packed.part.path).exists()
+    assert rig.contents() == before
+    assert not list((tmp_path / "elsewhere").rglob(".scriptorium*"))
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["same object", "new object"])
+@pytest.mark.parametrize("until", ["prepare", "unpack", "load", "switch"])
+def test_undo_from_every_point(rig: Rig, packed: Packed, until: str, anew: bool) -> None:
+    rig.change()
+    before = rig.contents()
+    incoming = rig.source.incoming(packed.part, RESTORE)
+    for step in ("prepare", "unpack", "load", "switch"):
+        packed.unpack(incoming) if step == "unpack" else getattr(incoming, step)()
+        if step == until:
+            break
+    if anew:
+        incoming = rig.source.incoming(packed.part, RESTORE)
+    incoming.undo()
+    assert rig.contents() == before
+    assert leavings(rig) == []
+    incoming.undo()
+    assert rig.contents() == before
+
+
+def test_a_restore_that_was_broken_off_can_begin_again(rig: Rig, packed: Packed) -> None:
+    before = rig.contents()
+    rig.change()
+    brought(rig, packed)
+    incoming = brought(rig, packed)
+    assert incoming.load() == packed.part.tables
+    incoming.switch()
+    incoming.finish()
+    assert rig.contents() == before
+
+
+def test_members_of_other_parts_are_not_wanted(rig: Rig, packed: Packed) -> None:
+    incoming = rig.source.incoming(packed.part, RESTORE)
+    for member in (f"{packed.part.path}2", f"{packed.part.path}2/x", "manifest.json", "exports/another/x"):
+        assert incoming.receive(member) is None
+
+
+def test_damage_shows_when_it_is_loaded(rig: Rig, packed: Packed) -> None:
+    if packed.part.tables is None:
+        pytest.skip("files are compared by their hashes, by the archive")
+    before = rig.contents()
+    incoming = brought(rig, packed)
+    rig.damage(incoming.receive(packed.part.path).parent)
+    with contextlib.suppress(RestoreFailed):
+        assert incoming.load() != packed.part.tables
+    incoming.undo()
+    assert rig.contents() == before
+
+
+def test_a_snapshot_under_writing_can_be_restored(rig: Rig, take: Callable[[], Staged], tmp_path: Path) -> None:
+    with rig.writing():
+        packed = Packed(take(), tmp_path / "packed")
+    incoming = brought(rig, packed, into=tmp_path / "elsewhere")
+    assert incoming.load() == packed.part.tables
+    incoming.undo()
+
+
+def test_holders_are_named(rig: Rig) -> None:
+    assert list(rig.source.holders()) == []
+    if rig.hold is None:
+        return
+    with rig.hold() as pid:
+        assert [holder.pid for holder in rig.source.holders()] == [pid]
+        assert str(pid) in str(next(rig.source.holders()))
+    assert list(rig.source.holders()) == []
+
+
+def test_configuration_is_frozen_and_strict(rig: Rig) -> None:
+    source: Any = rig.source
+    with pytest.raises(ValidationError):
+        source.name = "other"
+    with pytest.raises(ValidationError):
+        type(source).model_validate({**source.model_dump(), "nmae": "x"})
+    assert type(source).model_validate(source.model_dump()) == source
