@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -24,17 +25,36 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from scriptorium import wording
-from scriptorium.errors import LibraryBusy, NoSpace
+from scriptorium.errors import LibraryBusy, NoSpace, SettingsError
 from scriptorium.settings import Settings
 
 _MARGIN = 64 << 20
 
 
 def room(settings: Settings) -> Path:
-    """The workroom, made (0700) when it is not there."""
+    """The workroom, made (0700) when it is not there. ``SettingsError`` when it cannot be."""
     folder = settings.workroom
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _trouble(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
     return folder
+
+
+@contextlib.contextmanager
+def _trouble(path: Path) -> Iterator[None]:
+    """What the operating system says of the workroom, as what a person can do about it."""
+    try:
+        yield
+    except Timeout:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace("there is no room to work in", on=str(path), hint="free some room, or run cleanup") from error
+        raise SettingsError(
+            f"the workroom cannot be used: {error.strerror}",
+            on=str(path),
+            hint="run this as the user who takes the backups, or set 'workspace' to a folder of yours",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -42,16 +62,18 @@ def lock(settings: Settings, library: str, doing: str, *, wait: float = 0.0) -> 
     """Hold the library for one run. ``LibraryBusy`` says who has it. Former runs' leavings are cleared away."""
     folder = room(settings)
     holder = folder / f"{library}.holder.json"
-    held = FileLock(folder / f"{library}.lock", mode=0o600)
+    held = FileLock(folder / f"{library}.lock", mode=0o600, fallback_to_soft=False)  # one that a crash frees, or none
     try:
-        held.acquire(timeout=wait)
+        with _trouble(folder / f"{library}.lock"):
+            held.acquire(timeout=wait)
     except Timeout:
         raise LibraryBusy(
             f"another run holds the library{_who(holder)}", on=library, hint="wait for it to end, or cancel it"
         ) from None
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        _write(holder, {"pid": os.getpid(), "host": socket.gethostname(), "doing": doing, "since": since})
+        with contextlib.suppress(OSError):  # it is for a message; a full disk is found by who needs room
+            _write(holder, {"pid": os.getpid(), "host": socket.gethostname(), "doing": doing, "since": since})
         _clear_staging(folder, library)
         yield
         holder.unlink(missing_ok=True)
@@ -75,15 +97,18 @@ def _who(holder: Path) -> str:
 
 
 def _clear_staging(folder: Path, library: str) -> None:
-    for left in (folder / "staging").glob(f"{library}-????????????"):
-        shutil.rmtree(left)
+    with _trouble(folder / "staging"):
+        for left in (folder / "staging").glob(f"{library}-????????????"):
+            shutil.rmtree(left)
 
 
 @contextlib.contextmanager
 def staging(settings: Settings, library: str, run: str) -> Iterator[Path]:
     """An empty folder for one run (``run``: 12 hex digits), removed at its end whatever happens."""
     folder = room(settings) / "staging" / f"{library}-{run}"
-    folder.mkdir(parents=True, mode=0o700)
+    with _trouble(folder):
+        folder.parent.mkdir(exist_ok=True, mode=0o700)
+        folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
@@ -106,24 +131,56 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 @contextlib.contextmanager
 def reading(settings: Settings, backup_id: str) -> Iterator[None]:
-    """Mark a backup as being read for the length of the block."""
-    folder = room(settings) / "reading"
-    folder.mkdir(exist_ok=True, mode=0o700)
-    path = folder / backup_id
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        # a reader that ended between our open and our lock may have removed the file: then lock the new one
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(descriptor).st_ino:
-                break
-        os.close(descriptor)
+    """Mark a backup as being read for the length of the block.
+
+    Where no mark can be made (a store that is mounted read-only, a full disk) a restore goes on without it.
+    """
+    descriptor = _mark(settings, backup_id, fcntl.LOCK_SH)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+        if descriptor is not None:
+            with contextlib.suppress(OSError):  # others still read
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (settings.workroom / "reading" / backup_id).unlink()
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def removing(settings: Settings, backup_id: str) -> Iterator[bool]:
+    """Keep readers waiting while a backup is removed; yields whether it may be: not while something reads it."""
+    try:
+        descriptor = _mark(settings, backup_id, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                (settings.workroom / "reading" / backup_id).unlink()
+            os.close(descriptor)
+
+
+def _mark(settings: Settings, backup_id: str, how: int) -> int | None:
+    """The locked descriptor of a backup's mark, ``None`` where none can be made. Raises ``BlockingIOError``."""
+    path = settings.workroom / "reading" / backup_id
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, how)
+            # whoever ended between our open and our lock may have removed the file: then lock the new one
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
 
 
@@ -132,11 +189,13 @@ def being_read(settings: Settings) -> frozenset[str]:
     busy = set()
     with contextlib.suppress(FileNotFoundError):
         for path in (settings.workroom / "reading").iterdir():
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-                try:
+            try:
+                with path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    busy.add(path.name)
+            except FileNotFoundError:
+                continue
+            except (BlockingIOError, PermissionError):  # another user's mark tells us nothing: be careful
+                busy.add(path.name)
     return frozenset(busy)
 
 
