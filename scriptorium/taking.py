@@ -18,13 +18,15 @@ from pathlib import Path
 from scriptorium import __version__, quiesce, workspace
 from scriptorium.archive import pack
 from scriptorium.catalog import begin_run, finish_run
-from scriptorium.errors import DamageFound, UsageError
+from scriptorium.errors import DamageFound, SourceDamaged, UsageError
 from scriptorium.manifest import archive_name, dumps, new_id
 from scriptorium.model import (
     Backup,
     BackupType,
+    Check,
     Compression,
     Copy,
+    FileEntry,
     FileList,
     Manifest,
     Marks,
@@ -33,6 +35,7 @@ from scriptorium.model import (
     Tier,
     Verification,
 )
+from scriptorium.proof import all_answers, fulfilled
 from scriptorium.rescue import recover
 from scriptorium.settings import Settings
 from scriptorium.stores.backups import commit, free_name, write_marks
@@ -191,7 +194,26 @@ def pack_archive(
         files=FileList(count=0, sha256="", entries=()),
         archive=None,
     )
-    return pack(folder / order.archive, draft, staged, order.compression, spool=spool, advance=advance)
+    answers = all_answers(one.answers for one in staged)
+    strict = settings.library(order.library).missing_files == "error"
+
+    def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
+        found = fulfilled(order.preset, answers, entries)
+        if strict:
+            _refuse(order, found)
+        return found
+
+    return pack(folder / order.archive, draft, staged, order.compression, spool=spool, judge=judge, advance=advance)
+
+
+def _refuse(order: Order, found: Sequence[Check]) -> None:
+    broken = [check for check in found if not check.good]
+    if broken:
+        raise SourceDamaged(
+            f"the library does not fulfil what it must: {broken[0]}",
+            on=order.library,
+            hint='mend it, or set missing_files = "warn" to back it up as it is',
+        )
 
 
 def _engines(staged: Sequence[Staged]) -> dict[str, str]:

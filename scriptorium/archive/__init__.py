@@ -5,10 +5,22 @@ through ``outflow`` and ``codec``. Back: ``inflow`` and ``members`` read, ``unpa
 ``comparison`` says what differs.
 """
 
-from scriptorium.archive.members import Member, extract_member, members
+from scriptorium.archive.members import Member, extract_member, listed_entries, members
 from scriptorium.archive.packing import pack
 from scriptorium.archive.patterns import matches
 from scriptorium.archive.selection import Found, select, survey
 from scriptorium.archive.unpacking import Unpacked, unpack
 
-__all__ = ["Found", "Member", "Unpacked", "extract_member", "matches", "members", "pack", "select", "survey", "unpack"]
+__all__ = [
+    "Found",
+    "Member",
+    "Unpacked",
+    "extract_member",
+    "listed_entries",
+    "matches",
+    "members",
+    "pack",
+    "select",
+    "survey",
+    "unpack",
+]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from scriptorium.archive.selection import encoded
-from scriptorium.manifest import entry_line
+from scriptorium.manifest import entry_line, parse_entry_line
 from scriptorium.model import FileEntry, FileList
 
 INLINE = 10_000
@@ -63,6 +64,11 @@ class Ledger:
     def sums(self) -> Path:
         self._sums.flush()
         return self.sums_path
+
+    def entries(self) -> Iterator[FileEntry]:
+        """Every member so far, read from the spool."""
+        with self.lines.open("rb") as file:
+            yield from map(parse_entry_line, file)
 
     def listed(self) -> FileList:
         """The list, inline or as a pointer to the member that holds it."""

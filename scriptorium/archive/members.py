@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -13,8 +13,8 @@ from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
 from scriptorium.archive.inflow import EndsEarly, Inflow
 from scriptorium.archive.selection import decoded
 from scriptorium.errors import DamageFound, NotFound
-from scriptorium.manifest import readable
-from scriptorium.model import FileEntry
+from scriptorium.manifest import parse_entry_line, readable
+from scriptorium.model import FileEntry, FileList
 
 MIB = 1 << 20
 
@@ -172,6 +172,16 @@ def extract_member(stream: BinaryIO, name: str) -> bytes:
             if member.entry.path == name and member.entry.kind == "file":
                 return member.contents()
     raise NotFound("no such member in the archive", on=readable(name))
+
+
+def listed_entries(open_archive: Callable[[], BinaryIO], files: FileList) -> Iterator[FileEntry]:
+    """The members of the parts as the manifest lists them; a very long list is read from the archive."""
+    if files.entries is not None or files.member is None:
+        yield from files.entries or ()
+        return
+    with open_archive() as stream:
+        data = extract_member(stream, files.member)
+    yield from (parse_entry_line(line) for line in data.splitlines(keepends=True))
 
 
 def _records(data: bytes) -> dict[bytes, bytes]:

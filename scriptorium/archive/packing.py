@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from scriptorium.archive.scribe import Advance, Scribe
 from scriptorium.archive.selection import Found, claims, encoded, select
 from scriptorium.errors import NoSpace, UsageError
 from scriptorium.manifest import dumps, readable, sealed
-from scriptorium.model import ArchiveFacts, Compression, Manifest, Part, Staged, Tree
+from scriptorium.model import ArchiveFacts, Check, Compression, FileEntry, Manifest, Part, Staged, Tree
+
+Judge = Callable[[Iterator[FileEntry]], tuple[Check, ...]]
 
 
 def pack(
@@ -28,14 +30,16 @@ def pack(
     compression: Compression,
     *,
     spool: Path,
+    judge: Judge | None = None,
     advance: Advance | None = None,
 ) -> Manifest:
     """Write the archive ``target`` and return the finished manifest.
 
     ``draft`` has no parts, no files and no archive facts yet. The archive is written beside its name and appears whole
-    or not at all. ``spool``: a folder for the list of members while it grows. ``advance`` is told the bytes read.
-    What could not be saved as it was (vanished, unreadable, changed while it was read, sockets) is among the warnings
-    of the manifest, by name. Raises ``NoSpace``, ``NotFound``, ``SourceUnavailable``.
+    or not at all. ``spool``: a folder for the list of members while it grows. ``judge`` is shown every member before
+    the manifest is written, and its checks stand in it; what it raises gives the archive up. ``advance`` is told the
+    bytes read. What could not be saved as it was (vanished, unreadable, changed while it was read, sockets) is among
+    the warnings of the manifest, by name. Raises ``NoSpace``, ``NotFound``, ``SourceUnavailable``.
     """
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
@@ -43,7 +47,7 @@ def pack(
         with contextlib.closing(Ledger(spool)) as ledger, _new_file(partial) as descriptor:
             with Outflow(descriptor, codec_for(compression)) as out:
                 packing = _Packing(out, ledger, staged, advance or (lambda _: None))
-                inner, written = packing.run(draft)
+                inner, written = packing.run(draft, judge)
             os.fsync(descriptor)
         partial.rename(target)
         sync_folder(target.parent)
@@ -90,7 +94,7 @@ class _Packing:
         self._shared = {at for at in places if places.count(at) > 1}
         self._seen: set[str] = set()  # members of the trees that share a place
 
-    def run(self, draft: Manifest) -> tuple[Manifest, Written]:
+    def run(self, draft: Manifest, judge: Judge | None) -> tuple[Manifest, Written]:
         self._scribe.own(METADATA, _metadata(draft, self._staged), draft.created_at)
         parts = tuple(self._part(part) for part in self._staged)
         listed = self._ledger.listed()
@@ -103,6 +107,7 @@ class _Packing:
             parts=parts,
             files=listed,
             archive=None,
+            checks=judge(self._ledger.entries()) if judge else (),
             finished_at=now,
             warnings=tuple(map(readable, (*draft.warnings, *staged_warnings, *self._scribe.warnings))),
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from scriptorium import wording
-from scriptorium.model import Backup, Copy
+from scriptorium.model import Backup, Check, Copy, Proof
 from scriptorium.retention import Decision
 
 Document = dict[str, object]
@@ -88,3 +88,37 @@ def decision_rows(decisions: Sequence[Decision]) -> list[Mapping[str, str]]:
         }
         for decision in decisions
     ]
+
+
+def check_document(check: Check) -> Document:
+    return {"name": check.name, "good": check.good, "count": check.count, "first": list(check.first)}
+
+
+def proof_document(proof: Proof) -> Document:
+    return {
+        "at": _time(proof.at),
+        "store": proof.store,
+        "proven": proof.proven,
+        "seconds": proof.seconds,
+        "age_seconds": proof.age_seconds,
+        "files": proof.files,
+        "bytes": proof.bytes,
+        "tables": proof.tables,
+        "rows": proof.rows,
+        "checks": [check_document(check) for check in proof.checks],
+        "differences": list(proof.differences),
+    }
+
+
+def proof_facts(proof: Proof) -> Mapping[str, str]:
+    """A proof as lines for people."""
+    pairs = {
+        "verdict": "proven" if proof.proven else "NOT proven",
+        "drilled": f"{wording.moment(proof.at)} UTC, from {proof.store}",
+        "time to recover": wording.duration(proof.seconds),
+        "age of the data": wording.duration(proof.age_seconds),
+        "compared": f"{proof.files:,} files ({wording.size(proof.bytes)}), {proof.tables} tables, {proof.rows:,} rows",
+    }
+    if proof.differences:
+        pairs["differences"] = "; ".join(proof.differences)
+    return pairs | {f"check {number}": str(check) for number, check in enumerate(proof.checks, 1)}

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.documents import backup_document, copy_document, decision_document, decision_rows
+from scriptorium.cli.documents import (
+    backup_document,
+    copy_document,
+    decision_document,
+    decision_rows,
+    proof_document,
+    proof_facts,
+)
 from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
 from scriptorium.cli.inspecting import Library, Reference, Yes
 from scriptorium.cli.running import flow_runs
@@ -115,6 +122,27 @@ def verify(
             hint="they are marked so and count for nothing; take a new backup, or copy a sound one from another store",
         )
     say(f"{len(checked)} cop{'y is' if len(checked) == 1 else 'ies are'} sound")
+
+
+@command(app, "drill", example="scriptorium drill latest")
+def drill(
+    reference: Annotated[str, typer.Argument(metavar="[ID]", help="A backup; else the latest good one.")] = "latest",
+    store: Annotated[str | None, typer.Option("--from", metavar="STORE", help="Drill this store's copy.")] = None,
+    library: Library = None,
+) -> None:
+    """Restore into a scratch place, compare with what was recorded, keep the proof, tidy up."""
+    current()
+    with flow_runs():
+        from flows.drill import drill as flow
+
+        proof = flow(reference=reference, library=library, store=store)
+    if manner.json:
+        put_json(proof_document(proof))
+    facts(proof_facts(proof))
+    if not proof.proven:
+        raise DamageFound(
+            "the backup is not what it should be", on=reference, hint="; ".join(proof.differences) or "see the checks"
+        )
 
 
 @command(app, "restore", example="scriptorium restore latest --restore-path /tmp/look")

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.errors import SettingsError
+from scriptorium.model import Check
 from scriptorium.presets import alexandria, bibliotheca
+from scriptorium.presets.checks import Answers, Files, Held
 
 RawTable = dict[str, object]
 
@@ -20,13 +22,14 @@ RawTable = dict[str, object]
 @dataclass(frozen=True, slots=True)
 class Preset:
     """``sources`` receives the library's own table of the settings (its ``keys``) and the application's variables;
-    what ``paths`` names arrives absolute."""
+    what ``paths`` names arrives absolute. ``checks`` judges what the databases answered together with the files."""
 
     name: str
     description: str
     keys: frozenset[str]
     sources: Callable[[Mapping[str, object], Mapping[str, str]], list[RawTable]]
     looks_like: Callable[[Path], bool]
+    checks: Callable[[Answers, Files], tuple[Check, ...]]
     paths: frozenset[str] = frozenset({"home"})
 
 
@@ -37,6 +40,7 @@ PRESETS: Mapping[str, Preset] = {
         bibliotheca.KEYS,
         bibliotheca.sources,
         bibliotheca.looks_like,
+        bibliotheca.checks,
         bibliotheca.PATHS,
     ),
     "alexandria": Preset(
@@ -45,6 +49,7 @@ PRESETS: Mapping[str, Preset] = {
         alexandria.KEYS,
         alexandria.sources,
         alexandria.looks_like,
+        alexandria.checks,
         alexandria.PATHS,
     ),
 }
@@ -61,3 +66,6 @@ def preset(name: str) -> Preset:
 def recognise(folder: Path) -> Preset | None:
     """The preset whose application seems to be installed in this folder."""
     return next((known for known in PRESETS.values() if known.looks_like(folder)), None)
+
+
+__all__ = ["PRESETS", "Answers", "Files", "Held", "Preset", "RawTable", "preset", "recognise"]

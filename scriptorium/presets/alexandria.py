@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scriptorium.errors import SettingsError
+from scriptorium.model import Check
+from scriptorium.presets.checks import Answers, Files, Held, broken, noted
 
 DESCRIPTION = "Alexandria: PostgreSQL database, book files, settings"
 KEYS = frozenset({"home", "database", "service", "files", "exclude", "volatile", "postgres"})
@@ -28,6 +30,17 @@ CONFIGURATION = (
 # The application's own defaults, where it is configured by variables.
 _DEFAULTS = {"HOST": "localhost", "PORT": "5433", "NAME": "alexandria", "USER": "alexandria"}
 _PREFIX = "ALEXANDRIA_"
+
+# Put to the snapshot and to what is restored. Paths are relative to the library's folder.
+STATEMENTS = {
+    "files": "SELECT file_path, size_bytes, checksum_sha256 FROM files",
+    "pictures": (
+        "SELECT cover_path FROM items WHERE cover_path <> '' UNION SELECT backdrop_path FROM items "
+        "WHERE backdrop_path <> '' UNION SELECT photo_path FROM creators WHERE photo_path <> ''"
+    ),
+    "fileless": "SELECT i.id, i.title FROM items i WHERE NOT EXISTS (SELECT FROM files f WHERE f.item_id = i.id)",
+}
+_LARGEST_INTEGER = 2**31  # size_bytes is an INTEGER: it says nothing of files from here on
 
 
 def looks_like(folder: Path) -> bool:
@@ -61,7 +74,14 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
         )
     volatile = () if library.get("volatile") is True else VOLATILE
     found: list[dict[str, object]] = [
-        {"name": "postgres", "kind": "postgres", "at": "postgres", **_database(library, known), **more},
+        {
+            "name": "postgres",
+            "kind": "postgres",
+            "at": "postgres",
+            "statements": STATEMENTS,
+            **_database(library, known),
+            **more,
+        },
         {"name": "library", "kind": "files", "path": str(files), "at": "library", "exclude": [*volatile, *extra]},
     ]
     if home is not None:
@@ -119,3 +139,35 @@ def _env_file(home: Path | None) -> dict[str, str]:
         line.removeprefix("export ").partition("=") for line in lines if line.strip().startswith((_PREFIX, "export "))
     )
     return {key.strip(): value.strip().strip("'\"") for key, _, value in pairs if key.strip().startswith(_PREFIX)}
+
+
+def checks(answers: Answers, files: Files) -> tuple[Check, ...]:
+    """Every catalogued file is there with the size and checksum that the database records; pictures are there; items
+    without a file; files that nothing names. Checks over files are made where the backup has the library's files.
+    """
+    found = []
+    if "fileless" in answers:
+        found.append(noted("items without a file", (f"{row[1]} ({row[0]})" for row in answers["fileless"])))
+    held = {path.removeprefix("library/"): facts for path, facts in files.items() if path.startswith("library/")}
+    if "files" not in answers or not held:
+        return tuple(found)
+    rows = [(row[0] or "", row[1], row[2]) for row in answers["files"]]
+    found.append(broken("files that the database names and the backup lacks", (p for p, _, _ in rows if p not in held)))
+    found.append(
+        broken(
+            "files that are not what the database records",
+            (path for path, size, sha256 in rows if path in held and _differs(held[path], size, sha256)),
+        )
+    )
+    pictures = {row[0] for row in answers.get("pictures", ()) if row[0]}
+    found.append(broken("pictures that the database names and the backup lacks", pictures - held.keys()))
+    named = {path for path, _, _ in rows} | pictures
+    unnamed = (path for path, facts in held.items() if facts.sha256 and path not in named)
+    found.append(noted("files that nothing in the database names", unnamed))
+    return tuple(found)
+
+
+def _differs(held: Held, size: str | None, sha256: str | None) -> bool:
+    if size is not None and held.size < _LARGEST_INTEGER and int(size) != held.size:
+        return True
+    return bool(sha256 and held.sha256 and sha256.lower() != held.sha256)

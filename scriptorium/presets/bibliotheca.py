@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scriptorium.errors import SettingsError
+from scriptorium.model import Check
+from scriptorium.presets.checks import Answers, Files, broken, noted
 
 DESCRIPTION = "Bibliotheca: Kuzu database, covers, uploads, settings"
 KEYS = frozenset({"home", "data", "database_file", "exclude", "kuzu"})
@@ -39,6 +41,17 @@ CONFIGURATION = (
     "requirements.txt",
     "pyproject.toml",
 )
+
+
+# Put to the snapshot and to what is restored. A library that lacks one of the tables has no answer to it.
+STATEMENTS = {
+    "covers": "MATCH (b:Book) WHERE b.cover_url IS NOT NULL AND b.cover_url <> '' RETURN b.cover_url",
+    "ownerless": (
+        "MATCH (b:Book) WHERE NOT EXISTS { MATCH (:User)-[:HAS_PERSONAL_METADATA]->(b) } RETURN b.id, b.title"
+    ),
+    "nameless": "MATCH (p:Person)-[:AUTHORED]->(b:Book) WHERE p.name IS NULL OR p.name = '' RETURN p.id, b.title",
+}
+_COVERS = "data/covers/"
 
 
 def looks_like(folder: Path) -> bool:
@@ -71,6 +84,7 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
             "kind": "kuzu",
             "path": str(database),
             "at": f"data/{inside or 'kuzu/bibliotheca.db'}",
+            "statements": STATEMENTS,
             **more,
         },
         {
@@ -89,3 +103,29 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
             "include": [f"/{name}" for name in CONFIGURATION],
         },
     ]
+
+
+def checks(answers: Answers, files: Files) -> tuple[Check, ...]:
+    """Books have owners, persons have names, every cover that a book names is there; covers that no book names.
+
+    Checks over files are made where there are files, those over the database where it answered.
+    """
+    found = []
+    if "ownerless" in answers:
+        found.append(broken("books without an owner", (f"{row[1]} ({row[0]})" for row in answers["ownerless"])))
+    if "nameless" in answers:
+        found.append(broken("contributors without a name", (f"{row[0]} of {row[1]}" for row in answers["nameless"])))
+    covers = {path for path in files if path.startswith(_COVERS)}
+    if "covers" in answers and covers:
+        named = {path for row in answers["covers"] if (path := _cover(row[0] or ""))}
+        found.append(broken("covers that a book names and the backup lacks", named - covers))
+        found.append(noted("covers that no book names", covers - named))
+    return tuple(found)
+
+
+def _cover(url: str) -> str | None:
+    """Where the cover of that address lies in the archive; ``None`` for one on the network."""
+    if "://" in url:
+        return None
+    path = url.partition("?")[0].lstrip("/").removeprefix("static/").removeprefix("data/")
+    return f"data/{path}" if path.startswith("covers/") else f"{_COVERS}{path}"

@@ -8,14 +8,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from scriptorium.errors import NoSpace, RestoreFailed, UsageError
 from scriptorium.model import Part
 from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts
-from scriptorium.sources import AnySource, Source
-
-_ADAPTER: TypeAdapter[AnySource] = TypeAdapter(AnySource)
+from scriptorium.sources import Source, made_for
 
 
 def restore_into(
@@ -81,7 +77,7 @@ def _read(
     advance: Advance | None,
 ) -> Restored:
     incoming = {
-        part.source: _source(part, sources, stage).incoming(
+        part.source: source_of(part, sources, stage).incoming(
             part, restore_id, into=stage, rebuild=supply.rebuild, partial=bool(supply.only)
         )
         for part in supply.manifest.parts
@@ -97,12 +93,12 @@ def _read(
     return Restored(str(target), read.files, read.bytes, tables, read.parts)
 
 
-def _source(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:
+def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:
+    """The source of a part: as the settings have it, else made of what the part says."""
     known = sources.get(part.source)
     if known is not None and known.kind == part.kind:
         return known
-    raw = {"kind": part.kind, "name": part.source, "path": str(stage / part.path), "at": part.path}
-    return _ADAPTER.validate_python(raw)
+    return made_for(part, stage / part.path)
 
 
 def _put(stage: Path, target: Path) -> None:

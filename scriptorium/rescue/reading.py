@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from scriptorium.archive import matches, unpack
 from scriptorium.errors import DamageFound, NotFound
-from scriptorium.model import Finding, Manifest, Part, TableFacts
+from scriptorium.model import Manifest, Part, TableFacts
+from scriptorium.proof import compare_tables
 from scriptorium.sources import Incoming
 from scriptorium.stores import Store
 
@@ -29,6 +31,10 @@ class Supply:
     manifest: Manifest
     only: tuple[str, ...] = ()
     rebuild: bool = False
+
+    def open(self) -> BinaryIO:
+        """The archive from its start; the caller closes it."""
+        return self.store.open(self.key)
 
     def wants(self, member: str) -> bool:
         if not self.only:
@@ -95,7 +101,7 @@ def read_parts(
             came[part.source] = None
         return place
 
-    with supply.store.open(supply.key) as stream:
+    with supply.open() as stream:
         unpacked = unpack(stream, receive, roots=tuple(roots), expected=manifest.files, advance=advance)
     if supply.only and not came:
         raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
@@ -109,25 +115,6 @@ def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[
         if part.source in came:
             tables |= load_part(part, incoming[part.source])
     return tables
-
-
-def compare_tables(part: Part, found: Mapping[str, TableFacts] | None) -> tuple[Finding, ...]:
-    """Every difference between what the manifest recorded of a database and what the restored one holds."""
-    expected = part.tables or {}
-    if found is None:
-        return ()
-    findings = []
-    for table in sorted(expected.keys() | found.keys()):
-        was, now = expected.get(table), found.get(table)
-        if was is None:
-            findings.append(Finding("extra table", table))
-        elif now is None:
-            findings.append(Finding("missing table", table))
-        elif was.rows != now.rows:
-            findings.append(Finding("different rows", table, f"{now.rows} instead of {was.rows}"))
-        elif was.fingerprint != now.fingerprint:
-            findings.append(Finding("different content", table))
-    return tuple(findings)
 
 
 def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFacts]:

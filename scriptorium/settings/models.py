@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -46,6 +46,7 @@ class Library(BaseModel):
     name: Name
     preset: str | None = None
     home: Path | None = None
+    missing_files: Literal["warn", "error"] = "warn"
     sources: tuple[AnySource, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

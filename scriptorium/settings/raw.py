@@ -21,7 +21,8 @@ RawTable = dict[str, object]
 _PREFIX = "SCRIPTORIUM__"
 LIBRARY_VARIABLE = f"{_PREFIX}LIBRARIES__"
 _APPLICATIONS = ("BIBLIOTHECA_", "ALEXANDRIA_", "KUZU_DB_PATH")
-_LIBRARY_KEYS = frozenset({"preset", "sources"})
+_COMMON_KEYS = ("missing_files",)
+_LIBRARY_KEYS = frozenset({"preset", "sources", *_COMMON_KEYS})
 
 
 def is_ours(variable: str) -> bool:
@@ -110,6 +111,7 @@ def _library(name: str, table: RawTable, variables: Mapping[str, str], base: Pat
     where = f"libraries.{name}"
     _named_by_its_key(where, table)
     result: RawTable = {"name": name, "preset": table.get("preset")}
+    result |= {key: table[key] for key in _COMMON_KEYS if key in table}
     if isinstance(table.get("preset"), str):
         if "sources" in table:
             raise SettingsError("a library has a preset or sources, not both", on=where)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
+from scriptorium.errors import ToolMissing
+from scriptorium.model import Part
 from scriptorium.sources.base import Incoming, Source
 from scriptorium.sources.files import FilesSource
 from scriptorium.sources.kuzu import KuzuSource
@@ -16,6 +18,20 @@ from scriptorium.sources.postgres import PostgresSource
 AnySource = Annotated[KuzuSource | PostgresSource | FilesSource, Field(discriminator="kind")]
 
 
+def made_for(part: Part, place: Path) -> AnySource:
+    """A source for a part that no settings know any more: its files, or its database, are meant to be at ``place``."""
+    raw: dict[str, object] = {"kind": part.kind, "name": part.source, "at": part.path}
+    for model in get_args(get_args(AnySource)[0]):
+        if model.model_fields["kind"].default == part.kind and "path" in model.model_fields:
+            raw["path"] = place
+    try:
+        return TypeAdapter[AnySource](AnySource).validate_python(raw)
+    except ValidationError:
+        raise ToolMissing(
+            "this program knows no source of that kind", on=part.kind, hint="it needs a newer scriptorium"
+        ) from None
+
+
 def territory(source: AnySource) -> tuple[Path, ...]:
     """Living files that belong to a database alone: a tree of files that holds them neither saves nor replaces them."""
     if isinstance(source, KuzuSource):
@@ -23,4 +39,4 @@ def territory(source: AnySource) -> tuple[Path, ...]:
     return ()
 
 
-__all__ = ["AnySource", "FilesSource", "Incoming", "KuzuSource", "PostgresSource", "Source", "territory"]
+__all__ = ["AnySource", "FilesSource", "Incoming", "KuzuSource", "PostgresSource", "Source", "made_for", "territory"]

@@ -43,7 +43,7 @@ class KuzuSource(BaseModel):
     patience: float = Field(default=60.0, gt=0)
     engine: Path | None = None
     quiesce: Quiesce | None = None
-    statements: dict[str, str] = {}
+    statements: dict[str, str] = Field(default_factory=dict)
 
     @property
     def place(self) -> str:

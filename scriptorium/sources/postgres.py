@@ -34,7 +34,8 @@ class PostgresSource(Login):
     databases that a restore replaced are kept. ``tools``: the folder of pg_dump, where it is not found by itself.
     ``without_roles``: restore although roles, tablespaces or extensions are missing. ``in_place``: restore into the
     living database in one transaction, for roles that may not create databases. ``target``: restore to this database
-    instead. ``staging``: a folder for what a restore unpacks.
+    instead. ``staging``: a folder for what a restore unpacks. ``statements``: queries by name, put to every snapshot
+    and to what is restored; a preset's checks read them.
     """
 
     kind: Literal["postgres"] = "postgres"
@@ -50,6 +51,7 @@ class PostgresSource(Login):
     in_place: bool = False
     target: str = ""
     staging: Path | None = None
+    statements: dict[str, str] = Field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -62,7 +64,8 @@ class PostgresSource(Login):
 
     @property
     def dump_options(self) -> DumpOptions:
-        return DumpOptions(self.jobs or useful_jobs(), self.lock_timeout, self.statement_timeout, self.tools)
+        jobs = self.jobs or useful_jobs()
+        return DumpOptions(jobs, self.lock_timeout, self.statement_timeout, self.tools, self.statements)
 
     def survey(self, never: tuple[Path, ...]) -> Survey:
         """Sizes on the server's disk; a dump as text is about as large, and compressed where the disk is short."""
@@ -91,6 +94,7 @@ class PostgresSource(Login):
             engine_version=facts.engine_version,
             tables=facts.tables,
             warnings=facts.warnings,
+            answers=facts.answers,
         )
 
     def incoming(

@@ -17,20 +17,21 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium import process
 from scriptorium.errors import NoSpace, ScriptoriumError, SnapshotBusy, SourceUnavailable, ToolFailed
-from scriptorium.model import TableFacts
+from scriptorium.model import Rows, TableFacts
 from scriptorium.sources.postgres_connection import Address, Row, sql
 from scriptorium.sources.postgres_contents import check_complete, sequence_values
 from scriptorium.sources.postgres_errors import in_our_words, worded
 from scriptorium.sources.postgres_facts import Relation, read_facts, relations, require_readable
 from scriptorium.sources.postgres_locks import LockWatch
 from scriptorium.sources.postgres_programs import Program, find, major_of
+from scriptorium.sources.postgres_statements import answers
 
 if TYPE_CHECKING:
     import psycopg
@@ -48,6 +49,7 @@ class DumpOptions:
     lock_timeout: float = 60.0
     statement_timeout: float = 0.0
     tools: Path | None = None
+    statements: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class DumpFacts:
     finished_at: datetime
     tables: Mapping[str, TableFacts]
     warnings: tuple[str, ...] = ()
+    answers: Mapping[str, Rows] = field(default_factory=dict)
 
     def write(self, file: Path) -> None:
         words = asdict(self) | {"started_at": self.started_at.isoformat(), "finished_at": self.finished_at.isoformat()}
@@ -72,7 +75,8 @@ class DumpFacts:
         tables = {name: TableFacts(**facts) for name, facts in words.pop("tables").items()}
         began, ended = (datetime.fromisoformat(words.pop(key)) for key in ("started_at", "finished_at"))
         warnings = tuple(words.pop("warnings"))
-        return cls(**words, started_at=began, finished_at=ended, tables=tables, warnings=warnings)
+        said = {name: tuple(tuple(row) for row in rows) for name, rows in words.pop("answers").items()}
+        return cls(**words, started_at=began, finished_at=ended, tables=tables, warnings=warnings, answers=said)
 
 
 def take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
@@ -110,6 +114,7 @@ def _take(address: Address, stage: Path, options: DumpOptions, application: str)
         ]
         with _pg_dump(argv, address, stage, application, session) as still_well:
             facts = read_facts(session, found, between=still_well)
+            said = answers(session, options.statements)
         version = session.info.parameter_status("server_version") or str(major)
         database = session.info.dbname
     entries = check_complete(stage / "dump", restorer, [one.oid for one in found if one.kind == "r"], level=level)
@@ -120,7 +125,8 @@ def _take(address: Address, stage: Path, options: DumpOptions, application: str)
             tables[sequences[names]] = value
     warnings = [*facts.warnings, *_globals(address.of(database), stage / "globals.sql", major, options)]
     method = f"pg_dump {program.version[0]}.{program.version[1]}, one snapshot" + (", compressed" if level else "")
-    return DumpFacts(database, version.split(" ")[0], method, started, datetime.now(UTC), tables, tuple(warnings))
+    engine, ended = version.split(" ")[0], datetime.now(UTC)
+    return DumpFacts(database, engine, method, started, ended, tables, tuple(warnings), said)
 
 
 def _hold_still(session: psycopg.Connection[Row], address: Address, options: DumpOptions) -> tuple[Relation, ...]:

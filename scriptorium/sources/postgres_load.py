@@ -26,6 +26,7 @@ from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_programs import Program, find, major_of
 from scriptorium.sources.postgres_requirements import Requirements, require, required
 from scriptorium.sources.postgres_restore import Restorer
+from scriptorium.sources.postgres_statements import answers
 
 _TABLE_OF_CONTENTS = "toc.dat"
 
@@ -143,7 +144,10 @@ class BesideIncoming(_Staged):
                 databases.create_from(session, self._new, creation(dump, program))
         new = address.of(self._new)
         jobs = self._target.options.jobs
-        return Restorer(program, new, major, jobs, lacking.switches).beside(dump, self._part.tables)
+        tables = Restorer(program, new, major, jobs, lacking.switches).beside(dump, self._part.tables)
+        with new.session() as session:
+            self.answers = answers(session, self._target.options.statements)
+        return tables
 
     def switch(self) -> None:
         address, name = self._target.address, self._target.name

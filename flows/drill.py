@@ -1,0 +1,49 @@
+"""Drill: restore a backup into a scratch place and compare it, so that it is proven and not hoped for."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.conduct import publish
+from scriptorium import wording
+from scriptorium.drilling import DrillOrder, place_drill
+from scriptorium.model import Proof
+from scriptorium.process import no_child_outlives
+from scriptorium.settings import current
+from tasks.drill import drill as rehearse
+
+
+@flow(name="drill", flow_run_name="drill {reference}", persist_result=False)
+def drill(reference: str = "latest", library: str | None = None, store: str | None = None) -> Proof:
+    """Drill a backup (id, prefix, name or ``latest``), from the named store or the best copy.
+
+    A difference is a result, not an error: the caller looks at ``proven``.
+    """
+    with no_child_outlives():
+        order = place_drill(current(), reference, library=library, store=store)
+        proof = rehearse(order)
+    _report(order, proof)
+    return proof
+
+
+def _report(order: DrillOrder, proof: Proof) -> None:
+    facts = {
+        "verdict": "proven" if proof.proven else "NOT proven",
+        "backup": f"{order.backup.name} ({order.backup.id})",
+        "from": proof.store,
+        "time to recover": wording.duration(proof.seconds),
+        "age of the data": wording.duration(proof.age_seconds),
+        "files compared": f"{proof.files:,} ({wording.size(proof.bytes)})",
+        "tables compared": f"{proof.tables:,} with {proof.rows:,} rows",
+        "differences": "; ".join(proof.differences) or "none",
+    }
+    rows = [
+        {
+            "check": check.name,
+            "verdict": "good" if check.good else "broken",
+            "cases": str(check.count),
+            "first": ", ".join(check.first),
+        }
+        for check in proof.checks
+    ]
+    publish("drill", order.backup.library, f"Drill of {order.backup.name}", facts, rows)

@@ -1,0 +1,53 @@
+"""Comparing what was restored with what was recorded, and with what a library of its kind must fulfil."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from scriptorium.model import Check, FileEntry, Finding, Part, Rows, TableFacts
+from scriptorium.presets import Answers, Held, preset
+
+
+def fulfilled(preset_name: str | None, answers: Answers, entries: Iterable[FileEntry]) -> tuple[Check, ...]:
+    """The preset's checks over what the databases answered and the files there are; none without a preset."""
+    if preset_name is None or not answers:
+        return ()
+    files = {entry.path: Held(entry.size, entry.sha256) for entry in entries if entry.kind in ("file", "hardlink")}
+    return preset(preset_name).checks(answers, files)
+
+
+def all_answers(answers: Iterable[Mapping[str, Rows]]) -> dict[str, Rows]:
+    """The answers of every source of a library; a preset gives its statements different names."""
+    return {name: rows for one in answers for name, rows in one.items()}
+
+
+def compare_tables(part: Part, found: Mapping[str, TableFacts] | None) -> tuple[Finding, ...]:
+    """Every difference between what the manifest recorded of a database and what the restored one holds."""
+    expected = part.tables or {}
+    if found is None:
+        return ()
+    findings = []
+    for table in sorted(expected.keys() | found.keys()):
+        was, now = expected.get(table), found.get(table)
+        if was is None:
+            findings.append(Finding("extra table", table))
+        elif now is None:
+            findings.append(Finding("missing table", table))
+        elif was.rows != now.rows:
+            findings.append(Finding("different rows", table, f"{now.rows} instead of {was.rows}"))
+        elif was.fingerprint != now.fingerprint:
+            findings.append(Finding("different content", table))
+    return tuple(findings)
+
+
+def compare_checks(then: Iterable[Check], now: Iterable[Check]) -> tuple[Finding, ...]:
+    """Checks that were good when the backup was taken and are not in what was restored from it.
+
+    What the library itself breaks is no fault of its backup: it was reported when the backup was taken.
+    """
+    before = {check.name: check for check in then}
+    return tuple(
+        Finding("worse than it was", str(check))
+        for check in now
+        if not check.good and (check.name not in before or before[check.name].count < check.count)
+    )

@@ -1,0 +1,18 @@
+"""Drills: a restore that is compared and thrown away."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from scriptorium.drilling import DrillOrder, run_drill
+from scriptorium.model import Proof
+from scriptorium.settings import current
+from tasks.progress import moving
+from tasks.retry import RETRIED
+
+
+@task(name="drill", task_run_name="drill {order.backup.id} from {order.copy.store}", **RETRIED)
+def drill(order: DrillOrder) -> Proof:
+    """Restore into a scratch place, compare, judge, tidy up; keep the proof."""
+    with moving("drilling") as advance:
+        return run_drill(current(), order, advance=advance)
