@@ -1,0 +1,270 @@
+"""One database to one file and back, in the formats that ``pg_dump`` users know.
+
+The file is written beside its name and appears whole. What comes back is recognised by its first bytes, never by its
+name, and goes in in one transaction: an error anywhere leaves what was there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import secrets
+import shutil
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, cast
+
+from scriptorium import process
+from scriptorium.errors import DamageFound, NoSpace, NotFound, SnapshotBusy, ToolFailed, UsageError
+from scriptorium.sources.postgres_connection import Address, quoted
+from scriptorium.sources.postgres_contents import check_complete, contents
+from scriptorium.sources.postgres_dump import DumpOptions
+from scriptorium.sources.postgres_errors import worded
+from scriptorium.sources.postgres_facts import relations, require_readable
+from scriptorium.sources.postgres_load import restorer_for
+from scriptorium.sources.postgres_locks import LockWatch
+from scriptorium.sources.postgres_programs import find, major_of
+from scriptorium.sources.postgres_requirements import require, required
+
+FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
+_COMPLETE = b"PostgreSQL database dump complete"
+_TAIL = 4096
+_PROGRESS_SECONDS = 0.5
+Advance = Callable[[int], None]
+
+
+def backup(
+    address: Address,
+    file: Path,
+    *,
+    format: str = "custom",
+    compress: int = 6,
+    options: DumpOptions,
+    advance: Advance | None = None,
+) -> int:
+    """Write the database to ``file`` (a folder for ``directory``); returns its bytes. An existing one is replaced.
+
+    ``compress``: 0 to 9; an SQL file is compressed when its name ends in ``.gz``. ``advance`` is told the bytes written
+    so far, now and then.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"'{format}' is not a format", hint=f"allowed: {', '.join(FORMATS)}")
+    if not 0 <= compress <= 9:
+        raise UsageError(f"{compress} is not a level of compression", hint="0 (none) to 9 (slowest)")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
+    level = compress if format != "sql" or file.suffix == ".gz" else 0
+    application = f"scriptorium database {secrets.token_hex(4)}"
+    try:
+        with address.session() as session:
+            major = major_of(session.info.server_version)
+            require_readable(relations(session), address)
+        program = find("pg_dump", major, tools=options.tools)
+        argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password"]
+        argv += [f"--lock-wait-timeout={int(options.lock_timeout * 1000)}", f"--file={partial}"]
+        argv += [f"--jobs={options.jobs}"] if format == "directory" else []
+        with LockWatch(address, application) as watch, _watched(partial, advance):
+            try:
+                _run([*argv, f"--dbname={address.plain}"], address, application)
+            except SnapshotBusy as error:
+                raise SnapshotBusy(
+                    error.what, on=error.on, hint=f"held by {watch.seen or 'another session'}"
+                ) from error
+            except NoSpace as error:
+                raise NoSpace(error.what, on=str(file.parent), hint="free some room there") from error
+        _check(partial, format, options, major, level)
+        _put(partial, file)
+    finally:
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+    return _size(file)
+
+
+def _check(partial: Path, format: str, options: DumpOptions, major: int, level: int) -> None:
+    """Whether it is whole: a dump that ended early is never a success."""
+    if format == "sql":
+        _require_complete(partial)
+    elif format == "directory":
+        check_complete(partial, restorer_for(partial, major, options.tools), (), level=level)
+    elif not contents(partial, restorer_for(partial, major, options.tools)):
+        raise ToolFailed("the dump is empty", on=partial.name)
+
+
+def _put(partial: Path, file: Path) -> None:
+    if partial.is_dir():
+        if file.is_dir():
+            if any(file.iterdir()) and not (file / "toc.dat").is_file():
+                raise UsageError("the folder holds something else than a dump", on=str(file), hint="name another one")
+            shutil.rmtree(file)
+    else:
+        partial.chmod(0o600)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+    partial.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def restore(
+    address: Address,
+    file: Path,
+    *,
+    clean: bool = False,
+    without_roles: bool = False,
+    options: DumpOptions,
+    advance: Advance | None = None,
+) -> None:
+    """Bring a dump of any format back into the database, in one transaction.
+
+    ``clean``: in place of what is there; without it, anything that is already there is an error. ``advance`` is told
+    the bytes read, of SQL. Raises ``DamageFound`` for a file that is not whole, before anything is touched.
+    """
+    kind = recognise(file)
+    with address.session() as session:
+        major = major_of(session.info.server_version)
+        if kind == "dump":
+            program = restorer_for(file, major, options.tools)
+            lacking = require(session, required(file, program), address, without=without_roles)
+        schemas = sorted({one.schema for one in relations(session)} | {"public"})
+    if kind == "dump":
+        switches = ["--clean", "--if-exists"] if clean else []
+        argv = [program.path, "--single-transaction", "--exit-on-error", "--no-password", *switches, *lacking.switches]
+        _run([*argv, f"--dbname={address.plain}", str(file)], address, "scriptorium database")
+        return
+    _require_complete(file)
+    emptied = "".join(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE; " for schema in schemas)
+    before = [f"--command={emptied}CREATE SCHEMA public"] if clean else []
+    argv = [find("psql", major, tools=options.tools).path, "--no-psqlrc", "--quiet", "--no-password"]
+    argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-", f"--dbname={address.plain}"]
+    _feed(argv, address, file, advance)
+
+
+def recognise(file: Path) -> str:
+    """``dump`` (custom, tar or directory format: for pg_restore) or ``sql``, by the first bytes."""
+    if file.is_dir():
+        if (file / "toc.dat").is_file():
+            return "dump"
+        raise UsageError("this folder is no dump", on=str(file), hint="pg_dump's directory format has a toc.dat")
+    try:
+        with _opened(file) as stream:
+            head = stream.read(512)
+    except FileNotFoundError:
+        raise NotFound("there is no such file", on=str(file)) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamageFound(f"the file cannot be read: {error}", on=str(file)) from None
+    if head.startswith(b"PGDMP") or head[257:262] == b"ustar":
+        if _is_gzip(file):
+            raise UsageError("the dump was compressed once more", on=str(file), hint=f"gunzip it first: {file.name}")
+        return "dump"
+    if not head.strip() or b"\0" in head:
+        raise DamageFound("this is neither a dump nor SQL", on=str(file), hint="is it encrypted, or cut off?")
+    return "sql"
+
+
+def _is_gzip(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    if _is_gzip(file):
+        with gzip.open(file, "rb") as stream:
+            yield cast(IO[bytes], stream)
+    else:
+        with file.open("rb") as plain:
+            yield plain
+
+
+def _require_complete(file: Path) -> None:
+    """pg_dump's last line says that it came to its end."""
+    end = b""
+    try:
+        with _opened(file) as stream:
+            if not _is_gzip(file):
+                stream.seek(max(0, file.stat().st_size - _TAIL))
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                end = (end + block)[-_TAIL:]
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamageFound(f"the file cannot be read to its end: {error}", on=str(file)) from None
+    if _COMPLETE not in end:
+        raise DamageFound("the SQL file ends early: pg_dump's last line is missing", on=str(file))
+
+
+def _run(argv: Sequence[str], address: Address, application: str) -> None:
+    outcome = process.run(argv, env=address.environment(application), secrets=address.secrets, check=False)
+    _judge(argv, outcome.status, outcome.stderr, address)
+
+
+def _judge(argv: Sequence[str], status: int, said: str, address: Address) -> None:
+    if status == 0:
+        return
+    lines = [line for line in said.splitlines() if "rror:" in line or "ERROR" in line or "FATAL" in line]
+    if status < 0 or not lines:
+        raise process.failure(argv, status, said, address.secrets)
+    raise worded(lines[0], address, secrets=address.secrets)
+
+
+def _feed(argv: Sequence[str], address: Address, file: Path, advance: Advance | None) -> None:
+    """SQL into psql's standard input; what it says is kept in memory."""
+    with os.fdopen(os.memfd_create("psql"), "w+b") as said, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
+        reading, writing = os.pipe()
+        with os.fdopen(writing, "wb") as pipe:
+            try:
+                child = process.start(
+                    argv,
+                    env=address.environment("scriptorium database"),
+                    stdin=reading,
+                    stdout=nothing.fileno(),
+                    stderr=said.fileno(),
+                )
+            finally:
+                os.close(reading)
+            try:
+                with suppress(BrokenPipeError), pipe:  # psql has ended; its status says why
+                    _pour(file, pipe, advance)
+                status = child.wait()
+            finally:
+                process.end(child)
+        said.seek(0)
+        _judge(argv, status, said.read().decode("utf-8", "replace"), address)
+
+
+def _pour(file: Path, pipe: IO[bytes], advance: Advance | None) -> None:
+    with _opened(file) as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            pipe.write(block)
+            if advance:
+                advance(len(block))
+
+
+@contextmanager
+def _watched(path: Path, advance: Advance | None) -> Iterator[None]:
+    """Tell ``advance`` how large ``path`` has become, until the block is left."""
+    over = threading.Event()
+
+    def look() -> None:
+        while advance is not None and not over.wait(_PROGRESS_SECONDS):
+            advance(_size(path))
+
+    thread = threading.Thread(target=look, daemon=True, name="progress")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=5)
+
+
+def _size(path: Path) -> int:
+    try:
+        if path.is_dir():
+            return sum(file.stat().st_size for file in path.iterdir())
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
