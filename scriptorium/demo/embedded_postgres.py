@@ -51,14 +51,19 @@ def major_version(folder: Path) -> int:
 class EmbeddedPostgres:
     """One server in one folder, on a free port of the loopback address, with a password.
 
-    ``folder`` must be reachable by the user that the server runs as; without one a temporary folder is made and
-    removed at ``stop``. ``options``: server parameters, over those of a server that is thrown away.
+    ``folder`` must be reachable by the user that the server runs as; without one a temporary folder is made (``inside``
+    another one) and removed at ``stop``. ``options``: server parameters, over those of a server that is thrown away.
     """
 
     user = "postgres"
 
     def __init__(
-        self, programs: Path | None = None, *, folder: Path | None = None, options: Mapping[str, str] | None = None
+        self,
+        programs: Path | None = None,
+        *,
+        folder: Path | None = None,
+        inside: Path | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         if programs is None:
             there = server_folders()
@@ -73,7 +78,7 @@ class EmbeddedPostgres:
         self.password = secrets.token_urlsafe(12)
         self.port = _free_port()
         self._own_folder = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="scriptorium-pg-"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="scriptorium-pg-", dir=inside))
         self._options = {**_THROWN_AWAY, "shared_buffers": "128MB", **(options or {})}
         self._child: process.Child | None = None
 

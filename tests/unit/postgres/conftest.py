@@ -18,6 +18,7 @@ from scriptorium.demo.embedded_postgres import EmbeddedPostgres, major_version, 
 
 _NAMED = [Path(folder) for folder in os.environ.get("SCRIPTORIUM_TEST_POSTGRES", "").split(":") if folder]
 PROGRAMS = {major_version(folder): folder for folder in [*server_folders(), *_NAMED]}
+_MEMORY = Path("/dev/shm")  # thousands of small files, made and removed
 _running: dict[int, EmbeddedPostgres] = {}
 _numbers = itertools.count(1)
 
@@ -77,7 +78,7 @@ SELECT lo_from_bytea(4711, decode(repeat('0badcafe', 600000), 'hex')), lo_from_b
 
 def _server(major: int) -> EmbeddedPostgres:
     if major not in _running:
-        _running[major] = EmbeddedPostgres(PROGRAMS[major]).start()
+        _running[major] = EmbeddedPostgres(PROGRAMS[major], inside=_MEMORY if _MEMORY.is_dir() else None).start()
     return _running[major]
 
 
