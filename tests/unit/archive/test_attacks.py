@@ -105,6 +105,18 @@ def test_attacks_are_refused(attack: Callable[[Path], Recipe], outside: Path, ta
     assert state(outside) == before
 
 
+@pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "a/.."])
+def test_a_wrong_name_is_refused_whatever_is_made_of_it(target: Path, name: str) -> None:
+    with pytest.raises(UnsafeArchive, match="outside its target"):
+        extract([(name, FILE, "x")], target, lambda path: target / "harmless")
+    assert not target.exists()
+
+
+def test_devices_are_refused_by_name(target: Path) -> None:
+    with pytest.raises(UnsafeArchive, match="is a device, which no backup holds: null"):
+        extract([("null", tarfile.CHRTYPE, "")], target)
+
+
 def test_a_file_replaces_a_symlink_and_never_follows_it(outside: Path, target: Path) -> None:
     before = state(outside)
     extract([("a", LINK, f"{outside}/secret"), ("a", FILE, "mine")], target)

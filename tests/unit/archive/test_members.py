@@ -77,6 +77,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "zeros follow": lambda data: data + bytes(20_000),
     "itself follows": lambda data: data + data,
     "another stream follows": lambda data: data + gzip.compress(b"more"),
+    "the last byte differs": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
     "not an archive": lambda data: b"<html>404</html>" * 100,
     "the start is missing": lambda data: data[1:],
     "a block is missing": lambda data: data[:50_000] + data[51_024:],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -219,6 +220,54 @@ def test_the_same_input_gives_the_same_bytes(archives: Any, tmp_path: Path) -> N
     second = archives.pack(Tree(str(tmp_path / "root"), "x"), name="2.tar.gz", id="a" * 12)
     assert list(second.manifest.files.entries) == parts
     assert abs(second.manifest.archive.bytes - first.manifest.archive.bytes) < 200  # only ``finished_at`` differs
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+def test_contents_of_every_kind_across_the_borders_of_blocks(
+    archives: Any, tmp_path: Path, taken_picture: Callable[..., Picture], compression: Compression
+) -> None:
+    chance = random.Random(7)
+    words = [chance.randbytes(chance.randrange(1, 9)) for _ in range(3000)]
+    prose = b" ".join(chance.choices(words, k=1_500_000))
+    root, back = tmp_path / "root", tmp_path / "back"
+    root.mkdir()
+    border = 4 << 20
+    (root / "prose").write_bytes(prose[: 2 * border + 1])
+    (root / "noise").write_bytes(chance.randbytes(border + 7))
+    (root / "in turns").write_bytes(b"".join(prose[n : n + 300_000] + chance.randbytes(300_000) for n in range(12)))
+    for size in (1, 511, 512, 513, 65_535, 65_536, (1 << 20) - 1536, 1 << 20, border - 1):
+        (root / f"{size} bytes").write_bytes(prose[:size])
+    packed = archives.pack(Tree(str(root), "x"), compression=compression)
+    archives.unpack(packed, back)
+    assert taken_picture(back / "x") == taken_picture(root)
+    subprocess.run([*TAR[compression], str(packed.path), "-C", str(tmp_path / "archives"), "x"], check=True)
+    subprocess.run(["diff", "-r", str(root), str(tmp_path / "archives" / "x")], check=True)
+
+
+def test_folders_that_their_owner_may_not_write_come_back_without_being_root(
+    archives: Any, tmp_path: Path, as_nobody: Any
+) -> None:
+    (tmp_path / "root" / "locked" / "deep").mkdir(parents=True)
+    (tmp_path / "root" / "locked" / "deep" / "file").write_text("x")
+    (tmp_path / "root" / "locked" / "deep" / "file").chmod(0o400)
+    (tmp_path / "root" / "locked" / "deep").chmod(0o500)
+    (tmp_path / "root" / "locked").chmod(0o000)
+    packed = archives.pack(Tree(str(tmp_path / "root"), "x"))
+    back = tmp_path / "back"
+    back.mkdir()
+    if os.geteuid() == 0:
+        for path in (back, archives.folder, packed.path):
+            os.chown(path, 65534, 65534)
+    with as_nobody():
+        done = archives.unpack(packed, back)
+    assert done.warnings == ()
+    assert (back / "x/locked").stat().st_mode & 0o777 == 0
+    (back / "x/locked").chmod(0o700)
+    assert (back / "x/locked/deep").stat().st_mode & 0o777 == 0o500
+    assert (back / "x/locked/deep/file").read_text() == "x"
+    if os.geteuid() != 0:
+        for folder in (tmp_path / "root", back / "x"):
+            subprocess.run(["chmod", "-R", "u+rwX", str(folder)], check=True)
 
 
 def test_the_archive_is_private_and_nothing_else_is_left(archives: Any, tmp_path: Path) -> None:
