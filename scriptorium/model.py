@@ -133,6 +133,9 @@ class Survey:
     staged_bytes: int = 0
 
 
+# How the method of a part begins that was taken over from another program's backup: it may be less than its source has.
+ADOPTED = "adopted"
+
 # What a database answered to a statement: its rows, every value as text.
 Rows = tuple[tuple[str | None, ...], ...]
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scriptorium.archive import survey
 from scriptorium.errors import NotFound
-from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
+from scriptorium.model import ADOPTED, Holder, Part, Role, Staged, Survey, Tree
 from scriptorium.sources.files_restore import FilesElsewhere, FilesIncoming
 from scriptorium.sources.open_files import holders_of
 
@@ -95,7 +95,8 @@ class FilesSource(BaseModel):
     ) -> FilesIncoming | FilesElsewhere:
         if into is not None:
             return FilesElsewhere(part, into)
-        return FilesIncoming(self.tree(never), part, f"{restore_id}-{self.name}", partial=partial)
+        less = partial or part.method.startswith(ADOPTED)
+        return FilesIncoming(self.tree(never), part, f"{restore_id}-{self.name}", partial=less)
 
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> FilesElsewhere:
         return FilesElsewhere(part, scratch)
