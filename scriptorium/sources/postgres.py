@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,9 +13,10 @@ from pydantic import Field
 from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
 from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Login
-from scriptorium.sources.postgres_dump import DumpFacts, DumpOptions, take
+from scriptorium.sources.postgres_dump import PART, DumpFacts, DumpOptions, take
 from scriptorium.sources.postgres_facts import relations
 from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles, InPlaceIncoming, Target, default_staging
+from scriptorium.sources.postgres_programs import find, major_of
 
 _TOO_MANY_JOBS = 8
 
@@ -87,10 +88,7 @@ class PostgresSource(Login):
             method=facts.method,
             started_at=facts.started_at,
             finished_at=facts.finished_at,
-            trees=(
-                Tree(root=str(stage / "dump"), at=f"{self.place}/{_file_name(facts.database)}"),
-                Tree(root=str(stage / "globals.sql"), at=f"{self.place}/globals.sql", optional=True),
-            ),
+            trees=(Tree(root=str(stage / PART), at=self.place),),
             engine_version=facts.engine_version,
             tables=facts.tables,
             warnings=facts.warnings,
@@ -111,6 +109,21 @@ class PostgresSource(Login):
         if into is not None:
             return DatabaseFiles(part, into)
         return (InPlaceIncoming if self.in_place else BesideIncoming)(part, self._goal(), restore_id)
+
+    def preconditions(self, part: Part) -> Mapping[str, Callable[[], str]]:
+        return {"server": self._reachable, "pg_restore": self._restorer}
+
+    def _reachable(self) -> str:
+        """The server answers, and a database may be made there (but for ``in_place``)."""
+        address = self.address().resolved()
+        with address.maintenance() as session:
+            if not self.in_place:
+                databases.require_creating(session, address)
+            return f"PostgreSQL {session.info.parameter_status('server_version')} answers"
+
+    def _restorer(self) -> str:
+        with self.address().resolved().maintenance() as session:
+            return str(find("pg_restore", major_of(session.info.server_version), tools=self.tools))
 
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming:
         """A scratch database on the same server, dropped at the end."""
@@ -148,8 +161,3 @@ class PostgresSource(Login):
     def holders(self) -> Iterator[Holder]:
         """Nobody stands in the way: a restore sends the sessions away in the moment of its switch."""
         yield from ()
-
-
-def _file_name(database: str) -> str:
-    """The database's name as one step of a path."""
-    return database.replace("%", "%25").replace("/", "%2F") if database not in (".", "..") else f"%{database}"

@@ -72,7 +72,7 @@ def sequence_values(dump: Path, program: Program, entries: Sequence[Entry]) -> M
     chosen = [entry for entry in entries if entry.what == "SEQUENCE SET"]
     if not chosen:
         return {}
-    wanted = dump.with_name("sequences.list")
+    wanted = dump.with_name(".sequences")
     wanted.write_text("\n".join(entry.line for entry in chosen) + "\n", "utf-8")
     try:
         argv = [program.path, f"--use-list={wanted}", "--file=-", str(dump)]

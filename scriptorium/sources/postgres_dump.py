@@ -5,7 +5,8 @@ snapshot, hands it to ``pg_dump``, and computes the facts itself meanwhile. ``pg
 dumps slow, so it writes plain files which the archive compresses once; where the disk is too short for that, it
 compresses after all.
 
-In the stage: ``dump/`` (pg_dump's directory format), ``globals.sql`` where the role may read it, ``facts.json``.
+In the stage: ``part/<database>/`` (pg_dump's directory format), ``part/globals.sql`` where the role may read it, and
+``facts.json``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from scriptorium.sources.postgres_statements import answers
 if TYPE_CHECKING:
     import psycopg
 
+PART = "part"
 _TRIES = 5
 _PLAIN_FACTOR = 1.5  # text is larger than what the server keeps compressed; measured 0.95 on book-like data
 _SPARE = 64 << 20
@@ -99,6 +101,8 @@ def take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
 
 def _take(address: Address, stage: Path, options: DumpOptions, application: str) -> DumpFacts:
     started = datetime.now(UTC)
+    part = stage / PART
+    part.mkdir(mode=0o700)
     with address.session(application=application) as session:
         major = major_of(session.info.server_version)
         program = find("pg_dump", major, tools=options.tools)
@@ -106,24 +110,25 @@ def _take(address: Address, stage: Path, options: DumpOptions, application: str)
         found = _hold_still(session, address, options)
         row = session.execute("SELECT pg_export_snapshot()").fetchone()
         assert row is not None
+        database = session.info.dbname
+        dump = part / file_name(database)
         level = _compression(sum(one.size for one in found), stage)
         argv = [
             *(program.path, "--format=directory", f"--jobs={options.jobs}", f"--compress={level}", "--no-sync"),
             *(f"--snapshot={row[0]}", "--no-password", f"--lock-wait-timeout={int(options.lock_timeout * 1000)}"),
-            *(f"--file={stage / 'dump'}", f"--dbname={address.of(session.info.dbname).plain}"),
+            *(f"--file={dump}", f"--dbname={address.of(database).plain}"),
         ]
         with _pg_dump(argv, address, stage, application, session) as still_well:
             facts = read_facts(session, found, between=still_well)
             said = answers(session, options.statements)
         version = session.info.parameter_status("server_version") or str(major)
-        database = session.info.dbname
-    entries = check_complete(stage / "dump", restorer, [one.oid for one in found if one.kind == "r"], level=level)
+    entries = check_complete(dump, restorer, [one.oid for one in found if one.kind == "r"], level=level)
     tables = dict(facts.tables)
     sequences = {(one.schema, one.table): one.name for one in found if one.kind == "S"}
-    for names, value in sequence_values(stage / "dump", restorer, entries).items():
+    for names, value in sequence_values(dump, restorer, entries).items():
         if names in sequences:  # they know no snapshot: what counts is what the dump holds
             tables[sequences[names]] = value
-    warnings = [*facts.warnings, *_globals(address.of(database), stage / "globals.sql", major, options)]
+    warnings = [*facts.warnings, *_globals(address.of(database), part / "globals.sql", major, options)]
     method = f"pg_dump {program.version[0]}.{program.version[1]}, one snapshot" + (", compressed" if level else "")
     engine, ended = version.split(" ")[0], datetime.now(UTC)
     return DumpFacts(database, engine, method, started, ended, tables, tuple(warnings), said)
@@ -254,3 +259,9 @@ def _globals(address: Address, file: Path, major: int, options: DumpOptions) -> 
             last = error.what
             file.unlink(missing_ok=True)
     return [f"roles and tablespaces are not in the backup: {last}"]
+
+
+def file_name(database: str) -> str:
+    """A database's name as one step of a path."""
+    plain = database.replace("%", "%25").replace("/", "%2F")
+    return plain if plain not in (".", "..", "globals.sql") else f"%{plain}"

@@ -21,7 +21,7 @@ from scriptorium.errors import DamageFound, RestoreFailed, SourceUnavailable, To
 from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Address
-from scriptorium.sources.postgres_dump import DumpFacts, DumpOptions, take
+from scriptorium.sources.postgres_dump import PART, DumpFacts, DumpOptions, take
 from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_programs import Program, find, major_of
 from scriptorium.sources.postgres_requirements import Requirements, require, required
@@ -242,7 +242,7 @@ class InPlaceIncoming(_Staged):
 
     def undo(self) -> None:
         if self._replaced.exists() and self._now() != DumpFacts.read(self._former / "facts.json").tables:
-            self._replace(self._former / "dump")
+            self._replace(dump_in(self._former / PART, self._target.name))
         self._drop_folder()
 
     def _now(self) -> Mapping[str, TableFacts]:

@@ -63,7 +63,8 @@ def test_a_backup_under_writes_keeps_the_writers_pledge(server, library, tmp_pat
                     tables=staged.tables)  # fmt: skip
         incoming = source.incoming(part, f"{number:012x}")
         incoming.prepare()
-        place = incoming.receive("postgres/dump")
+        place = incoming.receive("postgres")
+        place.rmdir()
         Path(staged.trees[0].root).rename(place)
         assert incoming.load() == staged.tables
         incoming.switch()

@@ -241,7 +241,7 @@ def test_being_killed_at_any_step_leaves_the_former_or_the_restored_database_who
 
 def test_a_damaged_dump_is_refused_and_the_living_database_stays(library, server):
     source, staged, part, url, name = library
-    data = max(Path(staged.trees[0].root).glob("*.dat"), key=lambda file: file.stat().st_size)
+    data = max(Path(staged.trees[0].root).glob("*/*.dat"), key=lambda file: file.stat().st_size)
     text = data.read_bytes()
     incoming = source.incoming(part, ID)
     for broken, words in ((text.replace(b"t100\n", b"t100\textra\n"), "extra data"), (b"", "")):
@@ -254,7 +254,7 @@ def test_a_damaged_dump_is_refused_and_the_living_database_stays(library, server
         except ScriptoriumError as error:
             assert words in str(error)
         incoming.undo()
-    Path(staged.trees[0].root, "toc.dat").write_bytes(b"PGDMP rubbish")
+    data.with_name("toc.dat").write_bytes(b"PGDMP rubbish")
     incoming.prepare()
     unpack(staged, incoming)
     with pytest.raises(DamageFound):
@@ -280,7 +280,7 @@ def test_missing_roles_tablespaces_and_extensions_are_named_before_anything_happ
         ask(url, statement)
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
     staged, part = back_up(source, tmp_path / "stage")
-    assert "librarian" in (tmp_path / "stage" / "globals.sql").read_text()
+    assert "librarian" in (tmp_path / "stage" / "part" / "globals.sql").read_text()
     for statement in (
         "DROP TABLE quick, items",
         "DROP TABLESPACE fast",
@@ -350,7 +350,7 @@ def test_in_place_everything_is_replaced_in_one_transaction_and_can_be_undone(po
 
 def test_in_place_a_failure_in_the_middle_changes_nothing(poor):
     source, staged, part, url, _ = poor
-    data = max(Path(staged.trees[0].root).glob("*.dat"), key=lambda file: file.stat().st_size)
+    data = max(Path(staged.trees[0].root).glob("*/*.dat"), key=lambda file: file.stat().st_size)
     data.write_bytes(data.read_bytes().replace(b"t1999\n", b"t1999\textra\n"))
     incoming = source.model_copy(update={"in_place": True}).incoming(part, ID)
     incoming.prepare()
