@@ -11,13 +11,15 @@ from prefect.runtime import flow_run
 from flows.backup import backup
 from flows.conduct import publish
 from scriptorium import wording
-from scriptorium.bringing import RestoreOrder, place_restore
+from scriptorium.bringing import RestoreOrder, nothing_to_save, place_restore, without_safety
+from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup
 from scriptorium.process import no_child_outlives
-from scriptorium.rescue import Restored
+from scriptorium.rescue import Plan, Restored
 from scriptorium.settings import current
-from tasks.restore import preflight
+from tasks.restore import preflight, preflight_undo
 from tasks.restore import restore as bring
+from tasks.restore import undo as go_back
 
 
 def _name() -> str:
@@ -55,23 +57,42 @@ def restore(
         rebuild=rebuild,
         clean=clean,
     )
+    saved = None
     with no_child_outlives():
-        preflight(order)
-        saved = _save_first(order) if order.into is None and safety else None
+        plan = preflight(order)
+        if order.into is None and safety:
+            saved = _save_first(order.library, f"before the restore of {order.backup}")
         restored = bring(order)
-    _report(order, restored, saved, time.monotonic() - began)
+    _report(order, plan, restored, saved, time.monotonic() - began)
     return restored
 
 
-def _save_first(order: RestoreOrder) -> Backup:
-    return backup(
-        library=order.library,
-        tier="before-restore",
-        description=f"before the restore of {order.backup}",
-    )
+@flow(name="undo", flow_run_name="undo the last restore", persist_result=False)
+def undo(library: str | None = None, safety: bool = True) -> str:
+    """Go back to the data that the newest restore in place replaced, while it is kept.
+
+    What is there now is backed up first. Returns the id of the backup whose restore is undone.
+    """
+    with no_child_outlives():
+        name, restored = preflight_undo(library)
+        saved = _save_first(name, f"before going back from the restore of {restored}") if safety else None
+        go_back(name)
+    facts = {"verdict": "the former data is back", "undone": restored, "safety backup": saved.id if saved else "none"}
+    publish("undo", name, f"Undo of the restore of {restored}", facts, ())
+    return restored
 
 
-def _report(order: RestoreOrder, restored: Restored, saved: Backup | None, seconds: float) -> None:
+def _save_first(library: str, why: str) -> Backup | None:
+    """The safety backup: taken and verified, or the restore does not go on; none where nothing is left to save."""
+    if nothing_to_save(current(), library):
+        return None
+    try:
+        return backup(library=library, tier="before-restore", description=why)
+    except ScriptoriumError as error:
+        raise without_safety(error) from error
+
+
+def _report(order: RestoreOrder, plan: Plan, restored: Restored, saved: Backup | None, seconds: float) -> None:
     facts = {
         "verdict": "equal to what was backed up",
         "backup": order.backup,
@@ -80,6 +101,7 @@ def _report(order: RestoreOrder, restored: Restored, saved: Backup | None, secon
         "safety backup": saved.id if saved else "none",
         "files": f"{restored.files:,} ({wording.size(restored.bytes)})",
         "took": wording.duration(seconds),
+        **{f"preflight, {row.what}": row.found for row in plan.rows},
     }
     rows = [
         {"table": name, "rows": f"{table.rows:,}", "fingerprint": table.fingerprint[:24]}

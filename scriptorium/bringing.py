@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
-from scriptorium.errors import DamageFound, UsageError
+from scriptorium.errors import DamageFound, NotFound, RestoreFailed, ScriptoriumError, UsageError
+from scriptorium.health import require_healthy
 from scriptorium.manifest import new_id
-from scriptorium.rescue import Restored, Supply, preflight, recover, restore_in_place, restore_into
+from scriptorium.rescue import (
+    Plan,
+    Restored,
+    Supply,
+    newest_kept,
+    plan_in_place,
+    plan_into,
+    recover,
+    require_idle,
+    restore_in_place,
+    restore_into,
+    undo,
+)
 from scriptorium.settings import Settings
 from scriptorium.sources import Source
 from scriptorium.stores.backups import read_manifest
@@ -74,23 +88,63 @@ def _supply(settings: Settings, order: RestoreOrder) -> Supply:
     return Supply(store, order.key, read_manifest(store, order.key), order.only, order.rebuild)
 
 
-def check_way(settings: Settings, order: RestoreOrder) -> None:
-    """What stands in the way of a restore in place is said before the safety backup is taken."""
-    if order.into is None:
-        preflight(settings.library(order.library), _supply(settings, order))
+def plan_restore(settings: Settings, order: RestoreOrder) -> Plan:
+    """Everything that can be known to stand in the way, as rows; changes nothing."""
+    supply = _supply(settings, order)
+    if order.into is not None:
+        return plan_into(supply, order.into, clean=order.clean)
+    return plan_in_place(settings.library(order.library), supply, order.id)
+
+
+def nothing_to_save(settings: Settings, library: str) -> bool:
+    """Whether nothing living is left of a library: a new machine, where a safety backup would hold nothing."""
+    for source in settings.library(library).sources:
+        with suppress(NotFound):
+            if source.survey(settings.never).files:
+                return False
+    return True
+
+
+def without_safety(error: ScriptoriumError) -> RestoreFailed:
+    """The error of a safety backup that could not be taken, with the way on for those who know what they do."""
+    return RestoreFailed(
+        f"the living data could not be backed up first: {error}",
+        hint="nothing was changed. --no-safety goes on without: what is replaced is kept all the same, for --undo",
+    )
 
 
 def bring_back(settings: Settings, order: RestoreOrder, *, advance: Advance | None = None) -> Restored:
-    """Do it. On any failure what was there before is there again."""
+    """Do it. On any failure, or when the application is not well afterwards, what was there before is there again."""
     supply = _supply(settings, order)
     with workspace.reading(settings, order.backup):
         if order.into is not None:
             sources = _sources(settings, order.library)
             return restore_into(supply, order.into, order.id, sources=sources, clean=order.clean, advance=advance)
         library = settings.library(order.library)
+        check = library.health
+        healthy = None if check is None else lambda: require_healthy(check)
         with workspace.lock(settings, order.library, f"restore of {order.backup}"):
             recover(settings, library)
-            return restore_in_place(settings, library, supply, order.id, advance=advance)
+            return restore_in_place(settings, library, supply, order.id, healthy=healthy, advance=advance)
+
+
+def check_undo(settings: Settings, library: str | None) -> tuple[str, str]:
+    """What ``go_back`` would do: the library's name and the backup whose restore would be undone.
+
+    ``NotFound`` when no former data is kept, ``LibraryBusy`` while the application holds the data open.
+    """
+    chosen = settings.library(library)
+    journal = newest_kept(settings, chosen)
+    require_idle(chosen)
+    return chosen.name, journal.backup
+
+
+def go_back(settings: Settings, library: str) -> str:
+    """Put back what the newest restore replaced; returns the id of the backup that is undone."""
+    chosen = settings.library(library)
+    with workspace.lock(settings, library, "going back from a restore"):
+        recover(settings, chosen)
+        return undo(settings, chosen)
 
 
 def _sources(settings: Settings, library: str) -> dict[str, Source]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,11 +11,14 @@ from pydantic import ValidationError
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog, finish_run
-from scriptorium.errors import Protected, UsageError
-from scriptorium.model import Backup, Status
+from scriptorium.errors import Protected, StoreUnavailable, UsageError
+from scriptorium.model import Backup, BackupType, Status
+from scriptorium.rescue import drop_former
 from scriptorium.retention import Candidate, Decision, Policy, plan
 from scriptorium.settings import Settings
-from scriptorium.stores.backups import remove, sweep
+from scriptorium.stores.backups import read_marks, remove, sweep
+
+_UNKNOWN = "its manifest cannot be read, so nothing is known of it: see show, and delete it by hand"
 
 
 def policy_of(rules: Mapping[str, object]) -> Policy:
@@ -40,47 +44,73 @@ def plan_cleanup(
     settings: Settings, library: str, policy: Policy | None = None, *, now: datetime | None = None
 ) -> tuple[Decision, ...]:
     """What retention would do with a library's backups now: keep or remove, each with its reasons. Changes nothing."""
+    now = now or datetime.now(UTC)
     backups = Catalog(settings).backups(library=library, records=False)
-    candidates = [Candidate.of(backup) for backup in backups]
-    return plan(candidates, policy or settings.keep, now or datetime.now(UTC), busy=workspace.being_read(settings))
+    known = [Candidate.of(backup) for backup in backups if not backup.error]
+    decisions = plan(known, policy or settings.keep, now, busy=workspace.being_read(settings))
+    unknown = [Decision(Candidate.of(backup), True, (_UNKNOWN,)) for backup in backups if backup.error]
+    return tuple(sorted((*decisions, *unknown), key=lambda one: one.candidate.created_at, reverse=True))
 
 
 def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -> tuple[str, ...]:
-    """Remove what a plan says, holding the library; returns the ids that were removed.
+    """Remove what a plan says, holding the library; returns the ids that were removed, oldest first.
 
-    What has become pinned, or is being read, since the plan was made stays.
+    What has become pinned, the newest good backup, or is being read, since the plan was made stays.
     """
     doomed = {decision.candidate.id for decision in decisions if not decision.keep}
     removed = []
     with workspace.lock(settings, library, "cleanup"):
-        for backup in Catalog(settings).backups(library=library, records=False):
-            if backup.id in doomed and not backup.pinned and backup.id not in workspace.being_read(settings):
-                _remove(settings, backup)
-                removed.append(backup.id)
+        drop_former(settings, settings.library(library), datetime.now(UTC))
+        catalog = Catalog(settings)
+        backups = catalog.backups(library=library, records=False)
+        stay = _newest_good(backups)
+        for backup in reversed(backups):
+            if backup.id in doomed - stay and not backup.error and not _is_pinned(settings, backup):
+                with workspace.removing(settings, backup.id) as free:
+                    if free:
+                        _remove(settings, backup)
+                        removed.append(backup.id)
+        if removed:
+            catalog.backups(records=False)  # brings the indexes up to date
     return tuple(removed)
+
+
+def _newest_good(backups: Sequence[Backup]) -> set[str]:
+    """The newest good backup and the newest good full one (``backups``: newest first)."""
+    good = [backup for backup in backups if backup.status.good]
+    full = [backup for backup in good if backup.type is BackupType.FULL]
+    return {backup.id for backup in (*good[:1], *full[:1])}
+
+
+def _is_pinned(settings: Settings, backup: Backup) -> bool:
+    """Whether it is pinned now, whatever an index says."""
+    return backup.pinned or any(read_marks(settings.store(copy.store), copy.key).pinned for copy in backup.copies)
 
 
 def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...]:
     """Collect what crashes left in the stores, past its grace time; returns the keys."""
     now = datetime.now(UTC)
-    return tuple(
-        f"{store.name}:{info.key}" for store in settings.stores.values() for info in sweep(store, now, dry_run=dry_run)
-    )
+    swept = []
+    for store in settings.stores.values():
+        with contextlib.suppress(StoreUnavailable):  # it will be swept when it is there again
+            swept += [f"{store.name}:{info.key}" for info in sweep(store, now, dry_run=dry_run)]
+    return tuple(swept)
 
 
 def delete(settings: Settings, backup: Backup) -> None:
     """Remove a backup from every store. ``Protected`` when it is pinned or something is reading it."""
-    if backup.pinned:
+    if _is_pinned(settings, backup):
         raise Protected("this backup is pinned", on=backup.id, hint=f"scriptorium unpin {backup.id}")
-    if backup.id in workspace.being_read(settings):
-        raise Protected("something is reading this backup", on=backup.id, hint="wait for it to end")
     if backup.status is Status.RUNNING:
         raise Protected("this backup is being taken", on=backup.id, hint="cancel the run first")
-    _remove(settings, backup)
+    with workspace.removing(settings, backup.id) as free:
+        if not free:
+            raise Protected("something is reading this backup", on=backup.id, hint="wait for it to end")
+        _remove(settings, backup)
+    Catalog(settings).backups(records=False)  # brings the indexes up to date
 
 
 def _remove(settings: Settings, backup: Backup) -> None:
     for copy in backup.copies:
         remove(settings.store(copy.store), copy.key)
     finish_run(settings, backup, Status.COMPLETE)
-    Catalog(settings).backups(library=backup.library, records=False)  # brings the indexes up to date

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +16,7 @@ from scriptorium.cli.documents import (
     proof_facts,
 )
 from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
-from scriptorium.cli.inspecting import Library, Reference, Yes
+from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import flow_runs
 from scriptorium.errors import DamageFound, UsageError
 from scriptorium.model import Compression, Tier
@@ -143,69 +142,6 @@ def drill(
         raise DamageFound(
             "the backup is not what it should be", on=reference, hint="; ".join(proof.differences) or "see the checks"
         )
-
-
-@command(app, "restore", example="scriptorium restore latest --restore-path /tmp/look")
-def restore(
-    reference: Reference,
-    restore_path: Annotated[
-        Path | None, typer.Option("--restore-path", metavar="DIR", help="Into this folder, not over the living data.")
-    ] = None,
-    only: Annotated[list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these paths.")] = None,
-    source: Annotated[str | None, typer.Option("--from", metavar="STORE", help="Read this store's copy.")] = None,
-    clean: Annotated[bool, typer.Option("--clean", help="DIR may hold something: it is replaced.")] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--from-export", help="Make Kuzu databases from their Parquet export.")
-    ] = False,
-    library: Library = None,
-    yes: Yes = False,
-) -> None:
-    """Restore a backup: into a folder, or over the living data (a safety backup is taken first)."""
-    from scriptorium.bringing import place_restore
-
-    settings = current()
-    order = place_restore(
-        settings, reference, library=library, into=restore_path, only=only or (), store=source, clean=clean
-    )
-    if restore_path is None:
-        confirm(f"Replace the living data of {order.library} by backup {order.backup}?", yes=yes)
-    elif clean and restore_path.exists():
-        confirm(f"Replace everything in {restore_path}?", yes=yes)
-    with flow_runs():
-        from flows.restore import restore as flow
-
-        restored = flow(
-            reference=order.backup,
-            library=order.library,
-            path=str(restore_path.absolute()) if restore_path else None,
-            only=only,
-            store=order.store,
-            rebuild=rebuild,
-            clean=clean,
-        )
-    if manner.json:
-        put_json(
-            {
-                "id": order.backup,
-                "library": order.library,
-                "store": order.store,
-                "place": restored.place,
-                "files": restored.files,
-                "bytes": restored.bytes,
-                "parts": list(restored.parts),
-                "tables": {name: {"rows": t.rows, "fingerprint": t.fingerprint} for name, t in restored.tables.items()},
-            }
-        )
-    facts(
-        {
-            "restored": f"{order.backup} of {order.library} from {order.store}",
-            "to": restored.place,
-            "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
-            "tables": f"{len(restored.tables)}, rows and fingerprints equal to the snapshot's"
-            if restored.tables
-            else "none",
-        }
-    )
 
 
 @command(app, "cleanup", example="scriptorium cleanup --keep-daily 7 --keep-weekly 4 --dry-run")

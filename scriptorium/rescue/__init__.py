@@ -1,26 +1,35 @@
 """Restore with a store, a manifest and the sources' own tools: no Prefect, no catalog.
 
 ``restore_into`` puts a backup into a folder; ``restore_in_place`` replaces the living data, and leaves it as it was
-when anything fails; ``recover`` undoes a restore that a crash cut short.
+when anything fails; ``recover`` undoes a restore that a crash cut short; ``undo`` goes back from one that stands.
 """
 
 from __future__ import annotations
 
 from scriptorium.rescue.comparing import compare_files
 from scriptorium.rescue.elsewhere import restore_into, source_of
-from scriptorium.rescue.inplace import preflight, recover, restore_in_place
+from scriptorium.rescue.going_back import drop_former, newest_kept, recover, require_idle, undo
+from scriptorium.rescue.inplace import restore_in_place
+from scriptorium.rescue.planning import Plan, Planned, plan_in_place, plan_into
 from scriptorium.rescue.reading import Read, Restored, Supply, load_parts, read_parts
 
 __all__ = [
+    "Plan",
+    "Planned",
     "Read",
     "Restored",
     "Supply",
     "compare_files",
+    "drop_former",
     "load_parts",
-    "preflight",
+    "newest_kept",
+    "plan_in_place",
+    "plan_into",
     "read_parts",
     "recover",
+    "require_idle",
     "restore_in_place",
     "restore_into",
     "source_of",
+    "undo",
 ]

@@ -29,7 +29,7 @@ def restore_into(
     Raises ``UsageError``, ``NoSpace``, ``DamageFound``; the target is then as it was.
     """
     target = target.absolute()
-    _check(target, clean)
+    check_target(target, clean)
     target.parent.mkdir(parents=True, exist_ok=True)
     _room(target, supply)
     stage = _stage(target, restore_id)
@@ -46,7 +46,8 @@ def restore_into(
     return restored
 
 
-def _check(target: Path, clean: bool) -> None:
+def check_target(target: Path, clean: bool) -> None:
+    """``UsageError`` unless the target is a folder that may be filled."""
     if os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
         raise UsageError("the place to restore to is not a folder", on=str(target))
     if target.is_dir() and any(target.iterdir()) and not clean:

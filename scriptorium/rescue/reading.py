@@ -39,6 +39,9 @@ class Supply:
     def wants(self, member: str) -> bool:
         if not self.only:
             return True
+        part = part_of(member, self.manifest.parts)
+        if part is not None and part.source in self.only:
+            return True
         steps = member.split("/")
         paths = ["/".join(steps[:count]) for count in range(1, len(steps) + 1)]
         return any(matches(pattern, path, path != member) for pattern in self.only for path in paths)

@@ -12,11 +12,12 @@ the inspecting commands most of their half second (docs/decisions/0001).
 from __future__ import annotations
 
 from scriptorium.settings.finding import CONFIG_VARIABLE, FILE_NAME, choose_file, current, find_file, load, set_defaults
-from scriptorium.settings.models import Library, Settings, TierSettings
+from scriptorium.settings.models import HealthCheck, Library, Settings, TierSettings
 
 __all__ = [
     "CONFIG_VARIABLE",
     "FILE_NAME",
+    "HealthCheck",
     "Library",
     "Settings",
     "TierSettings",

@@ -38,6 +38,27 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_list_of_words)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 
 
+class HealthCheck(BaseModel):
+    """How to know that an application is well after a restore: a ``command`` that ends with 0, a ``url`` that answers.
+
+    ``start`` is run before it is asked, ``stop`` before the former data is put back. ``within``: seconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: Words = ()
+    url: str = Field(default="", pattern=r"^(https?://.*)?$")
+    within: float = Field(default=60.0, gt=0)
+    start: Words = ()
+    stop: Words = ()
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if not self.command and not self.url:
+            raise ValueError("a health check has a 'command' or a 'url'")
+        return self
+
+
 class Library(BaseModel):
     """A library and its sources, in the order in which they are saved: databases come first."""
 
@@ -47,6 +68,7 @@ class Library(BaseModel):
     preset: str | None = None
     home: Path | None = None
     missing_files: Literal["warn", "error"] = "warn"
+    health: HealthCheck | None = None
     sources: tuple[AnySource, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -114,6 +136,7 @@ class Settings(BaseModel):
     compression: Compression = Compression.GZIP
     workspace: Path | None = None
     space_factor: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    keep_former: float = Field(default=7.0, ge=0.0)
     enabled: bool = True
     email: str = ""
     origin: str = ""

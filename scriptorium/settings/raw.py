@@ -21,7 +21,7 @@ RawTable = dict[str, object]
 _PREFIX = "SCRIPTORIUM__"
 LIBRARY_VARIABLE = f"{_PREFIX}LIBRARIES__"
 _APPLICATIONS = ("BIBLIOTHECA_", "ALEXANDRIA_", "KUZU_DB_PATH")
-_COMMON_KEYS = ("missing_files",)
+_COMMON_KEYS = ("missing_files", "health")
 _LIBRARY_KEYS = frozenset({"preset", "sources", *_COMMON_KEYS})
 
 

@@ -6,7 +6,7 @@ drivers are imported inside methods. ``tests/contracts/test_sources.py`` runs on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -114,6 +114,11 @@ class Source(Protocol):
         part's files come back, and what does not come stays as it is (a database always comes whole). ``never``:
         absolute paths in the living place that are not the source's to replace (the stores, other databases).
         """
+        ...
+
+    def preconditions(self, part: Part) -> Mapping[str, Callable[[], str]]:
+        """What a restore of the part in place needs (an engine, a server, rights), by name: each says what it found,
+        or raises what stands in the way. Cheap, and changes nothing."""
         ...
 
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> Incoming:

@@ -6,7 +6,7 @@ while it is read is named in the backup's warnings. What belongs to a database m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from scriptorium.errors import NotFound
 from scriptorium.model import ADOPTED, Holder, Part, Role, Staged, Survey, Tree
 from scriptorium.sources.files_restore import FilesElsewhere, FilesIncoming
 from scriptorium.sources.open_files import holders_of
+from scriptorium.sources.rights import may_write
 
 
 class FilesSource(BaseModel):
@@ -100,3 +101,6 @@ class FilesSource(BaseModel):
 
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> FilesElsewhere:
         return FilesElsewhere(part, scratch)
+
+    def preconditions(self, part: Part) -> Mapping[str, Callable[[], str]]:
+        return {"rights": lambda: may_write(self.path)}

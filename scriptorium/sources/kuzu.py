@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from scriptorium.sources import kuzu_epoch, kuzu_layout, kuzu_verdict
 from scriptorium.sources.kuzu_restore import KuzuIncoming
 from scriptorium.sources.open_files import command_of, holders_of, lock_holder
 from scriptorium.sources.pausing import Quiesce
+from scriptorium.sources.rights import may_write
 
 EXPORTS = "exports"  # reserved at the top of an archive
 _BAD_COPIES = 3  # in a row: then it is the living database that is damaged
@@ -186,6 +187,12 @@ class KuzuSource(BaseModel):
             rebuild=rebuild,
             statements=self.statements,
         )
+
+    def preconditions(self, part: Part) -> Mapping[str, Callable[[], str]]:
+        return {
+            "rights": lambda: may_write(self.path.parent),
+            "engine": lambda: f"kuzu {kuzu_verdict.engine_version(self.engine)}, saved by {part.engine_version}",
+        }
 
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> KuzuIncoming:
         return self.incoming(part, drill_id, into=scratch)

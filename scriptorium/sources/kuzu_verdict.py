@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,17 @@ def read(
         if "statement" in answer and "rows" in answer
     }
     return Facts(first["engine"], tables, warnings, exported is True, said)
+
+
+def engine_version(engine: Path | None) -> str:
+    """The version of the kuzu package that would read; ``ToolMissing`` when there is none. Loads nothing."""
+    places = [str(engine)] if engine else None
+    found = (
+        list(metadata.distributions(name="kuzu", path=places)) if places else list(metadata.distributions(name="kuzu"))
+    )
+    if not found:
+        raise ToolMissing("the kuzu package is missing", on=str(engine or sys.prefix), hint="pip install kuzu")
+    return found[0].version
 
 
 def build(export: Path, database: Path, *, engine: Path | None) -> None:

@@ -1,0 +1,146 @@
+"""The way back: ``restore``, its plan, and going back from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scriptorium import wording
+from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
+from scriptorium.cli.inspecting import Library, Yes
+from scriptorium.cli.running import flow_runs
+from scriptorium.errors import UsageError
+from scriptorium.settings import current
+
+if TYPE_CHECKING:
+    from scriptorium.bringing import RestoreOrder
+    from scriptorium.rescue import Restored
+
+app = typer.Typer()
+
+
+@command(app, "restore", example="scriptorium restore latest --restore-path /tmp/look")
+def restore(
+    reference: Annotated[
+        str | None, typer.Argument(metavar="ID", help="An id, 4 or more digits of it, a name, or 'latest'.")
+    ] = None,
+    restore_path: Annotated[
+        Path | None, typer.Option("--restore-path", metavar="DIR", help="Into this folder, not over the living data.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these paths, or a source by its name.")
+    ] = None,
+    source: Annotated[str | None, typer.Option("--from", metavar="STORE", help="Read this store's copy.")] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="DIR may hold something: it is replaced.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--from-export", help="Make Kuzu databases from their Parquet export.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; do nothing.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Go back to what the last restore in place replaced.")] = False,
+    no_safety: Annotated[
+        bool, typer.Option("--no-safety", help="In place: without a safety backup (for data too broken to save).")
+    ] = False,
+    library: Library = None,
+    yes: Yes = False,
+) -> None:
+    """Restore a backup: into a folder, or over the living data (a safety backup is taken first)."""
+    if undo:
+        _undo(reference, library, yes, no_safety)
+        return
+    if reference is None:
+        raise UsageError("say which backup to restore", hint="scriptorium restore latest --restore-path DIR")
+    from scriptorium.bringing import place_restore
+
+    settings = current()
+    order = place_restore(
+        settings,
+        reference,
+        library=library,
+        into=restore_path,
+        only=only or (),
+        store=source,
+        rebuild=rebuild,
+        clean=clean,
+    )
+    if dry_run:
+        _show_plan(order)
+        return
+    if restore_path is None:
+        confirm(f"Replace the living data of {order.library} by backup {order.backup}?", yes=yes)
+    elif clean and restore_path.exists():
+        confirm(f"Replace everything in {restore_path}?", yes=yes)
+    with flow_runs():
+        from flows.restore import restore as flow
+
+        restored = flow(
+            reference=order.backup,
+            library=order.library,
+            path=str(restore_path.absolute()) if restore_path else None,
+            only=only,
+            store=order.store,
+            rebuild=rebuild,
+            clean=clean,
+            safety=not no_safety,
+        )
+    _show(order, restored)
+
+
+def _show_plan(order: RestoreOrder) -> None:
+    from scriptorium.bringing import plan_restore
+
+    plan = plan_restore(current(), order)
+    rows = [
+        {"Looked at": row.what, "Found": row.found, "In the way": str(row.trouble) if row.trouble else ""}
+        for row in plan.rows
+    ]
+    if manner.json:
+        put_json({"dry_run": True, "id": order.backup, "plan": rows})
+    table(rows)
+    plan.require()
+    say("dry run: nothing was changed")
+
+
+def _show(order: RestoreOrder, restored: Restored) -> None:
+    if manner.json:
+        tables = {name: {"rows": held.rows, "fingerprint": held.fingerprint} for name, held in restored.tables.items()}
+        put_json(
+            {
+                "id": order.backup,
+                "library": order.library,
+                "store": order.store,
+                "place": restored.place,
+                "files": restored.files,
+                "bytes": restored.bytes,
+                "parts": list(restored.parts),
+                "tables": tables,
+            }
+        )
+    count = len(restored.tables)
+    facts(
+        {
+            "restored": f"{order.backup} of {order.library} from {order.store}",
+            "to": restored.place,
+            "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
+            "tables": f"{count}, rows and fingerprints equal to the snapshot's" if count else "none",
+        }
+    )
+    if order.into is None:
+        say("what was there before is kept for a while: scriptorium restore --undo goes back to it")
+
+
+def _undo(reference: str | None, library: str | None, yes: bool, no_safety: bool) -> None:
+    if reference is not None:
+        raise UsageError("--undo goes back from the last restore; it takes no ID")
+    from scriptorium.bringing import check_undo
+
+    name, restored = check_undo(current(), library)
+    confirm(f"Undo the restore of {restored}, and put the former data of {name} back?", yes=yes)
+    with flow_runs():
+        from flows.restore import undo as flow
+
+        flow(library=name, safety=not no_safety)
+    if manner.json:
+        put_json({"library": name, "undone": restored})
+    say(f"the former data of {name} is back; the restore of {restored} is undone")

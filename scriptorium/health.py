@@ -1,0 +1,66 @@
+"""Asking an application whether it is well: after a restore, before its former data is let go."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+
+from scriptorium import process
+from scriptorium.errors import RestoreFailed, ScriptoriumError, ToolFailed
+from scriptorium.settings import HealthCheck
+
+_PAUSE = 0.5
+_ANSWER_SECONDS = 10.0
+
+
+def require_healthy(check: HealthCheck) -> None:
+    """Start the application where that is set, then ask until it is well or its time is up.
+
+    Raises ``RestoreFailed`` with the last answer, after the application was stopped again where that is set.
+    """
+    try:
+        if check.start:
+            process.run(check.start, timeout=check.within)
+        last = _ask_until(check)
+    except ScriptoriumError as error:
+        last = str(error)
+    except BaseException:
+        _stop(check)
+        raise
+    if last:
+        _stop(check)
+        raise RestoreFailed(
+            f"the application is not well after the restore: {last}", hint="what was there before is put back"
+        )
+
+
+def _ask_until(check: HealthCheck) -> str:
+    """What was wrong at last; empty when it is well."""
+    deadline = time.monotonic() + check.within
+    while True:
+        last = _ask(check)
+        if not last or time.monotonic() > deadline:
+            return last
+        time.sleep(_PAUSE)
+
+
+def _ask(check: HealthCheck) -> str:
+    if check.command:
+        try:
+            process.run(check.command, timeout=check.within)
+        except ToolFailed as error:
+            return str(error)
+    if check.url:
+        try:
+            with urllib.request.urlopen(check.url, timeout=_ANSWER_SECONDS):  # noqa: S310 - http(s), checked in settings
+                pass
+        except (urllib.error.URLError, OSError) as error:
+            return f"{check.url}: {error}"
+    return ""
+
+
+def _stop(check: HealthCheck) -> None:
+    """A stop command that fails is not the news: what holds the data open is found when it is put back."""
+    if check.stop:
+        process.run(check.stop, timeout=check.within, check=False)

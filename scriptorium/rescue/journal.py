@@ -1,0 +1,104 @@
+"""The journal of a restore in place: one small file in the workroom, so that whoever comes next can go back.
+
+States: ``preparing`` and ``switching`` and ``switched`` (cut short: it is undone), ``kept`` (it stands; the former data
+is still there, and ``undo`` goes back to it).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium.model import Part
+from scriptorium.rescue.reading import Supply
+from scriptorium.settings import Library, Settings
+from scriptorium.sources import Incoming, Source
+from scriptorium.workspace import room
+
+PREPARING, SWITCHING, SWITCHED, KEPT = "preparing", "switching", "switched", "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """``facts`` as they are on disk, but for the state."""
+
+    file: Path
+    facts: Mapping[str, object]
+    state: str
+
+    @property
+    def backup(self) -> str:
+        return str(self.facts["backup"])
+
+    @property
+    def written_at(self) -> datetime:
+        return datetime.fromtimestamp(self.file.stat().st_mtime, UTC)
+
+    def mark(self, state: str) -> Journal:
+        """Record how far it is, durably."""
+        beside = self.file.with_suffix(".partial")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump({**self.facts, "state": state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self.file)
+        return Journal(self.file, self.facts, state)
+
+    def close(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+    def incoming(self, library: Library) -> dict[str, Incoming]:
+        """The restore's parts, built anew from the settings; a part whose source is gone is left out."""
+        known: dict[str, Source] = {source.name: source for source in library.sources}
+        rows = self.facts["parts"]
+        assert isinstance(rows, list)
+        return {
+            row["source"]: known[row["source"]].incoming(
+                _part(row), str(self.facts["restore"]), rebuild=bool(self.facts["rebuild"])
+            )
+            for row in rows
+            if row["source"] in known
+        }
+
+
+def open_journal(settings: Settings, library: str, supply: Supply, restore_id: str, parts: Sequence[Part]) -> Journal:
+    """Begin one, before anything is made."""
+    folder = room(settings) / "restores"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    rows = [{"source": p.source, "kind": p.kind, "path": p.path, "export": p.export} for p in parts]
+    facts = {
+        "library": library,
+        "backup": supply.manifest.id,
+        "restore": restore_id,
+        "rebuild": supply.rebuild,
+        "parts": rows,
+    }
+    return Journal(folder / f"{library}-{restore_id}.json", facts, "").mark(PREPARING)
+
+
+def journals(settings: Settings, library: str) -> Iterator[Journal]:
+    """Every journal of a library, oldest first."""
+    files = (settings.workroom / "restores").glob(f"{library}-????????????.json")
+    for file in sorted(files, key=lambda path: path.stat().st_mtime_ns):
+        facts = json.loads(file.read_bytes())
+        yield Journal(file, facts, str(facts.pop("state")))
+
+
+def _part(row: Mapping[str, str | None]) -> Part:
+    never = datetime.fromtimestamp(0, UTC)
+    return Part(
+        source=str(row["source"]),
+        kind=str(row["kind"]),
+        path=str(row["path"]),
+        bytes=0,
+        files=0,
+        started_at=never,
+        finished_at=never,
+        method="",
+        export=row["export"],
+    )

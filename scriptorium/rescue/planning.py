@@ -1,0 +1,140 @@
+"""The plan of a restore: everything that can be known to stand in its way, before anything is touched."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium import wording
+from scriptorium.errors import NoSpace, NotFound, ScriptoriumError, UsageError
+from scriptorium.model import Part
+from scriptorium.rescue.elsewhere import check_target
+from scriptorium.rescue.going_back import require_idle
+from scriptorium.rescue.reading import Supply, part_of
+from scriptorium.settings import Library
+from scriptorium.sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One thing that was looked at: what, what was found, and what stands in the way, if it does."""
+
+    what: str
+    found: str
+    trouble: ScriptoriumError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``rows`` in the order in which they were looked at; ``sources`` of the parts that will be restored in place."""
+
+    rows: tuple[Planned, ...]
+    sources: Mapping[str, Source]
+
+    def require(self) -> None:
+        """Raise the first thing that stands in the way."""
+        for row in self.rows:
+            if row.trouble is not None:
+                raise row.trouble
+
+
+def wanted(supply: Supply) -> tuple[Part, ...]:
+    """The parts of which at least something is to be restored. ``NotFound`` when nothing matches."""
+    entries = supply.manifest.files.entries
+    if not supply.only or entries is None:
+        return supply.manifest.parts
+    owners = {part_of(entry.path, supply.manifest.parts) for entry in entries if supply.wants(entry.path)}
+    chosen = tuple(part for part in supply.manifest.parts if part in owners)
+    if not chosen:
+        raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
+    return chosen
+
+
+def plan_in_place(library: Library, supply: Supply, restore_id: str) -> Plan:
+    """What a restore over the living data would meet."""
+    rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    sources: dict[str, Source] = {}
+    for part in wanted(supply):
+        row, source = _source(library, part)
+        rows.append(row)
+        if source is not None:
+            sources[part.source] = source
+            rows += _conditions(source, part)
+    rows.append(_idle(library))
+    rows += _space(supply, sources, restore_id)
+    return Plan(tuple(rows), sources)
+
+
+def _source(library: Library, part: Part) -> tuple[Planned, Source | None]:
+    what = f"part {part.source}"
+    source = next((one for one in library.sources if one.name == part.source), None)
+    if source is None or source.kind != part.kind or source.place != part.path:
+        trouble = NotFound(
+            f"the settings of {library.name} have no such source any more",
+            on=f"{part.source} ({part.kind}, {part.path or 'top'})",
+            hint="restore to a folder: --restore-path DIR",
+        )
+        return Planned(what, "not in the settings", trouble), None
+    return Planned(what, f"{part.kind}, {part.files:,} files, {wording.size(part.bytes)}"), source
+
+
+def _conditions(source: Source, part: Part) -> Iterator[Planned]:
+    for what, check in source.preconditions(part).items():
+        try:
+            yield Planned(f"{part.source}: {what}", check())
+        except ScriptoriumError as error:
+            yield Planned(f"{part.source}: {what}", "no", error)
+
+
+def _idle(library: Library) -> Planned:
+    try:
+        require_idle(library)
+    except ScriptoriumError as error:
+        return Planned("application", "running", error)
+    return Planned("application", "holds nothing open")
+
+
+def _space(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[Planned]:
+    """By filesystem: what is staged on it against what is free."""
+    needed: dict[int, tuple[Path, int]] = {}
+    for part in supply.manifest.parts:
+        if part.source not in sources:
+            continue
+        place = sources[part.source].incoming(part, restore_id, rebuild=supply.rebuild).receive(part.path)
+        folder = nearest_folder(place or Path("/"))
+        device = folder.stat().st_dev
+        needed[device] = (folder, needed.get(device, (folder, 0))[1] + part.bytes)
+    for folder, size in needed.values():
+        yield _room(folder, size)
+
+
+def _room(folder: Path, size: int) -> Planned:
+    free = shutil.disk_usage(folder).free
+    found = f"{wording.size(size)} needed, {wording.size(free)} free at {folder}"
+    if size <= free:
+        return Planned("room", found)
+    return Planned("room", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some room"))
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder that a path lies in, or will: the nearest one above it that exists."""
+    while not path.is_dir():
+        path = path.parent
+    return path
+
+
+def plan_into(supply: Supply, target: Path, *, clean: bool) -> Plan:
+    """What a restore into a folder would meet."""
+    parts = wanted(supply)
+    rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    rows += [Planned(f"part {p.source}", f"{p.kind}, {p.files:,} files, {wording.size(p.bytes)}") for p in parts]
+    try:
+        check_target(target, clean)
+        rows.append(Planned("target", f"{target} {'is replaced' if target.exists() else 'is made'}"))
+    except UsageError as error:
+        rows.append(Planned("target", str(target), error))
+    if not supply.only:
+        rows.append(_room(nearest_folder(target), sum(part.bytes for part in parts)))
+    return Plan(tuple(rows), {})
