@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
-from scriptorium.errors import NotFound, UsageError
+from scriptorium.errors import NoSpace, NotFound, StoreUnavailable, UsageError
 from scriptorium.manifest import manifest_key
 from scriptorium.model import Backup, Copy, Verification
 from scriptorium.settings import Settings
@@ -30,7 +31,8 @@ def verify_stored(settings: Settings, backup_id: str, copy: Copy, *, advance: Ad
         verification = verified(lambda: store.open(copy.key), manifest, name=name, size=None, advance=advance)
         if manifest is not None:
             marks = read_marks(store, copy.key)
-            write_marks(store, copy.key, replace(marks, verification=verification))
+            with contextlib.suppress(StoreUnavailable, NoSpace):  # mounted read-only, or full: what was found counts
+                write_marks(store, copy.key, replace(marks, verification=verification))
     return verification
 
 

@@ -94,6 +94,7 @@ class Catalog:
             named = [backup for backup in everything if backup.id.startswith(reference)]
         if not named:
             raise self._missing("there is no such backup", reference, "scriptorium list shows what there is")
+        named = [backup for backup in named if backup.copies] or named  # rather a backup than a run that failed
         if len(named) > 1:
             ids = ", ".join(backup.id for backup in named[:8])
             raise UsageError(f"'{reference}' means several backups", hint=f"give one of these ids: {ids}")

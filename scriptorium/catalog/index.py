@@ -2,7 +2,8 @@
 
 It is a cache. Every reading compares the stamp of each entry (sizes and times of the backup's objects) with the
 store's listing and reads again only what has changed, so a file put there, removed or altered by hand is seen; an index
-that is missing or unreadable is made again from the manifests. Nothing that restores ever needs it.
+that is missing or unreadable is made again from the manifests, and so is each entry that is not what we wrote (its seal
+is the hash of the rest). Nothing that restores ever needs it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing
+from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
 from scriptorium.model import Backup, BackupType, Copy, Manifest, Marks, Status, Tier
 from scriptorium.stores import Store
 from scriptorium.stores.backups import Stored, read_manifest, read_marks, stored
@@ -45,7 +46,7 @@ def index_file(store: Store, cache: Path) -> Path:
 def read_index(store: Store, cache: Path, *, afresh: bool = False) -> list[Entry]:
     """What the store holds, oldest first; the file is brought up to date when it was not."""
     file = index_file(store, cache)
-    known = {} if afresh else _load(file, store.name)
+    known = {} if afresh else _load(file, store)
     entries, changed = [], afresh
     for found in stored(store):
         entry = known.pop(found.key, None)
@@ -63,6 +64,11 @@ def _read_entry(store: Store, found: Stored) -> Entry:
         manifest = read_manifest(store, found.key)
     except (DamageFound, NotFound, ToolMissing) as error:
         return Entry(_unreadable(store, found, error), found.stamp)
+    except StoreUnavailable as error:
+        if store.local_path(found.key) is None:
+            raise
+        # One file of a disk that answers otherwise: the rest must be listed, above all on a disk that is dying.
+        return Entry(_unreadable(store, found, error), "")
     return Entry(_backup(store, found, manifest, read_marks(store, found.key)), found.stamp)
 
 
@@ -120,7 +126,7 @@ def _proven(status: Status, damage: tuple[str, ...], marks: Marks) -> tuple[Stat
 
 def _unreadable(store: Store, found: Stored, error: ScriptoriumError) -> Backup:
     """A backup whose manifest cannot be trusted is listed all the same, as damaged, under an id made of its key."""
-    identity = hashlib.sha256(found.key.encode()).hexdigest()[:12]
+    identity = hashlib.sha256(found.key.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     library, _, name = found.key.partition("/")
     size = found.archive.size if found.archive else 0
     copy = Copy(store.name, found.key, size, Status.DAMAGED, damage=(str(error),))
@@ -139,14 +145,26 @@ def _unreadable(store: Store, found: Stored, error: ScriptoriumError) -> Backup:
     )
 
 
-def _load(file: Path, store: str) -> dict[str, Entry]:
-    """Entries by key; an index that cannot be read, in any way, is as if it were not there."""
+def _load(file: Path, store: Store) -> dict[str, Entry]:
+    """Entries by key. What cannot be read, in any way, or is not what we wrote is as if it were not there; so is
+    what a store at another place left."""
     try:
-        rows = json.loads(file.read_bytes())
-        entries = [_parse(row, store) for row in rows.values() if row["metadata"]["format"] == _FORMAT]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        rows = list(json.loads(file.read_bytes()).values())
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
-    return {entry.copy.key: entry for entry in entries}
+    entries: dict[str, Entry] = {}
+    for row in rows:
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            sealed, written = row["metadata"].pop("seal") == _seal(row), row["metadata"]["format"]
+            if sealed and written == _FORMAT and row["file_path"] == store.location(row["metadata"]["key"]):
+                entry = _parse(row, store.name)
+                entries[entry.copy.key] = entry
+    return entries
+
+
+def _seal(row: dict[str, object]) -> str:
+    """The hash of an entry without its seal."""
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _parse(row: dict[str, object], store: str) -> Entry:
@@ -184,7 +202,21 @@ def _parse(row: dict[str, object], store: str) -> Entry:
 
 def _row(store: Store, entry: Entry) -> dict[str, object]:
     backup, copy = entry.backup, entry.copy
-    return {
+    metadata: dict[str, object] = {
+        "format": _FORMAT,
+        "library": backup.library,
+        "tier": str(backup.tier),
+        "key": copy.key,
+        "stamp": entry.stamp,
+        "pinned": copy.pinned,
+        "verified_at": copy.verified_at.isoformat() if copy.verified_at else None,
+        "damage": list(copy.damage),
+        "proven_at": copy.proven_at.isoformat() if copy.proven_at else None,
+        "parts": list(backup.parts),
+        "warnings": backup.warnings,
+        "error": backup.error,
+    }
+    row: dict[str, object] = {
         "id": backup.id,
         "name": backup.name,
         "backup_type": str(backup.type),
@@ -193,21 +225,10 @@ def _row(store: Store, entry: Entry) -> dict[str, object]:
         "file_size": copy.bytes,
         "status": str(copy.status),
         "description": backup.description,
-        "metadata": {
-            "format": _FORMAT,
-            "library": backup.library,
-            "tier": str(backup.tier),
-            "key": copy.key,
-            "stamp": entry.stamp,
-            "pinned": copy.pinned,
-            "verified_at": copy.verified_at.isoformat() if copy.verified_at else None,
-            "damage": list(copy.damage),
-            "proven_at": copy.proven_at.isoformat() if copy.proven_at else None,
-            "parts": list(backup.parts),
-            "warnings": backup.warnings,
-            "error": backup.error,
-        },
+        "metadata": metadata,
     }
+    metadata["seal"] = _seal(row)
+    return row
 
 
 def _save(file: Path, store: Store, entries: list[Entry]) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from scriptorium.model import Backup, BackupType, Status, Tier
 from scriptorium.settings import Settings
 
 _KEPT = 100
+_CUT_SHORT = "the run was cut short (its process is gone)"
 
 
 def _folder(settings: Settings) -> Path:
@@ -21,18 +25,36 @@ def _folder(settings: Settings) -> Path:
 def begin_run(settings: Settings, backup: Backup) -> None:
     """Record that a backup is being taken by this process."""
     folder = _folder(settings)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _prune(folder)
-    _write(folder / f"{backup.id}.json", backup, Status.RUNNING, "")
+    with contextlib.suppress(OSError):  # a record is for information; a full disk is found by who needs room
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _prune(folder)
+        _write(folder / f"{backup.id}.json", backup, Status.RUNNING, "")
 
 
 def finish_run(settings: Settings, backup: Backup, status: Status, error: str = "") -> None:
     """Record how it ended; with a copy in a store (``COMPLETE``, ``VERIFIED``) the record is dropped."""
     file = _folder(settings) / f"{backup.id}.json"
-    if status.good:
-        file.unlink(missing_ok=True)
-    else:
-        _write(file, backup, status, error)
+    with contextlib.suppress(OSError):  # it must never hide the error that it records
+        if status.good:
+            file.unlink(missing_ok=True)
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write(file, backup, status, error)
+
+
+def interrupted(settings: Settings, library: str) -> tuple[Backup, ...]:
+    """Runs of a library that were cut short and not looked after since; they count as failed from now on.
+
+    The library must be held: then whoever is recorded as running is dead, whatever runs under its number now.
+    """
+    cut = tuple(
+        replace(backup, status=Status.FAILED, error=_CUT_SHORT)
+        for backup, recorded, _ in _records(settings)
+        if backup.library == library and recorded is Status.RUNNING
+    )
+    for backup in cut:
+        finish_run(settings, backup, Status.FAILED, _CUT_SHORT)
+    return cut
 
 
 def _write(file: Path, backup: Backup, status: Status, error: str) -> None:
@@ -57,27 +79,39 @@ def _write(file: Path, backup: Backup, status: Status, error: str) -> None:
 
 def runs(settings: Settings) -> Iterator[Backup]:
     """The recorded runs. One that says it is running while its process is gone was cut short: it failed."""
+    for backup, recorded, alive in _records(settings):
+        if recorded is Status.RUNNING and not alive():
+            backup = replace(backup, status=Status.FAILED, error=_CUT_SHORT)
+        yield backup
+
+
+def _records(settings: Settings) -> Iterator[tuple[Backup, Status, Callable[[], bool]]]:
+    """Every record that can be read, its status as it was written, and whether its process is still there."""
     folder = _folder(settings)
     for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
             facts = json.loads(file.read_bytes())
-            status, error = Status(facts["status"]), str(facts["error"])
-            if status is Status.RUNNING and not _alive(int(facts["pid"]), datetime.fromisoformat(facts["written_at"])):
-                status, error = Status.FAILED, "the run was cut short (its process is gone)"
-            yield Backup(
-                id=facts["id"],
-                name=facts["name"],
-                library=facts["library"],
+            status = Status(facts["status"])
+            backup = Backup(
+                id=str(facts["id"]),
+                name=str(facts["name"]),
+                library=str(facts["library"]),
                 type=BackupType(facts["type"]),
                 tier=Tier(facts["tier"]),
-                created_at=datetime.fromisoformat(facts["created_at"]),
-                description=facts["description"],
+                created_at=_instant(facts["created_at"]),
+                description=str(facts["description"]),
                 bytes=0,
                 status=status,
-                error=error,
+                error=str(facts["error"]),
             )
-        except (OSError, ValueError, KeyError, TypeError):
+            pid, since = int(facts["pid"]), _instant(facts["written_at"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # a record is for information; a torn one says nothing
+        yield backup, status, partial(_alive, pid, since)
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def _alive(pid: int, since: datetime) -> bool:
@@ -86,7 +120,7 @@ def _alive(pid: int, since: datetime) -> bool:
 
     try:
         return psutil.Process(pid).create_time() <= since.timestamp() + 1.0
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):
         return False
 
 

@@ -1,4 +1,4 @@
-"""Real archives of real trees, for the tests of the archive and of verify."""
+"""Real archives of real trees, for the tests of the archive and of verify; backups on a shelf for the catalog."""
 
 # Names are bytes here, which Path cannot hold.
 # ruff: noqa: PTH115, PTH118, PTH123
@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,15 +19,22 @@ import pytest
 from scriptorium import manifest
 from scriptorium.archive import Unpacked, pack, unpack
 from scriptorium.model import (
+    ArchiveFacts,
+    Backup,
     BackupType,
     Compression,
+    Copy,
     FileList,
     Manifest,
+    Marks,
     Staged,
+    Status,
     TableFacts,
     Tier,
     Tree,
 )
+from scriptorium.settings import load
+from scriptorium.stores.backups import commit, write_marks
 
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
 
@@ -193,3 +200,75 @@ def as_nobody(tmp_path: Path) -> Iterator[Callable[[], AbstractContextManager[No
     yield block
     for folder, mode in lifted:
         folder.chmod(mode)
+
+
+class Shelf:
+    """Settings with folders as stores, and backups put there as a finished run leaves them."""
+
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __init__(self, folder: Path, *stores: str) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        lines = [f'[stores.{name}]\nkind = "local"\npath = "{name}"\n' for name in stores or ("local",)]
+        sources = '[libraries.{0}]\nsources = [{{ name = "up", kind = "files", path = "up-{0}" }}]\n'
+        self.file = folder / "scriptorium.toml"
+        self.file.write_text(sources.format("lib") + sources.format("other") + "".join(lines))
+        self.settings = load(self.file, {})
+        self._count = 0
+
+    def put(
+        self,
+        age: timedelta = timedelta(0),
+        *stores: str,
+        content: bytes = b"an archive",
+        marks: Marks | None = None,
+        **changes: object,
+    ) -> Backup:
+        """A backup taken ``age`` after ``start``; returns it as the catalog should list it."""
+        self._count += 1
+        created = self.start + age
+        type = BackupType(str(changes.get("type", "full")))
+        name = f"{manifest.archive_name(type, created, Compression.GZIP, None, self._count + 1)}"
+        facts = ArchiveFacts(name, len(content), hashlib.sha256(content).hexdigest(), Compression.GZIP)
+        files = manifest.file_list([])
+        wanted = {"library": "lib", "preset": None, "name": f"backup {self._count}", "tools": {}, "files": files}
+        record = draft(**{**wanted, "created_at": created, "finished_at": created, "archive": facts, **changes})
+        copies = []
+        for store in stores or tuple(self.settings.stores)[:1]:
+            staged_archive = self.folder / f"staged-{self._count}-{store}"
+            staged_archive.write_bytes(content)
+            key = commit(self.settings.store(store), staged_archive, record)
+            staged_archive.unlink()
+            if marks is not None:
+                write_marks(self.settings.store(store), key, marks)
+            copies.append(Copy(store, key, len(content), Status.COMPLETE, pinned=bool(marks and marks.pinned)))
+        return Backup(
+            id=record.id,
+            name=record.name,
+            library=record.library,
+            type=record.type,
+            tier=record.tier,
+            created_at=record.created_at,
+            description=record.description,
+            bytes=len(content),
+            status=Status.COMPLETE,
+            copies=tuple(copies),
+        )
+
+    def path(self, backup: Backup, ending: str = "", store: str = "local") -> Path:
+        """An object of a backup as a file."""
+        key = next(copy.key for copy in backup.copies if copy.store == store)
+        found = self.settings.store(store).local_path(key + ending)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def new_shelf(tmp_path: Path) -> Callable[..., Shelf]:
+    return lambda *stores: Shelf(tmp_path / "shelf", *stores)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path / "shelf")
