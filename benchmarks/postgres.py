@@ -1,0 +1,267 @@
+"""PostgreSQL, side by side with its own tools: ``python -m benchmarks.postgres``.
+
+About 1 GB of book-like rows in a server of its own (fsync on, as users have it). Every contestant writes to the same
+disk. "scriptorium" is the whole way: snapshot, dump, fingerprints, archive with its hashes; and back: unpacking with
+every hash, load, comparison, switch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import machine
+from benchmarks.contest import ROOT, Contestant, Row, groups, hold
+from scriptorium import process
+from scriptorium.demo.embedded_postgres import EmbeddedPostgres, major_version, server_folders
+from scriptorium.sources import PostgresSource
+
+_RESULTS = Path(__file__).with_name("results") / "postgres.json"
+DUMP, PLAIN, PARALLEL = "pg_dump -Fc", "pg_dump -Fc -Z0", "pg_dump -Fd -j2 -Z0"
+OURS = "scriptorium, {}"
+BARE = "scriptorium, {}, no fingerprints"
+RESTORE, RESTORE_CUSTOM = "pg_restore -j1 of plain files", "pg_restore -j1 of -Fc"
+BACK, LOADED = "scriptorium: unpack, load, compare, switch", "scriptorium: load, compare, switch"
+_BACKUP, _RESTORE = "backup", "restore"
+_ADDRESS = "BENCH_DATABASE"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.postgres", description=__doc__)
+    parser.add_argument("--megabytes", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--programs", type=Path, help="folder of the server's programs")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--output", type=Path, default=_RESULTS)
+    parser.add_argument("--piece", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.piece:
+        _PIECES[options.piece[0]](*options.piece[1:])
+        return 0
+    programs = options.programs or server_folders()[-1]
+    with process.no_child_outlives(), tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-") as folder:
+        place = Path(folder)
+        place.chmod(0o755)  # the server's user goes through it
+        lasting = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "max_wal_size": "2GB"}
+        with EmbeddedPostgres(programs, folder=place / "server", options=lasting) as server:
+            address = server.address("library")
+            _sql(server.address(), "CREATE DATABASE library")
+            _say(f"filling a database with about {options.megabytes} MiB …")
+            build = [sys.executable, "-m", "benchmarks.postgres_data", str(options.megabytes)]
+            process.run(build, env={_ADDRESS: address}, cwd=ROOT)
+            rows = _measure(server, address, place, options.rounds)
+    about = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "megabytes": options.megabytes,
+        "rounds": options.rounds,
+        "server": f"PostgreSQL {major_version(programs)}",
+        "cores": os.cpu_count(),
+        "machine": machine.facts(options.folder),
+    }
+    figures = _figures(rows)
+    options.output.parent.mkdir(exist_ok=True, parents=True)
+    document = {**about, "figures": figures, "rows": [asdict(row) for row in rows]}
+    options.output.write_text(json.dumps(document, indent=1, default=str) + "\n")
+    page = _page(rows, figures, about)
+    options.output.with_suffix(".md").write_text(page)
+    print(page)
+    return 0
+
+
+def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int) -> list[Row]:
+    ours = [sys.executable, "-m", "benchmarks.postgres", "--piece"]
+    env = {_ADDRESS: address, "PGPASSWORD": server.password, "BENCH_PROGRAMS": str(server.programs)}
+    plain = address.replace(f":{server.password}", "")
+    dump, restore = str(server.programs / "pg_dump"), str(server.programs / "pg_restore")
+    custom, folder = place / "custom", place / "folder"
+    work = place / "work"
+
+    def clear(*paths: Path) -> None:
+        for path in paths:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def outside(name: str, *arguments: str, output: Path) -> Contestant:
+        file = f"--file={output}"
+        after = None if output in (custom, folder) else lambda: clear(output)
+        return Contestant(name, _BACKUP, [dump, *arguments, file, plain], output, env=env, after=after)
+
+    def backup(name: str, compression: str, facts: str) -> Contestant:
+        output = work / f"{compression}-{facts}.tar"
+        return Contestant(name, _BACKUP, [*ours, "backup", str(output), compression, facts], output, env=env)
+
+    clear(custom, folder)
+    work.mkdir()
+    rows = hold(
+        [
+            Contestant(DUMP, _BACKUP, [dump, "-Fc", f"--file={custom}", plain], custom, env=env),
+            outside(PLAIN, "-Fc", "-Z0", output=place / "plain"),
+            outside(PARALLEL, "-Fd", "-j2", "-Z0", output=place / "parallel"),
+            *(backup(OURS.format(kind), kind, "facts") for kind in ("gzip", "zstd")),
+            *(backup(BARE.format(kind), kind, "bare") for kind in ("gzip", "zstd")),
+        ],
+        rounds,
+        _say,
+    )
+    process.run([dump, "-Fd", "-Z0", f"--file={folder}", plain], env=env)
+
+    def into_new(name: str, source: Path) -> Contestant:
+        target = plain.replace("/library", "/scratch")
+        script = f"createdb -h 127.0.0.1 -p {server.port} -U {server.user} -T template0 scratch && "
+        command = ["sh", "-c", f"{server.programs}/{script} exec {restore} -d {target} -j1 {source}"]
+        return Contestant(name, _RESTORE, command, env=env, after=lambda: _drop(server, "scratch"))
+
+    def back(name: str, what: str) -> Contestant:
+        archive = work / "zstd-facts.tar"
+        timed = archive.with_name(f"{archive.name}.timed") if what == "load" else None
+        return Contestant(
+            name, _RESTORE, [*ours, what, str(archive)], env=env, timed=timed, after=lambda: _drop(server, "back")
+        )
+
+    return rows + hold(
+        [
+            into_new(RESTORE, folder),
+            into_new(RESTORE_CUSTOM, custom),
+            back(LOADED, "load"),
+            back(BACK, "restore"),
+        ],
+        rounds,
+        _say,
+    )
+
+
+def _sql(address: str, statement: str) -> None:
+    import psycopg
+
+    with psycopg.connect(address, autocommit=True) as session:
+        session.execute(statement)
+
+
+def _drop(server: EmbeddedPostgres, name: str) -> None:
+    _sql(server.address(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    _sql(server.address(), "CHECKPOINT")  # so that nobody pays for what another one wrote
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _figures(rows: Sequence[Row]) -> list[dict[str, object]]:
+    found = {row.name: row for row in rows}
+
+    def figure(what: str, value: float, most: float | None = None, unit: str = "x") -> dict[str, object]:
+        met = None if most is None else value <= most
+        return {"what": what, "value": round(value, 3), "unit": unit, "most": most, "met": met}
+
+    whole = found[DUMP].wall
+    peak = max(row.peak for row in rows if row.name.startswith("scriptorium")) / (1 << 20)
+    return [
+        *(figure(f"backup with {kind}, archive and hashes, fingerprints apart, over pg_dump -Fc",
+                 found[BARE.format(kind)].wall / whole, 0.35) for kind in ("gzip", "zstd")),
+        *(figure(f"… with the fingerprints, {kind}", found[OURS.format(kind)].wall / whole)
+          for kind in ("gzip", "zstd")),
+        *(figure(f"what the fingerprints add, {kind}", found[OURS.format(kind)].wall - found[BARE.format(kind)].wall,
+                 unit=" s") for kind in ("gzip", "zstd")),
+        figure("restore with comparison over pg_restore -j1 alone", found[LOADED].wall / found[RESTORE].wall, 1.2),
+        figure("… with unpacking and hashing the archive", found[BACK].wall / found[RESTORE].wall),
+        figure("peak memory", peak, 300, " MiB"),
+    ]  # fmt: skip
+
+
+def _page(rows: Sequence[Row], figures: Sequence[Mapping[str, object]], about: Mapping[str, object]) -> str:
+    lines = ["# PostgreSQL, measured", ""]
+    lines += [f"- {key}: {value}" for key, value in about.items()]
+    lines += ["", "| figure | value | target | |", "|---|---:|---|---|"]
+    for one in figures:
+        verdict = {None: "", True: "met", False: "MISSED"}[one["met"]]  # type: ignore[index]
+        most = "" if one["most"] is None else f"at most {one['most']}{one['unit']}"
+        lines.append(f"| {one['what']} | {one['value']}{one['unit']} | {most} | {verdict} |")
+    for title, members in groups(rows):
+        lines += ["", f"## {title}", "", "| | wall s | min–max | CPU s (client) | peak MiB | output MiB |"]
+        lines.append("|---|---:|---:|---:|---:|---:|")
+        for row in members:
+            walls = [sample.wall for sample in row.samples]
+            lines.append(
+                f"| {row.name} | {row.wall:.2f} | {min(walls):.2f}–{max(walls):.2f} | {row.cpu:.2f} "
+                f"| {row.peak / (1 << 20):.0f} | {row.size / (1 << 20):.0f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+# --- the pieces, each in a process of its own ---------------------------------------------------------------------
+
+
+def backup(output: str, compression: str, facts: str) -> None:
+    """Snapshot and archive; ``bare``: without the fingerprints, to see what they cost."""
+    from benchmarks.work import _draft
+    from scriptorium.archive import pack
+    from scriptorium.manifest import dumps
+    from scriptorium.model import Compression
+    from scriptorium.sources import postgres_dump, postgres_facts
+
+    if facts == "bare":
+        postgres_dump.read_facts = lambda *_, **__: postgres_facts.Facts({})
+    source = _source()
+    target = Path(output)
+    stage = target.with_name(f"{target.name}.stage")
+    for folder in (stage, target.with_name("spool")):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    source.capture(stage)
+    staged = source.examine(stage, ())
+    target.unlink(missing_ok=True)
+    draft = _draft(datetime.now(UTC))
+    manifest = pack(target, draft, [staged], Compression(compression), spool=target.with_name("spool"))
+    target.with_name(f"{target.name}.json").write_bytes(dumps(manifest))
+    shutil.rmtree(stage)
+
+
+def _source() -> PostgresSource:
+    """The database of this benchmark."""
+    programs = Path(os.environ["BENCH_PROGRAMS"])
+    return PostgresSource(database=os.environ[_ADDRESS], tools=programs, staging=Path(tempfile.gettempdir()))
+
+
+def restore(archive: str) -> None:
+    """Back from the archive into a database of another name."""
+    _back(Path(archive), timed=None)
+
+
+def load(archive: str) -> None:
+    """The same, with the archive already unpacked: only what follows is measured."""
+    _back(Path(archive), timed=Path(f"{archive}.timed"))
+
+
+def _back(archive: Path, *, timed: Path | None) -> None:
+    from scriptorium.archive import unpack
+    from scriptorium.manifest import loads
+
+    manifest = loads(archive.with_name(f"{archive.name}.json").read_bytes())
+    part = manifest.parts[0]
+    incoming = _source().model_copy(update={"target": "back"}).incoming(part, "0123456789ab")
+    incoming.prepare()
+    root = incoming.receive(part.path)
+    assert root is not None
+    with archive.open("rb") as stream:
+        unpack(stream, incoming.receive, roots=(root,), expected=manifest.files)
+    began = time.monotonic()
+    if incoming.load() != part.tables:
+        raise SystemExit("what came back is not what was saved")
+    incoming.switch()
+    incoming.finish()
+    if timed is not None:
+        timed.write_text(json.dumps({"wall": time.monotonic() - began}))
+
+
+_PIECES = {"backup": backup, "restore": restore, "load": load}
+
+if __name__ == "__main__":
+    sys.exit(main())
