@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from scriptorium.errors import UnsafeArchive
@@ -39,9 +40,16 @@ def leads_out(path: str, target: str) -> bool:
     return target.startswith("/") or posixpath.normpath(posixpath.join(posixpath.dirname(path), target))[:2] == ".."
 
 
-def require_not_below(path: str, links: dict[str, str]) -> None:
-    """``UnsafeArchive`` for a member that would be written through a symlink of the same archive."""
-    steps = path.split("/")
-    for count in range(1, len(steps)):
-        if "/".join(steps[:count]) in links:
-            raise UnsafeArchive("a member of the archive would be written through a symlink", on=readable(path))
+def require_tree(files: Iterable[str], folders: Iterable[str]) -> None:
+    """``UnsafeArchive`` when a file (or a link) has the name of a folder, or of one that another member lies in."""
+    names = set(files)
+    inside = {above for path in names.union(folders) for above in _above(path)}
+    if both := names & inside.union(folders):
+        raise UnsafeArchive("a member of the archive lies in something that is no folder", on=readable(min(both)))
+
+
+def _above(path: str) -> Iterator[str]:
+    cut = path.find("/")
+    while cut != -1:
+        yield path[:cut]
+        cut = path.find("/", cut + 1)

@@ -14,7 +14,7 @@ from scriptorium.adopting.inventory import (
     Inventory,
     checked_name,
     leads_out,
-    require_not_below,
+    require_tree,
 )
 from scriptorium.archive import unpack as unpack_ours
 from scriptorium.archive.members import Member, Reader
@@ -37,25 +37,25 @@ def is_ours(file: Path) -> bool:
 
 def take_stock(file: Path) -> Inventory:
     """What is in the tar, from its first header to its end. ``UnsafeArchive``, ``DamageFound``."""
-    files = size = 0
+    size = 0
     metadata: bytes | None = None
+    kinds: dict[str, str] = {}
     links: dict[str, str] = {}
     with file.open("rb") as stream, Reader(stream) as reader:
         for member in reader:
-            path = _judged(member)
-            require_not_below(path, links)
-            entry = member.entry
+            entry, path = member.entry, _judged(member)
+            if kinds.setdefault(path, entry.kind) != entry.kind:
+                raise UnsafeArchive("two members of different kinds have the same name", on=readable(path))
             if entry.kind == "symlink":
                 links[path] = entry.target or ""
-            else:
-                links.pop(path, None)
             if path == METADATA and entry.kind == "file":
                 if entry.size > LARGEST_METADATA:
                     raise DamageFound("the metadata of the archive is impossibly large", on=file.name)
                 metadata = member.contents()
-            files += entry.kind != "folder"
             size += entry.size
-    return Inventory(files, size, metadata, {path: to for path, to in links.items() if leads_out(path, to)})
+    files = [path for path, kind in kinds.items() if kind != "folder"]
+    require_tree(files, (path for path, kind in kinds.items() if kind == "folder"))
+    return Inventory(len(files), size, metadata, {path: to for path, to in links.items() if leads_out(path, to)})
 
 
 def _judged(member: Member) -> str:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scriptorium.adopting.inventory import LARGEST_METADATA, METADATA, Inventory, checked_name
+from scriptorium.adopting.inventory import LARGEST_METADATA, METADATA, Inventory, checked_name, require_tree
 from scriptorium.archive.headers import no_space
 from scriptorium.archive.placing import Placing
 from scriptorium.errors import DamageFound, NoSpace, ToolMissing, UnsafeArchive
@@ -32,8 +32,7 @@ def take_stock(file: Path) -> Inventory:
         folders = {_judged(member) for member in members if member.is_dir()}
         files = [member for member in members if not member.is_dir()]
         times = Counter(_judged(member) for member in files)
-        if both := folders & times.keys():
-            raise UnsafeArchive("a file and a folder of the zip have the same name", on=readable(min(both)))
+        require_tree(times, folders)
         own = next((member for member in files if member.filename == METADATA), None)
         if own is not None and own.file_size > LARGEST_METADATA:
             raise DamageFound("the metadata of the archive is impossibly large", on=file.name)
@@ -93,6 +92,8 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, plac
         while chunk := content.read(_CHUNK):
             target.write(chunk)
         target.flush()
+        if target.tell() != member.file_size:
+            raise zipfile.BadZipFile(f"{readable(member.filename)} is shorter than it should be")
         os.fchmod(target.fileno(), member.external_attr >> 16 & 0o777 | 0o600)
         with contextlib.suppress(ValueError, OverflowError):  # no such day: the time of unpacking will do
             seconds = int(time.mktime((*member.date_time, 0, 0, -1)))

@@ -150,10 +150,10 @@ class Old:
                 tar.add(self.home / path, path)
                 self.expected[path] = data
 
-    def index(self, name: str, archive: Path, **row: object) -> None:
+    def index(self, archive: Path, **row: object) -> None:
         """The application's index beside its archives."""
         whole = {"id": IDENTITY, "created_at": TAKEN, "file_path": f"/app/data/backups/{archive.name}", **row}
-        archive.with_name(name).write_text(json.dumps({IDENTITY: whole}))
+        archive.with_name("simple_backup_index.json").write_text(json.dumps({IDENTITY: whole}))
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,9 @@ class App:
 
     def left(self) -> list[str]:
         """What is in the stores and in the staging folder."""
-        staging = self.place.settings.workroom / "staging"
-        stored = [path for path in self.place.backups.rglob("*") if path.name != "backup_index.json"]
-        return [str(path) for path in [*stored, *staging.rglob("*")] if path.is_file()]
+        ours = {".holder.json", ".lock", "backup_index.json"}
+        found = [path for path in self.place.backups.rglob("*") if path.is_file()]
+        return [str(path) for path in found if not path.name.endswith(tuple(ours))]
 
 
 @pytest.fixture(scope="session")
