@@ -22,7 +22,8 @@ CREATE TABLE items (id serial PRIMARY KEY, uuid uuid NOT NULL UNIQUE, title varc
 CREATE INDEX ON items (title);
 CREATE INDEX ON items USING gin (tags);
 CREATE TABLE files (id serial PRIMARY KEY, item_id int NOT NULL REFERENCES items,
-    file_path varchar(1000) NOT NULL UNIQUE, format text, size_bytes int, checksum_md5 varchar(32), checksum_sha256 varchar(64), date_added timestamp);
+    file_path varchar(1000) NOT NULL UNIQUE, format text, size_bytes int,
+    checksum_md5 varchar(32), checksum_sha256 varchar(64), date_added timestamp);
 CREATE INDEX ON files (item_id);
 CREATE TABLE item_creators (item_id int REFERENCES items, creator_id int, role text, position int NOT NULL,
     PRIMARY KEY (item_id, creator_id, role));
