@@ -234,8 +234,10 @@ class _Tries:
                 hint="try again when the application is calmer, or give the source a 'quiesce' setting",
             )
         time.sleep(wait or 0.001)
+        look = 0.001
         while kuzu_epoch.checkpointing(self._layout) and time.monotonic() < self._deadline:
-            time.sleep(0.002)
+            look = min(look * 1.2, 0.05)
+            time.sleep(look)
 
 
 def _dress(original: Path, copy: Path) -> None:

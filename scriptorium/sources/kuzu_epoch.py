@@ -41,10 +41,11 @@ from pathlib import Path
 
 from scriptorium.sources import reflink
 from scriptorium.sources.kuzu_layout import Layout, companion
-from scriptorium.sources.open_files import lock_holder
+from scriptorium.sources.open_files import holders_of, lock_holder
 
 CLOCK_TICK = 0.02  # seconds; file times move in steps of a kernel tick (at most 10 ms) before Linux 6.13
 _SETTLED = 0.05  # seconds without a checkpoint after the last commit
+_ABANDONED = 10.0  # seconds without a change
 _CHECKPOINT_RECORD = 0xFE
 _PAGE = 4096
 
@@ -87,9 +88,18 @@ def attempt(layout: Layout, target: Path, *, paused: bool = False) -> Copied:
 
 
 def checkpointing(layout: Layout) -> bool:
-    """Whether a checkpoint is under way (and not one that a crash interrupted: then nobody has the database)."""
+    """Whether a checkpoint is under way, and not one that a crash interrupted.
+
+    A lock alone does not tell: an application that opened and closed its own database file, as backups made
+    inside of it do, has lost it for good. Nor do descriptors, which may be hidden in a container. So a crash it was when
+    there is neither, and nothing was written for some seconds.
+    """
     try:
-        return _shadowed(layout) and lock_holder(layout.locked) is not None
+        if not _shadowed(layout):
+            return False
+        if lock_holder(layout.locked) is not None or next(holders_of(layout.files()), None) is not None:
+            return True
+        return time.time() - max(path.stat().st_mtime for path in layout.files()) < _ABANDONED
     except FileNotFoundError:
         return True
 
@@ -253,7 +263,7 @@ def _still_files(layout: Layout, target: Path, *, paused: bool, crashed: bool) -
         wal_size = size if path == layout.wal else wal_size
     if _prints(layout, growing) != first or (layout.wal.exists() and layout.wal.stat().st_size < wal_size):
         raise EpochEnded("a checkpoint began", total)
-    if crashed and lock_holder(layout.locked) is not None:
+    if crashed and checkpointing(layout):
         raise EpochEnded("the application opened the database", total)
     for copy in [target, *target.iterdir()] if layout.folder else target.parent.iterdir():
         reflink.sync(copy)
