@@ -17,11 +17,20 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
 from flows.backup import backup
+from flows.drill import drill
 from flows.prune import prune
-from flows.restore import restore
+from flows.restore import restore, undo
 from flows.verify import verify
 from scriptorium.catalog import Catalog
-from scriptorium.errors import DamageFound, LibraryBusy, NotFound, StoreUnavailable, UsageError
+from scriptorium.errors import (
+    DamageFound,
+    LibraryBusy,
+    NotFound,
+    RestoreFailed,
+    SourceDamaged,
+    StoreUnavailable,
+    UsageError,
+)
 from scriptorium.model import Backup, Status
 from tasks.retry import ONCE, RETRIED
 
@@ -147,7 +156,7 @@ def test_restore_in_place_takes_a_safety_backup_and_replaces(chosen: Any) -> Non
     safety = next(one for one in Catalog(chosen.settings).backups() if one.tier == "before-restore")
     restore(reference=safety.id, path=str(chosen.folder / "before"))
     assert (chosen.folder / "before" / "data" / "covers" / "new.jpg").read_bytes() == b"added later"
-    assert not list(chosen.home.rglob(".scriptorium-restore-*"))
+    assert all((found / "former").is_dir() for found in chosen.home.rglob(".scriptorium-restore-*")), "kept for undo"
 
 
 def test_prune_plans_then_removes(chosen: Any) -> None:
@@ -203,3 +212,116 @@ def test_backup_folder_is_never_inside_the_backup(new_place: Any, tmp_path: Path
     backup()
     restored = restore(reference="latest", path=str(tmp_path / "out"))
     assert restored.files and not (tmp_path / "out" / "data" / "covers" / "saved").exists()
+
+
+def test_drill_proves_a_backup_and_leaves_nothing(chosen: Any) -> None:
+    done = backup()
+    proof = drill(reference=done.id)
+    assert proof.proven and proof.tables == 3 and proof.files > 5 and proof.seconds > 0
+    found = Catalog(chosen.settings).find(done.id)
+    assert found.status is Status.PROVEN and found.copies[0].proven_at == proof.at
+    assert "proven" in artifact("drill-bibliotheca")
+    assert not list((chosen.backups / ".scriptorium" / "staging").iterdir())
+
+
+def test_drill_of_a_damaged_copy_is_no_proof(chosen: Any) -> None:
+    done = backup()
+    archive = chosen.backups / done.copies[0].key
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 3] ^= 4
+    archive.write_bytes(data)
+    proof = drill(reference=done.id)
+    assert not proof.proven and proof.differences
+    assert Catalog(chosen.settings).find(done.id).status is Status.DAMAGED
+    assert not list((chosen.backups / ".scriptorium" / "staging").iterdir())
+
+
+def test_undo_goes_back_to_what_a_restore_replaced(chosen: Any) -> None:
+    done = backup()
+    chosen.execute("CREATE (:Book {id: 'late', title: 'Added later', pages: 1})")
+    (chosen.home / "config.py").write_text("DEBUG = 'changed later'\n")
+    restore(reference=done.id)
+    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
+    undo()
+    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[51]]
+    assert "changed later" in (chosen.home / "config.py").read_text()
+    assert not list(chosen.home.rglob(".scriptorium-restore-*"))
+    with pytest.raises(NotFound, match="no former data"):
+        undo()
+
+
+def health(chosen: Any, table: str) -> None:
+    text = chosen.config.read_text().replace('home = "library"', f'home = "library"\nhealth = {table}')
+    chosen.config.write_text(text)
+
+
+def test_a_restore_after_which_the_application_is_not_well_is_undone(chosen: Any) -> None:
+    done = backup()
+    chosen.execute("CREATE (:Book {id: 'late', title: 'Added later', pages: 1})")
+    health(chosen, '{ command = ["false"], within = 0.2 }')
+    with pytest.raises(RestoreFailed, match="not well"):
+        restore(reference=done.id)
+    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[51]]
+    assert not list(chosen.home.rglob(".scriptorium-restore-*"))
+
+
+def test_a_restore_with_a_well_application_stands(chosen: Any) -> None:
+    done = backup()
+    chosen.execute("CREATE (:Book {id: 'late', title: 'Added later', pages: 1})")
+    health(chosen, '{ command = ["true"], within = 5 }')
+    restore(reference=done.id)
+    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
+
+
+def test_a_database_too_broken_to_save_is_restored_without_a_safety_backup(chosen: Any) -> None:
+    done = backup()
+    chosen.database.write_bytes(b"KUZU" + bytes(8000))
+    with pytest.raises(RestoreFailed, match="could not be backed up first"):
+        restore(reference=done.id)
+    restore(reference=done.id, safety=False)
+    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
+
+
+def test_a_new_machine_has_nothing_to_save_first(chosen: Any) -> None:
+    import shutil
+
+    done = backup()
+    shutil.rmtree(chosen.home)
+    restore(reference=done.id)
+    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
+    assert (chosen.home / ".env").exists()
+
+
+def test_a_partial_restore_in_place_leaves_the_rest_alone(chosen: Any) -> None:
+    done = backup()
+    (chosen.home / "data" / "covers" / "a.jpg").write_bytes(b"spoiled")
+    (chosen.home / "data" / "covers" / "new.jpg").write_bytes(b"new")
+    (chosen.home / "data" / "uploads" / "notes.txt").write_text("changed")
+    restore(reference=done.id, only=["data/covers/*"])
+    assert (chosen.home / "data" / "covers" / "a.jpg").stat().st_size == 2000
+    assert (chosen.home / "data" / "covers" / "new.jpg").read_bytes() == b"new"
+    assert (chosen.home / "data" / "uploads" / "notes.txt").read_text() == "changed"
+
+
+def test_only_the_database_by_the_name_of_its_source(chosen: Any) -> None:
+    done = backup()
+    chosen.execute("MATCH (b:Book) DETACH DELETE b")
+    (chosen.home / "data" / "uploads" / "notes.txt").write_text("changed")
+    restore(reference=done.id, only=["kuzu"])
+    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
+    assert (chosen.home / "data" / "uploads" / "notes.txt").read_text() == "changed"
+
+
+def test_missing_covers_are_reported_or_refused(chosen: Any) -> None:
+    chosen.execute(
+        "ALTER TABLE Book ADD cover_url STRING", "MATCH (b:Book {id: '1'}) SET b.cover_url = '/covers/gone.jpg'"
+    )
+    done = backup()
+    manifest = Catalog(chosen.settings).manifest(done.copies[0])
+    check = next(one for one in manifest.checks if one.name == "covers that a book names and the backup lacks")
+    assert not check.good and check.first == ("data/covers/gone.jpg",)
+    assert drill(reference=done.id).proven, "what the library itself lacks is no fault of its backup"
+    text = chosen.config.read_text().replace('home = "library"', 'home = "library"\nmissing_files = "error"')
+    chosen.config.write_text(text)
+    with pytest.raises(SourceDamaged, match=r"gone\.jpg"):
+        backup()
