@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from scriptorium.demo.embedded_postgres import EmbeddedPostgres
 from scriptorium.errors import (
     NoSpace,
     NotFound,
@@ -292,3 +295,49 @@ def test_a_disk_that_becomes_full_in_the_middle(server, new_database, tmp_path, 
         assert list(stage.iterdir()) == []
     finally:
         subprocess.run(["umount", stage], check=True)
+
+
+def sessions(server) -> int:
+    with psycopg.connect(server.address(), autocommit=True) as session:
+        return session.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^scriptorium'"
+        ).fetchone()[0]
+
+
+def test_an_interrupted_snapshot_leaves_nothing(server, new_database, tmp_path, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    url = new_database(server, ITEMS)
+    tools = wrapped(server, tmp_path / "tools", before="sleep 30")
+    monkeypatch.setattr(postgres_dump, "read_facts", interrupted)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        captured(PostgresSource(database=url, tools=tools), tmp_path / "stage")
+    assert time.monotonic() - began < 15, "pg_dump was waited for"
+    assert list((tmp_path / "stage").iterdir()) == []
+    until = time.monotonic() + 5
+    while sessions(server) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert sessions(server) == 0
+
+
+def test_a_server_that_crashes_in_the_middle_is_transient_and_can_be_asked_again(new_database, tmp_path):
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    server = EmbeddedPostgres(folder=folder).start()
+    try:
+        source = PostgresSource(database=new_database(server, ITEMS), tools=server.programs)
+        tools = wrapped(server, tmp_path / "tools", before="sleep 3")
+        crash = threading.Timer(1.0, lambda: server.stop(crash=True))
+        crash.start()
+        with pytest.raises(SourceUnavailable):
+            captured(source.model_copy(update={"tools": tools}), tmp_path / "stage")
+        crash.join()
+        with pytest.raises(SourceUnavailable):
+            source.survey(())
+        server.start()
+        assert captured(source, tmp_path / "again").tables["public.items"].rows == 2000
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
