@@ -37,13 +37,14 @@ def restore(
     rebuild: bool = False,
     clean: bool = False,
     safety: bool = True,
+    database: str = "",
 ) -> Restored:
     """Restore a backup (id, prefix, name or ``latest``).
 
     ``path``: into this folder; without one the living data is replaced, after a verified safety backup (tier
     ``before-restore``). ``only``: glob patterns over paths in the archive. ``rebuild``: make databases from their
     logical exports. ``clean``: ``path`` may hold something, which is replaced. ``safety``: false only for a library
-    that has nothing left to save.
+    that has nothing left to save. ``database``: one database under this new name, beside the living one.
     """
     began = time.monotonic()
     settings = current()
@@ -56,11 +57,12 @@ def restore(
         store=store,
         rebuild=rebuild,
         clean=clean,
+        database=database,
     )
     saved = None
     with no_child_outlives():
         plan = preflight(order)
-        if order.into is None and safety:
+        if order.in_place and safety:
             saved = _save_first(order.library, f"before the restore of {order.backup}")
         restored = bring(order)
     _report(order, plan, restored, saved, time.monotonic() - began)

@@ -19,8 +19,10 @@ from scriptorium.rescue import (
     newest_kept,
     plan_in_place,
     plan_into,
+    plan_renamed,
     recover,
     require_idle,
+    restore_as,
     restore_in_place,
     restore_into,
     undo,
@@ -34,7 +36,8 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class RestoreOrder:
-    """A restore that is to be done. ``into``: a folder; without one, the living data is replaced."""
+    """A restore that is to be done. ``into``: a folder; ``database``: one database, under that name, beside the living
+    one; without either, the living data is replaced."""
 
     id: str
     backup: str
@@ -45,6 +48,12 @@ class RestoreOrder:
     only: tuple[str, ...]
     rebuild: bool
     clean: bool
+    database: str = ""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether living data is replaced."""
+        return self.into is None and not self.database
 
 
 def place_restore(
@@ -57,6 +66,7 @@ def place_restore(
     store: str | None = None,
     rebuild: bool = False,
     clean: bool = False,
+    database: str = "",
 ) -> RestoreOrder:
     """Find the backup and the copy to read. ``NotFound``, ``DamageFound`` or ``UsageError`` say what cannot be."""
     catalog = Catalog(settings)
@@ -68,6 +78,8 @@ def place_restore(
             on=backup.id,
             hint=f"{'; '.join(copy.damage[:2])}. Take another backup, or --from {copy.store} to try all the same",
         )
+    if database and (into is not None or only):
+        raise UsageError("--database restores one database under another name; it goes with no folder and no pattern")
     if clean and into is None:
         raise UsageError("--clean goes with --restore-path; in place, the living data is always replaced")
     return RestoreOrder(
@@ -80,6 +92,7 @@ def place_restore(
         only=tuple(only),
         rebuild=rebuild,
         clean=clean,
+        database=database,
     )
 
 
@@ -92,15 +105,18 @@ def plan_restore(settings: Settings, order: RestoreOrder) -> Plan:
     """Everything that can be known to stand in the way, as rows; changes nothing."""
     supply = _supply(settings, order)
     if order.into is not None:
-        return plan_into(supply, order.into, clean=order.clean)
+        return plan_into(supply, order.into, clean=order.clean, never=_not_a_target(settings))
+    if order.database:
+        return plan_renamed(settings.library(order.library), supply, order.database)
     return plan_in_place(settings.library(order.library), supply, order.id)
 
 
 def nothing_to_save(settings: Settings, library: str) -> bool:
     """Whether nothing living is left of a library: a new machine, where a safety backup would hold nothing."""
-    for source in settings.library(library).sources:
+    known = settings.library(library)
+    for source in known.sources:
         with suppress(NotFound):
-            if source.survey(settings.never).files:
+            if source.survey(settings.never_of(known, source)).files:
                 return False
     return True
 
@@ -119,7 +135,12 @@ def bring_back(settings: Settings, order: RestoreOrder, *, advance: Advance | No
     with workspace.reading(settings, order.backup):
         if order.into is not None:
             sources = _sources(settings, order.library)
-            return restore_into(supply, order.into, order.id, sources=sources, clean=order.clean, advance=advance)
+            never = _not_a_target(settings)
+            return restore_into(
+                supply, order.into, order.id, sources=sources, clean=order.clean, never=never, advance=advance
+            )
+        if order.database:
+            return restore_as(settings.library(order.library), supply, order.id, order.database, advance=advance)
         library = settings.library(order.library)
         check = library.health
         healthy = None if check is None else lambda: require_healthy(check)
@@ -145,6 +166,13 @@ def go_back(settings: Settings, library: str) -> str:
     with workspace.lock(settings, library, "going back from a restore"):
         recover(settings, chosen)
         return undo(settings, chosen)
+
+
+def _not_a_target(settings: Settings) -> tuple[Path, ...]:
+    """What no folder to restore to may be or hold: our own folders, and what is living."""
+    sources = [source for library in settings.libraries.values() for source in library.sources]
+    living = [path for source in sources if isinstance(path := getattr(source, "path", None), Path)]
+    return (*settings.never, *living)
 
 
 def _sources(settings: Settings, library: str) -> dict[str, Source]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from scriptorium import __version__, quiesce, workspace
 from scriptorium.archive import pack
-from scriptorium.catalog import begin_run, finish_run
-from scriptorium.errors import DamageFound, SourceDamaged, UsageError
+from scriptorium.catalog import begin_run, finish_run, interrupted
+from scriptorium.errors import DamageFound, SourceDamaged, StoreUnavailable, UsageError
 from scriptorium.manifest import archive_name, dumps, new_id
 from scriptorium.model import (
     Backup,
@@ -38,7 +38,8 @@ from scriptorium.model import (
 from scriptorium.proof import all_answers, fulfilled
 from scriptorium.rescue import recover
 from scriptorium.settings import Settings
-from scriptorium.stores.backups import commit, free_name, write_marks
+from scriptorium.stores import Store
+from scriptorium.stores.backups import commit, discard_unfinished, free_name, write_marks
 from scriptorium.verify import verified
 
 Advance = Callable[[int], None]
@@ -96,7 +97,7 @@ def place_order(
     kind = next((source.kind for source in sources if source.role == "database"), None)
     packing = compression or settings.compression
     tie, archive = 0, archive_name(type, created, packing, kind)
-    while not all(free_name(store, chosen.name, archive) for store in stores):
+    while not all(_is_free(store, chosen.name, archive) for store in stores):
         tie = max(tie + 1, 2)
         archive = archive_name(type, created, packing, kind, tie)
     return Order(
@@ -115,8 +116,18 @@ def place_order(
     )
 
 
+def _is_free(store: Store, library: str, archive: str) -> bool:
+    """A store that does not answer now takes part all the same: the others must not go without their copy."""
+    try:
+        return free_name(store, library, archive)
+    except StoreUnavailable:
+        return True
+
+
 def _plain(name: str) -> str:
     name = name.strip()
+    if name == "latest":
+        raise UsageError("'latest' means the newest backup; give this one another name", on=name)
     if len(name) > 200 or any(ord(letter) < 32 for letter in name):
         raise UsageError("a backup's name is one line of at most 200 characters", on=repr(name[:40]))
     return name
@@ -127,6 +138,7 @@ def running(settings: Settings, order: Order) -> Iterator[Path]:
     """Everything that surrounds a backup: the lock, the record that it runs, its staging folder (yielded)."""
     with workspace.lock(settings, order.library, f"{order.type} backup {order.id}"):
         recover(settings, settings.library(order.library))
+        _clear_former_runs(settings, order.library)
         begin_run(settings, order.backup(Status.RUNNING))
         try:
             with workspace.staging(settings, order.library, order.id) as folder:
@@ -140,27 +152,47 @@ def running(settings: Settings, order: Order) -> Iterator[Path]:
         finish_run(settings, order.backup(Status.COMPLETE), Status.COMPLETE)
 
 
+def _clear_former_runs(settings: Settings, library: str) -> None:
+    """What runs that were cut short left in the stores goes now; a store that does not answer is swept another time."""
+    for run in interrupted(settings, library):
+        for store in settings.stores.values():
+            with contextlib.suppress(StoreUnavailable):
+                discard_unfinished(store, library, run.created_at)
+
+
 def require_room(settings: Settings, order: Order) -> int:
     """Check that the workroom and the local stores can take the backup; returns the estimate in bytes.
 
     The estimate is what there is, uncompressed: a library of books hardly shrinks. ``space_factor`` corrects it.
     """
     library = settings.library(order.library)
-    surveys = [source.survey(settings.never) for source in library.sources if source.name in order.sources]
+    chosen = [source for source in library.sources if source.name in order.sources]
+    surveys = [source.survey(settings.never_of(library, source)) for source in chosen]
     archive = int(sum(survey.bytes for survey in surveys) * settings.space_factor)
     workroom = workspace.room(settings)
-    workspace.require_space(workroom, archive + sum(survey.staged_bytes for survey in surveys), "the backup")
+    needed = {_device(workroom): archive + sum(survey.staged_bytes for survey in surveys)}
+    places = {_device(workroom): (workroom, "the backup")}
+    handed_over = False  # the first store beside the workroom takes the finished archive as it is
     for name in order.stores:
-        place = settings.store(name).local_path("x")
-        if place is not None and not _same_filesystem(place.parent, workroom):
-            workspace.require_space(place.parent, archive, f"the copy in the store {name}")
+        inside = settings.store(name).local_path("x")
+        if inside is None:
+            continue
+        device = _device(inside.parent)
+        if device == _device(workroom) and not handed_over:
+            handed_over = True
+            continue
+        needed[device] = needed.get(device, 0) + archive
+        places.setdefault(device, (inside.parent, f"the copy in the store {name}"))
+    for device, (place, what) in places.items():
+        workspace.require_space(place, needed[device], what)
     return archive
 
 
-def _same_filesystem(one: Path, other: Path) -> bool:
-    while not one.exists():
-        one = one.parent
-    return one.stat().st_dev == other.stat().st_dev
+def _device(path: Path) -> int:
+    """The filesystem that a path is on, or will be."""
+    while not path.exists():
+        path = path.parent
+    return path.stat().st_dev
 
 
 def stage_source(settings: Settings, order: Order, source: str, folder: Path) -> Staged:
@@ -168,7 +200,7 @@ def stage_source(settings: Settings, order: Order, source: str, folder: Path) ->
     chosen = next(one for one in settings.library(order.library).sources if one.name == source)
     stage = folder / f"source-{source}"
     workspace.empty_folder(stage)
-    return quiesce.snapshot(chosen, stage, settings.never)
+    return quiesce.snapshot(chosen, stage, settings.never_of(settings.library(order.library), chosen))
 
 
 def pack_archive(

@@ -29,6 +29,9 @@ def restore(
     restore_path: Annotated[
         Path | None, typer.Option("--restore-path", metavar="DIR", help="Into this folder, not over the living data.")
     ] = None,
+    database: Annotated[
+        str, typer.Option("--database", metavar="NAME", help="One database, under this new name beside the living one.")
+    ] = "",
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these paths, or a source by its name.")
     ] = None,
@@ -63,13 +66,14 @@ def restore(
         store=source,
         rebuild=rebuild,
         clean=clean,
+        database=database,
     )
     if dry_run:
         _show_plan(order)
         return
-    if restore_path is None:
+    if order.in_place:
         confirm(f"Replace the living data of {order.library} by backup {order.backup}?", yes=yes)
-    elif clean and restore_path.exists():
+    elif clean and restore_path is not None and restore_path.exists():
         confirm(f"Replace everything in {restore_path}?", yes=yes)
     with flow_runs():
         from flows.restore import restore as flow
@@ -83,6 +87,7 @@ def restore(
             rebuild=rebuild,
             clean=clean,
             safety=not no_safety,
+            database=database,
         )
     _show(order, restored)
 
@@ -126,7 +131,7 @@ def _show(order: RestoreOrder, restored: Restored) -> None:
             "tables": f"{count}, rows and fingerprints equal to the snapshot's" if count else "none",
         }
     )
-    if order.into is None:
+    if order.in_place:
         say("what was there before is kept for a while: scriptorium restore --undo goes back to it")
 
 

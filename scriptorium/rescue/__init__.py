@@ -10,8 +10,9 @@ from scriptorium.rescue.comparing import compare_files
 from scriptorium.rescue.elsewhere import restore_into, source_of
 from scriptorium.rescue.going_back import drop_former, newest_kept, recover, require_idle, undo
 from scriptorium.rescue.inplace import restore_in_place
-from scriptorium.rescue.planning import Plan, Planned, plan_in_place, plan_into
+from scriptorium.rescue.planning import Plan, Planned, plan_in_place, plan_into, plan_renamed
 from scriptorium.rescue.reading import Read, Restored, Supply, load_parts, read_parts
+from scriptorium.rescue.renamed import restore_as
 
 __all__ = [
     "Plan",
@@ -25,9 +26,11 @@ __all__ = [
     "newest_kept",
     "plan_in_place",
     "plan_into",
+    "plan_renamed",
     "read_parts",
     "recover",
     "require_idle",
+    "restore_as",
     "restore_in_place",
     "restore_into",
     "source_of",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
-from scriptorium.rescue.journal import KEPT, Journal, journals
+from scriptorium.rescue.journal import KEPT, PREPARING, Journal, journals
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
+
+_STOP = "stop it, restore, start it again; or restore to a folder with --restore-path"
 
 
 def put_back(incoming: Mapping[str, Incoming], error: BaseException) -> None:
@@ -28,11 +31,16 @@ def put_back(incoming: Mapping[str, Incoming], error: BaseException) -> None:
 
 
 def recover(settings: Settings, library: Library) -> tuple[str, ...]:
-    """Undo restores of this library that were cut short; the lock must be held. Returns a line for each."""
+    """Undo restores of this library that were cut short; the lock must be held. Returns a line for each.
+
+    ``LibraryBusy`` when the application was started on data that was half switched: it must not be changed under it.
+    """
     said = []
     for journal in journals(settings, library.name):
         if journal.state == KEPT:
             continue
+        if journal.state != PREPARING:
+            require_idle(library, "a restore was cut short and must be undone first; stop it and do this again")
         put_back(journal.incoming(library), RestoreFailed("cut short", on=journal.backup))
         journal.close()
         said.append(f"a restore of {journal.backup} that was cut short was undone")
@@ -63,27 +71,31 @@ def undo(settings: Settings, library: Library) -> str:
     return journal.backup
 
 
-def require_idle(library: Library) -> None:
+def require_idle(library: Library, hint: str = _STOP) -> None:
     """``LibraryBusy`` names the processes that hold living data open."""
     holders = [holder for source in library.sources for holder in source.holders()]
     if holders:
         raise LibraryBusy(
             f"the application is running: {'; '.join(str(holder) for holder in holders[:3])}",
             on=library.name,
-            hint="stop it, restore, start it again; or restore to a folder with --restore-path",
+            hint=hint,
         )
 
 
 def drop_former(settings: Settings, library: Library, now: datetime, *, but: Journal | None = None) -> int:
-    """Drop former data that is past its time, or all of it but that of one restore; returns how many restores' was."""
+    """Drop former data that is past its time, or all of it but that of one restore; returns how many restores' was.
+
+    What cannot be dropped now (its source is gone from the settings, a file is in use) waits for the next time.
+    """
     limit = timedelta(days=settings.keep_former)
     dropped = 0
     for journal in journals(settings, library.name):
         past = now - journal.written_at > limit
         if journal.state != KEPT or (but is None and not past) or (but is not None and journal.file == but.file):
             continue
-        for one in journal.incoming(library).values():
-            one.finish()
-        journal.close()
-        dropped += 1
+        with contextlib.suppress(OSError, ScriptoriumError):
+            for one in journal.incoming(library).values():
+                one.finish()
+            journal.close()
+            dropped += 1
     return dropped

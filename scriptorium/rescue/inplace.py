@@ -34,10 +34,15 @@ def restore_in_place(
     """
     plan = plan_in_place(library, supply, restore_id)
     plan.require()
+    known = {source.name: source for source in library.sources}
     parts = [part for part in supply.manifest.parts if part.source in plan.sources]
     incoming: dict[str, Incoming] = {
-        part.source: plan.sources[part.source].incoming(
-            part, restore_id, rebuild=supply.rebuild, partial=bool(supply.only), never=settings.never
+        part.source: known[part.source].incoming(
+            part,
+            restore_id,
+            rebuild=supply.rebuild,
+            partial=bool(supply.only),
+            never=settings.never_of(library, known[part.source]),
         )
         for part in parts
     }
@@ -80,4 +85,4 @@ def _carry_out(
     if healthy is not None:
         healthy()
     journal.mark(KEPT)
-    return Restored("in place", read.files, read.bytes, tables, read.parts)
+    return Restored("in place", read.files, read.bytes, tables, read.parts, read.warnings)

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from scriptorium.errors import RestoreFailed
 from scriptorium.model import Part
 from scriptorium.rescue.reading import Supply
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
+from scriptorium.sources.renames import sync_folder
 from scriptorium.workspace import room
 
 PREPARING, SWITCHING, SWITCHED, KEPT = "preparing", "switching", "switched", "kept"
@@ -47,22 +49,29 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self.file)
+        sync_folder(self.file.parent)  # before a rename that only the journal can take back
         return Journal(self.file, self.facts, state)
 
     def close(self) -> None:
         self.file.unlink(missing_ok=True)
 
     def incoming(self, library: Library) -> dict[str, Incoming]:
-        """The restore's parts, built anew from the settings; a part whose source is gone is left out."""
+        """The restore's parts, built anew from the settings. ``RestoreFailed`` when a source is gone from them."""
         known: dict[str, Source] = {source.name: source for source in library.sources}
         rows = self.facts["parts"]
         assert isinstance(rows, list)
+        for row in rows:
+            if row["source"] not in known:
+                raise RestoreFailed(
+                    f"the settings of {library.name} no longer have '{row['source']}', whose former data is kept",
+                    on=str(self.file),
+                    hint="put the source back into the settings",
+                )
         return {
             row["source"]: known[row["source"]].incoming(
                 _part(row), str(self.facts["restore"]), rebuild=bool(self.facts["rebuild"])
             )
             for row in rows
-            if row["source"] in known
         }
 
 
@@ -85,8 +94,15 @@ def journals(settings: Settings, library: str) -> Iterator[Journal]:
     """Every journal of a library, oldest first."""
     files = (settings.workroom / "restores").glob(f"{library}-????????????.json")
     for file in sorted(files, key=lambda path: path.stat().st_mtime_ns):
-        facts = json.loads(file.read_bytes())
-        yield Journal(file, facts, str(facts.pop("state")))
+        try:
+            facts = json.loads(file.read_bytes())
+            yield Journal(file, facts, str(facts.pop("state")))
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise RestoreFailed(
+                "the journal of a restore cannot be read",
+                on=str(file),
+                hint="look for .scriptorium-restore-*/former beside the living data, put it back, remove the journal",
+            ) from error
 
 
 def _part(row: Mapping[str, str | None]) -> Part:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from scriptorium.errors import NoSpace, NotFound, ScriptoriumError, UsageError
 from scriptorium.model import Part
 from scriptorium.rescue.elsewhere import check_target
 from scriptorium.rescue.going_back import require_idle
-from scriptorium.rescue.reading import Supply, part_of
+from scriptorium.rescue.reading import Supply, wanted
 from scriptorium.settings import Library
 from scriptorium.sources import Source
 
@@ -38,18 +38,6 @@ class Plan:
         for row in self.rows:
             if row.trouble is not None:
                 raise row.trouble
-
-
-def wanted(supply: Supply) -> tuple[Part, ...]:
-    """The parts of which at least something is to be restored. ``NotFound`` when nothing matches."""
-    entries = supply.manifest.files.entries
-    if not supply.only or entries is None:
-        return supply.manifest.parts
-    owners = {part_of(entry.path, supply.manifest.parts) for entry in entries if supply.wants(entry.path)}
-    chosen = tuple(part for part in supply.manifest.parts if part in owners)
-    if not chosen:
-        raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
-    return chosen
 
 
 def plan_in_place(library: Library, supply: Supply, restore_id: str) -> Plan:
@@ -102,8 +90,11 @@ def _space(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> It
     for part in supply.manifest.parts:
         if part.source not in sources:
             continue
-        place = sources[part.source].incoming(part, restore_id, rebuild=supply.rebuild).receive(part.path)
-        folder = nearest_folder(place or Path("/"))
+        way = sources[part.source].incoming(part, restore_id, rebuild=supply.rebuild)
+        place = way.receive(part.path) or (way.receive(part.export) if part.export else None)
+        if place is None:
+            continue  # nothing of it is staged on a disk of ours
+        folder = nearest_folder(place)
         device = folder.stat().st_dev
         needed[device] = (folder, needed.get(device, (folder, 0))[1] + part.bytes)
     for folder, size in needed.values():
@@ -125,13 +116,25 @@ def nearest_folder(path: Path) -> Path:
     return path
 
 
-def plan_into(supply: Supply, target: Path, *, clean: bool) -> Plan:
+def plan_renamed(library: Library, supply: Supply, name: str) -> Plan:
+    """What a restore of one database under another name would meet."""
+    rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    for part in supply.manifest.parts:
+        source = next((one for one in library.sources if one.name == part.source), None)
+        renamed = source.renamed(name) if source is not None and source.kind == part.kind else None
+        if renamed is not None:
+            rows.append(Planned(f"part {part.source}", f"as the database {name}, {wording.size(part.bytes)}"))
+            rows += _conditions(renamed, part)
+    return Plan(tuple(rows), {})
+
+
+def plan_into(supply: Supply, target: Path, *, clean: bool, never: Sequence[Path] = ()) -> Plan:
     """What a restore into a folder would meet."""
     parts = wanted(supply)
     rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
     rows += [Planned(f"part {p.source}", f"{p.kind}, {p.files:,} files, {wording.size(p.bytes)}") for p in parts]
     try:
-        check_target(target, clean)
+        check_target(target, clean, never)
         rows.append(Planned("target", f"{target} {'is replaced' if target.exists() else 'is made'}"))
     except UsageError as error:
         rows.append(Planned("target", str(target), error))

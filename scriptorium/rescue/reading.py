@@ -36,7 +36,8 @@ class Supply:
         """The archive from its start; the caller closes it."""
         return self.store.open(self.key)
 
-    def wants(self, member: str) -> bool:
+    def wants(self, member: str, *, folder: bool = False) -> bool:
+        """Whether a member is meant, by itself, by a folder above it, or by the name of its source."""
         if not self.only:
             return True
         part = part_of(member, self.manifest.parts)
@@ -44,14 +45,15 @@ class Supply:
             return True
         steps = member.split("/")
         paths = ["/".join(steps[:count]) for count in range(1, len(steps) + 1)]
-        return any(matches(pattern, path, path != member) for pattern in self.only for path in paths)
+        return any(matches(pattern, path, folder or path != member) for pattern in self.only for path in paths)
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What a restore brought back, each file equal to its hash and each table to its fingerprint.
 
-    ``parts``: the sources that something came back of; ``tables``: what their databases hold.
+    ``parts``: the sources that something came back of; ``tables``: what their databases hold; ``warnings``: what could
+    not be set or made as it was, by name.
     """
 
     place: str
@@ -59,15 +61,17 @@ class Restored:
     bytes: int
     tables: Mapping[str, TableFacts]
     parts: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What unpacking brought: number of files, their bytes, the sources that something came of."""
+    """What unpacking brought: number of files, their bytes, the sources that something came of, what to warn of."""
 
     files: int
     bytes: int
     parts: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def part_of(member: str, parts: Sequence[Part]) -> Part | None:
@@ -85,10 +89,33 @@ def part_of(member: str, parts: Sequence[Part]) -> Part | None:
     return best
 
 
+def wanted(supply: Supply) -> tuple[Part, ...]:
+    """The parts of which at least something is to be restored. ``NotFound`` when nothing matches.
+
+    A database comes whole or not at all. Where the manifest lists too many files to hold them all, every tree of files
+    is taken to be wanted, and a database when its path is.
+    """
+    manifest = supply.manifest
+    if not supply.only:
+        return manifest.parts
+    if manifest.files.entries is None:
+        owners = {p.source for p in manifest.parts if p.tables is None or supply.wants(p.path, folder=True)}
+    else:
+        owners = {
+            owner.source
+            for entry in manifest.files.entries
+            if supply.wants(entry.path, folder=entry.kind == "folder")
+            and (owner := part_of(entry.path, manifest.parts)) is not None
+        }
+    if not owners:
+        raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
+    return tuple(part for part in manifest.parts if part.source in owners)
+
+
 def read_parts(
     supply: Supply, incoming: Mapping[str, Incoming], roots: Sequence[Path], *, advance: Advance | None
 ) -> Read:
-    """Unpack every wanted member into its part's place, hashing on the way.
+    """Unpack every wanted member into its part's place, hashing on the way. ``incoming``: of the wanted parts.
 
     ``DamageFound`` when anything differs from the manifest; ``NotFound`` when nothing is wanted.
     """
@@ -96,11 +123,13 @@ def read_parts(
     came: dict[str, None] = {}
 
     def receive(member: str) -> Path | None:
-        if member in RECORDS or not supply.wants(member):
+        part = None if member in RECORDS else part_of(member, manifest.parts)
+        if part is None or part.source not in incoming:
             return None
-        part = part_of(member, manifest.parts)
-        place = incoming[part.source].receive(member) if part is not None and part.source in incoming else None
-        if part is not None and place is not None:
+        if part.tables is None and not supply.wants(member):
+            return None
+        place = incoming[part.source].receive(member)
+        if place is not None:
             came[part.source] = None
         return place
 
@@ -108,7 +137,9 @@ def read_parts(
         unpacked = unpack(stream, receive, roots=tuple(roots), expected=manifest.files, advance=advance)
     if supply.only and not came:
         raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
-    return Read(unpacked.files, unpacked.bytes, tuple(part.source for part in manifest.parts if part.source in came))
+    parts = tuple(part.source for part in manifest.parts if part.source in came)
+    warnings = (*map(str, unpacked.findings), *unpacked.warnings)
+    return Read(unpacked.files, unpacked.bytes, parts, warnings)
 
 
 def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]) -> dict[str, TableFacts]:

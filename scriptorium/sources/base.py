@@ -121,6 +121,10 @@ class Source(Protocol):
         or raises what stands in the way. Cheap, and changes nothing."""
         ...
 
+    def renamed(self, name: str) -> Source | None:
+        """The same source, restored under another name beside the living one; ``None`` where that means nothing."""
+        ...
+
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> Incoming:
         """The way back for a drill: into the folder ``scratch``, or beside the living database under another name.
 

@@ -99,6 +99,9 @@ class FilesSource(BaseModel):
         less = partial or part.method.startswith(ADOPTED)
         return FilesIncoming(self.tree(never), part, f"{restore_id}-{self.name}", partial=less)
 
+    def renamed(self, name: str) -> None:
+        return None
+
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> FilesElsewhere:
         return FilesElsewhere(part, scratch)
 

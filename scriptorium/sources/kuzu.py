@@ -194,6 +194,9 @@ class KuzuSource(BaseModel):
             "engine": lambda: f"kuzu {kuzu_verdict.engine_version(self.engine)}, saved by {part.engine_version}",
         }
 
+    def renamed(self, name: str) -> None:
+        return None
+
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> KuzuIncoming:
         return self.incoming(part, drill_id, into=scratch)
 

@@ -125,6 +125,9 @@ class PostgresSource(Login):
         with self.address().resolved().maintenance() as session:
             return str(find("pg_restore", major_of(session.info.server_version), tools=self.tools))
 
+    def renamed(self, name: str) -> PostgresSource:
+        return self.model_copy(update={"target": name, "in_place": False})
+
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming:
         """A scratch database on the same server, dropped at the end."""
         return BesideIncoming(part, replace(self._goal(), staging=scratch), drill_id)

@@ -1,0 +1,36 @@
+"""One database to one file and back: for those who want a dump and no more."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from prefect import flow
+
+from flows.conduct import publish
+from scriptorium import wording
+from scriptorium.process import no_child_outlives
+from tasks.database import dump, load
+
+
+@flow(name="database-backup", flow_run_name="dump the database to {file}", persist_result=False)
+def database_backup(
+    file: str, library: str | None = None, source: str | None = None, format: str = "custom", compress: int = 6
+) -> int:
+    """Write a library's PostgreSQL database to one file (``format``: custom, sql, directory); returns its bytes."""
+    began = time.monotonic()
+    with no_child_outlives():
+        size = dump(library, source, Path(file), format, compress)
+    facts = {"file": file, "size": wording.size(size), "took": wording.duration(time.monotonic() - began)}
+    publish("database-backup", library or "database", "Database written to one file", facts, ())
+    return size
+
+
+@flow(name="database-restore", flow_run_name="load the database from {file}", persist_result=False)
+def database_restore(file: str, library: str | None = None, source: str | None = None, clean: bool = False) -> None:
+    """Bring a library's PostgreSQL database back from one file, in one transaction; ``clean``: over what is there."""
+    began = time.monotonic()
+    with no_child_outlives():
+        load(library, source, Path(file), clean)
+    facts = {"file": file, "took": wording.duration(time.monotonic() - began)}
+    publish("database-restore", library or "database", "Database loaded from one file", facts, ())

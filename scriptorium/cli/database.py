@@ -1,0 +1,81 @@
+"""``database``: one PostgreSQL database to one file and back, and whether it is sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scriptorium import wording
+from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
+from scriptorium.cli.inspecting import Library, Yes
+from scriptorium.cli.running import flow_runs
+from scriptorium.errors import DamageFound
+from scriptorium.settings import current
+
+app = typer.Typer(help="One PostgreSQL database to one file and back, and whether it is sound.", no_args_is_help=True)
+
+Source = Annotated[str | None, typer.Option("--source", metavar="S", help="Which database, where there are several.")]
+
+
+@command(app, "backup", example="scriptorium database backup alexandria.dump --format custom --compress 6")
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; its folder is made.")],
+    format: Annotated[str, typer.Option("--format", metavar="F", help="custom, sql or directory.")] = "custom",
+    compress: Annotated[int, typer.Option("--compress", "-z", min=0, max=9, help="0 (none) to 9.")] = 6,
+    source: Source = None,
+    library: Library = None,
+) -> None:
+    """Write the database to one file."""
+    from scriptorium.database import database_of
+
+    database_of(current().library(library), source)
+    with flow_runs():
+        from flows.database import database_backup as flow
+
+        size = flow(file=str(file.absolute()), library=library, source=source, format=format, compress=compress)
+    if manner.json:
+        put_json({"file": str(file.absolute()), "bytes": size, "format": format})
+    say(f"written: {file} ({wording.size(size)})")
+
+
+@command(app, "restore", example="scriptorium database restore alexandria.dump --clean --yes")
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `database backup` or pg_dump wrote.")],
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Over what is there; without it, only into an empty one.")
+    ] = False,
+    source: Source = None,
+    library: Library = None,
+    yes: Yes = False,
+) -> None:
+    """Bring the database back from one file, in one transaction: all of it or nothing."""
+    from scriptorium.database import database_of
+
+    address = database_of(current().library(library), source).address()
+    confirm(f"Load {file} into {address}{', over what is there' if clean else ''}?", yes=yes)
+    with flow_runs():
+        from flows.database import database_restore as flow
+
+        flow(file=str(file.absolute()), library=library, source=source, clean=clean)
+    if manner.json:
+        put_json({"file": str(file.absolute()), "restored": True})
+    say(f"loaded: {file}")
+
+
+@command(app, "check", example="scriptorium database check")
+def check(source: Source = None, library: Library = None) -> None:
+    """Whether the database is sound: reachable, versions, indexes, checksums, and the library's own rules."""
+    from scriptorium.database import check_database, database_of
+
+    chosen = current().library(library)
+    health = check_database(database_of(chosen, source), chosen)
+    if manner.json:
+        findings = [{"verdict": f.verdict, "subject": f.subject, "detail": f.detail} for f in health.findings]
+        put_json({"sound": health.sound, "facts": health.facts, "findings": findings})
+    facts(health.facts)
+    table([{"Wrong": one.verdict, "What": one.subject, "Detail": one.detail} for one in health.findings])
+    if not health.sound:
+        raise DamageFound(f"{len(health.findings)} things are wrong with the database", on=chosen.name)
+    say("the database is sound")

@@ -1,0 +1,27 @@
+"""One database to one file, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+
+from scriptorium.database import backup_database, database_of, restore_database
+from scriptorium.settings import current
+from tasks.progress import moving
+from tasks.retry import ONCE, RETRIED
+
+
+@task(name="dump", task_run_name="dump to {file}", **RETRIED)
+def dump(library: str | None, source: str | None, file: Path, format: str, compress: int) -> int:
+    """Write the database to one file; returns its size in bytes."""
+    with moving("dumping") as advance:
+        database = database_of(current().library(library), source)
+        return backup_database(database, file, format=format, compress=compress, advance=advance)
+
+
+@task(name="load", task_run_name="load {file}", **ONCE)
+def load(library: str | None, source: str | None, file: Path, clean: bool) -> None:
+    """Bring the database back from one file, in one transaction."""
+    with moving("loading") as advance:
+        restore_database(database_of(current().library(library), source), file, clean=clean, advance=advance)
