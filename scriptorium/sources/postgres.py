@@ -161,6 +161,15 @@ class PostgresSource(Login):
                 databases.drop(session, name)
         return dropped
 
+    def drop_unfinished(self) -> tuple[str, ...]:
+        """Drop what killed restores and drills were loading; returns the names. The library's lock must be held."""
+        address = self.address().resolved()
+        with address.maintenance() as session:
+            names = databases.unfinished_databases(session, address.words["dbname"])
+            for name in names:
+                databases.drop(session, name)
+        return tuple(names)
+
     def holders(self) -> Iterator[Holder]:
         """Nobody stands in the way: a restore sends the sessions away in the moment of its switch."""
         yield from ()

@@ -62,6 +62,14 @@ def former_databases(session: psycopg.Connection[Row], base: str) -> list[str]:
     return sorted((name for name in names if re.fullmatch(r"\d{8}_\d{6}", name[len(beginning) :])), reverse=True)
 
 
+def unfinished_databases(session: psycopg.Connection[Row], base: str) -> list[str]:
+    """Those that a restore or a drill was loading when it was killed (or that one is loading now: hold the lock)."""
+    beginning = named(base, f"_restore_{'0' * 12}")[:-12]
+    rows = session.execute("SELECT datname::text FROM pg_database WHERE starts_with(datname::text, %s)", (beginning,))
+    names = sorted(str(row[0]) for row in rows)
+    return [name for name in names if re.fullmatch(r"[0-9a-f]{12}", name[len(beginning) :])]
+
+
 def require_creating(session: psycopg.Connection[Row], address: Address) -> None:
     """``RestoreFailed`` where the role may not create databases, before anything happens."""
     row = session.execute(

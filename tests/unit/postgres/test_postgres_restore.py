@@ -168,6 +168,33 @@ def test_former_databases_are_kept_to_a_number(library, server):
     assert databases(server, name) == {name}
 
 
+def test_what_killed_restores_were_loading_can_be_dropped(library, server):
+    source, _, _, _, name = library
+    for other in (f"{name}_restore_0123456789ab", f"{name}_restore_point", f"{name}_before_restore_20260101_000000"):
+        ask(server.address(), f"CREATE DATABASE {other}")
+    assert source.drop_unfinished() == (f"{name}_restore_0123456789ab",)
+    assert databases(server, name) == {name, f"{name}_restore_point", f"{name}_before_restore_20260101_000000"}
+    assert source.drop_former(0) == (f"{name}_before_restore_20260101_000000",)
+    assert databases(server, name) == {name, f"{name}_restore_point"}
+
+
+def test_names_that_are_too_long_are_cut_between_letters(server, tmp_path):
+    long = "ü" * 31  # 62 bytes, where 63 are allowed
+    ask(server.address(), f'CREATE DATABASE "{long}"')
+    url = server.address(long)
+    ask(url, ITEMS)
+    source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
+    staged, part = back_up(source, tmp_path / "stage")
+    incoming = source.incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    assert incoming.load() == part.tables
+    incoming.switch()
+    incoming.finish()
+    assert len(source.former_databases()) == 1
+    assert len(source.drop_former(0)) == 1 and source.former_databases() == ()
+
+
 def test_a_pg_restore_that_is_killed_leaves_the_living_database(library, server, tmp_path):
     source, staged, part, url, name = library
     tools = tmp_path / "tools"
