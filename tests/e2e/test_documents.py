@@ -1,0 +1,367 @@
+"""The runbook is run: every command, from the document itself, on a real backup of a real living library."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import scriptorium as package
+from scriptorium.model import Compression, Manifest
+from scriptorium.sources import kuzu_verdict
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+RUNBOOK = DOCS / "runbook.md"
+BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
+_BIN = Path(sys.executable).parent
+_JUNK = b"\xff" * 4096
+# What no prose may hold unseen: a command that looks as if it were to be typed.
+_INLINE = re.compile(
+    r"`(?:tar|sha256sum|zstd|docker|scriptorium|python3?|pip|psql|pg_restore|createdb|apt-get|rm|mv|cp) [^`]+`"
+)
+
+
+def _load(name: str) -> ModuleType:
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+console = _load("console_blocks")
+real_backup = _load("real_backup")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A library that went on after its newest backup, in a folder of its own, and what it was at the backup."""
+
+    place: Any
+    newest: Manifest
+    then: Path
+
+    @property
+    def home(self) -> Path:
+        return Path(self.place.home)
+
+    @property
+    def work(self) -> Path:
+        return Path(self.place.folder) / "restore"
+
+    @property
+    def values(self) -> dict[str, str]:
+        owner = "1000:1000" if os.geteuid() == 0 else f"{os.getuid()}:{os.getgid()}"
+        return {
+            "STORE": str(self.place.backups),
+            "LIBRARY": "bibliotheca",
+            "TARGET": str(self.home),
+            "WORK": str(self.work),
+            "OWNER": owner,
+            "SETTINGS": str(self.place.config),
+        }
+
+
+def _live_on(place: Any) -> None:
+    """What happens to a library between a backup and a disaster."""
+    place.execute("CREATE (:Book {id: 'later', title: 'Came after the backup', pages: 1})")
+    (place.home / "data/covers/later.jpg").write_bytes(b"newer than the backup")
+    (place.home / "data/covers/a.jpg").write_bytes(b"overwritten by mistake")
+    (place.home / "config.py").write_text("DEBUG = True\n")
+    (place.home / "data/backups").mkdir()
+    (place.home / "data/backups/own.zip").write_bytes(b"the application's own backup")
+
+
+def _conftest(request: pytest.FixtureRequest) -> Any:
+    plugins = request.config.pluginmanager.get_plugins()
+    return next(one for one in plugins if inspect.ismodule(one) and hasattr(one, "make_place"))
+
+
+@pytest.fixture(scope="module")
+def templates(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[Compression], Scene]:
+    """A library with two backups, made once for each compression and copied for every test."""
+    conftest = _conftest(request)
+    made: dict[Compression, Scene] = {}
+
+    def template(compression: Compression) -> Scene:
+        if compression not in made:
+            place = conftest.make_place(tmp_path_factory.mktemp("template"), books=49)
+            for file in (place.home / "data").rglob("*"):
+                os.utime(file, (BEFORE.timestamp(), BEFORE.timestamp()))
+            real_backup.take(place.settings, BEFORE, compression=compression)
+            place.execute("CREATE (:Book {id: '50', title: 'Title 50', pages: 50})")
+            newest = real_backup.take(place.settings, NEWEST, compression=compression)
+            shutil.copytree(place.home, place.folder / "then", symlinks=True)
+            _live_on(place)
+            made[compression] = Scene(place, newest, place.folder / "then")
+        return made[compression]
+
+    return template
+
+
+@pytest.fixture
+def scene(templates: Callable[[Compression], Scene], tmp_path: Path, request: pytest.FixtureRequest) -> Scene:
+    model = templates(getattr(request, "param", Compression.GZIP))
+    shutil.copytree(model.place.folder, tmp_path / "machine", symlinks=True)
+    old, new = model.place.folder, tmp_path / "machine"
+    place = replace(
+        model.place,
+        folder=new,
+        **{f: new / getattr(model.place, f).relative_to(old) for f in ("home", "backups", "config")},
+    )
+    return Scene(place, model.newest, new / "then")
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """A shell of somebody who has the packages that pip would fetch, and the programs of this checkout."""
+    kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
+    paths = [str(Path(package.__file__).parents[1]), sysconfig.get_paths()["purelib"]]
+    return {
+        **kept,
+        "PATH": f"{_BIN}:{os.environ['PATH']}",
+        "PYTHONPATH": ":".join(paths),
+        "HOME": str(tmp_path),
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PIP_NO_INDEX": "1",  # what pip wants is there; nothing is fetched
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "COLUMNS": "200",
+    }
+
+
+BOOK = console.chapters(RUNBOOK)
+Outcomes = list[Any]
+
+
+def perform(number: str, scene: Scene, env: Mapping[str, str], *later: Mapping[str, str]) -> Outcomes:
+    """Run the document's variables and then a chapter; output is checked where it stands in the chapter itself.
+
+    ``later``: the values for further blocks of variables, in order.
+    """
+    values = iter([scene.values, *later])
+    steps = [*console.expand(BOOK, "Variables"), *console.expand(BOOK, number)]
+    blocks = [console.assigned(block, next(values)) if block.variables else block for _, block in steps]
+    assert next(values, None) is None, "more values than blocks of variables"
+    own = {block.line for chapter, block in steps if chapter == number}
+    outcomes = console.run(blocks, scene.place.folder, env)
+    for outcome in outcomes:
+        told = f"{RUNBOOK.name}:{outcome.command.line}: {outcome.command.text}\n{outcome.said}"
+        assert outcome.status == 0, told
+    checked = {command.line for block in blocks if block.line in own for command in block.commands}
+    for outcome in outcomes:
+        if outcome.command.line in checked:
+            lacking = console.missing(outcome)
+            assert lacking is None, (
+                f"{RUNBOOK.name}:{outcome.command.line}: does not say '{lacking}' but\n{outcome.said}"
+            )
+    return outcomes
+
+
+def books(database: Path) -> int:
+    tables = kuzu_verdict.read(database, engine=None, read_only=True).tables
+    return tables["Book"].rows
+
+
+def tree(root: Path) -> dict[str, object]:
+    """Paths and contents, without the database (its contents are compared as tables)."""
+    found: dict[str, object] = {}
+    for path in sorted(root.rglob("*")):
+        inside = path.relative_to(root).as_posix()
+        if not inside.startswith("data/kuzu/"):
+            found[inside] = path.read_bytes() if path.is_file() else "folder"
+    return found
+
+
+def saved(scene: Scene) -> dict[str, object]:
+    """What the newest backup holds of the library."""
+    volatile = ("data/logs", "data/locks", "data/backups")
+    return {path: what for path, what in tree(scene.then).items() if not path.startswith(volatile)}
+
+
+every_compression = pytest.mark.parametrize("scene", list(Compression), indirect=True)
+
+
+@every_compression
+def test_2_unpacked_and_checked(scene: Scene, env: dict[str, str]) -> None:
+    assert scene.newest.archive is not None
+    ending = scene.newest.archive.compression.ending
+    if ending == ".tar.zst" and shutil.which("zstd") is None:
+        pytest.skip("no zstd program here: apt-get install zstd")
+    perform("2", scene, env)
+    assert tree(scene.work / "new") == saved(scene)
+    assert books(scene.work / "new/data/kuzu/bibliotheca.db") == 50
+    assert {path.name for path in scene.work.iterdir()} == {
+        *("new", "exports", "backup_metadata.json", "manifest.json", "SHA256SUMS")
+    }
+
+
+def test_1_the_newest_is_found(scene: Scene, env: dict[str, str]) -> None:
+    (scene.place.backups / "bibliotheca" / "full_20260302_020000.tar.gz").write_bytes(b"unfinished")
+    perform("1", scene, env)
+
+
+def _stale(home: Path) -> None:
+    """A WAL and a shadow file of another state: left beside the new database they would ruin it."""
+    for ending in (".wal", ".shadow"):
+        (home / f"data/kuzu/bibliotheca.db{ending}").write_bytes(_JUNK)
+
+
+def test_3_a_bibliotheca_is_put_back(scene: Scene, env: dict[str, str]) -> None:
+    _stale(scene.home)
+    perform("3", scene, env)
+    assert books(scene.place.database) == 50
+    assert {path.name for path in scene.place.database.parent.iterdir()} == {"bibliotheca.db"}
+    now = tree(scene.home)
+    assert {path: now.get(path) for path in saved(scene)} == saved(scene)
+    assert "data/covers/later.jpg" not in now
+    former = "data/.scriptorium-former"
+    assert now[f"{former}/covers/later.jpg"] == b"newer than the backup"
+    assert now[f"{former}/kuzu/bibliotheca.db.wal"] == _JUNK
+    assert now["config.py.~1~"] == b"DEBUG = True\n"
+    assert now["data/logs/app.log"] == b"volatile"
+    assert now["data/backups/own.zip"] == b"the application's own backup"
+    assert f"{scene.place.database.stat().st_uid}:{scene.place.database.stat().st_gid}" == scene.values["OWNER"]
+
+
+def test_4_what_was_there_before_comes_back(scene: Scene, env: dict[str, str]) -> None:
+    _stale(scene.home)
+    before = tree(scene.home)
+    database = scene.place.database.read_bytes()
+    perform("4", scene, env)
+    assert tree(scene.home) == before
+    assert scene.place.database.read_bytes() == database
+    assert scene.place.database.with_name("bibliotheca.db.wal").read_bytes() == _JUNK
+
+
+def test_5_a_database_is_made_from_its_export(scene: Scene, env: dict[str, str]) -> None:
+    perform("5", scene, env)
+    found = kuzu_verdict.read(scene.work / "new/data/kuzu/bibliotheca.db", engine=None, read_only=True)
+    assert found.tables == scene.newest.parts[0].tables
+    rows = (scene.work / "csv/Book.csv").read_text().splitlines()
+    assert len(rows) == 51 and rows[0] == "a.id,a.title,a.pages"
+
+
+def test_6_one_file_comes_back(scene: Scene, env: dict[str, str]) -> None:
+    perform("6", scene, env)
+    assert (scene.home / "data/covers/a.jpg").read_bytes() == (scene.then / "data/covers/a.jpg").read_bytes()
+    assert (scene.home / "data/covers/later.jpg").exists()
+    assert books(scene.place.database) == 51
+    assert (scene.work / "one/data/covers/sub/b.jpg").exists()
+
+
+def test_8_with_scriptorium(scene: Scene, env: dict[str, str], server: str) -> None:
+    perform("8", scene, {**env, "PREFECT_API_URL": server})
+    whole = tree(scene.work / "whole")
+    assert whole == saved(scene)
+    assert [path.name for path in (scene.work / "covers/data/covers").iterdir()] != []
+    assert books(scene.work / "rebuilt/data/kuzu/bibliotheca.db") == 50
+    assert books(scene.work / "older/data/kuzu/bibliotheca.db") == 49
+    assert books(scene.place.database) == 50
+    assert (scene.home / "data/covers/later.jpg").exists(), "only the database was to be restored"
+
+
+def test_9_disaster_the_database_is_corrupt(scene: Scene, env: dict[str, str]) -> None:
+    corrupt = bytearray(scene.place.database.read_bytes())
+    corrupt[4096 : len(corrupt) // 2] = b"\xff" * (len(corrupt) // 2 - 4096)
+    scene.place.database.write_bytes(corrupt)
+    with pytest.raises(kuzu_verdict.Unreadable):
+        kuzu_verdict.read(scene.place.database, engine=None, read_only=False)
+    _stale(scene.home)
+    outcomes = perform("9", scene, env)
+    assert books(scene.place.database) == 50
+    kept = scene.home / "data/.scriptorium-former/kuzu"
+    assert {path.name for path in kept.iterdir()} >= {"bibliotheca.db", "bibliotheca.db.shadow"}
+    assert sorted(Path(line).name for line in outcomes[-1].said.splitlines()) == ["a.jpg", "later.jpg"]
+    assert (scene.home / "data/covers/later.jpg").read_bytes() == b"newer than the backup"
+    assert (scene.home / "config.py").read_text() == "DEBUG = True\n"
+
+
+def test_10_disaster_the_server_is_lost(scene: Scene, env: dict[str, str]) -> None:
+    shutil.rmtree(scene.home)
+    perform("10", scene, env)
+    now = tree(scene.home)
+    assert {path: now.get(path) for path in saved(scene)} == saved(scene)
+    assert set(now) - set(saved(scene)) == {"data/logs", "data/backups"}
+    assert books(scene.place.database) == 50
+
+
+def test_11_migration_to_another_server(scene: Scene, env: dict[str, str], server: str) -> None:
+    new = {
+        "STORE": str(scene.work / "carried"),
+        "TARGET": str(scene.place.folder / "new-server/bibliotheca"),
+        "WORK": str(scene.place.folder / "new-server/restore"),
+    }
+    perform("11", scene, {**env, "PREFECT_API_URL": server}, new)
+    there = Path(new["TARGET"])
+    assert books(there / "data/kuzu/bibliotheca.db") == 51
+    assert (there / "data/covers/later.jpg").read_bytes() == b"newer than the backup"
+    assert (there / "config.py").read_text() == "DEBUG = True\n"
+
+
+GOLDEN = ROOT / "tests" / "golden" / "version-1"
+
+
+@pytest.mark.parametrize(
+    "archive", sorted(path.name for path in GOLDEN.glob("bibliotheca/*.tar*") if path.suffix in (".tar", ".gz"))
+)
+def test_the_commands_of_the_format_read_a_golden_backup(archive: str, tmp_path: Path, env: dict[str, str]) -> None:
+    """Also the reader that is written down there, on every awkward name."""
+    book = console.chapters(DOCS / "format.md")
+    assert list(book) == ["Sealed JSON", "A reader"]
+    values = {"STORE": str(GOLDEN), "LIBRARY": "bibliotheca", "ARCHIVE": archive, "WORK": str(tmp_path)}
+    assert all({*step.given, "WORK"} == values.keys() for chapter in book.values() for step in chapter.steps)
+    seal, reader = (console.run(chapter.steps, tmp_path, {**env, **values}) for chapter in book.values())
+    assert [outcome.status for outcome in (*seal, *reader)] == [0] * 4, (seal, reader)
+    assert seal[1].said == seal[2].said and len(seal[1].said) == 65
+    assert re.match(r"sound: \d+ members, \d+ bytes\n\Z", reader[0].said)
+
+
+def test_the_reader_of_the_format_finds_damage(tmp_path: Path, env: dict[str, str]) -> None:
+    archive = "full_20260303_020304.tar"
+    shutil.copytree(GOLDEN, tmp_path / "store")
+    manifest = tmp_path / "store/bibliotheca" / f"{archive}.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"data/odd/plain.txt"', b'"data/odd/Plain.txt"'))
+    values = {"STORE": str(tmp_path / "store"), "LIBRARY": "bibliotheca", "ARCHIVE": archive, "WORK": str(tmp_path)}
+    steps = console.chapters(DOCS / "format.md")["A reader"].steps
+    (outcome,) = console.run(steps, tmp_path, {**env, **values})
+    assert outcome.status == 1 and "altered manifest" in outcome.said
+
+
+def test_no_document_has_commands_that_nobody_runs() -> None:
+    """Only the runbook and the format are run; elsewhere a block of commands says why it is not."""
+    for path in sorted(DOCS.glob("**/*.md")):
+        book = console.chapters(path)
+        if path.name in ("runbook.md", "format.md"):
+            continue
+        blocks = [step for chapter in book.values() for step in chapter.steps]
+        assert [f"{path.name}:{block.line}" for block in blocks if not block.reason] == []
+
+
+def test_every_chapter_with_commands_has_its_test() -> None:
+    tested = {name.split("_")[1] for name in globals() if re.match(r"test_\d+_", name)}
+    assert tested == set(BOOK) - {"Variables"}
+
+
+def test_no_command_hides_in_the_prose() -> None:
+    hidden = [
+        f"{number}: {found}"
+        for number, line in enumerate(RUNBOOK.read_text().splitlines(), 1)
+        for found in _INLINE.findall(line)
+    ]
+    assert hidden == []
