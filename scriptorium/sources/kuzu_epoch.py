@@ -91,8 +91,8 @@ def checkpointing(layout: Layout) -> bool:
     """Whether a checkpoint is under way, and not one that a crash interrupted.
 
     A lock alone does not tell: an application that opened and closed its own database file, as backups made
-    inside of it do, has lost it for good. Nor do descriptors, which may be hidden in a container. So a crash it was when
-    there is neither, and nothing was written for some seconds.
+    inside of it do, has lost it for good. Nor do descriptors, which may be hidden in a container. So a crash it was
+    when there is neither, and nothing was written for some seconds.
     """
     try:
         if not _shadowed(layout):

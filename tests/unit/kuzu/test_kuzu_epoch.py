@@ -108,6 +108,10 @@ EVENTS = {
     "a checkpoint began": lambda db: shadow(db).touch(),
     "a checkpoint came to its end": lambda db: wal(db).unlink(),
     "a checkpoint came to its end, and the next WAL is there": lambda db: replace(wal(db), b"committed and more"),
+    "the WAL was put aside by another name": lambda db: [
+        wal(db).rename(db.with_name("old")),
+        wal(db).write_bytes(b"new"),
+    ],
     "a checkpoint truncated the WAL": lambda db: os.truncate(wal(db), 3),
     "the database was replaced": lambda db: replace(db, db.read_bytes()),
     "the database was written to at its head": lambda db: db.open("r+b").write(b"KUZU\x28"),
@@ -163,16 +167,14 @@ def test_a_checkpoint_under_way_is_met_at_once(single: Path, tmp_path: Path, loc
         attempt(single, tmp_path)
 
 
-def test_a_commit_that_has_just_been_made_is_watched_for_its_checkpoint(single: Path, tmp_path: Path) -> None:
+def test_a_commit_that_has_just_been_made_is_watched_for_its_checkpoint(
+    single: Path, tmp_path: Path, meanwhile: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after a bulk COPY: the rows come with the checkpoint, and not with the WAL."""
-    wal(single).write_bytes(b"committed just now")
-    began = threading.Timer(0.045, lambda: shadow(single).touch())
-    small = HEADER + bytes(100)
-    single.write_bytes(small)
-    began.start()
+    meanwhile(".wal", lambda: os.utime(wal(single)))
+    monkeypatch.setattr(time, "sleep", lambda seconds: shadow(single).touch())
     with pytest.raises(EpochEnded, match="a checkpoint began"):
         attempt(single, tmp_path)
-    began.join()
 
 
 def test_a_wal_that_grows_is_copied_as_far_as_it_was(single: Path, tmp_path: Path, meanwhile: Any) -> None:
