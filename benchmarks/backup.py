@@ -7,6 +7,7 @@ output durable before they end. Nothing is left behind but the results.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import signal
@@ -41,6 +42,7 @@ from benchmarks.figures import (
     markdown,
 )
 from scriptorium import process
+from scriptorium.errors import ScriptoriumError
 
 _RESULTS = Path(__file__).with_name("results")
 _DATABASE = "graph.db"
@@ -71,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         bench = Bench(Path(folder), options)
         rows = bench.run(options.only or [PACKING, SNAPSHOT, FLOWS, INSPECTING])
+    bench.notes += [f"FAILED: {failure.splitlines()[0]}" for failure in bench.failures]
     about = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "rounds": options.rounds,
@@ -83,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     page = markdown(rows, about, bench.notes)
     options.output.with_suffix(".md").write_text(page)
     _show(page)
-    return 0
+    return 1 if bench.failures else 0
 
 
 def _say(line: str) -> None:
@@ -112,21 +115,22 @@ class Bench:
         self._options = options
         self._input = folder / "input"
         self.notes = list(_NOTES)
+        self.failures: list[str] = []
         self.machine = machine.facts(folder)
         self.input = self._build()
 
     def run(self, parts: Sequence[str]) -> list[Row]:
         rounds, rows = self._options.rounds, []
         if PACKING in parts:
-            rows += hold([*self._others(), *self._ours()], rounds, _say)
+            rows += hold([*self._others(), *self._ours()], rounds, _say, self.failures)
             for left in self._folder.glob("out.*"):
                 left.unlink() if left.is_file() else shutil.rmtree(left)
         if SNAPSHOT in parts:
-            rows += hold(self._snapshots(), rounds, _say)
+            rows += hold(self._snapshots(), rounds, _say, self.failures)
         if FLOWS in parts:
-            rows += hold(self._flows(), rounds, _say)
+            rows += hold(self._flows(), rounds, _say, self.failures)
         if INSPECTING in parts:
-            rows += hold(self._questions(), rounds * 3, _say)
+            rows += hold(self._questions(), rounds * 3, _say, self.failures)
         return rows
 
     def _build(self) -> dict[str, object]:
@@ -221,7 +225,8 @@ class Bench:
                     Contestant(AGAIN_DIRECT, FLOWS, again[0], timed=times, after=tidy),
                     Contestant(AGAIN_FLOW, FLOWS, again[1], env=prefect, timed=times, after=tidy),
                 ]
-        contestants[1].run()  # Prefect makes its database once, which is not what a run costs
+        with contextlib.suppress(ScriptoriumError):  # it will fail again where it is seen
+            contestants[1].run()  # Prefect makes its database once, which is not what a run costs
         return contestants
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scriptorium import process
-from scriptorium.errors import ToolFailed
+from scriptorium.errors import ScriptoriumError, ToolFailed
 
 ROOT = Path(__file__).parent.parent
 _METER = Path(__file__).with_name("meter.py")
@@ -88,15 +88,28 @@ class Row:
         return self.reads / self.wall / (1 << 20)
 
 
-def hold(contestants: Sequence[Contestant], rounds: int, say: Callable[[str], None]) -> list[Row]:
-    """Run everyone once a round, in the order given (who verifies needs what was packed before)."""
+def hold(contestants: Sequence[Contestant], rounds: int, say: Callable[[str], None], failures: list[str]) -> list[Row]:
+    """Run everyone once a round, in the order given (who verifies needs what was packed before).
+
+    Who fails is out, and named in ``failures``: hours of others' results are not lost by it.
+    """
     samples: dict[str, list[Sample]] = {one.name: [] for one in contestants}
+    failed: set[str] = set()
     for number in range(1, rounds + 1):
         for one in contestants:
-            sample = one.run()
+            if one.name in failed:
+                continue
+            try:
+                sample = one.run()
+            except ScriptoriumError as error:
+                failed.add(one.name)
+                failures.append(f"{error}: {error.hint}" if error.hint else str(error))
+                say(f"round {number}/{rounds}  {failures[-1]}")
+                continue
             samples[one.name].append(sample)
             say(f"round {number}/{rounds}  {one.name}: {sample.wall:.2f} s, {sample.cpu:.2f} s CPU")
-    return [Row(one.name, one.group, one.reads, tuple(samples[one.name])) for one in contestants]
+    whole = [one for one in contestants if one.name not in failed]
+    return [Row(one.name, one.group, one.reads, tuple(samples[one.name])) for one in whole]
 
 
 def groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:

@@ -15,29 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
+from scriptorium.demo.prose import prose
+
 MIB = 1 << 20
-_PROSE = 24  # MiB at most: wider than the windows of the compressors, so that they cannot learn it by heart
+_PROSE = 16  # MiB at most: wider than the windows of the compressors, so that they cannot learn it by heart
 _SPREAD = 1.3  # of the logarithm of the sizes
 _FOLDERS = 200
-_SYLLABLES = (
-    "ka",
-    "lo",
-    "mer",
-    "in",
-    "tu",
-    "sel",
-    "va",
-    "ro",
-    "dan",
-    "gi",
-    "po",
-    "es",
-    "wen",
-    "ar",
-    "fra",
-    "sti",
-    "ber",
-)
 _PIECE = 64 << 10
 
 
@@ -58,7 +41,7 @@ def build_tree(root: Path, *, files: int = 10_000, megabytes: int = 1024, seed: 
     weights = [chance.lognormvariate(0, _SPREAD) for _ in range(files)]
     scale = megabytes * MIB / sum(weights)
     sizes = [int(weight * scale) for weight in weights]
-    prose = _prose(chance, min(_PROSE, 1 + megabytes // 8) * MIB)
+    text = prose(chance, min(_PROSE, 1 + megabytes // 8) * MIB)
     root.mkdir(parents=True)
     folders = [root / f"{number % 12:02d}" / f"shelf {number:03d} – «ø»" for number in range(_FOLDERS)]
     for folder in folders:
@@ -70,32 +53,18 @@ def build_tree(root: Path, *, files: int = 10_000, megabytes: int = 1024, seed: 
         with path.open("wb") as file:
             if readable:
                 written += size
-                _write_prose(file.write, prose, size, chance)
+                _write_prose(file.write, text, size, chance)
             else:
                 file.write(chance.randbytes(size))
     made = sum(1 for path in root.rglob("*") if path.is_dir())
     return TreeFacts(files, made, sum(sizes), written, seed)
 
 
-def _prose(chance: Random, size: int) -> bytes:
-    """Text of invented words, some of them far more frequent than others, as in any language."""
-    words = sorted({"".join(chance.choices(_SYLLABLES, k=chance.randint(1, 4))) for _ in range(30_000)})
-    chance.shuffle(words)
-    weights = [1 / (rank + 3) for rank in range(len(words))]
-    parts: list[str] = []
-    length = 0
-    while length < size:
-        sentence = " ".join(chance.choices(words, weights, k=2_000)) + ".\n"
-        parts.append(sentence)
-        length += len(sentence)
-    return "".join(parts).encode()
-
-
-def _write_prose(write: Callable[[bytes], object], prose: bytes, size: int, chance: Random) -> None:
+def _write_prose(write: Callable[[bytes], object], text: bytes, size: int, chance: Random) -> None:
     while size > 0:
         piece = min(size, _PIECE)
-        start = chance.randrange(len(prose) - piece)
-        write(prose[start : start + piece])
+        start = chance.randrange(len(text) - piece)
+        write(text[start : start + piece])
         size -= piece
 
 

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from scriptorium.demo import words
+from scriptorium.demo.prose import prose
 from scriptorium.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _GROUP = 131_072  # rows; Kuzu lays tables out in groups of so many, and each ma
 _EMPTY_BYTES = 5 << 20  # what the tables take however few rows there are
 _ROW_BYTES = 1_300  # of file for a book and what belongs to it
 _LEAST_MEGABYTES = 6
+_PARAGRAPHS, _PARAGRAPH_BYTES = 10_000, 200
 _TABLES = (
     "CREATE NODE TABLE Book(id STRING, title STRING, description STRING, notes STRING, pages INT64, rating DOUBLE, "
     "added TIMESTAMP, PRIMARY KEY(id))",
@@ -32,7 +34,7 @@ _TABLES = (
 def build_size(path: Path, megabytes: float, seed: int = 1) -> int:
     """Build a database whose file has about ``megabytes`` (2^20 bytes; at least 6); returns its bytes.
 
-    Books, people and who wrote what. Kuzu makes room in leaps, so expect a size within a fifth of what was wanted.
+    Books, people and who wrote what. Kuzu makes room in leaps, so expect a size within two fifths of what was wanted.
     The same numbers give the same rows. ``UsageError`` when something is there already.
     """
     import kuzu
@@ -64,7 +66,10 @@ class _Portions:
         self._random = np.random.default_rng(chance.getrandbits(64))
         self._titles = pa.array([words.title(chance) for _ in range(2_000)])
         self._names = pa.array([words.person(chance) for _ in range(2_000)])
-        self._texts = pa.array([words.paragraph(chance, 3) for _ in range(20_000)])
+        text = prose(chance, _PARAGRAPHS * _PARAGRAPH_BYTES).decode()
+        self._texts = pa.array(
+            [text[start : start + _PARAGRAPH_BYTES] for start in range(0, len(text), _PARAGRAPH_BYTES)]
+        )
         self._loaded = 0
 
     def load(self, rows: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import backup, figures
-from benchmarks.contest import Contestant, Row, Sample
+from benchmarks.contest import Contestant, Row, Sample, hold
 from benchmarks.figures import GZIP, PACKING, PIGZ, TARFILE, VERIFY_GZIP, VERIFYING, Ratio, ratios
 from benchmarks.tree import build_tree
 from scriptorium.errors import ToolFailed
@@ -70,6 +70,17 @@ def test_ratios_are_of_medians_and_may_miss_their_targets() -> None:
     assert Ratio("a", 0.35, most=0.35).met and not Ratio("a", 0.351, most=0.35).met
     assert Ratio("a", 4.0, least=4.0).met and not Ratio("a", 3.99, least=4.0).met
     assert Ratio("a", 4.0).met is None
+
+
+def test_who_fails_is_out_and_named() -> None:
+    good, bad = (
+        Contestant("good", PACKING, ["true"]),
+        Contestant("bad", PACKING, ["bash", "-c", "echo why >&2; exit 3"]),
+    )
+    failures: list[str] = []
+    rows = hold([bad, good], 2, lambda _: None, failures)
+    assert [(one.name, len(one.samples)) for one in rows] == [("good", 2)]
+    assert failures == ["'bad' ended with status 3: why\n"]
 
 
 def test_a_small_run_leaves_results_and_nothing_else(
