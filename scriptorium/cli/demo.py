@@ -1,4 +1,4 @@
-"""``scriptorium demo``: the main job on a real library, from nothing to a restore that is compared."""
+"""``scriptorium demo``: the main job on real libraries, from nothing to a restore that is compared."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scriptorium import process, wording
+from scriptorium import wording
 from scriptorium.catalog import Catalog
 from scriptorium.cli.documents import backup_row
 from scriptorium.cli.frame import command, facts, manner, put_json, say, table
 from scriptorium.cli.running import flow_runs
-from scriptorium.errors import DamageFound, ToolFailed, UsageError
-from scriptorium.model import Backup, Finding, Manifest, TableFacts
+from scriptorium.errors import DamageFound, UsageError
+from scriptorium.model import Backup, Finding, TableFacts
 from scriptorium.settings import choose_file, current, set_defaults
 
 if TYPE_CHECKING:
@@ -28,40 +29,44 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _MARK = ".scriptorium-demo-folder"
-_SETTINGS = """\
-[libraries.bibliotheca]
-preset = "bibliotheca"
-home = "bibliotheca"
-
-[stores.local]
-kind = "local"
-path = "backups"
-"""
 
 
 @dataclass
-class _Step:
+class Step:
+    """One line of the summary."""
+
     what: str
-    result: str
-    seconds: float
+    result: str = ""
+    seconds: float = 0.0
 
 
-class _Show:
-    """Says what is being done and how long it took; collects the rows of the summary."""
+@dataclass
+class Stage:
+    """Where the demo is done, and what it has done so far."""
 
-    def __init__(self) -> None:
-        self.steps: list[_Step] = []
+    folder: Path
+    steps: list[Step] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def step(self, what: str) -> Iterator[_Step]:
+    def step(self, what: str) -> Iterator[Step]:
+        """Say what is being done, then how it came out and how long it took."""
         say(f"· {what} …")
         sys.stdout.flush()
-        step = _Step(what, "", 0.0)
+        step = Step(what)
         began = time.monotonic()
         yield step
         step.seconds = time.monotonic() - began
         self.steps.append(step)
         say(f"  {step.result}  [{wording.duration(step.seconds)}]")
+
+    def configure(self, settings: str, secrets: Mapping[str, str]) -> None:
+        """Write the settings file of this part of the demo and make it this process's."""
+        file = self.folder / "scriptorium.toml"
+        file.write_text(settings)
+        file.chmod(0o600)
+        choose_file(file)
+        set_defaults({"PREFECT_HOME": str(self.folder / "prefect"), **secrets})
 
 
 @command(app, "demo", example="scriptorium demo --folder /tmp/demo")
@@ -69,30 +74,35 @@ def demo(
     folder: Annotated[
         Path, typer.Option("--folder", metavar="DIR", help="Where it is done; made anew each time.")
     ] = Path(".demo"),
-    books: Annotated[int, typer.Option("--books", metavar="N", min=10, help="How many books.")] = 2000,
+    books: Annotated[int, typer.Option("--books", metavar="N", min=10, help="Books in the Kuzu library.")] = 2000,
+    items: Annotated[int, typer.Option("--items", metavar="N", min=10, help="Items in the PostgreSQL one.")] = 5000,
 ) -> None:
-    """Build a living library, back it up while it is written to, verify, list, restore, compare."""
-    folder = folder.absolute()
-    _make_place(folder)
-    show = _Show()
+    """Build living libraries, back them up while they are written to, verify, list, restore, compare."""
+    from scriptorium.cli.demo_stories import alexandria, bibliotheca
+
+    stage = Stage(folder.absolute())
+    _make_place(stage.folder)
     began = time.monotonic()
-    home = folder / "bibliotheca"
-    with show.step(f"building a Bibliotheca library of {books:,} books in {home}") as step:
-        step.result = _build(home, books)
-    with _writer(home, folder / "writer.log") as acknowledged:
-        before = acknowledged()
+    with contextlib.ExitStack() as living:
+        starts = [bibliotheca(stage, living, books), alexandria(stage, living, items)]
+        stage.configure(
+            "".join(start.settings for start in starts) + '[stores.local]\nkind = "local"\npath = "backups"\n',
+            {name: value for start in starts for name, value in start.secrets.items()},
+        )
         with flow_runs():
-            backup = _back_up(show)
-            during = acknowledged() - before
-            _verify(show, backup)
-            _list(show)
-            restored = [_restore(show, backup, folder / "restored", rebuild=False)]
-            restored.append(_restore(show, backup, folder / "restored-from-export", rebuild=True))
-            after = acknowledged() - before
-    manifest = Catalog(current()).manifest(backup.copies[0])
-    with show.step("comparing what was restored with what the manifest recorded") as step:
-        step.result = _compare(manifest, folder / "restored", restored)
-    _summary(show, backup, manifest, restored[0], during, after, time.monotonic() - began, folder)
+            for start in starts:
+                start.story()
+            show_list(stage)
+    _summary(stage, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A library that lives: its tables of the settings, its secrets by variable, and what is then done with it."""
+
+    settings: str
+    secrets: Mapping[str, str]
+    story: Callable[[], None]
 
 
 def _make_place(folder: Path) -> None:
@@ -105,56 +115,27 @@ def _make_place(folder: Path) -> None:
         if entry.name in (_MARK, "prefect"):
             continue
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    settings = folder / "scriptorium.toml"
-    settings.write_text(_SETTINGS)
-    choose_file(settings)
-    set_defaults({"PREFECT_HOME": str(folder / "prefect")})
 
 
-def _build(home: Path, books: int) -> str:
-    from scriptorium.demo.bibliotheca import build_bibliotheca
-
-    built = build_bibliotheca(home, books=books)
-    return (
-        f"{built.books:,} books, {built.people:,} persons, {built.readers} users, {built.reading_logs:,} reading logs, "
-        f"{built.relationships:,} relationships ({wording.size(built.bytes)}), {built.covers} covers"
-    )
-
-
-@contextlib.contextmanager
-def _writer(home: Path, log: Path) -> Iterator[Callable[[], int]]:
-    """A process of its own that keeps writing to the database; yields how many transactions it has acknowledged."""
-    child = process.start(
-        [sys.executable, "-m", "scriptorium.demo.writer", str(home), "--log", str(log)], stdout=None, stderr=None
-    )
-
-    def acknowledged() -> int:
-        if child.poll() is not None:
-            raise ToolFailed("the demo's writer has stopped", on=f"status {child.returncode}")
-        return log.read_bytes().count(b"\n") if log.exists() else 0
-
-    try:
-        deadline = time.monotonic() + 60
-        while acknowledged() < 3:
-            if time.monotonic() > deadline:
-                raise ToolFailed("the demo's writer does not begin")
-            time.sleep(0.05)
-        yield acknowledged
-    finally:
-        process.end(child, grace=20)
-
-
-def _back_up(show: _Show) -> Backup:
-    with show.step("a full backup as a Prefect flow run, while another process writes to the database") as step:
+def back_up(stage: Stage, library: str, acknowledged: Callable[[], int]) -> Backup:
+    """A full backup, while a process of its own writes to the database."""
+    before = acknowledged()
+    with stage.step(f"{library}: a full backup as a Prefect flow run, while another process writes") as step:
         from flows.backup import backup as flow
 
-        backup: Backup = flow(library="bibliotheca", name="demo", description="taken by the demo")
-        step.result = f"{backup.id}: {wording.size(backup.bytes)}, {backup.status}"
+        backup: Backup = flow(library=library, name=f"demo-{library}", description="taken by the demo")
+        during = acknowledged() - before
+        step.result = f"{backup.id}: {wording.size(backup.bytes)}, {backup.status}; {during} transactions went on"
+    if during == 0:
+        raise DamageFound("the writer wrote nothing during the backup", on=library)
+    archive = current().store("local").location(backup.copies[0].key)
+    stage.facts[f"{library}, archive"] = f"{wording.size(backup.bytes)}, {archive}"
     return backup
 
 
-def _verify(show: _Show, backup: Backup) -> None:
-    with show.step("verifying the stored copy: every byte read back, every hash compared") as step:
+def verify(stage: Stage, backup: Backup) -> None:
+    """Read the stored copy back."""
+    with stage.step(f"{backup.library}: verifying the stored copy, every byte read back, every hash compared") as step:
         from flows.verify import verify as flow
 
         (checked,) = flow(ids=[backup.id])
@@ -163,70 +144,62 @@ def _verify(show: _Show, backup: Backup) -> None:
         step.result = "sound"
 
 
-def _list(show: _Show) -> None:
-    from datetime import UTC, datetime
-
-    with show.step("listing what there is") as step:
-        backups = Catalog(current()).backups()
-        step.result = f"{len(backups)} backup{'s' if len(backups) != 1 else ''}"
-    table([backup_row(backup, datetime.now(UTC)) for backup in backups], right=("Size",))
-
-
-def _restore(show: _Show, backup: Backup, target: Path, *, rebuild: bool) -> Restored:
-    how = "the Parquet export" if rebuild else "the raw copy"
-    with show.step(f"restoring to {target}, the database from {how}") as step:
+def restore(
+    stage: Stage, backup: Backup, what: str, *, path: str | None = None, rebuild: bool = False, database: str = ""
+) -> Restored:
+    """A restore as a flow run."""
+    with stage.step(f"{backup.library}: restoring {what}") as step:
         from flows.restore import restore as flow
 
-        restored: Restored = flow(reference=backup.id, path=str(target), rebuild=rebuild)
-        step.result = (
-            f"{restored.files:,} files, {wording.size(restored.bytes)}; {len(restored.tables)} tables compared"
-        )
+        restored: Restored = flow(reference=backup.id, path=path, rebuild=rebuild, database=database)
+        step.result = f"{restored.files:,} files, {wording.size(restored.bytes)}; {len(restored.tables)} tables"
     return restored
 
 
-def _compare(manifest: Manifest, target: Path, restored: list[Restored]) -> str:
-    """Independently of what the restores compared on their way: files read again from disk, tables side by side."""
+def compare(stage: Stage, backup: Backup, target: Path, restored: list[Restored]) -> None:
+    """Independently of what the restores compared: files read again from disk, tables side by side."""
     from scriptorium.rescue import compare_files
 
-    findings = compare_files(manifest, target)
-    expected: dict[str, TableFacts] = {}
-    for part in manifest.parts:
-        expected |= part.tables or {}
-    for one in restored:
-        wrong = [name for name, held in expected.items() if one.tables.get(name) != held]
-        findings += tuple(Finding("different content", name) for name in wrong)
-    if findings or not expected:
-        raise DamageFound("what was restored is not what was backed up", hint="; ".join(map(str, findings[:5])))
-    rows = sum(held.rows for held in expected.values())
-    return f"equal: {manifest.files.count:,} files by SHA-256, {len(expected)} tables with {rows:,} rows by fingerprint"
+    with stage.step(f"{backup.library}: comparing what was restored with what the manifest recorded") as step:
+        manifest = Catalog(current()).manifest(backup.copies[0])
+        findings = compare_files(manifest, target)
+        expected: dict[str, TableFacts] = {}
+        for part in manifest.parts:
+            expected |= part.tables or {}
+        for one in restored:
+            wrong = [name for name, held in expected.items() if one.tables.get(name) != held]
+            findings += tuple(Finding("different content", name) for name in wrong)
+        if findings or not expected:
+            raise DamageFound("what was restored is not what was backed up", hint="; ".join(map(str, findings[:5])))
+        rows = sum(held.rows for held in expected.values())
+        files = f"{manifest.files.count:,} files by SHA-256"
+        step.result = f"equal: {files}, {len(expected)} tables with {rows:,} rows by fingerprint"
 
 
-def _summary(
-    show: _Show,
-    backup: Backup,
-    manifest: Manifest,
-    restored: Restored,
-    during: int,
-    after: int,
-    seconds: float,
-    folder: Path,
-) -> None:
-    content = sum(part.bytes for part in manifest.parts)
+def show_list(stage: Stage) -> None:
+    """What there is, as ``scriptorium list`` shows it."""
+    with stage.step("listing what there is") as step:
+        backups = Catalog(current()).backups()
+        step.result = f"{len(backups)} backups"
+    table([backup_row(backup, datetime.now(UTC)) for backup in backups], right=("Size",))
+
+
+def _summary(stage: Stage, seconds: float) -> None:
     if manner.json:
-        steps = [{"what": step.what, "result": step.result, "seconds": round(step.seconds, 3)} for step in show.steps]
-        put_json({"id": backup.id, "steps": steps, "transactions_during_backup": during, "seconds": round(seconds, 3)})
+        steps = [{"what": one.what, "result": one.result, "seconds": round(one.seconds, 3)} for one in stage.steps]
+        put_json({"steps": steps, "facts": stage.facts, "seconds": round(seconds, 3)})
     say("")
     table(
-        [{"Step": s.what, "Result": s.result, "Took": wording.duration(s.seconds)} for s in show.steps], right=("Took",)
+        [{"Step": one.what, "Result": one.result, "Took": wording.duration(one.seconds)} for one in stage.steps],
+        right=("Took",),
     )
+    prefect = Path(sys.executable).parent / "prefect"
     facts(
         {
-            "content": f"{wording.size(content)} in {restored.files:,} files and {len(restored.tables)} tables",
-            "archive": f"{wording.size(backup.bytes)}, {current().store('local').location(backup.copies[0].key)}",
-            "while it ran": f"the other process committed {during} transactions during the backup, {after} in all",
+            **stage.facts,
             "in all": wording.duration(seconds),
-            "the runs": f"PREFECT_HOME={folder / 'prefect'} {Path(sys.executable).parent / 'prefect'} server start",
+            "the runs": f"PREFECT_HOME={stage.folder / 'prefect'} {prefect} server start",
             "": "then open http://127.0.0.1:4200/runs",
         }
     )
-    say("\nDone: backed up hot, verified, restored twice, compared. Everything is equal.")
+    say("\nDone: backed up while living, verified, restored, compared. Everything is equal.")
