@@ -38,13 +38,16 @@ def restore(
     clean: bool = False,
     safety: bool = True,
     database: str = "",
+    without_roles: bool = False,
 ) -> Restored:
     """Restore a backup (id, prefix, name or ``latest``).
 
     ``path``: into this folder; without one the living data is replaced, after a verified safety backup (tier
-    ``before-restore``). ``only``: glob patterns over paths in the archive. ``rebuild``: make databases from their
-    logical exports. ``clean``: ``path`` may hold something, which is replaced. ``safety``: false only for a library
-    that has nothing left to save. ``database``: one database under this new name, beside the living one.
+    ``before-restore``). ``only``: glob patterns over paths in the archive, or a source by its name. ``rebuild``: make
+    databases from their logical exports. ``clean``: ``path`` may hold something, which is replaced; in place, into the
+    living PostgreSQL database in one transaction. ``safety``: false only for a library that has nothing left to save.
+    ``database``: one database under this new name, beside the living one. ``without_roles``: although roles or
+    tablespaces that a PostgreSQL database names are missing.
     """
     began = time.monotonic()
     settings = current()
@@ -58,6 +61,7 @@ def restore(
         rebuild=rebuild,
         clean=clean,
         database=database,
+        without_roles=without_roles,
     )
     saved = None
     with no_child_outlives():

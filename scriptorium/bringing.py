@@ -27,7 +27,7 @@ from scriptorium.rescue import (
     restore_into,
     undo,
 )
-from scriptorium.settings import Settings
+from scriptorium.settings import Library, Settings
 from scriptorium.sources import Source
 from scriptorium.stores.backups import read_manifest
 
@@ -49,6 +49,7 @@ class RestoreOrder:
     rebuild: bool
     clean: bool
     database: str = ""
+    without_roles: bool = False
 
     @property
     def in_place(self) -> bool:
@@ -67,6 +68,7 @@ def place_restore(
     rebuild: bool = False,
     clean: bool = False,
     database: str = "",
+    without_roles: bool = False,
 ) -> RestoreOrder:
     """Find the backup and the copy to read. ``NotFound``, ``DamageFound`` or ``UsageError`` say what cannot be."""
     catalog = Catalog(settings)
@@ -80,8 +82,6 @@ def place_restore(
         )
     if database and (into is not None or only):
         raise UsageError("--database restores one database under another name; it goes with no folder and no pattern")
-    if clean and into is None:
-        raise UsageError("--clean goes with --restore-path; in place, the living data is always replaced")
     return RestoreOrder(
         id=new_id(),
         backup=backup.id,
@@ -93,6 +93,7 @@ def place_restore(
         rebuild=rebuild,
         clean=clean,
         database=database,
+        without_roles=without_roles,
     )
 
 
@@ -101,14 +102,22 @@ def _supply(settings: Settings, order: RestoreOrder) -> Supply:
     return Supply(store, order.key, read_manifest(store, order.key), order.only, order.rebuild)
 
 
+def _library(settings: Settings, order: RestoreOrder) -> Library:
+    """The library with the order's word on how its databases are restored."""
+    library = settings.library(order.library)
+    clean = order.clean and order.in_place
+    sources = tuple(one.adapted(clean=clean, without_roles=order.without_roles) for one in library.sources)
+    return library.model_copy(update={"sources": sources})
+
+
 def plan_restore(settings: Settings, order: RestoreOrder) -> Plan:
     """Everything that can be known to stand in the way, as rows; changes nothing."""
     supply = _supply(settings, order)
     if order.into is not None:
         return plan_into(supply, order.into, clean=order.clean, never=_not_a_target(settings))
     if order.database:
-        return plan_renamed(settings.library(order.library), supply, order.database)
-    return plan_in_place(settings.library(order.library), supply, order.id)
+        return plan_renamed(_library(settings, order), supply, order.database)
+    return plan_in_place(_library(settings, order), supply, order.id)
 
 
 def nothing_to_save(settings: Settings, library: str) -> bool:
@@ -140,8 +149,8 @@ def bring_back(settings: Settings, order: RestoreOrder, *, advance: Advance | No
                 supply, order.into, order.id, sources=sources, clean=order.clean, never=never, advance=advance
             )
         if order.database:
-            return restore_as(settings.library(order.library), supply, order.id, order.database, advance=advance)
-        library = settings.library(order.library)
+            return restore_as(_library(settings, order), supply, order.id, order.database, advance=advance)
+        library = _library(settings, order)
         check = library.health
         healthy = None if check is None else lambda: require_healthy(check)
         with workspace.lock(settings, order.library, f"restore of {order.backup}"):

@@ -28,6 +28,7 @@ def _figures(backups: Sequence[Backup]) -> Document:
     """``backups``: newest first."""
     total = sum(copy.bytes for backup in backups for copy in backup.copies)
     good = [backup for backup in backups if backup.status.good]
+    proven = [copy.proven_at for backup in backups for copy in backup.copies if copy.proven_at]
     return {
         "total_backups": len(backups),
         "total_size_bytes": total,
@@ -36,7 +37,7 @@ def _figures(backups: Sequence[Backup]) -> Document:
         "newest_backup": backups[0].created_at.isoformat() if backups else None,
         "backup_types": dict(Counter(str(backup.type) for backup in backups)),
         "last_success": good[0].created_at.isoformat() if good else None,
-        "last_proof": None,
+        "last_proof": max(proven).isoformat() if proven else None,
         "damaged": sum(1 for backup in backups if backup.status == "damaged"),
     }
 

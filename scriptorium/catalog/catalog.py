@@ -10,9 +10,9 @@ from pathlib import Path
 from scriptorium.catalog.index import read_index
 from scriptorium.catalog.runs import runs
 from scriptorium.errors import NotFound, StoreUnavailable, UsageError
-from scriptorium.model import Backup, BackupType, Copy, Manifest, Status
+from scriptorium.model import Backup, BackupType, Copy, Manifest, Proof, Status
 from scriptorium.settings import Settings
-from scriptorium.stores.backups import read_manifest
+from scriptorium.stores.backups import read_manifest, read_marks
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
 _RANK = (Status.PROVEN, Status.VERIFIED, Status.COMPLETE, Status.DAMAGED)
@@ -103,6 +103,10 @@ class Catalog:
     def manifest(self, copy: Copy) -> Manifest:
         """The manifest beside a copy. ``NotFound`` or ``DamageFound``."""
         return read_manifest(self._settings.store(copy.store), copy.key)
+
+    def proof(self, copy: Copy) -> Proof | None:
+        """What the last drill of a copy showed."""
+        return read_marks(self._settings.store(copy.store), copy.key).proof
 
     def _missing(self, what: str, on: str, hint: str) -> NotFound:
         if self.problems:

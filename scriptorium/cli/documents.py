@@ -42,6 +42,7 @@ def copy_document(copy: Copy) -> Document:
         "bytes": copy.bytes,
         "status": str(copy.status),
         "verified_at": _time(copy.verified_at),
+        "proven_at": _time(copy.proven_at),
         "damage": list(copy.damage),
     }
 

@@ -9,7 +9,7 @@ import typer
 
 from scriptorium import wording
 from scriptorium.catalog import Catalog
-from scriptorium.cli.documents import Document, backup_document, backup_row
+from scriptorium.cli.documents import Document, backup_document, backup_row, proof_document, proof_facts
 from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
 from scriptorium.errors import NotFound, ScriptoriumError
 from scriptorium.manifest import dumps
@@ -56,12 +56,16 @@ def show(reference: Reference, library: Library = None) -> None:
     backup = catalog.find(reference, library=library)
     manifest = _manifest(catalog, backup)
     if manner.json:
-        document: Document = {**backup_document(backup), "manifest": None}
+        document: Document = {**backup_document(backup), "manifest": None, "proofs": []}
         if manifest is not None:
             document["manifest"] = _as_json(manifest)
+        document["proofs"] = [proof_document(proof) for copy in backup.copies if (proof := catalog.proof(copy))]
         put_json(document)
         return
     _show_backup(backup)
+    for proof in (catalog.proof(copy) for copy in backup.copies):
+        if proof is not None:
+            facts(proof_facts(proof))
     if manifest is not None:
         _show_manifest(manifest)
 
@@ -104,6 +108,7 @@ def _show_backup(backup: Backup) -> None:
             "Size": wording.size(copy.bytes),
             "Status": str(copy.status),
             "Verified (UTC)": wording.moment(copy.verified_at) if copy.verified_at else "never",
+            "Proven (UTC)": wording.moment(copy.proven_at) if copy.proven_at else "never",
             "Damage": "; ".join(copy.damage),
         }
         for copy in backup.copies
@@ -131,6 +136,8 @@ def _show_manifest(manifest: Manifest) -> None:
         if held.rows
     ]
     table(tables, right=("Rows",))
+    for check in manifest.checks:
+        say(f"{'check' if check.good else 'warning'}: {check}")
     for warning in manifest.warnings:
         say(f"warning: {warning}")
 
@@ -155,6 +162,7 @@ def show_stats(library: Library = None) -> None:
                 "Size": wording.size(one["total_size_bytes"]),
                 "Newest": str(one["newest_backup"] or "never"),
                 "Last good": str(one["last_success"] or "never"),
+                "Last proof": str(one["last_proof"] or "never"),
                 "Oldest": str(one["oldest_backup"] or ""),
                 "Damaged": str(one["damaged"]),
                 "Types": ", ".join(f"{kind} {count}" for kind, count in one["backup_types"].items()),

@@ -36,7 +36,12 @@ def restore(
         list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these paths, or a source by its name.")
     ] = None,
     source: Annotated[str | None, typer.Option("--from", metavar="STORE", help="Read this store's copy.")] = None,
-    clean: Annotated[bool, typer.Option("--clean", help="DIR may hold something: it is replaced.")] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="DIR is replaced; in place: PostgreSQL in one transaction.")
+    ] = False,
+    without_roles: Annotated[
+        bool, typer.Option("--without-roles", help="Although roles or tablespaces are missing on the server.")
+    ] = False,
     rebuild: Annotated[
         bool, typer.Option("--from-export", help="Make Kuzu databases from their Parquet export.")
     ] = False,
@@ -67,6 +72,7 @@ def restore(
         rebuild=rebuild,
         clean=clean,
         database=database,
+        without_roles=without_roles,
     )
     if dry_run:
         _show_plan(order)
@@ -88,6 +94,7 @@ def restore(
             clean=clean,
             safety=not no_safety,
             database=database,
+            without_roles=without_roles,
         )
     _show(order, restored)
 

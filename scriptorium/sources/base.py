@@ -121,6 +121,11 @@ class Source(Protocol):
         or raises what stands in the way. Cheap, and changes nothing."""
         ...
 
+    def adapted(self, *, clean: bool = False, without_roles: bool = False) -> Source:
+        """The same source with the user's word on how it is restored in place: ``clean`` into the living database, in
+        one transaction; ``without_roles`` although roles or tablespaces are missing. Others are as they are."""
+        ...
+
     def renamed(self, name: str) -> Source | None:
         """The same source, restored under another name beside the living one; ``None`` where that means nothing."""
         ...

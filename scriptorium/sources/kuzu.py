@@ -194,6 +194,9 @@ class KuzuSource(BaseModel):
             "engine": lambda: f"kuzu {kuzu_verdict.engine_version(self.engine)}, saved by {part.engine_version}",
         }
 
+    def adapted(self, *, clean: bool = False, without_roles: bool = False) -> KuzuSource:
+        return self
+
     def renamed(self, name: str) -> None:
         return None
 

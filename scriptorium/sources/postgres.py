@@ -125,6 +125,10 @@ class PostgresSource(Login):
         with self.address().resolved().maintenance() as session:
             return str(find("pg_restore", major_of(session.info.server_version), tools=self.tools))
 
+    def adapted(self, *, clean: bool = False, without_roles: bool = False) -> PostgresSource:
+        given = {"in_place": self.in_place or clean, "without_roles": self.without_roles or without_roles}
+        return self.model_copy(update=given)
+
     def renamed(self, name: str) -> PostgresSource:
         return self.model_copy(update={"target": name, "in_place": False})
 
