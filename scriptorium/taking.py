@@ -18,7 +18,8 @@ from pathlib import Path
 from scriptorium import __version__, quiesce, workspace
 from scriptorium.archive import pack
 from scriptorium.catalog import begin_run, finish_run, interrupted
-from scriptorium.errors import DamageFound, SourceDamaged, StoreUnavailable, UsageError
+from scriptorium.crashpoints import reach
+from scriptorium.errors import DamageFound, LibraryBusy, SourceDamaged, StoreUnavailable, UsageError
 from scriptorium.manifest import archive_name, dumps, new_id
 from scriptorium.model import (
     Backup,
@@ -137,19 +138,27 @@ def _plain(name: str) -> str:
 def running(settings: Settings, order: Order) -> Iterator[Path]:
     """Everything that surrounds a backup: the lock, the record that it runs, its staging folder (yielded)."""
     with workspace.lock(settings, order.library, f"{order.type} backup {order.id}"):
+        reach("take.locked")
         recover(settings, settings.library(order.library))
         _clear_former_runs(settings, order.library)
+        if not all(_is_free(settings.store(store), order.library, order.archive) for store in order.stores):
+            raise LibraryBusy("another backup of this very second was just taken", on=order.library, hint="try again")
         begin_run(settings, order.backup(Status.RUNNING))
+        reach("take.recorded")
         try:
             with workspace.staging(settings, order.library, order.id) as folder:
+                reach("take.staging")
                 yield folder
+                reach("take.stored")
         except Exception as error:
             finish_run(settings, order.backup(Status.FAILED), Status.FAILED, str(error))
             raise
         except BaseException:
             finish_run(settings, order.backup(Status.CANCELLED), Status.CANCELLED, "the run was cancelled")
             raise
+        reach("take.tidied")
         finish_run(settings, order.backup(Status.COMPLETE), Status.COMPLETE)
+        reach("take.finished")
 
 
 def _clear_former_runs(settings: Settings, library: str) -> None:
@@ -200,7 +209,10 @@ def stage_source(settings: Settings, order: Order, source: str, folder: Path) ->
     chosen = next(one for one in settings.library(order.library).sources if one.name == source)
     stage = folder / f"source-{source}"
     workspace.empty_folder(stage)
-    return quiesce.snapshot(chosen, stage, settings.never_of(settings.library(order.library), chosen))
+    reach("take.before-snapshot")
+    staged = quiesce.snapshot(chosen, stage, settings.never_of(settings.library(order.library), chosen))
+    reach("take.after-snapshot")
+    return staged
 
 
 def pack_archive(
@@ -235,7 +247,10 @@ def pack_archive(
             _refuse(order, found)
         return found
 
-    return pack(folder / order.archive, draft, staged, order.compression, spool=spool, judge=judge, advance=advance)
+    reach("take.before-pack")
+    manifest = pack(folder / order.archive, draft, staged, order.compression, spool=spool, judge=judge, advance=advance)
+    reach("take.packed")
+    return manifest
 
 
 def _refuse(order: Order, found: Sequence[Check]) -> None:
@@ -258,6 +273,7 @@ def check_archive(
     """Read the finished archive back from disk and compare every hash. ``DamageFound`` when it is not sound."""
     file = folder / order.archive
     workspace.forget_cached(file)
+    reach("take.before-check")
     verification = verified(
         lambda: file.open("rb"), dumps(manifest), name=order.archive, size=file.stat().st_size, advance=advance
     )
@@ -276,6 +292,7 @@ def store_copy(
     """Upload the archive, then its manifest (the commit), then what is known of it."""
     place = settings.store(store)
     key = commit(place, folder / order.archive, manifest)
+    reach("take.before-marks")
     if verification is not None:
         write_marks(place, key, Marks(verification=verification))
     size = manifest.archive.bytes if manifest.archive else 0
