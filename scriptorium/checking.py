@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
+from scriptorium.crashpoints import reach
 from scriptorium.errors import NoSpace, NotFound, StoreUnavailable, UsageError
 from scriptorium.manifest import manifest_key
 from scriptorium.model import Backup, Copy, Verification
@@ -27,8 +28,10 @@ def verify_stored(settings: Settings, backup_id: str, copy: Copy, *, advance: Ad
             manifest = store.read_bytes(manifest_key(copy.key))
         except NotFound:
             manifest = None
+        reach("verify.before-reading")
         name = copy.key.rpartition("/")[2]
         verification = verified(lambda: store.open(copy.key), manifest, name=name, size=None, advance=advance)
+        reach("verify.before-marks")
         if manifest is not None:
             marks = read_marks(store, copy.key)
             with contextlib.suppress(StoreUnavailable, NoSpace):  # mounted read-only, or full: what was found counts

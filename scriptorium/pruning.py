@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog, finish_run
+from scriptorium.crashpoints import reach
 from scriptorium.errors import Protected, StoreUnavailable, UsageError
 from scriptorium.model import Backup, BackupType, Status
 from scriptorium.rescue import drop_former
@@ -60,6 +61,7 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
     doomed = {decision.candidate.id for decision in decisions if not decision.keep}
     removed = []
     with workspace.lock(settings, library, "cleanup"):
+        reach("prune.locked")
         drop_former(settings, settings.library(library), datetime.now(UTC))
         catalog = Catalog(settings)
         backups = catalog.backups(library=library, records=False)
@@ -68,8 +70,10 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
             if backup.id in doomed - stay and not backup.error and not _is_pinned(settings, backup):
                 with workspace.removing(settings, backup.id) as free:
                     if free:
+                        reach("prune.before-backup")
                         _remove(settings, backup)
                         removed.append(backup.id)
+        reach("prune.before-index")
         if removed:
             catalog.backups(records=False)  # brings the indexes up to date
     return tuple(removed)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
 from scriptorium.model import Backup, BackupType, Copy, Manifest, Marks, Status, Tier
 from scriptorium.stores import Store
@@ -245,6 +246,8 @@ def _save(file: Path, store: Store, entries: list[Entry]) -> None:
                 json.dump(rows, out, ensure_ascii=True, indent=1)
                 out.flush()
                 os.fsync(out.fileno())
+            reach("index.before-rename")
             beside.replace(file)
+            reach("index.after-rename")
         finally:
             beside.unlink(missing_ok=True)

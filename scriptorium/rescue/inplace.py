@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from scriptorium.crashpoints import reach
 from scriptorium.model import Part
 from scriptorium.rescue.going_back import drop_former, put_back
 from scriptorium.rescue.journal import KEPT, SWITCHED, SWITCHING, Journal, open_journal
@@ -34,6 +35,7 @@ def restore_in_place(
     """
     plan = plan_in_place(library, supply, restore_id)
     plan.require()
+    reach("restore.planned")
     known = {source.name: source for source in library.sources}
     parts = [part for part in supply.manifest.parts if part.source in plan.sources]
     incoming: dict[str, Incoming] = {
@@ -47,6 +49,7 @@ def restore_in_place(
         for part in parts
     }
     journal = open_journal(settings, library.name, supply, restore_id, parts)
+    reach("restore.journal-open")
     try:
         restored = _carry_out(supply, parts, incoming, journal, healthy, advance)
     except BaseException as error:
@@ -56,10 +59,12 @@ def restore_in_place(
     for source, one in incoming.items():
         if source not in restored.parts:
             one.undo()
+    reach("restore.before-former-is-dropped")
     drop_former(settings, library, datetime.now(UTC), but=journal)
     if settings.keep_former == 0:
         for one in incoming.values():
             one.finish()
+            reach("restore.part-finished")
         journal.close()
     return restored
 
@@ -74,15 +79,21 @@ def _carry_out(
 ) -> Restored:
     for one in incoming.values():
         one.prepare()
+        reach("restore.part-prepared")
     roots = [root for root in (incoming[part.source].receive(part.path) for part in parts) if root is not None]
     roots += [root for root in (incoming[p.source].receive(p.export) for p in parts if p.export) if root is not None]
     read = read_parts(supply, incoming, sorted({nearest_folder(root) for root in roots}), advance=advance)
+    reach("restore.unpacked")
     tables = load_parts(supply, incoming, read.parts)
+    reach("restore.loaded")
     journal.mark(SWITCHING)
     for source in read.parts:
+        reach("restore.before-switch")
         incoming[source].switch()
+    reach("restore.all-switched")
     journal.mark(SWITCHED)
     if healthy is not None:
         healthy()
+    reach("restore.before-kept")
     journal.mark(KEPT)
     return Restored("in place", read.files, read.bytes, tables, read.parts, read.warnings)

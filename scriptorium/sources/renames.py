@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scriptorium.crashpoints import reach
 from scriptorium.errors import RestoreFailed
 
 
@@ -138,8 +139,10 @@ class StagingFolder:
             file.write(json.dumps(plan).encode("ascii"))
             file.flush()
             os.fsync(file.fileno())
+        reach("renames.before-plan")
         beside.rename(self._plan)
         sync_folder(self.path)
+        reach("renames.planned")
 
     def _read_plan(self) -> tuple[list[Move], list[tuple[Path, _Facts, _Facts]]]:
         if not self._plan.exists():
@@ -159,12 +162,14 @@ class StagingFolder:
                     raise RestoreFailed("something that was to be switched has vanished", on=str(move.source))
                 move.target.parent.mkdir(parents=True, exist_ok=True)
                 move.source.rename(move.target)
+                reach("renames.moved")
                 touched |= {move.source.parent, move.target.parent}
             elif os.path.lexists(move.source) and os.path.lexists(arriving.get(move.source, move.source)):
                 # neither done, nor done and followed by what comes to the same place
                 raise RestoreFailed("something has appeared while it was being switched", on=str(move.target))
         for folder, _, will in folders:
             will.put_on(folder)
+            reach("renames.dressed")
         for folder in touched:
             sync_folder(folder)
 
@@ -190,6 +195,7 @@ class StagingFolder:
                 move.source.rename(self._aside / f"{number}-{move.source.name[-100:]}")
             move.source.parent.mkdir(parents=True, exist_ok=True)
             move.target.rename(move.source)
+            reach("renames.moved-back")
             touched |= {move.source.parent, move.target.parent}
         for folder, was, _ in folders:
             if folder.is_dir():
@@ -201,6 +207,7 @@ class StagingFolder:
             raise RestoreFailed("former data has vanished", on=", ".join(lost[:3]), hint=f"see {self.path}")
         if self._aside.exists():
             self._aside.rename(self.path.with_name(self.path.name.replace("restore", "aside", 1)))
+        reach("renames.all-back")
         self._plan.unlink(missing_ok=True)
 
     def settle(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError
 from scriptorium.manifest import dumps, dumps_marks, is_archive_name, loads, loads_marks, manifest_key, marks_key
 from scriptorium.model import Manifest, Marks
@@ -53,9 +54,12 @@ def commit(store: Store, archive: Path, manifest: Manifest) -> str:
         raise DamageFound("this manifest describes no archive", on=manifest.name)
     key = key_of(manifest.library, manifest.archive.name)
     store.prepare()
+    reach("upload.before-archive")
     store.put(key, archive, sha256=manifest.archive.sha256)
     try:
+        reach("upload.before-manifest")
         store.put_bytes(manifest_key(key), dumps(manifest))
+        reach("upload.after-manifest")
     except BaseException:
         with contextlib.suppress(ScriptoriumError):
             remove(store, key)
@@ -93,7 +97,9 @@ def write_marks(store: Store, key: str, marks: Marks) -> None:
 def remove(store: Store, key: str) -> None:
     """Remove a backup: the manifest first, so that a crash in between leaves rubbish and not a broken backup."""
     for name in (manifest_key(key), key, marks_key(key)):
+        reach("remove.before-object")
         store.delete(name)
+    reach("remove.after-objects")
 
 
 def sweep(store: Store, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[ObjectInfo, ...]:

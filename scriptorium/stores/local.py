@@ -17,6 +17,7 @@ from typing import BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, UsageError
 from scriptorium.stores.base import ObjectInfo, checked_key
 
@@ -113,7 +114,9 @@ class LocalStore(BaseModel):
         try:
             yield partial
             with self._trouble(target):
+                reach("store.before-rename")
                 partial.replace(target)
+                reach("store.after-rename")
                 _sync(target.parent)
         except BaseException:
             with contextlib.suppress(OSError):
