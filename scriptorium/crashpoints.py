@@ -3,7 +3,7 @@ empty table.
 
 ``reach("upload.before-manifest")`` does nothing unless the variable ``SCRIPTORIUM_CRASHPOINTS`` was set when the
 process began. It holds a JSON object: the name of a point (``name#2``: only the second time) to what happens there,
-``"KILL"``, ``"TERM"`` or ``"INT"`` (the signal), ``"FULL"`` (the disk is full), ``"wait:FILE"`` (until the file is there;
+``"KILL"``, ``"TERM"`` or ``"INT"`` (the signal), ``"FULL"`` (the disk is full), ``"wait:FILE"`` (until the file is;
 ``FILE.here`` says that we wait). ``"*": "log:FILE"`` writes down every point that is reached. What each fault leaves
 behind: docs/faults.md.
 """
