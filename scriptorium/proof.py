@@ -22,10 +22,13 @@ def all_answers(answers: Iterable[Mapping[str, Rows]]) -> dict[str, Rows]:
 
 
 def compare_tables(part: Part, found: Mapping[str, TableFacts] | None) -> tuple[Finding, ...]:
-    """Every difference between what the manifest recorded of a database and what the restored one holds."""
-    expected = part.tables or {}
-    if found is None:
+    """Every difference between what the manifest recorded of a database and what the restored one holds.
+
+    Of an adopted dump it recorded nothing.
+    """
+    if found is None or part.tables is None:
         return ()
+    expected = part.tables
     findings = []
     for table in sorted(expected.keys() | found.keys()):
         was, now = expected.get(table), found.get(table)

@@ -13,13 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium import __version__, workspace
-from scriptorium.adopting import bibliotheca, own, tarred
+from scriptorium.adopting import bibliotheca, dumps, own, tarred
 from scriptorium.adopting.foreign import original_of
 from scriptorium.adopting.form import Form, form_of
+from scriptorium.adopting.staging import Staging
 from scriptorium.archive import pack
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, NotFound, PermanentError, ScriptoriumError, SourceUnavailable, UsageError
-from scriptorium.manifest import archive_name, dumps, new_id
+from scriptorium.manifest import archive_name, new_id
+from scriptorium.manifest import dumps as written
 from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, Marks, Tier, Verification
 from scriptorium.proof import all_answers, fulfilled
 from scriptorium.settings import Library, Settings
@@ -27,7 +29,7 @@ from scriptorium.stores import Store
 from scriptorium.stores.backups import commit, free_name, write_marks
 from scriptorium.verify import verified
 
-_SQL, _DUMP = (Form.SQL, Form.DUMP)
+_POSTGRES = (Form.SQL, Form.DUMP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,8 @@ def _adopt(order: _Order, file: Path) -> Adopted:
         workspace.lock(order.settings, library.name, f"adopting {file.name}"),
         workspace.staging(order.settings, library.name, identity) as folder,
     ):
-        staging = bibliotheca.stage(file, form, sha256, library, folder, order.now)
+        stage = dumps.stage if form in _POSTGRES else bibliotheca.stage
+        staging = stage(file, form, sha256, library, folder, order.now)
         if _stamp(file) != before:
             raise SourceUnavailable("the file changed while it was read", on=str(file), hint="try again")
         archive, manifest = _packed(order, library, identity, staging, folder)
@@ -165,7 +168,7 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 def _library(order: _Order, form: Form) -> Library:
     """The library that is meant: the named one, else the only one that such an archive can belong to."""
-    word = "postgres" if form in (_SQL, _DUMP) else "bibliotheca"
+    need = "one source of kind 'postgres'" if form in _POSTGRES else "the preset 'bibliotheca'"
     fitting = [one for one in order.settings.libraries.values() if _fits(one, form)]
     if order.library is not None:
         chosen = order.settings.library(order.library)
@@ -177,14 +180,14 @@ def _library(order: _Order, form: Form) -> Library:
         raise UsageError(
             f"a {form.value} archive of this kind does not belong to this library",
             on=chosen.name,
-            hint=f"it needs a library with {'a source of kind' if word == 'postgres' else 'the preset'} '{word}'",
+            hint=f"it needs a library with {need}",
         )
     return chosen
 
 
 def _fits(library: Library, form: Form) -> bool:
-    if form in (_SQL, _DUMP):
-        return False
+    if form in _POSTGRES:
+        return [source.kind for source in library.sources].count("postgres") == 1
     return library.preset == "bibliotheca"
 
 
@@ -194,9 +197,7 @@ def _known(settings: Settings, library: str, sha256: str) -> Backup | None:
     return next((one for one in backups if one.status.good and original_of(one.description) == sha256), None)
 
 
-def _packed(
-    order: _Order, library: Library, identity: str, staging: bibliotheca.Staging, folder: Path
-) -> tuple[Path, Manifest]:
+def _packed(order: _Order, library: Library, identity: str, staging: Staging, folder: Path) -> tuple[Path, Manifest]:
     compression, foreign = order.settings.compression, staging.foreign
     kind = next((source.kind for source in library.sources if source.role == "database"), None)
     names = (archive_name(staging.type, foreign.created_at, compression, kind, tie) for tie in (0, *range(2, 10_000)))
@@ -232,7 +233,9 @@ def _packed(
 
 def _checked(archive: Path, manifest: Manifest) -> Verification:
     workspace.forget_cached(archive)
-    verification = verified(lambda: archive.open("rb"), dumps(manifest), name=archive.name, size=archive.stat().st_size)
+    verification = verified(
+        lambda: archive.open("rb"), written(manifest), name=archive.name, size=archive.stat().st_size
+    )
     if not verification.sound:
         raise DamageFound(
             "the archive that was just written does not read back as it was written",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from scriptorium.adopting.foreign import Foreign, described
 from scriptorium.adopting.form import Form
 from scriptorium.adopting.inventory import Inventory
 from scriptorium.adopting.places import Sorted, sort
+from scriptorium.adopting.staging import Staging, type_of
 from scriptorium.errors import PermanentError
 from scriptorium.manifest import readable
-from scriptorium.model import ADOPTED, ROLES, BackupType, Staged, Tree
+from scriptorium.model import ADOPTED, Staged, Tree
 from scriptorium.settings import Library
 from scriptorium.sources import FilesSource, KuzuSource
 from scriptorium.workspace import require_space
@@ -30,16 +30,6 @@ _LEFT_OUT = {
     Form.TAR: "that backup left out hidden files and every path with 'backup', 'session' or 'cache' in it",
 }
 _IN_PLACE = "a restore in place puts back what came and leaves the library's other files alone"
-
-
-@dataclass(frozen=True, slots=True)
-class Staging:
-    """What an archive became, ready to be packed."""
-
-    foreign: Foreign
-    type: BackupType
-    parts: tuple[Staged, ...]
-    warnings: tuple[str, ...]
 
 
 def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, now: datetime) -> Staging:
@@ -77,7 +67,7 @@ def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, n
         *sorted_out.warnings(),
         *_trust(form, database, bool(sorted_out.parts)),
     )
-    return Staging(foreign, _type(parts, library), tuple(parts), warnings)
+    return Staging(foreign, type_of(parts, library), tuple(parts), warnings)
 
 
 def _unpacked(file: Path, form: Form, stock: Inventory, folder: Path) -> tuple[str, ...]:
@@ -119,13 +109,6 @@ def _trust(form: Form, database: Database | None, with_files: bool) -> Iterator[
         yield _RUNNING
     if with_files:
         yield f"{_LEFT_OUT[form]}: {_IN_PLACE}"
-
-
-def _type(parts: list[Staged], library: Library) -> BackupType:
-    """The smallest type that says all of it."""
-    roles = {source.role for source in library.sources if source.name in {part.source for part in parts}}
-    order = (BackupType.DATABASE, BackupType.CONFIG, BackupType.DATA, BackupType.FULL)
-    return next(type for type in order if roles <= ROLES[type])
 
 
 def _like_the_living(library: Library, folder: Path) -> None:

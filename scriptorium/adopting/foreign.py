@@ -15,7 +15,7 @@ from scriptorium.manifest import readable
 _INDEXES = ("simple_backup_index.json", "backup_index.json")
 _LARGEST_INDEX = 16 << 20
 _LONGEST = 160  # characters of a name or a description that are kept
-_ENDINGS = re.compile(r"(\.tar\.gz|\.tar\.zst|\.tgz|\.tar|\.zip|\.dump|\.backup|\.sql|\.gz)\Z", re.IGNORECASE)
+_ENDINGS = re.compile(r"(\.tar\.gz|\.tar\.zst|\.sql\.gz|\.tgz|\.tar|\.zip|\.dump|\.backup|\.sql|\.gz)\Z", re.IGNORECASE)
 _ADOPTED = re.compile(r"adopted from .* \(sha256 ([0-9a-f]{64})\)\Z", re.DOTALL)
 
 Facts = Mapping[str, object]
@@ -38,19 +38,22 @@ def described(file: Path, sha256: str, metadata: bytes | None, now: datetime) ->
     row = _indexed(file, facts)
     created, said = moment(facts.get("created_at") or row.get("created_at"), file, now)
     identity = _text(facts.get("backup_id")) or _text(row.get("id"))
-    plain = _ENDINGS.sub("", readable(file.name))
-    if identity:
-        plain = plain.removesuffix(f"_{identity[:8]}")
+    plain = name_of(file).removesuffix(f"_{identity[:8]}" if identity else "")
     kind = _text(facts.get("backup_type")) or _text(row.get("backup_type"))
     reason = _text(facts.get("reason"))
     words = [_text(row.get("description")), f"{kind}, {reason}" if kind and reason else kind]
     return Foreign(
-        name=_text(row.get("name")) or _text(plain) or "adopted",
+        name=_text(row.get("name")) or plain,
         description=described_as(file, sha256, *words),
         created_at=created,
         kind=kind,
         warnings=(*warnings, *said),
     )
+
+
+def name_of(file: Path) -> str:
+    """What a file is called, without what says only its form."""
+    return _text(_ENDINGS.sub("", file.name)) or "adopted"
 
 
 def described_as(file: Path, sha256: str, *words: str) -> str:

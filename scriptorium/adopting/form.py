@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import zlib
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,9 +19,11 @@ class Form(StrEnum):
 
 
 def form_of(file: Path) -> Form | None:
-    """The form of an archive that may be adopted, ``None`` for anything else. ``TAR`` may be compressed."""
+    """The form of an archive that may be adopted, ``None`` for anything else. ``TAR`` and ``SQL`` may be compressed."""
     with file.open("rb") as stream:
         head = stream.read(_HEAD)
+    if head.startswith(b"\x1f\x8b") and _CREATED_BY in _unpacked(head):
+        return Form.SQL
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return Form.ZIP
     if head.startswith(b"PGDMP"):
@@ -30,6 +33,14 @@ def form_of(file: Path) -> Form | None:
     if _CREATED_BY in head.replace(b"\r\n", b"\n"):
         return Form.SQL
     return None
+
+
+def _unpacked(head: bytes) -> bytes:
+    """The first lines of what was compressed with gzip; nothing when it cannot be read."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+    except zlib.error:
+        return b""
 
 
 def _is_tar(block: bytes) -> bool:

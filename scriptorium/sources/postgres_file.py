@@ -6,32 +6,27 @@ name, and goes in in one transaction: an error anywhere leaves what was there.
 
 from __future__ import annotations
 
-import gzip
 import os
 import secrets
 import shutil
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
 
 from scriptorium import process
-from scriptorium.errors import DamageFound, NoSpace, NotFound, SnapshotBusy, ToolFailed, UsageError
-from scriptorium.sources.postgres_connection import Address, quoted
+from scriptorium.errors import NoSpace, SnapshotBusy, ToolFailed, UsageError
+from scriptorium.sources.postgres_connection import Address
 from scriptorium.sources.postgres_contents import check_complete, contents
 from scriptorium.sources.postgres_dump import DumpOptions
-from scriptorium.sources.postgres_errors import worded
 from scriptorium.sources.postgres_facts import relations, require_readable
 from scriptorium.sources.postgres_load import restorer_for
 from scriptorium.sources.postgres_locks import LockWatch
 from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_requirements import require, required
+from scriptorium.sources.postgres_script import judge, recognise, require_complete, run_script
 
 FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
-_COMPLETE = b"PostgreSQL database dump complete"
-_TAIL = 4096
 _PROGRESS_SECONDS = 0.5
 Advance = Callable[[int], None]
 
@@ -85,7 +80,7 @@ def backup(
 def _check(partial: Path, format: str, options: DumpOptions, major: int, level: int) -> None:
     """Whether it is whole: a dump that ended early is never a success."""
     if format == "sql":
-        _require_complete(partial)
+        require_complete(partial)
     elif format == "directory":
         check_complete(partial, restorer_for(partial, major, options.tools), (), level=level)
     elif not contents(partial, restorer_for(partial, major, options.tools)):
@@ -136,111 +131,13 @@ def restore(
         argv = [program.path, "--single-transaction", "--exit-on-error", "--no-password", *switches, *lacking.switches]
         _run([*argv, f"--dbname={address.plain}", str(file)], address, "scriptorium database")
         return
-    _require_complete(file)
-    emptied = "".join(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE; " for schema in schemas)
-    before = [f"--command={emptied}CREATE SCHEMA public"] if clean else []
-    argv = [find("psql", major, tools=options.tools).path, "--no-psqlrc", "--quiet", "--no-password"]
-    argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-", f"--dbname={address.plain}"]
-    _feed(argv, address, file, advance)
-
-
-def recognise(file: Path) -> str:
-    """``dump`` (custom, tar or directory format: for pg_restore) or ``sql``, by the first bytes."""
-    if file.is_dir():
-        if (file / "toc.dat").is_file():
-            return "dump"
-        raise UsageError("this folder is no dump", on=str(file), hint="pg_dump's directory format has a toc.dat")
-    try:
-        with _opened(file) as stream:
-            head = stream.read(512)
-    except FileNotFoundError:
-        raise NotFound("there is no such file", on=str(file)) from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DamageFound(f"the file cannot be read: {error}", on=str(file)) from None
-    if head.startswith(b"PGDMP") or head[257:262] == b"ustar":
-        if _is_gzip(file):
-            raise UsageError("the dump was compressed once more", on=str(file), hint=f"gunzip it first: {file.name}")
-        return "dump"
-    if not head.strip() or b"\0" in head:
-        raise DamageFound("this is neither a dump nor SQL", on=str(file), hint="is it encrypted, or cut off?")
-    return "sql"
-
-
-def _is_gzip(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(2) == b"\x1f\x8b"
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[IO[bytes]]:
-    if _is_gzip(file):
-        with gzip.open(file, "rb") as stream:
-            yield cast(IO[bytes], stream)
-    else:
-        with file.open("rb") as plain:
-            yield plain
-
-
-def _require_complete(file: Path) -> None:
-    """pg_dump's last line says that it came to its end."""
-    end = b""
-    try:
-        with _opened(file) as stream:
-            if not _is_gzip(file):
-                stream.seek(max(0, file.stat().st_size - _TAIL))
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                end = (end + block)[-_TAIL:]
-    except (OSError, EOFError, zlib.error) as error:
-        raise DamageFound(f"the file cannot be read to its end: {error}", on=str(file)) from None
-    if _COMPLETE not in end:
-        raise DamageFound("the SQL file ends early: pg_dump's last line is missing", on=str(file))
+    require_complete(file)
+    run_script(file, address, major, options.tools, emptying=schemas if clean else (), advance=advance)
 
 
 def _run(argv: Sequence[str], address: Address, application: str) -> None:
     outcome = process.run(argv, env=address.environment(application), secrets=address.secrets, check=False)
-    _judge(argv, outcome.status, outcome.stderr, address)
-
-
-def _judge(argv: Sequence[str], status: int, said: str, address: Address) -> None:
-    if status == 0:
-        return
-    lines = [line for line in said.splitlines() if "rror:" in line or "ERROR" in line or "FATAL" in line]
-    if status < 0 or not lines:
-        raise process.failure(argv, status, said, address.secrets)
-    raise worded(lines[0], address, secrets=address.secrets)
-
-
-def _feed(argv: Sequence[str], address: Address, file: Path, advance: Advance | None) -> None:
-    """SQL into psql's standard input; what it says is kept in memory."""
-    with os.fdopen(os.memfd_create("psql"), "w+b") as said, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
-        reading, writing = os.pipe()
-        with os.fdopen(writing, "wb") as pipe:
-            try:
-                child = process.start(
-                    argv,
-                    env=address.environment("scriptorium database"),
-                    stdin=reading,
-                    stdout=nothing.fileno(),
-                    stderr=said.fileno(),
-                )
-            finally:
-                os.close(reading)
-            try:
-                with suppress(BrokenPipeError), pipe:  # psql has ended; its status says why
-                    _pour(file, pipe, advance)
-                status = child.wait()
-            finally:
-                process.end(child)
-        said.seek(0)
-        _judge(argv, status, said.read().decode("utf-8", "replace"), address)
-
-
-def _pour(file: Path, pipe: IO[bytes], advance: Advance | None) -> None:
-    with _opened(file) as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            pipe.write(block)
-            if advance:
-                advance(len(block))
+    judge(argv, outcome.status, outcome.stderr, address)
 
 
 @contextmanager

@@ -10,25 +10,31 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, RestoreFailed, SourceUnavailable, ToolFailed, ToolMissing
 from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import postgres_databases as databases
-from scriptorium.sources.postgres_connection import Address
+from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres_dump import PART, DumpFacts, DumpOptions, take
 from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_programs import Program, find, major_of
 from scriptorium.sources.postgres_requirements import Requirements, require, required
 from scriptorium.sources.postgres_restore import Restorer
+from scriptorium.sources.postgres_script import recognise, require_complete, run_script
 from scriptorium.sources.postgres_statements import answers
 
+if TYPE_CHECKING:
+    import psycopg
+
 _TABLE_OF_CONTENTS = "toc.dat"
+_GLOBALS = "globals.sql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +136,40 @@ class BesideIncoming(_Staged):
 
     def load(self) -> Mapping[str, TableFacts] | None:
         dump, address = self._dump(), self._target.address
-        with address.maintenance() as session:
-            major = major_of(session.info.server_version)
-            program = self._program(dump, major)
-            lacking = require(session, required(dump, program), address, without=self._target.without_roles)
-            databases.drop(session, self._new)
-            model = address.words["dbname"]
-            if databases.exists(session, model):
-                databases.create_like(session, self._new, model)
-                comment = databases.dress_like(session, self._new, model)
-                databases.set_comment(session, self._new, comment)
-            else:
-                databases.create_from(session, self._new, creation(dump, program))
-        new = address.of(self._new)
-        jobs = self._target.options.jobs
-        tables = Restorer(program, new, major, jobs, lacking.switches).beside(dump, self._part.tables)
+        new, options = address.of(self._new), self._target.options
+        if is_script(dump):
+            tables = self._run_script(dump, new)
+        else:
+            with address.maintenance() as session:
+                major = major_of(session.info.server_version)
+                program = self._program(dump, major)
+                lacking = require(session, required(dump, program), address, without=self._target.without_roles)
+                self._make(session, lambda: creation(dump, program))
+            tables = Restorer(program, new, major, options.jobs, lacking.switches).beside(dump, self._part.tables)
         with new.session() as session:
-            self.answers = answers(session, self._target.options.statements)
+            self.answers = answers(session, options.statements)
         return tables
+
+    def _run_script(self, script: Path, new: Address) -> Mapping[str, TableFacts]:
+        with self._target.address.maintenance() as session:
+            major = major_of(session.info.server_version)
+            self._make(session, None)
+        run_script(script, new, major, self._target.options.tools)
+        with new.session() as session:
+            session.execute("ANALYZE")
+            return read_facts(session, relations(session), expected=self._part.tables).tables
+
+    def _make(self, session: psycopg.Connection[Row], script: Callable[[], str] | None) -> None:
+        """The new database, empty: like the living one, else as the dump says (``script``), else the server's own."""
+        model = self._target.address.words["dbname"]
+        databases.drop(session, self._new)
+        if databases.exists(session, model):
+            databases.create_like(session, self._new, model)
+            databases.set_comment(session, self._new, databases.dress_like(session, self._new, model))
+        elif script is not None:
+            databases.create_from(session, self._new, script())
+        else:
+            session.execute(sql(f"CREATE DATABASE {quoted(self._new)} TEMPLATE template0"))
 
     def switch(self) -> None:
         address, name = self._target.address, self._target.name
@@ -210,8 +232,9 @@ class InPlaceIncoming(_Staged):
         """What can be known before the living data is touched; what is restored is compared in ``switch``."""
         dump = self._dump()
         with self._target.address.session() as session:
-            program = self._program(dump, major_of(session.info.server_version))
-            require(session, required(dump, program), self._target.address, without=self._target.without_roles)
+            if not is_script(dump):
+                program = self._program(dump, major_of(session.info.server_version))
+                require(session, required(dump, program), self._target.address, without=self._target.without_roles)
         self._former.mkdir(mode=0o700)
         take(self._target.address, self._former, self._target.options)
         return self._part.tables
@@ -234,6 +257,10 @@ class InPlaceIncoming(_Staged):
         address = self._target.address
         with address.session() as session:
             major = major_of(session.info.server_version)
+            if is_script(dump):
+                schemas = sorted({one.schema for one in relations(session)} | {"public"})
+                run_script(dump, address, major, self._target.options.tools, emptying=schemas)
+                return
             program = self._program(dump, major)
             lacking = Requirements()
             if self._target.without_roles:
@@ -263,12 +290,24 @@ def below(member: str, at: str) -> str | None:
 
 
 def dump_in(folder: Path, on: str) -> Path:
-    """The dump in a folder: whatever has a table of contents. ``RestoreFailed`` when there is none."""
+    """The dump in a folder: whatever has a table of contents, else one file that some other program's pg_dump wrote.
+
+    ``RestoreFailed`` when there is none.
+    """
     found = [folder] if (folder / _TABLE_OF_CONTENTS).is_file() else []
     found += [path.parent for path in sorted(folder.glob(f"*/{_TABLE_OF_CONTENTS}"))]
+    found += [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != _GLOBALS]
     if not found:
         raise RestoreFailed("the backup brought no database", on=on)
     return found[0]
+
+
+def is_script(dump: Path) -> bool:
+    """Whether it is SQL, for psql. ``DamageFound`` when it is not whole, or neither SQL nor a dump."""
+    if dump.is_dir() or recognise(dump) != "sql":
+        return False
+    require_complete(dump)
+    return True
 
 
 def restorer_for(dump: Path, server_major: int, tools: Path | None) -> Program:

@@ -1,0 +1,224 @@
+"""A dump of PostgreSQL, as ``librarian backup`` or ``pg_dump`` itself wrote it: kept as the one file that it is.
+
+Restoring it needs nothing special: the source of kind ``postgres`` loads the custom format and SQL as it loads its own.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from scriptorium import process
+from scriptorium.adopting.foreign import Foreign, described_as, moment, name_of
+from scriptorium.adopting.form import Form
+from scriptorium.adopting.staging import Staging
+from scriptorium.errors import DamageFound, ToolMissing, UnsafeArchive
+from scriptorium.manifest import readable
+from scriptorium.model import ADOPTED, BackupType, Staged, Tree
+from scriptorium.settings import Library
+from scriptorium.sources import PostgresSource, reflink
+from scriptorium.sources.postgres_dump import file_name
+from scriptorium.sources.postgres_load import restorer_for
+from scriptorium.sources.postgres_script import require_complete
+from scriptorium.workspace import require_space
+
+_HEAD = 4096
+_LONGEST_TEXT = 1024  # bytes of a name in a dump's head
+_CUSTOM = 1
+_FIRST_WITH_ALGORITHM = (1, 15)
+_COPY = re.compile(rb"COPY .* FROM stdin;\r?\n")
+_COMMAND = re.compile(rb"\\(!|(?:c|connect|copy|i|ir|include|include_relative|o|out|w|write|gexec|setenv|cd)(?=\s))")
+_LONGEST_LINE = 1 << 20  # bytes of a line that are looked at in one piece
+_STARTED = re.compile(r"^-- Started on (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.MULTILINE)
+_VERSIONS = re.compile(r"^-- Dumped (from database|by pg_dump) version (\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a dump says of itself: local time as ISO text, names and versions, ``""`` where it says nothing."""
+
+    taken: str
+    database: str
+    server: str
+    program: str
+
+
+def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, now: datetime) -> Staging:
+    """The dump as a part of ``library``, copied below ``folder``.
+
+    Raises ``DamageFound``, ``UnsafeArchive``, ``NoSpace``.
+    """
+    source = next(source for source in library.sources if isinstance(source, PostgresSource))
+    size = file.stat().st_size
+    require_space(folder, 2 * size, f"adopting {readable(file.name)}")
+    head = head_of(file) if form is Form.DUMP else _script_head(file)
+    said = _checked(file, form, source)
+    created, when = moment(head.taken or None, file, now)
+    part = folder / "part"
+    part.mkdir(mode=0o700)
+    ending = {Form.DUMP: ".dump", Form.SQL: ".sql"}[form] + (".gz" if _is_gzip(file) else "")
+    target = part / f"{file_name(head.database or _living_name(source) or name_of(file))}{ending}"
+    with reflink.opened(file) as opened:
+        reflink.copy(opened, target, size, lambda _: None)
+    os.utime(target, ns=(file.stat().st_mtime_ns, file.stat().st_mtime_ns))
+    program = f"pg_dump {head.program}" if head.program else "pg_dump"
+    staged = Staged(
+        source=source.name,
+        kind=source.kind,
+        path=source.place,
+        method=f"{ADOPTED} ({program}, {'custom format' if form is Form.DUMP else 'SQL'})",
+        started_at=created,
+        finished_at=created,
+        trees=(Tree(root=str(part), at=source.place),),
+        engine_version=head.server or None,
+    )
+    foreign = Foreign(name_of(file), described_as(file, sha256), created, form.value, when)
+    return Staging(foreign, BackupType.DATABASE, (staged,), (*when, *said, *_trust(form)))
+
+
+def _trust(form: Form) -> Iterator[str]:
+    yield (
+        "a dump is one moment of the database, but this one came without table facts: what is restored from it cannot "
+        "be compared with anything"
+    )
+    if form is Form.SQL:
+        yield "SQL is a program: whoever restores it runs it, so its origin must be known"
+
+
+def _living_name(source: PostgresSource) -> str:
+    """The name of the library's database, where its settings say it."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        return str(conninfo_to_dict(source.database).get("dbname") or "")
+    except psycopg.ProgrammingError:
+        return ""
+
+
+def head_of(file: Path) -> Head:
+    """The head of a dump in the custom format (pg_dump's own layout, versions 1.10 to 1.16). ``DamageFound``."""
+    with file.open("rb") as stream:
+        reader = _Reader(stream, file)
+        reader.exactly(5)
+        version = (reader.byte(), reader.byte())
+        reader.byte()  # of the revision
+        reader.integer_size = reader.byte()
+        reader.byte()  # of offsets
+        if reader.byte() != _CUSTOM or not 1 <= reader.integer_size <= 8:
+            raise DamageFound("the dump's head is broken", on=str(file), hint="use another copy of it")
+        if version >= _FIRST_WITH_ALGORITHM:
+            reader.byte()
+        else:
+            reader.integer()
+        second, minute, hour, day, month, year, _ = (reader.integer() for _ in range(7))
+        database, server, program = reader.text(), reader.text(), reader.text()
+    taken = f"{year + 1900:04d}-{month + 1:02d}-{day:02d}T{hour:02d}:{minute:02d}:{min(second, 59):02d}"
+    return Head(taken, database, server.split(" ")[0], program.split(" ")[0])
+
+
+class _Reader:
+    """The numbers and texts of a dump's head."""
+
+    def __init__(self, stream: BinaryIO, file: Path) -> None:
+        self._stream = stream
+        self._file = file
+        self.integer_size = 4
+
+    def exactly(self, count: int) -> bytes:
+        data = self._stream.read(count)
+        if len(data) < count:
+            raise DamageFound("the dump ends in its head", on=str(self._file), hint="use another copy of it")
+        return data
+
+    def byte(self) -> int:
+        return self.exactly(1)[0]
+
+    def integer(self) -> int:
+        """A sign, then the digits from the lowest."""
+        sign = self.byte()
+        value = int.from_bytes(self.exactly(self.integer_size), "little")
+        return -value if sign else value
+
+    def text(self) -> str:
+        length = self.integer()
+        if length > _LONGEST_TEXT:
+            raise DamageFound("the dump's head is broken", on=str(self._file), hint="use another copy of it")
+        return readable(self.exactly(length).decode("utf-8", "surrogateescape")) if length > 0 else ""
+
+
+def _script_head(file: Path) -> Head:
+    with _opened(file) as stream:
+        head = stream.read(_HEAD).decode("utf-8", "replace")
+    started = _STARTED.search(head)
+    versions = dict(_VERSIONS.findall(head))
+    return Head(
+        taken=started[1] if started else "",
+        database="",
+        server=versions.get("from database", ""),
+        program=versions.get("by pg_dump", ""),
+    )
+
+
+def _checked(file: Path, form: Form, source: PostgresSource) -> tuple[str, ...]:
+    """Read it to its end. ``DamageFound`` when it has none."""
+    if form is Form.SQL:
+        require_complete(file)
+        _require_no_commands(file)
+        return ()
+    try:
+        program = restorer_for(file, 0, source.tools)
+    except ToolMissing as missing:
+        return (f"it was not read to its end ({missing.what}): verify knows only that its bytes stay what they are",)
+    outcome = process.run([program.path, "--file=/dev/null", str(file)], check=False)
+    if outcome.status != 0:
+        raise DamageFound(
+            f"the dump cannot be read to its end: {outcome.stderr.strip()[-200:]}",
+            on=str(file),
+            hint="use another copy of it",
+        )
+    return ()
+
+
+def _require_no_commands(file: Path) -> None:
+    """``UnsafeArchive`` for commands of psql, with which a script leaves the database it is restored into."""
+    data, fresh = False, True
+    with _opened(file) as stream:
+        for line in iter(lambda: stream.readline(_LONGEST_LINE), b""):
+            if fresh and data:
+                data = line.rstrip(b"\r\n") != b"\\."
+            elif fresh and _COPY.match(line):
+                data = True
+            elif fresh and (found := _COMMAND.match(line)):
+                raise UnsafeArchive(
+                    f"the SQL has a command of psql, with which it leaves its database: \\{found[1].decode()}",
+                    on=str(file),
+                    hint="dump it without --create, or restore it by hand with psql",
+                )
+            fresh = line.endswith(b"\n")
+
+
+def _is_gzip(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    if not _is_gzip(file):
+        with file.open("rb") as plain:
+            yield plain
+        return
+    try:
+        with gzip.open(file, "rb") as stream:
+            yield cast(BinaryIO, stream)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DamageFound(f"the file cannot be read to its end: {error}", on=str(file)) from None

@@ -1,0 +1,134 @@
+"""A database as SQL: recognised by its first bytes, whole by its last line, run by ``psql`` in one transaction."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, cast
+
+from scriptorium import process
+from scriptorium.errors import DamageFound, NotFound, UsageError
+from scriptorium.sources.postgres_connection import Address, quoted
+from scriptorium.sources.postgres_errors import worded
+from scriptorium.sources.postgres_programs import find
+
+_COMPLETE = b"PostgreSQL database dump complete"
+_TAIL = 4096
+Advance = Callable[[int], None]
+
+
+def recognise(file: Path) -> str:
+    """``dump`` (custom, tar or directory format: for pg_restore) or ``sql``, by the first bytes."""
+    if file.is_dir():
+        if (file / "toc.dat").is_file():
+            return "dump"
+        raise UsageError("this folder is no dump", on=str(file), hint="pg_dump's directory format has a toc.dat")
+    try:
+        with opened(file) as stream:
+            head = stream.read(512)
+    except FileNotFoundError:
+        raise NotFound("there is no such file", on=str(file)) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamageFound(f"the file cannot be read: {error}", on=str(file)) from None
+    if head.startswith(b"PGDMP") or head[257:262] == b"ustar":
+        if _is_gzip(file):
+            raise UsageError("the dump was compressed once more", on=str(file), hint=f"gunzip it first: {file.name}")
+        return "dump"
+    if not head.strip() or b"\0" in head:
+        raise DamageFound("this is neither a dump nor SQL", on=str(file), hint="is it encrypted, or cut off?")
+    return "sql"
+
+
+def _is_gzip(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[IO[bytes]]:
+    if _is_gzip(file):
+        with gzip.open(file, "rb") as stream:
+            yield cast(IO[bytes], stream)
+    else:
+        with file.open("rb") as plain:
+            yield plain
+
+
+def require_complete(file: Path) -> None:
+    """pg_dump's last line says that it came to its end."""
+    end = b""
+    try:
+        with opened(file) as stream:
+            if not _is_gzip(file):
+                stream.seek(max(0, file.stat().st_size - _TAIL))
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                end = (end + block)[-_TAIL:]
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamageFound(f"the file cannot be read to its end: {error}", on=str(file)) from None
+    if _COMPLETE not in end:
+        raise DamageFound("the SQL file ends early: pg_dump's last line is missing", on=str(file))
+
+
+def run_script(
+    file: Path,
+    address: Address,
+    major: int,
+    tools: Path | None,
+    *,
+    emptying: Sequence[str] = (),
+    advance: Advance | None = None,
+) -> None:
+    """Run the SQL in the database, all of it or nothing. ``emptying``: schemas that are dropped first, with ``public``
+    made again. ``major``: of the server. ``advance`` is told the bytes read."""
+    dropped = "".join(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE; " for schema in emptying)
+    before = [f"--command={dropped}CREATE SCHEMA public"] if emptying else []
+    argv = [find("psql", major, tools=tools).path, "--no-psqlrc", "--quiet", "--no-password"]
+    argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-", f"--dbname={address.plain}"]
+    _feed(argv, address, file, advance)
+
+
+def judge(argv: Sequence[str], status: int, said: str, address: Address) -> None:
+    """The error that a program ended with, in our words; nothing when it ended well."""
+    if status == 0:
+        return
+    lines = [line for line in said.splitlines() if "rror:" in line or "ERROR" in line or "FATAL" in line]
+    if status < 0 or not lines:
+        raise process.failure(argv, status, said, address.secrets)
+    raise worded(lines[0], address, secrets=address.secrets)
+
+
+def _feed(argv: Sequence[str], address: Address, file: Path, advance: Advance | None) -> None:
+    """SQL into psql's standard input; what it says is kept in memory."""
+    with os.fdopen(os.memfd_create("psql"), "w+b") as said, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
+        reading, writing = os.pipe()
+        with os.fdopen(writing, "wb") as pipe:
+            try:
+                child = process.start(
+                    argv,
+                    env=address.environment("scriptorium database"),
+                    stdin=reading,
+                    stdout=nothing.fileno(),
+                    stderr=said.fileno(),
+                )
+            finally:
+                os.close(reading)
+            try:
+                with suppress(BrokenPipeError), pipe:  # psql has ended; its status says why
+                    _pour(file, pipe, advance)
+                status = child.wait()
+            finally:
+                process.end(child)
+        said.seek(0)
+        judge(argv, status, said.read().decode("utf-8", "replace"), address)
+
+
+def _pour(file: Path, pipe: IO[bytes], advance: Advance | None) -> None:
+    with opened(file) as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            pipe.write(block)
+            if advance:
+                advance(len(block))
