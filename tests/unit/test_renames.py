@@ -244,6 +244,8 @@ def test_a_tree_that_its_own_modes_protect_is_removed(tmp_path: Path) -> None:
             "import runpy, sys, types, pathlib\n"
             "errors = types.ModuleType('scriptorium.errors'); errors.RestoreFailed = Exception\n"
             "sys.modules['scriptorium'] = types.ModuleType('scriptorium'); sys.modules['scriptorium.errors'] = errors\n"
+            "points = types.ModuleType('scriptorium.crashpoints'); points.reach = lambda point: None\n"
+            "sys.modules['scriptorium.crashpoints'] = points\n"
             "module = types.ModuleType('renames'); sys.modules['renames'] = module\n"
             "exec(compile(sys.stdin.read(), 'renames', 'exec'), module.__dict__)\n"
             f"module.remove_tree(pathlib.Path({str(tree / 'a')!r}))\n"
