@@ -20,16 +20,15 @@ from tasks.stores import check_room, upload
 
 
 def _name() -> str:
-    given = flow_run.parameters
-    return (
-        f"{given.get('tier', 'manual')} {given.get('type', 'full')} backup of {given.get('library') or 'the library'}"
-    )
+    given = {name: value for name, value in flow_run.parameters.items() if value not in (None, "None")}
+    tier = Tier.parse(given.get("tier", "manual"))
+    return f"{tier} {given.get('type', current().type_of(tier))} backup of {given.get('library', 'the library')}"
 
 
 @flow(name="backup", flow_run_name=_name, validate_parameters=True, persist_result=False)
 def backup(
     library: str | None = None,
-    type: str = "full",
+    type: str | None = None,
     tier: str = "manual",
     name: str = "",
     description: str = "",
@@ -38,14 +37,15 @@ def backup(
 ) -> Backup:
     """Take a backup of a library and verify it.
 
-    ``library``: a name from the settings (the only one when there is one). ``type``: full, data, database, config.
+    ``library``: a name from the settings (the only one when there is one). ``type``: full, data, database, config
+    (the tier's own, else full).
     ``to``: stores by name (the tier's, else all). ``compression``: gzip, zstd, none (the settings' otherwise).
     """
     packing = Compression.parse(compression) if compression else None
     order = place_order(
         current(),
         library,
-        BackupType.parse(type),
+        BackupType.parse(type) if type else None,
         Tier.parse(tier),
         name=name,
         description=description,

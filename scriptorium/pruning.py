@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -44,13 +44,30 @@ class Pruned:
 def plan_cleanup(
     settings: Settings, library: str, policy: Policy | None = None, *, now: datetime | None = None
 ) -> tuple[Decision, ...]:
-    """What retention would do with a library's backups now: keep or remove, each with its reasons. Changes nothing."""
+    """What retention would do with a library's backups now: keep or remove, each with its reasons. Changes nothing.
+
+    Without a ``policy``, a tier's own ``keep`` decides about the backups of that tier, the settings' about the others.
+    """
     now = now or datetime.now(UTC)
     backups = Catalog(settings).backups(library=library, records=False)
     known = [Candidate.of(backup) for backup in backups if not backup.error]
-    decisions = plan(known, policy or settings.keep, now, busy=workspace.being_read(settings))
+    busy = workspace.being_read(settings)
+    decisions = [
+        decision
+        for rules, ruled in _by_policy(settings, policy, known)
+        for decision in plan(ruled, rules, now, busy=busy)
+    ]
     unknown = [Decision(Candidate.of(backup), True, (_UNKNOWN,)) for backup in backups if backup.error]
     return tuple(sorted((*decisions, *unknown), key=lambda one: one.candidate.created_at, reverse=True))
+
+
+def _by_policy(
+    settings: Settings, policy: Policy | None, known: Sequence[Candidate]
+) -> Iterator[tuple[Policy, list[Candidate]]]:
+    own = {} if policy else {name: tier.keep for name, tier in settings.tiers.items() if tier.keep != Policy()}
+    yield policy or settings.keep, [one for one in known if one.tier not in own]
+    for tier, rules in own.items():
+        yield rules, [one for one in known if one.tier is tier]
 
 
 def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ class Order:
 def place_order(
     settings: Settings,
     library: str | None = None,
-    type: BackupType = BackupType.FULL,
+    type: BackupType | None = None,
     tier: Tier = Tier.MANUAL,
     *,
     name: str = "",
@@ -90,8 +90,12 @@ def place_order(
     compression: Compression | None = None,
     now: datetime | None = None,
 ) -> Order:
-    """Decide what is to be taken. ``NotFound`` and ``UsageError`` say what cannot be meant."""
+    """Decide what is to be taken. ``type``: the tier's own when none is given.
+
+    ``NotFound`` and ``UsageError`` say what cannot be meant.
+    """
     chosen = settings.library(library)
+    type = type or settings.type_of(tier)
     sources = chosen.sources_of(type)
     stores = settings.targets(tier, to)
     created = (now or datetime.now(UTC)).replace(microsecond=0)

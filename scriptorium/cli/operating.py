@@ -28,7 +28,9 @@ app = typer.Typer()
 @command(app, "create", example='scriptorium create --type full --name "before the move"')
 def create(
     library: Library = None,
-    type: Annotated[str, typer.Option("--type", "-t", metavar="T", help="full, data, database, config.")] = "full",
+    type: Annotated[
+        str | None, typer.Option("--type", "-t", metavar="T", help="full, data, database, config; else the tier's own.")
+    ] = None,
     name: Annotated[str, typer.Option("--name", metavar="N", help="What you will look for.")] = "",
     description: Annotated[str, typer.Option("--description", metavar="D", help="A line about it.")] = "",
     tier: Annotated[str, typer.Option("--tier", metavar="T", help=f"One of {', '.join(Tier)}.")] = "manual",

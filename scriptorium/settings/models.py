@@ -185,6 +185,15 @@ class Settings(BaseModel):
             raise NotFound("there is no such store", on=name, hint=f"configured: {', '.join(self.stores)}")
         return self.stores[name]
 
+    def libraries_of(self, tier: Tier) -> tuple[str, ...]:
+        """The libraries that a scheduled run of a tier takes: the tier's, else all."""
+        named = self.tiers[tier].libraries if tier in self.tiers else ()
+        return tuple(named or self.libraries)
+
+    def type_of(self, tier: Tier) -> BackupType:
+        """What a backup of a tier takes where nothing else is said."""
+        return self.tiers[tier].type if tier in self.tiers else BackupType.FULL
+
     def targets(self, tier: Tier, chosen: Sequence[str] = ()) -> tuple[AnyStore, ...]:
         """The stores a backup goes to: the chosen ones, else the tier's, else all."""
         names = chosen or (self.tiers[tier].to if tier in self.tiers else ()) or tuple(self.stores)

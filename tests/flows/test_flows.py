@@ -20,6 +20,7 @@ from flows.backup import backup
 from flows.drill import drill
 from flows.prune import prune
 from flows.restore import restore, undo
+from flows.tier import tier
 from flows.verify import verify
 from scriptorium.catalog import Catalog
 from scriptorium.errors import (
@@ -325,3 +326,22 @@ def test_missing_covers_are_reported_or_refused(chosen: Any) -> None:
     chosen.config.write_text(text)
     with pytest.raises(SourceDamaged, match=r"gone\.jpg"):
         backup()
+
+
+def test_a_tier_backs_up_every_library_and_goes_on_after_a_failure(chosen: Any) -> None:
+    chosen.config.write_text(
+        chosen.config.read_text()
+        + '\n[libraries.broken]\nsources = [{ name = "files", kind = "files", path = "nowhere" }]\n'
+        + '\n[tiers.daily]\ntype = "data"\nkeep = { daily = 2 }\n'
+    )
+    with pytest.raises(NotFound, match="1 of 2 failed") as failure:
+        tier(tier="daily")
+    assert "broken" in str(failure.value)
+    (good,) = (one for one in Catalog(chosen.settings).backups() if one.status.good)
+    assert (good.library, good.tier, good.type) == ("bibliotheca", "daily", "data")
+
+
+def test_switched_off_means_that_schedules_do_nothing(chosen: Any) -> None:
+    chosen.config.write_text("enabled = false\n" + chosen.config.read_text())
+    assert tier(tier="weekly") == ()
+    assert backup().status is Status.VERIFIED, "by hand it works all the same"
