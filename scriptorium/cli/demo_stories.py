@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from scriptorium import wording
-from scriptorium.cli.demo import Stage, Start, back_up, compare, restore, verify
+from scriptorium.cli.demo_stage import Stage, Start, back_up, compare, restore, verify
 
 
 def bibliotheca(stage: Stage, living: ExitStack, books: int) -> Start:

@@ -1,0 +1,137 @@
+"""Where the demo is done, and the steps that both of its libraries share."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scriptorium import wording
+from scriptorium.catalog import Catalog
+from scriptorium.cli.documents import backup_row
+from scriptorium.cli.frame import say, table
+from scriptorium.errors import DamageFound
+from scriptorium.model import Backup, Finding, TableFacts
+from scriptorium.settings import choose_file, current, set_defaults
+
+if TYPE_CHECKING:
+    from scriptorium.rescue import Restored
+
+
+@dataclass
+class Step:
+    """One line of the summary."""
+
+    what: str
+    result: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Stage:
+    """Where the demo is done, and what it has done so far."""
+
+    folder: Path
+    steps: list[Step] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def step(self, what: str) -> Iterator[Step]:
+        """Say what is being done, then how it came out and how long it took."""
+        say(f"· {what} …")
+        sys.stdout.flush()
+        step = Step(what)
+        began = time.monotonic()
+        yield step
+        step.seconds = time.monotonic() - began
+        self.steps.append(step)
+        say(f"  {step.result}  [{wording.duration(step.seconds)}]")
+
+    def configure(self, settings: str, secrets: Mapping[str, str]) -> None:
+        """Write the settings file of this part of the demo and make it this process's."""
+        file = self.folder / "scriptorium.toml"
+        file.write_text(settings)
+        file.chmod(0o600)
+        choose_file(file)
+        set_defaults({"PREFECT_HOME": str(self.folder / "prefect"), **secrets})
+
+
+@dataclass(frozen=True)
+class Start:
+    """A library that lives: its tables of the settings, its secrets by variable, and what is then done with it."""
+
+    settings: str
+    secrets: Mapping[str, str]
+    story: Callable[[], None]
+
+
+def back_up(stage: Stage, library: str, acknowledged: Callable[[], int]) -> Backup:
+    """A full backup, while a process of its own writes to the database."""
+    before = acknowledged()
+    with stage.step(f"{library}: a full backup as a Prefect flow run, while another process writes") as step:
+        from flows.backup import backup as flow
+
+        backup: Backup = flow(library=library, name=f"demo-{library}", description="taken by the demo")
+        during = acknowledged() - before
+        step.result = f"{backup.id}: {wording.size(backup.bytes)}, {backup.status}; {during} transactions went on"
+    if during == 0:
+        raise DamageFound("the writer wrote nothing during the backup", on=library)
+    archive = current().store("local").location(backup.copies[0].key)
+    stage.facts[f"{library}, archive"] = f"{wording.size(backup.bytes)}, {archive}"
+    return backup
+
+
+def verify(stage: Stage, backup: Backup) -> None:
+    """Read the stored copy back."""
+    with stage.step(f"{backup.library}: verifying the stored copy, every byte read back, every hash compared") as step:
+        from flows.verify import verify as flow
+
+        (checked,) = flow(ids=[backup.id])
+        if not checked.verification.sound:
+            raise DamageFound("the copy is damaged", on=backup.id, hint="; ".join(checked.verification.damage))
+        step.result = "sound"
+
+
+def restore(
+    stage: Stage, backup: Backup, what: str, *, path: str | None = None, rebuild: bool = False, database: str = ""
+) -> Restored:
+    """A restore as a flow run."""
+    with stage.step(f"{backup.library}: restoring {what}") as step:
+        from flows.restore import restore as flow
+
+        restored: Restored = flow(reference=backup.id, path=path, rebuild=rebuild, database=database)
+        step.result = f"{restored.files:,} files, {wording.size(restored.bytes)}; {len(restored.tables)} tables"
+    return restored
+
+
+def compare(stage: Stage, backup: Backup, target: Path, restored: list[Restored]) -> None:
+    """Independently of what the restores compared: files read again from disk, tables side by side."""
+    from scriptorium.rescue import compare_files
+
+    with stage.step(f"{backup.library}: comparing what was restored with what the manifest recorded") as step:
+        manifest = Catalog(current()).manifest(backup.copies[0])
+        findings = compare_files(manifest, target)
+        expected: dict[str, TableFacts] = {}
+        for part in manifest.parts:
+            expected |= part.tables or {}
+        for one in restored:
+            wrong = [name for name, held in expected.items() if one.tables.get(name) != held]
+            findings += tuple(Finding("different content", name) for name in wrong)
+        if findings or not expected:
+            raise DamageFound("what was restored is not what was backed up", hint="; ".join(map(str, findings[:5])))
+        rows = sum(held.rows for held in expected.values())
+        files = f"{manifest.files.count:,} files by SHA-256"
+        step.result = f"equal: {files}, {len(expected)} tables with {rows:,} rows by fingerprint"
+
+
+def show_list(stage: Stage) -> None:
+    """What there is, as ``scriptorium list`` shows it."""
+    with stage.step("listing what there is") as step:
+        backups = Catalog(current()).backups()
+        step.result = f"{len(backups)} backups"
+    table([backup_row(backup, datetime.now(UTC)) for backup in backups], right=("Size",))
