@@ -97,7 +97,7 @@ def journals(settings: Settings, library: str) -> Iterator[Journal]:
         try:
             facts = json.loads(file.read_bytes())
             yield Journal(file, facts, str(facts.pop("state")))
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RestoreFailed(
                 "the journal of a restore cannot be read",
                 on=str(file),

@@ -54,7 +54,6 @@ class FilesIncoming:
         self._mark = mark
         self._partial = partial
         self._root = Path(os.path.realpath(tree.root))
-        self._root_came = False
         self._staging = self._find()
 
     def _find(self) -> StagingFolder:
@@ -82,7 +81,6 @@ class FilesIncoming:
         inside = below(member, self._part.path)
         if inside is None:
             return None
-        self._root_came |= not inside
         return self._content / inside if inside else self._content
 
     def load(self) -> Mapping[str, TableFacts] | None:
@@ -97,7 +95,7 @@ class FilesIncoming:
             raise RestoreFailed("a folder is where the backup has a file", on=str(self._root), hint="move it away")
         else:
             moves = list(_Switch(self._root, new, self._staging, self._chosen(), dresses).moves())
-            if not self._root_came:  # nothing says what the root was
+            if not self._part.path:  # a part at the top has no member for its root: nothing says what it was
                 dresses = [dress for dress in dresses if dress.folder != self._root]
         self._require_no_mounts(moves)
         self._staging.write_plan(moves, dresses)
@@ -113,7 +111,7 @@ class FilesIncoming:
 
     def _whole(self, new: Path) -> Iterator[Move]:
         """The root itself is replaced: a single file, or a folder that was lost."""
-        if new.is_dir() and not self._root_came:
+        if new.is_dir() and not self._part.path:
             new.chmod(0o755)  # nothing says what it was; closed to all but us, it would be of no use to its application
             if os.geteuid() == 0:
                 like = self._root.parent.stat()

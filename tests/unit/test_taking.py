@@ -6,10 +6,12 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,6 +53,14 @@ class Home:
     def staging(self) -> list[Path]:
         folder = self.settings.workroom / "staging"
         return list(folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory where that can be: what is tested syncs often, and a test waits for no disk."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
