@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from pathlib import Path
 _FENCE = re.compile(r"^(`{3,}|~{3,})(.*)$")
 _CHAPTER = re.compile(r"^## (?:(\d+)\. )?(.*)$")
 _MARK = re.compile(r"<!-- (not run|do|with|variables)(?:: (.*?))? -->")
-_ASSIGNMENT = re.compile(r"([A-Z_]+)=(\S*)(\s+#.*)?\Z")
+_ASSIGNMENT = re.compile(r"(?:export )?([A-Z_]+)=(\S*)(\s+#.*)?\Z")
 _SILENT = frozenset({"text", "json", "toml", "sql", "ini"})
 _SHORTEST_REASON = 15
 
@@ -164,7 +165,8 @@ def assigned(block: Block, values: Mapping[str, str]) -> Block:
             raise WrongDocument(f"line {command.line}: not an assignment: {command.text}")
         if parts[1] not in values:
             raise WrongDocument(f"line {command.line}: the test has no value for {parts[1]}")
-        commands.append(replace(command, text=f"{parts[1]}='{values[parts[1]]}'"))
+        text = command.text[: parts.start(2)] + shlex.quote(values[parts[1]])
+        commands.append(replace(command, text=text))
     return replace(block, commands=tuple(commands))
 
 

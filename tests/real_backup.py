@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from scriptorium import taking
-from scriptorium.model import BackupType, Compression, Manifest
+from scriptorium.model import BackupType, Compression, Manifest, Tier
 from scriptorium.settings import Settings
 
 
@@ -15,12 +15,13 @@ def take(
     now: datetime,
     *,
     type: BackupType = BackupType.FULL,
+    tier: Tier = Tier.MANUAL,
     compression: Compression = Compression.GZIP,
     name: str = "",
     library: str | None = None,
 ) -> Manifest:
     """Snapshot, pack, check and store, as the flow does; the time is the caller's, so names are known beforehand."""
-    order = taking.place_order(settings, library, type, name=name, compression=compression, now=now)
+    order = taking.place_order(settings, library, type, tier, name=name, compression=compression, now=now)
     with taking.running(settings, order) as folder:
         taking.require_room(settings, order)
         staged = [taking.stage_source(settings, order, source, folder) for source in order.sources]

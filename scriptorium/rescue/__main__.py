@@ -13,13 +13,12 @@ from pathlib import Path
 from scriptorium import wording
 from scriptorium.errors import NotFound, ScriptoriumError, UsageError
 from scriptorium.manifest import new_id, readable
-from scriptorium.model import BackupType
 from scriptorium.rescue.elsewhere import restore_into
 from scriptorium.rescue.holdings import Holding, archive_alone, choose, holdings, manifest_of
 from scriptorium.rescue.reading import Restored, Supply
 from scriptorium.stores import LocalStore, Store
 
-_HEADINGS = ("created (UTC)", "library", "type", "size", "id", "name", "state")
+_HEADINGS = ("created (UTC)", "library", "type", "tier", "size", "id", "name", "state")
 _EPILOG = """examples:
   python -m scriptorium.rescue /srv/backups                          what there is
   python -m scriptorium.rescue /srv/backups /srv/new                 the newest sound full backup into /srv/new
@@ -103,9 +102,10 @@ def _list(found: Sequence[Holding]) -> None:
 def _row(one: Holding) -> tuple[str, ...]:
     known = one.manifest
     if known is None:
-        return ("?", one.key.partition("/")[0], "?", wording.size(one.bytes), "?", one.key, one.state)
+        return ("?", one.key.partition("/")[0], "?", "?", wording.size(one.bytes), "?", one.key, one.state)
     created = wording.moment(known.created_at)
-    return (created, known.library, known.type, wording.size(one.bytes), known.id, readable(known.name), one.state)
+    size, name = wording.size(one.bytes), readable(known.name)
+    return (created, known.library, known.type, known.tier, size, known.id, name, one.state)
 
 
 def _say_choice(chosen: Holding, found: Sequence[Holding]) -> None:
@@ -119,7 +119,7 @@ def _say_choice(chosen: Holding, found: Sequence[Holding]) -> None:
     for one in found:
         other = one.manifest
         if other is not None and other.library == known.library and other.created_at > known.created_at:
-            word = "a newer one" if other.type is BackupType.FULL else f"a newer one of type {other.type}"
+            word = f"a newer one of type {other.type}, tier {other.tier}"
             sys.stdout.write(f"there is {word}: --backup {other.id}, {wording.moment(other.created_at)}, {one.state}\n")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from scriptorium.archive import extract_member
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing, UsageError
 from scriptorium.manifest import loads, manifest_key
-from scriptorium.model import BackupType, Manifest, Marks
+from scriptorium.model import BackupType, Manifest, Marks, Tier
 from scriptorium.stores import LocalStore, Store
 from scriptorium.stores.backups import read_manifest, read_marks, stored
 
@@ -67,6 +67,8 @@ def _trouble(manifest: Manifest, marks: Marks, present: bool, size: int) -> str:
 def choose(found: Sequence[Holding], *, library: str | None = None, backup: str | None = None) -> Holding:
     """The backup that is meant: by id (4 or more digits of it), name or archive name; else the newest sound full one,
     or where there is no full one, the newest sound one. ``NotFound``, ``UsageError``.
+
+    What a safety backup holds was replaced for a reason: it is only taken where there is nothing else.
     """
     mine = [one for one in found if library in (None, one.key.partition("/")[0])]
     if backup is not None:
@@ -77,8 +79,15 @@ def choose(found: Sequence[Holding], *, library: str | None = None, backup: str 
     sound = [one for one in mine if not one.trouble]
     if not sound:
         raise NotFound("there is no sound backup here", on=library or "", hint="name an archive to try it all the same")
-    full = [one for one in sound if one.manifest is not None and one.manifest.type is BackupType.FULL]
-    return (full or sound)[-1]
+    return max(enumerate(sound), key=lambda placed: (*_worth(placed[1]), placed[0]))[1]
+
+
+def _worth(one: Holding) -> tuple[bool, bool]:
+    known = one.manifest
+    return (
+        known is not None and known.tier is not Tier.BEFORE_RESTORE,
+        known is not None and known.type is BackupType.FULL,
+    )
 
 
 def _named(found: Sequence[Holding], reference: str) -> Holding:

@@ -8,43 +8,37 @@ import os
 import re
 import shutil
 import sys
-import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-import scriptorium as package
-from scriptorium.model import Compression, Manifest
+from scriptorium.model import Compression, Manifest, Tier
 from scriptorium.sources import kuzu_verdict
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-RUNBOOK = DOCS / "runbook.md"
 BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
-_BIN = Path(sys.executable).parent
 _JUNK = b"\xff" * 4096
 # What no prose may hold unseen: a command that looks as if it were to be typed.
-_INLINE = re.compile(
-    r"`(?:tar|sha256sum|zstd|docker|scriptorium|python3?|pip|psql|pg_restore|createdb|apt-get|rm|mv|cp) [^`]+`"
-)
+_PROGRAMS = "tar|sha256sum|zstd|docker|scriptorium|python3?|pip|psql|pg_restore|createdb|apt-get|rm|mv|cp"
+_INLINE = re.compile(rf"`(?:{_PROGRAMS}) [^`]+`")
 
 
-def _load(name: str) -> ModuleType:
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
+def _runbook() -> ModuleType:
+    if "runbook" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("runbook", Path(__file__).parents[1] / "runbook.py")
         assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+        sys.modules["runbook"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["runbook"])
+    return sys.modules["runbook"]
 
 
-console = _load("console_blocks")
-real_backup = _load("real_backup")
+runbook = _runbook()
+console, perform, DOCS = runbook.console, runbook.perform, runbook.DOCS
+real_backup = runbook.module("real_backup")
 
 
 @dataclass(frozen=True)
@@ -60,8 +54,12 @@ class Scene:
         return Path(self.place.home)
 
     @property
+    def folder(self) -> Path:
+        return Path(self.place.folder)
+
+    @property
     def work(self) -> Path:
-        return Path(self.place.folder) / "restore"
+        return self.folder / "restore"
 
     @property
     def values(self) -> dict[str, str]:
@@ -130,47 +128,7 @@ def scene(templates: Callable[[Compression], Scene], tmp_path: Path, request: py
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    """A shell of somebody who has the packages that pip would fetch, and the programs of this checkout."""
-    kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
-    paths = [str(Path(package.__file__).parents[1]), sysconfig.get_paths()["purelib"]]
-    return {
-        **kept,
-        "PATH": f"{_BIN}:{os.environ['PATH']}",
-        "PYTHONPATH": ":".join(paths),
-        "HOME": str(tmp_path),
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PIP_NO_INDEX": "1",  # what pip wants is there; nothing is fetched
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "COLUMNS": "200",
-    }
-
-
-BOOK = console.chapters(RUNBOOK)
-Outcomes = list[Any]
-
-
-def perform(number: str, scene: Scene, env: Mapping[str, str], *later: Mapping[str, str]) -> Outcomes:
-    """Run the document's variables and then a chapter; output is checked where it stands in the chapter itself.
-
-    ``later``: the values for further blocks of variables, in order.
-    """
-    values = iter([scene.values, *later])
-    steps = [*console.expand(BOOK, "Variables"), *console.expand(BOOK, number)]
-    blocks = [console.assigned(block, next(values)) if block.variables else block for _, block in steps]
-    assert next(values, None) is None, "more values than blocks of variables"
-    own = {block.line for chapter, block in steps if chapter == number}
-    outcomes = console.run(blocks, scene.place.folder, env)
-    for outcome in outcomes:
-        told = f"{RUNBOOK.name}:{outcome.command.line}: {outcome.command.text}\n{outcome.said}"
-        assert outcome.status == 0, told
-    checked = {command.line for block in blocks if block.line in own for command in block.commands}
-    for outcome in outcomes:
-        if outcome.command.line in checked:
-            lacking = console.missing(outcome)
-            assert lacking is None, (
-                f"{RUNBOOK.name}:{outcome.command.line}: does not say '{lacking}' but\n{outcome.said}"
-            )
-    return outcomes
+    return dict(runbook.shell(tmp_path))
 
 
 def books(database: Path) -> int:
@@ -203,7 +161,7 @@ def test_2_unpacked_and_checked(scene: Scene, env: dict[str, str]) -> None:
     ending = scene.newest.archive.compression.ending
     if ending == ".tar.zst" and shutil.which("zstd") is None:
         pytest.skip("no zstd program here: apt-get install zstd")
-    perform("2", scene, env)
+    perform("2", scene.values, scene.folder, env)
     assert tree(scene.work / "new") == saved(scene)
     assert books(scene.work / "new/data/kuzu/bibliotheca.db") == 50
     assert {path.name for path in scene.work.iterdir()} == {
@@ -212,8 +170,10 @@ def test_2_unpacked_and_checked(scene: Scene, env: dict[str, str]) -> None:
 
 
 def test_1_the_newest_is_found(scene: Scene, env: dict[str, str]) -> None:
-    (scene.place.backups / "bibliotheca" / "full_20260302_020000.tar.gz").write_bytes(b"unfinished")
-    perform("1", scene, env)
+    """Not an unfinished archive, and not what a restore replaced."""
+    real_backup.take(scene.place.settings, NEWEST + timedelta(days=1), tier=Tier.BEFORE_RESTORE)
+    (scene.place.backups / "bibliotheca" / "full_20260303_020000.tar.gz").write_bytes(b"unfinished")
+    perform("1", scene.values, scene.folder, env)
 
 
 def _stale(home: Path) -> None:
@@ -224,7 +184,7 @@ def _stale(home: Path) -> None:
 
 def test_3_a_bibliotheca_is_put_back(scene: Scene, env: dict[str, str]) -> None:
     _stale(scene.home)
-    perform("3", scene, env)
+    perform("3", scene.values, scene.folder, env)
     assert books(scene.place.database) == 50
     assert {path.name for path in scene.place.database.parent.iterdir()} == {"bibliotheca.db"}
     now = tree(scene.home)
@@ -243,14 +203,14 @@ def test_4_what_was_there_before_comes_back(scene: Scene, env: dict[str, str]) -
     _stale(scene.home)
     before = tree(scene.home)
     database = scene.place.database.read_bytes()
-    perform("4", scene, env)
+    perform("4", scene.values, scene.folder, env)
     assert tree(scene.home) == before
     assert scene.place.database.read_bytes() == database
     assert scene.place.database.with_name("bibliotheca.db.wal").read_bytes() == _JUNK
 
 
 def test_5_a_database_is_made_from_its_export(scene: Scene, env: dict[str, str]) -> None:
-    perform("5", scene, env)
+    perform("5", scene.values, scene.folder, env)
     found = kuzu_verdict.read(scene.work / "new/data/kuzu/bibliotheca.db", engine=None, read_only=True)
     assert found.tables == scene.newest.parts[0].tables
     rows = (scene.work / "csv/Book.csv").read_text().splitlines()
@@ -258,7 +218,7 @@ def test_5_a_database_is_made_from_its_export(scene: Scene, env: dict[str, str])
 
 
 def test_6_one_file_comes_back(scene: Scene, env: dict[str, str]) -> None:
-    perform("6", scene, env)
+    perform("6", scene.values, scene.folder, env)
     assert (scene.home / "data/covers/a.jpg").read_bytes() == (scene.then / "data/covers/a.jpg").read_bytes()
     assert (scene.home / "data/covers/later.jpg").exists()
     assert books(scene.place.database) == 51
@@ -266,7 +226,7 @@ def test_6_one_file_comes_back(scene: Scene, env: dict[str, str]) -> None:
 
 
 def test_8_with_scriptorium(scene: Scene, env: dict[str, str], server: str) -> None:
-    perform("8", scene, {**env, "PREFECT_API_URL": server})
+    perform("8", scene.values, scene.folder, {**env, "PREFECT_API_URL": server})
     whole = tree(scene.work / "whole")
     assert whole == saved(scene)
     assert [path.name for path in (scene.work / "covers/data/covers").iterdir()] != []
@@ -283,7 +243,7 @@ def test_9_disaster_the_database_is_corrupt(scene: Scene, env: dict[str, str]) -
     with pytest.raises(kuzu_verdict.Unreadable):
         kuzu_verdict.read(scene.place.database, engine=None, read_only=False)
     _stale(scene.home)
-    outcomes = perform("9", scene, env)
+    outcomes = perform("9", scene.values, scene.folder, env)
     assert books(scene.place.database) == 50
     kept = scene.home / "data/.scriptorium-former/kuzu"
     assert {path.name for path in kept.iterdir()} >= {"bibliotheca.db", "bibliotheca.db.shadow"}
@@ -294,7 +254,7 @@ def test_9_disaster_the_database_is_corrupt(scene: Scene, env: dict[str, str]) -
 
 def test_10_disaster_the_server_is_lost(scene: Scene, env: dict[str, str]) -> None:
     shutil.rmtree(scene.home)
-    perform("10", scene, env)
+    perform("10", scene.values, scene.folder, env)
     now = tree(scene.home)
     assert {path: now.get(path) for path in saved(scene)} == saved(scene)
     assert set(now) - set(saved(scene)) == {"data/logs", "data/backups"}
@@ -307,14 +267,14 @@ def test_11_migration_to_another_server(scene: Scene, env: dict[str, str], serve
         "TARGET": str(scene.place.folder / "new-server/bibliotheca"),
         "WORK": str(scene.place.folder / "new-server/restore"),
     }
-    perform("11", scene, {**env, "PREFECT_API_URL": server}, new)
+    perform("11", scene.values, scene.folder, {**env, "PREFECT_API_URL": server}, new)
     there = Path(new["TARGET"])
     assert books(there / "data/kuzu/bibliotheca.db") == 51
     assert (there / "data/covers/later.jpg").read_bytes() == b"newer than the backup"
     assert (there / "config.py").read_text() == "DEBUG = True\n"
 
 
-GOLDEN = ROOT / "tests" / "golden" / "version-1"
+GOLDEN = runbook.ROOT / "tests" / "golden" / "version-1"
 
 
 @pytest.mark.parametrize(
@@ -354,14 +314,15 @@ def test_no_document_has_commands_that_nobody_runs() -> None:
 
 
 def test_every_chapter_with_commands_has_its_test() -> None:
-    tested = {name.split("_")[1] for name in globals() if re.match(r"test_\d+_", name)}
-    assert tested == set(BOOK) - {"Variables"}
+    files = Path(__file__).parent.glob("test_documents*.py")
+    tested = {number for file in files for number in re.findall(r"^def test_(\d+)_", file.read_text(), re.MULTILINE)}
+    assert tested == set(runbook.BOOK) - {"Variables"}
 
 
 def test_no_command_hides_in_the_prose() -> None:
     hidden = [
         f"{number}: {found}"
-        for number, line in enumerate(RUNBOOK.read_text().splitlines(), 1)
+        for number, line in enumerate(runbook.PATH.read_text().splitlines(), 1)
         for found in _INLINE.findall(line)
     ]
     assert hidden == []

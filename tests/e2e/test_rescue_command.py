@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import scriptorium
-from scriptorium.model import BackupType, Compression, Manifest
+from scriptorium.model import BackupType, Compression, Manifest, Tier
 
 FIRST = datetime(2026, 3, 1, 2, 0, 0, tzinfo=UTC)
 _BLOCKED = ("prefect", "typer", "rich")
@@ -38,7 +38,7 @@ def real_backup() -> ModuleType:
 
 @dataclass(frozen=True)
 class Vault:
-    """A store with three backups: an old full one, the full one, a later one of the configuration alone."""
+    """A store: an old full backup, the full one, what a restore replaced, a later one of the configuration alone."""
 
     place: Any
     old: Manifest
@@ -61,7 +61,9 @@ def made(new_place_for_module: Callable[..., Any], real_backup: ModuleType) -> V
     old = real_backup.take(settings, FIRST, compression=Compression.ZSTD)
     place.execute("CREATE (:Book {id: 'new', title: 'Added later', pages: 1})")
     full = real_backup.take(settings, FIRST + timedelta(days=1), name="before the move")
-    config = real_backup.take(settings, FIRST + timedelta(days=2), type=BackupType.CONFIG)
+    place.execute("MATCH (b:Book) WHERE b.id = 'new' SET b.title = 'wrong'")
+    real_backup.take(settings, FIRST + timedelta(days=2), tier=Tier.BEFORE_RESTORE)
+    config = real_backup.take(settings, FIRST + timedelta(days=3), type=BackupType.CONFIG)
     return Vault(place, old, full, config)
 
 
@@ -138,16 +140,22 @@ def test_without_a_target_it_lists_what_there_is_newest_first(vault: Vault, resc
     assert answer.code == 0, answer.err
     heading, *rows = answer.out.splitlines()
     assert heading.split("  ")[0] == "created (UTC)"
-    assert [row.split()[3] for row in rows] == ["config", "full", "full"]
-    assert "2026-03-02 02:00:00" in rows[1] and vault.full.id in rows[1] and "before the move" in rows[1]
-    assert rows[1].endswith("verified")
+    assert [row.split()[3:5] for row in rows] == [
+        ["config", "manual"],
+        ["full", "before-restore"],
+        ["full", "manual"],
+        ["full", "manual"],
+    ]
+    assert "2026-03-02 02:00:00" in rows[2] and vault.full.id in rows[2] and "before the move" in rows[2]
+    assert rows[2].endswith("verified")
 
 
 def test_the_newest_full_backup_comes_back_whole(vault: Vault, rescue: Callable[..., Answer], tmp_path: Path) -> None:
     answer = rescue(vault.store, tmp_path / "new")
     assert answer.code == 0, answer.err
     assert f"restoring full backup {vault.full.id}" in answer.out
-    assert f"there is a newer one of type config: --backup {vault.config.id}" in answer.out
+    assert f"there is a newer one of type config, tier manual: --backup {vault.config.id}" in answer.out
+    assert "there is a newer one of type full, tier before-restore: --backup " in answer.out
     assert "table Book: 51 rows, as recorded" in answer.out
     assert books(tmp_path / "new") == 51
     living = vault.place.home

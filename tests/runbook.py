@@ -1,0 +1,74 @@
+"""docs/runbook.md as its tests need it: chapters that are performed with values of the test's own.
+
+A plain module: the tests load it by its path, and it loads the parser beside it the same way.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import scriptorium as package
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PATH = DOCS / "runbook.md"
+_BIN = Path(sys.executable).parent
+
+
+def module(name: str) -> ModuleType:
+    """A plain module of the tests, loaded once."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+console = module("console_blocks")
+BOOK = console.chapters(PATH)
+Outcomes = list[Any]
+
+
+def shell(home: Path) -> dict[str, str]:
+    """The environment of somebody who has the packages that pip would fetch, and the programs of this checkout."""
+    kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
+    paths = [str(Path(package.__file__).parents[1]), sysconfig.get_paths()["purelib"]]
+    return {
+        **kept,
+        "PATH": f"{_BIN}:{os.environ['PATH']}",
+        "PYTHONPATH": ":".join(paths),
+        "HOME": str(home),
+        "PREFECT_HOME": str(home / "prefect"),
+        "PIP_NO_INDEX": "1",  # what pip wants is there; nothing is fetched
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "COLUMNS": "200",
+    }
+
+
+def perform(
+    number: str, values: Mapping[str, str], folder: Path, env: Mapping[str, str], *later: Mapping[str, str]
+) -> Outcomes:
+    """Run the document's variables and then a chapter; output is checked where it stands in the chapter itself.
+
+    ``later``: the values for further blocks of variables, in order.
+    """
+    waiting = iter([values, *later])
+    steps = [*console.expand(BOOK, "Variables"), *console.expand(BOOK, number)]
+    blocks = [console.assigned(block, next(waiting)) if block.variables else block for _, block in steps]
+    assert next(waiting, None) is None, "more values than blocks of variables"
+    own = {command.line for chapter, block in steps if chapter == number for command in block.commands}
+    outcomes: Outcomes = console.run(blocks, folder, env)
+    for outcome in outcomes:
+        where = f"{PATH.name}:{outcome.command.line}"
+        assert outcome.status == 0, f"{where}: {outcome.command.text}\n{outcome.said}"
+        lacking = console.missing(outcome) if outcome.command.line in own else None
+        assert lacking is None, f"{where}: does not say '{lacking}' but\n{outcome.said}"
+    return outcomes
