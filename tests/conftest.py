@@ -87,7 +87,7 @@ def place(tmp_path: Path) -> Place:
     return make_place(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_place() -> Callable[..., Place]:
     return make_place
 

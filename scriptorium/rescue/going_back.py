@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from scriptorium.crashpoints import reach
 from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
-from scriptorium.rescue.journal import KEPT, PREPARING, Journal, journals
+from scriptorium.rescue.journal import DROPPING, GOING_BACK, KEPT, PREPARING, Journal, journals
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
 
@@ -33,11 +34,16 @@ def put_back(incoming: Mapping[str, Incoming], error: BaseException) -> None:
 def recover(settings: Settings, library: Library) -> tuple[str, ...]:
     """Undo restores of this library that were cut short; the lock must be held. Returns a line for each.
 
+    Going back that was cut short is gone on with; so is the dropping of former data.
+
     ``LibraryBusy`` when the application was started on data that was half switched: it must not be changed under it.
     """
     said = []
     for journal in journals(settings, library.name):
         if journal.state == KEPT:
+            continue
+        if journal.state == DROPPING:
+            drop(journal, library)
             continue
         if journal.state != PREPARING:
             require_idle(library, "a restore was cut short and must be undone first; stop it and do this again")
@@ -66,6 +72,7 @@ def undo(settings: Settings, library: Library) -> str:
     """
     journal = newest_kept(settings, library)
     require_idle(library)
+    journal.mark(GOING_BACK)  # from here on it is neither the one nor the other, until every part is back
     put_back(journal.incoming(library), RestoreFailed("going back failed", on=journal.backup))
     journal.close()
     return journal.backup
@@ -93,9 +100,18 @@ def drop_former(settings: Settings, library: Library, now: datetime, *, but: Jou
         past = now - journal.written_at > limit
         if journal.state != KEPT or (but is None and not past) or (but is not None and journal.file == but.file):
             continue
-        with contextlib.suppress(OSError, ScriptoriumError):
-            for one in journal.incoming(library).values():
-                one.finish()
-            journal.close()
-            dropped += 1
+        dropped += drop(journal, library)
     return dropped
+
+
+def drop(journal: Journal, library: Library) -> bool:
+    """Drop the former data of one restore; whether it could be. What is half dropped is not there to go back to."""
+    with contextlib.suppress(OSError, ScriptoriumError):
+        incoming = journal.incoming(library)
+        journal.mark(DROPPING)
+        for one in incoming.values():
+            one.finish()
+            reach("former.part-dropped")
+        journal.close()
+        return True
+    return False

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from scriptorium.crashpoints import reach
 from scriptorium.model import Part
-from scriptorium.rescue.going_back import drop_former, put_back
+from scriptorium.rescue.going_back import drop, drop_former, put_back
 from scriptorium.rescue.journal import KEPT, SWITCHED, SWITCHING, Journal, open_journal
 from scriptorium.rescue.planning import nearest_folder, plan_in_place
 from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts
@@ -62,10 +62,7 @@ def restore_in_place(
     reach("restore.before-former-is-dropped")
     drop_former(settings, library, datetime.now(UTC), but=journal)
     if settings.keep_former == 0:
-        for one in incoming.values():
-            one.finish()
-            reach("restore.part-finished")
-        journal.close()
+        drop(journal, library)
     return restored
 
 

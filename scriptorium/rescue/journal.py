@@ -1,7 +1,8 @@
 """The journal of a restore in place: one small file in the workroom, so that whoever comes next can go back.
 
 States: ``preparing`` and ``switching`` and ``switched`` (cut short: it is undone), ``kept`` (it stands; the former data
-is still there, and ``undo`` goes back to it).
+is still there, and ``undo`` goes back to it), ``going-back`` (cut short: it is gone on with), ``dropping`` (the former
+data goes: nobody may go back to what is left of it).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from scriptorium.sources.renames import sync_folder
 from scriptorium.workspace import room
 
 PREPARING, SWITCHING, SWITCHED, KEPT = "preparing", "switching", "switched", "kept"
+GOING_BACK, DROPPING = "going-back", "dropping"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,114 @@
+"""One operation of the core in a process of its own, which a crash point may end: ``driver.py OPERATION SETTINGS``.
+
+SIGTERM and SIGINT are raised as an exception where the process stands, as the engine that runs the flows does it; the
+end is then one line on standard error, as the command line prints it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from scriptorium import taking
+from scriptorium.bringing import bring_back, check_undo, go_back, place_restore, plan_restore
+from scriptorium.catalog import Catalog
+from scriptorium.checking import verify_stored
+from scriptorium.crashpoints import reach
+from scriptorium.errors import ScriptoriumError
+from scriptorium.process import no_child_outlives
+from scriptorium.pruning import carry_out, plan_cleanup, policy_of
+from scriptorium.settings import Settings, load
+
+
+class Ended(BaseException):
+    """A signal asked us to end."""
+
+
+def _moving(_: int) -> None:
+    reach("driver.bytes-moved")
+
+
+def backup(settings: Settings, *, now: datetime | None = None, type: str = "full") -> str:
+    """The recipe of ``flows.backup``; returns the id."""
+    order = taking.place_order(settings, type=taking.BackupType(type), now=now)
+    with no_child_outlives(), taking.running(settings, order) as folder:
+        taking.require_room(settings, order)
+        staged = [taking.stage_source(settings, order, source, folder) for source in order.sources]
+        manifest = taking.pack_archive(settings, order, staged, folder, advance=_moving)
+        verification = taking.check_archive(settings, order, manifest, folder, advance=_moving)
+        for store in order.stores:
+            taking.store_copy(settings, order, manifest, verification, folder, store)
+    return order.id
+
+
+def restore(settings: Settings, reference: str = "") -> str:
+    """The oldest backup (or the named one) over the living data."""
+    order = place_restore(settings, reference or Catalog(settings).backups(records=False)[-1].id)
+    with no_child_outlives():
+        plan_restore(settings, order).require()
+        bring_back(settings, order, advance=_moving)
+    return order.backup
+
+
+def undo(settings: Settings) -> str:
+    """Back to what the restore replaced."""
+    library, _ = check_undo(settings, None)
+    return go_back(settings, library)
+
+
+def verify(settings: Settings) -> str:
+    """Every copy of every backup; returns what is damaged, by id and store."""
+    damaged = []
+    for found in Catalog(settings).backups(records=False):
+        for copy in found.copies:
+            if not verify_stored(settings, found.id, copy, advance=_moving).sound:
+                damaged.append(f"{found.id}:{copy.store}")
+    return ",".join(damaged)
+
+
+def cleanup(settings: Settings) -> str:
+    """Keep the newest backup alone; returns the ids that went."""
+    (library,) = settings.libraries
+    return ",".join(carry_out(settings, library, plan_cleanup(settings, library, policy_of({"last": 1}))))
+
+
+def rebuild(settings: Settings) -> str:
+    """The catalog, again from the manifests."""
+    return str(Catalog(settings).rebuild())
+
+
+OPERATIONS: dict[str, Callable[[Settings], str]] = {
+    "backup": backup,
+    "restore": restore,
+    "undo": undo,
+    "verify": verify,
+    "cleanup": cleanup,
+    "rebuild": rebuild,
+}
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    raise Ended(signal.Signals(number).name)
+
+
+def main(operation: str, file: str) -> int:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    began = datetime.now(UTC)
+    try:
+        print(OPERATIONS[operation](load(Path(file), {})))
+    except Ended as ended:
+        print(f"ended by {ended} after {datetime.now(UTC) - began}", file=sys.stderr)
+        return 130
+    except ScriptoriumError as error:
+        print(f"error: {error}\n  {error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

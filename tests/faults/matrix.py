@@ -1,0 +1,168 @@
+"""The house in which faults happen: a small library with two backups in two stores, and what must hold of it always."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+
+from scriptorium.catalog import Catalog
+from scriptorium.checking import verify_stored
+from scriptorium.crashpoints import VARIABLE
+from scriptorium.model import Status
+from scriptorium.settings import Settings
+from scriptorium.stores.backups import sweep
+
+DRIVER = Path(__file__).with_name("driver.py")
+ROOT = Path(__file__).parents[2]
+MARK = "SCRIPTORIUM_TEST_MARK"
+_ENDINGS = (".json", ".marks.json")
+Living = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the driver ended: status (negative: by that signal), what it said."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def build(folder: Path, make_place: Callable[..., Any], driver: ModuleType) -> type:
+    """Two backups, a day apart, of one state; then the living data goes on."""
+    folder.mkdir(parents=True)
+    place = make_place(folder, books=20)
+    with place.config.open("a") as file:
+        file.write('\n[stores.second]\nkind = "local"\npath = "second"\n')
+    (folder / "new.json").write_text(json.dumps(living(place), sort_keys=True))
+    for days in (2, 1):
+        driver.backup(place.settings, now=datetime.now(UTC) - timedelta(days=days))
+    place.execute("CREATE (:Book {id: 'later', title: 'written later', pages: 7})", "CHECKPOINT")
+    (place.home / "data" / "covers" / "a.jpg").write_bytes(os.urandom(2500))
+    (place.home / "data" / "covers" / "later.jpg").write_bytes(os.urandom(1500))
+    (place.home / "data" / "uploads" / "notes.txt").unlink()
+    (place.home / "config.py").write_text("DEBUG = True\n")
+    return type(place)
+
+
+def living(place: Any) -> Living:
+    """What lives: every file by its hash, and the database by its rows."""
+    facts: dict[str, object] = {}
+    for path in sorted(place.home.rglob("*")):
+        inside = path.relative_to(place.home).as_posix()
+        if inside.startswith("data/kuzu/") or ".scriptorium-" in inside:
+            continue
+        facts[inside] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+    facts["books"] = place.execute("MATCH (b:Book) RETURN b.id, b.title, b.pages ORDER BY b.id")
+    facts["authored"] = place.execute("MATCH (p:Person)-[:AUTHORED]->(b:Book) RETURN p.id, b.id ORDER BY p.id, b.id")
+    return facts
+
+
+class House:
+    """One copy of the built house, and the questions that every row of the matrix asks."""
+
+    def __init__(self, place: Any, driver: ModuleType) -> None:
+        self.place, self.driver = place, driver
+        self.new: Living = json.loads((place.folder / "new.json").read_text())
+        self.old: Living = living(place)
+        self.before = self.copies()
+        self.newest = Catalog(self.settings).backups(records=False)[0].id
+        assert len(self.before) == 4 and self.old != self.new
+
+    @property
+    def settings(self) -> Settings:
+        settings: Settings = self.place.settings
+        return settings
+
+    @property
+    def living(self) -> Living:
+        return living(self.place)
+
+    def copies(self) -> set[tuple[str, str]]:
+        """(id, store) of every copy that is listed as good."""
+        found = Catalog(self.settings).backups(records=False)
+        return {(one.id, copy.store) for one in found for copy in one.copies if copy.status.good}
+
+    def run(self, operation: str, points: Mapping[str, str], *, timeout: float = 120) -> Ended:
+        """The operation in a process of its own, armed; when it ends, none of its children is left."""
+        environment = {**os.environ, VARIABLE: json.dumps(points), MARK: str(self.place.folder)}
+        done = subprocess.run(
+            [sys.executable, DRIVER, operation, self.place.config],
+            env=environment,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=timeout,
+        )
+        self.require_no_child()
+        return Ended(done.returncode, done.stdout.strip(), done.stderr.strip())
+
+    def again(self, operation: str) -> str:
+        """The next run of the same thing, in this process; it must succeed."""
+        return str(self.driver.OPERATIONS[operation](self.settings))
+
+    def require_no_child(self) -> None:
+        until = time.monotonic() + 10
+        while (left := list(_marked(str(self.place.folder)))) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert left == []
+
+    def require_sound(self, *, but: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+        """``verify --all``: every copy is sound, and nothing that was complete before is lost (``but`` these ids)."""
+        for backup in Catalog(self.settings).backups(records=False):
+            for copy in backup.copies:
+                assert verify_stored(self.settings, backup.id, copy).damage == (), (backup.id, copy.store)
+        assert {(id, store) for id, store in self.before if id not in but} <= self.copies()
+
+    def require_whole_living(self) -> None:
+        """The old or the new, never some of each."""
+        assert self.living in (self.old, self.new), "the living data is a mixture"
+
+    def require_tidy(self, *, after_grace: bool = False) -> None:
+        """No staging, no half switch, no half object. ``after_grace``: once cleanup has come a day later."""
+        if after_grace:
+            for store in self.settings.stores.values():
+                sweep(store, datetime.now(UTC) + timedelta(hours=25))
+        workroom = self.settings.workroom
+        assert list((workroom / "staging").iterdir()) == []
+        for file in (workroom / "restores").glob("*") if (workroom / "restores").is_dir() else ():
+            assert file.suffix == ".json" and json.loads(file.read_bytes())["state"] == "kept", file
+        kept = len(list((workroom / "restores").glob("*.json")))
+        staged = {path.name for path in self.place.folder.rglob(".scriptorium-restore-*")}
+        assert len({name[:34] for name in staged}) <= kept, staged
+        for run in Catalog(self.settings).backups():
+            assert run.status is not Status.RUNNING
+        for store in self.settings.stores.values():
+            assert [info.key for info in store.leftovers()] == []
+            keys = {info.key for info in store.list("bibliotheca/")}
+            archives = {key for key in keys if not key.endswith(_ENDINGS)}
+            assert {f"{key}.json" for key in archives} <= keys, "an archive without a manifest"
+            assert {key.removesuffix(".json").removesuffix(".marks") for key in keys - archives} == archives
+
+
+def _marked(mark: str) -> Iterator[str]:
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
+                yield f"{process.pid} {' '.join(process.cmdline()[:4])}"
+        except psutil.Error:
+            continue
+
+
+def copied(template: Path, folder: Path, place: type, driver: ModuleType) -> House:
+    """A house of one's own, from the one that was built for all."""
+    shutil.copytree(template, folder, symlinks=True)
+    return House(place(folder, folder / "library", folder / "backups", folder / "scriptorium.toml"), driver)

@@ -1,0 +1,232 @@
+"""Every operation, ended before and after each of its steps: what is left, and that the next run makes it good.
+
+The suite runs a row for each kind of step; ``make faults`` every point, each time it is reached, with each signal.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from scriptorium.errors import NotFound
+
+# Points by operation, with the times (of those that an undisturbed run reaches) that are tried; the test of
+# completeness knows when one is missing. Those in the second table are tried by the suite.
+MOVED = tuple(range(1, 17))
+POINTS: dict[str, dict[str, tuple[int, ...]]] = {
+    "backup": {
+        "take.locked": (1,),
+        "take.recorded": (1,),
+        "take.staging": (1,),
+        "take.before-snapshot": (1, 2, 3),
+        "take.after-snapshot": (1, 2, 3),
+        "take.before-pack": (1,),
+        "driver.bytes-moved": (1, 5, 9, 18, 19),
+        "take.packed": (1,),
+        "take.before-check": (1,),
+        "upload.before-archive": (1, 2),
+        "store.before-rename": (1, 2, 3, 4, 5, 6),
+        "store.after-rename": (1, 2, 3, 4, 5, 6),
+        "upload.before-manifest": (1, 2),
+        "upload.after-manifest": (1, 2),
+        "take.before-marks": (1, 2),
+        "take.stored": (1,),
+        "take.tidied": (1,),
+        "take.finished": (1,),
+    },
+    "restore": {
+        "index.before-rename": (1, 2),
+        "index.after-rename": (1, 2),
+        "restore.planned": (1,),
+        "restore.journal-open": (1,),
+        "restore.part-prepared": (1, 2, 3),
+        "driver.bytes-moved": (1,),
+        "restore.unpacked": (1,),
+        "restore.loaded": (1,),
+        "restore.before-switch": (1, 2, 3),
+        "renames.before-plan": (1, 2, 3),
+        "renames.planned": (1, 2, 3),
+        "renames.moved": MOVED,
+        "renames.dressed": (1, 2, 3),
+        "restore.all-switched": (1,),
+        "restore.before-kept": (1,),
+        "restore.before-former-is-dropped": (1,),
+    },
+    "undo": {"renames.moved-back": MOVED, "renames.all-back": (1, 2, 3)},
+    "verify": {
+        "index.before-rename": (1, 2),
+        "index.after-rename": (1, 2),
+        "verify.before-reading": (1, 4),
+        "driver.bytes-moved": (1, 3),
+        "verify.before-marks": (1, 4),
+        "store.before-rename": (1, 4),
+        "store.after-rename": (1, 4),
+    },
+    "cleanup": {
+        "index.before-rename": (1, 2, 3, 4),
+        "index.after-rename": (1, 2, 3, 4),
+        "prune.locked": (1,),
+        "prune.before-backup": (1,),
+        "remove.before-object": (1, 2, 3, 4, 5, 6),
+        "remove.after-objects": (1, 2),
+        "prune.before-index": (1,),
+    },
+    "rebuild": {"index.before-rename": (1, 2), "index.after-rename": (1, 2)},
+}
+QUICK = {
+    ("backup", "take.after-snapshot", 2, "KILL"),
+    ("backup", "driver.bytes-moved", 9, "KILL"),
+    ("backup", "driver.bytes-moved", 5, "TERM"),
+    ("backup", "upload.before-manifest", 1, "KILL"),
+    ("backup", "store.before-rename", 5, "KILL"),
+    ("backup", "store.after-rename", 5, "TERM"),
+    ("restore", "restore.unpacked", 1, "KILL"),
+    ("restore", "renames.moved", 1, "KILL"),
+    ("restore", "renames.moved", 5, "TERM"),
+    ("restore", "renames.planned", 3, "KILL"),
+    ("restore", "restore.before-kept", 1, "KILL"),
+    ("restore", "restore.before-former-is-dropped", 1, "KILL"),
+    ("undo", "renames.moved-back", 6, "KILL"),
+    ("undo", "renames.all-back", 1, "TERM"),
+    ("verify", "store.before-rename", 1, "KILL"),
+    ("cleanup", "remove.before-object", 2, "KILL"),
+    ("cleanup", "remove.before-object", 5, "TERM"),
+    ("rebuild", "index.before-rename", 1, "KILL"),
+}
+
+
+def rows(operation: str) -> list[Any]:
+    return [
+        pytest.param(
+            f"{point}#{time}",
+            signal,
+            id=f"{signal}-{point}-{time}",
+            marks=() if (operation, point, time, signal) in QUICK else (pytest.mark.slow,),
+        )
+        for point, times in POINTS[operation].items()
+        for time in times
+        for signal in ("KILL", "TERM")
+    ]
+
+
+def end_at(house: Any, operation: str, point: str, signal: str) -> None:
+    """Run it until the point, where it is ended."""
+    ended = house.run(operation, {point: signal})
+    if signal == "KILL":
+        assert ended.status == -9, (ended, "the point was never reached")
+    else:
+        assert ended.status == 130 and ended.stderr.startswith("ended by SIGTERM"), ended
+
+
+@pytest.mark.parametrize(("point", "signal"), rows("backup"))
+def test_a_backup_that_is_ended(house: Any, point: str, signal: str) -> None:
+    end_at(house, "backup", point, signal)
+    assert house.living == house.old
+    house.require_sound()
+    if signal == "TERM":
+        house.require_tidy()
+    taken = house.again("backup")
+    house.require_sound()
+    assert {(taken, "local"), (taken, "second")} <= house.copies()
+    house.require_tidy()
+    assert house.living == house.old
+
+
+@pytest.mark.parametrize(("point", "signal"), rows("restore"))
+def test_a_restore_that_is_ended(house: Any, point: str, signal: str) -> None:
+    end_at(house, "restore", point, signal)
+    house.require_sound()
+    if signal == "KILL":
+        house.again("backup")  # whatever comes next makes the living data whole first
+    house.require_whole_living()
+    house.again("restore")
+    assert house.living == house.new
+    house.require_sound()
+    house.require_tidy(after_grace=True)
+    if point.startswith(("renames", "restore.before-switch")):
+        house.again("undo")
+        assert house.living == house.old
+
+
+@pytest.mark.parametrize(("point", "signal"), rows("undo"))
+def test_going_back_that_is_ended(house: Any, point: str, signal: str) -> None:
+    house.again("restore")
+    assert house.living == house.new
+    end_at(house, "undo", point, signal)
+    house.again("backup")
+    house.require_whole_living()
+    if house.living == house.new:
+        house.again("undo")
+    assert house.living == house.old, "the former data is kept until it is back"
+    house.require_sound()
+    house.require_tidy(after_grace=True)
+
+
+@pytest.mark.parametrize(("point", "signal"), rows("verify"))
+def test_verifying_that_is_ended(house: Any, point: str, signal: str) -> None:
+    stale(house)
+    end_at(house, "verify", point, signal)
+    house.require_sound()
+    assert house.again("verify") == ""
+    assert house.living == house.old
+    house.require_tidy(after_grace=True)
+
+
+@pytest.mark.parametrize(("point", "signal"), rows("cleanup"))
+def test_a_cleanup_that_is_ended(house: Any, point: str, signal: str) -> None:
+    stale(house)
+    doomed = {id for id, _ in house.before} - {house.newest}
+    end_at(house, "cleanup", point, signal)
+    house.require_sound(but=doomed)
+    house.again("cleanup")
+    assert house.copies() == {(house.newest, "local"), (house.newest, "second")}
+    house.require_sound(but=doomed)
+    house.require_tidy(after_grace=True)
+    assert house.living == house.old
+
+
+@pytest.mark.parametrize("time", [1, 2, 3])
+def test_dropping_former_data_that_is_ended(house: Any, time: int) -> None:
+    """Once a part of it is dropped, nobody may go back to the rest of it."""
+    house.again("restore")
+    (journal,) = (house.settings.workroom / "restores").iterdir()
+    os.utime(journal, (0, 0))
+    end_at(house, "cleanup", f"former.part-dropped#{time}", "KILL")
+    with pytest.raises(NotFound, match="no former data"):
+        house.again("undo")
+    assert house.living == house.new
+    house.again("backup")
+    house.require_tidy(after_grace=True)
+    assert not list((house.settings.workroom / "restores").iterdir())
+    house.require_sound(but={id for id, _ in house.before} - {house.newest})
+
+
+@pytest.mark.parametrize(("point", "signal"), rows("rebuild"))
+def test_a_rebuild_that_is_ended(house: Any, point: str, signal: str) -> None:
+    stale(house)
+    end_at(house, "rebuild", point, signal)
+    house.require_sound()
+    assert house.again("rebuild") == "4"
+    house.require_tidy(after_grace=True)
+
+
+def stale(house: Any) -> None:
+    """The indexes are gone, as after the loss of a disk's cache: the next reading makes them again."""
+    for store in house.settings.stores.values():
+        store.local_path("backup_index.json").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("operation", POINTS)
+def test_every_point_is_in_the_matrix(house: Any, operation: str) -> None:
+    if operation == "undo":
+        house.again("restore")
+    else:
+        stale(house)
+    log = house.place.folder / "reached"
+    assert house.run(operation, {"*": f"log:{log}"}).status == 0
+    reached = log.read_text().split()
+    assert {moment.partition("#")[0] for moment in reached} == set(POINTS[operation])
+    tried = {f"{point}#{time}" for point, times in POINTS[operation].items() for time in times}
+    assert tried <= set(reached), tried - set(reached)
