@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from scriptorium import __version__
-from scriptorium.cli import adopting, database, demo, inspecting, operating, restoring
+from scriptorium.cli import adopting, database, demo, exporting, inspecting, operating, restoring
 from scriptorium.cli.frame import Config, Json, Quiet, Verbose, set_manner, with_errors
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ app.add_typer(operating.app)
 app.add_typer(restoring.app)
 adopting.register(inspecting.catalog_app)
 app.add_typer(inspecting.app)
+app.add_typer(exporting.app)
 app.add_typer(database.app, name="database")
 app.add_typer(demo.app)
 

@@ -1,0 +1,35 @@
+"""Export: tables of a backup as files for people and spreadsheets."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.conduct import publish
+from scriptorium import wording
+from scriptorium.export import Exported, place_export
+from scriptorium.process import no_child_outlives
+from scriptorium.settings import current
+from tasks.export import write_tables
+
+
+@flow(name="export", flow_run_name="export {reference}", persist_result=False)
+def export(
+    reference: str = "latest",
+    library: str | None = None,
+    tables: list[str] | None = None,
+    format: str = "csv",
+    output: str | None = None,
+) -> Exported:
+    """Export tables (all without names) of a backup as ``csv``, ``json`` or ``parquet``; ``output``: file or folder."""
+    with no_child_outlives():
+        order = place_export(current(), reference, library=library, tables=tables or (), format=format, output=output)
+        exported = write_tables(order)
+    facts = {
+        "backup": f"{exported.name} ({exported.backup})",
+        "written to": exported.output,
+        "rows": f"{exported.rows:,}",
+        "size": wording.size(exported.bytes),
+    }
+    rows = [{"table": one.table, "rows": f"{one.rows:,}", "size": wording.size(one.bytes)} for one in exported.tables]
+    publish("export", exported.library, f"Export of {exported.name}", facts, rows)
+    return exported

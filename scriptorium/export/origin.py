@@ -1,0 +1,53 @@
+"""What both kinds of databases have in common on their way out of an archive.
+
+An origin is one part. Its **guide** (a small member: Kuzu's list of files, PostgreSQL's table of contents) is read
+first; it says which members hold the wanted tables. Then each of those members is spooled, read, and removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from scriptorium.export.tables import Wanted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows of a table."""
+
+    table: Wanted
+    rows: int
+    data: pa.RecordBatch
+
+
+class Origin(Protocol):
+    """One part whose tables are wanted. Everything raises ``DamageFound`` for what is not as it must be."""
+
+    @property
+    def lacking(self) -> Sequence[str]:
+        """What has not been read yet: the guide, then members."""
+        ...
+
+    def guide(self, member: str) -> Path | None:
+        """Where the member is to be spooled when it is the guide."""
+        ...
+
+    def follow(self) -> Sequence[Wanted]:
+        """Read the spooled guide; returns the wanted tables that the archive has no rows of (sequences, views)."""
+        ...
+
+    def data(self, member: str) -> Path | None:
+        """Where the member is to be spooled when it holds rows of a wanted table."""
+        ...
+
+    def read(self, member: str) -> Iterator[Batch]:
+        """The rows in the spooled member; at least one batch, perhaps of no rows."""
+        ...

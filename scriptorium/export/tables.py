@@ -1,0 +1,108 @@
+"""Which tables of a backup are meant, and what their files are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scriptorium.errors import NotFound, UsageError
+from scriptorium.model import Manifest, Part
+
+_LISTED = re.compile(r'(?:"(?:[^"]|"")*"|[^,"])+')
+_STEP = re.compile(r'"(?:[^"]|"")*"|[^".]+')
+_UNSAFE = re.compile(r"[^\w.+-]|^\.")
+_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A table that is to be exported: where it lies, how many rows it must have, its file's name without an ending."""
+
+    part: Part
+    table: str
+    rows: int
+    stem: str
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """``A,"B, c"`` as names: commas in quotes divide nothing."""
+    return tuple(name.strip() for name in _LISTED.findall(text) if name.strip())
+
+
+def unquoted(name: str) -> tuple[str, ...]:
+    """``public."Odd name"`` as its plain steps: schema and table."""
+    return tuple(plain(step) for step in _STEP.findall(name))
+
+
+def plain(step: str) -> str:
+    """A name of SQL without its quotes."""
+    return step[1:-1].replace('""', '"') if step.startswith('"') and len(step) > 1 else step
+
+
+def tables_of(manifest: Manifest) -> tuple[Wanted, ...]:
+    """Every table that the manifest knows of. Files are called by their source too where a name occurs twice."""
+    found = [(part, name) for part in manifest.parts for name in sorted(part.tables or {})]
+    stems = [_stem(part, name) for part, name in found]
+    twice = {stem.lower() for stem in stems if [other.lower() for other in stems].count(stem.lower()) > 1}
+    used: set[str] = set()
+    wanted = []
+    for (part, name), called in zip(found, stems, strict=True):
+        first = f"{_safe(part.source)}.{called}" if called.lower() in twice else called
+        stem, number = first, 1
+        while stem.lower() in used:  # names that differ in nothing but case are one on many disks
+            number += 1
+            stem = f"{first}-{number}"
+        used.add(stem.lower())
+        wanted.append(Wanted(part, name, (part.tables or {})[name].rows, stem))
+    return tuple(wanted)
+
+
+def choose(manifest: Manifest, names: Sequence[str]) -> tuple[Wanted, ...]:
+    """The tables of these names, each once; all of them without names.
+
+    A name is the manifest's, or without its schema where only one is meant, or ``source:name``. ``NotFound`` lists what
+    there is; ``UsageError`` for a name that means several.
+    """
+    everything = tables_of(manifest)
+    if not everything:
+        raise NotFound("this backup holds no tables", on=manifest.name, hint="take one of type full, data or database")
+    chosen = [_named(everything, name) for name in names]
+    return tuple({one.stem: one for one in chosen}.values()) or everything
+
+
+def _named(everything: Sequence[Wanted], name: str) -> Wanted:
+    for means in (_is_named, _is_called):
+        found = [one for one in everything if means(one, name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            whole = ", ".join(f"{one.part.source}:{one.table}" for one in found)
+            raise UsageError(f"'{name}' means several tables", hint=f"name one of: {whole}")
+    names = ", ".join(one.table for one in everything[:_SHOWN])
+    more = f" and {len(everything) - _SHOWN} more" if len(everything) > _SHOWN else ""
+    raise NotFound("there is no such table in the backup", on=name, hint=f"there are: {names}{more}")
+
+
+def _is_named(one: Wanted, name: str) -> bool:
+    return name in (one.table, f"{one.part.source}:{one.table}")
+
+
+def _is_called(one: Wanted, name: str) -> bool:
+    """Without the schema, or without the quotes."""
+    bare = name.removeprefix(f"{one.part.source}:")
+    if one.part.kind != "postgres":
+        return bare == one.table
+    steps = unquoted(one.table)
+    return bare in (steps[-1], ".".join(steps)) or unquoted(bare) in (steps, steps[-1:])
+
+
+def _stem(part: Part, name: str) -> str:
+    steps = unquoted(name) if part.kind == "postgres" else (name,)
+    return ".".join(_safe(step).replace(".", "%2E") for step in steps)
+
+
+def _safe(name: str) -> str:
+    """A name as a file's: letters and figures of any script, the rest as ``%20``; never longer than a disk takes."""
+    safe = _UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
+    return safe if len(safe.encode()) <= 120 else safe.encode()[:120].decode("utf-8", "ignore")

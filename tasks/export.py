@@ -1,0 +1,17 @@
+"""Exports: tables out of an archive."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from scriptorium.export import Exported, ExportOrder, run_export
+from scriptorium.settings import current
+from tasks.progress import moving
+from tasks.retry import RETRIED
+
+
+@task(name="export", task_run_name="export from {order.backup.id}", **RETRIED)
+def write_tables(order: ExportOrder) -> Exported:
+    """Write the tables of a backup as files."""
+    with moving("exporting") as advance:
+        return run_export(current(), order, advance=advance)
