@@ -43,7 +43,7 @@ class KuzuTables:
             raise NotFound(
                 "the backup holds no logical export of this database, so none of its tables",
                 on=part.source,
-                hint="its types would not survive Parquet; restore the raw copy into a folder and ask Kuzu",
+                hint="`show` says why it has none; restore the raw copy into a folder and ask Kuzu itself",
             )
         self._at = part.export
         self._wanted = {one.table: one for one in wanted}

@@ -1,20 +1,22 @@
-"""Real archives to export from: of a Kuzu library, and of a PostgreSQL database on a server of the newest generation."""
+"""Real archives to export from: of Kuzu databases, and of PostgreSQL ones on a server of the newest generation."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import kuzu
 import psycopg
 import pytest
 
 from scriptorium.demo.embedded_postgres import EmbeddedPostgres, major_version, server_folders
-from scriptorium.model import Compression, Manifest
+from scriptorium.model import Manifest
 from scriptorium.settings import Settings, load
 
 _TESTS = Path(__file__).resolve().parents[2]
@@ -30,18 +32,6 @@ def real_backup() -> ModuleType:
         sys.modules["real_backup"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules["real_backup"])
     return sys.modules["real_backup"]
-
-
-@pytest.fixture
-def take(real_backup: ModuleType) -> Callable[..., Manifest]:
-    """A backup of the only library, each a day after the one before."""
-    taken: list[Manifest] = []
-
-    def one(settings: Settings, compression: Compression = Compression.GZIP, **more: Any) -> Manifest:
-        taken.append(real_backup.take(settings, MOMENT + timedelta(days=len(taken)), compression=compression, **more))
-        return taken[-1]
-
-    return one
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +66,117 @@ def database(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Callable[...,
     for name in made:
         with psycopg.connect(server.address(), autocommit=True) as session:
             session.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+TYPES = {
+    "i": ("INT64", "-9223372036854775808"),
+    "u": ("UINT64", "18446744073709551615"),
+    "d": ("DOUBLE", "0.1"),
+    "nan": ("DOUBLE", "CAST('NaN' AS DOUBLE)"),
+    "inf": ("DOUBLE", "CAST('-Infinity' AS DOUBLE)"),
+    "b": ("BOOL", "true"),
+    "blob": ("BLOB", "BLOB('\\\\xAB\\\\x00c')"),
+    "day": ("DATE", "date('1066-10-14')"),
+    "ts": ("TIMESTAMP", "timestamp('2024-02-29 12:00:00.123456')"),
+    "tz": ("TIMESTAMP_TZ", "CAST('2024-02-29 12:00:00+02' AS TIMESTAMP_TZ)"),
+    "uuid": ("UUID", "uuid('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')"),
+    "iv": ("INTERVAL", "interval('1 month 2 days 3 hours 500 milliseconds')"),
+    "l": ("STRING[]", "['a', '', 'é\"', NULL]"),
+    "ll": ("INT64[][]", "[[1, 2], [3]]"),
+    "m": ("MAP(STRING, INT64)", "map(['k', 'j'], [1, 2])"),
+}
+_KINDS = ", ".join(f"{name} {kind}" for name, (kind, _) in TYPES.items())
+_VALUES = ", ".join(f"{name}: {value}" for name, (_, value) in TYPES.items())
+NASTY = [
+    "",
+    " ",
+    'quo"te',
+    "comma, and",
+    "line\nbreak",
+    "car\r\nriage",
+    "tab\t",
+    "back\\slash",
+    "\\N",
+    "=1+1",
+    "é漢😀",
+    "NULL",
+]
+
+
+GRAPH = (
+    "CREATE NODE TABLE Book(id STRING, title STRING, pages INT64, PRIMARY KEY(id))",
+    *(
+        ("CREATE (:Book {id: $id, title: $title})", {"id": f"n{number}", "title": text})
+        for number, text in enumerate(NASTY)
+    ),
+    "CREATE (:Book {id: 'null', title: NULL, pages: 7})",
+    f"CREATE NODE TABLE Every(id INT64, {_KINDS}, PRIMARY KEY(id))",
+    f"CREATE (:Every {{id: 1, {_VALUES}}}), (:Every {{id: 2}})",
+    "CREATE NODE TABLE Empty(id INT64, PRIMARY KEY(id))",
+    'CREATE NODE TABLE `Odd, "one" é`(`key col` SERIAL, `from` STRING, PRIMARY KEY(`key col`))',
+    'UNWIND range(1, 30000) AS i CREATE (:`Odd, "one" é` {`from`: CAST(i AS STRING)})',
+    "CREATE REL TABLE CITES(FROM Every TO Book, FROM Book TO Book, `from` STRING, page INT64)",
+    "CREATE REL TABLE KNOWS(FROM Every TO Every, since DATE)",
+    "MATCH (a:Every {id: 1}), (b:Book {id: 'n2'}) CREATE (a)-[:CITES {`from`: 'x', page: 1}]->(b)",
+    "MATCH (a:Book {id: 'n1'}), (b:Book {id: 'n2'}) CREATE (a)-[:CITES {page: 2}]->(b)",
+    "MATCH (a:Every {id: 1}), (b:Every {id: 2}) CREATE (a)-[:KNOWS {since: date('2020-01-01')}]->(b)",
+)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A Kuzu database of every type, its settings, and the backup that was taken of it."""
+
+    path: Path
+    settings: Settings
+    manifest: Manifest
+
+    @property
+    def archive(self) -> Path:
+        assert self.manifest.archive is not None
+        return self.path.parent / "backups" / "lib" / self.manifest.archive.name
+
+    def ask(self, query: str) -> list[list[Any]]:
+        """What the database says."""
+        database = kuzu.Database(str(self.path), read_only=True)
+        connection = kuzu.Connection(database)
+        answer = connection.execute(query)
+        assert isinstance(answer, kuzu.QueryResult)
+        rows: list[list[Any]] = []
+        while answer.has_next():
+            rows.append(list(answer.get_next()))
+        connection.close()
+        database.close()
+        return rows
+
+
+@pytest.fixture(scope="session")
+def new_graph(real_backup: ModuleType) -> Callable[..., Graph]:
+    """Make a database of some queries and back it up."""
+
+    def make(folder: Path, *queries: str | tuple[str, dict[str, Any]], **more: Any) -> Graph:
+        path = folder / "graph.db"
+        database = kuzu.Database(str(path))
+        connection = kuzu.Connection(database)
+        for query in queries:
+            connection.execute(*((query,) if isinstance(query, str) else query))
+        connection.close()
+        database.close()
+        (folder / "scriptorium.toml").write_text(
+            '[libraries.lib]\nsources = [{ name = "graph", kind = "kuzu", path = "graph.db" }]\n'
+            '[stores.local]\nkind = "local"\npath = "backups"\n'
+        )
+        settings = load(folder / "scriptorium.toml", {})
+        return Graph(path, settings, real_backup.take(settings, MOMENT, **more))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def graph(new_graph: Callable[..., Graph], tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    return new_graph(tmp_path_factory.mktemp("graph"), *GRAPH)
+
+
+@pytest.fixture(scope="session")
+def nasty() -> list[str]:
+    return NASTY
