@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.piece:
         _PIECES[options.piece[0]](*options.piece[1:])
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the working folder is removed
     programs = options.programs or server_folders()[-1]
     with process.no_child_outlives(), tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-") as folder:
         place = Path(folder)
