@@ -328,7 +328,7 @@ WRONG = {
     ),
     "known keys of a preset": (
         '[libraries.x]\npreset = "bibliotheca"\nhome = "/a"\nhoem = "/b"\n',
-        "known: data, database_file, exclude, home, kuzu, preset, sources",
+        "known: data, database_file, exclude, health, home, kuzu",
     ),
     "name of a library": ('[libraries.x]\nname = "y"\npreset = "bibliotheca"\nhome = "/a"\n', "'name' is not a key"),
     "name of a store": (f'{SMALL}[stores.s]\nname = "t"\nkind = "local"\npath = "/a"\n', "'name' is not a key"),

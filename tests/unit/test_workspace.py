@@ -140,9 +140,10 @@ def test_an_error_frees_the_lock(settings: Settings) -> None:
 
 def test_one_that_waits_gets_the_lock_when_it_is_free(settings: Settings, another: Another) -> None:
     child = another(lambda: workspace.lock(settings, "lib", "backup"))
-    threading.Timer(0.3, child.end).start()
+    timer = threading.Timer(0.3, child.end)
+    timer.start()
     with workspace.lock(settings, "lib", "cleanup", wait=20):
-        pass
+        timer.join()
 
 
 def test_who_holds_it_may_be_unreadable_and_it_is_busy_all_the_same(settings: Settings, another: Another) -> None:
