@@ -34,7 +34,6 @@ _HEAD = 4096
 _LONGEST_TEXT = 1024  # bytes of a name in a dump's head
 _CUSTOM = 1
 _FIRST_WITH_ALGORITHM = (1, 15)
-_COPY = re.compile(rb"COPY .* FROM stdin;\r?\n")
 _COMMAND = re.compile(rb"\\(!|(?:c|connect|copy|i|ir|include|include_relative|o|out|w|write|gexec|setenv|cd)(?=\s))")
 _LONGEST_LINE = 1 << 20  # bytes of a line that are looked at in one piece
 _STARTED = re.compile(r"^-- Started on (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.MULTILINE)
@@ -189,15 +188,14 @@ def _checked(file: Path, form: Form, source: PostgresSource) -> tuple[str, ...]:
 
 
 def _require_no_commands(file: Path) -> None:
-    """``UnsafeArchive`` for commands of psql, with which a script leaves the database it is restored into."""
-    data, fresh = False, True
+    """``UnsafeArchive`` for commands of psql, with which a script leaves the database it is restored into.
+
+    In the data of a ``COPY``, a backslash at the start of a line is doubled, or one of an escape that is none of these.
+    """
+    fresh = True
     with _opened(file) as stream:
         for line in iter(lambda: stream.readline(_LONGEST_LINE), b""):
-            if fresh and data:
-                data = line.rstrip(b"\r\n") != b"\\."
-            elif fresh and _COPY.match(line):
-                data = True
-            elif fresh and (found := _COMMAND.match(line)):
+            if fresh and (found := _COMMAND.match(line)):
                 raise UnsafeArchive(
                     f"the SQL has a command of psql, with which it leaves its database: \\{found[1].decode()}",
                     on=str(file),

@@ -127,13 +127,6 @@ def test_a_wal_is_replayed(app: Any, files_of: Files, lab: Any) -> None:
     assert not [path for path in files if path.endswith(".wal")]
 
 
-def test_its_export_can_be_restored_too(app: Any, files_of: Files) -> None:
-    settings = app.place.settings
-    adopted = adopt(settings, app.old.simple("simple_database_backup"))
-    order = place_restore(settings, adopted.backup.id, into=app.place.folder / "rebuilt", rebuild=True)
-    assert bring_back(settings, order).tables == app.tables
-
-
 def test_in_place_it_leaves_alone_what_did_not_come(app: Any) -> None:
     """The old backup has covers and .env; config.py, user settings and the like are not in it."""
     settings, home = app.place.settings, app.place.home
@@ -164,3 +157,5 @@ def test_a_drill_proves_it(app: Any) -> None:
     adopted = adopt(settings, app.old.simple("simple_database_backup_with_images_and_settings"))
     proof = run_drill(settings, place_drill(settings, adopted.backup.id))
     assert proof.proven and proof.rows == sum(table.rows for table in app.tables.values())
+    order = place_restore(settings, adopted.backup.id, into=app.place.folder / "rebuilt", rebuild=True)
+    assert bring_back(settings, order).tables == app.tables, "from its logical export too"
