@@ -83,11 +83,16 @@ def read_manifest(store: Store, key: str) -> Manifest:
 
 
 def read_marks(store: Store, key: str) -> Marks:
-    """What is known of the backup besides; damaged or absent marks are as if nothing were known."""
+    """What is known of the backup besides: nothing where there are no marks.
+
+    Damaged ones may have held a pin: it counts as pinned, and is not removed, until somebody pins or unpins it again.
+    """
     try:
         return loads_marks(store.read_bytes(marks_key(key)))
-    except (NotFound, DamageFound):
+    except NotFound:
         return Marks()
+    except DamageFound:
+        return Marks(pinned=True)
 
 
 def write_marks(store: Store, key: str, marks: Marks) -> None:

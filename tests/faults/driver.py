@@ -19,6 +19,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.checking import verify_stored
 from scriptorium.crashpoints import reach
 from scriptorium.errors import ScriptoriumError
+from scriptorium.model import Compression
 from scriptorium.process import no_child_outlives
 from scriptorium.pruning import carry_out, plan_cleanup, policy_of
 from scriptorium.settings import Settings, load
@@ -32,9 +33,9 @@ def _moving(_: int) -> None:
     reach("driver.bytes-moved")
 
 
-def backup(settings: Settings, *, now: datetime | None = None, type: str = "full") -> str:
+def backup(settings: Settings, *, now: datetime | None = None, compression: str = "gzip") -> str:
     """The recipe of ``flows.backup``; returns the id."""
-    order = taking.place_order(settings, type=taking.BackupType(type), now=now)
+    order = taking.place_order(settings, compression=Compression(compression), now=now)
     with no_child_outlives(), taking.running(settings, order) as folder:
         taking.require_room(settings, order)
         staged = [taking.stage_source(settings, order, source, folder) for source in order.sources]

@@ -136,6 +136,8 @@ def test_a_backup_that_is_ended(house: Any, point: str, signal: str) -> None:
 
 @pytest.mark.parametrize(("point", "signal"), rows("restore"))
 def test_a_restore_that_is_ended(house: Any, point: str, signal: str) -> None:
+    if point.startswith("index"):
+        stale(house)
     end_at(house, "restore", point, signal)
     house.require_sound()
     if signal == "KILL":

@@ -122,9 +122,10 @@ def test_an_archive_whose_manifest_finds_no_room_does_not_stay(archive: Callable
     assert keys(store) == set()
 
 
-def test_damaged_marks_are_as_if_nothing_were_known(store: Store) -> None:
-    store.put_bytes(marks_key("lib/x.tar"), b"torn")
+def test_damaged_marks_may_have_been_a_pin(store: Store) -> None:
     assert read_marks(store, "lib/x.tar") == Marks()
+    store.put_bytes(marks_key("lib/x.tar"), b"torn")
+    assert read_marks(store, "lib/x.tar") == Marks(pinned=True)
 
 
 @pytest.mark.parametrize("type", list(BackupType))

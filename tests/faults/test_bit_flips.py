@@ -1,0 +1,131 @@
+"""One bit turned over, anywhere in what lies in a store: found, or harmless by design, and never believed.
+
+``make faults`` turns 1,000 over, the suite 100. Each is set right again before the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scriptorium.catalog import Catalog
+from scriptorium.checking import pin
+from scriptorium.manifest import loads_marks
+from scriptorium.pruning import plan_cleanup, policy_of
+from scriptorium.verify import verify_copy
+
+SHARES = {"archive": 45, "database": 20, "manifest": 15, "marks": 10, "index": 10}  # of a hundred
+
+
+@contextmanager
+def turned(file: Path, offset: int, bit: int) -> Iterator[None]:
+    """The file with one bit turned over."""
+    before, times = file.read_bytes(), file.stat()
+    data = bytearray(before)
+    data[offset] ^= 1 << bit
+    file.write_bytes(data)
+    try:
+        yield
+    finally:
+        file.write_bytes(before)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("count", "seed"), [(100, 1), pytest.param(1000, None, marks=pytest.mark.slow)], ids=["hundred", "thousand"]
+)
+def test_every_bit_that_is_turned_over(house: Any, count: int, seed: int | None) -> None:
+    chance = random.Random(seed)
+    print("seed", state := chance.randrange(1 << 32))
+    chance.seed(state)
+    files = Files(house)
+    kinds = [kind for kind, share in SHARES.items() for _ in range(share * count // 100)]
+    unseen = Counter[str]()
+    for kind in kinds:
+        file, offset = files.spot(kind, chance)
+        bit = chance.randrange(8)
+        with turned(file, offset, bit):
+            trouble = files.judge(kind, file)
+        if trouble:
+            unseen[f"{kind}: {trouble} (byte {offset}, bit {bit}, seed {state})"] += 1
+    assert not unseen, "\n".join(unseen)
+    house.require_sound()
+
+
+class Files:
+    """What may be hit, and who has to notice."""
+
+    def __init__(self, house: Any) -> None:
+        self._house = house
+        settings = house.settings
+        self._backups = Catalog(settings).backups(records=False)
+        packed = house.driver.backup(settings, compression="none")
+        self._plain = next(one for one in Catalog(settings).backups(records=False) if one.id == packed)
+        self._backups = Catalog(settings).backups(records=False)
+        self._store = settings.store("second")
+        self._index = Path(self._store.local_path("backup_index.json"))
+        self._plan = self._planned()
+
+    def _planned(self) -> object:
+        return plan_cleanup(self._house.settings, "bibliotheca", policy_of({"last": 1}))
+
+    def spot(self, kind: str, chance: random.Random) -> tuple[Path, int]:
+        if kind == "index":
+            return self._index, chance.randrange(self._index.stat().st_size)
+        backup = self._plain if kind == "database" else chance.choice(self._backups)
+        archive = Path(self._store.local_path(backup.copies[0].key))
+        if kind == "database":
+            data = archive.read_bytes()
+            name = b"data/kuzu/bibliotheca.db"
+            start = data.index(name) + 512
+            return archive, chance.randrange(start, start + self._database_bytes())
+        file = archive.with_name(archive.name + {"archive": "", "manifest": ".json", "marks": ".marks.json"}[kind])
+        return file, chance.randrange(file.stat().st_size)
+
+    def _database_bytes(self) -> int:
+        manifest = Catalog(self._house.settings).manifest(self._plain.copies[0])
+        return next(entry.size for entry in manifest.files.entries or () if entry.path == "data/kuzu/bibliotheca.db")
+
+    def judge(self, kind: str, file: Path) -> str:
+        """Nothing when the damage was found or is harmless; else what went wrong."""
+        if kind == "index":
+            same = Catalog(self._house.settings).backups(records=False) == self._backups
+            return "" if same and self._planned() == self._plan else "the index was believed"
+        if kind == "marks":
+            return self._marks(file)
+        archive = file.with_name(file.name.removesuffix(".json"))
+        manifest = archive.with_name(archive.name + ".json").read_bytes()
+        findings = verify_copy(lambda: archive.open("rb"), manifest, name=archive.name)
+        return "" if findings else "verify found nothing"
+
+    def _marks(self, file: Path) -> str:
+        """What is not what we wrote counts as nothing known, and a cleanup then keeps what it may have pinned."""
+        try:
+            json.loads(file.read_bytes())
+            loads_marks(file.read_bytes())
+        except Exception:  # noqa: BLE001  any way of not being read is good
+            return ""
+        return "the marks were believed"
+
+
+def test_a_pin_that_cannot_be_read_still_holds(house: Any) -> None:
+    """A bit of the marks of a pinned backup is turned over: no cleanup may remove it for that."""
+    oldest = Catalog(house.settings).backups(records=False)[-1]
+    pin(house.settings, oldest, pinned=True)
+    for copy in oldest.copies:
+        file = Path(house.settings.store(copy.store).local_path(f"{copy.key}.marks.json"))
+        file.write_bytes(file.read_bytes().replace(b'"pinned": true', b'"pinned": trud'))
+    assert house.again("cleanup") == ""
+    house.again("verify")
+    assert house.again("cleanup") == ""
+    house.require_sound()
+    pin(house.settings, oldest, pinned=False)
+    assert house.again("cleanup") == oldest.id
