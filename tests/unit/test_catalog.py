@@ -96,8 +96,6 @@ def test_pins_are_seen(shelf: Shelf) -> None:
     assert listed(shelf)[0].pinned, "who knows what they said"
     shelf.path(backup, ".marks.json").unlink()
     assert not listed(shelf)[0].pinned
-    shelf.path(backup, ".marks.json").unlink()
-    assert not listed(shelf)[0].pinned
 
 
 # --- the index is a cache ---------------------------------------------------------------------------------------------
