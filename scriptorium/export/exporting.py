@@ -223,6 +223,7 @@ class _Sheets:
         if stem not in self.opened:
             file = self.stack.enter_context(self.output.file(f"{stem}.{self.format}"))
             self.opened[stem] = _Sheet(file, WRITERS[self.format](file))
+            self.stack.callback(self.opened[stem].writer.close)  # before its file, also when something fails
         sheet = self.opened[stem]
         sheet.writer.write(batch.rows, batch.data)
         sheet.rows += batch.rows
@@ -241,14 +242,13 @@ def _write(taking: Taking, origins: Sequence[Origin], output: Output, order: Exp
         sheets = _Sheets(output, order.format, stack)
         for member, _ in stack.enter_context(contextlib.closing(taking.spooled(place_of, enough))):
             origin = next(one for one in origins if one.data(member) is not None)
-            for batch in origin.read(member):
-                sheets.add(batch)
+            with contextlib.closing(origin.read(member)) as batches:
+                for batch in batches:
+                    sheets.add(batch)
         for origin in origins:
             if origin.lacking:
                 raise DamageFound("a file is missing in the archive", on=origin.lacking[0], hint=_HINT)
         taking.require_proven()
-        for sheet in sheets.opened.values():
-            sheet.writer.close()
         return {stem: sheet.rows for stem, sheet in sheets.opened.items()}
 
 

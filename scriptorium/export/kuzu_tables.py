@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,7 @@ class KuzuTables:
     def data(self, member: str) -> Path | None:
         return self._folder / "member.parquet" if member in self._left else None
 
-    def read(self, member: str) -> Iterator[Batch]:
+    def read(self, member: str) -> Generator[Batch, None, None]:
         assert self._files is not None
         file = self._files[member]
         opened = _opened(self._folder / "member.parquet", member)

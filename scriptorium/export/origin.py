@@ -6,7 +6,7 @@ first; it says which members hold the wanted tables. Then each of those members 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -48,6 +48,6 @@ class Origin(Protocol):
         """Where the member is to be spooled when it holds rows of a wanted table."""
         ...
 
-    def read(self, member: str) -> Iterator[Batch]:
+    def read(self, member: str) -> Generator[Batch, None, None]:
         """The rows in the spooled member; at least one batch, perhaps of no rows."""
         ...

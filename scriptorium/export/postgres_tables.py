@@ -7,7 +7,7 @@ value is text, in the form in which PostgreSQL writes it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ class PostgresTables:
         match = _DATA.fullmatch(steps[-1]) if len(steps) == 2 and steps[0] == self._database else None
         return self._folder / steps[1] if match and int(match[1]) in self._left else None
 
-    def read(self, member: str) -> Iterator[Batch]:
+    def read(self, member: str) -> Generator[Batch, None, None]:
         match = _DATA.fullmatch(member.rpartition("/")[2])
         assert match is not None and self._program is not None
         number = int(match[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pytest
 from scriptorium.demo.embedded_postgres import EmbeddedPostgres, major_version, server_folders
 from scriptorium.model import Manifest
 from scriptorium.settings import Settings, load
+from scriptorium.sources.postgres_connection import sql
 
 _TESTS = Path(__file__).resolve().parents[2]
 _MEMORY = Path("/dev/shm")
@@ -44,28 +46,32 @@ def server() -> Iterator[EmbeddedPostgres]:
     running.stop()
 
 
-@pytest.fixture
-def database(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Callable[..., tuple[str, Settings]]]:
+@pytest.fixture(scope="session")
+def make_database(server: EmbeddedPostgres) -> Callable[..., tuple[str, Settings]]:
     """Make a database of some SQL; returns its URL and the settings of a library that is this database."""
-    made: list[str] = []
+    numbers = itertools.count(1)
 
-    def make(script: str, name: str = "library", creating: str = "") -> tuple[str, Settings]:
+    def make(script: str, folder: Path, creating: str = "") -> tuple[str, Settings]:
+        name = f"library_{next(numbers)}"
         with psycopg.connect(server.address(), autocommit=True) as session:
-            session.execute(f'CREATE DATABASE "{name}" {creating}')
-        made.append(name)
-        with psycopg.connect(server.address(name), autocommit=True) as session:
-            session.execute(script)
-        config = tmp_path / "scriptorium.toml"
+            session.execute(sql(f'CREATE DATABASE "{name}" {creating}'))
+        with psycopg.connect(server.address(name), autocommit=True, client_encoding="UTF8") as session:
+            if "SQL_ASCII" in creating:
+                session.execute("SET client_encoding = 'SQL_ASCII'")
+            session.execute(sql(script))
+        config = folder / "scriptorium.toml"
         config.write_text(
             f'[libraries.lib]\nsources = [{{ name = "db", kind = "postgres", database = "{server.address(name)}" }}]\n'
             '[stores.local]\nkind = "local"\npath = "backups"\n'
         )
         return server.address(name), load(config, {})
 
-    yield make
-    for name in made:
-        with psycopg.connect(server.address(), autocommit=True) as session:
-            session.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    return make
+
+
+@pytest.fixture(scope="session")
+def moment() -> datetime:
+    return MOMENT
 
 
 TYPES = {
