@@ -9,7 +9,7 @@ def size(count: int) -> str:
     """``1536`` -> ``1.5 KiB``."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
+        if abs(value) < (1024 if unit == "B" else 1023.95):  # what would round to 1024.0 is one of the next unit
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
@@ -17,7 +17,7 @@ def size(count: int) -> str:
 
 def duration(seconds: float) -> str:
     """``75.2`` -> ``1 min 15 s``."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

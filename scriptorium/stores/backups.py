@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from scriptorium.crashpoints import reach
-from scriptorium.errors import DamageFound, NotFound, ScriptoriumError
+from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing
 from scriptorium.manifest import dumps, dumps_marks, is_archive_name, loads, loads_marks, manifest_key, marks_key
 from scriptorium.model import Manifest, Marks
 from scriptorium.stores.base import ObjectInfo, Store
@@ -91,7 +91,7 @@ def read_marks(store: Store, key: str) -> Marks:
         return loads_marks(store.read_bytes(marks_key(key)))
     except NotFound:
         return Marks()
-    except DamageFound:
+    except (DamageFound, ToolMissing):  # torn, or a newer program's
         return Marks(pinned=True)
 
 
