@@ -79,7 +79,10 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
     removed = []
     with workspace.lock(settings, library, "cleanup"):
         reach("prune.locked")
-        drop_former(settings, settings.library(library), datetime.now(UTC))
+        known = settings.library(library)
+        drop_former(settings, known, datetime.now(UTC))
+        for source in known.sources:
+            source.tidy()
         catalog = Catalog(settings)
         backups = catalog.backups(library=library, records=False)
         stay = _newest_good(backups)

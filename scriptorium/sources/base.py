@@ -126,6 +126,11 @@ class Source(Protocol):
         one transaction; ``without_roles`` although roles or tablespaces are missing. Others are as they are."""
         ...
 
+    def tidy(self) -> tuple[str, ...]:
+        """Remove what restores and drills left behind and the settings do not keep; the library's lock must be held.
+        Returns the names."""
+        ...
+
     def renamed(self, name: str) -> Source | None:
         """The same source, restored under another name beside the living one; ``None`` where that means nothing."""
         ...

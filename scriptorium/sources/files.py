@@ -102,6 +102,9 @@ class FilesSource(BaseModel):
     def adapted(self, *, clean: bool = False, without_roles: bool = False) -> FilesSource:
         return self
 
+    def tidy(self) -> tuple[str, ...]:
+        return ()
+
     def renamed(self, name: str) -> None:
         return None
 

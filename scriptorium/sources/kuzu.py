@@ -197,6 +197,9 @@ class KuzuSource(BaseModel):
     def adapted(self, *, clean: bool = False, without_roles: bool = False) -> KuzuSource:
         return self
 
+    def tidy(self) -> tuple[str, ...]:
+        return ()
+
     def renamed(self, name: str) -> None:
         return None
 

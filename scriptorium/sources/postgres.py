@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from scriptorium.errors import SourceUnavailable
 from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
 from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Login
@@ -128,6 +129,14 @@ class PostgresSource(Login):
     def adapted(self, *, clean: bool = False, without_roles: bool = False) -> PostgresSource:
         given = {"in_place": self.in_place or clean, "without_roles": self.without_roles or without_roles}
         return self.model_copy(update=given)
+
+    def tidy(self) -> tuple[str, ...]:
+        """Former databases beyond ``former``, and what killed restores were loading. A server that does not answer has
+        nothing to say about it."""
+        try:
+            return (*self.drop_former(), *self.drop_unfinished())
+        except SourceUnavailable:
+            return ()
 
     def renamed(self, name: str) -> PostgresSource:
         return self.model_copy(update={"target": name, "in_place": False})
