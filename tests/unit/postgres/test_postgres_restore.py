@@ -2,71 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
-from pathlib import Path
 
 import psycopg
 import pytest
+from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
 
-from scriptorium.errors import DamageFound, PermanentError, RestoreFailed, ScriptoriumError, ToolFailed
-from scriptorium.model import Part, Staged
+from scriptorium.errors import ToolFailed
 from scriptorium.sources.postgres import PostgresSource
-
-ITEMS = (
-    "CREATE TABLE items (id serial PRIMARY KEY, title text); CREATE INDEX ON items (title); "
-    "INSERT INTO items (title) SELECT 't' || g FROM generate_series(1, 2000) g;"
-)
-ID = "0123456789ab"
-
-
-def back_up(source: PostgresSource, folder: Path) -> tuple[Staged, Part]:
-    folder.mkdir()
-    source.capture(folder)
-    staged = source.examine(folder, ())
-    part = Part(
-        source=staged.source, kind=staged.kind, path=staged.path, bytes=0, files=0, started_at=staged.started_at,
-        finished_at=staged.finished_at, method=staged.method, tables=staged.tables,
-    )  # fmt: skip
-    return staged, part
-
-
-def unpack(staged: Staged, incoming) -> None:
-    """What reading an archive does with the members of a part."""
-    assert incoming.receive(staged.path).is_dir()
-    for tree in staged.trees:
-        root = Path(tree.root)
-        for file in [root] if root.is_file() else [path for path in root.rglob("*") if path.is_file()]:
-            inside = file.relative_to(root).as_posix()
-            place = incoming.receive(tree.at if inside == "." else f"{tree.at}/{inside}")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, place)
-
-
-def ask(url: str, query: str):
-    with psycopg.connect(url, autocommit=True) as session:
-        cursor = session.execute(query)
-        return cursor.fetchall() if cursor.description else None
-
-
-def databases(server, base: str) -> set[str]:
-    found = ask(server.address(), f"SELECT datname FROM pg_database WHERE starts_with(datname, '{base}')")
-    return {name for (name,) in found}
-
-
-@pytest.fixture
-def library(server, new_database, tmp_path):
-    """A source whose database was changed after its backup: (source, staged, part, url, name)."""
-    url = new_database(server, ITEMS)
-    source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
-    staged, part = back_up(source, tmp_path / "stage")
-    ask(url, "DELETE FROM items WHERE id > 10; INSERT INTO items VALUES (9999, 'later')")
-    return source, staged, part, url, url.rpartition("/")[2]
 
 
 def test_everything_comes_back_and_the_former_database_stays(every_server, new_database, everything, tmp_path):
@@ -178,6 +122,16 @@ def test_what_killed_restores_were_loading_can_be_dropped(library, server):
     assert databases(server, name) == {name, f"{name}_restore_point"}
 
 
+def test_cleanup_tidies_up_the_server_and_minds_no_server(library, server):
+    source, _, _, _, name = library
+    for other in ("restore_0123456789ab", "before_restore_20260101_000000", "before_restore_20260102_000000"):
+        ask(server.address(), f"CREATE DATABASE {name}_{other}")
+    assert set(source.tidy()) == {f"{name}_before_restore_20260101_000000", f"{name}_restore_0123456789ab"}
+    assert databases(server, name) == {name, f"{name}_before_restore_20260102_000000"}
+    assert source.drop_former(0) and source.tidy() == ()
+    assert PostgresSource(database="host=127.0.0.1 port=1 dbname=x").tidy() == ()
+
+
 def test_names_that_are_too_long_are_cut_between_letters(server, tmp_path):
     long = "ü" * 31  # 62 bytes, where 63 are allowed
     ask(server.address(), f'CREATE DATABASE "{long}"')
@@ -193,200 +147,6 @@ def test_names_that_are_too_long_are_cut_between_letters(server, tmp_path):
     incoming.finish()
     assert len(source.former_databases()) == 1
     assert len(source.drop_former(0)) == 1 and source.former_databases() == ()
-
-
-def test_a_pg_restore_that_is_killed_leaves_the_living_database(library, server, tmp_path):
-    source, staged, part, url, name = library
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    script = (
-        f"#!/bin/sh\nreal={server.programs}/pg_restore\n"
-        'case "$*" in *--dbname*) $real "$@" & sleep 0.05; kill -KILL $!; wait $!; kill -KILL $$;; esac\n'
-        'exec $real "$@"\n'
-    )
-    (tools / "pg_restore").write_text(script)
-    (tools / "pg_restore").chmod(0o755)
-    incoming = source.model_copy(update={"tools": tools}).incoming(part, ID)
-    incoming.prepare()
-    unpack(staged, incoming)
-    with pytest.raises(ToolFailed, match="SIGKILL"):
-        incoming.load()
-    assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]
-    incoming.undo()
-    assert databases(server, name) == {name} and not list(source.staging.iterdir())
-
-
-POINTS = ("prepared", "creating", "restoring", "loaded", "renaming", "renamed", "switched", "finishing")
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_being_killed_at_any_step_leaves_the_former_or_the_restored_database_whole(library, server, tmp_path, point):
-    """A process is killed at each step; another one then undoes what it left (or, once finished, leaves it)."""
-    source, staged, part, url, name = library
-    script = textwrap.dedent(f"""
-        import os, pickle, signal, sys
-        from pathlib import Path
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import test_postgres_restore as t
-        from scriptorium.sources import postgres_databases as databases, postgres_load, postgres_restore
-        source, staged, part = pickle.loads(Path({str(tmp_path / "order")!r}).read_bytes())
-        point = {point!r}
-        def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
-        def then_die(real): return lambda *a, **k: (real(*a, **k), die())
-        if point == "creating": databases.dress_like = die
-        if point == "restoring": postgres_restore.read_facts = die
-        if point == "renaming": databases.set_comment = (lambda real: lambda s, n, c: die() if c and "scriptorium" in c
-                                                         else real(s, n, c))(databases.set_comment)
-        if point == "renamed": databases.switch = then_die(databases.switch)
-        if point == "finishing": databases.former_databases = die
-        incoming = source.incoming(part, t.ID)
-        incoming.prepare()
-        if point == "prepared": die()
-        t.unpack(staged, incoming)
-        incoming.load()
-        if point == "loaded": die()
-        incoming.switch()
-        if point == "switched": die()
-        incoming.finish()
-    """)
-    import pickle
-
-    (tmp_path / "order").write_bytes(pickle.dumps((source, staged, part)))
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert run.returncode == -signal.SIGKILL, run.stderr
-    late = point in ("renamed", "switched", "finishing")
-    assert ask(url, "SELECT count(*) FROM items") == [(2000 if late else 11,)]
-    if point == "finishing":
-        source.incoming(part, ID).finish()
-        assert len(databases(server, name)) == 2 and ask(url, "SELECT count(*) FROM items") == [(2000,)]
-    else:
-        source.incoming(part, ID).undo()
-        assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]
-        assert databases(server, name) == {name}
-    assert not list(source.staging.iterdir())
-
-
-def test_a_damaged_dump_is_refused_and_the_living_database_stays(library, server):
-    source, staged, part, url, name = library
-    data = max(Path(staged.trees[0].root).glob("*/*.dat"), key=lambda file: file.stat().st_size)
-    text = data.read_bytes()
-    incoming = source.incoming(part, ID)
-    for broken, words in ((text.replace(b"t100\n", b"t100\textra\n"), "extra data"), (b"", "")):
-        data.write_bytes(broken)
-        incoming.prepare()
-        unpack(staged, incoming)
-        try:
-            assert incoming.load() != part.tables
-            assert not words
-        except ScriptoriumError as error:
-            assert words in str(error)
-        incoming.undo()
-    data.with_name("toc.dat").write_bytes(b"PGDMP rubbish")
-    incoming.prepare()
-    unpack(staged, incoming)
-    with pytest.raises(DamageFound):
-        incoming.load()
-    incoming.undo()
-    assert ask(url, "SELECT count(*) FROM items") == [(11,)] and databases(server, name) == {name}
-
-
-def test_missing_roles_tablespaces_and_extensions_are_named_before_anything_happens(server, new_database, tmp_path):
-    place = server.folder / "fast_disk"
-    place.mkdir(exist_ok=True)
-    shutil.chown(place, (server.folder / "data").owner())
-    url = new_database(server, ITEMS)
-    name = url.rpartition("/")[2]
-    for statement in (
-        "CREATE ROLE librarian",
-        'CREATE ROLE "The ""Reader"""',
-        f"CREATE TABLESPACE fast LOCATION '{place}'",
-        "ALTER TABLE items OWNER TO librarian",
-        'GRANT SELECT ON items TO "The ""Reader"""',
-        "CREATE TABLE quick (id int) TABLESPACE fast",
-    ):
-        ask(url, statement)
-    source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
-    staged, part = back_up(source, tmp_path / "stage")
-    assert "librarian" in (tmp_path / "stage" / "part" / "globals.sql").read_text()
-    for statement in (
-        "DROP TABLE quick, items",
-        "DROP TABLESPACE fast",
-        "DROP ROLE librarian",
-        'DROP ROLE "The ""Reader"""',
-    ):
-        ask(url, statement)
-    incoming = source.incoming(part, ID)
-    incoming.prepare()
-    unpack(staged, incoming)
-    with pytest.raises(PermanentError) as caught:
-        incoming.load()
-    assert 'role The "Reader", librarian; tablespace fast' in caught.value.what
-    assert databases(server, name) == {name}
-    incoming = source.model_copy(update={"without_roles": True}).incoming(part, ID)
-    incoming.prepare()
-    unpack(staged, incoming)
-    assert incoming.load() == part.tables
-    incoming.switch()
-    incoming.finish()
-    assert ask(url, "SELECT count(*) FROM items") == [(2000,)]
-
-
-@pytest.fixture
-def poor(server, new_database, tmp_path):
-    """The same for a role that owns its database and may make no other."""
-    url = new_database(server)
-    name = url.rpartition("/")[2]
-    if not ask(url, "SELECT 1 FROM pg_roles WHERE rolname = 'poor'"):
-        ask(url, "CREATE ROLE poor LOGIN PASSWORD 'p'")
-    ask(url, f"ALTER DATABASE {name} OWNER TO poor; ALTER SCHEMA public OWNER TO poor")
-    own = url.replace(f"postgres:{server.password}", "poor:p")
-    ask(own, ITEMS)
-    source = PostgresSource(database=own, tools=server.programs, staging=tmp_path / "staging")
-    staged, part = back_up(source, tmp_path / "stage")
-    ask(own, "DELETE FROM items WHERE id > 10; CREATE TABLE extra (x int)")
-    return source, staged, part, own, name
-
-
-def test_a_role_that_may_not_create_databases_is_told_of_clean(poor):
-    source, staged, part, *_ = poor
-    with pytest.raises(RestoreFailed) as caught:
-        source.incoming(part, ID).prepare()
-    assert "--clean" in caught.value.hint
-    assert staged.warnings == ("globals.sql holds the roles without their passwords",)
-
-
-def test_in_place_everything_is_replaced_in_one_transaction_and_can_be_undone(poor, server):
-    source, staged, part, url, name = poor
-    source = source.model_copy(update={"in_place": True})
-    incoming = source.incoming(part, ID)
-    incoming.prepare()
-    unpack(staged, incoming)
-    incoming.load()
-    incoming.switch()
-    assert ask(url, "SELECT count(*) FROM items") == [(2000,)]
-    source.incoming(part, ID).undo()
-    assert ask(url, "SELECT count(*) FROM items") == [(10,)]
-    incoming.prepare()
-    unpack(staged, incoming)
-    incoming.load()
-    incoming.switch()
-    incoming.finish()
-    assert ask(url, "SELECT count(*) FROM items") == [(2000,)] and databases(server, name) == {name}
-    assert not list(source.staging.iterdir())
-
-
-def test_in_place_a_failure_in_the_middle_changes_nothing(poor):
-    source, staged, part, url, _ = poor
-    data = max(Path(staged.trees[0].root).glob("*/*.dat"), key=lambda file: file.stat().st_size)
-    data.write_bytes(data.read_bytes().replace(b"t1999\n", b"t1999\textra\n"))
-    incoming = source.model_copy(update={"in_place": True}).incoming(part, ID)
-    incoming.prepare()
-    unpack(staged, incoming)
-    incoming.load()
-    with pytest.raises(ToolFailed, match="extra data"):
-        incoming.switch()
-    incoming.undo()
-    assert ask(url, "SELECT count(*) FROM items") == [(10,)]
 
 
 def test_to_another_database_that_must_not_be_there(library, server):
