@@ -1,0 +1,178 @@
+"""A disk that becomes full at any write: a real small filesystem, filled to many levels, and an injected error at each
+step for machines where none can be mounted."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scriptorium import workspace
+from scriptorium.catalog import Catalog
+from scriptorium.errors import ScriptoriumError
+
+SIZE = 32 << 20  # bytes of the small filesystem
+QUICK = {("take.before-pack", 1), ("store.before-rename", 1), ("store.before-rename", 5), ("upload.before-manifest", 2)}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 32 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small filesystem")
+    options = ("-t", "tmpfs", "-o", f"size={SIZE},mode=700", "scriptorium-test")
+    if subprocess.run(["mount", *options, folder], capture_output=True).returncode != 0:
+        pytest.skip("no filesystem can be mounted on this machine")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder: Path, left: int) -> Path:
+    """Fill the filesystem until ``left`` bytes are free."""
+    ballast = folder / "ballast"
+    ballast.unlink(missing_ok=True)
+    free = shutil.disk_usage(folder).free
+    with ballast.open("wb") as file:
+        file.write(bytes(max(0, free - left)))
+    return ballast
+
+
+def needed(house: Any) -> int:
+    """The bytes of one copy."""
+    return max(copy.bytes for one in Catalog(house.settings).backups() for copy in one.copies)
+
+
+def settle(house: Any, small: Path, where: str) -> None:
+    """Put one of the house's places on the small filesystem."""
+    text = house.place.config.read_text()
+    if where == "workroom":
+        text = f'workspace = "{small}/room"\n' + text
+    else:
+        shutil.copytree(house.place.folder / "second", small / "second")
+        text = text.replace('path = "second"', f'path = "{small}/second"')
+    house.place.config.write_text(text)
+
+
+@pytest.fixture
+def no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of free space is another test's: here the disk becomes full later, under the writes."""
+    monkeypatch.setattr(workspace, "require_space", lambda *_: None)
+
+
+def levels(house: Any, where: str, count: int) -> list[int]:
+    """Free bytes to try: from nothing to a little more than all that a backup writes there."""
+    most = needed(house) * 3 if where == "store" else 16 << 20
+    return [most * step // count for step in range(count + 1)]
+
+
+@pytest.mark.parametrize("where", ["store", "workroom"])
+@pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.slow)])
+def test_a_backup_onto_a_disk_that_becomes_full(
+    house: Any, small: Path, no_margin: None, where: str, count: int
+) -> None:
+    settle(house, small, where)
+    outcomes = attempts(house, small, levels(house, where, count), lambda: house.again("backup"))
+    assert "done" in outcomes, "one level must be enough"
+    assert len(outcomes) > 1, "one level must be too little"
+    house.require_tidy()
+    assert house.living == house.old
+
+
+def attempts(house: Any, small: Path, free: list[int], work: Callable[[], object]) -> set[str]:
+    """Try it with less and more room; whatever happens, what was there is sound. Returns the kinds of outcomes."""
+    outcomes = set()
+    for left in free:
+        ballast = fill(small, left)
+        try:
+            work()
+        except ScriptoriumError as error:
+            assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
+            outcomes.add(type(error).__name__)
+        except OSError as error:
+            pytest.fail(f"{left} bytes free: an error that is none of ours: {error!r}")
+        else:
+            outcomes.add("done")
+        ballast.unlink()
+        house.require_sound()
+        house.require_tidy()
+    return outcomes
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_restore_onto_a_disk_that_becomes_full(house: Any, small: Path, no_margin: None, count: int) -> None:
+    library = house.place.home
+    shutil.copytree(library, small / "library")
+    shutil.rmtree(library)
+    library.symlink_to(small / "library")
+    most, outcomes = 16 << 20, set()
+    for step in range(count + 1):
+        ballast = fill(small, most * step // count)
+        try:
+            house.again("restore")
+        except ScriptoriumError as error:
+            assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
+            assert house.living == house.old
+            house.require_tidy(after_grace=True)
+            outcomes.add("refused")
+        else:
+            outcomes.add("done")
+            assert house.living == house.new
+            house.again("undo")
+        ballast.unlink()
+        assert house.living == house.old
+    assert outcomes == {"refused", "done"}
+    house.again("restore")
+    assert house.living == house.new
+    house.require_sound()
+
+
+@pytest.mark.parametrize("operation", ["verify", "cleanup", "rebuild"])
+def test_looking_after_a_full_store(house: Any, small: Path, operation: str) -> None:
+    """What needs no room works without: verifying reports, cleanup makes room, the index is a cache."""
+    settle(house, small, "store")
+    (small / "second" / "backup_index.json").unlink()
+    ballast = fill(small, 0)
+    house.again(operation)
+    doomed = {id for id, _ in house.before} - {house.newest} if operation == "cleanup" else set()
+    house.require_sound(but=doomed)
+    ballast.unlink()
+    house.again(operation)
+    house.require_sound(but=doomed)
+    house.require_tidy(after_grace=True)
+
+
+@pytest.mark.parametrize(
+    ("point", "time"),
+    [
+        pytest.param(point, time, marks=() if (point, time) in QUICK else pytest.mark.slow)
+        for point, times in {
+            "take.before-snapshot": 3,
+            "take.before-pack": 1,
+            "take.packed": 1,
+            "upload.before-archive": 2,
+            "store.before-rename": 6,
+            "upload.before-manifest": 2,
+            "take.before-marks": 2,
+        }.items()
+        for time in range(1, times + 1)
+    ],
+)
+def test_a_write_that_finds_no_room(house: Any, point: str, time: int) -> None:
+    """The error of a full disk, injected; the command says what it is and the next run makes it good."""
+    ended = house.run("backup", {f"{point}#{time}": "FULL"})
+    assert ended.status != 0 and ("No space left" in ended.stderr or "full" in ended.stderr), ended
+    house.require_sound()
+    house.require_tidy()
+    house.again("backup")
+    house.require_sound()
+    house.require_tidy()
