@@ -6,15 +6,19 @@ SCRIPTORIUM_TEST_POSTGRES (separated by colons).
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import psycopg
 import pytest
 
 from scriptorium.demo.embedded_postgres import EmbeddedPostgres, major_version, server_folders
+from scriptorium.sources.postgres import PostgresSource
 
 _NAMED = [Path(folder) for folder in os.environ.get("SCRIPTORIUM_TEST_POSTGRES", "").split(":") if folder]
 PROGRAMS = {major_version(folder): folder for folder in [*server_folders(), *_NAMED]}
@@ -74,6 +78,19 @@ CREATE MATERIALIZED VIEW unfilled AS SELECT 1 AS one WITH NO DATA;
 CREATE VIEW plain_view AS SELECT * FROM bare;
 SELECT lo_from_bytea(4711, decode(repeat('0badcafe', 600000), 'hex')), lo_from_bytea(4712, '');
 """
+
+
+def _plain(name: str) -> ModuleType:
+    """A plain module of the tests, loaded once; from then on the tests of this folder import it by its name."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).resolve().parents[2] / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+_items = _plain("postgres_items")
 
 
 def _server(major: int) -> EmbeddedPostgres:
@@ -147,3 +164,13 @@ def new_database() -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def everything() -> str:
     return EVERYTHING
+
+
+@pytest.fixture
+def library(server, new_database, tmp_path):
+    """A source whose database was changed after its backup: (source, staged, part, url, name)."""
+    url = new_database(server, _items.ITEMS)
+    source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
+    staged, part = _items.back_up(source, tmp_path / "stage")
+    _items.ask(url, "DELETE FROM items WHERE id > 10; INSERT INTO items VALUES (9999, 'later')")
+    return source, staged, part, url, url.rpartition("/")[2]

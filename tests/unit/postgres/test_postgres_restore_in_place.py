@@ -1,0 +1,69 @@
+"""Restores by a role that may make no database: in place, in one transaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
+
+from scriptorium.errors import RestoreFailed, ToolFailed
+from scriptorium.sources.postgres import PostgresSource
+
+
+@pytest.fixture
+def poor(server, new_database, tmp_path):
+    """The same for a role that owns its database and may make no other."""
+    url = new_database(server)
+    name = url.rpartition("/")[2]
+    if not ask(url, "SELECT 1 FROM pg_roles WHERE rolname = 'poor'"):
+        ask(url, "CREATE ROLE poor LOGIN PASSWORD 'p'")
+    ask(url, f"ALTER DATABASE {name} OWNER TO poor; ALTER SCHEMA public OWNER TO poor")
+    own = url.replace(f"postgres:{server.password}", "poor:p")
+    ask(own, ITEMS)
+    source = PostgresSource(database=own, tools=server.programs, staging=tmp_path / "staging")
+    staged, part = back_up(source, tmp_path / "stage")
+    ask(own, "DELETE FROM items WHERE id > 10; CREATE TABLE extra (x int)")
+    return source, staged, part, own, name
+
+
+def test_a_role_that_may_not_create_databases_is_told_of_clean(poor):
+    source, staged, part, *_ = poor
+    with pytest.raises(RestoreFailed) as caught:
+        source.incoming(part, ID).prepare()
+    assert "--clean" in caught.value.hint
+    assert staged.warnings == ("globals.sql holds the roles without their passwords",)
+
+
+def test_in_place_everything_is_replaced_in_one_transaction_and_can_be_undone(poor, server):
+    source, staged, part, url, name = poor
+    source = source.model_copy(update={"in_place": True})
+    incoming = source.incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    incoming.load()
+    incoming.switch()
+    assert ask(url, "SELECT count(*) FROM items") == [(2000,)]
+    source.incoming(part, ID).undo()
+    assert ask(url, "SELECT count(*) FROM items") == [(10,)]
+    incoming.prepare()
+    unpack(staged, incoming)
+    incoming.load()
+    incoming.switch()
+    incoming.finish()
+    assert ask(url, "SELECT count(*) FROM items") == [(2000,)] and databases(server, name) == {name}
+    assert not list(source.staging.iterdir())
+
+
+def test_in_place_a_failure_in_the_middle_changes_nothing(poor):
+    source, staged, part, url, _ = poor
+    data = max(Path(staged.trees[0].root).glob("*/*.dat"), key=lambda file: file.stat().st_size)
+    data.write_bytes(data.read_bytes().replace(b"t1999\n", b"t1999\textra\n"))
+    incoming = source.model_copy(update={"in_place": True}).incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    incoming.load()
+    with pytest.raises(ToolFailed, match="extra data"):
+        incoming.switch()
+    incoming.undo()
+    assert ask(url, "SELECT count(*) FROM items") == [(10,)]
