@@ -1,4 +1,7 @@
-"""Real archives of real trees, for the tests of the archive and of verify; backups on a shelf for the catalog."""
+"""Real archives of real trees, for the tests of the archive and of verify; backups on a shelf for the catalog.
+
+The plain modules that several test modules of this folder share are loaded here.
+"""
 
 # Names are bytes here, which Path cannot hold.
 # ruff: noqa: PTH115, PTH118, PTH123
@@ -6,8 +9,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -35,6 +40,21 @@ from scriptorium.model import (
 )
 from scriptorium.settings import load
 from scriptorium.stores.backups import commit, write_marks
+
+_TESTS = Path(__file__).resolve().parents[1]
+
+
+def _plain(name: str) -> None:
+    """A plain module of the tests, loaded once; from then on the tests of this folder import it by its name."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, _TESTS / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+
+
+for _name in ("catalog_listing", "file_trees", "rescue_home", "retention_series", "settings_texts", "taking_home"):
+    _plain(_name)
 
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
 
@@ -272,3 +292,28 @@ def new_shelf(tmp_path: Path) -> Callable[..., Shelf]:
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path / "shelf")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a settings file."""
+
+    def write(text: str) -> Path:
+        file = tmp_path / "scriptorium.toml"
+        file.write_text(text, "utf-8")
+        return file
+
+    return write
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A process without any settings: an empty working directory and user's configuration folder."""
+    for name in tuple(os.environ):
+        if name.startswith(("SCRIPTORIUM", "BIBLIOTHECA_", "ALEXANDRIA_", "KUZU_DB_PATH")):
+            monkeypatch.delenv(name)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
+    yield here

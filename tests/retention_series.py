@@ -1,0 +1,42 @@
+"""Series of backups, and what was decided of them, as the tests of retention write it.
+
+A plain module: tests/unit/conftest.py loads it by its path.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from scriptorium.model import BackupType, Status, Tier
+from scriptorium.retention import Candidate, Decision
+
+NOW = datetime(2024, 3, 15, 12, tzinfo=UTC)
+PARIS = ZoneInfo("Europe/Paris")
+
+
+def backup(
+    when: str | datetime,
+    *,
+    id: str = "",
+    library: str = "bibliotheca",
+    type: BackupType = BackupType.FULL,
+    tier: Tier = Tier.DAILY,
+    status: Status = Status.VERIFIED,
+    pinned: bool = False,
+) -> Candidate:
+    moment = when if isinstance(when, datetime) else datetime.fromisoformat(when)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return Candidate(id or moment.isoformat(), library, type, tier, moment, status, pinned, 1000)
+
+
+def daily(count: int, *, newest: datetime = NOW, step: timedelta = timedelta(days=1)) -> list[Candidate]:
+    return [backup(newest - number * step, id=f"{number}") for number in range(count)]
+
+
+def kept(decisions: tuple[Decision, ...]) -> list[str]:
+    return [decision.candidate.id for decision in decisions if decision.keep]
+
+
+def reasons(decisions: tuple[Decision, ...], id: str) -> tuple[str, ...]:
+    return next(decision.reasons for decision in decisions if decision.candidate.id == id)
