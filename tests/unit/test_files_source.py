@@ -3,94 +3,32 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from unittest import mock
 
+import file_trees
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from file_trees import (
+    ARCHIVE,
+    LIVING,
+    RESTORE,
+    RESTORED,
+    Node,
+    bring,
+    build,
+    facts,
+    incoming_of,
+    part,
+    seen,
+    source_of,
+)
 
 from scriptorium.errors import NotFound, RestoreFailed
-from scriptorium.model import Part
 from scriptorium.sources import FilesSource
-from scriptorium.sources.files_restore import FilesElsewhere, FilesIncoming
-from scriptorium.sources.mounts import mounted_in
+from scriptorium.sources.files_restore import FilesElsewhere
 
-RESTORE = "0123456789ab"
-Node = dict[str, "Node"] | bytes | str  # folder, file, symlink
-Tree = dict[str, Node]
-ODD = os.fsdecode(b"\xff\n")
-
-
-def part(place: str = "data", files: int = 3) -> Part:
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-    return Part("data", "files", place, 0, files, moment, moment, "")
-
-
-def build(folder: Path, tree: Tree) -> None:
-    folder.mkdir(exist_ok=True, parents=True)
-    for name, node in tree.items():
-        path = folder / name
-        if isinstance(node, dict):
-            build(path, node)
-        elif isinstance(node, bytes):
-            path.write_bytes(node)
-        else:
-            path.symlink_to(node)
-
-
-def seen(folder: Path) -> Node:
-    """The tree as it is on disk, but for a restore's own folders."""
-    if folder.is_symlink():
-        return os.readlink(folder)  # noqa: PTH115  exactly as it was written
-    if not folder.is_dir():
-        return folder.read_bytes()
-    return {entry.name: seen(entry) for entry in folder.iterdir() if not entry.name.startswith(".scriptorium-")}
-
-
-def facts(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Every byte, mode, owner and time of files, and modes and owners of folders."""
-    found: dict[str, tuple[object, ...]] = {}
-    for path in (folder, *sorted(folder.rglob("*"))):
-        info = path.lstat()
-        kind = stat.S_IFMT(info.st_mode)
-        common = (kind, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
-        if stat.S_ISDIR(info.st_mode):
-            found[str(path.relative_to(folder))] = common
-        elif stat.S_ISLNK(info.st_mode):
-            found[str(path.relative_to(folder))] = (*common, os.readlink(path), info.st_mtime_ns)  # noqa: PTH115
-        else:
-            found[str(path.relative_to(folder))] = (*common, path.read_bytes(), info.st_mtime_ns, info.st_ino)
-    return found
-
-
-def bring(incoming: FilesIncoming, tree: Tree, place: str = "data") -> None:
-    """What unpacking does: every member where it is wanted."""
-    incoming.prepare()
-    root = incoming.receive(place)
-    assert root is not None
-    build(root, tree)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "living"
-
-
-def source_of(path: Path, **more: object) -> FilesSource:
-    return FilesSource.model_validate({"name": "data", "path": path, **more})
-
-
-def incoming_of(source: FilesSource, **more: object) -> FilesIncoming:
-    found = source.incoming(part(source.place), RESTORE, **more)  # type: ignore[arg-type]
-    assert isinstance(found, FilesIncoming)
-    return found
+home = file_trees.home  # a fixture, for these tests alone
 
 
 # --- out --------------------------------------------------------------------------------------------------------------
@@ -134,36 +72,6 @@ def test_who_has_files_open_is_known_but_does_not_stand_in_the_way(home: Path) -
 
 
 # --- back, over the living tree ---------------------------------------------------------------------------------------
-
-LIVING: Tree = {
-    "kept.log": b"excluded",
-    "old": b"goes",
-    "same": b"former",
-    "folder": {"x": b"former x", "deep": {"kept.log": b"excluded, deep", "y": b"former y"}},
-    "gone": {"z": b"goes with its folder"},
-    "link": "same",
-    ODD: b"former odd",
-    "now a file": {"was": b"a folder"},
-    "now a folder": b"was a file",
-}
-ARCHIVE: Tree = {
-    "same": b"restored",
-    "folder": {"x": b"restored x", "deep": {"y": b"restored y", "new": b"n"}, "empty": {}},
-    "link": "elsewhere",
-    ODD: b"restored odd",
-    "now a file": b"a file",
-    "now a folder": {"holds": b"a file"},
-    "new": {"w": b"w"},
-}
-RESTORED: Tree = {
-    **ARCHIVE,
-    "kept.log": b"excluded",
-    "folder": {
-        "x": b"restored x",
-        "deep": {"kept.log": b"excluded, deep", "y": b"restored y", "new": b"n"},
-        "empty": {},
-    },
-}
 
 
 def test_what_is_selected_is_replaced_and_what_is_excluded_stays(home: Path) -> None:
@@ -374,173 +282,3 @@ def test_into_a_folder_members_lie_as_the_archive_has_them(tmp_path: Path) -> No
     assert isinstance(way, FilesElsewhere)
     assert way.receive("data/a/b") == tmp_path / "data/a/b" and way.receive("data") == tmp_path / "data"
     assert way.receive("database/a") is None and way.receive("dat") is None
-
-
-# --- filesystems inside the tree --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mount() -> Iterator[Callable[..., None]]:
-    mounted: list[Path] = []
-
-    def mount(at: Path, *how: str) -> None:
-        command = ["mount", *how, str(at)]
-        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-            pytest.skip("mounting needs root, where mounting is allowed")
-        mounted.append(at)
-
-    yield mount
-    for at in reversed(mounted):
-        subprocess.run(["umount", str(at)], check=True)
-
-
-@pytest.mark.parametrize("kind", ["tmpfs", "bind", "file"])
-def test_what_is_mounted_inside_is_never_switched_nor_removed(
-    home: Path, tmp_path: Path, mount: Callable[..., None], kind: str
-) -> None:
-    build(home, {"a": b"former", "sub": {"disk and more": {}, "conf": b"", "b": b"1"}})
-    if kind == "tmpfs":
-        mount(point := home / "sub" / "disk and more", "-t", "tmpfs", "tmpfs")
-        (point / "precious").write_bytes(b"p")
-    elif kind == "bind":  # of the same filesystem: the device number tells nothing
-        build(tmp_path / "elsewhere", {"precious": b"p"})
-        mount(point := home / "sub" / "disk and more", "--bind", str(tmp_path / "elsewhere"))
-    else:
-        (tmp_path / "precious").write_bytes(b"p")
-        mount(point := home / "sub" / "conf", "--bind", str(tmp_path / "precious"))
-    assert list(mounted_in(home)) == [point] and list(mounted_in(home / "a")) == []
-    before = facts(home)
-    incoming = incoming_of(source_of(home))
-    bring(incoming, {"a": b"restored", "sub": {"b": b"2"}})
-    with pytest.raises(RestoreFailed) as caught:
-        incoming.switch()
-    assert str(point) in str(caught.value) and "unmount" in caught.value.hint
-    incoming.undo()
-    assert facts(home) == before
-    pattern = "conf" if kind == "file" else "disk*"
-    excluding = incoming_of(source_of(home, exclude=[pattern]))
-    bring(excluding, {"a": b"restored", "sub": {"b": b"2"}})
-    excluding.switch()
-    excluding.finish()
-    assert (home / "sub" / "b").read_bytes() == b"2"
-    assert (point.read_bytes() if kind == "file" else (point / "precious").read_bytes()) == b"p"
-
-
-def test_a_single_file_that_is_mounted_is_refused(tmp_path: Path, mount: Callable[..., None]) -> None:
-    (tmp_path / "app.conf").write_bytes(b"former")
-    (tmp_path / "real").write_bytes(b"mounted")
-    mount(tmp_path / "app.conf", "--bind", str(tmp_path / "real"))
-    source = source_of(tmp_path / "app.conf")
-    incoming = source.incoming(part(files=1), RESTORE)
-    incoming.prepare()
-    place = incoming.receive("data")
-    assert place is not None
-    place.write_bytes(b"restored")
-    with pytest.raises(RestoreFailed):
-        incoming.switch()
-    incoming.undo()
-    assert (tmp_path / "app.conf").read_bytes() == b"mounted"
-
-
-def test_a_root_that_is_a_filesystem_of_its_own_is_restored(home: Path, mount: Callable[..., None]) -> None:
-    home.mkdir()
-    mount(home, "-t", "tmpfs", "tmpfs")
-    build(home, LIVING)
-    incoming = incoming_of(source_of(home, exclude=["*.log"]))
-    bring(incoming, ARCHIVE)
-    incoming.switch()
-    incoming.finish()
-    assert seen(home) == RESTORED
-
-
-# --- whatever the trees, wherever it stops ----------------------------------------------------------------------------
-
-NAMES = ["a", "b", "c", "d.keep", ODD]
-LEAVES = st.sampled_from([b"1", b"2", b""]) | st.sampled_from(["a", "../x"])
-
-
-def trees(names: list[str]) -> st.SearchStrategy[Tree]:
-    node: st.SearchStrategy[Node] = st.recursive(
-        LEAVES, lambda below: st.dictionaries(st.sampled_from(names), below, max_size=3), max_leaves=8
-    )
-    return st.dictionaries(st.sampled_from(names), node, max_size=4)
-
-
-def expected(living: Tree, archive: Tree) -> Tree | None:
-    """What a restore makes of a living tree: the archive's, and every ``*.keep`` where it was. ``None``: impossible."""
-    kept = keeping(living)
-    return None if kept is None else overlaid(kept, archive)
-
-
-def keeping(tree: Tree) -> Tree:
-    found: Tree = {}
-    for name, node in tree.items():
-        if name.endswith(".keep"):
-            found[name] = node
-        elif isinstance(node, dict) and (below := keeping(node)):
-            found[name] = below
-    return found
-
-
-def overlaid(kept: Tree, archive: Tree) -> Tree | None:
-    found: Tree = {**kept}
-    for name, node in archive.items():
-        under = kept.get(name)
-        if isinstance(under, dict):
-            if not isinstance(node, dict):
-                return None
-            below = overlaid(under, node)
-            if below is None:
-                return None
-            found[name] = below
-        else:
-            found[name] = node
-    return found
-
-
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@example({"a": {"d.keep": b"1"}}, {"a": b"2"}, 0)
-@example(LIVING, ARCHIVE, 5)
-@given(trees(NAMES), trees([name for name in NAMES if not name.endswith(".keep")]), st.integers(0, 12))
-def test_a_restore_that_stops_anywhere_goes_back_and_one_that_does_not_is_right(
-    living: Tree, archive: Tree, steps: int
-) -> None:
-    class Crash(BaseException):
-        pass
-
-    count = 0
-    real = Path.rename
-
-    def rename(self: Path, target: Path) -> Path:
-        nonlocal count
-        if count == steps:
-            raise Crash
-        count += 1
-        return real(self, target)
-
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
-    try:
-        home = folder / "living"
-        build(home, living)
-        before = facts(home)
-        source = source_of(home, exclude=["*.keep"])
-        incoming = incoming_of(source)
-        bring(incoming, archive)
-        stopped: BaseException | None = None
-        with mock.patch.object(Path, "rename", rename):
-            try:
-                incoming.switch()
-            except (Crash, RestoreFailed) as error:
-                stopped = error
-        wanted = expected(living, archive)
-        if stopped is not None:
-            assert isinstance(stopped, Crash) or wanted is None
-            incoming_of(source).undo()
-            assert facts(home) == before
-        else:
-            assert seen(home) == wanted
-            incoming_of(source).finish()
-            assert seen(home) == wanted
-        assert not list(folder.rglob(".scriptorium-*"))
-    finally:
-        shutil.rmtree(folder)
