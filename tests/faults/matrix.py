@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -109,6 +110,17 @@ class House:
         )
         self.require_no_child()
         return Ended(done.returncode, done.stdout.strip(), done.stderr.strip())
+
+    @contextmanager
+    def started(self, operation: str, points: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+        """The operation in a process of its own, still running."""
+        environment = {**os.environ, VARIABLE: json.dumps(points), MARK: str(self.place.folder)}
+        child = subprocess.Popen([sys.executable, DRIVER, operation, self.place.config], env=environment, cwd=ROOT)
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.wait()
 
     def again(self, operation: str) -> str:
         """The next run of the same thing, in this process; it must succeed."""
