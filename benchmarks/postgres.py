@@ -23,8 +23,8 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.contest import ROOT, Contestant, Row, groups, hold
 from scriptorium import process
-from scriptorium.demo.embedded_postgres import EmbeddedPostgres, major_version, server_folders
 from scriptorium.sources import PostgresSource
+from scriptorium.sources.postgres_embedded import EmbeddedPostgres, major_version, server_folders
 
 _RESULTS = Path(__file__).with_name("results") / "postgres.json"
 DUMP, PLAIN, PARALLEL = "pg_dump -Fc", "pg_dump -Fc -Z0", "pg_dump -Fd -j2 -Z0"

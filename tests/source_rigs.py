@@ -25,9 +25,9 @@ from typing import Any
 
 import pytest
 
-from scriptorium.demo.embedded_postgres import EmbeddedPostgres, server_folders
 from scriptorium.model import Part, Staged
 from scriptorium.sources import FilesSource, KuzuSource, PostgresSource, Source
+from scriptorium.sources.postgres_embedded import EmbeddedPostgres, server_folders
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESTORE = "0123456789ab"

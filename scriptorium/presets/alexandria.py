@@ -31,14 +31,18 @@ CONFIGURATION = (
 _DEFAULTS = {"HOST": "localhost", "PORT": "5433", "NAME": "alexandria", "USER": "alexandria"}
 _PREFIX = "ALEXANDRIA_"
 
-# Put to the snapshot and to what is restored. Paths are relative to the library's folder.
+# Put to the snapshot and to what is restored, where no schema is searched by itself. Paths are relative to the
+# library's folder.
 STATEMENTS = {
-    "files": "SELECT file_path, size_bytes, checksum_sha256 FROM files",
+    "files": "SELECT file_path, size_bytes, checksum_sha256 FROM public.files",
     "pictures": (
-        "SELECT cover_path FROM items WHERE cover_path <> '' UNION SELECT backdrop_path FROM items "
-        "WHERE backdrop_path <> '' UNION SELECT photo_path FROM creators WHERE photo_path <> ''"
+        "SELECT cover_path FROM public.items WHERE cover_path <> '' UNION SELECT backdrop_path FROM public.items "
+        "WHERE backdrop_path <> '' UNION SELECT photo_path FROM public.creators WHERE photo_path <> ''"
     ),
-    "fileless": "SELECT i.id, i.title FROM items i WHERE NOT EXISTS (SELECT FROM files f WHERE f.item_id = i.id)",
+    "fileless": (
+        "SELECT i.id, i.title FROM public.items i "
+        "WHERE NOT EXISTS (SELECT FROM public.files f WHERE f.item_id = i.id)"
+    ),
 }
 _LARGEST_INTEGER = 2**31  # size_bytes is an INTEGER: it says nothing of files from here on
 

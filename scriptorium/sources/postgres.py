@@ -18,6 +18,7 @@ from scriptorium.sources.postgres_dump import PART, DumpFacts, DumpOptions, take
 from scriptorium.sources.postgres_facts import relations
 from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles, InPlaceIncoming, Target, default_staging
 from scriptorium.sources.postgres_programs import find, major_of
+from scriptorium.sources.postgres_rehearsal import EmbeddedIncoming
 
 _TOO_MANY_JOBS = 8
 
@@ -36,8 +37,9 @@ class PostgresSource(Login):
     databases that a restore replaced are kept. ``tools``: the folder of pg_dump, where it is not found by itself.
     ``without_roles``: restore although roles, tablespaces or extensions are missing. ``in_place``: restore into the
     living database in one transaction, for roles that may not create databases. ``target``: restore to this database
-    instead. ``staging``: a folder for what a restore unpacks. ``statements``: queries by name, put to every snapshot
-    and to what is restored; a preset's checks read them.
+    instead. ``staging``: a folder for what a restore unpacks. ``drill``: where a drill restores to, a scratch
+    database on the same ``server`` or an ``embedded`` server of its own. ``statements``: queries by name, put to every
+    snapshot and to what is restored; a preset's checks read them.
     """
 
     kind: Literal["postgres"] = "postgres"
@@ -53,6 +55,7 @@ class PostgresSource(Login):
     in_place: bool = False
     target: str = ""
     staging: Path | None = None
+    drill: Literal["server", "embedded"] = "server"
     statements: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -141,8 +144,19 @@ class PostgresSource(Login):
     def renamed(self, name: str) -> PostgresSource:
         return self.model_copy(update={"target": name, "in_place": False})
 
-    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming:
-        """A scratch database on the same server, dropped at the end."""
+    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming | EmbeddedIncoming:
+        """A scratch database on the same server, or on one of the drill's own, dropped at the end."""
+        if self.drill == "server":
+            return self._beside(part, drill_id, scratch)
+        return EmbeddedIncoming(part, lambda address: self._on(address)._beside(part, drill_id, scratch))
+
+    def _on(self, address: str) -> PostgresSource:
+        """The same database on a bare server: nobody's roles are there."""
+        nobody = {"service": "", "password": None, "password_file": None, "password_env": "", "password_command": ()}
+        given = {"database": address, "target": "", "in_place": False, "without_roles": True, "drill": "server"}
+        return self.model_copy(update={**nobody, **given})
+
+    def _beside(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming:
         return BesideIncoming(part, replace(self._goal(), staging=scratch), drill_id)
 
     def _goal(self) -> Target:

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from scriptorium.demo.alexandria import build_alexandria
-from scriptorium.demo.embedded_postgres import EmbeddedPostgres, server_folders
 from scriptorium.settings import load
+from scriptorium.sources.postgres_embedded import EmbeddedPostgres, server_folders
 
 BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 _OWNER = "alexandria:of-the-books"

@@ -16,10 +16,10 @@ import kuzu
 import psycopg
 import pytest
 
-from scriptorium.demo.embedded_postgres import EmbeddedPostgres, major_version, server_folders
 from scriptorium.model import Manifest
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres_connection import sql
+from scriptorium.sources.postgres_embedded import EmbeddedPostgres, major_version, server_folders
 
 _TESTS = Path(__file__).resolve().parents[2]
 _MEMORY = Path("/dev/shm")

@@ -17,8 +17,8 @@ from types import ModuleType
 import psycopg
 import pytest
 
-from scriptorium.demo.embedded_postgres import EmbeddedPostgres, major_version, server_folders
 from scriptorium.sources.postgres import PostgresSource
+from scriptorium.sources.postgres_embedded import EmbeddedPostgres, major_version, server_folders
 
 _NAMED = [Path(folder) for folder in os.environ.get("SCRIPTORIUM_TEST_POSTGRES", "").split(":") if folder]
 PROGRAMS = {major_version(folder): folder for folder in [*server_folders(), *_NAMED]}

@@ -14,7 +14,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from scriptorium.demo.embedded_postgres import EmbeddedPostgres
 from scriptorium.errors import (
     NoSpace,
     NotFound,
@@ -28,6 +27,7 @@ from scriptorium.errors import (
 )
 from scriptorium.sources import postgres_dump, postgres_programs
 from scriptorium.sources.postgres import PostgresSource
+from scriptorium.sources.postgres_embedded import EmbeddedPostgres
 
 ITEMS = (
     "CREATE TABLE items (id serial PRIMARY KEY, title text); "

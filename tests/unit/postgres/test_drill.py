@@ -1,0 +1,81 @@
+"""Drills of an Alexandria library: proven on its own server, and on a server of the drill's own."""
+
+from __future__ import annotations
+
+import importlib.util
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from scriptorium.demo.alexandria import build_alexandria
+from scriptorium.drilling import place_drill, run_drill
+from scriptorium.settings import Settings, load
+
+
+@pytest.fixture(scope="module")
+def real_backup() -> ModuleType:
+    file = Path(__file__).parents[2] / "real_backup.py"
+    spec = importlib.util.spec_from_file_location("real_backup", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def library(server, new_database, tmp_path: Path):
+    url = new_database(server)
+    build_alexandria(url, tmp_path / "home", items=120, files=20)
+    return url
+
+
+def settings_for(url: str, folder: Path, drill: str) -> Settings:
+    parts = urlsplit(url)
+    file = folder / "scriptorium.toml"
+    file.write_text(
+        '[libraries.alexandria]\npreset = "alexandria"\nfiles = "home/library"\n'
+        f'database = "{parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()}"\n'
+        f'postgres = {{ password = "{parts.password}", drill = "{drill}" }}\n'
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    return load(file, {})
+
+
+def drilled(settings: Settings):
+    return run_drill(settings, place_drill(settings, "latest"))
+
+
+@pytest.mark.parametrize("drill", ["server", "embedded"])
+def test_a_drill_proves_database_files_and_how_they_fit(library, server, tmp_path, drill, real_backup):
+    settings = settings_for(library, tmp_path, drill)
+    real_backup.take(settings, datetime.now(UTC))
+    proof = drilled(settings)
+    assert proof.proven, proof.differences
+    assert proof.tables >= 17 and proof.rows > 120
+    checks = {check.name: check for check in proof.checks}
+    assert checks["files that the database names and the backup lacks"].good
+    assert checks["files that are not what the database records"].good
+    with psycopg.connect(server.address(), autocommit=True) as session:
+        left = session.execute("SELECT datname FROM pg_database WHERE datname LIKE '%restore%'").fetchall()
+    assert left == []
+
+
+def test_a_book_that_is_not_what_the_database_records_is_named(library, tmp_path, real_backup):
+    settings = settings_for(library, tmp_path, "server")
+    books = sorted(path for path in (tmp_path / "home" / "library").rglob("*") if path.is_file())
+    with psycopg.connect(library) as session:
+        named = {row[0] for row in session.execute("SELECT file_path FROM files").fetchall()}
+    gone, spoiled = [book for book in books if str(book.relative_to(tmp_path / "home" / "library")) in named][:2]
+    gone.unlink()
+    spoiled.write_bytes(spoiled.read_bytes()[::-1])
+    real_backup.take(settings, datetime.now(UTC))
+    proof = drilled(settings)
+    first = {check.name: check.first for check in proof.checks}
+    relative = [str(path.relative_to(tmp_path / "home" / "library")) for path in (gone, spoiled)]
+    assert first["files that the database names and the backup lacks"] == (relative[0],)
+    assert first["files that are not what the database records"] == (relative[1],)
+    assert proof.proven, "the backup is what the library was"
