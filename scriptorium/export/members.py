@@ -90,9 +90,8 @@ class Taking:
             *lines, rest = (rest + bytes(chunk)).split(b"\n")
             for line in lines:
                 entry = parse_entry_line(line + b"\n")
-                if self._unproven.get(entry.path) == entry.sha256:
-                    del self._unproven[entry.path]
-                elif entry.path in self._unproven:
+                found = self._unproven.pop(entry.path, None)
+                if found is not None and found != entry.sha256:
                     raise DamageFound("a file in the archive is not what was saved", on=entry.path, hint=_HINT)
         if digest.hexdigest() != self._supply.manifest.files.sha256:
             raise DamageFound("the list of files is not what was saved", on=listing.entry.path, hint=_HINT)
