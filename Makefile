@@ -33,6 +33,9 @@ test: $(READY) tools  ## every test (long matrices in their reduced form)
 test-all: $(READY) tools  ## every test, long matrices whole
 	$(BIN)/pytest
 
+faults: $(READY) tools  ## the matrix of faults, whole: every step ended, every write without room, 1,000 bits turned over
+	$(BIN)/pytest tests/faults
+
 tools: $(READY)
 	@deployments/test_tools.sh
 
@@ -46,4 +49,4 @@ lock:  ## resolve the dependencies anew, with hashes
 clean:  ## remove what the demo and the benchmarks left
 	rm -rf .demo .bench .cache dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo check test test-all tools bench lock clean
+.PHONY: help install demo check test test-all faults tools bench lock clean

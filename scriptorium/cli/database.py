@@ -10,7 +10,7 @@ import typer
 from scriptorium import wording
 from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
 from scriptorium.cli.inspecting import Library, Yes
-from scriptorium.cli.running import flow_runs
+from scriptorium.cli.running import carried_out, flow_runs
 from scriptorium.errors import DamageFound
 from scriptorium.settings import current
 
@@ -34,7 +34,9 @@ def backup(
     with flow_runs():
         from flows.database import database_backup as flow
 
-        size = flow(file=str(file.absolute()), library=library, source=source, format=format, compress=compress)
+        size = carried_out(
+            flow, file=str(file.absolute()), library=library, source=source, format=format, compress=compress
+        )
     if manner.json:
         put_json({"file": str(file.absolute()), "bytes": size, "format": format})
     say(f"written: {file} ({wording.size(size)})")
@@ -58,7 +60,7 @@ def restore(
     with flow_runs():
         from flows.database import database_restore as flow
 
-        flow(file=str(file.absolute()), library=library, source=source, clean=clean)
+        carried_out(flow, file=str(file.absolute()), library=library, source=source, clean=clean)
     if manner.json:
         put_json({"file": str(file.absolute()), "restored": True})
     say(f"loaded: {file}")

@@ -125,6 +125,12 @@ def say(text: str) -> None:
         sys.stdout.write(text + "\n")
 
 
+def warn(text: str) -> None:
+    """A line on standard error, whatever was asked for: it went well, but not all of it."""
+    sys.stdout.flush()
+    print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+
+
 def table(rows: Sequence[Row], *, right: Sequence[str] = ()) -> None:
     """Rows as a table, their keys as its columns. Piped, it is not cut to a width."""
     if not rows or manner.quiet or manner.json:

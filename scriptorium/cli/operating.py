@@ -17,7 +17,7 @@ from scriptorium.cli.documents import (
 )
 from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
 from scriptorium.cli.inspecting import Library, Yes
-from scriptorium.cli.running import flow_runs
+from scriptorium.cli.running import carried_out, flow_runs
 from scriptorium.errors import DamageFound, UsageError
 from scriptorium.model import Compression, Tier
 from scriptorium.settings import current
@@ -47,8 +47,15 @@ def create(
         from flows.backup import backup as flow
 
         for one in names:
-            backup = flow(
-                library=one, type=type, tier=tier, name=name, description=description, to=to, compression=compression
+            backup = carried_out(
+                flow,
+                library=one,
+                type=type,
+                tier=tier,
+                name=name,
+                description=description,
+                to=to,
+                compression=compression,
             )
             done.append(backup)
             facts(
@@ -86,7 +93,7 @@ def verify(
     with flow_runs():
         from flows.verify import verify as flow
 
-        checked = flow(ids=references or None, library=library, store=store, share=read_data)
+        checked = carried_out(flow, ids=references or None, library=library, store=store, share=read_data)
     damaged = [one for one in checked if not one.verification.sound]
     if manner.json:
         rows = [
@@ -136,7 +143,7 @@ def drill(
     with flow_runs():
         from flows.drill import drill as flow
 
-        proof = flow(reference=reference, library=library, store=store)
+        proof = carried_out(flow, reference=reference, library=library, store=store)
     if manner.json:
         put_json(proof_document(proof))
     facts(proof_facts(proof))
@@ -191,7 +198,7 @@ def cleanup(
             from flows.prune import prune as flow
 
             for name in names:
-                removed += flow(library=name, policy=rules or None).removed
+                removed += carried_out(flow, library=name, policy=rules or None).removed
     if manner.json:
         rows = [decision_document(decision) for decision in decisions]
         put_json({"dry_run": dry_run, "decisions": rows, "removed": list(removed)})

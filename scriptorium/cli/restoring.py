@@ -10,7 +10,7 @@ import typer
 from scriptorium import wording
 from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
 from scriptorium.cli.inspecting import Library, Yes
-from scriptorium.cli.running import flow_runs
+from scriptorium.cli.running import carried_out, flow_runs
 from scriptorium.errors import UsageError
 from scriptorium.settings import current
 
@@ -84,7 +84,8 @@ def restore(
     with flow_runs():
         from flows.restore import restore as flow
 
-        restored = flow(
+        restored = carried_out(
+            flow,
             reference=order.backup,
             library=order.library,
             path=str(restore_path.absolute()) if restore_path else None,
@@ -152,7 +153,7 @@ def _undo(reference: str | None, library: str | None, yes: bool, no_safety: bool
     with flow_runs():
         from flows.restore import undo as flow
 
-        flow(library=name, safety=not no_safety)
+        carried_out(flow, library=name, safety=not no_safety)
     if manner.json:
         put_json({"library": name, "undone": restored})
     say(f"the former data of {name} is back; the restore of {restored} is undone")

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import sys
 from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
-from scriptorium.cli.frame import manner
+from scriptorium.cli.frame import manner, warn
+from scriptorium.errors import ScriptoriumError
 from scriptorium.settings import set_defaults
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # The embedded server is slow to start on a small or busy machine; nobody is told of what is done here.
 _PREFECT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
+    # Each call to an API that is gone is tried again for 2, 4, 8 ... seconds: with Prefect's own five tries, a command
+    # whose work is done would hang for minutes. A server that is being restarted is back within these.
+    "PREFECT_CLIENT_MAX_RETRIES": "2",
 }
 
 
@@ -27,6 +37,32 @@ def flow_runs() -> Iterator[None]:
         from tasks.progress import watched_by
     with watched_by(_bar if _lively() else _silence):
         yield
+
+
+def carried_out(flow: Callable[P, R], *args: P.args, **given: P.kwargs) -> R:
+    """Call a flow. Where its work was done and only its report to Prefect failed after that, the work counts.
+
+    Prefect 3.8 raises when the API is gone at the end of a run, whatever the run has done by then.
+    """
+    done: list[R] = []
+    noting = copy.copy(flow)
+    body: Callable[P, R] = flow.fn  # type: ignore[attr-defined]
+
+    @functools.wraps(body)
+    def noted(*inner: P.args, **named: P.kwargs) -> R:
+        done.append(body(*inner, **named))
+        return done[-1]
+
+    noting.fn = noted  # type: ignore[attr-defined]
+    try:
+        return noting(*args, **given)
+    except ScriptoriumError:
+        raise
+    except Exception as error:
+        if not done:
+            raise
+        warn(f"it is done, but it could not be reported to Prefect ({type(error).__name__}): its API is gone")
+        return done[-1]
 
 
 def _lively() -> bool:

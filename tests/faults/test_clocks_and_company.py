@@ -19,6 +19,7 @@ from scriptorium.process import run, stream
 from scriptorium.pruning import carry_out, plan_cleanup, policy_of
 from scriptorium.retention import Policy
 
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

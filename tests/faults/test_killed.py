@@ -49,7 +49,7 @@ POINTS: dict[str, dict[str, tuple[int, ...]]] = {
         "renames.before-plan": (1, 2, 3),
         "renames.planned": (1, 2, 3),
         "renames.moved": MOVED,
-        "renames.dressed": (1, 2, 3),
+        "renames.dressed": (1, 2),
         "restore.all-switched": (1,),
         "restore.before-kept": (1,),
         "restore.before-former-is-dropped": (1,),

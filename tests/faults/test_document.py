@@ -1,0 +1,35 @@
+"""The table of faults says what the tests prove: no row without its test, no test without its row."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+TABLE = (TESTS.parent / "docs" / "faults.md").read_text("utf-8")
+ELSEWHERE = {"test_hot_snapshots.py", "test_document.py"}  # docs/snapshots.md, and this one
+
+
+def defined(files: list[Path]) -> set[str]:
+    return {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text("utf-8"), re.MULTILINE)}
+
+
+def rows() -> list[str]:
+    lines = [line for line in TABLE.splitlines() if line.startswith("|")]
+    return [line for line in lines if not line.startswith(("| fault", "|---"))]
+
+
+def test_every_row_names_tests_that_exist() -> None:
+    everything = defined(sorted(TESTS.rglob("test_*.py")))
+    assert len(rows()) > 25
+    for row in rows():
+        named = re.findall(r"`(test_\w+)`", row.split("|")[-2])
+        assert named, f"no test: {row}"
+        assert set(named) <= everything, f"no such test: {set(named) - everything}"
+    assert set(re.findall(r"`(test_\w+)`", TABLE)) <= everything
+
+
+def test_every_test_of_the_matrix_has_its_row() -> None:
+    files = [file for file in sorted(Path(__file__).parent.glob("test_*.py")) if file.name not in ELSEWHERE]
+    missing = [name for name in sorted(defined(files)) if f"`{name}`" not in "\n".join(rows())]
+    assert missing == []
