@@ -114,7 +114,7 @@ class Bench:
         self._folder = folder
         self._options = options
         self._input = folder / "input"
-        self.notes = list(_NOTES)
+        self.notes = [*_NOTES, *filter(None, [machine.busy()])]
         self.failures: list[str] = []
         self.machine = machine.facts(folder)
         self.input = self._build()

@@ -58,6 +58,14 @@ def facts(folder: Path) -> Mapping[str, str]:
     }
 
 
+def busy() -> str:
+    """A warning when others use the machine: then wall times say little, and CPU times more."""
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    return (
+        f"the machine was busy (load {load:.1f} on {cores} cores): trust CPU more than wall" if load > cores / 2 else ""
+    )
+
+
 def _filesystem(folder: Path) -> str:
     best = ("", "unknown")
     for line in Path("/proc/self/mounts").read_text().splitlines():
