@@ -40,8 +40,7 @@ STATEMENTS = {
         "WHERE backdrop_path <> '' UNION SELECT photo_path FROM public.creators WHERE photo_path <> ''"
     ),
     "fileless": (
-        "SELECT i.id, i.title FROM public.items i "
-        "WHERE NOT EXISTS (SELECT FROM public.files f WHERE f.item_id = i.id)"
+        "SELECT i.id, i.title FROM public.items i WHERE NOT EXISTS (SELECT FROM public.files f WHERE f.item_id = i.id)"
     ),
 }
 _LARGEST_INTEGER = 2**31  # size_bytes is an INTEGER: it says nothing of files from here on
