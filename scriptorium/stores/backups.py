@@ -48,21 +48,23 @@ def key_of(library: str, archive_name: str) -> str:
 def commit(store: Store, archive: Path, manifest: Manifest) -> str:
     """Upload the archive, then its manifest; returns the archive's key. Only then is it a backup.
 
-    An archive whose manifest could not be written is removed again: it may be what fills the store.
+    An archive whose manifest could not be written is removed again: it may be what fills the store. One whose manifest
+    is there is whole, whatever came after.
     """
     if manifest.archive is None:
         raise DamageFound("this manifest describes no archive", on=manifest.name)
     key = key_of(manifest.library, manifest.archive.name)
     store.prepare()
     reach("upload.before-archive")
-    store.put(key, archive, sha256=manifest.archive.sha256)
     try:
+        store.put(key, archive, sha256=manifest.archive.sha256)
         reach("upload.before-manifest")
         store.put_bytes(manifest_key(key), dumps(manifest))
         reach("upload.after-manifest")
     except BaseException:
         with contextlib.suppress(ScriptoriumError):
-            remove(store, key)
+            if manifest_key(key) not in {info.key for info in store.list(key)}:
+                remove(store, key)
         raise
     return key
 

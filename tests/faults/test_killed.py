@@ -81,6 +81,7 @@ QUICK = {
     ("backup", "driver.bytes-moved", 5, "TERM"),
     ("backup", "upload.before-manifest", 1, "KILL"),
     ("backup", "store.before-rename", 5, "KILL"),
+    ("backup", "store.after-rename", 1, "TERM"),
     ("backup", "store.after-rename", 5, "TERM"),
     ("restore", "restore.unpacked", 1, "KILL"),
     ("restore", "renames.moved", 1, "KILL"),

@@ -67,6 +67,7 @@ def test_the_api_is_gone_in_the_middle(house: Any, server: tuple[subprocess.Pope
     environment = {
         **clean(),
         "PREFECT_API_URL": url,
+        "PREFECT_CLIENT_MAX_RETRIES": "1",  # the command has 2 of its own accord; each costs seconds, a dozen times
         "PREFECT_HOME": str(tmp_path / "command"),
         "SCRIPTORIUM_CONFIG": str(house.place.config),
         VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"}),
