@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _GUIDE = "copy.cypher"
+_BATCH_BYTES = 16 << 20
 _COPY = re.compile(r'COPY `?(?P<table>.+?)`?(?: \(.*\))? FROM "(?P<file>[^/]+\.parquet)" \((?P<how>.*)\);')
 _END = re.compile(r"\b(from|to)='(.*?)'(?=, |$)")
 _ENDS = {"a.": "from", "b.": "to"}
@@ -83,7 +84,7 @@ class KuzuTables:
         file = self._files[member]
         opened = _opened(self._folder / "member.parquet", member)
         empty = opened.schema_arrow.empty_table().to_batches() or [_no_rows(opened.schema_arrow)]
-        for batch in (*empty, *opened.iter_batches(batch_size=BATCH_ROWS)):
+        for batch in (*empty, *opened.iter_batches(batch_size=_portion(opened.metadata))):
             yield Batch(file.table, batch.num_rows, self._shaped(file, batch))
         opened.close()
         self._left.discard(member)
@@ -117,6 +118,13 @@ def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
     import pyarrow as pa
 
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+
+
+def _portion(facts: Any) -> int:
+    """How many rows at a time, so that long texts do not fill the memory."""
+    size: int = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
+    rows: int = facts.num_rows
+    return max(1, min(BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 
 def _opened(file: Path, member: str) -> Any:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from scriptorium.errors import UsageError
+from scriptorium.errors import DamageFound, UsageError
 from scriptorium.export.values import for_csv, for_json
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class CsvWriter:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._writer: Any = None
+        self._schema: Any = None
 
     def write(self, rows: int, batch: pa.RecordBatch) -> None:
         import pyarrow as pa
@@ -42,7 +43,10 @@ class CsvWriter:
         columns = [for_csv(column) for column in batch.columns]
         plain = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
         if self._writer is None:
+            self._schema = plain.schema
             self._writer = csv.CSVWriter(self._file, plain.schema)
+        if plain.schema != self._schema:  # the writer would crash
+            raise DamageFound("the columns of a table change within it", on=", ".join(plain.schema.names))
         self._writer.write_batch(plain)
 
     def close(self) -> None:

@@ -126,7 +126,12 @@ def test_the_database_itself_reads_the_csv_back(backed_up, tmp_path):
 @pytest.mark.parametrize("format", ["csv", "json"])
 def test_all_tables_go_into_a_folder(backed_up, tmp_path, format):
     _, settings, _ = backed_up
-    done = export(settings, tmp_path / "all", format=format)
+    left: list[str] = []
+    order = place_export(settings, output=str(tmp_path / "all"), format=format)
+    done = run_export(
+        settings, order, advance=lambda _: left.extend(path.name for path in tmp_path.glob(".*/spool/*/*.dat*"))
+    )
+    assert set(left) == {"toc.dat"}, "what was read is gone before the next one comes"
     assert {one.table: one.rows for one in done.tables} == TABLES
     assert set(done.without_rows) == WITHOUT
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(
