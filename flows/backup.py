@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from pathlib import Path
 
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.conduct import publish
 from scriptorium import wording
-from scriptorium.model import Backup, BackupType, Compression, Copy, Manifest, Tier
+from scriptorium.errors import ScriptoriumError
+from scriptorium.model import Backup, BackupType, Compression, Copy, Manifest, Tier, Verification
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
-from scriptorium.taking import Order, finished, place_order, running
+from scriptorium.taking import Order, finished, place_order, running, without_copies
 from tasks.archive import archive, verify_archive
 from tasks.snapshot import snapshot
 from tasks.stores import check_room, upload
@@ -63,19 +65,40 @@ def take(order: Order) -> Backup:
         staged = [snapshot(order, source, folder) for source in order.sources]
         manifest = archive(order, staged, folder)
         verification = verify_archive(order, manifest, folder)
-        copies = [upload(order, manifest, verification, folder, store) for store in order.stores]
+        copies, failed = _upload(order, manifest, verification, folder)
     result = finished(order, manifest, copies)
-    _report(order, manifest, result, copies, time.monotonic() - began)
+    _report(order, manifest, result, failed, time.monotonic() - began)
+    if failed:
+        raise without_copies(result, failed)
     return result
 
 
-def _report(order: Order, manifest: Manifest, result: Backup, copies: Sequence[Copy], seconds: float) -> None:
+def _upload(
+    order: Order, manifest: Manifest, verification: Verification, folder: Path
+) -> tuple[list[Copy], dict[str, ScriptoriumError]]:
+    """A copy into every store. One that does not take it keeps the others from nothing; none at all is an error."""
+    copies: list[Copy] = []
+    failed: dict[str, ScriptoriumError] = {}
+    for store in order.stores:
+        try:
+            copies.append(upload(order, manifest, verification, folder, store))
+        except ScriptoriumError as error:
+            failed[store] = error
+    if not copies:
+        raise next(iter(failed.values()))
+    return copies, failed
+
+
+def _report(
+    order: Order, manifest: Manifest, result: Backup, failed: Mapping[str, ScriptoriumError], seconds: float
+) -> None:
     content = sum(part.bytes for part in manifest.parts)
     facts = {
         "verdict": str(result.status),
         "id": result.id,
         "archive": f"{order.archive} ({wording.size(result.bytes)} from {wording.size(content)})",
-        "stores": ", ".join(copy.store for copy in copies),
+        "stores": ", ".join(copy.store for copy in result.copies),
+        **{f"no copy in {store}": str(error) for store, error in failed.items()},
         "took": wording.duration(seconds),
         "warnings": "; ".join(manifest.warnings[:20]) or "none",
     }

@@ -107,6 +107,7 @@ def _report(order: RestoreOrder, plan: Plan, restored: Restored, saved: Backup |
         "safety backup": saved.id if saved else "none",
         "files": f"{restored.files:,} ({wording.size(restored.bytes)})",
         "took": wording.duration(seconds),
+        "warnings": "; ".join(restored.warnings[:20]) or "none",
         **{f"preflight, {row.what}": row.found for row in plan.rows},
     }
     rows = [

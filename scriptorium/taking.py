@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from scriptorium import __version__, quiesce, workspace
 from scriptorium.archive import pack
 from scriptorium.catalog import begin_run, finish_run, interrupted
 from scriptorium.crashpoints import reach
-from scriptorium.errors import DamageFound, LibraryBusy, SourceDamaged, StoreUnavailable, UsageError
+from scriptorium.errors import DamageFound, LibraryBusy, ScriptoriumError, SourceDamaged, StoreUnavailable, UsageError
 from scriptorium.manifest import archive_name, dumps, new_id
 from scriptorium.model import (
     Backup,
@@ -313,4 +313,16 @@ def finished(order: Order, manifest: Manifest, copies: Sequence[Copy]) -> Backup
         copies=tuple(copies),
         parts=tuple(part.source for part in manifest.parts),
         warnings=len(manifest.warnings),
+    )
+
+
+def without_copies(backup: Backup, failed: Mapping[str, ScriptoriumError]) -> ScriptoriumError:
+    """The error of a backup that is safe in some of its stores and missing in others."""
+    said = "; ".join(f"{store}: {error}" for store, error in failed.items())
+    there = ", ".join(copy.store for copy in backup.copies)
+    first = next(iter(failed.values()))
+    return type(first)(
+        f"the backup {backup.id} is complete in {there}, but has no copy in {', '.join(failed)}",
+        on=said,
+        hint=first.hint,
     )

@@ -127,6 +127,7 @@ def _show(order: RestoreOrder, restored: Restored) -> None:
                 "files": restored.files,
                 "bytes": restored.bytes,
                 "parts": list(restored.parts),
+                "warnings": list(restored.warnings),
                 "tables": tables,
             }
         )
@@ -139,6 +140,8 @@ def _show(order: RestoreOrder, restored: Restored) -> None:
             "tables": f"{count}, rows and fingerprints equal to the snapshot's" if count else "none",
         }
     )
+    for warning in restored.warnings:
+        say(f"warning: {warning}")
     if order.in_place:
         say("what was there before is kept for a while: scriptorium restore --undo goes back to it")
 
