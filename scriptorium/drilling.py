@@ -55,9 +55,11 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
     drilling at all (no room, no server, no engine) is raised.
     """
     store = settings.store(order.copy.store)
+    room = workspace.drill_room(order.backup.library)  # a backup may begin meanwhile, and clears its own room only
     with (
+        workspace.lock(settings, room, f"drill of {order.backup.id}"),
         workspace.reading(settings, order.backup.id),
-        workspace.staging(settings, order.backup.library, order.id) as scratch,
+        workspace.staging(settings, room, order.id) as scratch,
     ):
         at, began = datetime.now(UTC), time.monotonic()
         try:

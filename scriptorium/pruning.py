@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from scriptorium import workspace
 from scriptorium.catalog import Catalog, finish_run
 from scriptorium.crashpoints import reach
-from scriptorium.errors import Protected, StoreUnavailable, UsageError
+from scriptorium.errors import LibraryBusy, Protected, StoreUnavailable, UsageError
 from scriptorium.model import Backup, BackupType, Status
 from scriptorium.rescue import drop_former
 from scriptorium.retention import Candidate, Decision, Policy, plan
@@ -81,8 +82,9 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
         reach("prune.locked")
         known = settings.library(library)
         drop_former(settings, known, datetime.now(UTC))
-        for source in known.sources:
-            source.tidy()
+        with suppress(LibraryBusy), workspace.lock(settings, workspace.drill_room(library), "cleanup"):
+            for source in known.sources:  # a drill that is running has something there
+                source.tidy()
         catalog = Catalog(settings)
         backups = catalog.backups(library=library, records=False)
         stay = _newest_good(backups)

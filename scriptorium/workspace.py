@@ -81,6 +81,11 @@ def lock(settings: Settings, library: str, doing: str, *, wait: float = 0.0) -> 
         held.release()
 
 
+def drill_room(library: str) -> str:
+    """The name under which drills of a library lock and stage, so that they are not in the way of its backups."""
+    return f"{library}~drill"
+
+
 def _write(file: Path, facts: dict[str, object]) -> None:
     beside = file.with_suffix(f".{os.getpid()}")
     beside.write_text(json.dumps(facts), "utf-8")

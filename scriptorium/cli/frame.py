@@ -21,6 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Row = Mapping[str, str]
 _PANEL = "Everywhere"
+_LONG = 100
 
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The settings file.", rich_help_panel=_PANEL)
@@ -135,6 +136,9 @@ def table(rows: Sequence[Row], *, right: Sequence[str] = ()) -> None:
     """Rows as a table, their keys as its columns. Piped, it is not cut to a width."""
     if not rows or manner.quiet or manner.json:
         return
+    if len(rows) > _LONG:
+        _plain_table(rows, right)
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -147,6 +151,14 @@ def table(rows: Sequence[Row], *, right: Sequence[str] = ()) -> None:
         grid.add_row(*(Text(value) for value in row.values()))
     console = Console() if sys.stdout.isatty() else Console(width=240)
     console.print(grid)
+
+
+def _plain_table(rows: Sequence[Row], right: Sequence[str]) -> None:
+    """The same without wrapping: measured, rich takes 0.6 s for 1,000 rows, which is more than a list may take."""
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in ({name: name for name in widths}, {name: "─" * width for name, width in widths.items()}, *rows):
+        cells = (row[name].rjust(width) if name in right else row[name].ljust(width) for name, width in widths.items())
+        sys.stdout.write(" " + "   ".join(cells).rstrip() + "\n")
 
 
 def facts(pairs: Mapping[str, str]) -> None:

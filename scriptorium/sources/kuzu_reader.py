@@ -23,8 +23,9 @@ _PORTION_BYTES = 48 << 20  # of Arrow at a time
 Column = tuple[str, str, bool]  # name, type, whether it is the primary key
 _FIRST_PORTION = 1_500_000  # cells; the next ones go by what it weighed
 _SAMPLE = 50  # keys looked up by index in each portion
-# Measured: Parquet has 0 for an INT128 that is no double, and shifts the fields of structs and unions after a null one.
-_LOSSY = ("INT128", "STRUCT(", "UNION(")
+# Measured: Parquet has 0 for an INT128 that is no double, drops the microseconds of an INTERVAL, and shifts the fields
+# of structs and unions after a null one.
+_LOSSY = ("INT128", "STRUCT(", "UNION(", "INTERVAL")
 _LOOKED_UP = {"STRING", "INT64", "SERIAL", "INT32"}
 
 

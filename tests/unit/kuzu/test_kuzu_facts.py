@@ -59,7 +59,7 @@ TYPES = {
         "cast('2024-02-29' as TIMESTAMP_TZ)",
         True,
     ),
-    "iv": ("INTERVAL", "interval('1 year')", "interval('360 days')", True),
+    "iv": ("INTERVAL", "interval('1 year')", "interval('360 days')", False),
     "uuid": (
         "UUID",
         "uuid('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')",

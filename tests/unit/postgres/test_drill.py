@@ -13,6 +13,7 @@ import pytest
 
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.drilling import place_drill, run_drill
+from scriptorium.pruning import carry_out, plan_cleanup
 from scriptorium.settings import Settings, load
 
 
@@ -79,3 +80,18 @@ def test_a_book_that_is_not_what_the_database_records_is_named(library, tmp_path
     assert first["files that the database names and the backup lacks"] == (relative[0],)
     assert first["files that are not what the database records"] == (relative[1],)
     assert proof.proven, "the backup is what the library was"
+
+
+def test_a_backup_and_a_cleanup_during_a_drill_do_not_touch_it(library, server, tmp_path, real_backup):
+    settings = settings_for(library, tmp_path, "server")
+    real_backup.take(settings, datetime.now(UTC))
+    did = []
+
+    def meanwhile(_: int) -> None:
+        if not did:
+            did.append(True)
+            real_backup.take(settings, datetime.now(UTC), name="meanwhile")
+            carry_out(settings, "alexandria", plan_cleanup(settings, "alexandria"))
+
+    proof = run_drill(settings, place_drill(settings, "latest"), advance=meanwhile)
+    assert did and proof.proven, proof.differences
