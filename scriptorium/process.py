@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,10 +120,10 @@ def _signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def end_all() -> None:
-    """End every child group that still lives."""
+def end_all(but: Collection[int] = ()) -> None:
+    """End every child group that still lives, but those whose leaders' numbers are given."""
     with _live_guard:
-        groups = tuple(_live)
+        groups = tuple(_live - set(but))
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in groups:
             _signal_group(pid, number)
@@ -133,11 +133,13 @@ def end_all() -> None:
 
 @contextlib.contextmanager
 def no_child_outlives() -> Iterator[None]:
-    """Whatever ends this block (an error, Ctrl-C, a cancelled run) ends every child as well."""
+    """Whatever ends this block (an error, Ctrl-C, a cancelled run) ends every child that was started in it as well."""
+    with _live_guard:
+        older = frozenset(_live)
     try:
         yield
     except BaseException:
-        end_all()
+        end_all(but=older)
         raise
 
 

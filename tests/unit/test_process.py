@@ -1,0 +1,95 @@
+"""Child processes: what they print, how they fail, and that none outlives what it was started for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scriptorium import process
+from scriptorium.errors import ToolFailed, ToolMissing, ToolStalled
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
+
+
+def soon(true: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return true()
+
+
+def test_what_a_child_prints_comes_back() -> None:
+    outcome = process.run(["sh", "-c", "cat; echo said >&2"], input=b"given")
+    assert (outcome.status, outcome.stdout, outcome.stderr.strip()) == (0, b"given", "said")
+
+
+def test_a_failure_says_how_it_ended_and_no_secret() -> None:
+    with pytest.raises(ToolFailed, match="sh ended with status 3: the password is \\*\\*\\*") as failure:
+        process.run(["sh", "-c", "echo the password is hunter2 >&2; exit 3"], secrets=["hunter2"])
+    assert "hunter2" not in repr(failure.value)
+    with pytest.raises(ToolFailed, match="SIGKILL"):
+        process.run(["sh", "-c", "kill -KILL $$"])
+
+
+def test_a_program_that_is_not_there_names_its_package() -> None:
+    with pytest.raises(ToolMissing, match="nosuchprogram"):
+        process.run(["nosuchprogram"])
+    with pytest.raises(ToolMissing) as missing:
+        process.find_tool("nosuchprogram", package="thepackage")
+    assert "apt-get install thepackage" in missing.value.hint
+
+
+def test_past_its_deadline_a_child_is_ended_with_its_children(tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+    with pytest.raises(ToolStalled):
+        process.run(["sh", "-c", f"sleep 60 & echo $! > {noted}; wait"], timeout=0.5)
+    assert soon(lambda: gone(int(noted.read_text())))
+
+
+def test_output_that_ends_early_is_an_error_at_its_end() -> None:
+    with pytest.raises(ToolFailed, match="status 1"), process.stream(["sh", "-c", "echo part; exit 1"]) as output:
+        assert output.read() == b"part\n"
+
+
+def test_only_children_of_the_block_are_ended_with_it() -> None:
+    """A server that was started before a flow failed is not the flow's to end."""
+    older = process.start(["sleep", "60"])
+    younger = None
+    try:
+        with pytest.raises(ValueError, match="failed"), process.no_child_outlives():
+            younger = process.start(["sleep", "60"])
+            raise ValueError("failed")
+        assert younger is not None and younger.wait(5) != 0
+        assert older.poll() is None
+    finally:
+        for child in (older, younger):
+            if child is not None:
+                process.end(child)
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is not here")
+def test_a_child_dies_with_us_when_we_are_killed() -> None:
+    script = (
+        "from scriptorium import process; child = process.start(['sleep', '60']); "
+        "print(child.pid, flush=True); child.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert not gone(pid)
+        os.kill(parent.pid, signal.SIGKILL)
+    assert soon(lambda: gone(pid))
