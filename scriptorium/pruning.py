@@ -56,7 +56,7 @@ def plan_cleanup(
     decisions = [
         decision
         for rules, ruled in _by_policy(settings, policy, known)
-        for decision in plan(ruled, rules, now, busy=busy)
+        for decision in plan(ruled, rules, now, busy=busy, tz=settings.zone)
     ]
     unknown = [Decision(Candidate.of(backup), True, (_UNKNOWN,)) for backup in backups if backup.error]
     return tuple(sorted((*decisions, *unknown), key=lambda one: one.candidate.created_at, reverse=True))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import UTC, tzinfo
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from scriptorium.errors import NotFound, SettingsError, UsageError
 from scriptorium.model import ROLES, BackupType, Compression, Tier
@@ -136,6 +138,7 @@ class Settings(BaseModel):
     compression: Compression = Compression.GZIP
     workspace: Path | None = None
     space_factor: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    timezone: str = ""
     keep_former: float = Field(default=7.0, ge=0.0)
     enabled: bool = True
     email: str = ""
@@ -184,6 +187,22 @@ class Settings(BaseModel):
         if name not in self.stores:
             raise NotFound("there is no such store", on=name, hint=f"configured: {', '.join(self.stores)}")
         return self.stores[name]
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone whose hours and days retention counts: the named one, else this machine's."""
+        name = self.timezone or str(Path("/etc/localtime").resolve()).rpartition("/zoneinfo/")[2]
+        try:
+            return ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            return UTC
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_is_known(cls, name: str) -> str:
+        if name and name not in available_timezones():
+            raise ValueError(f"there is no time zone '{name}'; write it like Europe/Berlin")
+        return name
 
     def libraries_of(self, tier: Tier) -> tuple[str, ...]:
         """The libraries that a scheduled run of a tier takes: the tier's, else all."""

@@ -19,6 +19,7 @@ from scriptorium.errors import LibraryBusy, NotFound, Protected, StoreUnavailabl
 from scriptorium.model import Backup, BackupType, Marks, Status, Tier, Verification
 from scriptorium.pruning import carry_out, delete, plan_cleanup, policy_of, sweep_stores
 from scriptorium.retention import Decision, Policy
+from scriptorium.settings import TierSettings
 from scriptorium.stores.backups import read_marks, write_marks
 
 DAY = timedelta(days=1)
@@ -377,3 +378,14 @@ def test_a_missing_archive_or_manifest_is_a_finding(shelf: Shelf) -> None:
     found = verify_stored(shelf.settings, no_manifest.id, no_manifest.copies[0])
     assert "missing manifest" in found.damage[0]
     assert not shelf.path(no_manifest, ".marks.json").exists()
+
+
+def test_days_are_those_of_the_time_zone_and_tiers_have_rules_of_their_own(shelf: Shelf) -> None:
+    first, late, later = [shelf.put(timedelta(hours=hours)) for hours in (1, 14, 16)]  # in Tokyo the last is a day on
+    assert {name for name, one in plan(shelf, Policy(daily=2)).items() if one.keep} == {first.id, later.id}
+    shelf.settings = shelf.settings.model_copy(update={"timezone": "Asia/Tokyo"})
+    assert {name for name, one in plan(shelf, Policy(daily=2)).items() if one.keep} == {late.id, later.id}
+    hourly = [shelf.put(timedelta(hours=hours), tier="hourly") for hours in (20, 21, 22)]
+    tiers = {Tier.HOURLY: TierSettings(keep=Policy(last=1))}
+    shelf.settings = shelf.settings.model_copy(update={"tiers": tiers, "keep": Policy()})
+    assert [plan(shelf, None)[one.id].keep for one in (late, later, *hourly)] == [True, True, False, False, True]
