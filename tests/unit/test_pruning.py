@@ -385,7 +385,7 @@ def test_days_are_those_of_the_time_zone_and_tiers_have_rules_of_their_own(shelf
     assert {name for name, one in plan(shelf, Policy(daily=2)).items() if one.keep} == {first.id, later.id}
     shelf.settings = shelf.settings.model_copy(update={"timezone": "Asia/Tokyo"})
     assert {name for name, one in plan(shelf, Policy(daily=2)).items() if one.keep} == {late.id, later.id}
-    hourly = [shelf.put(timedelta(hours=hours), tier="hourly") for hours in (20, 21, 22)]
+    hourly = [shelf.put(timedelta(hours=hours), tier=Tier.HOURLY) for hours in (20, 21, 22)]
     tiers = {Tier.HOURLY: TierSettings(keep=Policy(last=1))}
     shelf.settings = shelf.settings.model_copy(update={"tiers": tiers, "keep": Policy()})
     assert [plan(shelf, None)[one.id].keep for one in (late, later, *hourly)] == [True, True, False, False, True]
