@@ -51,7 +51,7 @@ def facts(folder: Path) -> Mapping[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "processor": model[1] if model else platform.machine(),
         "memory": f"{memory / (1 << 30):.0f} GiB",
-        "system": f"{platform.system()} {platform.release().partition("-")[0]}",
+        "system": " ".join((platform.system(), platform.release().partition("-")[0])),
         "filesystem": _filesystem(folder),
         "load at start": f"{os.getloadavg()[0]:.1f}",
         "page cache": "warm: everything was read once before (dropping it needs root and is not done)",
