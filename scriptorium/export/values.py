@@ -1,20 +1,17 @@
 """Values of Arrow columns as CSV and JSON have them.
 
 JSON has text for what it knows no form of: times (``2024-02-29 12:00:00.123456``), bytes (``\\x00ff``, as PostgreSQL
-writes them), intervals (``P1M2DT3.5S``), NaN and infinities. CSV has the same, and lists and maps as JSON.
+writes them), NaN and infinities. CSV has the same, and lists and maps as JSON.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_INTERVAL_BYTES = 12  # Parquet's: months, days, milliseconds
 
 
 def for_csv(column: pa.Array[Any]) -> pa.Array[Any]:
@@ -61,15 +58,5 @@ def _plain(value: Any, kind: Any) -> object:
     if isinstance(value, list):
         return [_plain(item, kind.value_type) for item in value]
     if isinstance(value, bytes):
-        interval = of.is_fixed_size_binary(kind) and len(value) == _INTERVAL_BYTES
-        return _interval(value) if interval else f"\\x{value.hex()}"
+        return f"\\x{value.hex()}"
     return str(value)  # a UUID, a decimal, a time in a list
-
-
-def _interval(value: bytes) -> str:
-    """ISO 8601, by the parts that Parquet keeps."""
-    months, days, milliseconds = struct.unpack("<3i", value)
-    if not (months or days or milliseconds):
-        return "PT0S"
-    time = f"T{milliseconds / 1000:.3f}".rstrip("0").rstrip(".") + "S" if milliseconds else ""
-    return "P" + (f"{months}M" if months else "") + (f"{days}D" if days else "") + time

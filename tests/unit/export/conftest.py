@@ -86,7 +86,6 @@ TYPES = {
     "ts": ("TIMESTAMP", "timestamp('2024-02-29 12:00:00.123456')"),
     "tz": ("TIMESTAMP_TZ", "CAST('2024-02-29 12:00:00+02' AS TIMESTAMP_TZ)"),
     "uuid": ("UUID", "uuid('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11')"),
-    "iv": ("INTERVAL", "interval('1 month 2 days 3 hours 500 milliseconds')"),
     "l": ("STRING[]", "['a', '', 'é\"', NULL]"),
     "ll": ("INT64[][]", "[[1, 2], [3]]"),
     "m": ("MAP(STRING, INT64)", "map(['k', 'j'], [1, 2])"),
