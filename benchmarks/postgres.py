@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(f"filling a database with about {options.megabytes} MiB …")
             build = [sys.executable, "-m", "benchmarks.postgres_data", str(options.megabytes)]
             process.run(build, env={_ADDRESS: address}, cwd=ROOT)
-            rows = _measure(server, address, place, options.rounds)
+            failures: list[str] = []
+            rows = _measure(server, address, place, options.rounds, failures)
     about = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "megabytes": options.megabytes,
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "server": f"PostgreSQL {major_version(programs)}",
         "cores": os.cpu_count(),
         "machine": machine.facts(options.folder),
+        "failures": failures,
     }
     figures = _figures(rows)
     options.output.parent.mkdir(exist_ok=True, parents=True)
@@ -76,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     page = _page(rows, figures, about)
     options.output.with_suffix(".md").write_text(page)
     print(page)
-    return 0
+    return 1 if failures else 0
 
 
-def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int) -> list[Row]:
+def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int, failures: list[str]) -> list[Row]:
     ours = [sys.executable, "-m", "benchmarks.postgres", "--piece"]
     env = {_ADDRESS: address, "PGPASSWORD": server.password, "BENCH_PROGRAMS": str(server.programs)}
     plain = address.replace(f":{server.password}", "")
@@ -112,6 +114,7 @@ def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int) -
         ],
         rounds,
         _say,
+        failures,
     )
     process.run([dump, "-Fd", "-Z0", f"--file={folder}", plain], env=env)
 
@@ -137,6 +140,7 @@ def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int) -
         ],
         rounds,
         _say,
+        failures,
     )
 
 
