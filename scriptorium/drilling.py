@@ -15,6 +15,7 @@ from pathlib import Path
 from scriptorium import workspace
 from scriptorium.archive import listed_entries
 from scriptorium.catalog import Catalog
+from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, RestoreFailed, UsageError
 from scriptorium.manifest import new_id
 from scriptorium.model import Backup, Check, Copy, Manifest, Proof, TableFacts
@@ -61,6 +62,7 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
         workspace.reading(settings, order.backup.id),
         workspace.staging(settings, room, order.id) as scratch,
     ):
+        reach("drill.locked")
         at, began = datetime.now(UTC), time.monotonic()
         try:
             manifest = read_manifest(store, order.copy.key)
@@ -69,6 +71,7 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
             proof = _proof(order, manifest, rehearsed, at, time.monotonic() - began)
         except (DamageFound, RestoreFailed) as error:
             proof = _disproof(order, at, time.monotonic() - began, error)
+    reach("drill.before-marks")
     marks = read_marks(store, order.copy.key)
     write_marks(store, order.copy.key, replace(marks, proof=proof))
     return proof
@@ -94,8 +97,11 @@ def _rehearse(
         for part in manifest.parts:
             incoming[part.source] = source_of(part, known, place).rehearsal(part, order.id, place)
             incoming[part.source].prepare()
+        reach("drill.prepared")
         read = read_parts(supply, incoming, [scratch], advance=advance)
+        reach("drill.unpacked")
         tables = load_parts(supply, incoming, read.parts)
+        reach("drill.loaded")
         answers = all_answers(one.answers for one in incoming.values())
         checks = fulfilled(manifest.preset, answers, listed_entries(supply.open, manifest.files))
     finally:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from scriptorium.crashpoints import reach
 from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, ScriptoriumError, ToolFailed
 from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres_errors import in_our_words
@@ -136,6 +137,7 @@ def switch(
             for old, new in renames:
                 session.execute(sql(f"ALTER DATABASE {quoted(old)} RENAME TO {quoted(new)}"))
             set_comment(session, *mark)
+            reach("database.renaming")
     except LibraryBusy as error:
         raise _busy(session, gone, error) from error
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium import process
+from scriptorium.crashpoints import reach
 from scriptorium.errors import NoSpace, ScriptoriumError, SnapshotBusy, SourceUnavailable, ToolFailed
 from scriptorium.model import Rows, TableFacts
 from scriptorium.sources.postgres_connection import Address, Row, sql
@@ -91,6 +92,7 @@ def take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
             except SnapshotBusy as error:
                 held = f"held by {watch.seen}" if watch.seen else error.hint
                 raise SnapshotBusy(error.what, on=error.on, hint=held) from error
+        reach("dump.before-facts")
         facts.write(stage / "facts.json")
         return facts
     except BaseException:
@@ -108,6 +110,7 @@ def _take(address: Address, stage: Path, options: DumpOptions, application: str)
         program = find("pg_dump", major, tools=options.tools)
         restorer = find("pg_restore", program.version[0], tools=options.tools)
         found = _hold_still(session, address, options)
+        reach("dump.held")
         row = session.execute("SELECT pg_export_snapshot()").fetchone()
         assert row is not None
         database = session.info.dbname
@@ -119,8 +122,10 @@ def _take(address: Address, stage: Path, options: DumpOptions, application: str)
             *(f"--file={dump}", f"--dbname={address.of(database).plain}"),
         ]
         with _pg_dump(argv, address, stage, application, session) as still_well:
+            reach("dump.begun")
             facts = read_facts(session, found, between=still_well)
             said = answers(session, options.statements)
+        reach("dump.ended")
         version = session.info.parameter_status("server_version") or str(major)
     entries = check_complete(dump, restorer, [one.oid for one in found if one.kind == "r"], level=level)
     tables = dict(facts.tables)

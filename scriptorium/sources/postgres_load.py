@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from scriptorium import process
+from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, RestoreFailed, SourceUnavailable, ToolFailed, ToolMissing
 from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import postgres_databases as databases
@@ -145,6 +146,7 @@ class BesideIncoming(_Staged):
                 program = self._program(dump, major)
                 lacking = require(session, required(dump, program), address, without=self._target.without_roles)
                 self._make(session, lambda: creation(dump, program))
+            reach("database.created")
             tables = Restorer(program, new, major, options.jobs, lacking.switches).beside(dump, self._part.tables)
         with new.session() as session:
             self.answers = answers(session, options.statements)
@@ -163,6 +165,7 @@ class BesideIncoming(_Staged):
         """The new database, empty: like the living one, else as the dump says (``script``), else the server's own."""
         model = self._target.address.words["dbname"]
         databases.drop(session, self._new)
+        reach("database.before-create")
         if databases.exists(session, model):
             databases.create_like(session, self._new, model)
             databases.set_comment(session, self._new, databases.dress_like(session, self._new, model))
@@ -174,6 +177,7 @@ class BesideIncoming(_Staged):
     def switch(self) -> None:
         address, name = self._target.address, self._target.name
         self._switching.touch()
+        reach("database.before-switch")
         with address.maintenance() as session:
             if not databases.exists(session, self._new):
                 raise RestoreFailed("the restored database is not there", on=self._new)
@@ -185,6 +189,7 @@ class BesideIncoming(_Staged):
             comment = databases.comment_of(session, self._new)
             mark = databases.Mark(self._restore, former, comment).written()
             databases.switch(session, address, renames, (name, mark))
+            reach("database.switched")
 
     def undo(self) -> None:
         address, name = self._target.address, self._target.name
@@ -193,7 +198,9 @@ class BesideIncoming(_Staged):
                 mark = databases.Mark.of(session, name)
                 if mark is not None and mark.restore == self._restore:
                     renames = [(name, self._new), *([(mark.former, name)] if mark.former else [])]
+                    reach("database.before-back")
                     databases.switch(session, address, renames, (self._new, None))
+                    reach("database.back")
                 databases.drop(session, self._new)
         except SourceUnavailable:
             if self._switching.exists():
@@ -207,8 +214,10 @@ class BesideIncoming(_Staged):
             mark = databases.Mark.of(session, name)
             if mark is not None:
                 databases.set_comment(session, name, mark.comment)
+                reach("database.unmarked")
             for former in databases.former_databases(session, name)[self._target.former :]:
                 databases.drop(session, former)
+        reach("database.finished")
         self._drop_folder()
 
 
@@ -236,12 +245,15 @@ class InPlaceIncoming(_Staged):
                 program = self._program(dump, major_of(session.info.server_version))
                 require(session, required(dump, program), self._target.address, without=self._target.without_roles)
         self._former.mkdir(mode=0o700)
+        reach("inplace.before-saving")
         take(self._target.address, self._former, self._target.options)
         return self._part.tables
 
     def switch(self) -> None:
         self._replaced.touch()
+        reach("inplace.before-replacing")
         self._replace(self._dump())
+        reach("inplace.replaced")
         expected = self._part.tables
         if expected is None:
             return
@@ -269,7 +281,9 @@ class InPlaceIncoming(_Staged):
 
     def undo(self) -> None:
         if self._replaced.exists() and self._now() != DumpFacts.read(self._former / "facts.json").tables:
+            reach("inplace.before-back")
             self._replace(dump_in(self._former / PART, self._target.name))
+            reach("inplace.back")
         self._drop_folder()
 
     def _now(self) -> Mapping[str, TableFacts]:

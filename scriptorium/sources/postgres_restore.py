@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium import process
+from scriptorium.crashpoints import reach
 from scriptorium.errors import ToolFailed, ToolMissing
 from scriptorium.model import TableFacts
 from scriptorium.sources.postgres_connection import Address
@@ -51,9 +52,11 @@ class Restorer:
         """Into an empty database; returns what it holds then."""
         parallel = [f"--jobs={self.jobs}"]
         self._run(dump, [*parallel, "--section=pre-data", "--section=data"])
+        reach("database.filled")
         with self._started(dump, [*parallel, "--section=post-data"]), self.address.session() as session:
             found = relations(session)
             facts = dict(read_facts(session, [one for one in found if one.kind in "rS"], expected=expected).tables)
+        reach("database.indexed")
         with self.address.session() as session:
             session.execute("ANALYZE")
             views = [one for one in relations(session) if one.kind == "m"]
@@ -78,6 +81,7 @@ class Restorer:
         with os.fdopen(os.memfd_create("pg_restore"), "w+b") as said:
             child = process.start(argv, env=environment, stdout=said.fileno(), stderr=said.fileno())
             try:
+                reach("database.restoring")
                 with in_our_words(self.address, secrets=self.address.secrets):
                     yield
                 status = child.wait()
