@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
+from scriptorium.cli.frame import command, confirm, current, facts, manner, put_json, say, table
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
 from scriptorium.errors import DamageFound
-from scriptorium.settings import current
 
 app = typer.Typer(help="One PostgreSQL database to one file and back, and whether it is sound.", no_args_is_help=True)
 

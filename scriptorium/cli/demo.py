@@ -7,15 +7,17 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.demo_stage import Stage, show_list
 from scriptorium.cli.frame import command, facts, manner, put_json, say, table
 from scriptorium.cli.running import flow_runs
 from scriptorium.errors import UsageError
+
+if TYPE_CHECKING:
+    from scriptorium.cli.demo_stage import Stage
 
 app = typer.Typer()
 
@@ -31,6 +33,7 @@ def demo(
     items: Annotated[int, typer.Option("--items", metavar="N", min=10, help="Items in the PostgreSQL one.")] = 5000,
 ) -> None:
     """Build living libraries, back them up while they are written to, verify, list, restore, compare."""
+    from scriptorium.cli.demo_stage import Stage, show_list
     from scriptorium.cli.demo_stories import alexandria, bibliotheca
 
     stage = Stage(folder.absolute())

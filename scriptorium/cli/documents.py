@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from scriptorium import wording
 from scriptorium.model import Backup, Check, Copy, Proof
-from scriptorium.retention import Decision
+
+if TYPE_CHECKING:
+    from scriptorium.retention import Decision
 
 Document = dict[str, object]
 

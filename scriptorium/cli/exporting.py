@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.frame import command, manner, put_json, say, table
+from scriptorium.cli.frame import command, current, manner, put_json, say, table
 from scriptorium.cli.inspecting import Library
-from scriptorium.cli.running import flow_runs
-from scriptorium.settings import current
+from scriptorium.cli.running import carried_out, flow_runs
 
 app = typer.Typer()
 
@@ -39,7 +38,9 @@ def export(
         from flows.export import export as flow
 
         place = str(order.output)
-        exported = flow(reference=order.backup.id, library=library, tables=names, format=format, output=place)
+        exported = carried_out(
+            flow, reference=order.backup.id, library=library, tables=names, format=format, output=place
+        )
     if manner.json:
         files = [
             {"source": one.source, "table": one.table, "path": one.path, "rows": one.rows, "bytes": one.bytes}

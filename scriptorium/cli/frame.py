@@ -10,12 +10,15 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
 
 from scriptorium.errors import ScriptoriumError, UsageError
-from scriptorium.settings import choose_file
+
+if TYPE_CHECKING:
+    from scriptorium.catalog import Catalog
+    from scriptorium.settings import Settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,10 +51,26 @@ manner = Manner()
 def set_manner(config: Path | None, verbose: bool, quiet: bool, json_output: bool) -> None:
     """Take what was given; what was given before the command stays in force."""
     if config is not None:
+        from scriptorium.settings import choose_file
+
         choose_file(config)
     manner.verbose |= verbose
     manner.quiet |= quiet
     manner.json |= json_output
+
+
+def current() -> Settings:
+    """The settings in force. They are loaded when a command asks for them: a help page needs none."""
+    from scriptorium.settings import current as in_force
+
+    return in_force()
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    """What the stores have; loaded like the settings."""
+    from scriptorium.catalog import Catalog
+
+    return Catalog(settings)
 
 
 def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scriptorium import wording
-from scriptorium.catalog import Catalog
 from scriptorium.cli.documents import Document, backup_document, backup_row, proof_document, proof_facts
-from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
+from scriptorium.cli.frame import catalog_of, command, confirm, current, facts, manner, put_json, say, table
 from scriptorium.errors import NotFound, ScriptoriumError
-from scriptorium.manifest import dumps
 from scriptorium.model import Backup, BackupType, Manifest
-from scriptorium.settings import current
+
+if TYPE_CHECKING:
+    from scriptorium.catalog import Catalog
 
 app = typer.Typer()
-catalog_app = typer.Typer(help="Look after the index of what there is.", no_args_is_help=True)
 
 Library = Annotated[str | None, typer.Option("--library", "-l", metavar="L", help="A library of the settings.")]
 Reference = Annotated[str, typer.Argument(metavar="ID", help="An id, 4 or more digits of it, a name, or 'latest'.")]
@@ -33,7 +32,7 @@ def list_backups(
     """What there is, newest first."""
     settings = current()
     chosen = settings.library(library).name if library else None
-    catalog = Catalog(settings)
+    catalog = catalog_of(settings)
     kind = BackupType.parse(type) if type else None
     backups = catalog.backups(library=chosen, type=kind, store=store)
     if manner.json:
@@ -52,7 +51,7 @@ def list_backups(
 def show(reference: Reference, library: Library = None) -> None:
     """Everything that is known of one backup."""
     settings = current()
-    catalog = Catalog(settings)
+    catalog = catalog_of(settings)
     backup = catalog.find(reference, library=library)
     manifest = _manifest(catalog, backup)
     if manner.json:
@@ -81,6 +80,8 @@ def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:
 
 def _as_json(manifest: Manifest) -> object:
     import json
+
+    from scriptorium.manifest import dumps
 
     document = json.loads(dumps(manifest))
     document["files"] = {"count": manifest.files.count, "sha256": manifest.files.sha256}
@@ -191,7 +192,7 @@ def _set_pin(reference: str, library: str | None, pinned: bool) -> None:
     from scriptorium.checking import pin
 
     settings = current()
-    backup = Catalog(settings).find(reference, library=library)
+    backup = catalog_of(settings).find(reference, library=library)
     pin(settings, backup, pinned=pinned)
     if manner.json:
         put_json({"id": backup.id, "pinned": pinned})
@@ -218,22 +219,10 @@ def delete_backup(reference: Reference, library: Library = None, yes: Yes = Fals
     settings = current()
     if reference == "latest":
         raise NotFound("'latest' is not deleted", hint="give the id, so that nothing else is meant")
-    backup = Catalog(settings).find(reference, library=library)
+    backup = catalog_of(settings).find(reference, library=library)
     where = ", ".join(copy.store for copy in backup.copies) or "the records"
     confirm(f"Delete {backup.name} ({backup.id}, {wording.size(backup.bytes)}) from {where}?", yes=yes)
     delete(settings, backup)
     if manner.json:
         put_json({"id": backup.id, "deleted": True})
     say(f"deleted {backup.name} ({backup.id}) from {where}")
-
-
-@command(catalog_app, "rebuild", example="scriptorium catalog rebuild")
-def rebuild() -> None:
-    """Make the index of every store again from the manifests alone."""
-    copies = Catalog(current()).rebuild()
-    if manner.json:
-        put_json({"copies": copies})
-    say(f"the index was made again: {copies} cop{'y' if copies == 1 else 'ies'}")
-
-
-app.add_typer(catalog_app, name="catalog")

@@ -1,15 +1,80 @@
-"""The command ``scriptorium``."""
+"""The command ``scriptorium``: every command by name. The module of a command is imported when it is called."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from scriptorium import __version__
-from scriptorium.cli import adopting, database, demo, exporting, inspecting, operating, restoring
 from scriptorium.cli.frame import Config, Json, Quiet, Verbose, set_manner, with_errors
+
+# In the order of the help page. A module whose name is not the command's holds several of them.
+ROOMS = {
+    "create": "operating",
+    "verify": "operating",
+    "drill": "operating",
+    "cleanup": "operating",
+    "restore": "restoring",
+    "list": "inspecting",
+    "show": "inspecting",
+    "stats": "inspecting",
+    "pin": "inspecting",
+    "unpin": "inspecting",
+    "delete": "inspecting",
+    "catalog": "cataloguing",
+    "export": "exporting",
+    "database": "database",
+    "demo": "demo",
+}
+
+
+class _Commands(MutableMapping[str, Any]):
+    """Command by name, made when it is asked for: a group of commands is its whole module."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            group = typer.main.get_group(import_module(f"scriptorium.cli.{ROOMS[name]}").app)
+            group.name = name
+            self._made[name] = group.commands.get(name, group)
+        return self._made[name]
+
+    def __setitem__(self, name: str, made: Any) -> None:
+        self._made[name] = made
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ROOMS)
+
+    def __len__(self) -> int:
+        return len(ROOMS)
+
+    def __contains__(self, name: object) -> bool:
+        return name in ROOMS
+
+
+class _OnDemand(TyperGroup):
+    """The group of all commands, none of which is loaded before it is needed."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = _Commands()
+
+    def list_commands(self, ctx: object) -> list[str]:
+        return list(self.commands)
+
 
 app = typer.Typer(
     name="scriptorium",
+    cls=_OnDemand,
     help="Back up library applications, and bring them back: hot snapshots, verified copies, safe restores.",
     no_args_is_help=True,
     add_completion=True,
@@ -34,15 +99,6 @@ def everywhere(
 ) -> None:
     """Options that may stand before or behind the command."""
     with_errors(lambda: set_manner(config, verbose, quiet, json_output))
-
-
-app.add_typer(operating.app)
-app.add_typer(restoring.app)
-adopting.register(inspecting.catalog_app)
-app.add_typer(inspecting.app)
-app.add_typer(exporting.app)
-app.add_typer(database.app, name="database")
-app.add_typer(demo.app)
 
 
 def main() -> None:

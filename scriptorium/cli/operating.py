@@ -15,12 +15,11 @@ from scriptorium.cli.documents import (
     proof_document,
     proof_facts,
 )
-from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
+from scriptorium.cli.frame import command, confirm, current, facts, manner, put_json, say, table
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
 from scriptorium.errors import DamageFound, UsageError
 from scriptorium.model import Compression, Tier
-from scriptorium.settings import current
 
 app = typer.Typer()
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.frame import command, confirm, facts, manner, put_json, say, table
+from scriptorium.cli.frame import command, confirm, current, facts, manner, put_json, say, table
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
 from scriptorium.errors import UsageError
-from scriptorium.settings import current
 
 if TYPE_CHECKING:
     from scriptorium.bringing import RestoreOrder

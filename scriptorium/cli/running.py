@@ -11,7 +11,6 @@ from typing import ParamSpec, TypeVar
 
 from scriptorium.cli.frame import manner, warn
 from scriptorium.errors import ScriptoriumError
-from scriptorium.settings import set_defaults
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +30,8 @@ _PREFECT = {
 def flow_runs() -> Iterator[None]:
     """Load Prefect (with its embedded server where no other is set) and run flows in the block."""
     level = "INFO" if manner.verbose else "CRITICAL"
+    from scriptorium.settings import set_defaults
+
     set_defaults({**_PREFECT, "PREFECT_LOGGING_LEVEL": level})
     starting = _spinner("starting") if _lively() else contextlib.nullcontext()
     with starting:

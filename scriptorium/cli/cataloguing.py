@@ -1,4 +1,4 @@
-"""``catalog adopt``: taking in backups that other programs made, and ours that lie elsewhere. It needs no Prefect."""
+"""``catalog``: its index made again; backups of other programs, or ours from elsewhere, taken in."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ import typer
 
 from scriptorium import wording
 from scriptorium.cli.documents import Document, backup_document
-from scriptorium.cli.frame import command, manner, put_json, say
+from scriptorium.cli.frame import catalog_of, command, current, manner, put_json, say
 from scriptorium.cli.inspecting import Library
 from scriptorium.errors import PermanentError
-from scriptorium.settings import Settings, current
 
 if TYPE_CHECKING:
     from scriptorium.adopting import Outcome
+    from scriptorium.settings import Settings
+
+app = typer.Typer(help="Look after the index of what there is.", no_args_is_help=True)
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH…", help="Archives, or folders of them.", show_default=False)]
 To = Annotated[list[str] | None, typer.Option("--to", metavar="STORE", help="Stores (may be repeated).")]
 Pin = Annotated[bool, typer.Option("--pin", help="Keep them for ever: retention, which goes by age, lets them be.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Give the group ``catalog`` its command ``adopt``."""
-    command(app, "adopt", example="scriptorium catalog adopt data/backups --to local")(adopt)
+@command(app, "rebuild", example="scriptorium catalog rebuild")
+def rebuild() -> None:
+    """Make the index of every store again from the manifests alone."""
+    copies = catalog_of(current()).rebuild()
+    if manner.json:
+        put_json({"copies": copies})
+    say(f"the index was made again: {copies} cop{'y' if copies == 1 else 'ies'}")
 
 
+@command(app, "adopt", example="scriptorium catalog adopt data/backups --to local")
 def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False) -> None:
     """Take in backups that Bibliotheca or librarian made, or archives of ours from elsewhere."""
     from scriptorium.adopting import Outcome, adopt_all
