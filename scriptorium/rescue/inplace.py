@@ -48,7 +48,7 @@ def restore_in_place(
         )
         for part in parts
     }
-    journal = open_journal(settings, library.name, supply, restore_id, parts)
+    journal = open_journal(settings, library, supply, restore_id, parts)
     reach("restore.journal-open")
     try:
         restored = _carry_out(supply, parts, incoming, journal, healthy, advance)

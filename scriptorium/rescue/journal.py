@@ -70,26 +70,32 @@ class Journal:
                     hint="put the source back into the settings",
                 )
         return {
-            row["source"]: known[row["source"]].incoming(
-                _part(row), str(self.facts["restore"]), rebuild=bool(self.facts["rebuild"])
-            )
+            row["source"]: known[row["source"]]
+            .by(row.get("way", {}))
+            .incoming(_part(row), str(self.facts["restore"]), rebuild=bool(self.facts["rebuild"]))
             for row in rows
         }
 
 
-def open_journal(settings: Settings, library: str, supply: Supply, restore_id: str, parts: Sequence[Part]) -> Journal:
+def open_journal(
+    settings: Settings, library: Library, supply: Supply, restore_id: str, parts: Sequence[Part]
+) -> Journal:
     """Begin one, before anything is made."""
     folder = room(settings) / "restores"
     folder.mkdir(exist_ok=True, mode=0o700)
-    rows = [{"source": p.source, "kind": p.kind, "path": p.path, "export": p.export} for p in parts]
+    ways = {source.name: source.way for source in library.sources}
+    rows = [
+        {"source": p.source, "kind": p.kind, "path": p.path, "export": p.export, "way": dict(ways[p.source])}
+        for p in parts
+    ]
     facts = {
-        "library": library,
+        "library": library.name,
         "backup": supply.manifest.id,
         "restore": restore_id,
         "rebuild": supply.rebuild,
         "parts": rows,
     }
-    return Journal(folder / f"{library}-{restore_id}.json", facts, "").mark(PREPARING)
+    return Journal(folder / f"{library.name}-{restore_id}.json", facts, "").mark(PREPARING)
 
 
 def journals(settings: Settings, library: str) -> Iterator[Journal]:

@@ -126,6 +126,15 @@ class Source(Protocol):
         one transaction; ``without_roles`` although roles or tablespaces are missing. Others are as they are."""
         ...
 
+    @property
+    def way(self) -> Mapping[str, bool]:
+        """How it would be restored in place, for the journal: whoever goes back must come by the same way."""
+        ...
+
+    def by(self, way: Mapping[str, bool]) -> Source:
+        """The same source with the ``way`` that a restore went, whatever its settings say now."""
+        ...
+
     def tidy(self) -> tuple[str, ...]:
         """Remove what restores and drills left behind and the settings do not keep; the library's lock must be held.
         Returns the names."""

@@ -102,6 +102,13 @@ class FilesSource(BaseModel):
     def adapted(self, *, clean: bool = False, without_roles: bool = False) -> FilesSource:
         return self
 
+    @property
+    def way(self) -> Mapping[str, bool]:
+        return {}
+
+    def by(self, way: Mapping[str, bool]) -> FilesSource:
+        return self
+
     def tidy(self) -> tuple[str, ...]:
         return ()
 

@@ -197,6 +197,13 @@ class KuzuSource(BaseModel):
     def adapted(self, *, clean: bool = False, without_roles: bool = False) -> KuzuSource:
         return self
 
+    @property
+    def way(self) -> Mapping[str, bool]:
+        return {}
+
+    def by(self, way: Mapping[str, bool]) -> KuzuSource:
+        return self
+
     def tidy(self) -> tuple[str, ...]:
         return ()
 

@@ -133,6 +133,13 @@ class PostgresSource(Login):
         given = {"in_place": self.in_place or clean, "without_roles": self.without_roles or without_roles}
         return self.model_copy(update=given)
 
+    @property
+    def way(self) -> Mapping[str, bool]:
+        return {"in_place": self.in_place, "without_roles": self.without_roles}
+
+    def by(self, way: Mapping[str, bool]) -> PostgresSource:
+        return self.model_copy(update={key: way.get(key, value) for key, value in self.way.items()})
+
     def tidy(self) -> tuple[str, ...]:
         """Former databases beyond ``former``, and what killed restores were loading. A server that does not answer has
         nothing to say about it."""

@@ -24,6 +24,7 @@ from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres_dump import PART, DumpFacts, DumpOptions, take
+from scriptorium.sources.postgres_errors import in_our_words
 from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_programs import Program, find, major_of
 from scriptorium.sources.postgres_requirements import Requirements, require, required
@@ -282,9 +283,21 @@ class InPlaceIncoming(_Staged):
     def undo(self) -> None:
         if self._replaced.exists() and self._now() != DumpFacts.read(self._former / "facts.json").tables:
             reach("inplace.before-back")
+            self._drop_what_came()
             self._replace(dump_in(self._former / PART, self._target.name))
             reach("inplace.back")
         self._drop_folder()
+
+    def _drop_what_came(self) -> None:
+        """What the restore brought and the former dump will not replace, because it does not know it."""
+        before = DumpFacts.read(self._former / "facts.json").tables
+        with self._target.address.session() as session, in_our_words(self._target.address), session.transaction():
+            came = [one for one in relations(session) if one.name not in before]
+            for kind, word in (("r", "TABLE"), ("m", "MATERIALIZED VIEW"), ("S", "SEQUENCE")):
+                for one in came:
+                    if one.kind == kind:
+                        session.execute(sql(f"DROP {word} IF EXISTS {one.sql} CASCADE"))
+            session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # all of the former ones come back
 
     def _now(self) -> Mapping[str, TableFacts]:
         """What the living database holds: where the transaction was rolled back, that is what it held before."""

@@ -18,6 +18,7 @@ from scriptorium.bringing import bring_back, check_undo, go_back, place_restore,
 from scriptorium.catalog import Catalog
 from scriptorium.checking import verify_stored
 from scriptorium.crashpoints import reach
+from scriptorium.drilling import place_drill, run_drill
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Compression
 from scriptorium.process import no_child_outlives
@@ -46,13 +47,18 @@ def backup(settings: Settings, *, now: datetime | None = None, compression: str 
     return order.id
 
 
-def restore(settings: Settings, reference: str = "") -> str:
+def restore(settings: Settings, reference: str = "", *, clean: bool = False) -> str:
     """The oldest backup (or the named one) over the living data."""
-    order = place_restore(settings, reference or Catalog(settings).backups(records=False)[-1].id)
+    order = place_restore(settings, reference or Catalog(settings).backups(records=False)[-1].id, clean=clean)
     with no_child_outlives():
         plan_restore(settings, order).require()
         bring_back(settings, order, advance=_moving)
     return order.backup
+
+
+def restore_clean(settings: Settings) -> str:
+    """The same into the living database, in one transaction."""
+    return restore(settings, clean=True)
 
 
 def undo(settings: Settings) -> str:
@@ -71,6 +77,14 @@ def verify(settings: Settings) -> str:
     return ",".join(damaged)
 
 
+def drill(settings: Settings) -> str:
+    """The newest backup into a scratch place; returns what was not as recorded."""
+    with no_child_outlives():
+        proof = run_drill(settings, place_drill(settings, "latest"), advance=_moving)
+    assert proof.proven == (not proof.differences)
+    return "; ".join(proof.differences)
+
+
 def cleanup(settings: Settings) -> str:
     """Keep the newest backup alone; returns the ids that went."""
     (library,) = settings.libraries
@@ -85,7 +99,9 @@ def rebuild(settings: Settings) -> str:
 OPERATIONS: dict[str, Callable[[Settings], str]] = {
     "backup": backup,
     "restore": restore,
+    "restore-clean": restore_clean,
     "undo": undo,
+    "drill": drill,
     "verify": verify,
     "cleanup": cleanup,
     "rebuild": rebuild,

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -72,15 +72,26 @@ def living(place: Any) -> Living:
     return facts
 
 
+def differing(one: Living, other: Living) -> list[str]:
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+
+
 class House:
-    """One copy of the built house, and the questions that every row of the matrix asks."""
+    """One copy of the built house, and the questions that every row of the matrix asks.
+
+    ``doomed``: ids that the row itself had removed. ``hurt``: copies, by id and store, that the row itself damaged.
+    """
+
+    library = "bibliotheca"
 
     def __init__(self, place: Any, driver: ModuleType) -> None:
         self.place, self.driver = place, driver
         self.new: Living = json.loads((place.folder / "new.json").read_text())
-        self.old: Living = living(place)
+        self.old: Living = self.living
         self.before = self.copies()
         self.newest = Catalog(self.settings).backups(records=False)[0].id
+        self.doomed: set[str] = set()
+        self.hurt: set[tuple[str, str]] = set()
         assert len(self.before) == 4 and self.old != self.new
 
     @property
@@ -97,12 +108,22 @@ class House:
         found = Catalog(self.settings).backups(records=False)
         return {(one.id, copy.store) for one in found for copy in one.copies if copy.status.good}
 
-    def run(self, operation: str, points: Mapping[str, str], *, timeout: float = 120) -> Ended:
-        """The operation in a process of its own, armed; when it ends, none of its children is left."""
-        environment = {**os.environ, VARIABLE: json.dumps(points), MARK: str(self.place.folder)}
+    def run(
+        self,
+        operation: str,
+        points: Mapping[str, str],
+        *,
+        timeout: float = 120,
+        before: Sequence[str] = (),
+        **variables: str,
+    ) -> Ended:
+        """The operation in a process of its own, armed; when it ends, none of its children is left.
+
+        ``before``: words that go before the command. ``variables`` of its environment.
+        """
         done = subprocess.run(
-            [sys.executable, DRIVER, operation, self.place.config],
-            env=environment,
+            [*before, sys.executable, DRIVER, operation, self.place.config],
+            env=self._environment(points) | variables,
             capture_output=True,
             text=True,
             cwd=ROOT,
@@ -114,13 +135,16 @@ class House:
     @contextmanager
     def started(self, operation: str, points: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
         """The operation in a process of its own, still running."""
-        environment = {**os.environ, VARIABLE: json.dumps(points), MARK: str(self.place.folder)}
-        child = subprocess.Popen([sys.executable, DRIVER, operation, self.place.config], env=environment, cwd=ROOT)
+        argv = [sys.executable, DRIVER, operation, self.place.config]
+        child = subprocess.Popen(argv, env=self._environment(points), cwd=ROOT)
         try:
             yield child
         finally:
             child.kill()
             child.wait()
+
+    def _environment(self, points: Mapping[str, str]) -> dict[str, str]:
+        return {**os.environ, VARIABLE: json.dumps(points), MARK: str(self.place.folder)}
 
     def again(self, operation: str) -> str:
         """The next run of the same thing, in this process; it must succeed."""
@@ -134,14 +158,27 @@ class House:
 
     def require_sound(self, *, but: set[str] = frozenset()) -> None:  # type: ignore[assignment]
         """``verify --all``: every copy is sound, and nothing that was complete before is lost (``but`` these ids)."""
+        self.doomed |= but
         for backup in Catalog(self.settings).backups(records=False):
             for copy in backup.copies:
-                assert verify_stored(self.settings, backup.id, copy).damage == (), (backup.id, copy.store)
-        assert {(id, store) for id, store in self.before if id not in but} <= self.copies()
+                damage = verify_stored(self.settings, backup.id, copy).damage
+                assert bool(damage) == ((backup.id, copy.store) in self.hurt), (backup.id, copy.store, damage)
+        kept = {(id, store) for id, store in self.before - self.hurt if id not in self.doomed}
+        assert kept <= self.copies(), "a backup that was complete is lost"
+
+    def close(self) -> None:
+        """What must hold after every row of the matrix, whatever its test looks at besides."""
+        self.require_no_child()
+        self.require_sound()
+        self.require_whole_living()
 
     def require_whole_living(self) -> None:
         """The old or the new, never some of each."""
-        assert self.living in (self.old, self.new), "the living data is a mixture"
+        living = self.living
+        assert living in (self.old, self.new), (
+            f"the living data is a mixture: not as in the old: {differing(living, self.old)[:9]}, "
+            f"not as in the new: {differing(living, self.new)[:9]}"
+        )
 
     def require_tidy(self, *, after_grace: bool = False) -> None:
         """No staging, no half switch, no half object. ``after_grace``: once cleanup has come a day later."""
@@ -159,7 +196,7 @@ class House:
             assert run.status is not Status.RUNNING
         for store in self.settings.stores.values():
             assert [info.key for info in store.leftovers()] == []
-            keys = {info.key for info in store.list("bibliotheca/")}
+            keys = {info.key for info in store.list(f"{self.library}/")}
             archives = {key for key in keys if not key.endswith(_ENDINGS)}
             assert {f"{key}.json" for key in archives} <= keys, "an archive without a manifest"
             assert {key.removesuffix(".json").removesuffix(".marks") for key in keys - archives} == archives

@@ -1,0 +1,226 @@
+"""A library with a PostgreSQL database: every operation, ended before and after each of its steps.
+
+Whatever is ended: the living database and files are wholly the old or wholly the new, and what a run left on the
+server goes with the next one. The suite runs a row for each kind of step; ``make faults`` all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+BESIDE = {
+    "restore.planned": (1,),
+    "restore.part-prepared": (1, 2),
+    "restore.unpacked": (1,),
+    "database.before-create": (1,),
+    "database.created": (1,),
+    "database.restoring": (1, 2),
+    "database.filled": (1,),
+    "database.indexed": (1,),
+    "restore.loaded": (1,),
+    "restore.before-switch": (1, 2),
+    "database.before-switch": (1,),
+    "database.renaming": (1,),
+    "database.switched": (1,),
+    "renames.planned": (1, 2),
+    "renames.moved": (1, 3),
+    "restore.all-switched": (1,),
+    "restore.before-kept": (1,),
+    "restore.before-former-is-dropped": (1,),
+}
+IN_PLACE = {
+    "restore.part-prepared": (1,),
+    "restore.unpacked": (1,),
+    "inplace.before-saving": (1,),
+    "dump.held": (1,),
+    "dump.begun": (1,),
+    "dump.ended": (1,),
+    "dump.before-facts": (1,),
+    "restore.loaded": (1,),
+    "inplace.before-replacing": (1,),
+    "database.restoring": (1,),
+    "inplace.replaced": (1,),
+    "renames.moved": (1, 3),
+    "restore.all-switched": (1,),
+    "restore.before-kept": (1,),
+    "restore.before-former-is-dropped": (1,),
+}
+POINTS: dict[str, dict[str, tuple[int, ...]]] = {
+    "backup": {
+        "take.before-snapshot": (1,),
+        "dump.held": (1,),
+        "dump.begun": (1,),
+        "dump.ended": (1,),
+        "dump.before-facts": (1,),
+        "take.after-snapshot": (1,),
+        "take.before-pack": (1,),
+        "driver.bytes-moved": (1, 5),
+        "take.packed": (1,),
+        "upload.before-manifest": (1,),
+        "take.before-marks": (1,),
+    },
+    "restore": BESIDE,
+    "restore-clean": IN_PLACE,
+    "undo": {
+        "renames.moved-back": (1, 3),
+        "renames.all-back": (1, 2),
+        "database.before-back": (1,),
+        "database.renaming": (1,),
+        "database.back": (1,),
+    },
+    "undo-clean": {
+        "renames.moved-back": (1,),
+        "inplace.before-back": (1,),
+        "database.restoring": (1,),
+        "inplace.back": (1,),
+    },
+    "drill": {
+        "drill.locked": (1,),
+        "drill.prepared": (1,),
+        "drill.unpacked": (1,),
+        "database.before-create": (1,),
+        "database.created": (1,),
+        "database.restoring": (1, 2),
+        "database.filled": (1,),
+        "database.indexed": (1,),
+        "drill.loaded": (1,),
+        "drill.before-marks": (1,),
+    },
+    "cleanup": {"prune.locked": (1,), "remove.before-object": (2,), "prune.before-index": (1,)},
+}
+QUICK = {
+    ("backup", "dump.begun", "KILL"),
+    ("restore", "database.filled", "TERM"),
+    ("restore", "database.renaming", "KILL"),
+    ("restore", "database.switched", "KILL"),
+    ("restore-clean", "inplace.replaced", "KILL"),
+    ("restore-clean", "renames.moved", "TERM"),
+    ("undo", "database.back", "KILL"),
+    ("undo-clean", "inplace.before-back", "KILL"),
+    ("drill", "database.filled", "KILL"),
+}
+
+
+def rows(*operations: str) -> list[Any]:
+    return [
+        pytest.param(
+            operation,
+            f"{point}#{time}",
+            signal,
+            id=f"{operation}-{signal}-{point}-{time}",
+            marks=() if (operation, point, signal) in QUICK and time == 1 else (pytest.mark.slow,),
+        )
+        for operation in operations
+        for point, times in POINTS[operation].items()
+        for time in times
+        for signal in ("KILL", "TERM")
+    ]
+
+
+def end_at(house: Any, operation: str, point: str, signal: str) -> None:
+    """Run it until the point, where it is ended."""
+    ended = house.run(operation, {point: signal})
+    if signal == "KILL":
+        assert ended.status == -9, (ended, "the point was never reached")
+    else:
+        assert ended.status == 130 and ended.stderr.startswith("ended by SIGTERM"), ended
+
+
+@pytest.mark.parametrize(("operation", "point", "signal"), rows("backup"))
+def test_a_backup_of_a_database_that_is_ended(database_house: Any, operation: str, point: str, signal: str) -> None:
+    house = database_house
+    end_at(house, operation, point, signal)
+    assert house.living == house.old
+    house.require_sound()
+    if signal == "TERM":
+        house.require_tidy()
+    taken = house.again("backup")
+    assert {(taken, "local"), (taken, "second")} <= house.copies()
+    assert house.living == house.old
+    house.require_tidy()
+
+
+@pytest.mark.parametrize(("operation", "point", "signal"), rows("restore", "restore-clean"))
+def test_a_restore_of_a_database_that_is_ended(database_house: Any, operation: str, point: str, signal: str) -> None:
+    """Right away the database by itself is whole; once anything else ran, database and files belong together."""
+    house = database_house
+    end_at(house, operation, point, signal)
+    new = house.new_in_place if operation == "restore-clean" else house.new
+    assert tables(house.living) in (tables(house.old), tables(new)), "the database is a mixture"
+    if signal == "KILL":
+        house.again("backup")  # whatever comes next makes the living data whole first
+    house.require_whole_living()
+    house.require_tidy(after_grace=True)
+    house.again(operation)
+    assert house.living == new
+    house.require_tidy(after_grace=True)
+    house.again("undo")
+    assert house.living == house.old
+    house.require_tidy(after_grace=True)
+
+
+def tables(living: dict[str, object]) -> dict[str, object]:
+    return {name: facts for name, facts in living.items() if name.startswith("table ")}
+
+
+@pytest.mark.parametrize(("operation", "point", "signal"), rows("undo", "undo-clean"))
+def test_going_back_from_a_database_that_is_ended(
+    database_house: Any, operation: str, point: str, signal: str
+) -> None:
+    house = database_house
+    clean = operation == "undo-clean"
+    house.again("restore-clean" if clean else "restore")
+    assert house.living == (house.new_in_place if clean else house.new)
+    end_at(house, "undo", point, signal)
+    house.again("backup")
+    house.require_whole_living()
+    if house.living != house.old:
+        house.again("undo")
+    assert house.living == house.old, "the former data is kept until it is back"
+    house.require_tidy(after_grace=True)
+
+
+@pytest.mark.parametrize(("operation", "point", "signal"), rows("drill"))
+def test_a_drill_of_a_database_that_is_ended(database_house: Any, operation: str, point: str, signal: str) -> None:
+    house = database_house
+    end_at(house, operation, point, signal)
+    assert house.living == house.old
+    house.again("drill")
+    house.again("cleanup")
+    house.require_sound(but={id for id, _ in house.before} - {house.newest})
+    house.require_tidy(after_grace=True)
+    assert house.databases() == {""}
+
+
+@pytest.mark.parametrize(("operation", "point", "signal"), rows("cleanup"))
+def test_a_cleanup_beside_a_database_that_is_ended(
+    database_house: Any, operation: str, point: str, signal: str
+) -> None:
+    house = database_house
+    house.doomed = {id for id, _ in house.before} - {house.newest}
+    end_at(house, operation, point, signal)
+    house.require_sound()
+    house.again("cleanup")
+    assert house.copies() == {(house.newest, "local"), (house.newest, "second")}
+    assert house.living == house.old
+    house.require_tidy(after_grace=True)
+
+
+@pytest.mark.parametrize("operation", POINTS)
+def test_every_point_of_a_database_is_in_the_matrix(database_house: Any, operation: str) -> None:
+    house = database_house
+    run = operation
+    if operation.startswith("undo"):
+        house.again(operation.replace("undo", "restore"))
+        run = "undo"
+    log = house.place.folder / "reached"
+    assert house.run(run, {"*": f"log:{log}"}).status == 0
+    if operation == "cleanup":
+        house.doomed = {id for id, _ in house.before} - {house.newest}
+    reached = log.read_text().split()
+    ours = {moment.partition("#")[0] for moment in reached if moment.startswith(("database.", "dump.", "inplace.", "drill."))}
+    assert ours <= set(POINTS[operation]), ours - set(POINTS[operation])
+    tried = {f"{point}#{time}" for point, times in POINTS[operation].items() for time in times}
+    assert tried <= set(reached), tried - set(reached)
