@@ -211,10 +211,10 @@ def backup(output: str, compression: str, facts: str) -> None:
     from scriptorium.archive import pack
     from scriptorium.manifest import dumps
     from scriptorium.model import Compression
-    from scriptorium.sources import postgres_dump, postgres_facts
+    from scriptorium.sources import postgres_facts, postgres_moment
 
     if facts == "bare":
-        postgres_dump.read_facts = lambda *_, **__: postgres_facts.Facts({})
+        postgres_moment.read_facts = lambda *_, **__: postgres_facts.Facts({})
     source = _source()
     target = Path(output)
     stage = target.with_name(f"{target.name}.stage")

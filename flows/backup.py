@@ -61,8 +61,8 @@ def take(order: Order) -> Backup:
     """The recipe."""
     began = time.monotonic()
     with no_child_outlives(), running(current(), order) as folder:
-        check_room(order)
-        staged = [snapshot(order, source, folder) for source in order.sources]
+        room = check_room(order)
+        staged = [snapshot(order, source, folder, room) for source in order.sources]
         manifest = archive(order, staged, folder)
         verification = verify_archive(order, manifest, folder)
         copies, failed = _upload(order, manifest, verification, folder)

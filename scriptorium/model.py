@@ -121,20 +121,31 @@ class Tree:
     optional: bool = False
 
 
+class Streams(StrEnum):
+    """Whether a source goes into the archive straight away, without a copy in the workspace."""
+
+    NEVER = "never"
+    WHERE_SHORT = "where the disk is short"
+    ALWAYS = "always"
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What a source is expected to bring, for the check of free space: bytes, number of files.
 
-    ``staged_bytes``: how much of it is first copied into the workspace.
+    ``staged_bytes``: how much the workspace needs for its copy, where it is copied there first.
     """
 
     bytes: int
     files: int
     staged_bytes: int = 0
+    streams: Streams = Streams.NEVER
 
 
 # How the method of a part begins that was taken over from another program's backup: it may be less than its source has.
 ADOPTED = "adopted"
+# How the method of a part ends that went into the archive without a copy on the disk: its dump lies there in pieces.
+STREAMED = ", streamed"
 
 # What a database answered to a statement: its rows, every value as text.
 Rows = tuple[tuple[str | None, ...], ...]
@@ -160,7 +171,8 @@ class Check:
 class Staged:
     """One source, ready to be packed: the facts known so far and the trees that hold it.
 
-    ``answers``: what the snapshot said to the source's ``statements``, by their names.
+    ``answers``: what the snapshot said to the source's ``statements``, by their names. ``streamed``: nothing of it is
+    there yet, it is read while it is packed.
     """
 
     source: str
@@ -175,6 +187,7 @@ class Staged:
     export: str | None = None
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, Rows] = field(default_factory=dict)
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium import __version__, quiesce, workspace
-from scriptorium.archive import pack
+from scriptorium.archive import Stream, pack
 from scriptorium.catalog import begin_run, finish_run, interrupted
 from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, LibraryBusy, ScriptoriumError, SourceDamaged, StoreUnavailable, UsageError
@@ -38,7 +38,9 @@ from scriptorium.model import (
 )
 from scriptorium.proof import all_answers, fulfilled
 from scriptorium.rescue import recover
+from scriptorium.room import Room, find_room
 from scriptorium.settings import Settings
+from scriptorium.sources import AnySource, Streamable
 from scriptorium.stores import Store
 from scriptorium.stores.backups import commit, discard_unfinished, free_name, write_marks
 from scriptorium.verify import verified
@@ -173,59 +175,90 @@ def _clear_former_runs(settings: Settings, library: str) -> None:
                 discard_unfinished(store, library, run.created_at)
 
 
-def require_room(settings: Settings, order: Order) -> int:
-    """Check that the workroom and the local stores can take the backup; returns the estimate in bytes.
+def require_room(settings: Settings, order: Order) -> Room:
+    """Check that the workroom and the local stores can take the backup; decides which sources are streamed for that."""
+    return find_room(settings, settings.library(order.library), order.sources, order.stores)
 
-    The estimate is what there is, uncompressed: a library of books hardly shrinks. ``space_factor`` corrects it.
+
+def stage_source(settings: Settings, order: Order, source: str, folder: Path, room: Room | None = None) -> Staged:
+    """Snapshot one source into its own folder below ``folder``; what a former try left there is removed.
+
+    One that ``room`` says is streamed is left to ``pack_archive``.
     """
-    library = settings.library(order.library)
-    chosen = [source for source in library.sources if source.name in order.sources]
-    surveys = [source.survey(settings.never_of(library, source)) for source in chosen]
-    archive = int(sum(survey.bytes for survey in surveys) * settings.space_factor)
-    workroom = workspace.room(settings)
-    needed = {_device(workroom): archive + sum(survey.staged_bytes for survey in surveys)}
-    places = {_device(workroom): (workroom, "the backup")}
-    handed_over = False  # the first store beside the workroom takes the finished archive as it is
-    for name in order.stores:
-        inside = settings.store(name).local_path("x")
-        if inside is None:
-            continue
-        device = _device(inside.parent)
-        if device == _device(workroom) and not handed_over:
-            handed_over = True
-            continue
-        needed[device] = needed.get(device, 0) + archive
-        places.setdefault(device, (inside.parent, f"the copy in the store {name}"))
-    for device, (place, what) in places.items():
-        workspace.require_space(place, needed[device], what)
-    return archive
-
-
-def _device(path: Path) -> int:
-    """The filesystem that a path is on, or will be."""
-    while not path.exists():
-        path = path.parent
-    return path.stat().st_dev
-
-
-def stage_source(settings: Settings, order: Order, source: str, folder: Path) -> Staged:
-    """Snapshot one source into its own folder below ``folder``; what a former try left there is removed."""
-    chosen = next(one for one in settings.library(order.library).sources if one.name == source)
-    stage = folder / f"source-{source}"
-    workspace.empty_folder(stage)
+    chosen = _source(settings, order, source)
+    if room is not None and source in room.streamed:
+        now = datetime.now(UTC)
+        return Staged(source, chosen.kind, chosen.place, "streamed", now, now, (), streamed=True)
+    stage = _stage(folder, source)
     reach("take.before-snapshot")
     staged = quiesce.snapshot(chosen, stage, settings.never_of(settings.library(order.library), chosen))
     reach("take.after-snapshot")
     return staged
 
 
+def _source(settings: Settings, order: Order, name: str) -> AnySource:
+    return next(one for one in settings.library(order.library).sources if one.name == name)
+
+
+def _stage(folder: Path, source: str) -> Path:
+    stage = folder / f"source-{source}"
+    workspace.empty_folder(stage)
+    return stage
+
+
 def pack_archive(
     settings: Settings, order: Order, staged: Sequence[Staged], folder: Path, *, advance: Advance | None = None
 ) -> Manifest:
-    """Write the archive into ``folder`` in one pass; returns its manifest."""
+    """Write the archive into ``folder`` in one pass; returns its manifest.
+
+    What is streamed is held still from before the first byte until it has been read: no file that is read here is
+    older than what a database says of it.
+    """
     spool = folder / "spool"
     workspace.empty_folder(spool)
-    draft = Manifest(
+    ready = [one for one in staged if not one.streamed]
+    with _streams(settings, order, staged, folder) as streams:
+
+        def everything() -> list[Staged]:
+            return [*(stream.staged() for stream in streams), *ready]
+
+        def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
+            answers = all_answers(one.answers for one in everything())  # those of a stream come with its end
+            found = fulfilled(order.preset, answers, entries)
+            if settings.library(order.library).missing_files == "error":
+                _refuse(order, found)
+            return found
+
+        reach("take.before-pack")
+        manifest = pack(
+            folder / order.archive,
+            _draft(order, everything()),
+            ready,
+            order.compression,
+            spool=spool,
+            streams=streams,
+            judge=judge,
+            advance=advance,
+        )
+        reach("take.packed")
+    return manifest
+
+
+@contextlib.contextmanager
+def _streams(settings: Settings, order: Order, staged: Sequence[Staged], folder: Path) -> Iterator[list[Stream]]:
+    """The snapshots of what is streamed: they last as long as the block, and a second try takes new ones."""
+    with contextlib.ExitStack() as opened:
+        streams: list[Stream] = []
+        for one in staged:
+            if one.streamed:
+                source = _source(settings, order, one.source)
+                assert isinstance(source, Streamable)
+                streams.append(opened.enter_context(source.stream(_stage(folder, one.source))))
+        yield streams
+
+
+def _draft(order: Order, staged: Sequence[Staged]) -> Manifest:
+    return Manifest(
         id=order.id,
         library=order.library,
         preset=order.preset,
@@ -242,19 +275,6 @@ def pack_archive(
         files=FileList(count=0, sha256="", entries=()),
         archive=None,
     )
-    answers = all_answers(one.answers for one in staged)
-    strict = settings.library(order.library).missing_files == "error"
-
-    def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
-        found = fulfilled(order.preset, answers, entries)
-        if strict:
-            _refuse(order, found)
-        return found
-
-    reach("take.before-pack")
-    manifest = pack(folder / order.archive, draft, staged, order.compression, spool=spool, judge=judge, advance=advance)
-    reach("take.packed")
-    return manifest
 
 
 def _refuse(order: Order, found: Sequence[Check]) -> None:

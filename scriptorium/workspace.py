@@ -120,12 +120,21 @@ def staging(settings: Settings, library: str, run: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def has_space(folder: Path, needed: int) -> bool:
+    """Whether ``folder``'s filesystem has ``needed`` bytes and a margin free."""
+    return _free(folder)[1] >= needed + _MARGIN
+
+
+def _free(folder: Path) -> tuple[Path, int]:
+    """The nearest folder that exists, and the free bytes there."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder, shutil.disk_usage(folder).free
+
+
 def require_space(folder: Path, needed: int, what: str) -> None:
     """``NoSpace`` unless ``folder``'s filesystem has ``needed`` bytes and a margin free."""
-    place = folder
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    place, free = _free(folder)
     if free < needed + _MARGIN:
         raise NoSpace(
             f"{what} needs {wording.size(needed + _MARGIN)}, there are {wording.size(free)}",

@@ -7,12 +7,13 @@ from pathlib import Path
 from prefect import task
 
 from scriptorium.model import Staged
+from scriptorium.room import Room
 from scriptorium.settings import current
 from scriptorium.taking import Order, stage_source
 from tasks.retry import RETRIED
 
 
 @task(name="snapshot", task_run_name="snapshot {source}", **RETRIED)
-def snapshot(order: Order, source: str, folder: Path) -> Staged:
+def snapshot(order: Order, source: str, folder: Path, room: Room) -> Staged:
     """Snapshot one source of the library."""
-    return stage_source(current(), order, source, folder)
+    return stage_source(current(), order, source, folder, room)

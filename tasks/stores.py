@@ -11,6 +11,7 @@ from scriptorium.checking import verify_stored
 from scriptorium.model import Copy, Manifest, Verification
 from scriptorium.pruning import carry_out, sweep_stores
 from scriptorium.retention import Decision
+from scriptorium.room import Room
 from scriptorium.settings import current
 from scriptorium.taking import Order, require_room, store_copy
 from tasks.progress import moving
@@ -18,8 +19,8 @@ from tasks.retry import ONCE, RETRIED
 
 
 @task(name="room", task_run_name="check free space", **ONCE)
-def check_room(order: Order) -> int:
-    """Estimate the backup and check that there is room for it; returns bytes."""
+def check_room(order: Order) -> Room:
+    """Estimate the backup and check that there is room for it; says what has to be streamed for that."""
     return require_room(current(), order)
 
 

@@ -23,8 +23,8 @@ def take(
     """Snapshot, pack, check and store, as the flow does; the time is the caller's, so names are known beforehand."""
     order = taking.place_order(settings, library, type, tier, name=name, compression=compression, now=now)
     with taking.running(settings, order) as folder:
-        taking.require_room(settings, order)
-        staged = [taking.stage_source(settings, order, source, folder) for source in order.sources]
+        room = taking.require_room(settings, order)
+        staged = [taking.stage_source(settings, order, source, folder, room) for source in order.sources]
         manifest = taking.pack_archive(settings, order, staged, folder)
         checked = taking.check_archive(settings, order, manifest, folder)
         for store in order.stores:

@@ -75,8 +75,8 @@ def home(tmp_path: Path) -> Home:
 def take(settings: Settings, order: Order) -> tuple[Manifest, list[Copy]]:
     """The recipe of the flow."""
     with running(settings, order) as folder:
-        taking.require_room(settings, order)
-        staged = [taking.stage_source(settings, order, source, folder) for source in order.sources]
+        room = taking.require_room(settings, order)
+        staged = [taking.stage_source(settings, order, source, folder, room) for source in order.sources]
         manifest = taking.pack_archive(settings, order, staged, folder)
         verification = taking.check_archive(settings, order, manifest, folder)
         copies = [taking.store_copy(settings, order, manifest, verification, folder, store) for store in order.stores]

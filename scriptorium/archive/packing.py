@@ -16,7 +16,8 @@ from scriptorium.archive.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, Ledg
 from scriptorium.archive.outflow import Outflow, Written
 from scriptorium.archive.scribe import Advance, Scribe
 from scriptorium.archive.selection import Found, claims, encoded, select
-from scriptorium.errors import NoSpace, UsageError
+from scriptorium.archive.streams import Stream
+from scriptorium.errors import NoSpace, SourceDamaged, UsageError
 from scriptorium.manifest import dumps, readable, sealed
 from scriptorium.model import ArchiveFacts, Check, Compression, FileEntry, Manifest, Part, Staged, Tree
 
@@ -30,23 +31,25 @@ def pack(
     compression: Compression,
     *,
     spool: Path,
+    streams: Sequence[Stream] = (),
     judge: Judge | None = None,
     advance: Advance | None = None,
 ) -> Manifest:
     """Write the archive ``target`` and return the finished manifest.
 
     ``draft`` has no parts, no files and no archive facts yet. The archive is written beside its name and appears whole
-    or not at all. ``spool``: a folder for the list of members while it grows. ``judge`` is shown every member before
-    the manifest is written, and its checks stand in it; what it raises gives the archive up. ``advance`` is told the
-    bytes read. What could not be saved as it was (vanished, unreadable, changed while it was read, sockets) is among
-    the warnings of the manifest, by name. Raises ``NoSpace``, ``NotFound``, ``SourceUnavailable``.
+    or not at all. ``spool``: a folder for the list of members while it grows. ``streams``: parts that are read
+    meanwhile; they come first, so that nothing living waits for what lies on the disk. ``judge`` is shown every member
+    before the manifest is written, and its checks stand in it; what it raises gives the archive up. ``advance`` is told
+    the bytes read. What could not be saved as it was (vanished, unreadable, changed while it was read, sockets) is
+    among the warnings of the manifest, by name. Raises ``NoSpace``, ``NotFound``, ``SourceUnavailable``.
     """
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
     try:
         with contextlib.closing(Ledger(spool)) as ledger, _new_file(partial) as descriptor:
             with Outflow(descriptor, codec_for(compression)) as out:
-                packing = _Packing(out, ledger, staged, advance or (lambda _: None))
+                packing = _Packing(out, ledger, staged, streams, advance or (lambda _: None))
                 inner, written = packing.run(draft, judge)
             os.fsync(descriptor)
         partial.rename(target)
@@ -82,12 +85,15 @@ def sync_folder(folder: Path) -> None:
 class _Packing:
     """One archive on its way out."""
 
-    def __init__(self, out: Outflow, ledger: Ledger, staged: Sequence[Staged], advance: Advance) -> None:
+    def __init__(
+        self, out: Outflow, ledger: Ledger, staged: Sequence[Staged], streams: Sequence[Stream], advance: Advance
+    ) -> None:
         self._out = out
         self._ledger = ledger
-        self._staged = staged
+        self._staged = [*(stream.staged() for stream in streams), *staged]
+        self._streams = {stream.folder: stream for stream in streams}
         self._scribe = Scribe(out, ledger, advance)
-        self._trees = [tree for part in staged for tree in part.trees]
+        self._trees = [tree for part in self._staged for tree in part.trees]
         self._above = {above for tree in self._trees for above in (*_parents(tree.at), tree.at)}
         self._made: set[str] = set()  # folders that may come up twice, and their members are written already
         places = [tree.at for tree in self._trees]
@@ -96,7 +102,7 @@ class _Packing:
 
     def run(self, draft: Manifest, judge: Judge | None) -> tuple[Manifest, Written]:
         self._scribe.own(METADATA, _metadata(draft, self._staged), draft.created_at)
-        parts = tuple(self._part(part) for part in self._staged)
+        parts = tuple(self._part(number) for number in range(len(self._staged)))
         listed = self._ledger.listed()
         now = max(datetime.now(UTC), draft.created_at)
         if listed.member is not None:
@@ -117,7 +123,8 @@ class _Packing:
         self._out.zeros(-self._out.length % RECORD)
         return inner, self._out.finish()
 
-    def _part(self, part: Staged) -> Part:
+    def _part(self, number: int) -> Part:
+        part = self._staged[number]
         bytes_before, files_before = self._scribe.bytes, self._scribe.files
         for tree in part.trees:
             first = True
@@ -126,6 +133,11 @@ class _Packing:
                     self._make_parents(tree)
                     first = False
                 self._member(tree, found)
+                if found.kind == "folder" and (stream := self._streams.get(found.path)) is not None:
+                    self._pieces(stream, found)
+                    part = self._staged[number] = stream.staged()
+        if part.streamed:
+            raise SourceDamaged("nothing of it was read", on=part.source, hint="please report this")
         return Part(
             source=part.source,
             kind=part.kind,
@@ -157,6 +169,12 @@ class _Packing:
             self._scribe.symlink(found)
         else:
             self._scribe.file(found)
+
+    def _pieces(self, stream: Stream, folder: Found) -> None:
+        owner = (folder.stat.st_uid, folder.stat.st_gid)
+        with contextlib.closing(stream.pieces()) as pieces:
+            for name, data in pieces:
+                self._scribe.piece(f"{folder.path}/{name}", data, owner)
 
     def _folder(self, path: str, facts: os.stat_result, attributes: dict[str, bytes]) -> None:
         if path in self._made:

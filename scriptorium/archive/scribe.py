@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -107,6 +108,17 @@ class Scribe:
         out.zeros(padding(size))
         self.bytes += size
         self._record(found.path, "file", facts, size=size, sha256=digest.hexdigest())
+
+    def piece(self, path: str, data: memoryview, owner: tuple[int, int]) -> None:
+        """A file that lies on no disk: its contents are all there, in memory."""
+        now = time.time_ns()
+        self._out.write(header(path, "file", size=len(data), mode=0o600, mtime_ns=now, uid=owner[0], gid=owner[1]))
+        self._out.write(data)
+        self._out.zeros(padding(len(data)))
+        self._advance(len(data))
+        self.bytes += len(data)
+        self.files += 1
+        self._ledger.add(FileEntry(path, "file", len(data), 0o600, now, hashlib.sha256(data).hexdigest()))
 
     def _record(
         self,

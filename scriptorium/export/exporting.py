@@ -15,10 +15,10 @@ from scriptorium.export.kuzu_tables import KuzuTables
 from scriptorium.export.members import Taking
 from scriptorium.export.origin import Batch, Origin
 from scriptorium.export.output import Output, output_to, require_free
-from scriptorium.export.postgres_tables import PostgresTables
+from scriptorium.export.postgres_tables import PostgresTables, StreamedTables
 from scriptorium.export.tables import Wanted, choose
 from scriptorium.export.writers import FORMATS, WRITERS, Writer
-from scriptorium.model import ADOPTED, ROLES, Backup, Copy, Manifest, Part, Role
+from scriptorium.model import ADOPTED, ROLES, STREAMED, Backup, Copy, Manifest, Part, Role
 from scriptorium.rescue import Supply
 from scriptorium.settings import Settings
 from scriptorium.sources import PostgresSource
@@ -168,7 +168,8 @@ def _origins(settings: Settings, order: ExportOrder, wanted: Sequence[Wanted], o
         folder = output.spool / str(number)
         folder.mkdir(mode=0o700)
         if part.kind == "postgres":
-            origins[part.source] = PostgresTables(part, mine, folder, tools.get(part.source))
+            way = StreamedTables if part.method.endswith(STREAMED) else PostgresTables
+            origins[part.source] = way(part, mine, folder, tools.get(part.source))
         else:
             origins[part.source] = KuzuTables(part, mine, folder)
     return origins
@@ -176,19 +177,13 @@ def _origins(settings: Settings, order: ExportOrder, wanted: Sequence[Wanted], o
 
 def _follow_guides(taking: Taking, origins: Mapping[str, Origin], parts: Sequence[Part]) -> list[Wanted]:
     """Read every guide; returns the tables that have no rows in the archive."""
-    missing = dict(origins)
 
     def place_of(member: str) -> Path | None:
-        for source, origin in missing.items():
-            place = origin.guide(member)
-            if place is not None:
-                del missing[source]
-                return place
-        return None
+        return next((place for origin in origins.values() if (place := origin.guide(member)) is not None), None)
 
-    taking.guides(place_of, lambda: not missing)
+    taking.guides(place_of, lambda: all(origin.guided() for origin in origins.values()))
     for part in parts:
-        if part.source not in missing:
+        if part.source not in origins or origins[part.source].guided():
             continue
         if part.method.startswith(ADOPTED):
             raise UsageError(
@@ -196,7 +191,7 @@ def _follow_guides(taking: Taking, origins: Mapping[str, Origin], parts: Sequenc
                 on=part.source,
                 hint="restore it, take a backup of it, and export from that one",
             )
-        raise DamageFound("a file is missing in the archive", on=missing[part.source].lacking[0], hint=_HINT)
+        raise DamageFound("a file is missing in the archive", on=origins[part.source].lacking[0], hint=_HINT)
     return [one for origin in origins.values() for one in origin.follow()]
 
 
@@ -240,12 +235,16 @@ def _write(taking: Taking, origins: Sequence[Origin], output: Output, order: Exp
 
     with contextlib.ExitStack() as stack:
         sheets = _Sheets(output, order.format, stack)
+        for origin in origins:
+            stack.callback(origin.close)
         for member, _ in stack.enter_context(contextlib.closing(taking.spooled(place_of, enough))):
             origin = next(one for one in origins if one.data(member) is not None)
             with contextlib.closing(origin.read(member)) as batches:
                 for batch in batches:
                     sheets.add(batch)
         for origin in origins:
+            for batch in origin.rest():
+                sheets.add(batch)
             if origin.lacking:
                 raise DamageFound("a file is missing in the archive", on=origin.lacking[0], hint=_HINT)
         taking.require_proven()

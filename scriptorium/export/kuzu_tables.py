@@ -60,6 +60,9 @@ class KuzuTables:
     def guide(self, member: str) -> Path | None:
         return self._folder / _GUIDE if member == f"{self._at}/{_GUIDE}" else None
 
+    def guided(self) -> bool:
+        return (self._folder / _GUIDE).is_file()
+
     def follow(self) -> Sequence[Wanted]:
         files: dict[str, _File] = {}
         pairs: dict[str, int] = defaultdict(int)
@@ -88,6 +91,11 @@ class KuzuTables:
             yield Batch(file.table, batch.num_rows, self._shaped(file, batch))
         opened.close()
         self._left.discard(member)
+
+    def rest(self) -> Generator[Batch, None, None]:
+        yield from ()
+
+    def close(self) -> None: ...
 
     def _shaped(self, file: _File, batch: pa.RecordBatch) -> pa.RecordBatch:
         """With the columns' own names; where a relationship connects several pairs of tables, with theirs too, and its

@@ -1,7 +1,8 @@
 """What both kinds of databases have in common on their way out of an archive.
 
 An origin is one part. Its **guide** (a small member: Kuzu's list of files, PostgreSQL's table of contents) is read
-first; it says which members hold the wanted tables. Then each of those members is spooled, read, and removed.
+first; it says which members hold the wanted tables. Then each of those members is spooled, read, and removed. A dump
+that was streamed has its guide in its first members, and its rows in all of them, one table behind the other.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ class Origin(Protocol):
         ...
 
     def guide(self, member: str) -> Path | None:
-        """Where the member is to be spooled when it is the guide."""
+        """Where the member is to be spooled when it is the guide, or the next member of it."""
+        ...
+
+    def guided(self) -> bool:
+        """Whether the guide is all there; asked after each member."""
         ...
 
     def follow(self) -> Sequence[Wanted]:
@@ -49,5 +54,14 @@ class Origin(Protocol):
         ...
 
     def read(self, member: str) -> Generator[Batch, None, None]:
-        """The rows in the spooled member; at least one batch, perhaps of no rows."""
+        """The rows in the spooled member; a batch for each of its tables at least, perhaps of no rows. Rows of members
+        that belong together may come with a later one."""
+        ...
+
+    def rest(self) -> Generator[Batch, None, None]:
+        """Behind the last member: the rows that are still on their way."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is still open."""
         ...

@@ -7,26 +7,23 @@ value is text, in the form in which PostgreSQL writes it.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scriptorium import process
 from scriptorium.errors import DamageFound
-from scriptorium.export.copy_text import Copied, Value, copied
-from scriptorium.export.origin import BATCH_ROWS, Batch
+from scriptorium.export.copy_text import copied
+from scriptorium.export.origin import Batch
+from scriptorium.export.postgres_feed import Feed, Portion, arrow, portions
 from scriptorium.export.tables import Wanted, unquoted
 from scriptorium.model import Part
-from scriptorium.sources.postgres_contents import Entry, contents
+from scriptorium.sources.postgres_contents import Entry, contents, contents_of_head
 from scriptorium.sources.postgres_load import restorer_for
+from scriptorium.sources.postgres_pieces import piece_name, piece_number
 from scriptorium.sources.postgres_programs import Program
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _GUIDE = "toc.dat"
 _DATA = re.compile(r"(\d+)\.dat(\.\w+)?")
-_BATCH_CHARACTERS = 8 << 20
 _BREAKS = str.maketrans("\r\n", "  ")  # as pg_restore writes names in its list
 
 
@@ -56,18 +53,25 @@ class PostgresTables:
         self._database = steps[0]
         return self._folder / _GUIDE
 
+    def guided(self) -> bool:
+        return (self._folder / _GUIDE).is_file()
+
     def follow(self) -> Sequence[Wanted]:
         self._program = restorer_for(self._folder, 0, self._tools)
-        entries = contents(self._folder, self._program)
+        return self._choose(contents(self._folder, self._program))
+
+    def _choose(self, entries: Sequence[Entry]) -> Sequence[Wanted]:
+        chosen: set[int] = set()
         without = []
         for one in self._wanted:
-            found = [entry for entry in entries if entry.what == "TABLE DATA" and _may_be(entry.rest, one)]
-            self._entries |= {entry.number: entry for entry in found}
+            found = {entry.number for entry in entries if entry.what == "TABLE DATA" and _may_be(entry.rest, one)}
+            chosen |= found
             if not found and any(entry.what == "TABLE" and _may_be(entry.rest, one) for entry in entries):
                 raise DamageFound("the dump lacks the rows of a table", on=one.table, hint="use another backup")
             if not found:
                 without.append(one)
-        self._left = set(self._entries)
+        self._entries = {entry.number: entry for entry in entries if entry.number in chosen}
+        self._left = chosen
         return without
 
     def data(self, member: str) -> Path | None:
@@ -79,48 +83,106 @@ class PostgresTables:
         match = _DATA.fullmatch(member.rpartition("/")[2])
         assert match is not None and self._program is not None
         number = int(match[1])
-        chosen = self._folder / "chosen"
-        chosen.write_text(f"{self._entries[number].line}\n", "utf-8")
-        argv = [self._program.path, "--data-only", f"--use-list={chosen}", "--file=-", str(self._folder)]
-        with process.stream(argv, env={"LC_ALL": "C"}) as text:
+        argv = [self._program.path, "--data-only", f"--use-list={self._list([self._entries[number]])}", "--file=-"]
+        with process.stream([*argv, str(self._folder)], env={"LC_ALL": "C"}) as text:
             found = copied(text)
             if found is None:
                 raise DamageFound("the dump lacks the rows of a table", on=member, hint="use another backup")
-            table = next((one for one in self._wanted if unquoted(one.table) == found.name), None)
-            for rows in _batches(found):
-                if table is not None:
-                    yield Batch(table, len(rows), _arrow(found.columns, rows))
+            for rows in portions(found):
+                yield from self._batch(Portion(found.name, found.columns, rows))
             for _ in text:
                 pass
         self._left.discard(number)
 
+    def _list(self, entries: Sequence[Entry]) -> Path:
+        chosen = self._folder / "chosen"
+        chosen.write_text("".join(f"{entry.line}\n" for entry in entries), "utf-8")
+        return chosen
+
+    def _batch(self, portion: Portion) -> Generator[Batch, None, None]:
+        """Nothing for a table that has only a similar name."""
+        table = next((one for one in self._wanted if unquoted(one.table) == portion.name), None)
+        if table is not None:
+            yield Batch(table, len(portion.rows), arrow(portion.columns, portion.rows))
+
+    def rest(self) -> Generator[Batch, None, None]:
+        yield from ()
+
+    def close(self) -> None: ...
+
     def _below(self, member: str) -> list[str]:
         return member[len(self._at) + 1 :].split("/") if member.startswith(f"{self._at}/") else []
+
+
+class StreamedTables(PostgresTables):
+    """The same of a part whose dump was streamed. Its pieces are fed to one pg_restore, which writes all the tables."""
+
+    _heads = 0
+    _given = 0
+    _feed: Feed | None = None
+
+    @property
+    def lacking(self) -> Sequence[str]:
+        done = self._program is not None and (not self._entries or (self._feed is not None and self._feed.done))
+        return [] if done else [f"{self._at}/{self._database or '<database>'}/{piece_name(self._given + 1)}"]
+
+    def guide(self, member: str) -> Path | None:
+        if self._program is not None or self._number(member) != self._heads + 1:
+            return None
+        self._heads += 1
+        self._database = self._below(member)[0]
+        return self._folder / "piece"
+
+    def guided(self) -> bool:
+        piece = self._folder / "piece"
+        if self._program is None and piece.exists():
+            with piece.open("rb") as more, self._head.open("ab") as head:
+                while chunk := more.read(1 << 20):
+                    head.write(chunk)
+            piece.unlink()
+            program = restorer_for(self._head, 0, self._tools, whole=False)
+            if contents_of_head(self._head, program) is not None:
+                self._program = program
+        return self._program is not None
+
+    @property
+    def _head(self) -> Path:
+        return self._folder / "head"
+
+    def follow(self) -> Sequence[Wanted]:
+        assert self._program is not None
+        without = self._choose(contents(self._head, self._program))
+        self._head.unlink()
+        return without
+
+    def data(self, member: str) -> Path | None:
+        return self._folder / "piece" if self.lacking and self._number(member) is not None else None
+
+    def read(self, member: str) -> Generator[Batch, None, None]:
+        self._given += 1
+        if self._number(member) != self._given:
+            raise DamageFound("a piece of the dump is missing", on=piece_name(self._given), hint="use another copy")
+        assert self._program is not None
+        if self._feed is None:
+            self._feed = Feed(self._program, self._list(list(self._entries.values())))
+        for portion in self._feed.give(self._folder / "piece"):
+            yield from self._batch(portion)
+
+    def rest(self) -> Generator[Batch, None, None]:
+        for portion in self._feed.rest() if self._feed is not None else ():
+            yield from self._batch(portion)
+
+    def close(self) -> None:
+        if self._feed is not None:
+            self._feed.close()
+
+    def _number(self, member: str) -> int | None:
+        steps = self._below(member)
+        mine = len(steps) == 2 and self._database in ("", steps[0])
+        return piece_number(steps[1]) if mine else None
 
 
 def _may_be(rest: str, one: Wanted) -> bool:
     """Whether a line of the list is about the table. Its names are not quoted there, so ``a`` may be ``a b`` as well:
     which it is, is known when its rows are read."""
     return rest.startswith(f"{' '.join(unquoted(one.table)).translate(_BREAKS)} ")
-
-
-def _batches(found: Copied) -> Iterator[list[list[Value]]]:
-    """The rows in portions; first one of none, which says which columns there are."""
-    yield []
-    rows: list[list[Value]] = []
-    characters = 0
-    for row in found.rows:
-        rows.append(row)
-        characters += sum(len(value) for value in row if value)
-        if len(rows) == BATCH_ROWS or characters > _BATCH_CHARACTERS:
-            yield rows
-            rows, characters = [], 0
-    if rows:
-        yield rows
-
-
-def _arrow(columns: Sequence[str], rows: list[list[Value]]) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    values = list(zip(*rows, strict=True)) if rows else [()] * len(columns)
-    return pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in values], names=list(columns))

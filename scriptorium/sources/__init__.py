@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from scriptorium.errors import ToolMissing
 from scriptorium.model import Part
-from scriptorium.sources.base import Incoming, Source
+from scriptorium.sources.base import Incoming, Source, Streamable
 from scriptorium.sources.files import FilesSource
 from scriptorium.sources.kuzu import KuzuSource
 from scriptorium.sources.kuzu_layout import COMPANIONS, companion
@@ -39,4 +39,14 @@ def territory(source: AnySource) -> tuple[Path, ...]:
     return ()
 
 
-__all__ = ["AnySource", "FilesSource", "Incoming", "KuzuSource", "PostgresSource", "Source", "made_for", "territory"]
+__all__ = [
+    "AnySource",
+    "FilesSource",
+    "Incoming",
+    "KuzuSource",
+    "PostgresSource",
+    "Source",
+    "Streamable",
+    "made_for",
+    "territory",
+]

@@ -7,11 +7,15 @@ drivers are imported inside methods. ``tests/contracts/test_sources.py`` runs on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from scriptorium.model import Holder, Part, Role, Rows, Staged, Survey, TableFacts
 from scriptorium.sources.pausing import Quiesce
+
+if TYPE_CHECKING:
+    from scriptorium.archive import Stream
 
 
 class Incoming(Protocol):
@@ -149,4 +153,14 @@ class Source(Protocol):
 
         It is prepared, received, loaded and then undone; never switched.
         """
+        ...
+
+
+@runtime_checkable
+class Streamable(Protocol):
+    """A source that can be read straight into an archive; its survey says when it wants to be."""
+
+    def stream(self, stage: Path) -> AbstractContextManager[Stream]:
+        """Take the snapshot and begin to read it; it lasts as long as the block. ``stage``: an empty folder for small
+        files. Raises what ``capture`` raises, then or while its pieces are read; nothing stays behind."""
         ...

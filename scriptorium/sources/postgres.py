@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scriptorium.archive import Piece
 from scriptorium.errors import SourceUnavailable
-from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
+from scriptorium.model import Holder, Part, Role, Staged, Streams, Survey, Tree
 from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Login
-from scriptorium.sources.postgres_dump import PART, DumpFacts, DumpOptions, take
+from scriptorium.sources.postgres_dump import PART, DumpFacts, plain_size, take
 from scriptorium.sources.postgres_facts import relations
 from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles, InPlaceIncoming, Target, default_staging
+from scriptorium.sources.postgres_moment import DumpOptions
+from scriptorium.sources.postgres_pieces import PIECE
 from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_rehearsal import EmbeddedIncoming
+from scriptorium.sources.postgres_stream import DumpStream, streaming
 
 _TOO_MANY_JOBS = 8
 
@@ -28,10 +33,15 @@ def useful_jobs() -> int:
     return max(1, min(_TOO_MANY_JOBS, (os.cpu_count() or 1) // 2))
 
 
+_STREAMS = {"auto": Streams.WHERE_SHORT, "stage": Streams.NEVER, "stream": Streams.ALWAYS}
+
+
 class PostgresSource(Login):
     """``database``: a URL or libpq's words; nothing means libpq's own variables. ``at``: its path in the archive, by
     default the source's name; the dump lies in ``<at>/<database>/``.
 
+    ``dump``: copied into the workspace first ("stage"), which is faster, or read straight into the archive ("stream");
+    "auto": streamed where the workspace has no room for the copy.
     ``jobs``: processes of pg_dump and pg_restore (0: as many as help). ``lock_timeout``: seconds to wait for a table
     that is locked. ``statement_timeout``: seconds one table's fingerprint may take (0: no limit). ``former``: how many
     databases that a restore replaced are kept. ``tools``: the folder of pg_dump, where it is not found by itself.
@@ -46,6 +56,7 @@ class PostgresSource(Login):
     name: str = Field(default="postgres", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
     at: str = ""
     role: Role = Role.DATABASE
+    dump: Literal["auto", "stage", "stream"] = "auto"
     jobs: int = Field(default=0, ge=0, le=64)
     lock_timeout: float = Field(default=60.0, gt=0)
     statement_timeout: float = Field(default=0.0, ge=0)
@@ -57,6 +68,8 @@ class PostgresSource(Login):
     staging: Path | None = None
     drill: Literal["server", "embedded"] = "server"
     statements: dict[str, str] = Field(default_factory=dict)
+
+    piece: ClassVar[int] = PIECE
 
     @property
     def place(self) -> str:
@@ -70,21 +83,23 @@ class PostgresSource(Login):
     @property
     def dump_options(self) -> DumpOptions:
         jobs = self.jobs or useful_jobs()
-        return DumpOptions(jobs, self.lock_timeout, self.statement_timeout, self.tools, self.statements)
+        return DumpOptions(jobs, self.lock_timeout, self.statement_timeout, self.tools, self.statements, self.piece)
 
     def survey(self, never: tuple[Path, ...]) -> Survey:
-        """Sizes on the server's disk; a dump as text is about as large, and compressed where the disk is short."""
+        """Sizes on the server's disk; a dump may be larger, where it is text that the server keeps compressed."""
         with self.address().session() as session:
             found = relations(session)
         total = sum(one.size for one in found)
-        return Survey(bytes=total, files=len(found) + 3, staged_bytes=total)
+        return Survey(bytes=total, files=len(found) + 3, staged_bytes=plain_size(found), streams=_STREAMS[self.dump])
 
     def capture(self, stage: Path, *, paused: bool = False) -> None:
         """Dump and facts from one snapshot, into ``stage``; see ``postgres_dump``. Nothing needs to be ``paused``."""
         take(self.address(), stage, self.dump_options)
 
     def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
-        facts = DumpFacts.read(stage / "facts.json")
+        return self._staged(DumpFacts.read(stage / "facts.json"), stage)
+
+    def _staged(self, facts: DumpFacts, stage: Path, *, streamed: bool = False) -> Staged:
         return Staged(
             source=self.name,
             kind=self.kind,
@@ -97,7 +112,13 @@ class PostgresSource(Login):
             tables=facts.tables,
             warnings=facts.warnings,
             answers=facts.answers,
+            streamed=streamed,
         )
+
+    @contextlib.contextmanager
+    def stream(self, stage: Path) -> Iterator[PostgresStream]:
+        with streaming(self.address(), stage, self.dump_options) as dump:
+            yield PostgresStream(dump, self.place, lambda: self._staged(dump.facts, stage, streamed=not dump.ended))
 
     def incoming(
         self,
@@ -207,3 +228,18 @@ class PostgresSource(Login):
     def holders(self) -> Iterator[Holder]:
         """Nobody stands in the way: a restore sends the sessions away in the moment of its switch."""
         yield from ()
+
+
+class PostgresStream:
+    """The dump of a source on its way into an archive."""
+
+    def __init__(self, dump: DumpStream, place: str, staged: Callable[[], Staged]) -> None:
+        self.folder = f"{place}/{dump.name}"
+        self._dump = dump
+        self._staged = staged
+
+    def pieces(self) -> Generator[Piece, None, None]:
+        return self._dump.pieces()
+
+    def staged(self) -> Staged:
+        return self._staged()

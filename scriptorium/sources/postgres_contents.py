@@ -1,4 +1,4 @@
-"""What is inside a dump in the directory format, read with ``pg_restore``: is it complete, which sequences has it."""
+"""What is inside a dump, read with ``pg_restore``: is it complete, which sequences has it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,29 @@ class Entry:
 def contents(dump: Path, program: Program) -> list[Entry]:
     """The table of contents. ``DamageFound`` when the dump has none that can be read."""
     try:
-        listed = process.run([program.path, "--list", str(dump)], timeout=600).stdout.decode("utf-8", "replace")
+        return _entries(process.run([program.path, "--list", str(dump)], timeout=600).stdout)
     except ToolFailed as error:
         raise DamageFound(f"the dump cannot be read: {error.what}", on=str(dump)) from error
+
+
+def contents_of_head(head: Path, program: Program) -> list[Entry] | None:
+    """The same from the beginning of a dump in the custom format; ``None`` when that is not long enough for it."""
+    listed = process.run([program.path, "--list", str(head)], env={"LC_ALL": "C"}, timeout=600, check=False)
+    if listed.status == 0:
+        return _entries(listed.stdout)
+    if is_too_short(listed.stderr):
+        return None
+    raise DamageFound(f"the dump cannot be read: {listed.stderr[-200:]}", on=str(head))
+
+
+def is_too_short(said: str) -> bool:
+    """Whether pg_restore (in English) says that a dump has come to its end too early."""
+    return "end of file" in said or "too short" in said
+
+
+def _entries(listed: bytes) -> list[Entry]:
     entries = []
-    for line in listed.splitlines():
+    for line in listed.decode("utf-8", "replace").splitlines():
         match = _ENTRY.match(line)
         if match:
             entries.append(Entry(int(match[1]), int(match[3]), match[4], match[5], line))
@@ -50,15 +68,20 @@ def check_complete(dump: Path, program: Program, tables: Iterable[int], *, level
     ``tables``: oids of the tables that must be in it; ``level``: how it was compressed. Returns its contents.
     """
     entries = contents(dump, program)
-    data = {entry.oid: entry for entry in entries if entry.what == "TABLE DATA"}
-    for oid in tables:
-        if oid not in data:
-            raise ToolFailed("the dump ended early: a table is not in it", on=f"oid {oid}")
-    for entry in data.values():
+    for entry in require_tables(entries, tables):
         file = dump / f"{entry.number}.dat{'.gz' if level else ''}"
         if not file.is_file() or (level == 0 and not _ends(file)):
             raise ToolFailed("the dump ended early: the data of a table is not complete", on=entry.rest)
     return entries
+
+
+def require_tables(entries: Iterable[Entry], tables: Iterable[int]) -> list[Entry]:
+    """The entries of tables' rows. ``ToolFailed`` unless every one of ``tables`` (oids) has its own."""
+    data = {entry.oid: entry for entry in entries if entry.what == "TABLE DATA"}
+    for oid in tables:
+        if oid not in data:
+            raise ToolFailed("the dump ended early: a table is not in it", on=f"oid {oid}")
+    return list(data.values())
 
 
 def _ends(file: Path) -> bool:

@@ -1,12 +1,8 @@
-"""One moment of a database: its dump, and the facts of every table from the very same snapshot.
+"""A dump of one moment of a database, with its facts, on the disk.
 
-A repeatable-read transaction locks every table (ACCESS SHARE: it hinders no reader and no writer), exports its
-snapshot, hands it to ``pg_dump``, and computes the facts itself meanwhile. ``pg_dump``'s own compression is what makes
-dumps slow, so it writes plain files which the archive compresses once; where the disk is too short for that, it
-compresses after all.
-
-In the stage: ``part/<database>/`` (pg_dump's directory format), ``part/globals.sql`` where the role may read it, and
-``facts.json``.
+``pg_dump``'s own compression is what makes dumps slow, so it does not compress; the archive does, once. ``take`` makes
+``part/<database>/`` (pg_dump's directory format), ``part/globals.sql`` where the role may read it, and ``facts.json``.
+``postgres_stream`` brings the same moment into an archive without a copy on the disk.
 """
 
 from __future__ import annotations
@@ -14,45 +10,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium import process
 from scriptorium.crashpoints import reach
-from scriptorium.errors import NoSpace, ScriptoriumError, SnapshotBusy, SourceUnavailable, ToolFailed
+from scriptorium.errors import NoSpace, ScriptoriumError, SourceUnavailable, ToolFailed
 from scriptorium.model import Rows, TableFacts
-from scriptorium.sources.postgres_connection import Address, Row, sql
+from scriptorium.sources.postgres_connection import Address, Row
 from scriptorium.sources.postgres_contents import check_complete, sequence_values
 from scriptorium.sources.postgres_errors import in_our_words, worded
-from scriptorium.sources.postgres_facts import Relation, read_facts, relations, require_readable
-from scriptorium.sources.postgres_locks import LockWatch
-from scriptorium.sources.postgres_programs import Program, find, major_of
-from scriptorium.sources.postgres_statements import answers
+from scriptorium.sources.postgres_facts import Relation
+from scriptorium.sources.postgres_moment import DumpOptions, Moment, Seen, held
+from scriptorium.sources.postgres_programs import find
 
 if TYPE_CHECKING:
     import psycopg
 
 PART = "part"
-_TRIES = 5
+GLOBALS = "globals.sql"
 _PLAIN_FACTOR = 1.5  # text is larger than what the server keeps compressed; measured 0.95 on book-like data
-_SPARE = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class DumpOptions:
-    """``jobs``: processes of pg_dump; ``lock_timeout`` in seconds; ``tools``: a folder with pg_dump."""
-
-    jobs: int = 1
-    lock_timeout: float = 60.0
-    statement_timeout: float = 0.0
-    tools: Path | None = None
-    statements: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +49,19 @@ class DumpFacts:
     tables: Mapping[str, TableFacts]
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, Rows] = field(default_factory=dict)
+
+    def completed(
+        self,
+        moment: Moment,
+        seen: Seen,
+        sequences: Mapping[tuple[str, str], TableFacts],
+        warnings: tuple[str, ...],
+    ) -> DumpFacts:
+        """With what the moment held. Sequences know no snapshot: what counts is what the dump holds of them."""
+        names = {(one.schema, one.table): one.name for one in moment.found if one.kind == "S"}
+        tables = {**seen.tables, **{names[key]: facts for key, facts in sequences.items() if key in names}}
+        more, now = (*seen.warnings, *warnings), datetime.now(UTC)
+        return replace(self, finished_at=now, tables=tables, warnings=more, answers=seen.answers)
 
     def write(self, file: Path) -> None:
         words = asdict(self) | {"started_at": self.started_at.isoformat(), "finished_at": self.finished_at.isoformat()}
@@ -84,121 +79,65 @@ class DumpFacts:
 
 def take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
     """Dump the database into the empty folder ``stage``; on any error the folder is empty again."""
-    application = f"scriptorium dump {secrets.token_hex(4)}"
     try:
-        with LockWatch(address, application) as watch:
-            try:
-                facts = _take(address, stage, options, application)
-            except SnapshotBusy as error:
-                held = f"held by {watch.seen}" if watch.seen else error.hint
-                raise SnapshotBusy(error.what, on=error.on, hint=held) from error
+        facts = _take(address, stage, options)
         reach("dump.before-facts")
         facts.write(stage / "facts.json")
         return facts
     except BaseException:
-        for left in stage.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        empty(stage)
         raise
 
 
-def _take(address: Address, stage: Path, options: DumpOptions, application: str) -> DumpFacts:
-    started = datetime.now(UTC)
+def empty(stage: Path) -> None:
+    """Remove everything in the folder."""
+    for left in stage.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
     part = stage / PART
     part.mkdir(mode=0o700)
-    with address.session(application=application) as session:
-        major = major_of(session.info.server_version)
-        program = find("pg_dump", major, tools=options.tools)
-        restorer = find("pg_restore", program.version[0], tools=options.tools)
-        found = _hold_still(session, address, options)
-        reach("dump.held")
-        row = session.execute("SELECT pg_export_snapshot()").fetchone()
-        assert row is not None
-        database = session.info.dbname
-        dump = part / file_name(database)
-        level = _compression(sum(one.size for one in found), stage)
-        argv = [
-            *(program.path, "--format=directory", f"--jobs={options.jobs}", f"--compress={level}", "--no-sync"),
-            *(f"--snapshot={row[0]}", "--no-password", f"--lock-wait-timeout={int(options.lock_timeout * 1000)}"),
-            *(f"--file={dump}", f"--dbname={address.of(database).plain}"),
-        ]
-        with _pg_dump(argv, address, stage, application, session) as still_well:
+    with held(address, options) as moment:
+        dump = part / file_name(moment.database)
+        command = moment.command("--format=directory", f"--jobs={options.jobs}", "--no-sync", f"--file={dump}")
+        with dumping(moment, command, stage) as child:
             reach("dump.begun")
-            facts = read_facts(session, found, between=still_well)
-            said = answers(session, options.statements)
+            seen = moment.look(Still(child))
         reach("dump.ended")
-        version = session.info.parameter_status("server_version") or str(major)
-    entries = check_complete(dump, restorer, [one.oid for one in found if one.kind == "r"], level=level)
-    tables = dict(facts.tables)
-    sequences = {(one.schema, one.table): one.name for one in found if one.kind == "S"}
-    for names, value in sequence_values(dump, restorer, entries).items():
-        if names in sequences:  # they know no snapshot: what counts is what the dump holds
-            tables[sequences[names]] = value
-    warnings = [*facts.warnings, *_globals(address.of(database), part / "globals.sql", major, options)]
-    method = f"pg_dump {program.version[0]}.{program.version[1]}, one snapshot" + (", compressed" if level else "")
-    engine, ended = version.split(" ")[0], datetime.now(UTC)
-    return DumpFacts(database, engine, method, started, ended, tables, tuple(warnings), said)
+    entries = check_complete(dump, moment.restorer, moment.tables)
+    sequences = sequence_values(dump, moment.restorer, entries)
+    return described(moment).completed(moment, seen, sequences, save_globals(moment, part))
 
 
-def _hold_still(session: psycopg.Connection[Row], address: Address, options: DumpOptions) -> tuple[Relation, ...]:
-    """Begin the transaction with every table locked before its snapshot is taken: a TRUNCATE or a rewrite in between
-    would make rows vanish from it. Returns the relations as of the snapshot."""
-    session.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(options.lock_timeout * 1000)}ms",))
-    timeout = f"{int(options.statement_timeout * 1000)}ms"
-    session.execute("SELECT set_config('statement_timeout', %s, false)", (timeout,))
-    import psycopg
-
-    for _ in range(_TRIES):
-        found = relations(session)
-        require_readable(found, address)
-        tables = [one for one in found if one.kind == "r"]
-        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        try:
-            if tables:
-                session.execute(sql(f"LOCK TABLE ONLY {', ONLY '.join(t.sql for t in tables)} IN ACCESS SHARE MODE"))
-            now = relations(session)
-        except psycopg.errors.UndefinedTable:
-            session.execute("ROLLBACK")
-            continue
-        if {one.oid for one in now if one.kind == "r"} == {one.oid for one in tables}:
-            require_readable(now, address)
-            return now
-        session.execute("ROLLBACK")
-    raise SnapshotBusy("tables come and go faster than they can be locked", on=str(address), hint="try again later")
+def described(moment: Moment, how: str = "") -> DumpFacts:
+    """What is known of a dump before anything was read."""
+    method = f"pg_dump {moment.dumper.version[0]}.{moment.dumper.version[1]}, one snapshot{how}"
+    return DumpFacts(moment.database, moment.engine, method, moment.began, moment.began, {})
 
 
-def _compression(size: int, stage: Path) -> int:
-    """0, or 1 where the disk is too short for plain files. ``NoSpace`` where it is too short for both."""
-    free = shutil.disk_usage(stage).free - _SPARE
-    if size * _PLAIN_FACTOR <= free:
-        return 0
-    if size <= free:
-        return 1
-    raise NoSpace(
-        f"the dump needs about {size:,} bytes, there are {max(free, 0):,}",
-        on=str(stage),
-        hint="free some room, or set 'workspace' to a larger disk",
-    )
+def plain_size(found: Iterable[Relation]) -> int:
+    """How many bytes a dump of the relations may take, which the server keeps compressed."""
+    return int(sum(one.size for one in found) * _PLAIN_FACTOR)
 
 
 @contextlib.contextmanager
-def _pg_dump(
-    argv: Sequence[str],
-    address: Address,
-    stage: Path,
-    application: str,
-    session: psycopg.Connection[Row],
-) -> Iterator[Still]:
+def dumping(
+    moment: Moment, command: Sequence[str], stage: Path, *, stdout: int | None = None
+) -> Iterator[process.Child]:
     """Run pg_dump beside the block; leaving the block waits for its end. What it says in failing goes before what the
-    block says: a lost server is seen by both."""
+    block says: a lost server is seen by both. ``stdout``: where its output goes, by default to its messages."""
+    address, session = moment.address, moment.session
     log = os.fdopen(os.memfd_create("pg_dump"), "w+b")  # in memory: the disk may be what is wrong
-    child = process.start(argv, env=address.environment(application), stdout=log.fileno(), stderr=log.fileno())
+    where = log.fileno() if stdout is None else stdout
+    child = process.start(command, env=address.environment(moment.application), stdout=where, stderr=log.fileno())
     over = threading.Event()
     guard = threading.Thread(target=_guard, args=(child, session, over), daemon=True, name="pg_dump guard")
     guard.start()
     try:
         try:
             with in_our_words(address, secrets=address.secrets):
-                yield Still(child)
+                yield child
             status = child.wait()
         except ScriptoriumError as error:
             status = child.poll() or 0
@@ -248,25 +187,26 @@ def _failure(status: int, said: str, stage: Path, address: Address) -> Scriptori
     return error
 
 
-def _globals(address: Address, file: Path, major: int, options: DumpOptions) -> list[str]:
+def save_globals(moment: Moment, folder: Path) -> tuple[str, ...]:
     """Roles and tablespaces; their password hashes only where the role may read them. Returns warnings."""
+    address, options, file = moment.address, moment.options, folder / GLOBALS
     last = ""
     for more in ([], ["--no-role-passwords"]):
         try:
-            program: Program = find("pg_dumpall", major, tools=options.tools)
+            program = find("pg_dumpall", moment.major, tools=options.tools)
             name = address.words.get("dbname", "")
             argv = [program.path, "--globals-only", *more, "--no-password", f"--file={file}", f"--database={name}"]
             argv += [f"--dbname={address.plain}", f"--lock-wait-timeout={int(options.lock_timeout * 1000)}"]
             process.run(argv, env=address.environment(), timeout=120, secrets=address.secrets)
             file.chmod(0o600)
-            return ["globals.sql holds the roles without their passwords"] if more else []
+            return ("globals.sql holds the roles without their passwords",) if more else ()
         except ScriptoriumError as error:
             last = error.what
             file.unlink(missing_ok=True)
-    return [f"roles and tablespaces are not in the backup: {last}"]
+    return (f"roles and tablespaces are not in the backup: {last}",)
 
 
 def file_name(database: str) -> str:
     """A database's name as one step of a path."""
     plain = database.replace("%", "%25").replace("/", "%2F")
-    return plain if plain not in (".", "..", "globals.sql") else f"%{plain}"
+    return plain if plain not in (".", "..", GLOBALS) else f"%{plain}"

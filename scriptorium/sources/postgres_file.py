@@ -18,10 +18,10 @@ from scriptorium import process
 from scriptorium.errors import NoSpace, SnapshotBusy, ToolFailed, UsageError
 from scriptorium.sources.postgres_connection import Address
 from scriptorium.sources.postgres_contents import check_complete, contents
-from scriptorium.sources.postgres_dump import DumpOptions
 from scriptorium.sources.postgres_facts import relations, require_readable
 from scriptorium.sources.postgres_load import restorer_for
 from scriptorium.sources.postgres_locks import LockWatch
+from scriptorium.sources.postgres_moment import DumpOptions
 from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_requirements import require, required
 from scriptorium.sources.postgres_script import judge, recognise, require_complete, run_script

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +19,16 @@ from typing import TYPE_CHECKING
 
 from scriptorium import process
 from scriptorium.crashpoints import reach
-from scriptorium.errors import DamageFound, RestoreFailed, SourceUnavailable, ToolFailed, ToolMissing
+from scriptorium.errors import DamageFound, NoSpace, RestoreFailed, SourceUnavailable, ToolFailed, ToolMissing
 from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
-from scriptorium.sources.postgres_dump import PART, DumpFacts, DumpOptions, take
+from scriptorium.sources.postgres_contents import is_too_short
+from scriptorium.sources.postgres_dump import GLOBALS, PART, DumpFacts, plain_size, take
 from scriptorium.sources.postgres_errors import in_our_words
-from scriptorium.sources.postgres_facts import read_facts, relations
+from scriptorium.sources.postgres_facts import Relation, read_facts, relations
+from scriptorium.sources.postgres_moment import DumpOptions
+from scriptorium.sources.postgres_pieces import JOINED, join
 from scriptorium.sources.postgres_programs import Program, find, major_of
 from scriptorium.sources.postgres_requirements import Requirements, require, required
 from scriptorium.sources.postgres_restore import Restorer
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
     import psycopg
 
 _TABLE_OF_CONTENTS = "toc.dat"
-_GLOBALS = "globals.sql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,11 @@ class _Staged:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _dump(self) -> Path:
-        return dump_in(self._folder / "part", self._part.path)
+        part = self._folder / "part"
+        for folder in part.iterdir():
+            if folder.is_dir():
+                join(folder)
+        return dump_in(part, self._part.path)
 
     def _program(self, dump: Path, server_major: int) -> Program:
         return restorer_for(dump, server_major, self._target.options.tools)
@@ -148,7 +154,8 @@ class BesideIncoming(_Staged):
                 lacking = require(session, required(dump, program), address, without=self._target.without_roles)
                 self._make(session, lambda: creation(dump, program))
             reach("database.created")
-            tables = Restorer(program, new, major, options.jobs, lacking.switches).beside(dump, self._part.tables)
+            jobs = 1 if dump.name == JOINED else options.jobs  # it has no index: several would each search through it
+            tables = Restorer(program, new, major, jobs, lacking.switches).beside(dump, self._part.tables)
         with new.session() as session:
             self.answers = answers(session, options.statements)
         return tables
@@ -245,10 +252,21 @@ class InPlaceIncoming(_Staged):
             if not is_script(dump):
                 program = self._program(dump, major_of(session.info.server_version))
                 require(session, required(dump, program), self._target.address, without=self._target.without_roles)
+            self._require_room(relations(session))
         self._former.mkdir(mode=0o700)
         reach("inplace.before-saving")
         take(self._target.address, self._former, self._target.options)
         return self._part.tables
+
+    def _require_room(self, living: Sequence[Relation]) -> None:
+        """What is replaced is dumped first, so that there is a way back."""
+        needed, free = plain_size(living), shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise NoSpace(
+                f"the dump of what is replaced needs about {needed:,} bytes, there are {free:,}",
+                on=str(self._folder),
+                hint="free some room, or set 'staging' to a folder on a larger disk",
+            )
 
     def switch(self) -> None:
         self._replaced.touch()
@@ -317,13 +335,15 @@ def below(member: str, at: str) -> str | None:
 
 
 def dump_in(folder: Path, on: str) -> Path:
-    """The dump in a folder: whatever has a table of contents, else one file that some other program's pg_dump wrote.
+    """The dump in a folder: whatever has a table of contents, the joined pieces of one that was streamed, else one file
+    that some other program's pg_dump wrote.
 
     ``RestoreFailed`` when there is none.
     """
     found = [folder] if (folder / _TABLE_OF_CONTENTS).is_file() else []
     found += [path.parent for path in sorted(folder.glob(f"*/{_TABLE_OF_CONTENTS}"))]
-    found += [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != _GLOBALS]
+    found += sorted(folder.glob(f"*/{JOINED}"))
+    found += [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != GLOBALS]
     if not found:
         raise RestoreFailed("the backup brought no database", on=on)
     return found[0]
@@ -337,12 +357,13 @@ def is_script(dump: Path) -> bool:
     return True
 
 
-def restorer_for(dump: Path, server_major: int, tools: Path | None) -> Program:
-    """The ``pg_restore`` that fits the server and can read the dump, which a newer pg_dump may have written."""
+def restorer_for(dump: Path, server_major: int, tools: Path | None, *, whole: bool = True) -> Program:
+    """The ``pg_restore`` that fits the server and can read the dump, which a newer pg_dump may have written. Not
+    ``whole``: of the dump only its beginning is there."""
     program = find("pg_restore", server_major, tools=tools)
     while True:
-        listed = process.run([program.path, "--list", str(dump)], check=False, timeout=600)
-        if listed.status == 0:
+        listed = process.run([program.path, "--list", str(dump)], env={"LC_ALL": "C"}, check=False, timeout=600)
+        if listed.status == 0 or (not whole and is_too_short(listed.stderr)):
             return program
         if "unsupported version" not in listed.stderr:
             raise DamageFound(

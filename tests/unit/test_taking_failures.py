@@ -19,6 +19,7 @@ from scriptorium import taking, workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, LibraryBusy, NoSpace, StoreUnavailable
 from scriptorium.model import Backup, BackupType, Status
+from scriptorium.room import Room
 from scriptorium.stores import LocalStore
 from scriptorium.taking import Order, place_order, running
 
@@ -109,11 +110,11 @@ def test_room_is_added_up_by_filesystem(home: Home, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(workspace, "require_space", lambda place, needed, what: asked.append((needed, what)))
     for stores, factor in ((["local"], 1), (["second"], 1), (["local", "second"], 2)):
         order = place_order(home.settings, to=stores)
-        assert taking.require_room(home.settings, order) == 50_010
+        assert taking.require_room(home.settings, order) == Room(50_010)
         assert asked == [(50_010 * factor, "the backup")]
         asked.clear()
     home.file.write_text("space_factor = 0.5\n" + home.file.read_text())
-    assert taking.require_room(home.settings, order) == 25_005 and asked == [(50_010, "the backup")]
+    assert taking.require_room(home.settings, order) == Room(25_005) and asked == [(50_010, "the backup")]
     with disk(home.folder / "elsewhere", "1m") as elsewhere:
         home.file.write_text(home.file.read_text().replace('"second"\n', f'"{elsewhere}/second"\n'))
         asked.clear()

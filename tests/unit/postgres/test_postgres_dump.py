@@ -25,7 +25,7 @@ from scriptorium.errors import (
     ToolMissing,
     TransientError,
 )
-from scriptorium.sources import postgres_dump, postgres_programs
+from scriptorium.sources import postgres_moment, postgres_programs
 from scriptorium.sources.postgres import PostgresSource
 from scriptorium.sources.postgres_embedded import EmbeddedPostgres
 
@@ -262,23 +262,8 @@ def test_the_ways_to_a_password(server, new_database, tmp_path, monkeypatch):
     assert staged.tables["public.items"].rows == 2000
 
 
-def test_a_short_disk_makes_the_dump_compressed_and_a_shorter_one_is_refused(
-    server, new_database, tmp_path, monkeypatch
-):
-    url = new_database(server, ITEMS)
-    size = PostgresSource(database=url).survey(()).staged_bytes
-    usage = type(postgres_dump.shutil.disk_usage("/"))
-    room = [size + postgres_dump._SPARE + 1000]
-    monkeypatch.setattr(postgres_dump.shutil, "disk_usage", lambda path: usage(10**12, 0, room[0]))
-    staged = captured(PostgresSource(database=url, tools=server.programs), tmp_path / "stage")
-    assert "compressed" in staged.method and list(dump_of(staged).glob("*.dat.gz"))
-    room[0] = size
-    with pytest.raises(NoSpace, match=f"{size:,}"):
-        captured(PostgresSource(database=url, tools=server.programs), tmp_path / "stage2")
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_disk_that_becomes_full_in_the_middle(server, new_database, tmp_path, monkeypatch):
+def test_a_disk_that_becomes_full_in_the_middle(server, new_database, tmp_path):
     url = new_database(
         server,
         "CREATE TABLE t (a text); INSERT INTO t SELECT repeat(md5(g::text), 40) FROM generate_series(1, 20000) g",
@@ -288,7 +273,6 @@ def test_a_disk_that_becomes_full_in_the_middle(server, new_database, tmp_path, 
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", stage], capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        monkeypatch.setattr(postgres_dump, "_compression", lambda size, where: 0)
         with pytest.raises(NoSpace) as caught:
             PostgresSource(database=url, tools=server.programs).capture(stage)
         assert caught.value.on == str(stage) and "free there" in caught.value.hint
@@ -310,7 +294,7 @@ def test_an_interrupted_snapshot_leaves_nothing(server, new_database, tmp_path, 
 
     url = new_database(server, ITEMS)
     tools = wrapped(server, tmp_path / "tools", before="sleep 30")
-    monkeypatch.setattr(postgres_dump, "read_facts", interrupted)
+    monkeypatch.setattr(postgres_moment, "read_facts", interrupted)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         captured(PostgresSource(database=url, tools=tools), tmp_path / "stage")

@@ -1,0 +1,75 @@
+"""Whether a backup fits, before anything is written: what each filesystem must take, and what is there.
+
+A source is copied into the workspace first where there is room for that, since it is then held still for the shortest
+time. Where there is not, those that can be are read straight into the archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium import workspace
+from scriptorium.model import Streams
+from scriptorium.settings import Library, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What there is room for. ``archive``: its estimated bytes; ``streamed``: the sources that are not copied into the
+    workspace, by name."""
+
+    archive: int
+    streamed: tuple[str, ...] = ()
+
+
+def find_room(settings: Settings, library: Library, sources: Sequence[str], stores: Sequence[str]) -> Room:
+    """Check that the workroom and the local stores can take a backup of ``sources``, with as few of them streamed as
+    must be. ``NoSpace`` where it does not fit even so.
+
+    The estimate is what there is, uncompressed: a library of books hardly shrinks. ``space_factor`` corrects it.
+    """
+    chosen = [source for source in library.sources if source.name in sources]
+    surveys = {source.name: source.survey(settings.never_of(library, source)) for source in chosen}
+    archive = int(sum(survey.bytes for survey in surveys.values()) * settings.space_factor)
+    workroom = workspace.room(settings)
+    home = _device(workroom)
+    needed, places = _archives(settings, stores, archive, workroom)
+    staged = {name: one.staged_bytes for name, one in surveys.items() if one.streams is not Streams.ALWAYS}
+    for name in sorted(staged, key=staged.__getitem__, reverse=True):
+        if workspace.has_space(workroom, needed[home] + sum(staged.values())):
+            break
+        if surveys[name].streams is Streams.WHERE_SHORT:
+            del staged[name]
+    needed[home] += sum(staged.values())
+    for device, (place, what) in places.items():
+        workspace.require_space(place, needed[device], what)
+    return Room(archive, tuple(name for name in surveys if name not in staged))
+
+
+def _archives(
+    settings: Settings, stores: Sequence[str], archive: int, workroom: Path
+) -> tuple[dict[int, int], dict[int, tuple[Path, str]]]:
+    """By filesystem: the bytes of all copies of the archive, and what to call them."""
+    needed = {_device(workroom): archive}
+    places = {_device(workroom): (workroom, "the backup")}
+    handed_over = False  # the first store beside the workroom takes the finished archive as it is
+    for name in stores:
+        inside = settings.store(name).local_path("x")
+        if inside is None:
+            continue
+        device = _device(inside.parent)
+        if device == _device(workroom) and not handed_over:
+            handed_over = True
+            continue
+        needed[device] = needed.get(device, 0) + archive
+        places.setdefault(device, (inside.parent, f"the copy in the store {name}"))
+    return needed, places
+
+
+def _device(path: Path) -> int:
+    """The filesystem that a path is on, or will be."""
+    while not path.exists():
+        path = path.parent
+    return path.stat().st_dev
