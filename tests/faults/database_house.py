@@ -29,7 +29,8 @@ CREATE TYPE shelf AS ENUM ('attic', 'cellar');
 CREATE TABLE odd (id serial PRIMARY KEY, at shelf, facts jsonb, words text[], raw bytea,
     twice int GENERATED ALWAYS AS (id * 2) STORED);
 INSERT INTO odd (at, facts, words, raw)
-    SELECT 'attic', jsonb_build_object('n', g), ARRAY['a', NULL], decode(md5(g::text), 'hex') FROM generate_series(1, 9) g;
+    SELECT 'attic', jsonb_build_object('n', g), ARRAY['a', NULL], decode(md5(g::text), 'hex')
+    FROM generate_series(1, 9) g;
 CREATE TABLE visits (day date NOT NULL, who text) PARTITION BY RANGE (day);
 CREATE TABLE visits_2025 PARTITION OF visits FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
 CREATE TABLE borrowed (id int PRIMARY KEY);

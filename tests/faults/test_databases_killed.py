@@ -153,7 +153,8 @@ def test_a_restore_of_a_database_that_is_ended(database_house: Any, operation: s
         house.again("backup")  # whatever comes next makes the living data whole first
     house.require_whole_living()
     house.require_tidy(after_grace=True)
-    house.again(operation)
+    if house.living == house.old:
+        house.again(operation)
     assert house.living == new
     house.require_tidy(after_grace=True)
     house.again("undo")
@@ -166,9 +167,7 @@ def tables(living: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("undo", "undo-clean"))
-def test_going_back_from_a_database_that_is_ended(
-    database_house: Any, operation: str, point: str, signal: str
-) -> None:
+def test_going_back_from_a_database_that_is_ended(database_house: Any, operation: str, point: str, signal: str) -> None:
     house = database_house
     clean = operation == "undo-clean"
     house.again("restore-clean" if clean else "restore")
@@ -220,7 +219,11 @@ def test_every_point_of_a_database_is_in_the_matrix(database_house: Any, operati
     if operation == "cleanup":
         house.doomed = {id for id, _ in house.before} - {house.newest}
     reached = log.read_text().split()
-    ours = {moment.partition("#")[0] for moment in reached if moment.startswith(("database.", "dump.", "inplace.", "drill."))}
+    ours = {
+        moment.partition("#")[0]
+        for moment in reached
+        if moment.startswith(("database.", "dump.", "inplace.", "drill."))
+    }
     assert ours <= set(POINTS[operation]), ours - set(POINTS[operation])
     tried = {f"{point}#{time}" for point, times in POINTS[operation].items() for time in times}
     assert tried <= set(reached), tried - set(reached)
