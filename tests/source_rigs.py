@@ -17,15 +17,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from scriptorium.model import Part, Staged
+from scriptorium.quiesce import snapshot
 from scriptorium.sources import FilesSource, KuzuSource, PostgresSource, Source
 from scriptorium.sources.postgres_embedded import EmbeddedPostgres, server_folders
 
@@ -44,6 +45,7 @@ class Rig:
     ``hold``      a process that holds it open, so that it must not be replaced; ``None`` where that does not matter
     ``remove``    the living data are gone
     ``folder``    where the living data are, for looking for leavings; ``None`` where they are no files
+    ``take``      how a snapshot comes into a folder
     """
 
     source: Source
@@ -54,6 +56,10 @@ class Rig:
     hold: Callable[[], AbstractContextManager[int]] | None
     remove: Callable[[], None]
     folder: Path | None
+    take: Callable[[Path], Staged] | None = None
+
+    def staged(self, stage: Path) -> Staged:
+        return self.take(stage) if self.take is not None else snapshot(self.source, stage, ())
 
 
 def _graph(lab: ModuleType, template: Path) -> Path:
@@ -212,8 +218,8 @@ def postgres(folder: Path, lab: ModuleType) -> Rig:
             writer.join()
 
     def damage(unpacked: Path) -> None:
-        for path in unpacked.rglob("*.dat"):
-            path.write_bytes(path.read_bytes().replace(b"\tTitle 77\t", b"\tTitle 78\t"))
+        for path in [*unpacked.rglob("*.dat"), *unpacked.rglob("dump.0*")]:
+            path.write_bytes(path.read_bytes().replace(b"\tTitle 7", b"\tTitle 8"))
 
     staging = folder / "staging"
     staging.mkdir()
@@ -227,6 +233,24 @@ def postgres(folder: Path, lab: ModuleType) -> Rig:
         lambda: ask(f"DROP DATABASE {name} WITH (FORCE)", "postgres") and None,
         None,
     )
+
+
+class _SmallPieces(PostgresSource):
+    piece: ClassVar[int] = 4096
+
+
+def streamed(folder: Path, lab: ModuleType) -> Rig:
+    """The same, as it goes into an archive where the workspace has no room: in pieces, small ones here."""
+    rig = postgres(folder, lab)
+    source = _SmallPieces.model_validate({**rig.source.model_dump(), "dump": "stream"})
+
+    def take(stage: Path) -> Staged:
+        with source.stream(stage) as stream:
+            for name, data in stream.pieces():
+                (stage / "part" / Path(stream.folder).name / name).write_bytes(data)
+            return stream.staged()
+
+    return replace(rig, source=source, take=take)
 
 
 @functools.cache
@@ -244,7 +268,7 @@ def stop_server() -> None:
         _server.cache_clear()
 
 
-RIGS = {"kuzu": kuzu, "postgres": postgres, "files": files}
+RIGS = {"kuzu": kuzu, "postgres": postgres, "postgres, streamed": streamed, "files": files}
 
 
 def part_of(staged: Staged) -> Part:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 PART = "part"
 GLOBALS = "globals.sql"
+_TELLING = re.compile(r"error:|FATAL|message from server:")
 _PLAIN_FACTOR = 1.5  # text is larger than what the server keeps compressed; measured 0.95 on book-like data
 
 
@@ -174,11 +176,11 @@ def _guard(child: process.Child, session: psycopg.Connection[Row], over: threadi
 
 
 def _failure(status: int, said: str, stage: Path, address: Address) -> ScriptoriumError:
-    lines = [line for line in said.splitlines() if "error:" in line or "FATAL" in line] or said.splitlines()
-    text = lines[0] if lines else ""
-    if status < 0 or not text:
+    lines = [line for line in said.splitlines() if _TELLING.search(line)] or said.splitlines()
+    if status < 0 or not lines:
         return process.failure(["pg_dump"], status, said, address.secrets)
-    error = worded(text, address, secrets=address.secrets)
+    errors = [worded(line, address, secrets=address.secrets) for line in lines]
+    error = next((one for one in errors if type(one) is not ToolFailed), errors[0])  # the server's own words come last
     if isinstance(error, NoSpace):
         free = shutil.disk_usage(stage).free
         return NoSpace(error.what, on=str(stage), hint=f"{free:,} bytes are free there; a larger disk: 'workspace'")

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from scriptorium.model import Staged
-from scriptorium.quiesce import snapshot
 from scriptorium.stores import Store
 
 _TESTS = Path(__file__).resolve().parents[1]
@@ -59,7 +58,7 @@ def take(rig: Rig, tmp_path: Path) -> Callable[[], Staged]:
     def taken() -> Staged:
         stage = tmp_path / f"stage{next(numbers)}"
         stage.mkdir()
-        return snapshot(rig.source, stage, ())
+        return rig.staged(stage)
 
     return taken
 
