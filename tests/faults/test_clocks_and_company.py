@@ -1,4 +1,4 @@
-"""Clocks that lie, children that hang, and two runs that want the same."""
+"""Clocks that lie, hours that are skipped and repeated, and two runs that want the same."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,43 +15,9 @@ from typing import Any
 import pytest
 
 from scriptorium.catalog import Catalog
-from scriptorium.errors import LibraryBusy, ToolFailed, ToolStalled
-from scriptorium.process import run, stream
+from scriptorium.errors import LibraryBusy
 from scriptorium.pruning import carry_out, plan_cleanup, policy_of
 from scriptorium.retention import Policy
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-
-
-def test_a_child_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
-    pids = tmp_path / "pids"
-    began = time.monotonic()
-    with pytest.raises(ToolStalled, match="bash did not end within"):
-        run(["bash", "-c", f"sleep 300 & echo $! $$ > {pids}; wait"], timeout=0.5)
-    assert time.monotonic() - began < 10
-    assert not any(alive(int(pid)) for pid in pids.read_text().split())
-
-
-def test_a_child_that_ignores_being_asked_is_ended_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pids = tmp_path / "pids"
-    script = f"trap '' TERM; echo $$ > {pids}; while :; do sleep 1; done"
-    with pytest.raises(ToolStalled):
-        run(["bash", "-c", script], timeout=0.5)
-    assert not alive(int(pids.read_text()))
-
-
-def test_a_dump_that_ends_early_is_an_error_at_its_end() -> None:
-    """What a child wrote before it died is never taken for all that it had to say."""
-    with pytest.raises(ToolFailed, match="SIGKILL"), stream(["bash", "-c", "echo half; kill -9 $$"]) as out:
-        assert out.read() == b"half\n"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, -1000, -1])
@@ -59,6 +26,7 @@ def test_an_archive_that_ends_early_is_found(house: Any, cut: int) -> None:
     copy = next(one for one in backup.copies if one.store == "second")
     file = Path(house.settings.store("second").local_path(copy.key))
     os.truncate(file, cut % file.stat().st_size)
+    house.hurt = {(backup.id, "second")}
     assert house.again("verify") == f"{backup.id}:second"
     listed = {one.store: one.status for one in Catalog(house.settings).find(backup.id).copies}
     assert listed["second"] == "damaged" and listed["local"] == "verified"
@@ -107,21 +75,98 @@ def test_two_hosts_whose_clocks_differ(house: Any) -> None:
     house.require_sound(but=oldest)
 
 
-@pytest.mark.parametrize("second", ["backup", "restore", "cleanup"])
-def test_two_runs_at_once(house: Any, second: str) -> None:
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Make this machine's time zone another one."""
+
+    def to(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield to
+    monkeypatch.undo()
+    time.tzset()
+
+
+HOURS = {  # the day's clock in Berlin at that moment
+    "01:59, and then the clock is put forward": "2026-03-29T00:59:59+00:00",
+    "03:00": "2026-03-29T01:00:00+00:00",
+    "02:30": "2025-10-26T00:30:00+00:00",
+    "02:30 once more, since the clock was put back": "2025-10-26T01:30:00+00:00",
+}
+
+
+def test_the_hours_that_daylight_saving_skips_and_repeats(house: Any, zone: Callable[[str], None]) -> None:
+    """Names and times are UTC, so none replaces another; retention counts the hours of the clock on the wall."""
+    zone("America/New_York")  # the machine's own has no say where the settings name one
+    house.place.config.write_text('timezone = "Europe/Berlin"\n' + house.place.config.read_text())
+    taken = {}
+    for name, moment in HOURS.items():
+        now = datetime.fromisoformat(moment)
+        taken[name] = house.driver.backup(house.settings, now=now)
+        listed = Catalog(house.settings).find(taken[name])
+        assert listed.created_at == now
+        assert {copy.key for copy in listed.copies} == {f"bibliotheca/full_{now:%Y%m%d_%H%M%S}.tar.gz"}
+    house.require_sound()
+    order = [one.id for one in Catalog(house.settings).backups(records=False)]
+    assert order[2:] == [taken["03:00"], *(id for name, id in taken.items() if name.startswith("01:59"))] + [
+        id for name, id in reversed(taken.items()) if name.startswith("02:30")
+    ]
+    plan = plan_cleanup(house.settings, "bibliotheca", Policy(hourly=5))
+    assert carry_out(house.settings, "bibliotheca", plan) == (taken["02:30"],), "one hour, shown twice"
+    assert house.driver.restore(house.settings, "full_20260329_010000") == taken["03:00"]
+    assert house.living == house.old
+
+
+TOGETHER = [  # who has the library, at which point, and who comes
+    ("backup", "take.before-pack", "backup"),
+    ("backup", "take.before-pack", "restore"),
+    ("backup", "take.before-pack", "cleanup"),
+    ("restore", "restore.before-switch", "backup"),
+    ("restore", "restore.all-switched", "restore"),
+    ("restore", "restore.all-switched", "cleanup"),
+    ("cleanup", "remove.before-object", "backup"),
+    ("cleanup", "prune.before-index", "restore"),
+    ("drill", "drill.loaded", "drill"),
+]
+SOON = {TOGETHER[0], TOGETHER[2], TOGETHER[4]}
+
+
+@pytest.mark.parametrize(
+    ("first", "point", "second"),
+    [pytest.param(*row, marks=() if row in SOON else pytest.mark.slow, id=f"{row[0]}-{row[2]}") for row in TOGETHER],
+)
+def test_two_runs_at_once(house: Any, first: str, point: str, second: str) -> None:
     """The second one says who has it, and has changed nothing; the first one ends as if nobody had come."""
     gate = house.place.folder / "gate"
-    with house.started("backup", {"take.before-pack": f"wait:{gate}"}) as child:
+    doomed = {id for id, _ in house.before} - {house.newest}
+    house.doomed = doomed if first == "cleanup" else set()
+    with house.started(first, {f"{point}#1": f"wait:{gate}"}) as child:
         wait_for(Path(f"{gate}.here"), child)
-        with pytest.raises(LibraryBusy, match=f"full backup [0-9a-f]{{12}}, process {child.pid} on .*, since"):
+        with pytest.raises(LibraryBusy, match=f"process {child.pid} on .*, since"):
             house.again(second)
-        assert house.again("verify") == "", "reading is for everyone"
-        assert house.living == house.old
+        if first != "cleanup":
+            assert house.again("verify") == "" and house.again("rebuild") == "4", "reading is for everyone"
         gate.touch()
         assert child.wait(60) == 0
+    assert house.living == (house.new if first == "restore" else house.old)
     house.require_sound()
-    house.require_tidy()
-    house.require_no_child()
+    house.require_tidy(after_grace=True)
+
+
+@pytest.mark.parametrize("operation", ["backup", "cleanup"])
+def test_a_drill_is_in_nobodys_way(house: Any, operation: str) -> None:
+    """While one is under way the library is backed up and cleaned up; what is being drilled stays."""
+    gate = house.place.folder / "gate"
+    with house.started("drill", {"drill.prepared": f"wait:{gate}"}) as child:
+        wait_for(Path(f"{gate}.here"), child)
+        house.again(operation)
+        gate.touch()
+        assert child.wait(60) == 0
+    house.doomed = {id for id, _ in house.before} - {house.newest} if operation == "cleanup" else set()
+    house.require_sound()
+    house.require_tidy(after_grace=True)
+    assert house.living == house.old
 
 
 def wait_for(file: Path, child: subprocess.Popen[bytes]) -> None:

@@ -55,6 +55,19 @@ POINTS: dict[str, dict[str, tuple[int, ...]]] = {
         "restore.before-former-is-dropped": (1,),
     },
     "undo": {"renames.moved-back": MOVED, "renames.all-back": (1, 2, 3)},
+    "drill": {
+        "index.before-rename": (1, 2),
+        "index.after-rename": (1, 2),
+        "drill.locked": (1,),
+        "drill.prepared": (1,),
+        "driver.bytes-moved": (1,),
+        "drill.unpacked": (1,),
+        "drill.loaded": (1,),
+        "renames.all-back": (1, 2),
+        "drill.before-marks": (1,),
+        "store.before-rename": (1,),
+        "store.after-rename": (1,),
+    },
     "verify": {
         "index.before-rename": (1, 2),
         "index.after-rename": (1, 2),
@@ -91,6 +104,8 @@ QUICK = {
     ("restore", "restore.before-former-is-dropped", 1, "KILL"),
     ("undo", "renames.moved-back", 6, "KILL"),
     ("undo", "renames.all-back", 1, "TERM"),
+    ("drill", "drill.loaded", 1, "KILL"),
+    ("drill", "store.before-rename", 1, "TERM"),
     ("verify", "store.before-rename", 1, "KILL"),
     ("cleanup", "remove.before-object", 2, "KILL"),
     ("cleanup", "remove.before-object", 5, "TERM"),
@@ -167,6 +182,16 @@ def test_going_back_that_is_ended(house: Any, point: str, signal: str) -> None:
     house.require_tidy(after_grace=True)
 
 
+@pytest.mark.parametrize(("point", "signal"), rows("drill"))
+def test_a_drill_that_is_ended(house: Any, point: str, signal: str) -> None:
+    stale(house)
+    end_at(house, "drill", point, signal)
+    assert house.living == house.old
+    house.require_sound()
+    assert house.again("drill") == ""
+    house.require_tidy(after_grace=True)
+
+
 @pytest.mark.parametrize(("point", "signal"), rows("verify"))
 def test_verifying_that_is_ended(house: Any, point: str, signal: str) -> None:
     stale(house)
@@ -191,12 +216,13 @@ def test_a_cleanup_that_is_ended(house: Any, point: str, signal: str) -> None:
 
 
 @pytest.mark.parametrize("time", [1, 2, 3])
-def test_dropping_former_data_that_is_ended(house: Any, time: int) -> None:
+@pytest.mark.parametrize("signal", ["KILL", "TERM"])
+def test_dropping_former_data_that_is_ended(house: Any, time: int, signal: str) -> None:
     """Once a part of it is dropped, nobody may go back to the rest of it."""
     house.again("restore")
     (journal,) = (house.settings.workroom / "restores").iterdir()
     os.utime(journal, (0, 0))
-    end_at(house, "cleanup", f"former.part-dropped#{time}", "KILL")
+    end_at(house, "cleanup", f"former.part-dropped#{time}", signal)
     with pytest.raises(NotFound, match="no former data"):
         house.again("undo")
     assert house.living == house.new

@@ -1,0 +1,267 @@
+"""Children that hang, that do not want to end, and that end early: in real operations, with fake programs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scriptorium import process
+from scriptorium.catalog import Catalog
+from scriptorium.drilling import place_drill, run_drill
+from scriptorium.errors import (
+    DamageFound,
+    NoSpace,
+    RestoreFailed,
+    ScriptoriumError,
+    SourceDamaged,
+    ToolFailed,
+    ToolStalled,
+)
+from scriptorium.model import Status
+from scriptorium.sources import kuzu_verdict
+
+# What opens a database hangs for ever: with a child of its own that does so too, or ignoring SIGTERM.
+HANGING = """
+import os, pathlib, signal, subprocess, time
+if {stubborn}:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+else:
+    subprocess.Popen(["sleep", "300"])
+pathlib.Path({pids!r}).write_text(str(os.getpid()))
+time.sleep(300)
+"""
+
+
+def hanging_engine(house: Any, *, stubborn: bool) -> Path:
+    """Make the house's database be opened by an engine that hangs; returns the file that says who does."""
+    pids = Path(house.place.folder) / "hanging"
+    folder = house.place.folder / "engine" / "kuzu"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text(HANGING.format(stubborn=stubborn, pids=str(pids)))
+    about = folder.with_name("kuzu-0.11.3.dist-info")
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: kuzu\nVersion: 0.11.3\n")
+    text = house.place.config.read_text()
+    house.place.config.write_text(
+        text.replace('home = "library"\n', f'home = "library"\nkuzu = {{ engine = "{folder.parent}" }}\n')
+    )
+    return pids
+
+
+def usual_engine(house: Any) -> None:
+    text = house.place.config.read_text().splitlines(keepends=True)
+    house.place.config.write_text("".join(line for line in text if not line.startswith("kuzu = ")))
+
+
+def no_child_is_left() -> None:
+    """None of this process: what runs on does not know our mark, but it knows its parent."""
+    until = time.monotonic() + 10
+    while (left := children()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert left == []
+
+
+def children() -> list[str]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if words[0] != "Z" and (int(words[1]) == os.getpid()) and b"sleep" in command:
+            found.append(command.decode())
+    return found
+
+
+SLOW = [pytest.param("restore", marks=pytest.mark.slow), pytest.param("drill", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("operation", ["backup", *SLOW])
+def test_a_child_that_hangs_is_ended_with_its_children(
+    house: Any, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = hanging_engine(house, stubborn=False)
+    monkeypatch.setattr(kuzu_verdict, "_SECONDS_AT_LEAST", 0.2)
+    began, drilled = time.monotonic(), place_drill(house.settings, "latest").copy.store
+    if operation == "drill":
+        assert "did not end within" in house.again("drill"), "a verdict, and no error"
+    else:
+        with pytest.raises((SourceDamaged, RestoreFailed), match="did not end within"):
+            house.again(operation)
+    assert time.monotonic() - began < 30
+    assert not alive(int(pids.read_text()))
+    no_child_is_left()
+    assert house.living == house.old
+    usual_engine(house)
+    monkeypatch.undo()
+    if operation == "drill":  # what a drill found holds until a drill of the very same copy finds better
+        assert run_drill(house.settings, place_drill(house.settings, "latest", store=drilled)).proven
+    house.again(operation)
+    house.require_tidy(after_grace=True)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("operation", ["backup", SLOW[0]])
+def test_a_child_that_ignores_being_asked_is_ended_all_the_same(
+    house: Any, operation: str, ask: signal.Signals
+) -> None:
+    """We are asked to end, or killed, while a child of ours hangs that does not hear us."""
+    pids = hanging_engine(house, stubborn=True)
+    with house.started(operation, {}) as child:
+        wait_for(pids, child.poll)
+        child.send_signal(ask)
+        status = child.wait(30)
+    assert status == (130 if ask is signal.SIGTERM else -9)
+    house.require_no_child()
+    assert not alive(int(pids.read_text()))
+    usual_engine(house)
+    house.again("backup")
+    assert house.living == house.old
+    house.require_tidy(after_grace=True)
+
+
+def wait_for(file: Path, poll: Callable[[], int | None]) -> None:
+    until = time.monotonic() + 60
+    while not (file.exists() and file.read_text()):
+        assert poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+
+
+# --- PostgreSQL's programs ------------------------------------------------------------------------------------------
+
+
+def fake(house: Any, name: str, script: str) -> None:
+    """The server's programs, one of them as ``script`` has it; ``$real`` is the true one."""
+    tools = Path(house.place.folder) / "tools"
+    programs = house.place.server.programs
+    tools.mkdir(exist_ok=True)
+    for program in ("pg_dump", "pg_restore", "pg_dumpall", "psql"):
+        if (programs / program).exists():
+            write(tools / program, f'exec {programs / program} "$@"')
+    version = f'[ "$1" = --version ] && exec {programs / name} --version'
+    write(tools / name, f"real={programs / name}\n{version}\n{script}")
+    text = house.place.config.read_text()
+    house.place.config.write_text(text.replace(f'tools = "{programs}"', f'tools = "{tools}"'))
+
+
+def write(file: Path, script: str) -> None:
+    file.write_text(f"#!/bin/bash\n{script}\n")
+    file.chmod(0o755)
+
+
+def true_programs(house: Any) -> None:
+    shutil.rmtree(house.place.folder / "tools")
+    house.place.configure()
+
+
+# Where the dump goes: a folder that is named, or standard output.
+WHERE = 'for a in "$@"; do case "$a" in --file=*) out="${a#--file=}";; esac; done\n'
+EARLY = {
+    "a table's rows are cut off": '$real "$@" || exit $?; f=$(ls -S $out/*.dat | head -1); truncate -s -100 "$f"',
+    "a table is missing": '$real "$@" || exit $?; rm "$(ls -S $out/*.dat | head -1)"',
+    "its contents are cut off": '$real "$@" || exit $?; truncate -s 700 $out/toc.dat',
+    "nothing was written": "mkdir $out",
+    "it failed": '$real "$@"; echo "pg_dump: error: something happened" >&2; exit 1',
+    "it was killed": '$real "$@"; kill -KILL $$',
+    "its disk is full": 'echo "pg_dump: error: could not write to file: No space left on device" >&2; exit 1',
+}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(name, id=name.replace(" ", "-"), marks=() if number < 3 else pytest.mark.slow)
+        for number, name in enumerate(EARLY)
+    ],
+)
+def test_a_dump_that_ends_early(database_house: Any, fault: str) -> None:
+    """Most of these end with status 0, as if all were well."""
+    house = database_house
+    fake(house, "pg_dump", f"{WHERE}{EARLY[fault]}")
+    with pytest.raises((ToolFailed, DamageFound, NoSpace)) as caught:
+        house.again("backup")
+    assert caught.value.exit_code != 0 and str(caught.value)
+    assert house.copies() == house.before, "nothing of it is in a store"
+    (failed,) = [one for one in Catalog(house.settings).backups() if one.status is Status.FAILED]
+    assert failed.error and failed.copies == ()
+    house.require_tidy()
+    true_programs(house)
+    house.again("backup")
+    assert house.living == house.old
+
+
+@pytest.mark.parametrize("operation", ["backup", *SLOW])
+def test_a_program_of_the_database_that_hangs(
+    database_house: Any, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lists a dump's contents has ten minutes; here a second."""
+    house, real = database_house, process.run
+
+    def hurried(*args: Any, timeout: float | None = None, **how: Any) -> Any:
+        return real(*args, timeout=1.0 if timeout == 600 else timeout, **how)
+
+    fake(
+        house, "pg_restore", 'case "$*" in *--list*) trap "" TERM; sleep 300 & wait; sleep 300;; esac; exec $real "$@"'
+    )
+    monkeypatch.setattr(process, "run", hurried)
+    with pytest.raises(ToolStalled, match="pg_restore did not end within"):
+        house.again(operation)
+    monkeypatch.undo()
+    no_child_is_left()
+    assert house.living == house.old and house.databases() == {""}
+    true_programs(house)
+    house.again(operation)
+    house.require_tidy(after_grace=True)
+
+
+@pytest.mark.parametrize("name", ["pg_dump", "pg_restore"])
+@pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow
+def test_a_program_of_the_database_that_ignores_being_asked(
+    database_house: Any, name: str, ask: signal.Signals
+) -> None:
+    house = database_house
+    here = Path(house.place.folder) / "here"
+    fake(
+        house,
+        name,
+        f'case "$*" in *--dbname*) trap "" TERM; echo $$ > {here}; while :; do sleep 1; done;; esac; exec $real "$@"',
+    )
+    with house.started("backup" if name == "pg_dump" else "restore", {}) as child:
+        wait_for(here, child.poll)
+        child.send_signal(ask)
+        status = child.wait(30)
+    assert status == (130 if ask is signal.SIGTERM else -9)
+    house.require_no_child()
+    true_programs(house)
+    house.again("backup")
+    assert house.living == house.old and house.databases() == {""}
+    house.require_tidy()
+
+
+def test_a_restore_whose_program_dies(database_house: Any) -> None:
+    house = database_house
+    script = 'case "$*" in *--dbname*) $real "$@" & sleep 0.05; kill -KILL $!; kill -KILL $$;; esac; exec $real "$@"'
+    fake(house, "pg_restore", script)
+    with pytest.raises(ScriptoriumError, match="SIGKILL"):
+        house.again("restore")
+    assert house.living == house.old and house.databases() == {""}
+    true_programs(house)
+    house.again("restore")
+    assert house.living == house.new
