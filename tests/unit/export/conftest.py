@@ -51,7 +51,7 @@ def make_database(server: EmbeddedPostgres) -> Callable[..., tuple[str, Settings
     """Make a database of some SQL; returns its URL and the settings of a library that is this database."""
     numbers = itertools.count(1)
 
-    def make(script: str, folder: Path, creating: str = "") -> tuple[str, Settings]:
+    def make(script: str, folder: Path, creating: str = "", dump: str = "auto") -> tuple[str, Settings]:
         name = f"library_{next(numbers)}"
         with psycopg.connect(server.address(), autocommit=True) as session:
             session.execute(sql(f'CREATE DATABASE "{name}" {creating}'))
@@ -61,7 +61,8 @@ def make_database(server: EmbeddedPostgres) -> Callable[..., tuple[str, Settings
             session.execute(sql(script))
         config = folder / "scriptorium.toml"
         config.write_text(
-            f'[libraries.lib]\nsources = [{{ name = "db", kind = "postgres", database = "{server.address(name)}" }}]\n'
+            f'[libraries.lib]\nsources = [{{ name = "db", kind = "postgres", database = "{server.address(name)}",'
+            f' dump = "{dump}" }}]\n'
             '[stores.local]\nkind = "local"\npath = "backups"\n'
         )
         return server.address(name), load(config, {})

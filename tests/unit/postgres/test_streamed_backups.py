@@ -1,0 +1,437 @@
+"""Backups whose database was streamed: chosen where the disk is short, and they come back in every way."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from scriptorium import taking, workspace
+from scriptorium.adopting import adopt
+from scriptorium.bringing import bring_back, go_back, place_restore, plan_restore
+from scriptorium.catalog import Catalog
+from scriptorium.checking import verify_stored
+from scriptorium.demo.alexandria import build_alexandria
+from scriptorium.drilling import place_drill, run_drill
+from scriptorium.errors import NoSpace, SourceUnavailable
+from scriptorium.model import Compression, Manifest, Part
+from scriptorium.rescue.__main__ import main as rescue
+from scriptorium.room import Room
+from scriptorium.settings import Settings, load
+from scriptorium.sources.postgres import PostgresSource
+
+NOW = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
+MIB = 1 << 20
+NAMED = "files that the database names and the backup lacks"
+
+
+@pytest.fixture(scope="module")
+def real_backup() -> ModuleType:
+    file = Path(__file__).parents[2] / "real_backup.py"
+    spec = importlib.util.spec_from_file_location("real_backup", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(PostgresSource, "piece", 16 << 10)
+
+
+def settings_for(url: str, folder: Path, dump: str = "stream", more: str = "") -> Settings:
+    parts = urlsplit(url)
+    file = folder / "scriptorium.toml"
+    file.write_text(
+        f'{more}\n[libraries.alexandria]\npreset = "alexandria"\nhome = "home"\n'
+        f'database = "{parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()}"\n'
+        f'postgres = {{ password = "{parts.password}", dump = "{dump}", staging = "{folder}" }}\n'
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    return load(file, {})
+
+
+def part_of(manifest: Manifest) -> Part:
+    (part,) = [part for part in manifest.parts if part.kind == "postgres"]
+    return part
+
+
+def ask(url: str, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url, autocommit=True) as session:
+        answer = session.execute(statement)
+        return answer.fetchall() if answer.description else []
+
+
+@pytest.fixture
+def library(server, new_database, tmp_path: Path) -> str:
+    url = new_database(server)
+    build_alexandria(url, tmp_path / "home", items=120, files=10)
+    return url
+
+
+def test_it_says_what_a_staged_one_says(library, tmp_path, real_backup):
+    """The same tables, checks and warnings; the manifest is sound; the dump comes first, in pieces."""
+    staged = real_backup.take(settings_for(library, tmp_path, "stage"), NOW)
+    manifest = real_backup.take(settings_for(library, tmp_path), NOW + timedelta(days=1))
+    assert part_of(manifest).tables == part_of(staged).tables
+    assert manifest.checks == staged.checks and manifest.checks
+    assert {check.name: check.good for check in manifest.checks}[NAMED]
+    assert manifest.warnings == staged.warnings and manifest.tools == staged.tools
+    assert part_of(manifest).method == f"{part_of(staged).method}, streamed"
+    assert manifest.parts[0].source == "postgres"
+    assert manifest.files.entries is not None
+    name = library.rpartition("/")[2]
+    paths = [entry.path for entry in manifest.files.entries if entry.path.startswith("postgres")]
+    assert paths[:4] == ["postgres", "postgres/globals.sql", f"postgres/{name}", f"postgres/{name}/dump.000001"]
+    assert paths == sorted(paths) and len(paths) > 10
+    mine = [entry for entry in manifest.files.entries if entry.path.startswith("postgres") and entry.kind == "file"]
+    assert (part_of(manifest).files, part_of(manifest).bytes) == (len(mine), sum(entry.size for entry in mine))
+    assert {entry.mode for entry in mine} == {0o600}
+
+
+def test_no_row_names_a_file_that_is_newer_than_the_files(library, tmp_path):
+    """The database is held still before the first file is read, whatever stands first in the settings."""
+    file = tmp_path / "scriptorium.toml"
+    file.write_text(
+        f'[libraries.lib]\nsources = [{{ name = "files", kind = "files", path = "home/library" }},\n'
+        f'{{ name = "db", kind = "postgres", database = "{library}", dump = "stream" }}]\n'
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    settings = load(file, {})
+    order = taking.place_order(settings, now=NOW)
+    with taking.running(settings, order) as folder:
+        room = taking.require_room(settings, order)
+        assert room.streamed == ("db",)
+        staged = [taking.stage_source(settings, order, source, folder, room) for source in order.sources]
+        assert [(one.source, one.streamed, one.trees == ()) for one in staged] == [
+            ("files", False, False),
+            ("db", True, True),
+        ]
+        ask(library, "CREATE TABLE named AS SELECT 'Fiction/before'::text AS file")
+        (tmp_path / "home/library/Fiction/before").touch()
+
+        def meanwhile(_: int) -> None:
+            if not (tmp_path / "home/library/Fiction/later").exists():
+                (tmp_path / "home/library/Fiction/later").touch()
+                ask(library, "INSERT INTO named VALUES ('Fiction/later')")
+
+        manifest = taking.pack_archive(settings, order, staged, folder, advance=meanwhile)
+    assert [part.source for part in manifest.parts] == ["db", "files"]
+    assert part_of(manifest).tables["public.named"].rows == 1
+    assert manifest.files.entries is not None
+    there = {entry.path for entry in manifest.files.entries}
+    assert {"files/Fiction/before", "files/Fiction/later"} <= there
+
+
+# --- what fits --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Small filesystems."""
+    made: list[Path] = []
+
+    def mount(size: str) -> Path:
+        folder = tmp_path / f"small{len(made)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "scriptorium-test", str(folder)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+            pytest.skip("a small filesystem can only be mounted by root, where mounting is allowed")
+        made.append(folder)
+        return folder
+
+    yield mount
+    for folder in made:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def large(url: str, megabytes: int) -> None:
+    """Rows that take as much room on the server as in a dump, and hardly any in an archive."""
+    ask(url, "CREATE TABLE large (id int, x text)")
+    ask(url, "ALTER TABLE large ALTER COLUMN x SET STORAGE EXTERNAL")
+    ask(url, f"INSERT INTO large SELECT g, repeat('x', 1048576) FROM generate_series(1, {megabytes}) g")
+
+
+def test_a_short_disk_makes_the_dump_stream_past_it(server, new_database, tmp_path, small, real_backup, monkeypatch):
+    """A dump nearly twice as large as the whole filesystem of the workspace, which is hardly used meanwhile."""
+    url = new_database(server)
+    large(url, 150)
+    (tmp_path / "home" / "library").mkdir(parents=True)
+    (tmp_path / "home" / "library" / "book").write_text("book")
+    room = small("80m")
+    monkeypatch.setattr(PostgresSource, "piece", 4 * MIB)
+    settings = settings_for(url, tmp_path, "auto", f'workspace = "{room}/work"\nspace_factor = 0.02')
+    order = taking.place_order(settings, now=NOW, compression=Compression.ZSTD)
+    used = []
+    with taking.running(settings, order) as folder:
+        found = taking.require_room(settings, order)
+        assert found.streamed == ("postgres",)
+        staged = [taking.stage_source(settings, order, source, folder, found) for source in order.sources]
+        manifest = taking.pack_archive(
+            settings, order, staged, folder, advance=lambda _: used.append(shutil.disk_usage(room).used)
+        )
+        checked = taking.check_archive(settings, order, manifest, folder)
+        taking.store_copy(settings, order, manifest, checked, folder, "local")
+    assert part_of(manifest).bytes > 150 * MIB and part_of(manifest).tables["public.large"].rows == 150
+    assert max(used) < 4 * MIB, f"{max(used):,} bytes of the workspace"
+    order = place_restore(settings, "latest", database=f"back_{server.port}")
+    plan_restore(settings, order).require()
+    assert bring_back(settings, order).tables == part_of(manifest).tables
+
+
+def test_what_fits_is_staged_and_what_does_not_is_refused(library, tmp_path, small):
+    size = PostgresSource(database=library).survey(()).bytes
+    room = small("120m")
+
+    def asked(dump: str) -> Room:
+        settings = settings_for(library, tmp_path, dump, f'workspace = "{room}/work"\nspace_factor = 0.1')
+        return taking.require_room(settings, taking.place_order(settings, now=NOW))
+
+    assert asked("auto").streamed == asked("stage").streamed == ()
+    assert asked("stream").streamed == ("postgres",)
+    ballast = room / "ballast"
+    free = shutil.disk_usage(room).free
+    ballast.write_bytes(bytes(free - workspace._MARGIN - size))  # room for the archive, and for less than a dump
+    assert asked("auto").streamed == asked("stream").streamed == ("postgres",)
+    with pytest.raises(NoSpace) as caught:
+        asked("stage")
+    assert caught.value.exit_code == 7
+    with ballast.open("ab") as more:
+        more.write(bytes(size))
+    for dump in ("auto", "stream"):
+        with pytest.raises(NoSpace) as caught:
+            asked(dump)
+        assert "the backup needs" in caught.value.what and "there are" in caught.value.what
+        assert caught.value.on.startswith(str(room)) and caught.value.hint
+
+
+def test_only_as_many_as_must_be_are_streamed_the_largest_first(server, new_database, tmp_path, monkeypatch):
+    rows = []
+    for name, megabytes in (("small", 1), ("big", 8), ("middle", 4)):
+        url = new_database(server)
+        large(url, megabytes)
+        rows.append(f'{{ name = "{name}", kind = "postgres", database = "{url}" }}')
+    file = tmp_path / "scriptorium.toml"
+    file.write_text(
+        f"space_factor = 0.1\n[libraries.lib]\nsources = [{', '.join(rows)}]\n"
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    settings = load(file, {})
+    monkeypatch.setattr(workspace, "require_space", lambda *_: None)
+    for free, streamed in ((24, ()), (10, ("big",)), (4, ("big", "middle")), (1, ("small", "big", "middle"))):
+        monkeypatch.setattr(workspace, "has_space", lambda _, needed, free=free: needed <= free * MIB)
+        assert taking.require_room(settings, taking.place_order(settings)).streamed == streamed
+
+
+def test_two_databases_and_their_files_in_one_archive(server, new_database, tmp_path, real_backup):
+    urls = [new_database(server, f"CREATE TABLE t AS SELECT {n} AS x, repeat('y', 9000)") for n in (1, 2)]
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "scriptorium.toml"
+    rows = [
+        f'{{ name = "d{n}", kind = "postgres", database = "{url}", dump = "stream" }}' for n, url in enumerate(urls)
+    ]
+    file.write_text(
+        f'[libraries.lib]\nsources = [{", ".join(rows)}, {{ name = "data", kind = "files", path = "data" }}]\n'
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    manifest = real_backup.take(load(file, {}), NOW)
+    first, second, _ = manifest.parts
+    assert first.tables != second.tables and first.tables and second.tables
+    assert first.finished_at < second.finished_at
+
+
+def test_a_second_try_takes_a_new_snapshot(library, server, tmp_path):
+    """What the archive's task does when a connection was lost: the same call once more."""
+    settings = settings_for(library, tmp_path)
+    order = taking.place_order(settings, now=NOW)
+    ask(library, "CREATE TABLE tries AS SELECT 1 AS n")
+
+    def lose(_: int) -> None:
+        ask(library, "INSERT INTO tries VALUES (2)")
+        ask(
+            server.address(),
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^scriptorium dump'",
+        )
+
+    with taking.running(settings, order) as folder:
+        room = taking.require_room(settings, order)
+        staged = [taking.stage_source(settings, order, source, folder, room) for source in order.sources]
+        ask(library, "CREATE TABLE large AS SELECT g, repeat(md5(g::text), 99) FROM generate_series(1, 3000) g")
+        with pytest.raises(SourceUnavailable):
+            taking.pack_archive(settings, order, staged, folder, advance=lose)
+        assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [], "nothing half done is left"
+        manifest = taking.pack_archive(settings, order, staged, folder)
+        taking.check_archive(settings, order, manifest, folder)
+    tries = part_of(manifest).tables["public.tries"].rows
+    assert tries > 1 and tries == ask(library, "SELECT count(*) FROM tries")[0][0]
+
+
+MEMORY = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from scriptorium.settings import load
+sys.path.insert(0, sys.argv[1])
+import real_backup
+real_backup.take(load(Path(sys.argv[2]), {}), datetime.now(UTC))
+status = Path("/proc/self/status").read_text()
+print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+"""
+
+
+def test_memory_does_not_grow_with_the_dump(server, new_database, tmp_path):
+    """Pieces of the real size; dumps of 10 and of 150 MB."""
+    peaks = []
+    for megabytes in (10, 150):
+        url = new_database(server)
+        large(url, megabytes)
+        folder = tmp_path / str(megabytes)
+        folder.mkdir()
+        file = folder / "scriptorium.toml"
+        file.write_text(
+            f'compression = "zstd"\n[libraries.lib]\nsources = [{{ name = "db", kind = "postgres", dump = "stream",'
+            f' database = "{url}" }}]\n[stores.local]\nkind = "local"\npath = "backups"\n'
+        )
+        command = [sys.executable, "-c", MEMORY, str(Path(__file__).parents[2]), str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout) / 1024)
+    assert peaks[1] < 200 and peaks[1] - peaks[0] < 40, peaks
+
+
+# --- the way back -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def backed_up(library, tmp_path, real_backup) -> tuple[str, Settings, Manifest]:
+    """A streamed backup, and a living library that went on."""
+    settings = settings_for(library, tmp_path)
+    manifest = real_backup.take(settings, NOW)
+    ask(library, "DELETE FROM reading_progress")
+    ask(library, "UPDATE items SET title = 'defaced'")
+    next((tmp_path / "home" / "library").rglob("*.epub")).write_text("overwritten")
+    return library, settings, manifest
+
+
+def facts_of(url: str, folder: Path):
+    source = PostgresSource(database=url)
+    folder.mkdir()
+    source.capture(folder)
+    return source.examine(folder, ()).tables
+
+
+@pytest.mark.parametrize("clean", [False, True], ids=["beside", "in one transaction"])
+def test_over_the_living_library_and_back_again(backed_up, tmp_path, clean):
+    url, settings, manifest = backed_up
+    order = place_restore(settings, "latest", clean=clean)
+    plan_restore(settings, order).require()
+    restored = bring_back(settings, order)
+    assert restored.tables == part_of(manifest).tables == facts_of(url, tmp_path / "facts")
+    assert ask(url, "SELECT count(*) FROM items WHERE title = 'defaced'") == [(0,)]
+    go_back(settings, "alexandria")
+    assert ask(url, "SELECT count(*) FROM items WHERE title <> 'defaced'") == [(0,)]
+    assert not list(tmp_path.glob("scriptorium-restore-*"))
+
+
+def test_into_another_database(backed_up, server, tmp_path):
+    _, settings, manifest = backed_up
+    name = f"elsewhere_{server.port}"
+    order = place_restore(settings, "latest", database=name)
+    plan_restore(settings, order).require()
+    assert bring_back(settings, order).tables == part_of(manifest).tables
+    assert facts_of(server.address(name), tmp_path / "facts") == part_of(manifest).tables
+
+
+@pytest.mark.parametrize("only", [(), ("postgres",), ("postgres/*",)], ids=["all", "the part", "a pattern"])
+def test_into_a_folder_it_stays_as_it_is_in_the_archive(backed_up, server, tmp_path, only):
+    url, settings, manifest = backed_up
+    order = place_restore(settings, "latest", into=tmp_path / "folder", only=only)
+    plan_restore(settings, order).require()
+    bring_back(settings, order)
+    assert manifest.files.entries is not None
+    folder = tmp_path / "folder" / "postgres" / url.rpartition("/")[2]
+    expected = [entry.path.rpartition("/")[2] for entry in manifest.files.entries if "/dump." in entry.path]
+    assert sorted(path.name for path in folder.iterdir()) == expected
+    by_hand(folder, server, manifest, tmp_path)
+
+
+def by_hand(folder: Path, server, manifest: Manifest, tmp_path: Path) -> None:
+    name = f"hand_{os.urandom(4).hex()}"
+    ask(server.address(), f"CREATE DATABASE {name}")
+    command = f"cat {folder}/dump.* | {server.programs}/pg_restore --exit-on-error --dbname='{server.address(name)}'"
+    subprocess.run(["sh", "-c", command], check=True)
+    assert facts_of(server.address(name), tmp_path / name) == part_of(manifest).tables
+    ask(server.address(), f"DROP DATABASE {name}")
+
+
+def test_rescue_needs_nothing_but_the_store(backed_up, server, tmp_path, capsys):
+    url, _, manifest = backed_up
+    assert rescue([str(tmp_path / "backups"), str(tmp_path / "rescued")]) == 0
+    assert "every file has the hash" in capsys.readouterr().out
+    by_hand(tmp_path / "rescued" / "postgres" / url.rpartition("/")[2], server, manifest, tmp_path)
+
+
+@pytest.mark.parametrize("drill", ["server", "embedded"])
+def test_a_drill_proves_it(backed_up, tmp_path, drill):
+    _, settings, manifest = backed_up
+    file = tmp_path / "scriptorium.toml"
+    file.write_text(file.read_text().replace('dump = "stream"', f'dump = "stream", drill = "{drill}"'))
+    settings = load(file, {})
+    proof = run_drill(settings, place_drill(settings, "latest"))
+    assert proof.proven, proof.differences
+    assert proof.tables == len(part_of(manifest).tables) and {check.name: check.good for check in proof.checks}[NAMED]
+
+
+def test_it_is_verified_and_adopted_like_any_other(backed_up, tmp_path):
+    _, settings, manifest = backed_up
+    catalog = Catalog(settings)
+    (copy,) = catalog.find("latest").copies
+    assert verify_stored(settings, manifest.id, copy).sound
+    archive = shutil.move(tmp_path / "backups" / copy.key, tmp_path / "found.tar.gz")
+    shutil.rmtree(tmp_path / "backups")
+    adopted = adopt(settings, Path(archive))
+    assert adopted.backup.id == manifest.id
+    order = place_restore(settings, manifest.id)
+    assert bring_back(settings, order).tables == part_of(manifest).tables
+
+
+def test_a_restore_killed_while_it_joins_is_undone_and_begins_anew(backed_up, tmp_path):
+    """What is left of the joining is not gone on with: the next restore unpacks again."""
+    url, settings, manifest = backed_up
+    child = (
+        "import os, sys\nfrom pathlib import Path\nfrom scriptorium.bringing import bring_back, place_restore\n"
+        "from scriptorium.settings import load\nfrom scriptorium.sources import postgres_pieces\n"
+        "whole = postgres_pieces._append\ncount = iter(range(99))\n"
+        "def append(*given):\n    next(count) < 2 or os.kill(os.getpid(), 9)\n    whole(*given)\n"
+        "postgres_pieces._append = append\n"
+        f"settings = load(Path({str(tmp_path / 'scriptorium.toml')!r}), {{}})\n"
+        "bring_back(settings, place_restore(settings, 'latest'))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", child]).returncode == -9
+    (left,) = tmp_path.glob("scriptorium-restore-*")
+    assert list(left.rglob("dump.partial")) and list(left.rglob("dump.00000*"))
+    assert ask(url, "SELECT count(*) FROM items WHERE title <> 'defaced'") == [(0,)]
+    assert bring_back(settings, place_restore(settings, "latest")).tables == part_of(manifest).tables
+    assert not left.exists()
+
+
+def test_the_metadata_says_where_it_went(backed_up, tmp_path):
+    _, settings, manifest = backed_up
+    (copy,) = Catalog(settings).find("latest").copies
+    tar = ["tar", "-xOf", str(tmp_path / "backups" / copy.key), "backup_metadata.json"]
+    metadata = json.loads(subprocess.run(tar, capture_output=True, check=True).stdout)
+    assert metadata["tools"]["postgres"] == part_of(manifest).engine_version
+    row = next(row for row in metadata["sources"] if row["source"] == "postgres")
+    assert row["method"].endswith(", streamed") and row["trees"][0]["at"] == "postgres"
