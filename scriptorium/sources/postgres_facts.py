@@ -113,15 +113,13 @@ def read_facts(
     view is made anew by a restore, so it only counts when its content is what its query gives; ``expected``: facts of
     the backup, to count the same views here. ``between`` is called with each name before its scan.
     """
-    encoding = _encoding(session)
+    encoding = hashed_encoding(session)
     tables: dict[str, TableFacts] = {}
     warnings: list[str] = []
     for one in found:
         between(one.name)
         if one.kind == "f":
             warnings.append(f"{one.name} is a foreign table: its rows are on another server and not in the backup")
-        elif one.kind == "S":
-            tables[one.name] = _scan(session, one.sql, _SEQUENCE_COLUMNS, encoding)
         elif one.kind == "m":
             facts = _view_facts(session, one, encoding, expected)
             if facts is not None:
@@ -129,15 +127,22 @@ def read_facts(
             elif expected is None:
                 warnings.append(f"{one.name} is made anew by a restore, and was not what its query gives: not compared")
         else:
-            tables[one.name] = _scan(session, f"ONLY {one.sql}", one.columns, encoding)
+            tables[one.name] = table_facts(session, one, encoding)
     between("large objects")
-    objects = _large_objects(session)
+    objects = large_objects(session)
     if objects is not None:
         tables[LARGE_OBJECTS] = objects
     return Facts(tables, tuple(warnings))
 
 
-def _encoding(session: psycopg.Connection[Row]) -> str:
+def table_facts(session: psycopg.Connection[Row], one: Relation, encoding: str) -> TableFacts:
+    """Rows and fingerprint of one table or sequence. ``encoding``: what ``hashed_encoding`` says."""
+    if one.kind == "S":
+        return _scan(session, one.sql, _SEQUENCE_COLUMNS, encoding)
+    return _scan(session, f"ONLY {one.sql}", one.columns, encoding)
+
+
+def hashed_encoding(session: psycopg.Connection[Row]) -> str:
     """Rows are hashed as UTF-8, whatever the database's encoding; SQL_ASCII means bytes of unknown meaning."""
     row = session.execute("SHOW server_encoding").fetchone()
     return "SQL_ASCII" if row and row[0] == "SQL_ASCII" else "UTF8"
@@ -202,8 +207,8 @@ def _fresh(session: psycopg.Connection[Row], one: Relation, encoding: str) -> Ta
         return None
 
 
-def _large_objects(session: psycopg.Connection[Row]) -> TableFacts | None:
-    """All large objects as one table; its rows are their chunks of 1 MiB: ``(object,number,sha256)``."""
+def large_objects(session: psycopg.Connection[Row]) -> TableFacts | None:
+    """All large objects as one table, if there are any; a row is a chunk of 1 MiB: ``(object,number,sha256)``."""
     row = session.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone()
     count = int(str(row[0])) if row else 0
     return TableFacts(count, fingerprint(_chunks(session))) if count else None

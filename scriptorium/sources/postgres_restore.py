@@ -1,6 +1,7 @@
 """Running ``pg_restore``: an error is an error, with the few exceptions that are named here.
 
-The data goes in first; then the indexes are built while the facts of the tables are already being computed.
+The data goes in first, then the indexes, then what locks a table against its readers, primary keys above all; the facts
+of the tables are taken meanwhile (``postgres_reading``).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +22,14 @@ from scriptorium.sources.postgres_connection import Address
 from scriptorium.sources.postgres_errors import in_our_words, worded
 from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_programs import Program
+from scriptorium.sources.postgres_reading import Reading
 
 # A client of 17 or newer sets this before anything else, and an older server does not know it.
 _HARMLESS = re.compile(r'unrecognized configuration parameter "transaction_timeout"')
+_NEVER_INDEXED = ("INDEX ATTACH", "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT", "TRIGGER", "EVENT TRIGGER", "RULE",
+                  "POLICY", "ROW SECURITY", "STATISTICS", "COMMENT", "MATERIALIZED VIEW DATA", "PUBLICATION",
+                  "PUBLICATION TABLE", "SUBSCRIPTION")  # fmt: skip
+_AFTER = re.compile(rf"\d+; \d+ \d+ ({'|'.join(sorted(_NEVER_INDEXED, key=len, reverse=True))}|INDEX|[A-Z]+) ")
 _ERROR = re.compile(r"^pg_restore: error: (.*)$", re.MULTILINE)
 # Safe for a database that nobody uses yet: the switch commits synchronously, and what came before is then on disk.
 _FAST = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
@@ -51,11 +58,16 @@ class Restorer:
     def beside(self, dump: Path, expected: Mapping[str, TableFacts] | None) -> Mapping[str, TableFacts]:
         """Into an empty database; returns what it holds then."""
         parallel = [f"--jobs={self.jobs}"]
-        self._run(dump, [*parallel, "--section=pre-data", "--section=data"])
-        reach("database.filled")
-        with self._started(dump, [*parallel, "--section=post-data"]), self.address.session() as session:
-            found = relations(session)
-            facts = dict(read_facts(session, [one for one in found if one.kind in "rS"], expected=expected).tables)
+        self._run(dump, ["--section=pre-data"])
+        with Reading(self.address, expected or {}) as reading:
+            self._run(dump, [*parallel, "--section=data"])
+            reach("database.filled")
+            reading.all_is_there()
+            with _steps(dump, self.program) as (first, last):
+                if first:
+                    self._run(dump, [*parallel, *first])
+                with self._started(dump, [*parallel, *last]):
+                    facts = reading.facts()
         reach("database.indexed")
         with self.address.session() as session:
             session.execute("ANALYZE")
@@ -104,3 +116,24 @@ class Restorer:
         if type(error) is ToolFailed and not error.hint:
             raise ToolFailed(f"pg_restore failed: {error.what}", on=error.on, hint=process.mask(words[-400:], secrets))
         raise error
+
+
+@contextlib.contextmanager
+def _steps(dump: Path, program: Program) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """What comes after the data in two steps, as switches: indexes, then the rest. All in the last one where an index
+    may need something of the rest (a materialized view that needs a primary key)."""
+    after = ["--section=post-data"]
+    listed = process.run([program.path, *after, "--list", str(dump)], timeout=600).stdout.decode("utf-8", "replace")
+    entries = {line: found[1] for line in listed.splitlines() if (found := _AFTER.match(line))}
+    indexes = [line for line, kind in entries.items() if kind == "INDEX"]
+    known = all(kind in _NEVER_INDEXED for kind in entries.values() if kind != "INDEX")
+    if not indexes or not known:
+        yield [], after
+        return
+    with tempfile.TemporaryDirectory(prefix="scriptorium-") as folder:
+        lists = Path(folder, "indexes"), Path(folder, "rest")
+        lists[0].write_text("\n".join(indexes) + "\n", "utf-8", "surrogateescape")
+        lists[1].write_text(
+            "\n".join(line for line in entries if line not in indexes) + "\n", "utf-8", "surrogateescape"
+        )
+        yield [*after, f"--use-list={lists[0]}"], [*after, f"--use-list={lists[1]}"]

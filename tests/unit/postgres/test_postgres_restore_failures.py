@@ -49,13 +49,13 @@ def test_being_killed_at_any_step_leaves_the_former_or_the_restored_database_who
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parents[2])!r})
         import postgres_items as t
-        from scriptorium.sources import postgres_databases as databases, postgres_load, postgres_restore
+        from scriptorium.sources import postgres_databases as databases, postgres_load, postgres_reading
         source, staged, part = pickle.loads(Path({str(tmp_path / "order")!r}).read_bytes())
         point = {point!r}
         def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
         def then_die(real): return lambda *a, **k: (real(*a, **k), die())
         if point == "creating": databases.dress_like = die
-        if point == "restoring": postgres_restore.read_facts = die
+        if point == "restoring": postgres_reading.table_facts = die
         if point == "renaming": databases.set_comment = (lambda real: lambda s, n, c: die() if c and "scriptorium" in c
                                                          else real(s, n, c))(databases.set_comment)
         if point == "renamed": databases.switch = then_die(databases.switch)
