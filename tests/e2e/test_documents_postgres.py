@@ -18,6 +18,7 @@ import pytest
 
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.settings import load
+from scriptorium.sources import PostgresSource
 from scriptorium.sources.postgres_embedded import EmbeddedPostgres, server_folders
 
 BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
@@ -75,8 +76,11 @@ class Library:
     folder: Path
 
 
-@pytest.fixture(scope="module")
-def made(servers: Callable[[], EmbeddedPostgres], tmp_path_factory: pytest.TempPathFactory) -> Library:
+@pytest.fixture(scope="module", params=["stage", "stream"])
+def made(
+    servers: Callable[[], EmbeddedPostgres], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Library:
+    """The newest backup's dump is a folder, or lies in pieces."""
     server, folder = servers(), tmp_path_factory.mktemp("alexandria")
     role, password = _OWNER.split(":")
     ask(server.address(), f"CREATE ROLE {role} LOGIN PASSWORD '{password}'", f"CREATE DATABASE alexandria OWNER {role}")
@@ -84,12 +88,17 @@ def made(servers: Callable[[], EmbeddedPostgres], tmp_path_factory: pytest.TempP
     config = folder / "scriptorium.toml"
     config.write_text(
         f'[libraries.alexandria]\npreset = "alexandria"\nhome = "home"\ndatabase = "{server.address("alexandria")}"\n'
-        '[stores.local]\nkind = "local"\npath = "backups"\n'
+        f'postgres = {{ dump = "{request.param}" }}\n[stores.local]\nkind = "local"\npath = "backups"\n'
     )
     ask(as_owner(server), "UPDATE items SET title = 'of yesterday' WHERE id = 1")
     real_backup.take(load(config, {}), BEFORE)
     ask(as_owner(server), "UPDATE items SET title = 'of today' WHERE id = 1")
-    real_backup.take(load(config, {}), NEWEST)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PostgresSource, "piece", 4096)
+        manifest = real_backup.take(load(config, {}), NEWEST)
+    assert ("postgres/alexandria/dump.000007" in {one.path for one in manifest.files.entries}) == (
+        request.param == "stream"
+    )
     return Library(server, folder)
 
 
