@@ -80,14 +80,15 @@ class Place:
             cursor = session.execute(query)
             return cursor.fetchall() if cursor.description else []
 
-    def configure(self) -> None:
+    def configure(self, *, dump: str = "stage") -> None:
+        """Write the settings. ``dump``: into the workspace first, or straight into the archive (``stream``)."""
         server = self.server
         address = f"postgresql://{server.user}@127.0.0.1:{server.port}/{self.name}"
         self.config.write_text(
             '[libraries.alexandria]\npreset = "alexandria"\nhome = "home"\n'
             f'database = "{address}"\n'
             f'postgres = {{ password = "{server.password}", tools = "{server.programs}", staging = "unpacked", '
-            "jobs = 2 }\n"
+            f'jobs = 2, dump = "{dump}" }}\n'
             '[stores.local]\nkind = "local"\npath = "backups"\n[stores.second]\nkind = "local"\npath = "second"\n'
         )
         self.config.chmod(0o600)

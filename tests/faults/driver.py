@@ -38,8 +38,8 @@ def backup(settings: Settings, *, now: datetime | None = None, compression: str 
     """The recipe of ``flows.backup``; returns the id."""
     order = taking.place_order(settings, compression=Compression(compression), now=now)
     with no_child_outlives(), taking.running(settings, order) as folder:
-        taking.require_room(settings, order)
-        staged = [taking.stage_source(settings, order, source, folder) for source in order.sources]
+        room = taking.require_room(settings, order)
+        staged = [taking.stage_source(settings, order, source, folder, room) for source in order.sources]
         manifest = taking.pack_archive(settings, order, staged, folder, advance=_moving)
         verification = taking.check_archive(settings, order, manifest, folder, advance=_moving)
         for store in order.stores:

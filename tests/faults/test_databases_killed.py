@@ -61,6 +61,16 @@ POINTS: dict[str, dict[str, tuple[int, ...]]] = {
         "upload.before-manifest": (1,),
         "take.before-marks": (1,),
     },
+    "backup-streamed": {
+        "take.before-snapshot": (1, 2),
+        "dump.held": (1,),
+        "stream.begun": (1,),
+        "take.before-pack": (1,),
+        "stream.piece": (1,),
+        "stream.ended": (1,),
+        "take.packed": (1,),
+        "upload.before-manifest": (1,),
+    },
     "restore": BESIDE,
     "restore-clean": IN_PLACE,
     "undo": {
@@ -92,6 +102,8 @@ POINTS: dict[str, dict[str, tuple[int, ...]]] = {
 }
 QUICK = {
     ("backup", "dump.begun", "KILL"),
+    ("backup-streamed", "stream.piece", "KILL"),
+    ("backup-streamed", "stream.ended", "TERM"),
     ("restore", "database.filled", "TERM"),
     ("restore", "database.renaming", "KILL"),
     ("restore", "database.switched", "KILL"),
@@ -128,10 +140,11 @@ def end_at(house: Any, operation: str, point: str, signal: str) -> None:
         assert ended.status == 130 and ended.stderr.startswith("ended by SIGTERM"), ended
 
 
-@pytest.mark.parametrize(("operation", "point", "signal"), rows("backup"))
+@pytest.mark.parametrize(("operation", "point", "signal"), rows("backup", "backup-streamed"))
 def test_a_backup_of_a_database_that_is_ended(database_house: Any, operation: str, point: str, signal: str) -> None:
     house = database_house
-    end_at(house, operation, point, signal)
+    house.place.configure(dump="stream" if operation == "backup-streamed" else "stage")
+    end_at(house, "backup", point, signal)
     assert house.living == house.old
     house.require_sound()
     if signal == "TERM":
@@ -210,7 +223,9 @@ def test_a_cleanup_beside_a_database_that_is_ended(
 @pytest.mark.parametrize("operation", POINTS)
 def test_every_point_of_a_database_is_in_the_matrix(database_house: Any, operation: str) -> None:
     house = database_house
-    run = operation
+    run = operation.removesuffix("-streamed")
+    if operation == "backup-streamed":
+        house.place.configure(dump="stream")
     if operation.startswith("undo"):
         house.again(operation.replace("undo", "restore"))
         run = "undo"
@@ -222,7 +237,7 @@ def test_every_point_of_a_database_is_in_the_matrix(database_house: Any, operati
     ours = {
         moment.partition("#")[0]
         for moment in reached
-        if moment.startswith(("database.", "dump.", "inplace.", "drill."))
+        if moment.startswith(("database.", "dump.", "stream.", "inplace.", "drill."))
     }
     assert ours <= set(POINTS[operation]), ours - set(POINTS[operation])
     tried = {f"{point}#{time}" for point, times in POINTS[operation].items() for time in times}

@@ -63,7 +63,7 @@ POINTS: dict[str, dict[str, tuple[int, ...]]] = {
         "driver.bytes-moved": (1,),
         "drill.unpacked": (1,),
         "drill.loaded": (1,),
-        "renames.all-back": (1, 2),
+        "renames.all-back": (1,),
         "drill.before-marks": (1,),
         "store.before-rename": (1,),
         "store.after-rename": (1,),
