@@ -30,7 +30,9 @@ _RESULTS = Path(__file__).with_name("results") / "postgres.json"
 DUMP, PLAIN, PARALLEL = "pg_dump -Fc", "pg_dump -Fc -Z0", "pg_dump -Fd -j2 -Z0"
 OURS = "scriptorium, {}"
 BARE = "scriptorium, {}, no fingerprints"
+STREAMED = "scriptorium, {}, streamed"
 RESTORE, RESTORE_CUSTOM = "pg_restore -j1 of plain files", "pg_restore -j1 of -Fc"
+BACK_STREAMED = "scriptorium: unpack, join, load, compare, switch (streamed)"
 BACK, LOADED = "scriptorium: unpack, load, compare, switch", "scriptorium: load, compare, switch"
 _BACKUP, _RESTORE = "backup", "restore"
 _ADDRESS = "BENCH_DATABASE"
@@ -111,6 +113,7 @@ def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int, f
             outside(PARALLEL, "-Fd", "-j2", "-Z0", output=place / "parallel"),
             *(backup(OURS.format(kind), kind, "facts") for kind in ("gzip", "zstd")),
             *(backup(BARE.format(kind), kind, "bare") for kind in ("gzip", "zstd")),
+            *(backup(STREAMED.format(kind), kind, "streamed") for kind in ("gzip", "zstd")),
         ],
         rounds,
         _say,
@@ -124,8 +127,8 @@ def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int, f
         command = ["sh", "-c", f"{server.programs}/{script} exec {restore} -d {target} -j1 {source}"]
         return Contestant(name, _RESTORE, command, env=env, after=lambda: _drop(server, "scratch"))
 
-    def back(name: str, what: str) -> Contestant:
-        archive = work / "zstd-facts.tar"
+    def back(name: str, what: str, facts: str = "facts") -> Contestant:
+        archive = work / f"zstd-{facts}.tar"
         timed = archive.with_name(f"{archive.name}.timed") if what == "load" else None
         return Contestant(
             name, _RESTORE, [*ours, what, str(archive)], env=env, timed=timed, after=lambda: _drop(server, "back")
@@ -137,6 +140,7 @@ def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int, f
             into_new(RESTORE_CUSTOM, custom),
             back(LOADED, "load"),
             back(BACK, "restore"),
+            back(BACK_STREAMED, "restore", "streamed"),
         ],
         rounds,
         _say,
@@ -176,6 +180,8 @@ def _figures(rows: Sequence[Row]) -> list[dict[str, object]]:
           for kind in ("gzip", "zstd")),
         *(figure(f"what the fingerprints add, {kind}", found[OURS.format(kind)].wall - found[BARE.format(kind)].wall,
                  unit=" s") for kind in ("gzip", "zstd")),
+        *(figure(f"streamed, without a copy in the workspace, {kind}, over pg_dump -Fc",
+                 found[STREAMED.format(kind)].wall / whole) for kind in ("gzip", "zstd")),
         figure("restore with comparison over pg_restore -j1 alone", found[LOADED].wall / found[RESTORE].wall, 1.2),
         figure("… with unpacking and hashing the archive", found[BACK].wall / found[RESTORE].wall),
         figure("peak memory", peak, 300, " MiB"),
@@ -206,7 +212,7 @@ def _page(rows: Sequence[Row], figures: Sequence[Mapping[str, object]], about: M
 
 
 def backup(output: str, compression: str, facts: str) -> None:
-    """Snapshot and archive; ``bare``: without the fingerprints, to see what they cost."""
+    """Snapshot and archive; ``bare``: without the fingerprints, to see what they cost; ``streamed``: at once."""
     from benchmarks.work import _draft
     from scriptorium.archive import pack
     from scriptorium.manifest import dumps
@@ -221,11 +227,14 @@ def backup(output: str, compression: str, facts: str) -> None:
     for folder in (stage, target.with_name("spool")):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-    source.capture(stage)
-    staged = source.examine(stage, ())
     target.unlink(missing_ok=True)
-    draft = _draft(datetime.now(UTC))
-    manifest = pack(target, draft, [staged], Compression(compression), spool=target.with_name("spool"))
+    draft, packing, spool = _draft(datetime.now(UTC)), Compression(compression), target.with_name("spool")
+    if facts == "streamed":
+        with source.stream(stage) as stream:
+            manifest = pack(target, draft, [], packing, spool=spool, streams=[stream])
+    else:
+        source.capture(stage)
+        manifest = pack(target, draft, [source.examine(stage, ())], packing, spool=spool)
     target.with_name(f"{target.name}.json").write_bytes(dumps(manifest))
     shutil.rmtree(stage)
 
