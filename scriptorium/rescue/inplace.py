@@ -49,8 +49,8 @@ def restore_in_place(
         for part in parts
     }
     journal = open_journal(settings, library, supply, restore_id, parts)
-    reach("restore.journal-open")
     try:
+        reach("restore.journal-open")
         restored = _carry_out(supply, parts, incoming, journal, healthy, advance)
     except BaseException as error:
         put_back(incoming, error)

@@ -7,6 +7,7 @@ data goes: nobody may go back to what is left of it).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scriptorium.errors import RestoreFailed
+from scriptorium.errors import NoSpace, RestoreFailed
 from scriptorium.model import Part
 from scriptorium.rescue.reading import Supply
 from scriptorium.settings import Library, Settings
@@ -43,13 +44,21 @@ class Journal:
         return datetime.fromtimestamp(self.file.stat().st_mtime, UTC)
 
     def mark(self, state: str) -> Journal:
-        """Record how far it is, durably."""
+        """Record how far it is, durably. ``NoSpace`` where it cannot be; the former record then stands."""
         beside = self.file.with_suffix(".partial")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({**self.facts, "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump({**self.facts, "state": state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise NoSpace(
+                "there is no room for the journal of the restore", on=str(self.file.parent), hint="free some room"
+            ) from error
         beside.replace(self.file)
         sync_folder(self.file.parent)  # before a rename that only the journal can take back
         return Journal(self.file, self.facts, state)

@@ -186,7 +186,7 @@ class House:
             for store in self.settings.stores.values():
                 sweep(store, datetime.now(UTC) + timedelta(hours=25))
         workroom = self.settings.workroom
-        assert list((workroom / "staging").iterdir()) == []
+        assert list((workroom / "staging").glob("*")) == []
         for file in (workroom / "restores").glob("*") if (workroom / "restores").is_dir() else ():
             assert file.suffix == ".json" and json.loads(file.read_bytes())["state"] == "kept", file
         kept = len(list((workroom / "restores").glob("*.json")))

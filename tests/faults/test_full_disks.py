@@ -18,12 +18,11 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import ScriptoriumError
 
 SIZE = 32 << 20  # bytes of the small filesystem
-QUICK = {("take.before-pack", 1), ("store.before-rename", 1), ("store.before-rename", 5), ("upload.before-manifest", 2)}
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 32 MiB."""
+    """A filesystem of 32 MiB. Asked for before a house, which is looked at once more before this goes."""
     folder = tmp_path / "small"
     folder.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:
@@ -78,7 +77,7 @@ def levels(house: Any, where: str, count: int) -> list[int]:
 @pytest.mark.parametrize("where", ["store", "workroom"])
 @pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_backup_onto_a_disk_that_becomes_full(
-    house: Any, small: Path, no_margin: None, where: str, count: int
+    small: Path, house: Any, no_margin: None, where: str, count: int
 ) -> None:
     settle(house, small, where)
     outcomes = attempts(house, small, levels(house, where, count), lambda: house.again("backup"))
@@ -109,11 +108,8 @@ def attempts(house: Any, small: Path, free: list[int], work: Callable[[], object
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_a_restore_onto_a_disk_that_becomes_full(house: Any, small: Path, no_margin: None, count: int) -> None:
-    library = house.place.home
-    shutil.copytree(library, small / "library")
-    shutil.rmtree(library)
-    library.symlink_to(small / "library")
+def test_a_restore_onto_a_disk_that_becomes_full(small: Path, house: Any, no_margin: None, count: int) -> None:
+    beside(house, small)
     most, outcomes = 16 << 20, set()
     for step in range(count + 1):
         ballast = fill(small, most * step // count)
@@ -137,42 +133,149 @@ def test_a_restore_onto_a_disk_that_becomes_full(house: Any, small: Path, no_mar
 
 
 @pytest.mark.parametrize("operation", ["verify", "cleanup", "rebuild"])
-def test_looking_after_a_full_store(house: Any, small: Path, operation: str) -> None:
+@pytest.mark.parametrize("where", ["store", pytest.param("workroom", marks=pytest.mark.slow)])
+def test_looking_after_a_full_disk(small: Path, house: Any, operation: str, where: str) -> None:
     """What needs no room works without: verifying reports, cleanup makes room, the index is a cache."""
-    settle(house, small, "store")
-    (small / "second" / "backup_index.json").unlink()
+    settle(house, small, where)
+    if where == "store":
+        (small / "second" / "backup_index.json").unlink()
     ballast = fill(small, 0)
+    house.doomed = {id for id, _ in house.before} - {house.newest} if operation == "cleanup" else set()
     house.again(operation)
-    doomed = {id for id, _ in house.before} - {house.newest} if operation == "cleanup" else set()
-    house.require_sound(but=doomed)
+    house.require_sound()
     ballast.unlink()
     house.again(operation)
-    house.require_sound(but=doomed)
+    house.require_sound()
     house.require_tidy(after_grace=True)
 
 
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_drill_on_a_disk_that_becomes_full(small: Path, house: Any, no_margin: None, count: int) -> None:
+    settle(house, small, "workroom")
+    outcomes = attempts(house, small, [(12 << 20) * step // count for step in range(count + 1)], lambda: drilled(house))
+    assert {"done", "NoSpace"} <= outcomes and len(outcomes) < 4, outcomes
+    assert house.living == house.old
+
+
+def drilled(house: Any) -> None:
+    assert house.again("drill") == "", "a full disk is no verdict on a backup"
+
+
+@pytest.mark.parametrize("where", ["workroom", "library"])
+def test_going_back_on_a_full_disk(small: Path, house: Any, where: str) -> None:
+    """Renames need no room; where not even the journal can be written, nothing is begun."""
+    if where == "library":
+        beside(house, small)
+    else:
+        settle(house, small, "workroom")
+    house.again("restore")
+    ballast = fill(small, 0)
+    try:
+        house.again("undo")
+    except ScriptoriumError as error:
+        assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
+        assert house.living == house.new
+        ballast.unlink()
+        house.again("undo")
+    assert house.living == house.old
+    house.require_sound()
+    house.require_tidy(after_grace=True)
+
+
+def beside(house: Any, small: Path) -> None:
+    """The living library on the small filesystem."""
+    library = house.place.home
+    shutil.copytree(library, small / "library")
+    shutil.rmtree(library)
+    library.symlink_to(small / "library")
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("operation", ["backup", "restore"])
+def test_a_database_on_a_disk_that_becomes_full(
+    small: Path, database_house: Any, no_margin: None, operation: str, count: int
+) -> None:
+    """The workroom, and where a restore unpacks the dump, are on the small filesystem."""
+    house = database_house
+    text = house.place.config.read_text().replace('staging = "unpacked"', f'staging = "{small}/unpacked"')
+    house.place.config.write_text(f'workspace = "{small}/room"\n{text}')
+    outcomes = set()
+    for step in range(count + 1):
+        ballast = fill(small, (5 << 18) * step // count)
+        try:
+            house.again(operation)
+        except ScriptoriumError as error:
+            assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
+            outcomes.add("refused")
+            assert house.living == house.old and house.databases() == {""}
+        else:
+            outcomes.add("done")
+            if operation == "restore":
+                assert house.living == house.new
+                house.again("undo")
+        ballast.unlink()
+        assert house.living == house.old
+        house.require_no_child()
+    assert outcomes == {"refused", "done"}
+    house.require_tidy(after_grace=True)
+
+
+POINTS = {
+    "backup": {
+        "take.before-snapshot": 3,
+        "take.before-pack": 1,
+        "take.packed": 1,
+        "upload.before-archive": 2,
+        "store.before-rename": 6,
+        "upload.before-manifest": 2,
+        "take.before-marks": 2,
+    },
+    "restore": {
+        "restore.journal-open": 1,
+        "restore.part-prepared": 3,
+        "driver.bytes-moved": 1,
+        "restore.unpacked": 1,
+        "renames.before-plan": 3,
+        "restore.before-kept": 1,
+    },
+    "drill": {"drill.prepared": 1, "driver.bytes-moved": 1, "drill.unpacked": 1, "store.before-rename": 1},
+    "verify": {"store.before-rename": 4, "index.before-rename": 2},
+    "cleanup": {"prune.locked": 1, "index.before-rename": 4},
+    "rebuild": {"index.before-rename": 2},
+}
+QUICK = {
+    ("backup", "take.before-pack", 1),
+    ("backup", "store.before-rename", 1),
+    ("backup", "store.before-rename", 5),
+    ("backup", "upload.before-manifest", 2),
+    ("restore", "renames.before-plan", 2),
+    ("verify", "store.before-rename", 1),
+}
+
+
 @pytest.mark.parametrize(
-    ("point", "time"),
+    ("operation", "point", "time"),
     [
-        pytest.param(point, time, marks=() if (point, time) in QUICK else pytest.mark.slow)
-        for point, times in {
-            "take.before-snapshot": 3,
-            "take.before-pack": 1,
-            "take.packed": 1,
-            "upload.before-archive": 2,
-            "store.before-rename": 6,
-            "upload.before-manifest": 2,
-            "take.before-marks": 2,
-        }.items()
+        pytest.param(operation, point, time, marks=() if (operation, point, time) in QUICK else pytest.mark.slow)
+        for operation, points in POINTS.items()
+        for point, times in points.items()
         for time in range(1, times + 1)
     ],
 )
-def test_a_write_that_finds_no_room(house: Any, point: str, time: int) -> None:
+def test_a_write_that_finds_no_room(house: Any, operation: str, point: str, time: int) -> None:
     """The error of a full disk, injected; the command says what it is and the next run makes it good."""
-    ended = house.run("backup", {f"{point}#{time}": "FULL"})
-    assert ended.status != 0 and ("No space left" in ended.stderr or "full" in ended.stderr), ended
+    if point.startswith("index"):
+        for store in house.settings.stores.values():
+            store.local_path("backup_index.json").unlink(missing_ok=True)
+    house.doomed = {id for id, _ in house.before} - {house.newest} if operation == "cleanup" else set()
+    ended = house.run(operation, {f"{point}#{time}": "FULL"})
+    if ended.status == 0:
+        assert operation in ("verify", "cleanup", "rebuild"), "what needs no room may go on"
+    else:
+        assert "No space left" in ended.stderr or "full" in ended.stderr, ended
+        assert house.living == house.old
     house.require_sound()
     house.require_tidy()
-    house.again("backup")
+    house.again(operation)
     house.require_sound()
-    house.require_tidy()
+    house.require_tidy(after_grace=True)
