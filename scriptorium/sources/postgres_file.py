@@ -24,6 +24,7 @@ from scriptorium.sources.postgres_locks import LockWatch
 from scriptorium.sources.postgres_moment import DumpOptions
 from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_requirements import require, required
+from scriptorium.sources.postgres_restore import require_one_transaction
 from scriptorium.sources.postgres_script import judge, recognise, require_complete, run_script
 
 FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
@@ -124,6 +125,7 @@ def restore(
         major = major_of(session.info.server_version)
         if kind == "dump":
             program = restorer_for(file, major, options.tools)
+            require_one_transaction(program, major)
             lacking = require(session, required(file, program), address, without=without_roles)
         schemas = sorted({one.schema for one in relations(session)} | {"public"})
     if kind == "dump":

@@ -47,12 +47,7 @@ class Restorer:
 
     def whole(self, dump: Path) -> None:
         """Everything in one go, in place of what is there, in one transaction: all of it or nothing."""
-        if self._too_new:
-            raise ToolMissing(
-                f"a pg_restore of {self.server_major} to 16 is needed to restore in one transaction",
-                on=str(self.program),
-                hint=f"install it: apt-get install postgresql-client-{self.server_major}",
-            )
+        require_one_transaction(self.program, self.server_major)
         self._run(dump, ["--clean", "--if-exists", "--single-transaction"])
 
     def beside(self, dump: Path, expected: Mapping[str, TableFacts] | None) -> Mapping[str, TableFacts]:
@@ -76,7 +71,7 @@ class Restorer:
 
     @property
     def _too_new(self) -> bool:
-        return self.program.version[0] >= 17 > self.server_major
+        return is_too_new(self.program, self.server_major)
 
     def _run(self, dump: Path, switches: Sequence[str]) -> None:
         with self._started(dump, switches):
@@ -116,6 +111,21 @@ class Restorer:
         if type(error) is ToolFailed and not error.hint:
             raise ToolFailed(f"pg_restore failed: {error.what}", on=error.on, hint=process.mask(words[-400:], secrets))
         raise error
+
+
+def is_too_new(program: Program, server_major: int) -> bool:
+    """Whether the program says something that the server does not know: harmless, but an error."""
+    return program.version[0] >= 17 > server_major
+
+
+def require_one_transaction(program: Program, server_major: int) -> None:
+    """``ToolMissing`` where that error would end the transaction that is to hold the whole restore."""
+    if is_too_new(program, server_major):
+        raise ToolMissing(
+            f"a pg_restore of {server_major} to 16 is needed to restore in one transaction",
+            on=str(program),
+            hint=f"install it: apt-get install postgresql-client-{server_major}",
+        )
 
 
 @contextlib.contextmanager

@@ -18,6 +18,9 @@ from scriptorium.sources.postgres_programs import find
 
 _COMPLETE = b"PostgreSQL database dump complete"
 _TAIL = 4096
+_BLOCK = 1 << 20
+# A pg_dump of 17 or newer writes this at the top, and an older server does not know it.
+_TOO_NEW = b"\nSET transaction_timeout = 0;\n"
 Advance = Callable[[int], None]
 
 
@@ -65,7 +68,7 @@ def require_complete(file: Path) -> None:
         with opened(file) as stream:
             if not _is_gzip(file):
                 stream.seek(max(0, file.stat().st_size - _TAIL))
-            for block in iter(lambda: stream.read(1 << 20), b""):
+            for block in iter(lambda: stream.read(_BLOCK), b""):
                 end = (end + block)[-_TAIL:]
     except (OSError, EOFError, zlib.error) as error:
         raise DamageFound(f"the file cannot be read to its end: {error}", on=str(file)) from None
@@ -88,7 +91,7 @@ def run_script(
     before = [f"--command={dropped}CREATE SCHEMA public"] if emptying else []
     argv = [find("psql", major, tools=tools).path, "--no-psqlrc", "--quiet", "--no-password"]
     argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-", f"--dbname={address.plain}"]
-    _feed(argv, address, file, advance)
+    _feed(argv, address, _blocks(file, major), advance)
 
 
 def judge(argv: Sequence[str], status: int, said: str, address: Address) -> None:
@@ -101,7 +104,7 @@ def judge(argv: Sequence[str], status: int, said: str, address: Address) -> None
     raise worded(lines[0], address, secrets=address.secrets)
 
 
-def _feed(argv: Sequence[str], address: Address, file: Path, advance: Advance | None) -> None:
+def _feed(argv: Sequence[str], address: Address, blocks: Iterator[bytes], advance: Advance | None) -> None:
     """SQL into psql's standard input; what it says is kept in memory."""
     with os.fdopen(os.memfd_create("psql"), "w+b") as said, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
         reading, writing = os.pipe()
@@ -118,7 +121,7 @@ def _feed(argv: Sequence[str], address: Address, file: Path, advance: Advance | 
                 os.close(reading)
             try:
                 with suppress(BrokenPipeError), pipe:  # psql has ended; its status says why
-                    _pour(file, pipe, advance)
+                    _pour(blocks, pipe, advance)
                 status = child.wait()
             finally:
                 process.end(child)
@@ -126,9 +129,16 @@ def _feed(argv: Sequence[str], address: Address, file: Path, advance: Advance | 
         judge(argv, status, said.read().decode("utf-8", "replace"), address)
 
 
-def _pour(file: Path, pipe: IO[bytes], advance: Advance | None) -> None:
+def _pour(blocks: Iterator[bytes], pipe: IO[bytes], advance: Advance | None) -> None:
+    for block in blocks:
+        pipe.write(block)
+        if advance:
+            advance(len(block))
+
+
+def _blocks(file: Path, major: int) -> Iterator[bytes]:
+    """The SQL as a server of this generation can take it."""
     with opened(file) as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            pipe.write(block)
-            if advance:
-                advance(len(block))
+        head = stream.read(_BLOCK)
+        yield head.replace(_TOO_NEW, b"\n", 1) if major < 17 else head
+        yield from iter(lambda: stream.read(_BLOCK), b"")

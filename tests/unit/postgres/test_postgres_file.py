@@ -9,7 +9,15 @@ import pytest
 
 from scriptorium import database
 from scriptorium.demo.alexandria import build_alexandria
-from scriptorium.errors import DamageFound, NotFound, PermanentError, ScriptoriumError, ToolFailed, UsageError
+from scriptorium.errors import (
+    DamageFound,
+    NotFound,
+    PermanentError,
+    ScriptoriumError,
+    ToolFailed,
+    ToolMissing,
+    UsageError,
+)
 from scriptorium.model import Role
 from scriptorium.settings import Library
 from scriptorium.sources import FilesSource
@@ -72,6 +80,22 @@ def there_and_back(every_server, new_database, everything, file, format, compres
         ask(empty, "SELECT lo_unlink(4712)")  # SQL cannot replace large objects, only make them
     database.restore_database(source_of(empty, every_server), file, clean=True)
     assert facts_of(empty) == restored | {"public.stale": facts_of(empty)["public.stale"]}
+
+
+def test_sql_of_a_newer_pg_dump_comes_back_on_an_older_server(generations, server_of, new_database, tmp_path):
+    older, newer = server_of(generations[0]), server_of(generations[-1])
+    if not generations[0] < 17 <= generations[-1]:
+        pytest.skip("a server before 17 and a client from 17 on are needed")
+    url, empty = new_database(older, ITEMS), new_database(older)
+    database.backup_database(source_of(url, newer), tmp_path / "a.sql", format="sql")
+    assert "transaction_timeout" in (tmp_path / "a.sql").read_text()
+    database.restore_database(source_of(empty, older), tmp_path / "a.sql")
+    assert facts_of(empty) == facts_of(url)
+    database.backup_database(source_of(url, older), tmp_path / "a.dump", format="custom")
+    with pytest.raises(ToolMissing, match=f"{generations[0]} to 16") as error:
+        database.restore_database(source_of(empty, newer), tmp_path / "a.dump", clean=True)
+    assert "postgresql-client" in error.value.hint
+    assert facts_of(empty) == facts_of(url)
 
 
 def test_what_cannot_be_restored_is_refused_before_anything_is_touched(server, new_database, tmp_path):
