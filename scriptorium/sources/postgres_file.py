@@ -21,7 +21,7 @@ from scriptorium.sources.postgres_contents import check_complete, contents
 from scriptorium.sources.postgres_facts import relations, require_readable
 from scriptorium.sources.postgres_load import restorer_for
 from scriptorium.sources.postgres_locks import LockWatch
-from scriptorium.sources.postgres_moment import DumpOptions
+from scriptorium.sources.postgres_moment import DumpOptions, bytes_as_they_are
 from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_requirements import require, required
 from scriptorium.sources.postgres_restore import require_one_transaction
@@ -58,8 +58,9 @@ def backup(
         with address.session() as session:
             major = major_of(session.info.server_version)
             require_readable(relations(session), address)
+            encoding = bytes_as_they_are(session)
         program = find("pg_dump", major, tools=options.tools)
-        argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password"]
+        argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password", *encoding]
         argv += [f"--lock-wait-timeout={int(options.lock_timeout * 1000)}", f"--file={partial}"]
         argv += [f"--jobs={options.jobs}"] if format == "directory" else []
         with LockWatch(address, application) as watch, _watched(partial, advance):

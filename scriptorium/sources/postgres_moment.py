@@ -83,13 +83,19 @@ class Moment:
     def command(self, *more: str) -> list[str]:
         """``pg_dump`` of this very snapshot, not compressed."""
         wait = f"--lock-wait-timeout={int(self.options.lock_timeout * 1000)}"
-        words = ("--compress=0", f"--snapshot={self.snapshot}", "--no-password", wait)
+        words = ["--compress=0", f"--snapshot={self.snapshot}", "--no-password", wait, *bytes_as_they_are(self.session)]
         return [self.dumper.path, *more, *words, f"--dbname={self.address.plain}"]
 
     def look(self, between: Callable[[str], None]) -> Seen:
         """Read every table, and put the source's statements. ``between`` is called with each name before its scan."""
         facts = read_facts(self.session, self.found, between=between)
         return Seen(facts.tables, facts.warnings, answers(self.session, self.options.statements))
+
+
+def bytes_as_they_are(session: psycopg.Connection[Row]) -> list[str]:
+    """What pg_dump must be told where text is bytes of unknown meaning: as UTF-8, which is asked for elsewhere, the
+    server would refuse to hand them out."""
+    return ["--encoding=SQL_ASCII"] if session.info.parameter_status("server_encoding") == "SQL_ASCII" else []
 
 
 @contextlib.contextmanager
