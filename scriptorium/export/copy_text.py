@@ -29,20 +29,20 @@ _HINT = "use another copy of this backup"
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """One table of the text: its schema and name, its columns, and its rows, to be read once. ``codec``: that of the
-    text, which says it once, before its first table."""
+    """One table of the text: its schema and name, its columns, and its rows, to be read once."""
 
     name: tuple[str, ...]
     columns: tuple[str, ...]
     rows: Iterator[list[Value]]
-    codec: str = "utf-8"
 
 
-def copied(stream: BinaryIO, codec: str = "utf-8") -> Copied | None:
-    """The next table in the text; ``None`` when there is none.
+def copied(stream: BinaryIO) -> Copied | None:
+    """The next table in the text; ``None`` when there is none. The text says its encoding before its first table, else
+    it is UTF-8, as our own pg_dump always writes it.
 
     ``DamageFound`` for text that ends early or is no COPY; ``PermanentError`` for bytes that are no characters.
     """
+    codec = "utf-8"
     for line in stream:
         if found := _ENCODING.fullmatch(line):
             codec = _codec(found[1].decode())
@@ -54,7 +54,7 @@ def copied(stream: BinaryIO, codec: str = "utf-8") -> Copied | None:
                     raise DamageFound("the dump has a statement that is no COPY", hint=_HINT)
                 statement += more
             columns = tuple(plain(name) for name in _COLUMN.findall(match[2] or ""))
-            return Copied(unquoted(match[1]), columns, _rows(stream, len(columns), codec), codec)
+            return Copied(unquoted(match[1]), columns, _rows(stream, len(columns), codec))
     return None
 
 

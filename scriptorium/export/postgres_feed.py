@@ -51,11 +51,10 @@ class Feed:
 
     def _read(self) -> None:
         """On a thread, so that pg_restore never waits for us while we wait for it."""
-        text, codec = cast(BinaryIO, self._child.stdout), "utf-8"
+        text = cast(BinaryIO, self._child.stdout)
         end: BaseException | None = None
         try:
-            while (found := copied(text, codec)) is not None:
-                codec = found.codec
+            while (found := copied(text)) is not None:
                 for rows in portions(found):
                     self._portions.put(Portion(found.name, found.columns, rows))
         except BaseException as error:  # noqa: BLE001 -- handed to the caller's thread

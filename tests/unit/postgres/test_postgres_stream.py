@@ -273,6 +273,12 @@ def test_facts_that_fail_end_the_dump(server, new_database, tmp_path):
     assert time.monotonic() - began < 20, "the dump was waited for"
 
 
+def scanning(server) -> bool:
+    with psycopg.connect(server.address(), autocommit=True) as session:
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        return session.execute(asleep).fetchone()[0] > 0
+
+
 @pytest.mark.parametrize("when", [0, 1, 3])
 def test_an_interrupted_stream_leaves_nothing(server, new_database, tmp_path, when):
     """Interrupted by whoever reads it, while pg_dump waits for us and a scan is under way."""
@@ -284,6 +290,10 @@ def test_an_interrupted_stream_leaves_nothing(server, new_database, tmp_path, wh
     with nothing_stays(server, stage), pytest.raises(KeyboardInterrupt), source.stream(stage) as stream:
         for number, _ in zip(range(1, when + 1), stream.pieces(), strict=False):
             assert number <= when
+        until = time.monotonic() + 15
+        while not scanning(server):
+            assert time.monotonic() < until
+            time.sleep(0.02)
         raise KeyboardInterrupt
     assert time.monotonic() - began < 20
 
