@@ -42,7 +42,11 @@ def turned(file: Path, offset: int, bit: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("count", "seed"), [(100, 1), pytest.param(1000, None, marks=pytest.mark.slow)], ids=["hundred", "thousand"]
 )
-def test_every_bit_that_is_turned_over(house: Any, count: int, seed: int | None) -> None:
+@pytest.mark.parametrize("kind_of_house", ["house", "database_house"], ids=["kuzu", "postgres"])
+def test_every_bit_that_is_turned_over(
+    request: pytest.FixtureRequest, kind_of_house: str, count: int, seed: int | None
+) -> None:
+    house = request.getfixturevalue(kind_of_house)
     chance = random.Random(seed)
     print("seed", state := chance.randrange(1 << 32))
     chance.seed(state)
@@ -67,32 +71,37 @@ class Files:
         self._house = house
         settings = house.settings
         self._backups = Catalog(settings).backups(records=False)
-        packed = house.driver.backup(settings, compression="none")
-        self._plain = next(one for one in Catalog(settings).backups(records=False) if one.id == packed)
+        packed = [house.driver.backup(settings, compression="none")]
+        if house.library == "alexandria":
+            house.place.configure(dump="stream")
+            packed.append(house.driver.backup(house.settings, compression="none"))
         self._backups = Catalog(settings).backups(records=False)
+        self._plain = [one for one in self._backups if one.id in packed]
         self._store = settings.store("second")
         self._index = Path(self._store.local_path("backup_index.json"))
         self._plan = self._planned()
 
     def _planned(self) -> object:
-        return plan_cleanup(self._house.settings, "bibliotheca", policy_of({"last": 1}))
+        return plan_cleanup(self._house.settings, self._house.library, policy_of({"last": 1}))
 
     def spot(self, kind: str, chance: random.Random) -> tuple[Path, int]:
         if kind == "index":
             return self._index, chance.randrange(self._index.stat().st_size)
-        backup = self._plain if kind == "database" else chance.choice(self._backups)
+        backup = chance.choice(self._plain if kind == "database" else self._backups)
         archive = Path(self._store.local_path(backup.copies[0].key))
         if kind == "database":
-            data = archive.read_bytes()
-            name = b"data/kuzu/bibliotheca.db"
-            start = data.index(name) + 512
-            return archive, chance.randrange(start, start + self._database_bytes())
+            name, size = self._database(backup)
+            start = archive.read_bytes().index(name) + 512
+            return archive, chance.randrange(start, start + size)
         file = archive.with_name(archive.name + {"archive": "", "manifest": ".json", "marks": ".marks.json"}[kind])
         return file, chance.randrange(file.stat().st_size)
 
-    def _database_bytes(self) -> int:
-        manifest = Catalog(self._house.settings).manifest(self._plain.copies[0])
-        return next(entry.size for entry in manifest.files.entries or () if entry.path == "data/kuzu/bibliotheca.db")
+    def _database(self, backup: Any) -> tuple[bytes, int]:
+        """The member that holds the database, or most of its dump, and its size."""
+        entries = Catalog(self._house.settings).manifest(backup.copies[0]).files.entries or ()
+        inside = [one for one in entries if one.kind == "file" and one.path.startswith(("data/kuzu/", "postgres/"))]
+        largest = max(inside, key=lambda one: one.size)
+        return largest.path.encode(), largest.size
 
     def judge(self, kind: str, file: Path) -> str:
         """Nothing when the damage was found or is harmless; else what went wrong."""
@@ -128,4 +137,5 @@ def test_a_pin_that_cannot_be_read_still_holds(house: Any) -> None:
     assert house.again("cleanup") == ""
     house.require_sound()
     pin(house.settings, oldest, pinned=False)
+    house.doomed = {oldest.id}
     assert house.again("cleanup") == oldest.id
