@@ -183,15 +183,19 @@ def create_like(session: psycopg.Connection[Row], name: str, model: str) -> None
     """A new empty database with the owner, encoding, locale and tablespace of another one on this server."""
     row = session.execute(
         "SELECT pg_get_userbyid(d.datdba)::text, pg_encoding_to_char(d.encoding)::text, d.datcollate::text, "
-        "d.datctype::text, t.spcname::text, to_jsonb(d) ->> 'datlocprovider', "
+        "d.datctype::text, CASE WHEN d.dattablespace <> base.dattablespace THEN t.spcname::text END, "
+        "to_jsonb(d) ->> 'datlocprovider', "
         "coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') "  # 17 renamed what 15 brought
-        "FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s",
+        "FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace "
+        "JOIN pg_database base ON base.datname = 'template0' WHERE d.datname = %s",
         (model,),
     ).fetchone()
     if row is None:
         raise NotFound("there is no such database", on=model)
     owner, encoding, collate, ctype, tablespace, kind, own_locale = (str(one) if one is not None else "" for one in row)
-    words = [f"TEMPLATE template0 OWNER {quoted(owner)} ENCODING {literal(encoding)} TABLESPACE {quoted(tablespace)}"]
+    words = [f"TEMPLATE template0 OWNER {quoted(owner)} ENCODING {literal(encoding)}"]
+    if tablespace:  # naming the usual one asks for a right that few roles have
+        words.append(f"TABLESPACE {quoted(tablespace)}")
     words.append(f"LC_COLLATE {literal(collate)} LC_CTYPE {literal(ctype)}")
     if kind == "i":
         words.append(f"LOCALE_PROVIDER icu ICU_LOCALE {literal(own_locale)}")
