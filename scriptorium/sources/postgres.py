@@ -28,9 +28,11 @@ from scriptorium.sources.postgres_stream import DumpStream, streaming
 _TOO_MANY_JOBS = 8
 
 
-def useful_jobs() -> int:
-    """How many processes of pg_dump help: measured in benchmarks/postgres.py (two busy cores gain nothing from two)."""
-    return max(1, min(_TOO_MANY_JOBS, (os.cpu_count() or 1) // 2))
+def useful_jobs(*, restoring: bool = False) -> int:
+    """How many processes help. Of pg_dump: measured in benchmarks/postgres.py, two busy cores gain nothing from two. Of
+    pg_restore: one for each core, since a table and an index are each made by one process of the server."""
+    cores = os.cpu_count() or 1
+    return max(1, min(_TOO_MANY_JOBS, cores if restoring else cores // 2))
 
 
 _STREAMS = {"auto": Streams.WHERE_SHORT, "stage": Streams.NEVER, "stream": Streams.ALWAYS}
@@ -197,6 +199,7 @@ class PostgresSource(Login):
             name=self.target or address.words["dbname"],
             staging=self.staging or default_staging(),
             options=self.dump_options,
+            jobs=self.jobs or useful_jobs(restoring=True),
             former=self.former,
             without_roles=self.without_roles,
             elsewhere=elsewhere,

@@ -43,12 +43,13 @@ _TABLE_OF_CONTENTS = "toc.dat"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a restore goes and how: ``address`` of the living database, the ``name`` it shall have."""
+    """Where a restore goes and how: ``address`` of the living database, its ``name``; ``jobs`` of pg_restore."""
 
     address: Address
     name: str
     staging: Path
     options: DumpOptions
+    jobs: int
     former: int
     without_roles: bool
     elsewhere: bool
@@ -154,7 +155,8 @@ class BesideIncoming(_Staged):
                 lacking = require(session, required(dump, program), address, without=self._target.without_roles)
                 self._make(session, lambda: creation(dump, program))
             reach("database.created")
-            jobs = 1 if dump.name == JOINED else options.jobs  # it has no index: several would each search through it
+            # Joined pieces have no index: several processes would each search through all of it.
+            jobs = 1 if dump.name == JOINED else self._target.jobs
             tables = Restorer(program, new, major, jobs, lacking.switches).beside(dump, self._part.tables)
         with new.session() as session:
             self.answers = answers(session, options.statements)
