@@ -78,7 +78,9 @@ every = pytest.mark.parametrize("golden", ALL, ids=str)
 
 def test_every_archive_of_the_folder_is_among_them() -> None:
     for version in range(1, VERSION + 1):
-        held = {one.key.rpartition("/")[2] for one in stored(LocalStore(path=HERE / f"version-{version}"))}
+        held = {
+            one.key.rpartition("/")[2] for one in stored(LocalStore(path=HERE / f"version-{version}"), "bibliotheca")
+        }
         assert held == {golden.name for golden in ALL if golden.version == version}
 
 
@@ -206,3 +208,12 @@ def test_plain_tar_and_sha256sum_read_it(golden: Golden, tmp_path: Path) -> None
     ours = {b"backup_metadata.json", b"files.jsonl", b"manifest.json", b"SHA256SUMS"}
     tree = {path: facts for path, facts in picture(tmp_path).items() if path not in ours}
     assert with_first_names(tree) == with_first_names(wanted(golden))
+
+
+def test_no_golden_file_has_changed() -> None:
+    """``SHA256SUMS`` gets lines for a new version, and none of it ever changes."""
+    done = subprocess.run(["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"], cwd=HERE, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    listed = {line.split("  ", 1)[1] for line in (HERE / "SHA256SUMS").read_text().splitlines()}
+    there = {str(file.relative_to(HERE)) for file in HERE.glob("version-*/**/*") if file.is_file()}
+    assert listed == there
