@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,5 +80,6 @@ class Ledger:
 
     def close(self) -> None:
         for file, path in ((self._lines, self.lines_path), (self._sums, self.sums_path)):
-            file.close()
             path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a full disk: what it did not take is not wanted any more
+                file.close()

@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, NoSpace, RestoreFailed, ToolFailed
 
 PIECE = 32 << 20  # bytes: held in memory, since tar announces a size before the contents
@@ -53,6 +54,7 @@ def join(folder: Path) -> None:
             whole.seek(0, os.SEEK_END)
             for piece in pieces[1:]:
                 _append(whole.fileno(), piece)
+                reach("pieces.appended")
                 piece.unlink()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

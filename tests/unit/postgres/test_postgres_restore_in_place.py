@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
 
-from scriptorium.errors import RestoreFailed, ToolFailed
+from scriptorium.errors import NoSpace, RestoreFailed, ToolFailed
+from scriptorium.sources import postgres_load
 from scriptorium.sources.postgres import PostgresSource
 
 
@@ -67,3 +69,19 @@ def test_in_place_a_failure_in_the_middle_changes_nothing(poor):
         incoming.switch()
     incoming.undo()
     assert ask(url, "SELECT count(*) FROM items") == [(10,)]
+
+
+def test_room_for_the_way_back_is_looked_for_before_anything_is_replaced(poor, monkeypatch):
+    source, staged, part, url, _ = poor
+    source = source.model_copy(update={"in_place": True})
+    incoming = source.incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(postgres_load.shutil, "disk_usage", lambda path: usage(10**12, 0, 1000))
+    with pytest.raises(NoSpace) as caught:
+        incoming.load()
+    assert "there are 1,000" in caught.value.what and "staging" in caught.value.hint
+    assert caught.value.on.startswith(str(source.staging))
+    incoming.undo()
+    assert ask(url, "SELECT count(*) FROM items") == [(10,)] and not list(source.staging.iterdir())

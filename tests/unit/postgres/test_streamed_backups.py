@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -276,6 +277,68 @@ def test_a_second_try_takes_a_new_snapshot(library, server, tmp_path):
         taking.check_archive(settings, order, manifest, folder)
     tries = part_of(manifest).tables["public.tries"].rows
     assert tries > 1 and tries == ask(library, "SELECT count(*) FROM tries")[0][0]
+
+
+TAKING = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from scriptorium.process import no_child_outlives
+from scriptorium.settings import load
+from scriptorium.sources import PostgresSource
+sys.path.insert(0, sys.argv[1])
+import real_backup
+PostgresSource.piece = 1 << 20
+with no_child_outlives():
+    real_backup.take(load(Path(sys.argv[2]), {}), datetime.now(UTC))
+"""
+
+
+@pytest.mark.parametrize("deed", ["KILL", "INT", "FULL"])
+@pytest.mark.parametrize("point", ["dump.held", "stream.begun", "stream.piece#1", "stream.piece#3", "stream.ended"])
+def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(
+    library, server, tmp_path, real_backup, point, deed
+):
+    ask(library, "CREATE TABLE large AS SELECT g, repeat(md5(g::text), 300) AS x FROM generate_series(1, 700) g")
+    settings = settings_for(library, tmp_path)
+    command = [sys.executable, "-c", TAKING, str(Path(__file__).parents[2]), str(tmp_path / "scriptorium.toml")]
+    env = {**os.environ, "SCRIPTORIUM_CRASHPOINTS": json.dumps({point: deed})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode != 0
+    if deed == "FULL":
+        assert "No space left" in done.stderr or "became full" in done.stderr
+    mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^scriptorium dump'"
+    until = time.monotonic() + 10
+    while ask(server.address(), mine) != [(0,)]:
+        assert time.monotonic() < until, "a session stayed behind"
+        time.sleep(0.05)
+    assert str(server.port) not in subprocess.run(["pgrep", "-af", "pg_dump"], capture_output=True, text=True).stdout
+    left = [path for path in (settings.workroom / "staging").rglob("*") if path.is_file()]
+    assert deed == "KILL" or left == []
+    assert not list((tmp_path / "backups").glob("alexandria/*"))
+    manifest = real_backup.take(settings, NOW)
+    assert list((settings.workroom / "staging").iterdir()) == []
+    assert part_of(manifest).tables["public.large"].rows == 700
+
+
+def test_a_disk_that_becomes_full_all_the_same(server, new_database, tmp_path, small, monkeypatch):
+    """The estimate was too low: what is written of the archive goes away again, and it is said."""
+    url = new_database(server)
+    ask(url, "CREATE TABLE large AS SELECT g, sha512((g || 'x')::text::bytea) AS x FROM generate_series(1, 60000) g")
+    (tmp_path / "home" / "library").mkdir(parents=True)
+    room = small("3m")
+    monkeypatch.setattr(PostgresSource, "piece", MIB)
+    monkeypatch.setattr(workspace, "require_space", lambda *_: None)
+    settings = settings_for(url, tmp_path, "stream", f'workspace = "{room}/work"')
+    order = taking.place_order(settings, now=NOW, compression=Compression.ZSTD)
+    with taking.running(settings, order) as folder:
+        found = taking.require_room(settings, order)
+        staged = [taking.stage_source(settings, order, source, folder, found) for source in order.sources]
+        with pytest.raises(NoSpace) as caught:
+            taking.pack_archive(settings, order, staged, folder)
+        assert "became full" in caught.value.what and caught.value.on.startswith(str(room))
+        assert [path.name for path in folder.rglob("*") if path.is_file()] == []
+    assert ask(url, "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^scriptorium'") == [(0,)]
 
 
 MEMORY = """
