@@ -1,11 +1,14 @@
-"""What every folder of tests shares: a small real library and its settings."""
+"""What every folder of tests shares: a small real library and its settings; Kuzu's writers and its last folder layout."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -97,3 +100,27 @@ def chosen(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """The library of ``place``, with its settings as those of this process."""
     monkeypatch.setenv(settings_module.CONFIG_VARIABLE, str(place.config))
     yield place
+
+
+_TESTS = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def lab() -> ModuleType:
+    """The module ``kuzu_lab``."""
+    if "kuzu_lab" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("kuzu_lab", _TESTS / "kuzu_lab.py")
+        assert spec is not None and spec.loader is not None
+        sys.modules["kuzu_lab"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["kuzu_lab"])
+    return sys.modules["kuzu_lab"]
+
+
+@pytest.fixture(scope="session")
+def old_kuzu(lab: ModuleType) -> Path:
+    """A folder with kuzu 0.10.0 in it."""
+    cache = Path(os.environ.get("SCRIPTORIUM_TEST_CACHE") or _TESTS.parent / ".cache")
+    try:
+        return Path(lab.old_engine(cache))
+    except OSError as error:
+        pytest.skip(f"kuzu 0.10.0 cannot be had: {error}")

@@ -5,15 +5,13 @@ A plain module: tests/unit/conftest.py loads it by its path.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,33 +193,3 @@ def damage(home: Home) -> None:
     data = bytearray(archive.read_bytes())
     data[len(data) // 2] ^= 1  # in a picture, which nothing can shrink
     archive.write_bytes(data)
-
-
-def killed(call: Callable[[], object], arrange: Callable[[pytest.MonkeyPatch], None]) -> bool:
-    """Runs in another process, which kills itself where ``arrange`` says; whether that point was reached."""
-    pid = os.fork()
-    if pid == 0:
-        with contextlib.suppress(BaseException):
-            arrange(pytest.MonkeyPatch())
-            call()
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-
-
-def kill(*_: object, **__: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def dying_before(owner: object, name: str, count: int = 1) -> Callable[[pytest.MonkeyPatch], None]:
-    """SIGKILL in place of the ``count``-th call."""
-
-    def arrange(patch: pytest.MonkeyPatch) -> None:
-        real, left = getattr(owner, name), [count]
-
-        def call(*args: object, **how: object) -> object:
-            left[0] -= 1
-            return real(*args, **how) if left[0] else kill()
-
-        patch.setattr(owner, name, call)
-
-    return arrange

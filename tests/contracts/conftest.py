@@ -1,4 +1,4 @@
-"""The laboratory of Kuzu writers; the sources and the stores that the suites run on."""
+"""The sources and the stores that the suites run on."""
 
 from __future__ import annotations
 
@@ -30,11 +30,6 @@ def _plain(name: str) -> ModuleType:
 
 _rigs, _rooms = _plain("source_rigs"), _plain("store_rooms")
 Packed, Rig, Room = Any, Any, Any  # classes of the two
-
-
-@pytest.fixture(scope="session")
-def lab() -> ModuleType:
-    return _plain("kuzu_lab")
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------

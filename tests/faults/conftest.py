@@ -1,4 +1,4 @@
-"""The laboratory of Kuzu writers, and the last Kuzu of the folder layout."""
+"""The two houses in which faults happen."""
 
 from __future__ import annotations
 
@@ -18,25 +18,6 @@ from scriptorium.sources.postgres_embedded import EmbeddedPostgres, server_folde
 _MEMORY = Path("/dev/shm")  # thousands of small files, made and removed
 _numbers = itertools.count(1)
 _TESTS = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="session")
-def lab() -> ModuleType:
-    if "kuzu_lab" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("kuzu_lab", _TESTS / "kuzu_lab.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules["kuzu_lab"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["kuzu_lab"])
-    return sys.modules["kuzu_lab"]
-
-
-@pytest.fixture(scope="session")
-def old_kuzu(lab: ModuleType) -> Path:
-    """A folder with kuzu 0.10.0 in it."""
-    try:
-        return Path(lab.old_engine(_TESTS.parent / ".cache"))
-    except OSError as error:
-        pytest.skip(f"kuzu 0.10.0 cannot be had: {error}")
 
 
 def _beside(name: str) -> ModuleType:

@@ -53,7 +53,15 @@ def _plain(name: str) -> None:
         spec.loader.exec_module(sys.modules[name])
 
 
-for _name in ("catalog_listing", "file_trees", "rescue_home", "retention_series", "settings_texts", "taking_home"):
+for _name in (
+    "catalog_listing",
+    "dying",
+    "file_trees",
+    "rescue_home",
+    "retention_series",
+    "settings_texts",
+    "taking_home",
+):
     _plain(_name)
 
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 import rescue_home
+from dying import dying_before, killed
 from rescue_home import (
     Home,
     contents,
     damage,
-    dying_before,
     facts,
     in_place,
-    killed,
     recovered,
     saved,
     supply_of,

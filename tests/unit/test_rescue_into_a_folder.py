@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 import rescue_home
+from dying import dying_before, killed
 from rescue_home import (
     SAVED,
     Home,
     contents,
     damage,
-    dying_before,
     facts,
-    killed,
     saved,
     supply_of,
 )

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 import rescue_home
+from dying import dying_before, killed
 from rescue_home import (
     copy,
-    dying_before,
     facts,
     in_place,
-    killed,
     recovered,
     supply_of,
     take,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import taking_home
+from dying import Kill, dying_before, killed
 from taking_home import NOW, Home, take
 
 from scriptorium import taking, workspace
@@ -158,29 +158,6 @@ def test_a_full_disk_under_the_record_does_not_hide_the_error(home: Home, monkey
 
 # --- killed -----------------------------------------------------------------------------------------------------------
 
-Kill = Callable[[pytest.MonkeyPatch], None]
-
-
-def kill(*_: object, **__: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def dying_before(owner: object, name: str, count: int = 1) -> Kill:
-    """SIGKILL in place of the ``count``-th call."""
-
-    def arrange(patch: pytest.MonkeyPatch) -> None:
-        real = getattr(owner, name)
-        left = [count]
-
-        def call(*args: object, **how: object) -> object:
-            left[0] -= 1
-            return real(*args, **how) if left[0] else kill()
-
-        patch.setattr(owner, name, call)
-
-    return arrange
-
-
 POINTS: dict[str, Kill] = {  # the first two replacements are the lock's and the run's records
     "while staging": dying_before(taking.quiesce, "snapshot", 2),
     "before packing": dying_before(taking, "pack"),
@@ -200,13 +177,7 @@ def test_killed_anywhere_leaves_no_half_backup_and_the_next_run_cleans_up(home: 
     before = place_order(settings, to=["local"], now=NOW - timedelta(days=1))
     take(settings, before)
     order = place_order(settings, to=["local"], now=NOW)
-    pid = os.fork()
-    if pid == 0:
-        with contextlib.suppress(BaseException):
-            POINTS[point](pytest.MonkeyPatch())
-            take(settings, order)
-        os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), "the point was never reached"
+    assert killed(lambda: take(settings, order), POINTS[point]), "the point was never reached"
     listed = {one.id: one for one in Catalog(settings).backups()}
     assert set(listed) == {before.id, order.id}
     assert listed[order.id].copies == () and listed[order.id].status is Status.FAILED
@@ -224,13 +195,7 @@ def test_killed_anywhere_leaves_no_half_backup_and_the_next_run_cleans_up(home: 
 def test_killed_once_the_manifest_is_there_it_is_a_backup(home: Home) -> None:
     settings = home.settings
     order = place_order(settings, to=["local"], now=NOW)
-    pid = os.fork()
-    if pid == 0:
-        with contextlib.suppress(BaseException):
-            dying_before(taking, "write_marks")(pytest.MonkeyPatch())
-            take(settings, order)
-        os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    assert killed(lambda: take(settings, order), dying_before(taking, "write_marks"))
     (listed,) = Catalog(settings).backups()
     assert listed.id == order.id and listed.status is Status.COMPLETE
     take(settings, place_order(settings, to=["local"], now=NOW + timedelta(hours=1)))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import json
-import os
 import shutil
-import sys
 import tarfile
 import time
 import zipfile
@@ -221,26 +218,6 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     yield to
     monkeypatch.delenv("TZ", raising=False)
     time.tzset()
-
-
-@pytest.fixture(scope="session")
-def lab() -> ModuleType:
-    if "kuzu_lab" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("kuzu_lab", _TESTS / "kuzu_lab.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules["kuzu_lab"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["kuzu_lab"])
-    return sys.modules["kuzu_lab"]
-
-
-@pytest.fixture(scope="session")
-def old_kuzu(lab: ModuleType) -> Path:
-    """A folder with kuzu 0.10.0 in it, the last one of the folder layout."""
-    cache = Path(os.environ.get("SCRIPTORIUM_TEST_CACHE") or _TESTS.parent / ".cache")
-    try:
-        return Path(lab.old_engine(cache))
-    except OSError as error:
-        pytest.skip(f"kuzu 0.10.0 cannot be had: {error}")
 
 
 @pytest.fixture(scope="session")
