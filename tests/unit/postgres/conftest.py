@@ -91,6 +91,7 @@ def _plain(name: str) -> ModuleType:
 
 
 _items = _plain("postgres_items")
+_plain("streamed_library")
 
 
 def _server(major: int) -> EmbeddedPostgres:

@@ -1,8 +1,7 @@
-"""Backups whose database was streamed: chosen where the disk is short, and they come back in every way."""
+"""Backups whose database was streamed: chosen where the disk is short, of one moment, and nothing stays behind."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -10,76 +9,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
+import streamed_library
+from streamed_library import NAMED, NOW, ask, part_of, settings_for
 
 from scriptorium import taking, workspace
-from scriptorium.adopting import adopt
-from scriptorium.bringing import bring_back, go_back, place_restore, plan_restore
-from scriptorium.catalog import Catalog
-from scriptorium.checking import verify_stored
-from scriptorium.demo.alexandria import build_alexandria
-from scriptorium.drilling import place_drill, run_drill
+from scriptorium.bringing import bring_back, place_restore, plan_restore
 from scriptorium.errors import NoSpace, SourceUnavailable
-from scriptorium.model import Compression, Manifest, Part
-from scriptorium.rescue.__main__ import main as rescue
+from scriptorium.model import Compression
 from scriptorium.room import Room
-from scriptorium.settings import Settings, load
+from scriptorium.settings import load
 from scriptorium.sources.postgres import PostgresSource
 
-NOW = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 MIB = 1 << 20
-NAMED = "files that the database names and the backup lacks"
-
-
-@pytest.fixture(scope="module")
-def real_backup() -> ModuleType:
-    file = Path(__file__).parents[2] / "real_backup.py"
-    spec = importlib.util.spec_from_file_location("real_backup", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(autouse=True)
-def small_pieces(monkeypatch):
-    monkeypatch.setattr(PostgresSource, "piece", 16 << 10)
-
-
-def settings_for(url: str, folder: Path, dump: str = "stream", more: str = "") -> Settings:
-    parts = urlsplit(url)
-    file = folder / "scriptorium.toml"
-    file.write_text(
-        f'{more}\n[libraries.alexandria]\npreset = "alexandria"\nhome = "home"\n'
-        f'database = "{parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()}"\n'
-        f'postgres = {{ password = "{parts.password}", dump = "{dump}", staging = "{folder}" }}\n'
-        '[stores.local]\nkind = "local"\npath = "backups"\n'
-    )
-    return load(file, {})
-
-
-def part_of(manifest: Manifest) -> Part:
-    (part,) = [part for part in manifest.parts if part.kind == "postgres"]
-    return part
-
-
-def ask(url: str, statement: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(url, autocommit=True) as session:
-        answer = session.execute(statement)
-        return answer.fetchall() if answer.description else []
-
-
-@pytest.fixture
-def library(server, new_database, tmp_path: Path) -> str:
-    url = new_database(server)
-    build_alexandria(url, tmp_path / "home", items=120, files=10)
-    return url
+real_backup, small_pieces, library = (
+    streamed_library.real_backup,
+    streamed_library.small_pieces,
+    streamed_library.library,
+)
 
 
 def test_it_says_what_a_staged_one_says(library, tmp_path, real_backup):
@@ -294,8 +244,17 @@ with no_child_outlives():
 """
 
 
-@pytest.mark.parametrize("deed", ["KILL", "INT", "FULL"])
-@pytest.mark.parametrize("point", ["dump.held", "stream.begun", "stream.piece#1", "stream.piece#3", "stream.ended"])
+@pytest.mark.parametrize(
+    ("point", "deed"),
+    [
+        *(
+            (point, "KILL")
+            for point in ("dump.held", "stream.begun", "stream.piece#1", "stream.piece#3", "stream.ended")
+        ),
+        *(("stream.piece#2", deed) for deed in ("INT", "FULL")),
+        *((point, "FULL") for point in ("stream.begun", "stream.ended")),
+    ],
+)
 def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(
     library, server, tmp_path, real_backup, point, deed
 ):
@@ -372,129 +331,3 @@ def test_memory_does_not_grow_with_the_dump(server, new_database, tmp_path):
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] < 200 and peaks[1] - peaks[0] < 40, peaks
-
-
-# --- the way back -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def backed_up(library, tmp_path, real_backup) -> tuple[str, Settings, Manifest]:
-    """A streamed backup, and a living library that went on."""
-    settings = settings_for(library, tmp_path)
-    manifest = real_backup.take(settings, NOW)
-    ask(library, "DELETE FROM reading_progress")
-    ask(library, "UPDATE items SET title = 'defaced'")
-    next((tmp_path / "home" / "library").rglob("*.epub")).write_text("overwritten")
-    return library, settings, manifest
-
-
-def facts_of(url: str, folder: Path):
-    source = PostgresSource(database=url)
-    folder.mkdir()
-    source.capture(folder)
-    return source.examine(folder, ()).tables
-
-
-@pytest.mark.parametrize("clean", [False, True], ids=["beside", "in one transaction"])
-def test_over_the_living_library_and_back_again(backed_up, tmp_path, clean):
-    url, settings, manifest = backed_up
-    order = place_restore(settings, "latest", clean=clean)
-    plan_restore(settings, order).require()
-    restored = bring_back(settings, order)
-    assert restored.tables == part_of(manifest).tables == facts_of(url, tmp_path / "facts")
-    assert ask(url, "SELECT count(*) FROM items WHERE title = 'defaced'") == [(0,)]
-    go_back(settings, "alexandria")
-    assert ask(url, "SELECT count(*) FROM items WHERE title <> 'defaced'") == [(0,)]
-    assert not list(tmp_path.glob("scriptorium-restore-*"))
-
-
-def test_into_another_database(backed_up, server, tmp_path):
-    _, settings, manifest = backed_up
-    name = f"elsewhere_{server.port}"
-    order = place_restore(settings, "latest", database=name)
-    plan_restore(settings, order).require()
-    assert bring_back(settings, order).tables == part_of(manifest).tables
-    assert facts_of(server.address(name), tmp_path / "facts") == part_of(manifest).tables
-
-
-@pytest.mark.parametrize("only", [(), ("postgres",), ("postgres/*",)], ids=["all", "the part", "a pattern"])
-def test_into_a_folder_it_stays_as_it_is_in_the_archive(backed_up, server, tmp_path, only):
-    url, settings, manifest = backed_up
-    order = place_restore(settings, "latest", into=tmp_path / "folder", only=only)
-    plan_restore(settings, order).require()
-    bring_back(settings, order)
-    assert manifest.files.entries is not None
-    folder = tmp_path / "folder" / "postgres" / url.rpartition("/")[2]
-    expected = [entry.path.rpartition("/")[2] for entry in manifest.files.entries if "/dump." in entry.path]
-    assert sorted(path.name for path in folder.iterdir()) == expected
-    by_hand(folder, server, manifest, tmp_path)
-
-
-def by_hand(folder: Path, server, manifest: Manifest, tmp_path: Path) -> None:
-    name = f"hand_{os.urandom(4).hex()}"
-    ask(server.address(), f"CREATE DATABASE {name}")
-    command = f"cat {folder}/dump.* | {server.programs}/pg_restore --exit-on-error --dbname='{server.address(name)}'"
-    subprocess.run(["sh", "-c", command], check=True)
-    assert facts_of(server.address(name), tmp_path / name) == part_of(manifest).tables
-    ask(server.address(), f"DROP DATABASE {name}")
-
-
-def test_rescue_needs_nothing_but_the_store(backed_up, server, tmp_path, capsys):
-    url, _, manifest = backed_up
-    assert rescue([str(tmp_path / "backups"), str(tmp_path / "rescued")]) == 0
-    assert "every file has the hash" in capsys.readouterr().out
-    by_hand(tmp_path / "rescued" / "postgres" / url.rpartition("/")[2], server, manifest, tmp_path)
-
-
-@pytest.mark.parametrize("drill", ["server", "embedded"])
-def test_a_drill_proves_it(backed_up, tmp_path, drill):
-    _, settings, manifest = backed_up
-    file = tmp_path / "scriptorium.toml"
-    file.write_text(file.read_text().replace('dump = "stream"', f'dump = "stream", drill = "{drill}"'))
-    settings = load(file, {})
-    proof = run_drill(settings, place_drill(settings, "latest"))
-    assert proof.proven, proof.differences
-    assert proof.tables == len(part_of(manifest).tables) and {check.name: check.good for check in proof.checks}[NAMED]
-
-
-def test_it_is_verified_and_adopted_like_any_other(backed_up, tmp_path):
-    _, settings, manifest = backed_up
-    catalog = Catalog(settings)
-    (copy,) = catalog.find("latest").copies
-    assert verify_stored(settings, manifest.id, copy).sound
-    archive = shutil.move(tmp_path / "backups" / copy.key, tmp_path / "found.tar.gz")
-    shutil.rmtree(tmp_path / "backups")
-    adopted = adopt(settings, Path(archive))
-    assert adopted.backup.id == manifest.id
-    order = place_restore(settings, manifest.id)
-    assert bring_back(settings, order).tables == part_of(manifest).tables
-
-
-def test_a_restore_killed_while_it_joins_is_undone_and_begins_anew(backed_up, tmp_path):
-    """What is left of the joining is not gone on with: the next restore unpacks again."""
-    url, settings, manifest = backed_up
-    child = (
-        "import os, sys\nfrom pathlib import Path\nfrom scriptorium.bringing import bring_back, place_restore\n"
-        "from scriptorium.settings import load\nfrom scriptorium.sources import postgres_pieces\n"
-        "whole = postgres_pieces._append\ncount = iter(range(99))\n"
-        "def append(*given):\n    next(count) < 2 or os.kill(os.getpid(), 9)\n    whole(*given)\n"
-        "postgres_pieces._append = append\n"
-        f"settings = load(Path({str(tmp_path / 'scriptorium.toml')!r}), {{}})\n"
-        "bring_back(settings, place_restore(settings, 'latest'))\n"
-    )
-    assert subprocess.run([sys.executable, "-c", child]).returncode == -9
-    (left,) = tmp_path.glob("scriptorium-restore-*")
-    assert list(left.rglob("dump.partial")) and list(left.rglob("dump.00000*"))
-    assert ask(url, "SELECT count(*) FROM items WHERE title <> 'defaced'") == [(0,)]
-    assert bring_back(settings, place_restore(settings, "latest")).tables == part_of(manifest).tables
-    assert not left.exists()
-
-
-def test_the_metadata_says_where_it_went(backed_up, tmp_path):
-    _, settings, manifest = backed_up
-    (copy,) = Catalog(settings).find("latest").copies
-    tar = ["tar", "-xOf", str(tmp_path / "backups" / copy.key), "backup_metadata.json"]
-    metadata = json.loads(subprocess.run(tar, capture_output=True, check=True).stdout)
-    assert metadata["tools"]["postgres"] == part_of(manifest).engine_version
-    row = next(row for row in metadata["sources"] if row["source"] == "postgres")
-    assert row["method"].endswith(", streamed") and row["trees"][0]["at"] == "postgres"
