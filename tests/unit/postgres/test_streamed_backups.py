@@ -116,9 +116,9 @@ def large(url: str, megabytes: int) -> None:
 
 
 def test_a_short_disk_makes_the_dump_stream_past_it(server, new_database, tmp_path, small, real_backup, monkeypatch):
-    """A dump nearly twice as large as the whole filesystem of the workspace, which is hardly used meanwhile."""
+    """A dump larger than the whole filesystem of the workspace, which is hardly used meanwhile."""
     url = new_database(server)
-    large(url, 150)
+    large(url, 100)
     (tmp_path / "home" / "library").mkdir(parents=True)
     (tmp_path / "home" / "library" / "book").write_text("book")
     room = small("80m")
@@ -135,7 +135,7 @@ def test_a_short_disk_makes_the_dump_stream_past_it(server, new_database, tmp_pa
         )
         checked = taking.check_archive(settings, order, manifest, folder)
         taking.store_copy(settings, order, manifest, checked, folder, "local")
-    assert part_of(manifest).bytes > 150 * MIB and part_of(manifest).tables["public.large"].rows == 150
+    assert part_of(manifest).bytes > 100 * MIB and part_of(manifest).tables["public.large"].rows == 100
     assert max(used) < 4 * MIB, f"{max(used):,} bytes of the workspace"
     order = place_restore(settings, "latest", database=f"back_{server.port}")
     plan_restore(settings, order).require()
@@ -314,9 +314,9 @@ print(next(line.split()[1] for line in status.splitlines() if line.startswith("V
 
 
 def test_memory_does_not_grow_with_the_dump(server, new_database, tmp_path):
-    """Pieces of the real size; dumps of 10 and of 150 MB."""
+    """Pieces of the real size; dumps of 10 and of 100 MB."""
     peaks = []
-    for megabytes in (10, 150):
+    for megabytes in (10, 100):
         url = new_database(server)
         large(url, megabytes)
         folder = tmp_path / str(megabytes)
