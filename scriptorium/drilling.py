@@ -5,9 +5,9 @@ What came out is the backup's proof; it is kept beside the manifest of the copy 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from scriptorium.errors import DamageFound, RestoreFailed, UsageError
 from scriptorium.manifest import new_id
 from scriptorium.model import Backup, Check, Copy, Manifest, Proof, TableFacts
 from scriptorium.proof import all_answers, compare_checks, fulfilled
+from scriptorium.removal import remove_tree
 from scriptorium.rescue import Read, Supply, load_parts, read_parts, source_of
 from scriptorium.settings import Settings
 from scriptorium.sources import Incoming
@@ -107,7 +108,8 @@ def _rehearse(
     finally:
         for one in incoming.values():
             one.undo()
-        shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(place)
     return _Rehearsed(read, tables, checks)
 
 

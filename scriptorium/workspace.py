@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from scriptorium import wording
 from scriptorium.errors import LibraryBusy, NoSpace, SettingsError
+from scriptorium.removal import remove_tree
 from scriptorium.settings import Settings
 
 _MARGIN = 64 << 20
@@ -104,7 +105,7 @@ def _who(holder: Path) -> str:
 def _clear_staging(folder: Path, library: str) -> None:
     with _trouble(folder / "staging"):
         for left in (folder / "staging").glob(f"{library}-????????????"):
-            shutil.rmtree(left)
+            remove_tree(left)
 
 
 @contextlib.contextmanager
@@ -117,7 +118,8 @@ def staging(settings: Settings, library: str, run: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(folder)
 
 
 def has_space(folder: Path, needed: int) -> bool:
@@ -216,7 +218,7 @@ def being_read(settings: Settings) -> frozenset[str]:
 def empty_folder(folder: Path) -> None:
     """Make a folder, or empty the one that a former try left."""
     if folder.exists():
-        shutil.rmtree(folder)
+        remove_tree(folder)
     folder.mkdir(mode=0o700)
 
 

@@ -1,4 +1,4 @@
-"""What every folder of tests shares: a small real library and its settings; Kuzu's writers and its last folder layout."""
+"""What every folder of tests shares: a small real library and its settings, and the two layouts of Kuzu."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from scriptorium.errors import NoSpace, RestoreFailed, UsageError
 from scriptorium.model import Part
+from scriptorium.removal import remove_tree
 from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts, wanted
 from scriptorium.sources import Source, made_for
 from scriptorium.sources.mounts import mounted_in
-from scriptorium.sources.renames import remove_tree
 
 # Twelve hex digits alone follow; what a restore in place stages has its source's name as well.
 _STAGE = ".scriptorium-restore-"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -185,10 +186,18 @@ class _Switch:
         """Whether anything in or below a living folder is not selected, so that it has to stay."""
         if self._partial:
             return came
-        for here, folders, files in os.walk(folder):
+        waiting = [folder]  # os.walk would call itself for each level
+        while waiting:
+            here = waiting.pop()
             inside = os.path.relpath(here, self._root)
-            if inside not in self._chosen or any(f"{inside}/{name}" not in self._chosen for name in (*folders, *files)):
+            if inside not in self._chosen:
                 return True
+            with suppress(OSError), os.scandir(here) as entries:
+                for entry in entries:
+                    if f"{inside}/{entry.name}" not in self._chosen:
+                        return True
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
         return False
 
 

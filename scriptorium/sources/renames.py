@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from scriptorium.crashpoints import reach
 from scriptorium.errors import RestoreFailed
+from scriptorium.removal import remove_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,20 +215,3 @@ class StagingFolder:
         self._plan.unlink(missing_ok=True)
         sync_folder(self.path)
         self.remove()
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder with everything in it, also what its own modes would keep us from removing."""
-    try:
-        shutil.rmtree(folder)
-    except PermissionError:
-        _open_up(folder)
-        shutil.rmtree(folder)
-
-
-def _open_up(folder: Path) -> None:
-    folder.chmod(0o700)
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                _open_up(Path(entry.path))

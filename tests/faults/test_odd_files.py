@@ -14,6 +14,7 @@ import pytest
 
 from scriptorium.catalog import Catalog
 from scriptorium.drilling import place_drill, run_drill
+from scriptorium.removal import remove_tree
 
 # Root may read what nobody may; without these two it may not.
 _WITHOUT = "-dac_override,-dac_read_search"
@@ -214,4 +215,25 @@ def test_a_stored_file_that_vanishes_or_grows_meanwhile(house: Any, operation: s
     if operation == "drill":  # what a drill found holds until a drill of the very same copy finds better
         assert run_drill(house.settings, place_drill(house.settings, "latest", store="local")).proven
     house.again(operation)
+    house.require_tidy(after_grace=True)
+
+
+def test_folders_in_folders_a_thousand_deep(house: Any) -> None:
+    """More of them than a program may call itself: saved, drilled, restored, and removed again."""
+    top = house.place.home / "data" / "uploads" / "deep"
+    top.mkdir(parents=True)
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    taken = house.again("backup")
+    assert house.again("drill") == ""
+    assert house.driver.restore(house.settings, taken) == taken
+    assert house.again("undo") == taken
+    house.again("cleanup")
+    house.doomed = {id for id, _ in house.before}
+    remove_tree(top)
     house.require_tidy(after_grace=True)

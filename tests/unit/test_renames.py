@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from scriptorium.errors import RestoreFailed
-from scriptorium.sources.renames import Dress, Move, StagingFolder, remove_tree
+from scriptorium.sources.renames import Dress, Move, StagingFolder
 
 
 @pytest.fixture
@@ -223,44 +220,3 @@ def test_names_that_are_not_utf_8_survive_the_plan(living: Path, staging: Stagin
     assert (living / odd).read_text() == "restored"
     StagingFolder(staging.path).revert()
     assert (living / odd).read_text() == "former"
-
-
-def test_a_tree_that_its_own_modes_protect_is_removed(tmp_path: Path) -> None:
-    """Not root: a restored folder of mode 0555 or 0000 stands in the way of its own removal."""
-    user = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"] if os.geteuid() == 0 else []
-    if user and shutil.which("setpriv") is None:
-        pytest.skip("needs setpriv to become another user")
-    tree = Path("/tmp") / f"scriptorium-test-{os.getpid()}"  # where that user may come
-    (tree / "a" / "b" / "c").mkdir(parents=True)
-    (tree / "a" / "b" / "file").write_text("x")
-    for folder, mode in ((tree / "a" / "b" / "c", 0o000), (tree / "a" / "b", 0o000), (tree / "a", 0o555)):
-        folder.chmod(mode)
-    try:
-        if user:
-            for path in (tree, *tree.rglob("*")):
-                os.chown(path, 54321, 54321)
-        source = Path(__file__).parents[2] / "scriptorium" / "sources" / "renames.py"
-        script = (
-            "import runpy, sys, types, pathlib\n"
-            "errors = types.ModuleType('scriptorium.errors'); errors.RestoreFailed = Exception\n"
-            "sys.modules['scriptorium'] = types.ModuleType('scriptorium'); sys.modules['scriptorium.errors'] = errors\n"
-            "points = types.ModuleType('scriptorium.crashpoints'); points.reach = lambda point: None\n"
-            "sys.modules['scriptorium.crashpoints'] = points\n"
-            "module = types.ModuleType('renames'); sys.modules['renames'] = module\n"
-            "exec(compile(sys.stdin.read(), 'renames', 'exec'), module.__dict__)\n"
-            f"module.remove_tree(pathlib.Path({str(tree / 'a')!r}))\n"
-        )
-        child = subprocess.run(
-            [*user, sys.executable, "-c", script], input=source.read_text(), capture_output=True, text=True, cwd="/"
-        )
-        if "ermission" in child.stderr and "remove_tree" not in child.stderr:
-            pytest.skip("another user cannot run this interpreter")
-        assert child.returncode == 0, child.stderr
-        assert not (tree / "a").exists()
-    finally:
-        shutil.rmtree(tree, ignore_errors=True)
-
-
-def test_removing_what_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        remove_tree(tmp_path / "nothing")

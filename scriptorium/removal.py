@@ -1,0 +1,73 @@
+"""Removing whole trees: also deeper ones than Python's own way can, and folders whose modes would keep us out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+_TOO_DEEP = (errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG)
+_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with everything in it. Follows no link, whoever else works in the tree meanwhile."""
+    try:
+        shutil.rmtree(folder)  # a call, and an open folder, for each level: about a thousand of them
+    except (PermissionError, RecursionError):
+        _take_apart(folder)
+    except OSError as error:
+        if error.errno not in _TOO_DEEP:
+            raise
+        _take_apart(folder)
+
+
+def _take_apart(folder: Path) -> None:
+    """Folders inside folders are moved up to the top before they are emptied, so that nothing is ever deep."""
+    names = (f".{secrets.token_hex(8)}-{number}" for number in itertools.count())
+    with _opened(str(folder), None) as top:
+        while entries := os.listdir(top):  # noqa: PTH208  a descriptor, not a path
+            for entry in entries:
+                if _is_folder(entry, top):
+                    _empty(entry, top, names)
+                    os.rmdir(entry, dir_fd=top)
+                else:
+                    os.unlink(entry, dir_fd=top)
+    folder.rmdir()
+
+
+def _empty(name: str, top: int, names: Iterator[str]) -> None:
+    with _opened(name, top) as inside:
+        for entry in os.listdir(inside):  # noqa: PTH208
+            if _is_folder(entry, inside):
+                with _opened(entry, inside):  # whoever moves a folder must be able to write to it
+                    os.rename(entry, next(names), src_dir_fd=inside, dst_dir_fd=top)
+            else:
+                os.unlink(entry, dir_fd=inside)
+
+
+def _is_folder(name: str, parent: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+
+
+@contextlib.contextmanager
+def _opened(name: str, parent: int | None) -> Iterator[int]:
+    """A folder's descriptor; its mode is made to let us in and write."""
+    held = os.open(name, os.O_PATH | _FOLDER, dir_fd=parent)
+    try:
+        itself = f"/proc/self/fd/{held}"
+        if stat.S_IMODE(os.fstat(held).st_mode) & 0o700 != 0o700:
+            os.chmod(itself, 0o700)  # noqa: PTH101  by way of the descriptor, so that no link can stand in its place
+        folder = os.open(itself, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        os.close(held)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
