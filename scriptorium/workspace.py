@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from scriptorium import wording
 from scriptorium.errors import LibraryBusy, NoSpace, SettingsError
-from scriptorium.removal import remove_tree
+from scriptorium.removal import remove_tree, sweep_unnamed
 from scriptorium.settings import Settings
 
 _MARGIN = 64 << 20
@@ -73,6 +73,7 @@ def lock(settings: Settings, library: str, doing: str, *, wait: float = 0.0) -> 
         ) from None
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
+        sweep_unnamed(folder, f"{library}.holder.[0-9]*", seconds=0)
         with contextlib.suppress(OSError):  # it is for a message; a full disk is found by who needs room
             _write(holder, {"pid": os.getpid(), "host": socket.gethostname(), "doing": doing, "since": since})
         _clear_staging(folder, library)

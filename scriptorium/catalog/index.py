@@ -9,6 +9,7 @@ is the hash of the rest). Nothing that restores ever needs it.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
 from scriptorium.model import Backup, BackupType, Copy, Manifest, Marks, Status, Tier
+from scriptorium.removal import sweep_unnamed
 from scriptorium.stores import Store
 from scriptorium.stores.backups import Stored, read_manifest, read_marks, stored
 
@@ -240,6 +242,7 @@ def _save(file: Path, store: Store, entries: list[Entry]) -> None:
     beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sweep_unnamed(file.parent, f".{glob.escape(file.name)}.????????.partial")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as out:

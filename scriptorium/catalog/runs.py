@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from scriptorium.model import Backup, BackupType, Status, Tier
+from scriptorium.removal import sweep_unnamed
 from scriptorium.settings import Settings
 
 _KEPT = 100
@@ -125,6 +126,7 @@ def _alive(pid: int, since: datetime) -> bool:
 
 
 def _prune(folder: Path) -> None:
+    sweep_unnamed(folder, "*.partial")
     records = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
     for old in records[_KEPT:]:
         old.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from scriptorium.errors import NoSpace, RestoreFailed
 from scriptorium.model import Part
+from scriptorium.removal import sweep_unnamed
 from scriptorium.rescue.reading import Supply
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
@@ -92,6 +93,7 @@ def open_journal(
     """Begin one, before anything is made."""
     folder = room(settings) / "restores"
     folder.mkdir(exist_ok=True, mode=0o700)
+    sweep_unnamed(folder, f"{library.name}-????????????.partial", seconds=0)
     ways = {source.name: source.way for source in library.sources}
     rows = [
         {"source": p.source, "kind": p.kind, "path": p.path, "export": p.export, "way": dict(ways[p.source])}
