@@ -26,8 +26,8 @@ from scriptorium.model import ADOPTED, BackupType, Staged, Tree
 from scriptorium.settings import Library
 from scriptorium.sources import PostgresSource, reflink
 from scriptorium.sources.postgres_dump import file_name
-from scriptorium.sources.postgres_load import restorer_for
 from scriptorium.sources.postgres_script import require_complete
+from scriptorium.sources.postgres_unpacked import restorer_for
 from scriptorium.workspace import require_space
 
 _HEAD = 4096

@@ -18,9 +18,9 @@ from scriptorium.export.postgres_feed import Feed, Portion, arrow, portions
 from scriptorium.export.tables import Wanted, unquoted
 from scriptorium.model import Part
 from scriptorium.sources.postgres_contents import Entry, contents, contents_of_head
-from scriptorium.sources.postgres_load import restorer_for
 from scriptorium.sources.postgres_pieces import piece_name, piece_number
 from scriptorium.sources.postgres_programs import Program
+from scriptorium.sources.postgres_unpacked import restorer_for
 
 _GUIDE = "toc.dat"
 _DATA = re.compile(r"(\d+)\.dat(\.\w+)?")

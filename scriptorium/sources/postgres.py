@@ -18,12 +18,14 @@ from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Login
 from scriptorium.sources.postgres_dump import PART, DumpFacts, plain_size, take
 from scriptorium.sources.postgres_facts import relations
-from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles, InPlaceIncoming, Target, default_staging
+from scriptorium.sources.postgres_inplace import InPlaceIncoming
+from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles
 from scriptorium.sources.postgres_moment import DumpOptions
 from scriptorium.sources.postgres_pieces import PIECE
 from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_rehearsal import EmbeddedIncoming
 from scriptorium.sources.postgres_stream import DumpStream, streaming
+from scriptorium.sources.postgres_unpacked import Target, default_staging
 
 _TOO_MANY_JOBS = 8
 

@@ -82,6 +82,13 @@ _KNOWN = (
         "try again when the lock is gone",
     ),
     _Trouble(
+        ("40P01",),
+        r"deadlock detected",
+        LibraryBusy,
+        "two sessions of the server waited for each other",
+        "try again",
+    ),
+    _Trouble(
         ("55006",),
         r"being accessed by other users",
         LibraryBusy,

@@ -19,13 +19,13 @@ from scriptorium.errors import NoSpace, SnapshotBusy, ToolFailed, UsageError
 from scriptorium.sources.postgres_connection import Address
 from scriptorium.sources.postgres_contents import check_complete, contents
 from scriptorium.sources.postgres_facts import relations, require_readable
-from scriptorium.sources.postgres_load import restorer_for
 from scriptorium.sources.postgres_locks import LockWatch
 from scriptorium.sources.postgres_moment import DumpOptions, bytes_as_they_are
 from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_requirements import require, required
 from scriptorium.sources.postgres_restore import require_one_transaction
 from scriptorium.sources.postgres_script import judge, recognise, require_complete, run_script
+from scriptorium.sources.postgres_unpacked import restorer_for
 
 FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
 _PROGRESS_SECONDS = 0.5

@@ -9,7 +9,7 @@ import pytest
 from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
 
 from scriptorium.errors import NoSpace, RestoreFailed, ToolFailed
-from scriptorium.sources import postgres_load
+from scriptorium.sources import postgres_inplace
 from scriptorium.sources.postgres import PostgresSource
 
 
@@ -78,7 +78,7 @@ def test_room_for_the_way_back_is_looked_for_before_anything_is_replaced(poor, m
     incoming.prepare()
     unpack(staged, incoming)
     usage = type(shutil.disk_usage("/"))
-    monkeypatch.setattr(postgres_load.shutil, "disk_usage", lambda path: usage(10**12, 0, 1000))
+    monkeypatch.setattr(postgres_inplace.shutil, "disk_usage", lambda path: usage(10**12, 0, 1000))
     with pytest.raises(NoSpace) as caught:
         incoming.load()
     assert "there are 1,000" in caught.value.what and "staging" in caught.value.hint

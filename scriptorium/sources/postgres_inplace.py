@@ -1,0 +1,129 @@
+"""A PostgreSQL database on its way back in its own place, for roles that may not create databases.
+
+One transaction replaces everything, after a dump of what was there, which undoing it loads again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scriptorium.crashpoints import reach
+from scriptorium.errors import DamageFound, NoSpace
+from scriptorium.model import TableFacts
+from scriptorium.sources.postgres_connection import sql
+from scriptorium.sources.postgres_dump import PART, DumpFacts, plain_size, take
+from scriptorium.sources.postgres_errors import in_our_words
+from scriptorium.sources.postgres_facts import Relation, read_facts, relations
+from scriptorium.sources.postgres_programs import major_of
+from scriptorium.sources.postgres_requirements import Requirements, require, required
+from scriptorium.sources.postgres_restore import Restorer
+from scriptorium.sources.postgres_script import run_script
+from scriptorium.sources.postgres_unpacked import (
+    Unpacked,
+    dump_in,
+    is_script,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+class InPlaceIncoming(Unpacked):
+    """Restored into the living database in one transaction, after a dump of what is in it."""
+
+    @property
+    def _former(self) -> Path:
+        return self._folder / "former"
+
+    @property
+    def _replaced(self) -> Path:
+        """There from just before the transaction that replaces the data."""
+        return self._folder / "replaced"
+
+    def prepare(self) -> None:
+        self.undo()
+        self._make_folder()
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        """What can be known before the living data is touched; what is restored is compared in ``switch``."""
+        dump = self._dump()
+        with self._target.address.session() as session:
+            if not is_script(dump):
+                program = self._program(dump, major_of(session.info.server_version))
+                require(session, required(dump, program), self._target.address, without=self._target.without_roles)
+            self._require_room(relations(session))
+        self._former.mkdir(mode=0o700)
+        reach("inplace.before-saving")
+        take(self._target.address, self._former, self._target.options)
+        return self._part.tables
+
+    def _require_room(self, living: Sequence[Relation]) -> None:
+        """What is replaced is dumped first, so that there is a way back."""
+        needed, free = plain_size(living), shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise NoSpace(
+                f"the dump of what is replaced needs about {needed:,} bytes, there are {free:,}",
+                on=str(self._folder),
+                hint="free some room, or set 'staging' to a folder on a larger disk",
+            )
+
+    def switch(self) -> None:
+        self._replaced.touch()
+        reach("inplace.before-replacing")
+        self._replace(self._dump())
+        reach("inplace.replaced")
+        expected = self._part.tables
+        if expected is None:
+            return
+        with self._target.address.session() as session:
+            found = read_facts(session, relations(session), expected=expected).tables
+        wrong = [name for name, facts in expected.items() if found.get(name) != facts]
+        if wrong:
+            raise DamageFound(
+                "the restored database is not what was backed up", on=self._part.source, hint=", ".join(wrong[:5])
+            )
+
+    def _replace(self, dump: Path) -> None:
+        address = self._target.address
+        with address.session() as session:
+            major = major_of(session.info.server_version)
+            if is_script(dump):
+                schemas = sorted({one.schema for one in relations(session)} | {"public"})
+                run_script(dump, address, major, self._target.options.tools, emptying=schemas)
+                return
+            program = self._program(dump, major)
+            lacking = Requirements()
+            if self._target.without_roles:
+                lacking = require(session, required(dump, program), address, without=True)
+        Restorer(program, address, major, 1, lacking.switches).whole(dump)
+
+    def undo(self) -> None:
+        if self._replaced.exists() and self._now() != DumpFacts.read(self._former / "facts.json").tables:
+            reach("inplace.before-back")
+            self._drop_what_came()
+            self._replace(dump_in(self._former / PART, self._target.name))
+            reach("inplace.back")
+        self._drop_folder()
+
+    def _drop_what_came(self) -> None:
+        """What the restore brought and the former dump will not replace, because it does not know it."""
+        before = DumpFacts.read(self._former / "facts.json").tables
+        with self._target.address.session() as session, in_our_words(self._target.address), session.transaction():
+            came = [one for one in relations(session) if one.name not in before]
+            for kind, word in (("r", "TABLE"), ("m", "MATERIALIZED VIEW"), ("S", "SEQUENCE")):
+                for one in came:
+                    if one.kind == kind:
+                        session.execute(sql(f"DROP {word} IF EXISTS {one.sql} CASCADE"))
+            session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # all of the former ones come back
+
+    def _now(self) -> Mapping[str, TableFacts]:
+        """What the living database holds: where the transaction was rolled back, that is what it held before."""
+        expected = DumpFacts.read(self._former / "facts.json").tables
+        with self._target.address.session() as session:
+            return read_facts(session, relations(session), expected=expected).tables
+
+    def finish(self) -> None:
+        self._drop_folder()
