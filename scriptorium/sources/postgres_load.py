@@ -106,6 +106,7 @@ class BesideIncoming(Unpacked):
                 tables = self._fill(dump, new, 1)
         with new.session() as session:
             self.answers = answers(session, options.statements)
+        self._drop_dump()  # the former data may be kept for days, and what lies here is in the archive
         return tables
 
     def _fill(self, dump: Path, new: Address, jobs: int) -> Mapping[str, TableFacts]:

@@ -67,6 +67,9 @@ class Unpacked:
             raise RestoreFailed("this folder is not ours", on=str(self._folder), hint="set 'staging' to another folder")
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _drop_dump(self) -> None:
+        shutil.rmtree(self._folder / "part", ignore_errors=True)
+
     def _dump(self) -> Path:
         part = self._folder / "part"
         for folder in part.iterdir():

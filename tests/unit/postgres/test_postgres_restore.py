@@ -35,6 +35,7 @@ def test_everything_comes_back_and_the_former_database_stays(every_server, new_d
     incoming.prepare()
     unpack(staged, incoming)
     assert incoming.load() == staged.tables
+    assert not list(tmp_path.glob("scriptorium-restore-*/*/**/*")), "the dump takes room as long as undoing is possible"
     incoming.switch()
     incoming.finish()
     assert ask(url, "SELECT count(*) FROM public.all_types") == [(50,)]
