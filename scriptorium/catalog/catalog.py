@@ -115,11 +115,15 @@ class Catalog:
 
     def copy_of(self, backup: Backup, store: str | None = None) -> Copy:
         """The copy to read: from the named store, else the best there is (a sound local one first)."""
+        if store is not None:
+            self._settings.store(store)
         copies: Sequence[Copy] = [copy for copy in backup.copies if store is None or copy.store == store]
         if not copies:
-            where = f"in the store {store}" if store else "in any store"
+            there = ", ".join(copy.store for copy in backup.copies)
             raise NotFound(
-                f"this backup has no copy {where}", on=backup.id, hint=f"it is {backup.status}: {backup.error}"
+                f"this backup has no copy in {f'the store {store}' if there else 'any store'}",
+                on=backup.id,
+                hint=f"it has one in: {there}" if there else f"it is {backup.status}: {backup.error}",
             )
         local = {name for name, place in self._settings.stores.items() if place.kind == "local"}
         return min(copies, key=lambda copy: (_RANK.index(copy.status), copy.store not in local))

@@ -104,25 +104,26 @@ def with_errors(work: Callable[[], R]) -> R:
     try:
         return work()
     except ScriptoriumError as error:
-        _complain(str(error), error.hint, error)
+        complain(str(error), error.hint, error)
         raise typer.Exit(error.exit_code) from None
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted", "nothing half done is left; run it again", None)
+        complain("interrupted", "nothing half done is left; run it again", None)
         raise typer.Exit(130) from None
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away (| head): no message about that
         raise typer.Exit(0) from None
     except OSError as error:
-        _complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), "--verbose shows where", error)
+        complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), "--verbose shows where", error)
         raise typer.Exit(1) from None
     except (typer.Exit, SystemExit):
         raise
     except Exception as error:  # noqa: BLE001  the last line of defence: a line, not a traceback
-        _complain(f"unexpected: {type(error).__name__}: {error}", "--verbose shows where; please report it", error)
+        complain(f"unexpected: {type(error).__name__}: {error}", "--verbose shows where; please report it", error)
         raise typer.Exit(1) from None
 
 
-def _complain(what: str, hint: str, error: BaseException | None) -> None:
+def complain(what: str, hint: str, error: BaseException | None) -> None:
+    """Say what failed and what to do next; the traceback of ``error`` with ``--verbose``."""
     if manner.verbose and error is not None:
         traceback.print_exception(error)
     sys.stdout.flush()

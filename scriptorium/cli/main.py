@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 from typing import Any
@@ -10,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from scriptorium import __version__
-from scriptorium.cli.frame import Config, Json, Quiet, Verbose, set_manner, with_errors
+from scriptorium.cli.frame import Config, Json, Quiet, Verbose, complain, manner, set_manner, with_errors
 
 # In the order of the help page. A module whose name is not the command's holds several of them.
 ROOMS = {
@@ -103,4 +104,18 @@ def everywhere(
 
 def main() -> None:
     """The console script."""
-    app()
+    try:
+        ended = app(prog_name="scriptorium", standalone_mode=False)
+    except typer.TyperException as error:
+        ended = _not_understood(error)
+    sys.exit(ended)
+
+
+def _not_understood(error: typer.TyperException) -> int:
+    """Words that make no command: said like every other error, and as JSON where that was asked for."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    if said:  # nothing is to be said where the help page was shown instead
+        manner.json |= "--json" in sys.argv
+        complain(said[0].lower() + said[1:], f"{context.command_path if context else 'scriptorium'} --help", None)
+    return error.exit_code

@@ -15,11 +15,11 @@ from scriptorium.cli.documents import (
     proof_document,
     proof_facts,
 )
-from scriptorium.cli.frame import command, confirm, current, facts, manner, put_json, say, table
+from scriptorium.cli.frame import catalog_of, command, confirm, current, facts, manner, put_json, say, table
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
 from scriptorium.errors import DamageFound, UsageError
-from scriptorium.model import Compression, Tier
+from scriptorium.model import BackupType, Compression, Tier
 
 app = typer.Typer()
 
@@ -39,8 +39,20 @@ def create(
     ] = None,
 ) -> None:
     """Take a backup and verify it."""
+    from scriptorium.taking import place_order
+
     settings = current()
     names = list(settings.libraries) if library == "all" else [settings.library(library).name]
+    for one in names:  # what cannot be meant is said at once, before Prefect is loaded
+        place_order(
+            settings,
+            one,
+            BackupType.parse(type) if type else None,
+            Tier.parse(tier),
+            name=name,
+            to=to or (),
+            compression=Compression.parse(compression) if compression else None,
+        )
     done = []
     with flow_runs():
         from flows.backup import backup as flow
@@ -88,7 +100,9 @@ def verify(
         raise UsageError("say which backups to verify, or --all", hint="scriptorium verify latest")
     if read_data and not everything:
         raise UsageError("--read-data goes with --all")
-    current()
+    from scriptorium.checking import choose_copies
+
+    choose_copies(catalog_of(current()), references or (), library=library, store=store, share=read_data)
     with flow_runs():
         from flows.verify import verify as flow
 

@@ -81,6 +81,8 @@ def test_copies_of_one_backup_are_one_backup(new_shelf: Callable[..., Shelf]) ->
     assert catalog.copy_of(found, "local").status is Status.DAMAGED
     with pytest.raises(NotFound, match="no copy in the store second"):
         catalog.copy_of(here, "second")
+    with pytest.raises(NotFound, match="no such store"):
+        catalog.copy_of(here, "third")
     with pytest.raises(NotFound):
         catalog.backups(store="third")
 

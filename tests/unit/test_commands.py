@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib import import_module
@@ -59,6 +60,36 @@ def test_a_command_that_looks_loads_little(words: list[str], never: set[str], tm
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["create", "--to", "nowhere"], 5, "no such store"),
+        (["create", "--type", "database"], 5, "nothing that a 'database' backup would hold"),
+        (["create", "--type", "everything"], 2, "everything"),
+        (["create", "--tier", "sometimes"], 2, "sometimes"),
+        (["create", "--compression", "rar"], 2, "rar"),
+        (["verify", "abcd1234"], 5, "no such backup"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_before_prefect_is_loaded(
+    words: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "scriptorium.toml").write_text(
+        '[libraries.one]\nsources = [{ name = "pages", kind = "files", path = "pages" }]\n'
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    program = (
+        "import sys\nfrom scriptorium.cli.main import main\n"
+        "try:\n    main()\nfinally:\n    print('prefect' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code and said in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1] == "False"
+
+
 def test_a_mistyped_command_is_guessed() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from scriptorium.cli.main import main; main()", "lst"],
@@ -66,3 +97,24 @@ def test_a_mistyped_command_is_guessed() -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "list" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "--json"], "missing argument 'ID'"),
+        (["list", "--nonsense", "--json"], "no such option: --nonsense"),
+        (["list", "--json", "more"], "more"),
+        (["cleanup", "--max-age", "soon", "--json"], "--max-age"),
+        (["--json", "nonsense"], "no such command 'nonsense'"),
+        (["catalog", "nonsense", "--json"], "no such command 'nonsense'"),
+    ],
+)
+def test_words_that_make_no_command_are_said_in_two_lines_and_as_json(words: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from scriptorium.cli.main import main; main()", *words],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"] in done.stderr and said in done.stderr
+    assert [line[:7] for line in done.stderr.splitlines()] == ["error: ", "  scrip"]
