@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from scriptorium.cli.frame import manner, warn
@@ -36,8 +38,32 @@ def flow_runs() -> Iterator[None]:
     starting = _spinner("starting") if _lively() else contextlib.nullcontext()
     with starting:
         from tasks.progress import watched_by
-    with watched_by(_bar if _lively() else _silence):
+    with _interruptible(), watched_by(_bar if _lively() else _silence):
         yield
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Whatever fails after Ctrl-C was pressed failed because of it.
+
+    The terminal tells the whole group: the embedded server and our children end as well, and the error that comes
+    out of Prefect is that nobody answers.
+    """
+    pressed: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    former = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def carried_out(flow: Callable[P, R], *args: P.args, **given: P.kwargs) -> R:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,3 +78,29 @@ def test_nothing_is_left_running(place: Any, tmp_path: Path, children_of: Callab
     env = environment(tmp_path, SCRIPTORIUM_TEST_MARK=str(tmp_path))
     subprocess.run([BIN / "scriptorium", "create", "-q"], env=env, cwd=place.folder, check=True, timeout=240)
     assert children_of(str(tmp_path)) == []
+
+
+def test_ctrl_c_is_exit_130_although_it_ends_the_embedded_server_too(place: Any, tmp_path: Path) -> None:
+    """The terminal tells every process of the group; what Prefect then says of its server is of no account."""
+    from scriptorium.crashpoints import VARIABLE
+
+    gate = tmp_path / "gate"
+    env = environment(tmp_path, **{VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"})})
+    with subprocess.Popen(
+        [BIN / "scriptorium", "create", "--json"],
+        env=env,
+        cwd=place.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as command:
+        until = time.monotonic() + 120
+        while not Path(f"{gate}.here").exists():
+            assert command.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
+        os.killpg(command.pid, signal.SIGINT)
+        out, err = command.communicate(timeout=120)
+    assert command.returncode == 130, err
+    assert json.loads(out)["error"] == "interrupted" and "unexpected" not in err
+    assert not list(place.backups.glob("bibliotheca/*"))
