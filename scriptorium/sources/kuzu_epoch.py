@@ -167,8 +167,8 @@ class _Epoch:
             self.check()
             found = os.fstat(self.wal)
             age = time.time() - found.st_mtime
-            if found.st_size > self._copied_wal or not 0 <= age < _SETTLED:
-                return  # the next commit began, or it was long ago
+            if found.st_size > self._copied_wal or age >= _SETTLED:
+                return  # the next commit began, or it was long ago (not so after a clock was set back)
             time.sleep(0.005)
 
     def confirm(self) -> None:

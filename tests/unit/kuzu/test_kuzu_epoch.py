@@ -167,11 +167,12 @@ def test_a_checkpoint_under_way_is_met_at_once(single: Path, tmp_path: Path, loc
         attempt(single, tmp_path)
 
 
+@pytest.mark.parametrize("ahead", [0, 3600], ids=["the clock is right", "the clock was set back meanwhile"])
 def test_a_commit_that_has_just_been_made_is_watched_for_its_checkpoint(
-    single: Path, tmp_path: Path, meanwhile: Any, monkeypatch: pytest.MonkeyPatch
+    single: Path, tmp_path: Path, meanwhile: Any, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
     """As after a bulk COPY: the rows come with the checkpoint, and not with the WAL."""
-    meanwhile(".wal", lambda: os.utime(wal(single)))
+    meanwhile(".wal", lambda: os.utime(wal(single), (time.time() + ahead,) * 2))
     monkeypatch.setattr(time, "sleep", lambda seconds: shadow(single).touch())
     with pytest.raises(EpochEnded, match="a checkpoint began"):
         attempt(single, tmp_path)
