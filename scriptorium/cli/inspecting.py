@@ -10,7 +10,7 @@ import typer
 from scriptorium import wording
 from scriptorium.cli.documents import Document, backup_document, backup_row, proof_document, proof_facts
 from scriptorium.cli.frame import catalog_of, command, confirm, current, facts, manner, put_json, say, table
-from scriptorium.errors import NotFound, ScriptoriumError
+from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup, BackupType, Manifest
 
 if TYPE_CHECKING:
@@ -217,8 +217,6 @@ def delete_backup(reference: Reference, library: Library = None, yes: Yes = Fals
     from scriptorium.pruning import delete
 
     settings = current()
-    if reference == "latest":
-        raise NotFound("'latest' is not deleted", hint="give the id, so that nothing else is meant")
     backup = catalog_of(settings).find(reference, library=library)
     where = ", ".join(copy.store for copy in backup.copies) or "the records"
     confirm(f"Delete {backup.name} ({backup.id}, {wording.size(backup.bytes)}) from {where}?", yes=yes)

@@ -66,7 +66,7 @@ def test_the_whole_story(scriptorium: Scriptorium, place: Any) -> None:
     dry = scriptorium("cleanup", "--keep-last", "1", "--dry-run")
     assert dry.code == 0 and "pinned" in dry.out and "nothing was removed" in dry.out
     assert scriptorium("unpin", "first").code == 0
-    assert scriptorium("delete", second["id"], "--yes").code == 0
+    assert scriptorium("delete", "latest", "--yes").code == 0, "the word means the newest one, as everywhere"
     assert [one["id"] for one in scriptorium("list", "--json").document["backups"]] == [first["id"]]
 
 
