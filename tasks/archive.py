@@ -11,7 +11,7 @@ from scriptorium.model import Manifest, Staged, Verification
 from scriptorium.settings import current
 from scriptorium.taking import Order, check_archive, pack_archive
 from tasks.progress import moving
-from tasks.retry import ONCE, RETRIED
+from tasks.retry import RETRIED
 
 
 @task(name="archive", task_run_name="archive {order.archive}", **RETRIED)
@@ -21,7 +21,7 @@ def archive(order: Order, staged: Sequence[Staged], folder: Path) -> Manifest:
         return pack_archive(current(), order, staged, folder, advance=advance)
 
 
-@task(name="verify", task_run_name="verify {order.archive}", **ONCE)
+@task(name="verify", task_run_name="verify {order.archive}", **RETRIED)
 def verify_archive(order: Order, manifest: Manifest, folder: Path) -> Verification:
     """Read the new archive back and compare every hash."""
     with moving("verifying") as advance:
