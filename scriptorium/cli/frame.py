@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, TypeVar
 
 import typer
 
@@ -152,8 +152,9 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)  # noqa: T201
 
 
-def table(rows: Sequence[Row], *, right: Sequence[str] = ()) -> None:
-    """Rows as a table, their keys as its columns. Piped, it is not cut to a width."""
+def table(rows: Sequence[Row], *, right: Sequence[str] = (), spare: Sequence[str] = ()) -> None:
+    """Rows as a table, their keys as its columns. Piped, it is not cut to a width; a terminal that is too narrow
+    goes without the ``spare`` columns, the first ones first, and never breaks what stands in the first column."""
     if not rows or manner.quiet or manner.json:
         return
     if len(rows) > _LONG:
@@ -164,13 +165,29 @@ def table(rows: Sequence[Row], *, right: Sequence[str] = ()) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in rows[0]:
-        grid.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(value) for value in row.values()))
     console = Console() if sys.stdout.isatty() else Console(width=240)
+    names = _fitting(rows, spare, console.width)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        grid.add_column(name, justify=justify, overflow="fold", no_wrap=name == names[0])
+    for row in rows:
+        grid.add_row(*(Text(row[name]) for name in names))
     console.print(grid)
+
+
+def _fitting(rows: Sequence[Row], spare: Sequence[str], width: int) -> list[str]:
+    """The columns there is room for."""
+    from rich.cells import cell_len
+
+    needed = {
+        name: max(map(cell_len, (name, *(line for row in rows for line in row[name].split("\n"))))) for name in rows[0]
+    }
+    for name in spare:
+        if sum(needed.values()) + 3 * (len(needed) - 1) + 2 <= width:
+            break
+        del needed[name]
+    return list(needed)
 
 
 def _plain_table(rows: Sequence[Row], right: Sequence[str]) -> None:

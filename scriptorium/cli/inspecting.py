@@ -40,7 +40,10 @@ def list_backups(
         put_json({"backups": [backup_document(backup) for backup in backups], "problems": problems})
         return
     now = datetime.now(UTC)
-    table([backup_row(backup, now) for backup in backups], right=("Size",))
+    spare = ["Tier", "Stores", "Taken (UTC)", "Type"]
+    if len({backup.library for backup in backups}) == 1:
+        spare.insert(0, "Library")
+    table([backup_row(backup, now) for backup in backups], right=("Size",), spare=spare)
     total = sum(copy.bytes for backup in backups for copy in backup.copies)
     say(f"{len(backups)} backup{'s' if len(backups) != 1 else ''}, {wording.size(total)}")
     for problem in catalog.problems:
@@ -161,16 +164,17 @@ def show_stats(library: Library = None) -> None:
                 "Library": name,
                 "Backups": str(one["total_backups"]),
                 "Size": wording.size(one["total_size_bytes"]),
-                "Newest": str(one["newest_backup"] or "never"),
-                "Last good": str(one["last_success"] or "never"),
-                "Last proof": str(one["last_proof"] or "never"),
-                "Oldest": str(one["oldest_backup"] or ""),
+                "Newest": _moment(one["newest_backup"], "never"),
+                "Last good": _moment(one["last_success"], "never"),
+                "Last proof": _moment(one["last_proof"], "never"),
+                "Oldest": _moment(one["oldest_backup"], ""),
                 "Damaged": str(one["damaged"]),
                 "Types": ", ".join(f"{kind} {count}" for kind, count in one["backup_types"].items()),
             }
             for name, one in by_library.items()
         ],
         right=("Backups", "Size", "Damaged"),
+        spare=("Types", "Oldest", "Newest"),
     )
     storage = document["storage"]
     assert isinstance(storage, dict)
@@ -186,6 +190,10 @@ def show_stats(library: Library = None) -> None:
         ],
         right=("Used", "Free"),
     )
+
+
+def _moment(text: str | None, otherwise: str) -> str:
+    return wording.moment(datetime.fromisoformat(text)) if text else otherwise
 
 
 def _set_pin(reference: str, library: str | None, pinned: bool) -> None:
