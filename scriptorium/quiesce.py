@@ -88,15 +88,25 @@ def paused(how: Quiesce) -> Iterator[Pause]:
 def _by_commands(how: Quiesce, pause: Sequence[str], resume: Sequence[str], watchdog: _Watchdog) -> Iterator[Pause]:
     try:
         process.run(pause, timeout=how.limit)
-    except ScriptoriumError:
-        with contextlib.suppress(ScriptoriumError):  # it may have got half way; that it failed is what matters
-            process.run(resume, timeout=how.limit)
+    except BaseException:  # also Ctrl-C: it may have got half way; that it failed is what matters
+        with contextlib.suppress(ScriptoriumError):
+            _resume_by(resume, how.limit, watchdog)
         raise
     try:
         yield watchdog
     finally:
-        if not watchdog.acted:
-            process.run(resume, timeout=how.limit)
+        _resume_by(resume, how.limit, watchdog)
+
+
+def _resume_by(resume: Sequence[str], limit: float, watchdog: _Watchdog) -> None:
+    """The command fails at times, or is interrupted itself: then the watchdog tries it once more."""
+    if watchdog.acted:
+        return
+    try:
+        process.run(resume, timeout=limit)
+    except BaseException as error:
+        if not watchdog.resumes(limit) or not isinstance(error, ScriptoriumError):
+            raise
 
 
 class _Watchdog:
@@ -112,7 +122,7 @@ class _Watchdog:
 
     def _tell(self, line: str) -> None:
         assert self._child.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it is gone, or was told that it is alone
             self._child.stdin.write(f"{line}\n".encode())
             self._child.stdin.flush()
 
@@ -124,6 +134,14 @@ class _Watchdog:
     @property
     def acted(self) -> bool:
         return self._child.poll() is not None
+
+    def resumes(self, limit: float) -> bool:
+        """Let it resume the application now, as if we had died; whether that went well."""
+        assert self._child.stdin is not None
+        self._child.stdin.close()
+        with contextlib.suppress(Exception):
+            return self._child.wait(timeout=limit) == 0
+        return False
 
     def still(self) -> None:
         if self.acted:

@@ -160,6 +160,32 @@ def test_a_pause_command_that_fails_is_the_error_and_resume_is_tried(tmp_path: P
     assert resumed.exists()
 
 
+def test_a_resume_command_that_fails_once_is_tried_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    how = Quiesce(pause_command=("true",), resume_command=("sh", "-c", f"echo x >> {log}; test $(wc -l < {log}) = 2"))
+    with quiesce.paused(how):
+        pass
+    assert log.read_text() == "x\nx\n"
+
+
+def test_a_resume_command_that_fails_for_good_is_said(tmp_path: Path) -> None:
+    how = Quiesce(pause_command=("true",), resume_command=("false",))
+    with pytest.raises(ToolFailed, match="false"), quiesce.paused(how):
+        pass
+
+
+def test_ctrl_c_while_the_pause_command_runs_resumes_it(tmp_path: Path) -> None:
+    stands = tmp_path / "stands"
+    how = Quiesce(pause_command=("sh", "-c", f"touch {stands}; sleep 60"), resume_command=("rm", str(stands)))
+    ours = subprocess.Popen(
+        [sys.executable, "-c", _OURS, how.model_dump_json(), str(tmp_path / "paused")], stderr=subprocess.DEVNULL
+    )
+    wait_until(stands.exists)
+    ours.send_signal(signal.SIGINT)
+    ours.wait(30)
+    wait_until(lambda: not stands.exists(), 5)
+
+
 def test_no_watchdog_stays_behind(app: App) -> None:
     def watchdogs() -> list[str]:
         found = []
