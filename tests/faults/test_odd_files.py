@@ -218,6 +218,7 @@ def test_a_stored_file_that_vanishes_or_grows_meanwhile(house: Any, operation: s
     house.require_tidy(after_grace=True)
 
 
+@pytest.mark.slow
 def test_folders_in_folders_a_thousand_deep(house: Any) -> None:
     """More of them than a program may call itself: saved, drilled, restored, and removed again."""
     top = house.place.home / "data" / "uploads" / "deep"
