@@ -73,6 +73,17 @@ def catalog_of(settings: Settings) -> Catalog:
     return Catalog(settings)
 
 
+def meant(settings: Settings, library: str | None, *references: str) -> str | None:
+    """The library whose backup is meant. ``latest`` alone does not say it where several are configured: ``NotFound``
+    lists them."""
+    return settings.library(library).name if library or "latest" in references else None
+
+
+def every(settings: Settings, library: str | None) -> str | None:
+    """The one library that is looked at; ``None`` for all of them, which is meant where none is named."""
+    return settings.library(library).name if library and library != "all" else None
+
+
 def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command: gives it the options that work everywhere, an example in its help, and our errors."""
 

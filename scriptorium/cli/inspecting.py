@@ -9,7 +9,19 @@ import typer
 
 from scriptorium import wording
 from scriptorium.cli.documents import Document, backup_document, backup_row, proof_document, proof_facts
-from scriptorium.cli.frame import catalog_of, command, confirm, current, facts, manner, put_json, say, table
+from scriptorium.cli.frame import (
+    catalog_of,
+    command,
+    confirm,
+    current,
+    every,
+    facts,
+    manner,
+    meant,
+    put_json,
+    say,
+    table,
+)
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup, BackupType, Manifest
 
@@ -31,7 +43,7 @@ def list_backups(
 ) -> None:
     """What there is, newest first."""
     settings = current()
-    chosen = settings.library(library).name if library else None
+    chosen = every(settings, library)
     catalog = catalog_of(settings)
     kind = BackupType.parse(type) if type else None
     backups = catalog.backups(library=chosen, type=kind, store=store)
@@ -55,7 +67,7 @@ def show(reference: Reference, library: Library = None) -> None:
     """Everything that is known of one backup."""
     settings = current()
     catalog = catalog_of(settings)
-    backup = catalog.find(reference, library=library)
+    backup = catalog.find(reference, library=meant(settings, library, reference))
     manifest = _manifest(catalog, backup)
     if manner.json:
         document: Document = {**backup_document(backup), "manifest": None, "proofs": []}
@@ -152,7 +164,7 @@ def show_stats(library: Library = None) -> None:
     from scriptorium.stats import stats
 
     settings = current()
-    document = stats(settings, settings.library(library).name if library else None)
+    document = stats(settings, every(settings, library))
     if manner.json:
         put_json(document)
         return
@@ -200,7 +212,7 @@ def _set_pin(reference: str, library: str | None, pinned: bool) -> None:
     from scriptorium.checking import pin
 
     settings = current()
-    backup = catalog_of(settings).find(reference, library=library)
+    backup = catalog_of(settings).find(reference, library=meant(settings, library, reference))
     pin(settings, backup, pinned=pinned)
     if manner.json:
         put_json({"id": backup.id, "pinned": pinned})
@@ -225,7 +237,7 @@ def delete_backup(reference: Reference, library: Library = None, yes: Yes = Fals
     from scriptorium.pruning import delete
 
     settings = current()
-    backup = catalog_of(settings).find(reference, library=library)
+    backup = catalog_of(settings).find(reference, library=meant(settings, library, reference))
     where = ", ".join(copy.store for copy in backup.copies) or "the records"
     confirm(f"Delete {backup.name} ({backup.id}, {wording.size(backup.bytes)}) from {where}?", yes=yes)
     delete(settings, backup)

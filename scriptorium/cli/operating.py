@@ -15,7 +15,19 @@ from scriptorium.cli.documents import (
     proof_document,
     proof_facts,
 )
-from scriptorium.cli.frame import catalog_of, command, confirm, current, facts, manner, put_json, say, table
+from scriptorium.cli.frame import (
+    catalog_of,
+    command,
+    confirm,
+    current,
+    every,
+    facts,
+    manner,
+    meant,
+    put_json,
+    say,
+    table,
+)
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
 from scriptorium.errors import DamageFound, UsageError
@@ -102,7 +114,9 @@ def verify(
         raise UsageError("--read-data goes with --all")
     from scriptorium.checking import choose_copies
 
-    choose_copies(catalog_of(current()), references or (), library=library, store=store, share=read_data)
+    settings = current()
+    library = meant(settings, library, *references) if references else every(settings, library)
+    choose_copies(catalog_of(settings), references or (), library=library, store=store, share=read_data)
     with flow_runs():
         from flows.verify import verify as flow
 
@@ -152,7 +166,7 @@ def drill(
     library: Library = None,
 ) -> None:
     """Restore into a scratch place, compare with what was recorded, keep the proof, tidy up."""
-    current()
+    library = meant(current(), library, reference)
     with flow_runs():
         from flows.drill import drill as flow
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.frame import command, confirm, current, facts, manner, put_json, say, table
+from scriptorium.cli.frame import command, confirm, current, facts, manner, meant, put_json, say, table
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
 from scriptorium.errors import UsageError
@@ -64,7 +64,7 @@ def restore(
     order = place_restore(
         settings,
         reference,
-        library=library,
+        library=meant(settings, library, reference),
         into=restore_path,
         only=only or (),
         store=source,

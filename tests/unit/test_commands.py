@@ -90,6 +90,38 @@ def test_what_cannot_be_meant_is_said_before_prefect_is_loaded(
     assert done.stderr.splitlines()[-1] == "False"
 
 
+@pytest.mark.parametrize(
+    ("libraries", "words", "code", "said"),
+    [
+        *(
+            (("one", "two"), (word, "latest"), 5, "--library with one of: one, two")
+            for word in ("show", "pin", "delete", "verify", "drill", "restore")
+        ),
+        (("one", "two"), ("show", "latest", "--library", "two"), 5, "no good backup"),
+        (("one",), ("show", "latest"), 5, "no good backup"),
+        (("one", "two"), ("list", "--library", "all"), 0, ""),
+        (("one", "two"), ("stats", "--library", "all"), 0, ""),
+        (("one", "two"), ("list", "--library", "three"), 5, "one, two"),
+    ],
+)
+def test_latest_does_not_say_which_of_several_libraries(
+    libraries: tuple[str, ...], words: tuple[str, ...], code: int, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "scriptorium.toml").write_text(
+        "".join(
+            f'[libraries.{name}]\nsources = [{{ name = "pages", kind = "files", path = "pages" }}]\n'
+            for name in libraries
+        )
+        + '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "from scriptorium.cli.main import main; main()", *words],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == code and said in done.stderr, done.stderr
+
+
 def test_a_mistyped_command_is_guessed() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from scriptorium.cli.main import main; main()", "lst"],
