@@ -20,6 +20,7 @@ from scriptorium.sources.postgres_dump import PART, DumpFacts, plain_size, take
 from scriptorium.sources.postgres_facts import relations
 from scriptorium.sources.postgres_inplace import InPlaceIncoming
 from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles
+from scriptorium.sources.postgres_locks import patient_session
 from scriptorium.sources.postgres_moment import DumpOptions
 from scriptorium.sources.postgres_pieces import PIECE
 from scriptorium.sources.postgres_programs import find, major_of
@@ -90,8 +91,11 @@ class PostgresSource(Login):
         return DumpOptions(jobs, self.lock_timeout, self.statement_timeout, self.tools, self.statements, self.piece)
 
     def survey(self, never: tuple[Path, ...]) -> Survey:
-        """Sizes on the server's disk; a dump may be larger, where it is text that the server keeps compressed."""
-        with self.address().session() as session:
+        """Sizes on the server's disk; a dump may be larger, where it is text that the server keeps compressed.
+
+        ``SnapshotBusy`` where a table is locked: even its size must wait for that.
+        """
+        with patient_session(self.address(), self.lock_timeout) as session:
             found = relations(session)
         total = sum(one.size for one in found)
         return Survey(bytes=total, files=len(found) + 3, staged_bytes=plain_size(found), streams=_STREAMS[self.dump])

@@ -39,6 +39,9 @@ PLAIN_SESSION: Mapping[str, str] = {
     "row_security": "off",
     "jit": "off",
     "idle_in_transaction_session_timeout": "0",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "default_transaction_read_only": "off",
     "synchronize_seqscans": "off",
 }
 

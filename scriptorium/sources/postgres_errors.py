@@ -75,6 +75,20 @@ _KNOWN = (
         "replace what is there with --clean, or restore to another database",
     ),
     _Trouble(
+        (),
+        r"max_locks_per_transaction",
+        PermanentError,
+        "the server cannot hold locks on that many tables at once",
+        "raise max_locks_per_transaction in its postgresql.conf, and restart it",
+    ),
+    _Trouble(
+        (),
+        r"could not open output file|could not create directory",
+        PermanentError,
+        "the dump cannot be written",
+        "may this user write into that folder?",
+    ),
+    _Trouble(
         ("55P03",),
         r"lock timeout|could not obtain lock",
         SnapshotBusy,

@@ -15,16 +15,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scriptorium import process
-from scriptorium.errors import NoSpace, SnapshotBusy, ToolFailed, UsageError
+from scriptorium.errors import NoSpace, ToolFailed, UsageError
 from scriptorium.sources.postgres_connection import Address
 from scriptorium.sources.postgres_contents import check_complete, contents
 from scriptorium.sources.postgres_facts import relations, require_readable
-from scriptorium.sources.postgres_locks import LockWatch
+from scriptorium.sources.postgres_locks import naming_holders, patient_program, patient_session
 from scriptorium.sources.postgres_moment import DumpOptions, bytes_as_they_are
 from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_requirements import require, required
 from scriptorium.sources.postgres_restore import require_one_transaction
-from scriptorium.sources.postgres_script import judge, recognise, require_complete, run_script
+from scriptorium.sources.postgres_script import (
+    APPLICATION,
+    judge,
+    recognise,
+    require_complete,
+    run_script,
+    schemas,
+)
 from scriptorium.sources.postgres_unpacked import restorer_for
 
 FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
@@ -50,12 +57,12 @@ def backup(
         raise UsageError(f"'{format}' is not a format", hint=f"allowed: {', '.join(FORMATS)}")
     if not 0 <= compress <= 9:
         raise UsageError(f"{compress} is not a level of compression", hint="0 (none) to 9 (slowest)")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    _require_place(file, format)
     partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
     level = compress if format != "sql" or file.suffix == ".gz" else 0
-    application = f"scriptorium database {secrets.token_hex(4)}"
+    application = f"{APPLICATION} {secrets.token_hex(4)}"
     try:
-        with address.session() as session:
+        with patient_session(address, options.lock_timeout) as session:
             major = major_of(session.info.server_version)
             require_readable(relations(session), address)
             encoding = bytes_as_they_are(session)
@@ -63,13 +70,9 @@ def backup(
         argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password", *encoding]
         argv += [f"--lock-wait-timeout={int(options.lock_timeout * 1000)}", f"--file={partial}"]
         argv += [f"--jobs={options.jobs}"] if format == "directory" else []
-        with LockWatch(address, application) as watch, _watched(partial, advance):
+        with naming_holders(address, application), _watched(partial, advance):
             try:
                 _run([*argv, f"--dbname={address.plain}"], address, application)
-            except SnapshotBusy as error:
-                raise SnapshotBusy(
-                    error.what, on=error.on, hint=f"held by {watch.seen or 'another session'}"
-                ) from error
             except NoSpace as error:
                 raise NoSpace(error.what, on=str(file.parent), hint="free some room there") from error
         _check(partial, format, options, major, level)
@@ -77,6 +80,22 @@ def backup(
     finally:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
     return _size(file)
+
+
+def _require_place(file: Path, format: str) -> None:
+    """``UsageError`` where the file cannot be made, or something else has its name."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"its folder cannot be made: {error.strerror}", on=str(file), hint="name another place"
+        ) from error
+    if format == "directory" and file.is_dir():
+        if any(file.iterdir()) and not (file / "toc.dat").is_file():
+            raise UsageError("the folder holds something else than a dump", on=str(file), hint="name another one")
+    elif file.exists() and (format == "directory" or not file.is_file()):
+        wanted = "a folder" if format == "directory" else "a file"
+        raise UsageError(f"something that is not {wanted} has this name", on=str(file), hint="choose another one")
 
 
 def _check(partial: Path, format: str, options: DumpOptions, major: int, level: int) -> None:
@@ -92,8 +111,6 @@ def _check(partial: Path, format: str, options: DumpOptions, major: int, level: 
 def _put(partial: Path, file: Path) -> None:
     if partial.is_dir():
         if file.is_dir():
-            if any(file.iterdir()) and not (file / "toc.dat").is_file():
-                raise UsageError("the folder holds something else than a dump", on=str(file), hint="name another one")
             shutil.rmtree(file)
     else:
         partial.chmod(0o600)
@@ -128,14 +145,17 @@ def restore(
             program = restorer_for(file, major, options.tools)
             require_one_transaction(program, major)
             lacking = require(session, required(file, program), address, without=without_roles)
-        schemas = sorted({one.schema for one in relations(session)} | {"public"})
+        emptying = schemas(session) if clean else ()
+    application = f"{APPLICATION} {secrets.token_hex(4)}"
     if kind == "dump":
         switches = ["--clean", "--if-exists"] if clean else []
         argv = [program.path, "--single-transaction", "--exit-on-error", "--no-password", *switches, *lacking.switches]
-        _run([*argv, f"--dbname={address.plain}", str(file)], address, "scriptorium database")
+        with patient_program(address, application, options.lock_timeout):
+            _run([*argv, f"--dbname={address.plain}", str(file)], address, application)
         return
     require_complete(file)
-    run_script(file, address, major, options.tools, emptying=schemas if clean else (), advance=advance)
+    with patient_program(address, application, options.lock_timeout):
+        run_script(file, address, major, options.tools, emptying=emptying, advance=advance, application=application)
 
 
 def _run(argv: Sequence[str], address: Address, application: str) -> None:

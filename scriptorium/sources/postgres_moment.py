@@ -19,7 +19,7 @@ from scriptorium.errors import SnapshotBusy
 from scriptorium.model import Rows, TableFacts
 from scriptorium.sources.postgres_connection import Address, Row, sql
 from scriptorium.sources.postgres_facts import Relation, read_facts, relations, require_readable
-from scriptorium.sources.postgres_locks import LockWatch
+from scriptorium.sources.postgres_locks import naming_holders
 from scriptorium.sources.postgres_pieces import PIECE
 from scriptorium.sources.postgres_programs import Program, find, major_of
 from scriptorium.sources.postgres_statements import answers
@@ -103,13 +103,8 @@ def held(address: Address, options: DumpOptions) -> Iterator[Moment]:
     """Hold the database still while the block lasts. ``SnapshotBusy`` says who stands in the way."""
     began = datetime.now(UTC)
     application = f"scriptorium dump {secrets.token_hex(4)}"
-    with LockWatch(address, application) as watch:
-        try:
-            with address.session(application=application) as session:
-                yield _held(session, address, options, application, began)
-        except SnapshotBusy as error:
-            who = f"held by {watch.seen}" if watch.seen else error.hint
-            raise SnapshotBusy(error.what, on=error.on, hint=who) from error
+    with naming_holders(address, application), address.session(application=application) as session:
+        yield _held(session, address, options, application, began)
 
 
 def _held(

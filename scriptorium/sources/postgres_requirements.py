@@ -23,6 +23,12 @@ _GRANT = re.compile(
 )
 _FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({_IDENTIFIER}) ")
 _OWNER = re.compile(rf"^ALTER .* OWNER TO ({_IDENTIFIER});$")
+# A policy without TO is for everybody. The names of policies and tables may hold any word, so all of it is read.
+_POLICY = re.compile(
+    rf"^CREATE POLICY (?:{_IDENTIFIER}) ON (?:{_IDENTIFIER})(?:\.(?:{_IDENTIFIER}))?(?: AS \w+)?(?: FOR \w+)?"
+    rf" TO ((?:{_IDENTIFIER})(?:, (?:{_IDENTIFIER}))*)"
+)
+_MAPPING = re.compile(rf"^CREATE USER MAPPING FOR ({_IDENTIFIER}) SERVER ")
 _TABLESPACE = re.compile(rf"^SET default_tablespace = ({_IDENTIFIER});$")
 _EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS ({_IDENTIFIER}) ")
 _EVERYBODY = {"public", "session_user", "current_user", "current_role", ""}
@@ -70,12 +76,15 @@ def _names_in(line: str) -> Iterator[tuple[str, str]]:
         ("role", _GRANT),
         ("role", _FOR_ROLE),
         ("role", _OWNER),
+        ("role", _MAPPING),
         ("tablespace", _TABLESPACE),
         ("extension", _EXTENSION),
     ):
         match = pattern.match(line)
         if match:
             yield kind, bare(match[1]) if match[1].lower() not in _EVERYBODY else ""
+    if policy := _POLICY.match(line):
+        yield from (("role", bare(name)) for name in re.findall(_IDENTIFIER, policy[1]))
 
 
 def bare(identifier: str) -> str:

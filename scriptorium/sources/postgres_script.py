@@ -8,20 +8,30 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, UsageError
-from scriptorium.sources.postgres_connection import Address, quoted
+from scriptorium.sources.postgres_connection import Address, Row, quoted
 from scriptorium.sources.postgres_errors import worded
 from scriptorium.sources.postgres_programs import find
+
+if TYPE_CHECKING:
+    import psycopg
 
 _COMPLETE = b"PostgreSQL database dump complete"
 _TAIL = 4096
 _BLOCK = 1 << 20
 # A pg_dump of 17 or newer writes this at the top, and an older server does not know it.
 _TOO_NEW = b"\nSET transaction_timeout = 0;\n"
+_SCHEMAS = """
+SELECT nspname::text FROM pg_namespace n WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
+ORDER BY nspname COLLATE "C"
+"""
 Advance = Callable[[int], None]
+APPLICATION = "scriptorium database"
 
 
 def recognise(file: Path) -> str:
@@ -76,6 +86,11 @@ def require_complete(file: Path) -> None:
         raise DamageFound("the SQL file ends early: pg_dump's last line is missing", on=str(file))
 
 
+def schemas(session: psycopg.Connection[Row]) -> list[str]:
+    """All schemas that are not the server's own nor an extension's; what is in them does not matter."""
+    return [str(row[0]) for row in session.execute(_SCHEMAS)]
+
+
 def run_script(
     file: Path,
     address: Address,
@@ -84,14 +99,24 @@ def run_script(
     *,
     emptying: Sequence[str] = (),
     advance: Advance | None = None,
+    application: str = APPLICATION,
 ) -> None:
     """Run the SQL in the database, all of it or nothing. ``emptying``: schemas that are dropped first, with ``public``
     made again. ``major``: of the server. ``advance`` is told the bytes read."""
     dropped = "".join(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE; " for schema in emptying)
-    before = [f"--command={dropped}CREATE SCHEMA public"] if emptying else []
+    before = [f"--command={dropped}{_public(major)}"] if emptying else []
     argv = [find("psql", major, tools=tools).path, "--no-psqlrc", "--quiet", "--no-password"]
     argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-", f"--dbname={address.plain}"]
-    _feed(argv, address, _blocks(file, major), advance)
+    _feed(argv, address, application, _blocks(file, major), advance)
+
+
+def _public(major: int) -> str:
+    """``public`` as a new database has it: pg_dump only writes what differs from that."""
+    if major < 15:
+        return "CREATE SCHEMA public; GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC"
+    return (
+        "CREATE SCHEMA public; ALTER SCHEMA public OWNER TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC"
+    )
 
 
 def judge(argv: Sequence[str], status: int, said: str, address: Address) -> None:
@@ -104,7 +129,9 @@ def judge(argv: Sequence[str], status: int, said: str, address: Address) -> None
     raise worded(lines[0], address, secrets=address.secrets)
 
 
-def _feed(argv: Sequence[str], address: Address, blocks: Iterator[bytes], advance: Advance | None) -> None:
+def _feed(
+    argv: Sequence[str], address: Address, application: str, blocks: Iterator[bytes], advance: Advance | None
+) -> None:
     """SQL into psql's standard input; what it says is kept in memory."""
     with os.fdopen(os.memfd_create("psql"), "w+b") as said, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
         reading, writing = os.pipe()
@@ -112,7 +139,7 @@ def _feed(argv: Sequence[str], address: Address, blocks: Iterator[bytes], advanc
             try:
                 child = process.start(
                     argv,
-                    env=address.environment("scriptorium database"),
+                    env=address.environment(application),
                     stdin=reading,
                     stdout=nothing.fileno(),
                     stderr=said.fileno(),

@@ -17,6 +17,15 @@ def facts_of(url: str) -> dict:
         return dict(read_facts(session, relations(session)).tables)
 
 
+@pytest.mark.parametrize("setting", ["statement_timeout = '1ms'", "default_transaction_read_only = on"])
+def test_settings_of_the_database_do_not_cut_the_work_short(server, new_database, setting):
+    url = new_database(server, "CREATE TABLE t AS SELECT generate_series(1, 20000) AS x")
+    change(server.address(), f"ALTER DATABASE {url.rpartition('/')[2]} SET {setting}")
+    assert facts_of(url)["public.t"].rows == 20000
+    with Login(database=url).address().session() as session:
+        session.execute("CREATE TABLE public.u ()")
+
+
 def change(url: str, statement: str) -> None:
     with psycopg.connect(url, autocommit=True) as session:
         session.execute(statement)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 
 import psycopg
 import pytest
@@ -82,6 +83,16 @@ def there_and_back(every_server, new_database, everything, file, format, compres
     assert facts_of(empty) == restored | {"public.stale": facts_of(empty)["public.stale"]}
 
 
+def test_sql_over_what_is_there_leaves_public_as_it_was_and_minds_no_schema(every_server, new_database, tmp_path):
+    url = new_database(every_server, ITEMS + "CREATE SCHEMA only_words; CREATE TYPE only_words.mood AS ENUM ('ok')")
+    public = "SELECT nspowner::regrole::text, nspacl::text FROM pg_namespace WHERE nspname = 'public'"
+    source, before = source_of(url, every_server), ask(url, public)
+    database.backup_database(source, tmp_path / "a.sql", format="sql")
+    database.restore_database(source, tmp_path / "a.sql", clean=True)
+    assert ask(url, public) == before
+    assert ask(url, "SELECT 'ok'::only_words.mood, count(*) FROM items") == [("ok", 2000)]
+
+
 def test_sql_of_a_newer_pg_dump_comes_back_on_an_older_server(generations, server_of, new_database, tmp_path):
     older, newer = server_of(generations[0]), server_of(generations[-1])
     if not generations[0] < 17 <= generations[-1]:
@@ -147,10 +158,33 @@ def test_wrong_orders_are_refused(server, new_database, tmp_path):
     (tmp_path / "mine" / "precious").touch()
     with pytest.raises(UsageError):
         database.backup_database(source, tmp_path / "mine", format="directory")
+    with pytest.raises(UsageError, match="not a file"):
+        database.backup_database(source, tmp_path / "mine")
+    with pytest.raises(UsageError, match="not a folder"):
+        database.backup_database(source, tmp_path / "mine" / "precious", format="directory")
+    with pytest.raises(UsageError, match="folder cannot be made"):
+        database.backup_database(source, tmp_path / "mine" / "precious" / "a")
+    os.mkfifo(tmp_path / "mine" / "pipe")
+    with pytest.raises(UsageError, match="not a file"):
+        database.backup_database(source, tmp_path / "mine" / "pipe")
+    (tmp_path / "mine" / "pipe").unlink()
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "precious"]
     with pytest.raises(UsageError, match="no PostgreSQL database"):
         database.database_of(Library(name="x", sources=(FilesSource(path=tmp_path),)))
     assert database.database_of(Library(name="x", sources=(source,))) is source
+
+
+def test_roles_of_policies_are_told(server, new_database, tmp_path):
+    policies = (
+        'CREATE ROLE "A, B"; CREATE ROLE gone_too; CREATE POLICY "x TO y" ON items FOR SELECT '
+        "TO \"A, B\", gone_too USING (id < 5); CREATE POLICY everybody ON items USING (title = ' TO nobody ')"
+    )
+    url = new_database(server, ITEMS + policies)
+    database.backup_database(source_of(url, server), tmp_path / "a")
+    for statement in ('DROP POLICY "x TO y" ON items', 'DROP ROLE "A, B"', "DROP ROLE gone_too"):
+        ask(url, statement)
+    with pytest.raises(PermanentError, match="role A, B, gone_too:"):
+        database.restore_database(source_of(new_database(server), server), tmp_path / "a")
 
 
 def test_a_file_that_lacks_roles_is_told(server, new_database, tmp_path):
