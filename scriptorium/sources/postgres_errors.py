@@ -110,6 +110,13 @@ _KNOWN = (
         "stop what uses it, and try again",
     ),
     _Trouble(
+        (),
+        r"affected by row-level security",
+        PermanentError,
+        "row level security hides rows from this role",
+        "ALTER ROLE … BYPASSRLS, or use the tables' owner",
+    ),
+    _Trouble(
         ("42501",),
         r"permission denied|must be owner|must be superuser|must have|must be a member",
         PermanentError,

@@ -109,9 +109,10 @@ def require(session: psycopg.Connection[Row], needed: Requirements, address: Add
     """The missing ones, when it is allowed to go on ``without`` them; else ``PermanentError`` names them."""
     lacking = missing(session, needed)
     if lacking and not without:
+        made = "make them (globals.sql in the backup has roles and tablespaces), or go on with without_roles"
+        packages = "install their packages on the server (postgresql-contrib has the usual extensions)"
+        hints = [*([made] if lacking.roles or lacking.tablespaces else []), *([packages] if lacking.extensions else [])]
         raise PermanentError(
-            f"the server lacks what the backup needs: {lacking}",
-            on=str(address),
-            hint="make them (globals.sql in the backup has roles and tablespaces), or go on with without_roles",
+            f"the server lacks what the backup needs: {lacking}", on=str(address), hint="; ".join(hints)
         )
     return lacking

@@ -141,3 +141,12 @@ def test_tables_that_may_not_be_read_are_named(server, new_database):
         require_readable(relations(session), login.address())
     assert "public.closed_one, public.closed_too" in caught.value.what and "open_one" not in caught.value.what
     assert "GRANT SELECT" in caught.value.hint
+
+
+def test_rows_that_are_hidden_from_the_role_are_no_small_backup(server, new_database):
+    url = new_database(server, "CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY")
+    change(url, "DROP ROLE IF EXISTS half_blind")
+    change(url, "CREATE ROLE half_blind LOGIN PASSWORD 'r'; GRANT SELECT ON t TO half_blind")
+    with pytest.raises(PermanentError) as caught:
+        facts_of(url.replace(f"postgres:{server.password}", "half_blind:r"))
+    assert "row level security" in caught.value.what and "BYPASSRLS" in caught.value.hint
