@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,13 +99,7 @@ def start(
 
 def end(child: Child, *, grace: float = _GRACE_SECONDS) -> int:
     """End the child's whole group (SIGTERM, then SIGKILL) and reap it; returns its exit status."""
-    _signal_group(child.pid, signal.SIGTERM if child.poll() is None else signal.SIGKILL)
-    try:
-        child.wait(timeout=grace)
-    except subprocess.TimeoutExpired:
-        _signal_group(child.pid, signal.SIGKILL)
-        child.wait()
-    _signal_group(child.pid, signal.SIGKILL)  # grandchildren that stayed behind
+    stop(child, grace=grace)
     for pipe in (child.stdin, child.stdout, child.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError):
@@ -113,6 +107,18 @@ def end(child: Child, *, grace: float = _GRACE_SECONDS) -> int:
     with _live_guard:
         _live.discard(child.pid)
     return child.returncode
+
+
+def stop(child: Child, *, grace: float = _GRACE_SECONDS) -> None:
+    """The same, but its pipes stay open, because another thread is at them; the child must still be ``end``-ed."""
+    _signal_group(child.pid, signal.SIGTERM if child.poll() is None else signal.SIGKILL)
+    _signal_group(child.pid, signal.SIGCONT)  # one that is stopped hears nothing else
+    try:
+        child.wait(timeout=grace)
+    except subprocess.TimeoutExpired:
+        _signal_group(child.pid, signal.SIGKILL)
+        child.wait()
+    _signal_group(child.pid, signal.SIGKILL)  # grandchildren that stayed behind
 
 
 def _signal_group(pid: int, number: int) -> None:
@@ -179,16 +185,19 @@ def run(
     timeout: float | None = None,
     secrets: Sequence[str] = (),
     check: bool = True,
+    watch: Callable[[Child], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Outcome:
     """Run a child to its end and return what it printed (for outputs that fit in memory).
 
+    ``watch`` is entered with the child while it runs, and may end it (``stop``) and raise.
     Raises ``ToolMissing``, ``ToolFailed`` (with ``check``), ``ToolStalled`` past ``timeout`` seconds.
     """
     began = time.monotonic()
     child = start(argv, env=env, cwd=cwd, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL)
     try:
         try:
-            out, err = child.communicate(input, timeout=timeout)
+            with watch(child):
+                out, err = child.communicate(input, timeout=timeout)
         except subprocess.TimeoutExpired:
             raise ToolStalled(
                 f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was ended", hint="try again later"

@@ -48,7 +48,8 @@ class PostgresSource(Login):
     ``dump``: copied into the workspace first ("stage"), which is faster, or read straight into the archive ("stream");
     "auto": streamed where the workspace has no room for the copy.
     ``jobs``: processes of pg_dump and pg_restore (0: as many as help). ``lock_timeout``: seconds to wait for a table
-    that is locked. ``statement_timeout``: seconds one table's fingerprint may take (0: no limit). ``former``: how many
+    that is locked. ``statement_timeout``: seconds one table's fingerprint may take (0: no limit).
+    ``stall_timeout``: seconds that pg_dump, pg_restore or psql may stand still (0: no limit). ``former``: how many
     databases that a restore replaced are kept. ``tools``: the folder of pg_dump, where it is not found by itself.
     ``without_roles``: restore although roles, tablespaces or extensions are missing. ``in_place``: restore into the
     living database in one transaction, for roles that may not create databases. ``target``: restore to this database
@@ -65,6 +66,7 @@ class PostgresSource(Login):
     jobs: int = Field(default=0, ge=0, le=64)
     lock_timeout: float = Field(default=60.0, gt=0)
     statement_timeout: float = Field(default=0.0, ge=0)
+    stall_timeout: float = Field(default=900.0, ge=0)
     former: int = Field(default=1, ge=0)
     tools: Path | None = None
     without_roles: bool = False
@@ -88,7 +90,15 @@ class PostgresSource(Login):
     @property
     def dump_options(self) -> DumpOptions:
         jobs = self.jobs or useful_jobs()
-        return DumpOptions(jobs, self.lock_timeout, self.statement_timeout, self.tools, self.statements, self.piece)
+        return DumpOptions(
+            jobs,
+            self.lock_timeout,
+            self.statement_timeout,
+            self.tools,
+            self.statements,
+            self.piece,
+            self.stall_timeout,
+        )
 
     def survey(self, never: tuple[Path, ...]) -> Survey:
         """Sizes on the server's disk; a dump may be larger, where it is text that the server keeps compressed.

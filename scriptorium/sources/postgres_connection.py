@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 Row = tuple[object, ...]
 
 _CONNECT_SECONDS = "15"
+# A server that vanished is an error after two minutes, not after hours.
+_KEEPALIVES = {"keepalives_idle": "60", "keepalives_interval": "10", "keepalives_count": "6"}
+# The same while something is on its way there. Not for what sends much: the kernel takes a server that is busy, and
+# does not read for so long, for one that is gone.
+_UNHEARD = {"tcp_user_timeout": "120000"}  # milliseconds
 _MAINTENANCE = ("postgres", "template1")
 # Settings that decide how a value is written as text, and waits that must not be cut short by a server's defaults.
 PLAIN_SESSION: Mapping[str, str] = {
@@ -77,7 +82,7 @@ class Login(BaseModel):
         if "sslpassword" in words:
             raise SettingsError("a key's password cannot be given in an address", hint="use an unencrypted client key")
         words.setdefault("connect_timeout", _CONNECT_SECONDS)
-        return Address(words, password)
+        return Address({**_KEEPALIVES, **words}, password)
 
     def _password(self) -> str:
         if self.password is not None:
@@ -133,6 +138,12 @@ class Address:
 
         return make_conninfo("", **dict(self.words))
 
+    def of_child(self, application: str, *, sends: bool = False) -> str:
+        """The same for a child: the name of its sessions comes before the one that a service or a URL may have.
+        ``sends``: whether it sends much to the server."""
+        words = self.words if sends else {**_UNHEARD, **self.words}
+        return replace(self, words={**words, "application_name": application}).plain
+
     def __str__(self) -> str:
         words = self.words
         service = f"service {words['service']}" if "service" in words else ""
@@ -166,7 +177,7 @@ class Address:
         import psycopg
 
         more = {"password": self.password} if self.password else {}
-        words = {**self.words, "application_name": application, "client_encoding": "UTF8", **more}
+        words = {**_UNHEARD, **self.words, "application_name": application, "client_encoding": "UTF8", **more}
         connection = psycopg.connect("", autocommit=True, **words)  # type: ignore[arg-type]
         settings = dict(PLAIN_SESSION)
         if connection.info.server_version >= 170000:

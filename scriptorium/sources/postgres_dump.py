@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from scriptorium.sources.postgres_errors import in_our_words, worded
 from scriptorium.sources.postgres_facts import Relation
 from scriptorium.sources.postgres_moment import DumpOptions, Moment, Seen, held
 from scriptorium.sources.postgres_programs import find
+from scriptorium.sources.postgres_stalling import StallWatch, size_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -103,7 +104,7 @@ def _take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
     with held(address, options) as moment:
         dump = part / file_name(moment.database)
         command = moment.command("--format=directory", f"--jobs={options.jobs}", "--no-sync", f"--file={dump}")
-        with dumping(moment, command, stage) as child:
+        with dumping(moment, command, stage, lambda: size_of(dump)) as child:
             reach("dump.begun")
             seen = moment.look(Still(child))
         reach("dump.ended")
@@ -125,32 +126,34 @@ def plain_size(found: Iterable[Relation]) -> int:
 
 @contextlib.contextmanager
 def dumping(
-    moment: Moment, command: Sequence[str], stage: Path, *, stdout: int | None = None
+    moment: Moment,
+    command: Sequence[str],
+    stage: Path,
+    written: Callable[[], int | None],
+    *,
+    stdout: int | None = None,
 ) -> Iterator[process.Child]:
     """Run pg_dump beside the block; leaving the block waits for its end. What it says in failing goes before what the
-    block says: a lost server is seen by both. ``stdout``: where its output goes, by default to its messages."""
+    block says: a lost server is seen by both. ``written``: see ``StallWatch``. ``stdout``: where its output goes, by
+    default to its messages."""
     address, session = moment.address, moment.session
     log = os.fdopen(os.memfd_create("pg_dump"), "w+b")  # in memory: the disk may be what is wrong
     where = log.fileno() if stdout is None else stdout
     child = process.start(command, env=address.environment(moment.application), stdout=where, stderr=log.fileno())
-    over = threading.Event()
-    guard = threading.Thread(target=_guard, args=(child, session, over), daemon=True, name="pg_dump guard")
-    guard.start()
+    limit, ours = moment.options.stall_timeout, session.info.backend_pid
     try:
-        try:
-            with in_our_words(address, secrets=address.secrets):
-                yield child
-            status = child.wait()
-        except ScriptoriumError as error:
-            status = child.poll() or 0
-            if status == 0 or isinstance(error, SourceUnavailable):
-                raise
-        finally:
-            over.set()
-            guard.join(timeout=10)
-        if status != 0:
-            log.seek(0)
-            raise _failure(status, log.read().decode("utf-8", "replace"), stage, address)
+        with StallWatch(child, "pg_dump", address, moment.application, limit, written=written, but=ours):
+            try:
+                with _guarded(child, session), in_our_words(address, secrets=address.secrets):
+                    yield child
+                    status = child.wait()
+            except ScriptoriumError as error:
+                status = child.poll() or 0
+                if status == 0 or isinstance(error, SourceUnavailable):
+                    raise
+            if status != 0:
+                log.seek(0)
+                raise _failure(status, log.read().decode("utf-8", "replace"), stage, address)
     finally:
         process.end(child)
         log.close()
@@ -167,12 +170,24 @@ class Still:
             raise ToolFailed("pg_dump failed", on=table)
 
 
-def _guard(child: process.Child, session: psycopg.Connection[Row], over: threading.Event) -> None:
-    """A long scan need not be waited for when pg_dump has failed."""
-    while not over.wait(0.2):
-        if child.poll() not in (None, 0):
-            session.cancel()
-            return
+@contextlib.contextmanager
+def _guarded(child: process.Child, session: psycopg.Connection[Row]) -> Iterator[None]:
+    """A long scan in the block need not be waited for when pg_dump has failed."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.2):
+            if child.poll() not in (None, 0):
+                session.cancel()
+                return
+
+    guard = threading.Thread(target=look, daemon=True, name="pg_dump guard")
+    guard.start()
+    try:
+        yield
+    finally:
+        over.set()
+        guard.join(timeout=10)
 
 
 def _failure(status: int, said: str, stage: Path, address: Address) -> ScriptoriumError:

@@ -32,6 +32,7 @@ from scriptorium.sources.postgres_script import (
     run_script,
     schemas,
 )
+from scriptorium.sources.postgres_stalling import StallWatch, size_of
 from scriptorium.sources.postgres_unpacked import restorer_for
 
 FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
@@ -72,14 +73,15 @@ def backup(
         argv += [f"--jobs={options.jobs}"] if format == "directory" else []
         with naming_holders(address, application), _watched(partial, advance):
             try:
-                _run([*argv, f"--dbname={address.plain}"], address, application)
+                target = f"--dbname={address.of_child(application)}"
+                _run([*argv, target], address, application, options.stall_timeout, lambda: size_of(partial))
             except NoSpace as error:
                 raise NoSpace(error.what, on=str(file.parent), hint="free some room there") from error
         _check(partial, format, options, major, level)
         _put(partial, file)
     finally:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
-    return _size(file)
+    return size_of(file)
 
 
 def _require_place(file: Path, format: str) -> None:
@@ -151,15 +153,35 @@ def restore(
         switches = ["--clean", "--if-exists"] if clean else []
         argv = [program.path, "--single-transaction", "--exit-on-error", "--no-password", *switches, *lacking.switches]
         with patient_program(address, application, options.lock_timeout):
-            _run([*argv, f"--dbname={address.plain}", str(file)], address, application)
+            target = f"--dbname={address.of_child(application, sends=True)}"
+            _run([*argv, target, str(file)], address, application, options.stall_timeout)
         return
     require_complete(file)
     with patient_program(address, application, options.lock_timeout):
-        run_script(file, address, major, options.tools, emptying=emptying, advance=advance, application=application)
+        run_script(
+            file,
+            address,
+            major,
+            options.tools,
+            emptying=emptying,
+            advance=advance,
+            application=application,
+            stall_timeout=options.stall_timeout,
+        )
 
 
-def _run(argv: Sequence[str], address: Address, application: str) -> None:
-    outcome = process.run(argv, env=address.environment(application), secrets=address.secrets, check=False)
+def _run(
+    argv: Sequence[str],
+    address: Address,
+    application: str,
+    stall_timeout: float,
+    written: Callable[[], int | None] = lambda: 0,
+) -> None:
+    def watch(child: process.Child) -> StallWatch:
+        return StallWatch(child, Path(argv[0]).name, address, application, stall_timeout, written=written)
+
+    environment = address.environment(application)
+    outcome = process.run(argv, env=environment, secrets=address.secrets, check=False, watch=watch)
     judge(argv, outcome.status, outcome.stderr, address)
 
 
@@ -170,7 +192,7 @@ def _watched(path: Path, advance: Advance | None) -> Iterator[None]:
 
     def look() -> None:
         while advance is not None and not over.wait(_PROGRESS_SECONDS):
-            advance(_size(path))
+            advance(size_of(path))
 
     thread = threading.Thread(target=look, daemon=True, name="progress")
     thread.start()
@@ -179,12 +201,3 @@ def _watched(path: Path, advance: Advance | None) -> Iterator[None]:
     finally:
         over.set()
         thread.join(timeout=5)
-
-
-def _size(path: Path) -> int:
-    try:
-        if path.is_dir():
-            return sum(file.stat().st_size for file in path.iterdir())
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

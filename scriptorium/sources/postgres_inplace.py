@@ -87,18 +87,18 @@ class InPlaceIncoming(Unpacked):
             )
 
     def _replace(self, dump: Path) -> None:
-        address = self._target.address
+        address, options = self._target.address, self._target.options
         with address.session() as session:
             major = major_of(session.info.server_version)
             if is_script(dump):
                 schemas = sorted({one.schema for one in relations(session)} | {"public"})
-                run_script(dump, address, major, self._target.options.tools, emptying=schemas)
+                run_script(dump, address, major, options.tools, emptying=schemas, stall_timeout=options.stall_timeout)
                 return
             program = self._program(dump, major)
             lacking = Requirements()
             if self._target.without_roles:
                 lacking = require(session, required(dump, program), address, without=True)
-        Restorer(program, address, major, 1, lacking.switches).whole(dump)
+        Restorer(program, address, major, 1, lacking.switches, options.stall_timeout).whole(dump)
 
     def undo(self) -> None:
         if self._replaced.exists() and self._now() != DumpFacts.read(self._former / "facts.json").tables:

@@ -117,13 +117,15 @@ class BesideIncoming(Unpacked):
             lacking = require(session, required(dump, program), address, without=self._target.without_roles)
             self._make(session, lambda: creation(dump, program))
         reach("database.created")
-        return Restorer(program, new, major, jobs, lacking.switches).beside(dump, self._part.tables)
+        limit = self._target.options.stall_timeout
+        return Restorer(program, new, major, jobs, lacking.switches, limit).beside(dump, self._part.tables)
 
     def _run_script(self, script: Path, new: Address) -> Mapping[str, TableFacts]:
         with self._target.address.maintenance() as session:
             major = major_of(session.info.server_version)
             self._make(session, None)
-        run_script(script, new, major, self._target.options.tools)
+        options = self._target.options
+        run_script(script, new, major, options.tools, stall_timeout=options.stall_timeout)
         with new.session() as session:
             session.execute("ANALYZE")
             return read_facts(session, relations(session), expected=self._part.tables).tables

@@ -32,8 +32,8 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class DumpOptions:
-    """``jobs``: processes of pg_dump; timeouts in seconds; ``tools``: a folder with pg_dump; ``piece``: bytes of a file
-    where the dump goes into an archive as a stream."""
+    """``jobs``: processes of pg_dump; timeouts in seconds (``stall_timeout``: also for pg_restore and psql); ``tools``:
+    a folder with pg_dump; ``piece``: bytes of a file where the dump goes into an archive as a stream."""
 
     jobs: int = 1
     lock_timeout: float = 60.0
@@ -41,6 +41,7 @@ class DumpOptions:
     tools: Path | None = None
     statements: Mapping[str, str] = field(default_factory=dict)
     piece: int = PIECE
+    stall_timeout: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Moment:
         """``pg_dump`` of this very snapshot, not compressed."""
         wait = f"--lock-wait-timeout={int(self.options.lock_timeout * 1000)}"
         words = ["--compress=0", f"--snapshot={self.snapshot}", "--no-password", wait, *bytes_as_they_are(self.session)]
-        return [self.dumper.path, *more, *words, f"--dbname={self.address.plain}"]
+        return [self.dumper.path, *more, *words, f"--dbname={self.address.of_child(self.application)}"]
 
     def look(self, between: Callable[[str], None]) -> Seen:
         """Read every table, and put the source's statements. ``between`` is called with each name before its scan."""

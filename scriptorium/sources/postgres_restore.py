@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from scriptorium.sources.postgres_errors import in_our_words, worded
 from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_programs import Program
 from scriptorium.sources.postgres_reading import Reading
+from scriptorium.sources.postgres_stalling import StallWatch
 
 # A client of 17 or newer sets this before anything else, and an older server does not know it.
 _HARMLESS = re.compile(r'unrecognized configuration parameter "transaction_timeout"')
@@ -37,13 +39,15 @@ _FAST = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
 
 @dataclass(frozen=True, slots=True)
 class Restorer:
-    """``address``: the database to restore into; ``server_major`` its server's; ``switches``: more for pg_restore."""
+    """``address``: the database to restore into; ``server_major`` its server's; ``switches``: more for pg_restore;
+    ``stall_timeout``: seconds that it may stand still (0: no limit)."""
 
     program: Program
     address: Address
     server_major: int
     jobs: int = 1
     switches: tuple[str, ...] = ()
+    stall_timeout: float = 0.0
 
     def whole(self, dump: Path) -> None:
         """Everything in one go, in place of what is there, in one transaction: all of it or nothing."""
@@ -81,17 +85,19 @@ class Restorer:
     def _started(self, dump: Path, switches: Sequence[str]) -> Iterator[None]:
         """pg_restore beside the block; leaving the block waits for it and raises what went wrong."""
         strict = [] if self._too_new else ["--exit-on-error"]
-        target = f"--dbname={self.address.plain}"
+        application = f"scriptorium restore {secrets.token_hex(4)}"
+        target = f"--dbname={self.address.of_child(application, sends=True)}"
         argv = [self.program.path, *strict, "--no-password", *self.switches, *switches, target, str(dump)]
-        environment = self.address.environment("scriptorium restore")
+        environment = self.address.environment(application)
         environment["PGOPTIONS"] = f"{process.variable('PGOPTIONS') or ''} {_FAST}".strip()
         with os.fdopen(os.memfd_create("pg_restore"), "w+b") as said:
             child = process.start(argv, env=environment, stdout=said.fileno(), stderr=said.fileno())
             try:
                 reach("database.restoring")
-                with in_our_words(self.address, secrets=self.address.secrets):
-                    yield
-                status = child.wait()
+                with StallWatch(child, "pg_restore", self.address, application, self.stall_timeout):
+                    with in_our_words(self.address, secrets=self.address.secrets):
+                        yield
+                    status = child.wait()
             finally:
                 process.end(child)
             said.seek(0)
@@ -106,10 +112,10 @@ class Restorer:
             return
         if status < 0 or not real:
             raise process.failure([self.program.path], status, words, self.address.secrets)
-        secrets = self.address.secrets
-        error = worded(real[0], self.address, secrets=secrets)
+        hidden = self.address.secrets
+        error = worded(real[0], self.address, secrets=hidden)
         if type(error) is ToolFailed and not error.hint:
-            raise ToolFailed(f"pg_restore failed: {error.what}", on=error.on, hint=process.mask(words[-400:], secrets))
+            raise ToolFailed(f"pg_restore failed: {error.what}", on=error.on, hint=process.mask(words[-400:], hidden))
         raise error
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import os
+import secrets
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -15,6 +17,7 @@ from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.sources.postgres_connection import Address, Row, quoted
 from scriptorium.sources.postgres_errors import worded
 from scriptorium.sources.postgres_programs import find
+from scriptorium.sources.postgres_stalling import Flow, StallWatch
 
 if TYPE_CHECKING:
     import psycopg
@@ -99,15 +102,20 @@ def run_script(
     *,
     emptying: Sequence[str] = (),
     advance: Advance | None = None,
-    application: str = APPLICATION,
+    application: str = "",
+    stall_timeout: float = 0.0,
 ) -> None:
     """Run the SQL in the database, all of it or nothing. ``emptying``: schemas that are dropped first, with ``public``
-    made again. ``major``: of the server. ``advance`` is told the bytes read."""
+    made again. ``major``: of the server. ``advance`` is told the bytes read. ``stall_timeout``: seconds that psql may
+    stand still (0: no limit)."""
+    application = application or f"{APPLICATION} {secrets.token_hex(4)}"
     dropped = "".join(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE; " for schema in emptying)
     before = [f"--command={dropped}{_public(major)}"] if emptying else []
     argv = [find("psql", major, tools=tools).path, "--no-psqlrc", "--quiet", "--no-password"]
-    argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-", f"--dbname={address.plain}"]
-    _feed(argv, address, application, _blocks(file, major), advance)
+    argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-"]
+    argv.append(f"--dbname={address.of_child(application, sends=True)}")
+    feed = partial(_pour, _blocks(file, major), advance)
+    _feed(argv, address, application, feed, stall_timeout)
 
 
 def _public(major: int) -> str:
@@ -130,7 +138,11 @@ def judge(argv: Sequence[str], status: int, said: str, address: Address) -> None
 
 
 def _feed(
-    argv: Sequence[str], address: Address, application: str, blocks: Iterator[bytes], advance: Advance | None
+    argv: Sequence[str],
+    address: Address,
+    application: str,
+    pour: Callable[[IO[bytes], Flow], None],
+    stall_timeout: float,
 ) -> None:
     """SQL into psql's standard input; what it says is kept in memory."""
     with os.fdopen(os.memfd_create("psql"), "w+b") as said, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
@@ -147,20 +159,26 @@ def _feed(
             finally:
                 os.close(reading)
             try:
-                with suppress(BrokenPipeError), pipe:  # psql has ended; its status says why
-                    _pour(blocks, pipe, advance)
-                status = child.wait()
+                flow = Flow()
+                with StallWatch(child, "psql", address, application, stall_timeout, written=flow):
+                    with suppress(BrokenPipeError), pipe:  # psql has ended; its status says why
+                        pour(pipe, flow)
+                    status = child.wait()
             finally:
                 process.end(child)
         said.seek(0)
         judge(argv, status, said.read().decode("utf-8", "replace"), address)
 
 
-def _pour(blocks: Iterator[bytes], pipe: IO[bytes], advance: Advance | None) -> None:
+def _pour(blocks: Iterator[bytes], advance: Advance | None, pipe: IO[bytes], flow: Flow) -> None:
     for block in blocks:
+        flow.waiting = True
         pipe.write(block)
+        flow.waiting = False
+        flow.count += len(block)
         if advance:
             advance(len(block))
+    flow.waiting = True  # for what is still to be flushed, and for the end
 
 
 def _blocks(file: Path, major: int) -> Iterator[bytes]:

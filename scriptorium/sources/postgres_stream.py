@@ -37,6 +37,7 @@ from scriptorium.sources.postgres_dump import (
 from scriptorium.sources.postgres_errors import in_our_words
 from scriptorium.sources.postgres_moment import DumpOptions, Moment, Seen, held
 from scriptorium.sources.postgres_pieces import piece_name
+from scriptorium.sources.postgres_stalling import Flow
 
 _PIPE = -1  # subprocess.PIPE
 _PIPE_BYTES = 1 << 20  # fewer and longer reads than with the system's own 64 KiB
@@ -53,6 +54,7 @@ class DumpStream:
         self,
         moment: Moment,
         output: int,
+        flow: Flow,
         seen: Future[Seen],
         warnings: tuple[str, ...],
         stage: Path,
@@ -63,6 +65,7 @@ class DumpStream:
         self.ended = False
         self._moment = moment
         self._output = output
+        self._flow = flow
         self._seen = seen
         self._warnings = warnings
         self._head = _Head(stage / "head", moment)
@@ -72,13 +75,16 @@ class DumpStream:
         """Every piece; behind the last one pg_dump has ended well, nothing is missing, and the session is closed."""
         buffer = memoryview(bytearray(self._moment.options.piece))
         number, last = 0, b""
+        self._flow.waiting = True
         while used := self._filled(buffer):
             number += 1
             piece = buffer[:used]
             self._head.add(piece)
             last = (last + bytes(piece[-len(_END) :]))[-len(_END) :]
             reach("stream.piece")
+            self._flow.waiting = False  # a store may be slow
             yield piece_name(number), piece
+            self._flow.waiting = True
         seen = self._seen.result()
         reach("stream.ended")
         self._open.close()  # whatever is wrong with pg_dump is raised here
@@ -99,6 +105,7 @@ class DumpStream:
                 if not count:
                     break
                 used += count
+                self._flow.count += count
         return used
 
 
@@ -151,10 +158,11 @@ def streaming(address: Address, stage: Path, options: DumpOptions) -> Iterator[D
             moment = open_.enter_context(held(address, options))
             part = stage / PART
             (part / file_name(moment.database)).mkdir(parents=True, mode=0o700)
-            child = open_.enter_context(dumping(moment, moment.command("--format=custom"), stage, stdout=_PIPE))
+            command, flow = moment.command("--format=custom"), Flow()
+            child = open_.enter_context(dumping(moment, command, stage, flow, stdout=_PIPE))
             seen = open_.enter_context(_seeing(moment, child))
             reach("stream.begun")
-            stream = DumpStream(moment, _output(child), seen, save_globals(moment, part), stage, open_)
+            stream = DumpStream(moment, _output(child), flow, seen, save_globals(moment, part), stage, open_)
             yield stream
             if not stream.ended:
                 raise ToolFailed("the dump was not read to its end", on=str(address))

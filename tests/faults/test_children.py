@@ -231,6 +231,37 @@ def test_a_program_of_the_database_that_hangs(
     house.require_tidy(after_grace=True)
 
 
+STANDING = {
+    "backup": ("pg_dump", "stage"),
+    "backup as a stream": ("pg_dump", "stream"),
+    "restore": ("pg_restore", "stage"),
+    "drill": ("pg_restore", "stage"),
+}
+
+
+@pytest.mark.parametrize("how", ["kill -STOP $$", 'trap "" TERM; sleep 300 & wait; sleep 300'], ids=["stop", "hang"])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case != "drill" else pytest.mark.slow) for case in STANDING]
+)
+def test_a_program_of_the_database_that_stands_still(database_house: Any, case: str, how: str) -> None:
+    """Stopped, or hanging: the default of a quarter of an hour is a second here."""
+    house, (program, dump) = database_house, STANDING[case]
+    house.place.configure(dump=dump)
+    text = house.place.config.read_text()
+    house.place.config.write_text(text.replace("jobs = 2", "jobs = 2, stall_timeout = 1"))
+    fake(house, program, f'case "$*" in *--dbname*) {how};; esac; exec $real "$@"')
+    began = time.monotonic()
+    with pytest.raises(ToolStalled, match=f"{program} stood still for .* and was ended"):
+        house.again(case.split(" ")[0])
+    assert time.monotonic() - began < 45
+    no_child_is_left()
+    house.require_no_child()
+    assert house.copies() == house.before and house.living == house.old and house.databases() == {""}
+    true_programs(house)
+    house.again(case.split(" ")[0])
+    house.require_tidy(after_grace=True)
+
+
 @pytest.mark.parametrize("name", ["pg_dump", "pg_restore"])
 @pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.slow
