@@ -177,11 +177,15 @@ class Settings(BaseModel):
         names = ", ".join(self.libraries)
         if name is None:
             if len(self.libraries) == 1:
-                return next(iter(self.libraries.values()))
+                return self._working(next(iter(self.libraries.values())))
             raise NotFound("several libraries are configured; say which", hint=f"--library with one of: {names}")
         if name not in self.libraries:
             raise NotFound("there is no such library", on=name, hint=f"configured: {names}")
-        return self.libraries[name]
+        return self._working(self.libraries[name])
+
+    def _working(self, library: Library) -> Library:
+        room = self.workroom / "unpacked"
+        return library.model_copy(update={"sources": tuple(source.working_in(room) for source in library.sources)})
 
     def store(self, name: str) -> AnyStore:
         if name not in self.stores:

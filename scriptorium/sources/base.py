@@ -125,6 +125,11 @@ class Source(Protocol):
         or raises what stands in the way. Cheap, and changes nothing."""
         ...
 
+    def working_in(self, room: Path) -> Source:
+        """The same source, its restores unpacked in this folder of ours where they are not made beside the living data,
+        and the settings name no other. It outlives a restart of the machine: the way back may lie in it."""
+        ...
+
     def adapted(self, *, clean: bool = False, without_roles: bool = False) -> Source:
         """The same source with the user's word on how it is restored in place: ``clean`` into the living database, in
         one transaction; ``without_roles`` although roles or tablespaces are missing. Others are as they are."""

@@ -99,6 +99,9 @@ class FilesSource(BaseModel):
         less = partial or part.method.startswith(ADOPTED)
         return FilesIncoming(self.tree(never), part, f"{restore_id}-{self.name}", partial=less)
 
+    def working_in(self, room: Path) -> FilesSource:
+        return self
+
     def adapted(self, *, clean: bool = False, without_roles: bool = False) -> FilesSource:
         return self
 

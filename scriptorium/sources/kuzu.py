@@ -194,6 +194,9 @@ class KuzuSource(BaseModel):
             "engine": lambda: f"kuzu {kuzu_verdict.engine_version(self.engine)}, saved by {part.engine_version}",
         }
 
+    def working_in(self, room: Path) -> KuzuSource:
+        return self
+
     def adapted(self, *, clean: bool = False, without_roles: bool = False) -> KuzuSource:
         return self
 

@@ -168,6 +168,9 @@ class PostgresSource(Login):
         with self.address().resolved().maintenance() as session:
             return str(find("pg_restore", major_of(session.info.server_version), tools=self.tools))
 
+    def working_in(self, room: Path) -> PostgresSource:
+        return self if self.staging is not None else self.model_copy(update={"staging": room})
+
     def adapted(self, *, clean: bool = False, without_roles: bool = False) -> PostgresSource:
         given = {"in_place": self.in_place or clean, "without_roles": self.without_roles or without_roles}
         return self.model_copy(update=given)

@@ -18,7 +18,7 @@ from scriptorium.errors import NotFound
 from scriptorium.model import BackupType, Role, Tier
 from scriptorium.presets import PRESETS
 from scriptorium.settings import Library, Settings, load
-from scriptorium.sources import FilesSource, KuzuSource
+from scriptorium.sources import FilesSource, KuzuSource, PostgresSource
 
 EXAMPLE = Path(__file__).parents[2] / "scriptorium.example.toml"
 
@@ -124,6 +124,14 @@ def test_a_source_can_be_given_another_role(write: Write) -> None:
 def test_the_workroom_is_inside_the_first_local_store(write: Write) -> None:
     stores = '[stores.a]\nkind = "local"\npath = "/mnt/a"\n[stores.b]\nkind = "local"\npath = "/mnt/b"\n'
     assert load(write(SMALL + stores), {}).workroom == Path("/mnt/a/.scriptorium")
+
+
+def test_what_a_database_is_restored_from_outlives_a_restart_of_the_machine(write: Write, tmp_path: Path) -> None:
+    named = f'{{ name = "b", kind = "postgres", database = "postgresql://x/b", staging = "{tmp_path / "other"}" }}'
+    sources = f'[{{ name = "a", kind = "postgres", database = "postgresql://x/a" }}, {named}]'
+    found = load(write(f'workspace = "work"\n[libraries.l]\nsources = {sources}\n'), {})
+    places = [source.staging for source in found.library().sources if isinstance(source, PostgresSource)]
+    assert places == [found.workroom / "unpacked", tmp_path / "other"]
 
 
 def test_a_tree_of_files_leaves_a_database_in_it_alone(write: Write) -> None:
