@@ -7,6 +7,7 @@ from prefect import flow
 from flows.conduct import publish
 from scriptorium import wording
 from scriptorium.drilling import DrillOrder, place_drill
+from scriptorium.errors import DamageFound, ScriptoriumError
 from scriptorium.model import Proof
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
@@ -24,6 +25,31 @@ def drill(reference: str = "latest", library: str | None = None, store: str | No
         proof = rehearse(order)
     _report(order, proof)
     return proof
+
+
+@flow(name="drill-all", flow_run_name="drill every library", persist_result=False)
+def drill_all(store: str | None = None) -> tuple[Proof, ...]:
+    """Drill the newest backup of every library: what a schedule starts.
+
+    One that cannot be drilled does not keep the others from it; the run fails at its end, also when a backup is not
+    proven.
+    """
+    proofs: list[Proof] = []
+    failed: list[tuple[str, ScriptoriumError]] = []
+    for library in current().libraries:
+        try:
+            proof = drill(library=library, store=store)
+            proofs.append(proof)
+            if not proof.proven:
+                failed.append((library, DamageFound("not proven", on=library, hint="; ".join(proof.differences))))
+        except ScriptoriumError as error:
+            failed.append((library, error))
+    if failed:
+        names = "; ".join(f"{library}: {error}" for library, error in failed)
+        raise type(failed[0][1])(
+            f"{len(failed)} of {len(current().libraries)} failed", on=names, hint=failed[0][1].hint
+        )
+    return tuple(proofs)
 
 
 def _report(order: DrillOrder, proof: Proof) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from scriptorium.catalog.index import read_index
 from scriptorium.catalog.runs import runs
 from scriptorium.errors import NotFound, StoreUnavailable, UsageError
-from scriptorium.model import Backup, BackupType, Copy, Manifest, Proof, Status
+from scriptorium.model import Backup, BackupType, Copy, Manifest, Proof, Status, Tier
 from scriptorium.settings import Settings
 from scriptorium.stores.backups import read_manifest, read_marks
 
@@ -77,15 +77,16 @@ class Catalog:
         return sorted(found, key=lambda backup: (backup.created_at, backup.id), reverse=True)
 
     def find(self, reference: str, *, library: str | None = None, store: str | None = None) -> Backup:
-        """The backup meant by an id, an unambiguous prefix of it (4 or more), a name, or ``latest``.
+        """The backup meant by an id, an unambiguous prefix of it (4 or more), a name, or ``latest``: the newest good
+        one, and not one that saved what a restore was about to replace.
 
         ``NotFound`` when there is none; ``UsageError`` when several are meant.
         """
         everything = self.backups(library=library, store=store)
         if reference == "latest":
             good = [backup for backup in everything if backup.status.good]
-            if good:
-                return good[0]
+            if good:  # what a restore replaced is nobody's latest backup, unless there is no other
+                return next((backup for backup in good if backup.tier is not Tier.BEFORE_RESTORE), good[0])
             raise self._missing("there is no good backup yet", library or "", "take one: scriptorium create")
         named = [
             backup for backup in everything if reference in (backup.id, backup.name) or _file_name(backup, reference)

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
 from flows.backup import backup
-from flows.drill import drill
+from flows.drill import drill, drill_all
 from flows.prune import prune
 from flows.restore import restore, undo
 from flows.tier import tier
@@ -236,6 +236,25 @@ def test_drill_of_a_damaged_copy_is_no_proof(chosen: Any) -> None:
     assert not proof.proven and proof.differences
     assert Catalog(chosen.settings).find(done.id).status is Status.DAMAGED
     assert not list((chosen.backups / ".scriptorium" / "staging").iterdir())
+
+
+def test_every_library_is_drilled_and_one_that_cannot_be_keeps_no_other_from_it(chosen: Any, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "one").write_text("a page\n")
+    files = f'[{{ name = "files", kind = "files", path = "{tmp_path / "pages"}" }}]'
+    chosen.config.write_text(f"{chosen.config.read_text()}\n[libraries.aside]\nsources = {files}\n")
+    done = backup(library="bibliotheca")
+    with pytest.raises(NotFound, match="1 of 2 failed") as failure:
+        drill_all()
+    assert "aside" in str(failure.value)
+    other = backup(library="aside")
+    assert [proof.proven for proof in drill_all()] == [True, True]
+    assert all(Catalog(chosen.settings).find(one.id).status is Status.PROVEN for one in (done, other))
+    archive = chosen.backups / other.copies[0].key
+    data = archive.read_bytes()
+    archive.write_bytes(data[: len(data) // 2] + b"?" + data[len(data) // 2 + 1 :])
+    with pytest.raises(DamageFound, match="aside"):
+        drill_all()
 
 
 def test_undo_goes_back_to_what_a_restore_replaced(chosen: Any) -> None:

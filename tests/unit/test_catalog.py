@@ -152,6 +152,14 @@ def test_the_latest_is_the_latest_good_one(shelf: Shelf) -> None:
     assert catalog.find("latest", library="lib") == good
 
 
+def test_what_a_restore_replaced_is_not_the_latest_backup(shelf: Shelf) -> None:
+    only = shelf.put(HOUR, tier=Tier.BEFORE_RESTORE)
+    assert Catalog(shelf.settings).find("latest") == only
+    wanted = shelf.put(2 * HOUR)
+    shelf.put(3 * HOUR, tier=Tier.BEFORE_RESTORE)
+    assert Catalog(shelf.settings).find("latest") == wanted
+
+
 def test_a_name_means_the_backup_and_not_the_run_that_failed(shelf: Shelf) -> None:
     backup = shelf.put(HOUR, name="before the move")
     failed = dataclasses.replace(backup, id="cccccccccccc", copies=(), created_at=backup.created_at + HOUR)
