@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scriptorium.archive import survey
 from scriptorium.errors import NotFound
 from scriptorium.model import ADOPTED, Holder, Part, Role, Staged, Survey, Tree
-from scriptorium.sources.files_restore import FilesElsewhere, FilesIncoming
 from scriptorium.sources.open_files import holders_of
 from scriptorium.sources.rights import may_write
+
+if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
+    from scriptorium.sources.files_restore import FilesElsewhere, FilesIncoming
 
 
 class FilesSource(BaseModel):
@@ -54,6 +55,8 @@ class FilesSource(BaseModel):
         )
 
     def survey(self, never: tuple[Path, ...]) -> Survey:
+        from scriptorium.archive import survey
+
         self._require()
         return survey([self.tree(never)])
 
@@ -94,6 +97,8 @@ class FilesSource(BaseModel):
         partial: bool = False,
         never: tuple[Path, ...] = (),
     ) -> FilesIncoming | FilesElsewhere:
+        from scriptorium.sources.files_restore import FilesElsewhere, FilesIncoming
+
         if into is not None:
             return FilesElsewhere(part, into)
         less = partial or part.method.startswith(ADOPTED)
@@ -119,6 +124,8 @@ class FilesSource(BaseModel):
         return None
 
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> FilesElsewhere:
+        from scriptorium.sources.files_restore import FilesElsewhere
+
         return FilesElsewhere(part, scratch)
 
     def preconditions(self, part: Part) -> Mapping[str, Callable[[], str]]:
