@@ -25,7 +25,7 @@ from scriptorium.errors import NoSpace, ScriptoriumError, SourceUnavailable, Too
 from scriptorium.model import Rows, TableFacts
 from scriptorium.sources.postgres_connection import Address, Row
 from scriptorium.sources.postgres_contents import check_complete, sequence_values
-from scriptorium.sources.postgres_errors import in_our_words, worded
+from scriptorium.sources.postgres_errors import in_one_line, in_our_words, worded
 from scriptorium.sources.postgres_facts import Relation
 from scriptorium.sources.postgres_moment import DumpOptions, Moment, Seen, held
 from scriptorium.sources.postgres_programs import find
@@ -200,7 +200,7 @@ def _failure(status: int, said: str, stage: Path, address: Address) -> Scriptori
         free = shutil.disk_usage(stage).free
         return NoSpace(error.what, on=str(stage), hint=f"{free:,} bytes are free there; a larger disk: 'workspace'")
     if type(error) is ToolFailed:
-        return ToolFailed(f"pg_dump failed: {error.what}", on=error.on, hint=process.mask(said[-400:], address.secrets))
+        return ToolFailed(f"pg_dump failed: {error.what}", on=error.on, hint=in_one_line(said, address.secrets))
     return error
 
 

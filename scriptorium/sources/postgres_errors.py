@@ -96,6 +96,13 @@ _KNOWN = (
         "try again when the lock is gone",
     ),
     _Trouble(
+        ("2BP01",),
+        r"because other objects depend on it",
+        ToolFailed,
+        "something that the backup does not know depends on what is to be replaced",
+        "restore without --clean, beside the living database, or drop it first",
+    ),
+    _Trouble(
         ("40P01",),
         r"deadlock detected",
         LibraryBusy,
@@ -142,6 +149,11 @@ _KNOWN = (
         "is it running, and is this the right host and port?",
     ),
 )
+
+
+def in_one_line(said: str, secrets: Sequence[str]) -> str:
+    """The end of what a program said, for a hint."""
+    return process.mask(" ".join(said.split())[-_QUOTE:], secrets)
 
 
 def worded(text: str, on: object, *, state: str = "", secrets: Sequence[str] = ()) -> ScriptoriumError:

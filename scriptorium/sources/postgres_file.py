@@ -23,7 +23,7 @@ from scriptorium.sources.postgres_locks import naming_holders, patient_program, 
 from scriptorium.sources.postgres_moment import DumpOptions, bytes_as_they_are
 from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_requirements import require, required
-from scriptorium.sources.postgres_restore import require_one_transaction
+from scriptorium.sources.postgres_restore import Restorer
 from scriptorium.sources.postgres_script import (
     APPLICATION,
     judge,
@@ -145,16 +145,13 @@ def restore(
         major = major_of(session.info.server_version)
         if kind == "dump":
             program = restorer_for(file, major, options.tools)
-            require_one_transaction(program, major)
             lacking = require(session, required(file, program), address, without=without_roles)
         emptying = schemas(session) if clean else ()
     application = f"{APPLICATION} {secrets.token_hex(4)}"
     if kind == "dump":
-        switches = ["--clean", "--if-exists"] if clean else []
-        argv = [program.path, "--single-transaction", "--exit-on-error", "--no-password", *switches, *lacking.switches]
-        with patient_program(address, application, options.lock_timeout):
-            target = f"--dbname={address.of_child(application, sends=True)}"
-            _run([*argv, target, str(file)], address, application, options.stall_timeout)
+        limit = options.stall_timeout
+        restorer = Restorer(program, address, major, 1, lacking.switches, limit, lacking.left_out)
+        restorer.whole(file, clean=clean, lock_timeout=options.lock_timeout)
         return
     require_complete(file)
     with patient_program(address, application, options.lock_timeout):

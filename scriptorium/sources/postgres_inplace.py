@@ -5,30 +5,29 @@ One transaction replaces everything, after a dump of what was there, which undoi
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, NoSpace
 from scriptorium.model import TableFacts
-from scriptorium.sources.postgres_connection import sql
+from scriptorium.sources.postgres_connection import Row, sql
 from scriptorium.sources.postgres_dump import PART, DumpFacts, plain_size, take
 from scriptorium.sources.postgres_errors import in_our_words
 from scriptorium.sources.postgres_facts import Relation, read_facts, relations
+from scriptorium.sources.postgres_locks import patient_program, patient_session
 from scriptorium.sources.postgres_programs import major_of
 from scriptorium.sources.postgres_requirements import Requirements, require, required
 from scriptorium.sources.postgres_restore import Restorer
-from scriptorium.sources.postgres_script import run_script
-from scriptorium.sources.postgres_unpacked import (
-    Unpacked,
-    dump_in,
-    is_script,
-)
+from scriptorium.sources.postgres_script import run_script, schemas
+from scriptorium.sources.postgres_unpacked import Unpacked, dump_in, is_script
 
 if TYPE_CHECKING:
-    pass
+    import psycopg
 
 
 class InPlaceIncoming(Unpacked):
@@ -50,7 +49,7 @@ class InPlaceIncoming(Unpacked):
     def load(self) -> Mapping[str, TableFacts] | None:
         """What can be known before the living data is touched; what is restored is compared in ``switch``."""
         dump = self._dump()
-        with self._target.address.session() as session:
+        with self._patient() as session:
             if not is_script(dump):
                 program = self._program(dump, major_of(session.info.server_version))
                 require(session, required(dump, program), self._target.address, without=self._target.without_roles)
@@ -78,7 +77,7 @@ class InPlaceIncoming(Unpacked):
         expected = self._part.tables
         if expected is None:
             return
-        with self._target.address.session() as session:
+        with self._patient() as session:
             found = read_facts(session, relations(session), expected=expected).tables
         wrong = [name for name, facts in expected.items() if found.get(name) != facts]
         if wrong:
@@ -88,17 +87,35 @@ class InPlaceIncoming(Unpacked):
 
     def _replace(self, dump: Path) -> None:
         address, options = self._target.address, self._target.options
-        with address.session() as session:
+        with self._patient() as session:
             major = major_of(session.info.server_version)
             if is_script(dump):
-                schemas = sorted({one.schema for one in relations(session)} | {"public"})
-                run_script(dump, address, major, options.tools, emptying=schemas, stall_timeout=options.stall_timeout)
+                self._run_script(dump, major, schemas(session))
                 return
             program = self._program(dump, major)
             lacking = Requirements()
             if self._target.without_roles:
                 lacking = require(session, required(dump, program), address, without=True)
-        Restorer(program, address, major, 1, lacking.switches, options.stall_timeout).whole(dump)
+        restorer = Restorer(program, address, major, 1, lacking.switches, options.stall_timeout, lacking.left_out)
+        restorer.whole(dump, clean=True, lock_timeout=options.lock_timeout)
+
+    def _run_script(self, dump: Path, major: int, emptying: Sequence[str]) -> None:
+        address, options = self._target.address, self._target.options
+        application = f"scriptorium restore {secrets.token_hex(4)}"
+        with patient_program(address, application, options.lock_timeout):
+            run_script(
+                dump,
+                address,
+                major,
+                options.tools,
+                emptying=emptying,
+                application=application,
+                stall_timeout=options.stall_timeout,
+            )
+
+    def _patient(self) -> AbstractContextManager[psycopg.Connection[Row]]:
+        """Sizes and facts of a table wait for whoever has locked it; not for ever."""
+        return patient_session(self._target.address, self._target.options.lock_timeout)
 
     def undo(self) -> None:
         if self._replaced.exists() and self._now() != DumpFacts.read(self._former / "facts.json").tables:
@@ -111,7 +128,7 @@ class InPlaceIncoming(Unpacked):
     def _drop_what_came(self) -> None:
         """What the restore brought and the former dump will not replace, because it does not know it."""
         before = DumpFacts.read(self._former / "facts.json").tables
-        with self._target.address.session() as session, in_our_words(self._target.address), session.transaction():
+        with self._patient() as session, in_our_words(self._target.address), session.transaction():
             came = [one for one in relations(session) if one.name not in before]
             for kind, word in (("r", "TABLE"), ("m", "MATERIALIZED VIEW"), ("S", "SEQUENCE")):
                 for one in came:
@@ -122,7 +139,7 @@ class InPlaceIncoming(Unpacked):
     def _now(self) -> Mapping[str, TableFacts]:
         """What the living database holds: where the transaction was rolled back, that is what it held before."""
         expected = DumpFacts.read(self._former / "facts.json").tables
-        with self._target.address.session() as session:
+        with self._patient() as session:
             return read_facts(session, relations(session), expected=expected).tables
 
     def finish(self) -> None:

@@ -118,7 +118,8 @@ class BesideIncoming(Unpacked):
             self._make(session, lambda: creation(dump, program))
         reach("database.created")
         limit = self._target.options.stall_timeout
-        return Restorer(program, new, major, jobs, lacking.switches, limit).beside(dump, self._part.tables)
+        restorer = Restorer(program, new, major, jobs, lacking.switches, limit, lacking.left_out)
+        return restorer.beside(dump, self._part.tables)
 
     def _run_script(self, script: Path, new: Address) -> Mapping[str, TableFacts]:
         with self._target.address.maintenance() as session:

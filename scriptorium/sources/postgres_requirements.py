@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     import psycopg
 
 _IDENTIFIER = r'"(?:[^"]|"")*"|[\w$]+'
-_HEADER = re.compile(r"^-- (?:Data for )?Name: .*; Type: [A-Z ]+; Schema: .*?; Owner: (.*?)(?:; Tablespace: (.*))?$")
+_HEADER = re.compile(
+    r"^-- (?:Data for )?Name: (?P<name>.*); Type: (?P<kind>[A-Z ]+); Schema: (?P<schema>.*?); Owner: (?P<owner>.*?)"
+    r"(?:; Tablespace: (?P<tablespace>.*))?$"
+)
+_QUOTES = re.compile(r"\$(?:[A-Za-z_]\w*)?\$")
+_NOT_WITHOUT = ("CREATE POLICY ", "CREATE USER MAPPING ")
 _GRANT = re.compile(
     rf"^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .*?(?:TO|FROM) ({_IDENTIFIER})(?: WITH GRANT OPTION)?;$"
 )
@@ -36,11 +42,16 @@ _EVERYBODY = {"public", "session_user", "current_user", "current_role", ""}
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """Names that a dump uses, or, of ``missing``, those of them that the server does not have."""
+    """Names that a dump uses, or, of ``missing``, those of them that the server does not have.
+
+    ``named``: by role, the entries of the dump that cannot be made without it (policies, user mappings), as its table
+    of contents has them: kind, schema and name.
+    """
 
     roles: frozenset[str] = frozenset()
     tablespaces: frozenset[str] = frozenset()
     extensions: frozenset[str] = frozenset()
+    named: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.roles or self.tablespaces or self.extensions)
@@ -55,20 +66,36 @@ class Requirements:
         owners = ("--no-owner", "--no-privileges") if self.roles else ()
         return (*owners, *(("--no-tablespaces",) if self.tablespaces else ()))
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Entries that are not restored where these are missing. Without a policy, rows are hidden and not shown."""
+        return frozenset(entry for role in self.roles for entry in self.named.get(role, ()))
+
 
 def required(dump: Path, program: Program) -> Requirements:
     """Read them from the dump's schema, as ``pg_restore`` writes it."""
     roles, tablespaces, extensions = set[str](), set[str](), set[str]()
+    named = defaultdict[str, set[str]](set)
+    entry, body = "", ""
     with process.stream([program.path, "--schema-only", "--file=-", str(dump)]) as script:
         for raw in script:
             line = raw.decode("utf-8", "replace").rstrip("\n")
+            if body:  # a function may hold any words
+                body = "" if body in line else body
+                continue
             header = _HEADER.match(line)
             if header:
-                roles.add("" if header[1] == "-" else header[1])
-                tablespaces.add(header[2] or "")
+                entry = f"{header['kind']} {header['schema']} {header['name']}"
+                roles.add("" if header["owner"] == "-" else header["owner"])
+                tablespaces.add(header["tablespace"] or "")
             for kind, found in _names_in(line):
                 {"role": roles, "tablespace": tablespaces, "extension": extensions}[kind].add(found)
-    return Requirements(frozenset(roles - _EVERYBODY), frozenset(tablespaces - {""}), frozenset(extensions))
+                if kind == "role" and line.startswith(_NOT_WITHOUT):
+                    named[found].add(entry)
+            quotes = _QUOTES.findall(line)
+            body = quotes[-1] if len(quotes) % 2 else ""
+    entries = {role: frozenset(found) for role, found in named.items()}
+    return Requirements(frozenset(roles - _EVERYBODY), frozenset(tablespaces - {""}), frozenset(extensions), entries)
 
 
 def _names_in(line: str) -> Iterator[tuple[str, str]]:
@@ -102,13 +129,15 @@ def missing(session: psycopg.Connection[Row], needed: Requirements) -> Requireme
         needed.roles - there("SELECT rolname FROM pg_roles"),
         needed.tablespaces - there("SELECT spcname FROM pg_tablespace") - {"pg_default"},
         needed.extensions - there("SELECT name FROM pg_available_extensions"),
+        needed.named,
     )
 
 
 def require(session: psycopg.Connection[Row], needed: Requirements, address: Address, *, without: bool) -> Requirements:
-    """The missing ones, when it is allowed to go on ``without`` them; else ``PermanentError`` names them."""
+    """The missing ones, when it is allowed to go on ``without`` them; else ``PermanentError`` names them. Nothing goes
+    on without an extension: tables have columns of its types, and functions call its functions."""
     lacking = missing(session, needed)
-    if lacking and not without:
+    if lacking.extensions or (lacking and not without):
         made = "make them (globals.sql in the backup has roles and tablespaces), or go on with without_roles"
         packages = "install their packages on the server (postgresql-contrib has the usual extensions)"
         hints = [*([made] if lacking.roles or lacking.tablespaces else []), *([packages] if lacking.extensions else [])]

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from scriptorium.crashpoints import reach
 from scriptorium.errors import ToolFailed, ToolMissing
 from scriptorium.model import TableFacts
 from scriptorium.sources.postgres_connection import Address
-from scriptorium.sources.postgres_errors import in_our_words, worded
+from scriptorium.sources.postgres_errors import in_one_line, in_our_words, worded
 from scriptorium.sources.postgres_facts import read_facts, relations
+from scriptorium.sources.postgres_locks import patient_program
 from scriptorium.sources.postgres_programs import Program
 from scriptorium.sources.postgres_reading import Reading
 from scriptorium.sources.postgres_stalling import StallWatch
@@ -31,10 +32,13 @@ _HARMLESS = re.compile(r'unrecognized configuration parameter "transaction_timeo
 _NEVER_INDEXED = ("INDEX ATTACH", "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT", "TRIGGER", "EVENT TRIGGER", "RULE",
                   "POLICY", "ROW SECURITY", "STATISTICS", "COMMENT", "MATERIALIZED VIEW DATA", "PUBLICATION",
                   "PUBLICATION TABLE", "SUBSCRIPTION")  # fmt: skip
-_AFTER = re.compile(rf"\d+; \d+ \d+ ({'|'.join(sorted(_NEVER_INDEXED, key=len, reverse=True))}|INDEX|[A-Z]+) ")
+_KINDS = "|".join(sorted(_NEVER_INDEXED, key=len, reverse=True))
+_ENTRY = re.compile(rf"\d+; \d+ \d+ (?P<rest>(?P<kind>{_KINDS}|INDEX|[A-Z]+) .*)")
 _ERROR = re.compile(r"^pg_restore: error: (.*)$", re.MULTILINE)
 # Safe for a database that nobody uses yet: the switch commits synchronously, and what came before is then on disk.
-_FAST = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
+# The new database has the settings of the living one, which somebody may have made read-only.
+_FAST = "-c synchronous_commit=off -c maintenance_work_mem=256MB -c default_transaction_read_only=off"
+_LIVING = "-c maintenance_work_mem=256MB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +52,33 @@ class Restorer:
     jobs: int = 1
     switches: tuple[str, ...] = ()
     stall_timeout: float = 0.0
+    left_out: frozenset[str] = frozenset()
 
-    def whole(self, dump: Path) -> None:
-        """Everything in one go, in place of what is there, in one transaction: all of it or nothing."""
-        require_one_transaction(self.program, self.server_major)
-        self._run(dump, ["--clean", "--if-exists", "--single-transaction"])
+    def whole(self, dump: Path, *, clean: bool, lock_timeout: float) -> None:
+        """Everything in one go, in place of what is there (``clean``), in one transaction: all of it or nothing.
+        ``LibraryBusy`` when a table was locked for ``lock_timeout`` seconds."""
+        if self._too_new:  # its error would end the transaction
+            raise ToolMissing(
+                f"a pg_restore of {self.server_major} to 16 is needed to restore in one transaction",
+                on=str(self.program),
+                hint=f"install it: apt-get install postgresql-client-{self.server_major}",
+            )
+        application = _application()
+        with patient_program(self.address, application, lock_timeout), self._listed(dump) as chosen:
+            switches = ["--single-transaction", *(["--clean", "--if-exists"] if clean else []), *chosen]
+            with self._started(dump, switches, application, _LIVING):
+                pass
 
     def beside(self, dump: Path, expected: Mapping[str, TableFacts] | None) -> Mapping[str, TableFacts]:
         """Into an empty database; returns what it holds then."""
         parallel = [f"--jobs={self.jobs}"]
-        self._run(dump, ["--section=pre-data"])
+        with self._listed(dump, "--section=pre-data") as chosen:
+            self._run(dump, ["--section=pre-data", *chosen])
         with Reading(self.address, expected or {}) as reading:
             self._run(dump, [*parallel, "--section=data"])
             reach("database.filled")
             reading.all_is_there()
-            with _steps(dump, self.program) as (first, last):
+            with self._steps(dump) as (first, last):
                 if first:
                     self._run(dump, [*parallel, *first])
                 with self._started(dump, [*parallel, *last]):
@@ -75,21 +91,56 @@ class Restorer:
 
     @property
     def _too_new(self) -> bool:
-        return is_too_new(self.program, self.server_major)
+        """Whether the program says something that the server does not know: harmless, but an error."""
+        return self.program.version[0] >= 17 > self.server_major
+
+    @contextlib.contextmanager
+    def _listed(self, dump: Path, *section: str) -> Iterator[Sequence[str]]:
+        """The switches that leave out what is to be left out."""
+        if not self.left_out:
+            yield ()
+            return
+        with _lists([self._contents(dump, *section)]) as (chosen,):
+            yield (f"--use-list={chosen}",)
+
+    def _contents(self, dump: Path, *section: str) -> dict[str, str]:
+        """The entries of the dump that are to be restored, as its lines, with their kinds."""
+        argv = [self.program.path, *section, "--list", str(dump)]
+        listed = process.run(argv, timeout=600).stdout.decode("utf-8", "surrogateescape")
+        entries = {line: found for line in listed.splitlines() if (found := _ENTRY.match(line))}
+        out = tuple(f"{entry} " for entry in self.left_out)
+        return {line: found["kind"] for line, found in entries.items() if not found["rest"].startswith(out)}
+
+    @contextlib.contextmanager
+    def _steps(self, dump: Path) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+        """What comes after the data in two steps, as switches: indexes, then the rest. All in the last one where an
+        index may need something of the rest (a materialized view that needs a primary key)."""
+        after = ["--section=post-data"]
+        entries = self._contents(dump, *after)
+        indexes = {line: kind for line, kind in entries.items() if kind == "INDEX"}
+        rest = {line: kind for line, kind in entries.items() if kind != "INDEX"}
+        if not indexes or not all(kind in _NEVER_INDEXED for kind in rest.values()):
+            with self._listed(dump, *after) as chosen:
+                yield [], [*after, *chosen]
+            return
+        with _lists([indexes, rest]) as (first, last):
+            yield [*after, f"--use-list={first}"], [*after, f"--use-list={last}"]
 
     def _run(self, dump: Path, switches: Sequence[str]) -> None:
         with self._started(dump, switches):
             pass
 
     @contextlib.contextmanager
-    def _started(self, dump: Path, switches: Sequence[str]) -> Iterator[None]:
+    def _started(
+        self, dump: Path, switches: Sequence[str], application: str = "", options: str = _FAST
+    ) -> Iterator[None]:
         """pg_restore beside the block; leaving the block waits for it and raises what went wrong."""
         strict = [] if self._too_new else ["--exit-on-error"]
-        application = f"scriptorium restore {secrets.token_hex(4)}"
+        application = application or _application()
         target = f"--dbname={self.address.of_child(application, sends=True)}"
         argv = [self.program.path, *strict, "--no-password", *self.switches, *switches, target, str(dump)]
         environment = self.address.environment(application)
-        environment["PGOPTIONS"] = f"{process.variable('PGOPTIONS') or ''} {_FAST}".strip()
+        environment["PGOPTIONS"] = f"{process.variable('PGOPTIONS') or ''} {options}".strip()
         with os.fdopen(os.memfd_create("pg_restore"), "w+b") as said:
             child = process.start(argv, env=environment, stdout=said.fileno(), stderr=said.fileno())
             try:
@@ -115,41 +166,19 @@ class Restorer:
         hidden = self.address.secrets
         error = worded(real[0], self.address, secrets=hidden)
         if type(error) is ToolFailed and not error.hint:
-            raise ToolFailed(f"pg_restore failed: {error.what}", on=error.on, hint=process.mask(words[-400:], hidden))
+            raise ToolFailed(f"pg_restore failed: {error.what}", on=error.on, hint=in_one_line(words, hidden))
         raise error
 
 
-def is_too_new(program: Program, server_major: int) -> bool:
-    """Whether the program says something that the server does not know: harmless, but an error."""
-    return program.version[0] >= 17 > server_major
-
-
-def require_one_transaction(program: Program, server_major: int) -> None:
-    """``ToolMissing`` where that error would end the transaction that is to hold the whole restore."""
-    if is_too_new(program, server_major):
-        raise ToolMissing(
-            f"a pg_restore of {server_major} to 16 is needed to restore in one transaction",
-            on=str(program),
-            hint=f"install it: apt-get install postgresql-client-{server_major}",
-        )
+def _application() -> str:
+    return f"scriptorium restore {secrets.token_hex(4)}"
 
 
 @contextlib.contextmanager
-def _steps(dump: Path, program: Program) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-    """What comes after the data in two steps, as switches: indexes, then the rest. All in the last one where an index
-    may need something of the rest (a materialized view that needs a primary key)."""
-    after = ["--section=post-data"]
-    listed = process.run([program.path, *after, "--list", str(dump)], timeout=600).stdout.decode("utf-8", "replace")
-    entries = {line: found[1] for line in listed.splitlines() if (found := _AFTER.match(line))}
-    indexes = [line for line, kind in entries.items() if kind == "INDEX"]
-    known = all(kind in _NEVER_INDEXED for kind in entries.values() if kind != "INDEX")
-    if not indexes or not known:
-        yield [], after
-        return
+def _lists(contents: Sequence[Iterable[str]]) -> Iterator[list[Path]]:
+    """A file for each list of entries, as pg_restore reads them."""
     with tempfile.TemporaryDirectory(prefix="scriptorium-") as folder:
-        lists = Path(folder, "indexes"), Path(folder, "rest")
-        lists[0].write_text("\n".join(indexes) + "\n", "utf-8", "surrogateescape")
-        lists[1].write_text(
-            "\n".join(line for line in entries if line not in indexes) + "\n", "utf-8", "surrogateescape"
-        )
-        yield [*after, f"--use-list={lists[0]}"], [*after, f"--use-list={lists[1]}"]
+        files = [Path(folder, str(number)) for number in range(len(contents))]
+        for file, lines in zip(files, contents, strict=True):
+            file.write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")
+        yield files

@@ -150,3 +150,48 @@ def test_missing_roles_tablespaces_and_extensions_are_named_before_anything_happ
     incoming.switch()
     incoming.finish()
     assert ask(url, "SELECT count(*) FROM items") == [(2000,)]
+
+
+def test_a_policy_for_a_missing_role_is_left_out_and_rows_stay_hidden(server, new_database, tmp_path):
+    url = new_database(server, ITEMS)
+    name = url.rpartition("/")[2]
+    for statement in (
+        f"CREATE ROLE {name}_reader",
+        f"CREATE POLICY only_some ON items TO {name}_reader USING (id < 5)",
+        "CREATE POLICY everyone ON items USING (id < 9)",
+        "ALTER TABLE items ENABLE ROW LEVEL SECURITY",
+        "CREATE FUNCTION grants() RETURNS text LANGUAGE sql AS "
+        "$$ SELECT '\nGRANT SELECT ON items TO nobody_at_all;\n' $$",
+    ):
+        ask(url, statement)
+    source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
+    staged, part = back_up(source, tmp_path / "stage")
+    ask(url, "DROP POLICY only_some ON items")
+    ask(url, f"DROP ROLE {name}_reader")
+    with pytest.raises(PermanentError, match=f"role {name}_reader: ") as caught:
+        bring(source, staged, part)
+    assert "nobody_at_all" not in str(caught.value)
+    for how in ({"without_roles": True}, {"without_roles": True, "in_place": True}):
+        incoming = bring(source.model_copy(update=how), staged, part)
+        incoming.switch()
+        incoming.finish()
+        assert ask(url, "SELECT polname::text FROM pg_policy") == [("everyone",)]
+        assert ask(url, "SELECT count(*) FROM items") == [(2000,)]
+
+
+def bring(source, staged, part):
+    incoming = source.incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    assert incoming.load() == part.tables
+    return incoming
+
+
+def test_a_database_that_was_made_read_only_can_be_restored(library):
+    source, staged, part, url, name = library
+    ask(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    incoming = bring(source, staged, part)
+    incoming.switch()
+    incoming.finish()
+    assert ask(url, "SELECT count(*) FROM items") == [(2000,)]
+    assert ask(url, "SHOW default_transaction_read_only") == [("on",)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import psycopg
 import pytest
 from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
 
-from scriptorium.errors import NoSpace, RestoreFailed, ToolFailed
+from scriptorium.errors import LibraryBusy, NoSpace, RestoreFailed, ToolFailed
 from scriptorium.sources import postgres_inplace
 from scriptorium.sources.postgres import PostgresSource
 
@@ -85,3 +86,33 @@ def test_room_for_the_way_back_is_looked_for_before_anything_is_replaced(poor, m
     assert caught.value.on.startswith(str(source.staging))
     incoming.undo()
     assert ask(url, "SELECT count(*) FROM items") == [(10,)] and not list(source.staging.iterdir())
+
+
+def test_a_table_that_somebody_holds_is_not_waited_for_without_end(library):
+    source, staged, part, url, _name = library
+    source = source.model_copy(update={"in_place": True, "lock_timeout": 0.5})
+    incoming = source.incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    incoming.load()
+    with psycopg.connect(url, application_name="the reader") as holding:
+        holding.execute("SELECT count(*) FROM items")
+        with pytest.raises(LibraryBusy) as caught:
+            incoming.switch()
+    assert "the reader" in caught.value.hint
+    source.incoming(part, ID).undo()
+    assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]
+
+
+def test_what_a_later_table_refers_to_is_said_in_our_words(library):
+    source, staged, part, url, _name = library
+    ask(url, "CREATE TABLE loans (item int REFERENCES items)")
+    incoming = source.model_copy(update={"in_place": True}).incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    incoming.load()
+    with pytest.raises(ToolFailed, match="does not know depends on") as caught:
+        incoming.switch()
+    assert "beside" in caught.value.hint and "\n" not in caught.value.hint
+    source.incoming(part, ID).undo()
+    assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]

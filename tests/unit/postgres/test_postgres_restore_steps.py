@@ -12,7 +12,7 @@ from scriptorium.sources.postgres import PostgresSource
 from scriptorium.sources.postgres_embedded import major_version
 from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_programs import find
-from scriptorium.sources.postgres_restore import Restorer, _steps
+from scriptorium.sources.postgres_restore import Restorer
 
 ORDINARY = """
 CREATE TABLE t (id int PRIMARY KEY, name text NOT NULL, "Odd  name" text UNIQUE);
@@ -60,12 +60,13 @@ def test_the_database_is_the_same(every_server, new_database, tmp_path, script, 
     subprocess.run([every_server.programs / "pg_dump", f"--format={form}", f"--file={dump}", url], check=True)
     address, major = PostgresSource(database=target).address(), major_version(every_server.programs)
     program = find("pg_restore", major, tools=every_server.programs)
-    with _steps(dump, program) as (first, last):
+    restorer = Restorer(program, address, major, jobs)
+    with restorer._steps(dump) as (first, last):
         assert bool(first) == (steps == 2)
         assert last
     with PostgresSource(database=url).address().session() as session:
         expected = read_facts(session, relations(session)).tables
-    assert Restorer(program, address, major, jobs).beside(dump, expected) == expected
+    assert restorer.beside(dump, expected) == expected
     assert schema(every_server.programs, target) == schema(every_server.programs, url)
 
 
