@@ -35,7 +35,7 @@ def database_of(library: Library, name: str | None = None) -> PostgresSource:
 def backup_database(
     source: PostgresSource, file: Path, *, format: str = "custom", compress: int = 6, advance: Advance | None = None
 ) -> int:
-    """Write it to one file; returns the file's bytes. ``advance`` is told the bytes so far."""
+    """Write it to one file; returns the file's bytes. ``advance`` is told the bytes written, now and then."""
     address, options = source.address().resolved(), source.dump_options
     return single.backup(address, file, format=format, compress=compress, options=options, advance=advance)
 

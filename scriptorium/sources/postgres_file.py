@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scriptorium import process
@@ -22,6 +20,7 @@ from scriptorium.sources.postgres_facts import relations, require_readable
 from scriptorium.sources.postgres_locks import naming_holders, patient_program, patient_session
 from scriptorium.sources.postgres_moment import DumpOptions, bytes_as_they_are
 from scriptorium.sources.postgres_programs import find, major_of
+from scriptorium.sources.postgres_progress import measured
 from scriptorium.sources.postgres_requirements import require, required
 from scriptorium.sources.postgres_restore import Restorer
 from scriptorium.sources.postgres_script import (
@@ -51,8 +50,8 @@ def backup(
 ) -> int:
     """Write the database to ``file`` (a folder for ``directory``); returns its bytes. An existing one is replaced.
 
-    ``compress``: 0 to 9; an SQL file is compressed when its name ends in ``.gz``. ``advance`` is told the bytes written
-    so far, now and then.
+    ``compress``: 0 to 9; an SQL file is compressed when its name ends in ``.gz``. ``advance`` is told the bytes
+    written, now and then.
     """
     if format not in FORMATS:
         raise UsageError(f"'{format}' is not a format", hint=f"allowed: {', '.join(FORMATS)}")
@@ -71,7 +70,7 @@ def backup(
         argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password", *encoding]
         argv += [f"--lock-wait-timeout={int(options.lock_timeout * 1000)}", f"--file={partial}"]
         argv += [f"--jobs={options.jobs}"] if format == "directory" else []
-        with naming_holders(address, application), _watched(partial, advance):
+        with naming_holders(address, application), measured(lambda: size_of(partial), advance):
             try:
                 target = f"--dbname={address.of_child(application)}"
                 _run([*argv, target], address, application, options.stall_timeout, lambda: size_of(partial))
@@ -138,7 +137,7 @@ def restore(
     """Bring a dump of any format back into the database, in one transaction.
 
     ``clean``: in place of what is there; without it, anything that is already there is an error. ``advance`` is told
-    the bytes read, of SQL. Raises ``DamageFound`` for a file that is not whole, before anything is touched.
+    the bytes read. Raises ``DamageFound`` for a file that is not whole, before anything is touched.
     """
     kind = recognise(file)
     with address.session() as session:
@@ -151,7 +150,7 @@ def restore(
     if kind == "dump":
         limit = options.stall_timeout
         restorer = Restorer(program, address, major, 1, lacking.switches, limit, lacking.left_out)
-        restorer.whole(file, clean=clean, lock_timeout=options.lock_timeout)
+        restorer.whole(file, clean=clean, lock_timeout=options.lock_timeout, advance=advance)
         return
     require_complete(file)
     with patient_program(address, application, options.lock_timeout):
@@ -180,21 +179,3 @@ def _run(
     environment = address.environment(application)
     outcome = process.run(argv, env=environment, secrets=address.secrets, check=False, watch=watch)
     judge(argv, outcome.status, outcome.stderr, address)
-
-
-@contextmanager
-def _watched(path: Path, advance: Advance | None) -> Iterator[None]:
-    """Tell ``advance`` how large ``path`` has become, until the block is left."""
-    over = threading.Event()
-
-    def look() -> None:
-        while advance is not None and not over.wait(_PROGRESS_SECONDS):
-            advance(size_of(path))
-
-    thread = threading.Thread(target=look, daemon=True, name="progress")
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=5)

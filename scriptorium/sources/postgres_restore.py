@@ -24,6 +24,7 @@ from scriptorium.sources.postgres_errors import in_one_line, in_our_words, worde
 from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_locks import patient_program
 from scriptorium.sources.postgres_programs import Program
+from scriptorium.sources.postgres_progress import Advance, bytes_read, measured
 from scriptorium.sources.postgres_reading import Reading
 from scriptorium.sources.postgres_stalling import StallWatch
 
@@ -54,9 +55,9 @@ class Restorer:
     stall_timeout: float = 0.0
     left_out: frozenset[str] = frozenset()
 
-    def whole(self, dump: Path, *, clean: bool, lock_timeout: float) -> None:
+    def whole(self, dump: Path, *, clean: bool, lock_timeout: float, advance: Advance | None = None) -> None:
         """Everything in one go, in place of what is there (``clean``), in one transaction: all of it or nothing.
-        ``LibraryBusy`` when a table was locked for ``lock_timeout`` seconds."""
+        ``LibraryBusy`` when a table was locked for ``lock_timeout`` seconds. ``advance`` is told the bytes read."""
         if self._too_new:  # its error would end the transaction
             raise ToolMissing(
                 f"a pg_restore of {self.server_major} to 16 is needed to restore in one transaction",
@@ -66,8 +67,11 @@ class Restorer:
         application = _application()
         with patient_program(self.address, application, lock_timeout), self._listed(dump) as chosen:
             switches = ["--single-transaction", *(["--clean", "--if-exists"] if clean else []), *chosen]
-            with self._started(dump, switches, application, _LIVING):
-                pass
+            with (
+                self._started(dump, switches, application, _LIVING) as child,
+                measured(lambda: bytes_read(child.pid), advance),
+            ):
+                child.wait()
 
     def beside(self, dump: Path, expected: Mapping[str, TableFacts] | None) -> Mapping[str, TableFacts]:
         """Into an empty database; returns what it holds then."""
@@ -133,7 +137,7 @@ class Restorer:
     @contextlib.contextmanager
     def _started(
         self, dump: Path, switches: Sequence[str], application: str = "", options: str = _FAST
-    ) -> Iterator[None]:
+    ) -> Iterator[process.Child]:
         """pg_restore beside the block; leaving the block waits for it and raises what went wrong."""
         strict = [] if self._too_new else ["--exit-on-error"]
         application = application or _application()
@@ -147,7 +151,7 @@ class Restorer:
                 reach("database.restoring")
                 with StallWatch(child, "pg_restore", self.address, application, self.stall_timeout):
                     with in_our_words(self.address, secrets=self.address.secrets):
-                        yield
+                        yield child
                     status = child.wait()
             finally:
                 process.end(child)

@@ -21,7 +21,7 @@ from scriptorium.errors import (
 )
 from scriptorium.model import Role
 from scriptorium.settings import Library
-from scriptorium.sources import FilesSource
+from scriptorium.sources import FilesSource, postgres_progress
 from scriptorium.sources.postgres import PostgresSource
 from scriptorium.sources.postgres_facts import read_facts, relations
 
@@ -63,9 +63,11 @@ def there_and_back(every_server, new_database, everything, file, format, compres
     url, empty = new_database(every_server, everything), new_database(every_server)
     seen: list[int] = []
     for _ in range(2):  # the second one replaces the first
+        seen.clear()
         size = database.backup_database(
             source_of(url, every_server), file, format=format, compress=compress, advance=seen.append
         )
+    assert sum(seen) == size
     assert size > 1000 and [path.name for path in file.parent.iterdir()] == [file.name]
     assert (file.stat().st_mode & 0o777) == (0o700 if file.is_dir() else 0o600)
     database.restore_database(source_of(empty, every_server), file)
@@ -107,6 +109,16 @@ def test_sql_of_a_newer_pg_dump_comes_back_on_an_older_server(generations, serve
         database.restore_database(source_of(empty, newer), tmp_path / "a.dump", clean=True)
     assert "postgresql-client" in error.value.hint
     assert facts_of(empty) == facts_of(url)
+
+
+@pytest.mark.parametrize("format", ["custom", "directory", "sql"])
+def test_a_restore_says_how_far_it_is(server, new_database, tmp_path, monkeypatch, format):
+    monkeypatch.setattr(postgres_progress, "_LOOK_SECONDS", 0.01)
+    url, empty = new_database(server, ITEMS.replace("2000", "60000")), new_database(server)
+    size = database.backup_database(source_of(url, server), tmp_path / "it", format=format, compress=0)
+    read: list[int] = []
+    database.restore_database(source_of(empty, server), tmp_path / "it", advance=read.append)
+    assert min(read) > 0 and size / 2 < sum(read) < size * 3
 
 
 def test_what_cannot_be_restored_is_refused_before_anything_is_touched(server, new_database, tmp_path):
