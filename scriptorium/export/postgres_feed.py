@@ -60,8 +60,9 @@ class Feed:
         except BaseException as error:  # noqa: BLE001 -- handed to the caller's thread
             end = error
         self._portions.put(end)
-        for _ in text:  # so that who feeds comes to see what is wrong
-            pass
+        with contextlib.suppress(ValueError, OSError):  # closed: nobody wants the rest
+            for _ in text:  # so that who feeds comes to see what is wrong
+                pass
 
     def give(self, piece: Path) -> Generator[Portion, None, None]:
         """Feed one piece; yields the rows that came out meanwhile. What is not needed any more is not taken."""
