@@ -239,9 +239,17 @@ STANDING = {
 }
 
 
-@pytest.mark.parametrize("how", ["kill -STOP $$", 'trap "" TERM; sleep 300 & wait; sleep 300'], ids=["stop", "hang"])
+HOW = {"stop": "kill -STOP $$", "hang": 'trap "" TERM; sleep 300 & wait; sleep 300'}
+ON_THE_WAY = ("backup-hang", "backup as a stream-stop", "restore-stop")  # in the suite; the others take as long
+
+
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=() if case != "drill" else pytest.mark.slow) for case in STANDING]
+    ("case", "how"),
+    [
+        pytest.param(case, words, id=f"{case}-{how}", marks=() if f"{case}-{how}" in ON_THE_WAY else pytest.mark.slow)
+        for case in STANDING
+        for how, words in HOW.items()
+    ],
 )
 def test_a_program_of_the_database_that_stands_still(database_house: Any, case: str, how: str) -> None:
     """Stopped, or hanging: the default of a quarter of an hour is a second here."""

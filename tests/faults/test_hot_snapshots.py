@@ -95,7 +95,7 @@ def _snapshots_and_naive_copies(lab: ModuleType, scratch: Path, load: Load, coun
 
 
 def test_every_snapshot_of_a_living_database_is_honest(lab: ModuleType, scratch: Path, load: Any) -> None:
-    caught = _snapshots_and_naive_copies(lab, scratch, load(), 25, None)
+    caught = _snapshots_and_naive_copies(lab, scratch, load(), 16, None)
     assert caught, "the naive copy was never caught: this harness proves nothing"
 
 
