@@ -61,6 +61,7 @@ def kill(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
+@pytest.mark.slow  # Prefect's client goes on trying for more than a minute
 def test_the_api_is_gone_in_the_middle(house: Any, server: tuple[subprocess.Popen[bytes], str], tmp_path: Path) -> None:
     running, url = server
     gate = tmp_path / "gate"
