@@ -1,14 +1,34 @@
-"""What every flow has in common: no child outlives it, and one report stands in the UI."""
+"""What flows have in common: one library after the other, and one report that stands in the UI."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
+from scriptorium.errors import ScriptoriumError
+
+Made = TypeVar("Made")
 _KEY = re.compile(r"[^a-z0-9-]+")
+
+
+def for_each(libraries: Sequence[str], work: Callable[[str], Made]) -> tuple[Made, ...]:
+    """Do it for one library after the other. One that fails keeps no other from it; its error is raised at the end."""
+    done: list[Made] = []
+    failed: list[tuple[str, ScriptoriumError]] = []
+    for library in libraries:
+        try:
+            done.append(work(library))
+        except ScriptoriumError as error:
+            failed.append((library, error))
+    if failed:
+        names = "; ".join(f"{library}: {error}" for library, error in failed)
+        first = failed[0][1]
+        raise type(first)(f"{len(failed)} of {len(libraries)} failed", on=names, hint=first.hint)
+    return tuple(done)
 
 
 def publish(kind: str, library: str, title: str, facts: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.conduct import publish
+from flows.conduct import for_each, publish
 from scriptorium import wording
 from scriptorium.drilling import DrillOrder, place_drill
-from scriptorium.errors import DamageFound, ScriptoriumError
+from scriptorium.errors import DamageFound
 from scriptorium.model import Proof
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
@@ -34,22 +34,14 @@ def drill_all(store: str | None = None) -> tuple[Proof, ...]:
     One that cannot be drilled does not keep the others from it; the run fails at its end, also when a backup is not
     proven.
     """
-    proofs: list[Proof] = []
-    failed: list[tuple[str, ScriptoriumError]] = []
-    for library in current().libraries:
-        try:
-            proof = drill(library=library, store=store)
-            proofs.append(proof)
-            if not proof.proven:
-                failed.append((library, DamageFound("not proven", on=library, hint="; ".join(proof.differences))))
-        except ScriptoriumError as error:
-            failed.append((library, error))
-    if failed:
-        names = "; ".join(f"{library}: {error}" for library, error in failed)
-        raise type(failed[0][1])(
-            f"{len(failed)} of {len(current().libraries)} failed", on=names, hint=failed[0][1].hint
-        )
-    return tuple(proofs)
+    return for_each(list(current().libraries), lambda library: _proven(library, store))
+
+
+def _proven(library: str, store: str | None) -> Proof:
+    proof = drill(library=library, store=store)
+    if not proof.proven:
+        raise DamageFound("not proven", on=library, hint="; ".join(proof.differences))
+    return proof
 
 
 def _report(order: DrillOrder, proof: Proof) -> None:

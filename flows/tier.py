@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from flows.backup import backup
-from scriptorium.errors import ScriptoriumError
+from flows.conduct import for_each
 from scriptorium.model import Backup, Tier
 from scriptorium.settings import current
 
@@ -22,13 +22,4 @@ def tier(tier: str) -> tuple[Backup, ...]:
     if not settings.enabled:
         get_run_logger().warning("scheduled backups are switched off (enabled = false): nothing was done")
         return ()
-    done, failed = [], []
-    for library in settings.libraries_of(chosen):
-        try:
-            done.append(backup(library=library, tier=chosen.value))
-        except ScriptoriumError as error:
-            failed.append((library, error))
-    if failed:
-        names = "; ".join(f"{library}: {error}" for library, error in failed)
-        raise type(failed[0][1])(f"{len(failed)} of {len(failed) + len(done)} failed", on=names, hint=failed[0][1].hint)
-    return tuple(done)
+    return for_each(settings.libraries_of(chosen), lambda library: backup(library=library, tier=chosen.value))

@@ -38,8 +38,8 @@ _ENTRY = re.compile(rf"\d+; \d+ \d+ (?P<rest>(?P<kind>{_KINDS}|INDEX|[A-Z]+) .*)
 _ERROR = re.compile(r"^pg_restore: error: (.*)$", re.MULTILINE)
 # Safe for a database that nobody uses yet: the switch commits synchronously, and what came before is then on disk.
 # The new database has the settings of the living one, which somebody may have made read-only.
-_FAST = "-c synchronous_commit=off -c maintenance_work_mem=256MB -c default_transaction_read_only=off"
-_LIVING = "-c maintenance_work_mem=256MB"
+_NEW = ("-c synchronous_commit=off", "-c default_transaction_read_only=off")
+_MEMORY = 512  # MiB of the server's, for all that build indexes at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Restorer:
         with patient_program(self.address, application, lock_timeout), self._listed(dump) as chosen:
             switches = ["--single-transaction", *(["--clean", "--if-exists"] if clean else []), *chosen]
             with (
-                self._started(dump, switches, application, _LIVING) as child,
+                self._started(dump, switches, application, living=True) as child,
                 measured(lambda: bytes_read(child.pid), advance),
             ):
                 child.wait()
@@ -136,7 +136,7 @@ class Restorer:
 
     @contextlib.contextmanager
     def _started(
-        self, dump: Path, switches: Sequence[str], application: str = "", options: str = _FAST
+        self, dump: Path, switches: Sequence[str], application: str = "", *, living: bool = False
     ) -> Iterator[process.Child]:
         """pg_restore beside the block; leaving the block waits for it and raises what went wrong."""
         strict = [] if self._too_new else ["--exit-on-error"]
@@ -144,7 +144,9 @@ class Restorer:
         target = f"--dbname={self.address.of_child(application, sends=True)}"
         argv = [self.program.path, *strict, "--no-password", *self.switches, *switches, target, str(dump)]
         environment = self.address.environment(application)
-        environment["PGOPTIONS"] = f"{process.variable('PGOPTIONS') or ''} {options}".strip()
+        memory = f"-c maintenance_work_mem={max(64, min(256, _MEMORY // self.jobs))}MB"
+        options = (process.variable("PGOPTIONS") or "", memory, *(() if living else _NEW))
+        environment["PGOPTIONS"] = " ".join(options).strip()
         with os.fdopen(os.memfd_create("pg_restore"), "w+b") as said:
             child = process.start(argv, env=environment, stdout=said.fileno(), stderr=said.fileno())
             try:
