@@ -1,21 +1,31 @@
-"""What every folder of tests shares: a small real library and its settings, and the two layouts of Kuzu."""
+"""What every folder of tests shares: a small real library and its settings, both layouts of Kuzu, a Prefect server."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import shutil
+import signal
+import socket
+import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from filelock import FileLock
 
 from scriptorium import settings as settings_module
 from scriptorium.settings import Settings, load
 
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+# A shell starts what runs in its background deaf to Ctrl-C, and children inherit that; here they must hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
@@ -124,3 +134,66 @@ def old_kuzu(lab: ModuleType) -> Path:
         return Path(lab.old_engine(cache))
     except OSError as error:
         pytest.skip(f"kuzu 0.10.0 cannot be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Makes a ``PREFECT_HOME`` in a folder, with its database at the newest version.
+
+    Bringing it there takes Prefect 20 s; it is done once for all processes of the tests, and copied.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    template = shared / "prefect-home"
+    with FileLock(shared / "prefect-home.lock"):
+        if not template.exists():
+            made = shared / "prefect-home.partial"
+            kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+            command = [Path(sys.executable).with_name("prefect"), "server", "database", "upgrade", "-y"]
+            subprocess.run(command, env={**kept, "PREFECT_HOME": str(made)}, check=True, timeout=240)
+            made.rename(template)
+
+    def copy(home: Path) -> Path:
+        shutil.copytree(template, home)
+        return home
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Callable[[Path], Path]) -> Iterator[str]:
+    """A real Prefect server on a free port; yields its API URL."""
+    home = prefect_home(tmp_path_factory.mktemp("server") / "prefect")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    with (home / "log").open("wb") as log:
+        child = subprocess.Popen(
+            [Path(sys.executable).with_name("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env={**kept, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_for(lambda: urllib.request.urlopen(f"{url}/health", timeout=2).status == 200, 180)
+        yield url
+    finally:
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _wait_for(ready: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(OSError):
+            if ready():
+                return
+        assert time.monotonic() < deadline, "it did not start in time"
+        time.sleep(0.3)

@@ -15,6 +15,7 @@ from scriptorium import wording
 from scriptorium.catalog import Catalog
 from scriptorium.cli.documents import backup_row
 from scriptorium.cli.frame import say, table
+from scriptorium.cli.running import carried_out
 from scriptorium.errors import DamageFound
 from scriptorium.model import Backup, Finding, TableFacts
 from scriptorium.settings import choose_file, current, set_defaults
@@ -76,7 +77,7 @@ def back_up(stage: Stage, library: str, acknowledged: Callable[[], int]) -> Back
     with stage.step(f"{library}: a full backup as a Prefect flow run, while another process writes") as step:
         from flows.backup import backup as flow
 
-        backup: Backup = flow(library=library, name=f"demo-{library}", description="taken by the demo")
+        backup: Backup = carried_out(flow, library=library, name=f"demo-{library}", description="taken by the demo")
         during = acknowledged() - before
         step.result = f"{backup.id}: {wording.size(backup.bytes)}, {backup.status}; {during} transactions went on"
     if during == 0:
@@ -91,7 +92,7 @@ def verify(stage: Stage, backup: Backup) -> None:
     with stage.step(f"{backup.library}: verifying the stored copy, every byte read back, every hash compared") as step:
         from flows.verify import verify as flow
 
-        (checked,) = flow(ids=[backup.id])
+        (checked,) = carried_out(flow, ids=[backup.id])
         if not checked.verification.sound:
             raise DamageFound("the copy is damaged", on=backup.id, hint="; ".join(checked.verification.damage))
         step.result = "sound"
@@ -104,7 +105,7 @@ def restore(
     with stage.step(f"{backup.library}: restoring {what}") as step:
         from flows.restore import restore as flow
 
-        restored: Restored = flow(reference=backup.id, path=path, rebuild=rebuild, database=database)
+        restored: Restored = carried_out(flow, reference=backup.id, path=path, rebuild=rebuild, database=database)
         step.result = f"{restored.files:,} files, {wording.size(restored.bytes)}; {len(restored.tables)} tables"
     return restored
 

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from scriptorium.cli.frame import manner, warn
+from scriptorium.cli.history import noted
 from scriptorium.errors import ScriptoriumError
 
 P = ParamSpec("P")
@@ -34,12 +35,31 @@ def flow_runs() -> Iterator[None]:
     level = "INFO" if manner.verbose else "CRITICAL"
     from scriptorium.settings import set_defaults
 
-    set_defaults({**_PREFECT, "PREFECT_LOGGING_LEVEL": level})
+    # The embedded server speaks on our standard error; what it has to say is of no use to anybody but its makers.
+    server = "WARNING" if manner.verbose else "CRITICAL"
+    set_defaults({**_PREFECT, "PREFECT_LOGGING_LEVEL": level, "PREFECT_SERVER_LOGGING_LEVEL": server})
     starting = _spinner("starting") if _lively() else contextlib.nullcontext()
     with starting:
         from tasks.progress import watched_by
     with _interruptible(), watched_by(_bar if _lively() else _silence):
-        yield
+        try:
+            yield
+        except Exception:
+            _remember()
+            raise
+        _remember()
+
+
+def _remember() -> None:
+    """The runs must be in the history, also the failed ones; but that costs no command its outcome."""
+    from scriptorium.cli.history import written_down
+
+    try:
+        whole = written_down()
+    except Exception:  # noqa: BLE001  a server that is gone was complained of where it mattered
+        return
+    if not whole:
+        warn("Prefect's embedded server was too slow: the history may show tasks of this run as still running")
 
 
 @contextlib.contextmanager
@@ -76,11 +96,12 @@ def carried_out(flow: Callable[P, R], *args: P.args, **given: P.kwargs) -> R:
     body: Callable[P, R] = flow.fn  # type: ignore[attr-defined]
 
     @functools.wraps(body)
-    def noted(*inner: P.args, **named: P.kwargs) -> R:
-        done.append(body(*inner, **named))
+    def body_noted(*inner: P.args, **named: P.kwargs) -> R:
+        with noted():
+            done.append(body(*inner, **named))
         return done[-1]
 
-    noting.fn = noted  # type: ignore[attr-defined]
+    noting.fn = body_noted  # type: ignore[attr-defined]
     try:
         return noting(*args, **given)
     except ScriptoriumError:

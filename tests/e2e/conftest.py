@@ -1,17 +1,13 @@
-"""A Prefect server for the end-to-end tests, and the command as a user has it."""
+"""The command as a user has it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,44 +47,6 @@ def clean_environment(home: Path) -> dict[str, str]:
     """The environment of somebody who has nothing of ours set."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SCRIPTORIUM"))}
     return {**kept, "PREFECT_HOME": str(home / "prefect"), "XDG_CONFIG_HOME": str(home / "config"), "COLUMNS": "200"}
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Prefect server on a free port; yields its API URL."""
-    home = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    with (home / "log").open("wb") as log:
-        child = subprocess.Popen(
-            [BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env=clean_environment(home),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        _wait_for(lambda: urllib.request.urlopen(f"{url}/health", timeout=2).status == 200, 180)
-        yield url
-    finally:
-        os.killpg(child.pid, signal.SIGTERM)
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-
-
-def _wait_for(ready: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(OSError):
-            if ready():
-                return
-        assert time.monotonic() < deadline, "it did not start in time"
-        time.sleep(0.3)
 
 
 @pytest.fixture

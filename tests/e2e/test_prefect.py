@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from typing import Any
 
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[2]
+Home = Callable[[Path], Path]
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -56,9 +59,13 @@ def test_deploy_all_and_run_by_a_worker(place: Any, server: str, tmp_path: Path)
     assert Catalog(place.settings).find("by-worker").status == "verified"
 
 
-def test_without_a_server_the_embedded_one_keeps_the_history(place: Any, tmp_path: Path) -> None:
-    """Started by the command with no server anywhere; the run is there later, with the same PREFECT_HOME."""
-    env = environment(tmp_path)
+def test_without_a_server_the_embedded_one_keeps_the_history_and_nothing_is_left_running(
+    place: Any, tmp_path: Path, prefect_home: Home, children_of: Callable[[str], list[str]]
+) -> None:
+    """Started by the command with no server anywhere: the embedded one and every child are gone when it ends, it said
+    nothing, and the run with all its tasks is there later, with the same PREFECT_HOME."""
+    prefect_home(tmp_path / "prefect")
+    env = environment(tmp_path, SCRIPTORIUM_TEST_MARK=str(tmp_path))
     done = subprocess.run(
         [BIN / "scriptorium", "create", "--json"],
         env=env,
@@ -68,22 +75,24 @@ def test_without_a_server_the_embedded_one_keeps_the_history(place: Any, tmp_pat
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["status"] == "verified"
-    runs = prefect("flow-run", "ls", env=env, cwd=tmp_path)
-    assert "manual full backup" in runs and "COMPLETED" in runs.upper()
-
-
-def test_nothing_is_left_running(place: Any, tmp_path: Path, children_of: Callable[[str], list[str]]) -> None:
-    """The embedded server and every child are gone when the command ends."""
-    env = environment(tmp_path, SCRIPTORIUM_TEST_MARK=str(tmp_path))
-    subprocess.run([BIN / "scriptorium", "create", "-q"], env=env, cwd=place.folder, check=True, timeout=240)
+    assert done.stderr == "" and json.loads(done.stdout)["status"] == "verified"
     assert children_of(str(tmp_path)) == []
 
+    with contextlib.closing(sqlite3.connect(tmp_path / "prefect" / "prefect.db")) as kept:
+        runs = kept.execute("SELECT name, state_type FROM flow_run").fetchall()
+        tasks = kept.execute("SELECT name, state_type FROM task_run ORDER BY created").fetchall()
+    assert runs == [("manual full backup of bibliotheca", "COMPLETED")]
+    assert [name.split()[0] for name, _ in tasks] == ["check", *["snapshot"] * 3, "archive", "verify", "upload"]
+    assert {state for _, state in tasks} == {"COMPLETED"}
 
-def test_ctrl_c_is_exit_130_although_it_ends_the_embedded_server_too(place: Any, tmp_path: Path) -> None:
+
+def test_ctrl_c_is_exit_130_although_it_ends_the_embedded_server_too(
+    place: Any, tmp_path: Path, prefect_home: Home
+) -> None:
     """The terminal tells every process of the group; what Prefect then says of its server is of no account."""
     from scriptorium.crashpoints import VARIABLE
 
+    prefect_home(tmp_path / "prefect")
     gate = tmp_path / "gate"
     env = environment(tmp_path, **{VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"})})
     with subprocess.Popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,25 @@ from scriptorium.errors import (
 )
 from scriptorium.model import Backup, Status
 from tasks.retry import ONCE, RETRIED
+from tasks.stores import upload
 
 
-def last_run(flow_name: str) -> tuple[Any, list[Any]]:
-    """The newest run of a flow and its task runs, oldest first."""
+def last_run(flow_name: str, tasks: int = 0) -> tuple[Any, list[Any]]:
+    """The newest run of a flow and its task runs, oldest first; waits until ``tasks`` of them are on record.
+
+    Prefect sends the states of tasks as events, which its server writes down a moment after the run has ended.
+    """
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=200)
         flows = {run.flow_id: client.read_flow(run.flow_id).name for run in runs}
         newest = max((run for run in runs if flows[run.flow_id] == flow_name), key=lambda run: run.created)
         wanted = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[newest.id]))
-        tasks = client.read_task_runs(task_run_filter=wanted, sort=TaskRunSort.EXPECTED_START_TIME_ASC, limit=200)
-        return newest, sorted(tasks, key=lambda one: one.created)
+        deadline = time.monotonic() + 60
+        while True:
+            found = client.read_task_runs(task_run_filter=wanted, sort=TaskRunSort.EXPECTED_START_TIME_ASC, limit=200)
+            if len(found) >= tasks or time.monotonic() > deadline:
+                return newest, sorted(found, key=lambda one: one.created)
+            time.sleep(0.1)
 
 
 def artifact(key: str) -> str:
@@ -59,7 +68,7 @@ def test_backup_is_verified_listed_and_reads_well(chosen: Any) -> None:
     done = backup(library="bibliotheca", name="mine")
     assert done.status is Status.VERIFIED
     assert Catalog(chosen.settings).find("mine").id == done.id
-    run, tasks = last_run("backup")
+    run, tasks = last_run("backup", tasks=7)
     assert run.name == "manual full backup of bibliotheca"
     names = [one.name for one in tasks]
     archive = done.copies[0].key.rpartition("/")[2]
@@ -79,7 +88,7 @@ def test_backup_is_verified_listed_and_reads_well(chosen: Any) -> None:
 
 def test_no_secret_is_a_parameter_or_in_the_report(chosen: Any) -> None:
     backup(library="bibliotheca")
-    run, tasks = last_run("backup")
+    run, tasks = last_run("backup", tasks=7)
     everything = json.dumps([run.parameters, [one.task_inputs for one in tasks]], default=str)
     assert "very-secret-value" not in everything + artifact("backup-bibliotheca")
 
@@ -367,7 +376,8 @@ def test_switched_off_means_that_schedules_do_nothing(chosen: Any) -> None:
     assert backup().status is Status.VERIFIED, "by hand it works all the same"
 
 
-def test_a_store_that_is_down_keeps_the_others_from_nothing(chosen: Any) -> None:
+def test_a_store_that_is_down_keeps_the_others_from_nothing(chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "retry_delay_seconds", [0.0, 0.0])
     (chosen.folder / "down").write_text("a file where the folder should be")
     text = (
         chosen.config.read_text() + '\n[stores.down]\nkind = "local"\npath = "down"\n\n[stores.last]\nkind = "local"\n'
