@@ -156,10 +156,11 @@ def _load(file: Path, store: Store) -> dict[str, Entry]:
     except (OSError, ValueError, AttributeError, RecursionError):
         return {}
     entries: dict[str, Entry] = {}
+    place = store.location(INDEX_NAME).removesuffix(INDEX_NAME)
     for row in rows:
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             sealed, written = row["metadata"].pop("seal") == _seal(row), row["metadata"]["format"]
-            if sealed and written == _FORMAT and row["file_path"] == store.location(row["metadata"]["key"]):
+            if sealed and written == _FORMAT and row["file_path"] == place + row["metadata"]["key"]:
                 entry = _parse(row, store.name)
                 entries[entry.copy.key] = entry
     return entries

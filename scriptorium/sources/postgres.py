@@ -7,26 +7,24 @@ import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from scriptorium.archive import Piece
 from scriptorium.errors import SourceUnavailable
 from scriptorium.model import Holder, Part, Role, Staged, Streams, Survey, Tree
-from scriptorium.sources import postgres_databases as databases
-from scriptorium.sources.postgres_connection import Login
-from scriptorium.sources.postgres_dump import PART, DumpFacts, plain_size, take
-from scriptorium.sources.postgres_facts import relations
-from scriptorium.sources.postgres_inplace import InPlaceIncoming
-from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles
-from scriptorium.sources.postgres_locks import patient_session
-from scriptorium.sources.postgres_moment import DumpOptions
+from scriptorium.sources.postgres_login import Login
 from scriptorium.sources.postgres_pieces import PIECE
-from scriptorium.sources.postgres_programs import find, major_of
-from scriptorium.sources.postgres_rehearsal import EmbeddedIncoming
-from scriptorium.sources.postgres_stream import DumpStream, streaming
-from scriptorium.sources.postgres_unpacked import Target, default_staging
+
+if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
+    from scriptorium.archive import Piece
+    from scriptorium.sources.postgres_dump import DumpFacts
+    from scriptorium.sources.postgres_inplace import InPlaceIncoming
+    from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles
+    from scriptorium.sources.postgres_moment import DumpOptions
+    from scriptorium.sources.postgres_rehearsal import EmbeddedIncoming
+    from scriptorium.sources.postgres_stream import DumpStream
+    from scriptorium.sources.postgres_unpacked import Target
 
 _TOO_MANY_JOBS = 8
 
@@ -89,6 +87,8 @@ class PostgresSource(Login):
 
     @property
     def dump_options(self) -> DumpOptions:
+        from scriptorium.sources.postgres_moment import DumpOptions
+
         jobs = self.jobs or useful_jobs()
         return DumpOptions(
             jobs,
@@ -105,6 +105,10 @@ class PostgresSource(Login):
 
         ``SnapshotBusy`` where a table is locked: even its size must wait for that.
         """
+        from scriptorium.sources.postgres_dump import plain_size
+        from scriptorium.sources.postgres_facts import relations
+        from scriptorium.sources.postgres_locks import patient_session
+
         with patient_session(self.address(), self.lock_timeout) as session:
             found = relations(session)
         total = sum(one.size for one in found)
@@ -112,12 +116,18 @@ class PostgresSource(Login):
 
     def capture(self, stage: Path, *, paused: bool = False) -> None:
         """Dump and facts from one snapshot, into ``stage``; see ``postgres_dump``. Nothing needs to be ``paused``."""
+        from scriptorium.sources.postgres_dump import take
+
         take(self.address(), stage, self.dump_options)
 
     def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
+        from scriptorium.sources.postgres_dump import DumpFacts
+
         return self._staged(DumpFacts.read(stage / "facts.json"), stage)
 
     def _staged(self, facts: DumpFacts, stage: Path, *, streamed: bool = False) -> Staged:
+        from scriptorium.sources.postgres_dump import PART
+
         return Staged(
             source=self.name,
             kind=self.kind,
@@ -135,6 +145,8 @@ class PostgresSource(Login):
 
     @contextlib.contextmanager
     def stream(self, stage: Path) -> Iterator[PostgresStream]:
+        from scriptorium.sources.postgres_stream import streaming
+
         with streaming(self.address(), stage, self.dump_options) as dump:
             yield PostgresStream(dump, self.place, lambda: self._staged(dump.facts, stage, streamed=not dump.ended))
 
@@ -149,6 +161,9 @@ class PostgresSource(Login):
         never: tuple[Path, ...] = (),
     ) -> DatabaseFiles | BesideIncoming | InPlaceIncoming:
         """``rebuild``, ``partial`` and ``never`` change nothing: a dump is a logical export, and comes back whole."""
+        from scriptorium.sources.postgres_inplace import InPlaceIncoming
+        from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles
+
         if into is not None:
             return DatabaseFiles(part, into)
         return (InPlaceIncoming if self.in_place else BesideIncoming)(part, self._goal(), restore_id)
@@ -158,13 +173,17 @@ class PostgresSource(Login):
 
     def _reachable(self) -> str:
         """The server answers, and a database may be made there (but for ``in_place``)."""
+        from scriptorium.sources.postgres_databases import require_creating
+
         address = self.address().resolved()
         with address.maintenance() as session:
             if not self.in_place:
-                databases.require_creating(session, address)
+                require_creating(session, address)
             return f"PostgreSQL {session.info.parameter_status('server_version')} answers"
 
     def _restorer(self) -> str:
+        from scriptorium.sources.postgres_programs import find, major_of
+
         with self.address().resolved().maintenance() as session:
             return str(find("pg_restore", major_of(session.info.server_version), tools=self.tools))
 
@@ -195,6 +214,8 @@ class PostgresSource(Login):
 
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming | EmbeddedIncoming:
         """A scratch database on the same server, or on one of the drill's own, dropped at the end."""
+        from scriptorium.sources.postgres_rehearsal import EmbeddedIncoming
+
         if self.drill == "server":
             return self._beside(part, drill_id, scratch)
         return EmbeddedIncoming(part, lambda address: self._on(address)._beside(part, drill_id, scratch))
@@ -206,9 +227,13 @@ class PostgresSource(Login):
         return self.model_copy(update={**nobody, **given})
 
     def _beside(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming:
+        from scriptorium.sources.postgres_load import BesideIncoming
+
         return BesideIncoming(part, replace(self._goal(), staging=scratch), drill_id)
 
     def _goal(self) -> Target:
+        from scriptorium.sources.postgres_unpacked import Target, default_staging
+
         address = self.address().resolved()
         elsewhere = bool(self.target) and self.target != address.words["dbname"]
         if elsewhere and self.in_place:
@@ -226,25 +251,31 @@ class PostgresSource(Login):
 
     def former_databases(self) -> tuple[str, ...]:
         """The databases that restores replaced, newest first."""
+        from scriptorium.sources.postgres_databases import former_databases
+
         address = self.address().resolved()
         with address.maintenance() as session:
-            return tuple(databases.former_databases(session, address.words["dbname"]))
+            return tuple(former_databases(session, address.words["dbname"]))
 
     def drop_former(self, keep: int | None = None) -> tuple[str, ...]:
         """Drop all but the newest ``keep`` (by default ``former``) of them; returns the names of the dropped ones."""
+        from scriptorium.sources.postgres_databases import drop
+
         dropped = self.former_databases()[self.former if keep is None else keep :]
         with self.address().resolved().maintenance() as session:
             for name in dropped:
-                databases.drop(session, name)
+                drop(session, name)
         return dropped
 
     def drop_unfinished(self) -> tuple[str, ...]:
         """Drop what killed restores and drills were loading; returns the names. The library's lock must be held."""
+        from scriptorium.sources.postgres_databases import drop, unfinished_databases
+
         address = self.address().resolved()
         with address.maintenance() as session:
-            names = databases.unfinished_databases(session, address.words["dbname"])
+            names = unfinished_databases(session, address.words["dbname"])
             for name in names:
-                databases.drop(session, name)
+                drop(session, name)
         return tuple(names)
 
     def holders(self) -> Iterator[Holder]:

@@ -1,4 +1,4 @@
-"""The way to a PostgreSQL server: address, password, sessions, and its errors in our words.
+"""The way to a PostgreSQL server: address, sessions, and its errors in our words.
 
 An address is whatever libpq understands (a URL, ``key=value`` words, a service, nothing but libpq's own variables).
 The password never enters an argument list, a log or an error: children get it as ``PGPASSWORD``.
@@ -7,16 +7,11 @@ The password never enters an argument list, a log or an error: children get it a
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
-
-from scriptorium import process
-from scriptorium.errors import NotFound, PermanentError, ScriptoriumError, SettingsError
+from scriptorium.errors import NotFound, PermanentError, ScriptoriumError
 from scriptorium.sources.postgres_errors import in_our_words
 
 if TYPE_CHECKING:
@@ -24,11 +19,8 @@ if TYPE_CHECKING:
 
 Row = tuple[object, ...]
 
-_CONNECT_SECONDS = "15"
-# A server that vanished is an error after two minutes, not after hours.
-_KEEPALIVES = {"keepalives_idle": "60", "keepalives_interval": "10", "keepalives_count": "6"}
-# The same while something is on its way there. Not for what sends much: the kernel takes a server that is busy, and
-# does not read for so long, for one that is gone.
+# A server that vanished is an error after two minutes (see postgres_login), also while something is on its way there.
+# Not for what sends much: the kernel takes a server that is busy, and does not read for so long, for one that is gone.
 _UNHEARD = {"tcp_user_timeout": "120000"}  # milliseconds
 _MAINTENANCE = ("postgres", "template1")
 # Settings that decide how a value is written as text, and waits that must not be cut short by a server's defaults.
@@ -49,61 +41,6 @@ PLAIN_SESSION: Mapping[str, str] = {
     "default_transaction_read_only": "off",
     "synchronize_seqscans": "off",
 }
-
-
-class Login(BaseModel):
-    """Where the database is and how its password is had. Exactly what libpq takes, plus the three ways to a secret."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    database: str = Field(default="", repr=False)  # a password in it is allowed, if not advised
-    service: str = ""
-    password: SecretStr | None = None
-    password_file: Path | None = None
-    password_env: str = ""
-    password_command: str | tuple[str, ...] = ()
-
-    def address(self) -> Address:
-        """Resolve it. ``SettingsError`` names what is wrong, without quoting it."""
-        import psycopg
-        from psycopg.conninfo import conninfo_to_dict
-
-        try:
-            parsed = conninfo_to_dict(self.database)
-        except psycopg.ProgrammingError:
-            raise SettingsError(
-                "the database's address cannot be read",
-                hint="write postgresql://user@host:5432/name, or libpq's key=value words",
-            ) from None
-        words = {key: str(value) for key, value in parsed.items() if value is not None}
-        if self.service:
-            words["service"] = self.service
-        password = words.pop("password", "") or self._password()
-        if "sslpassword" in words:
-            raise SettingsError("a key's password cannot be given in an address", hint="use an unencrypted client key")
-        words.setdefault("connect_timeout", _CONNECT_SECONDS)
-        return Address({**_KEEPALIVES, **words}, password)
-
-    def _password(self) -> str:
-        if self.password is not None:
-            return self.password.get_secret_value()
-        if self.password_file is not None:
-            try:
-                return self.password_file.read_text("utf-8").split("\n", 1)[0].strip()
-            except OSError as error:
-                raise SettingsError(
-                    f"the password file cannot be read: {error.strerror}", on=str(self.password_file)
-                ) from None
-        if self.password_env:
-            value = process.variable(self.password_env)
-            if value is None:
-                raise SettingsError("the variable with the password is not set", on=self.password_env)
-            return value
-        if self.password_command:
-            command = self.password_command
-            argv = shlex.split(command) if isinstance(command, str) else list(command)
-            return process.run(argv, timeout=30).stdout.decode().split("\n", 1)[0].strip()
-        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -144,16 +144,27 @@ class LocalStore(BaseModel):
 
     def _walk(self) -> Iterator[ObjectInfo]:
         """Files at the top and in the libraries' folders, by key; hidden folders (the workspace) are not ours."""
-        yield from self._walk_folder(self.path, "", deeper=True)
+        for name, found in self._entries(self.path):
+            if found is not None:
+                yield _info(name, found)
+            elif not name.startswith("."):
+                for inner, facts in self._entries(self.path / name):
+                    if facts is not None:
+                        yield _info(f"{name}/{inner}", facts)
 
-    def _walk_folder(self, folder: Path, prefix: str, *, deeper: bool) -> Iterator[ObjectInfo]:
-        with self._trouble(folder):
-            for name, entry in _entries(folder):
-                if entry is None:
-                    if deeper and not name.startswith("."):
-                        yield from self._walk_folder(folder / name, f"{prefix}{name}/", deeper=False)
-                else:
-                    yield _info(f"{prefix}{name}", entry)
+    def _entries(self, folder: Path) -> Sequence[tuple[str, os.stat_result | None]]:
+        """Names of a folder with the facts of files, ``None`` for folders, in the order that their keys will have."""
+        found: dict[str, os.stat_result | None] = {}
+        with self._trouble(folder), contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    try:
+                        found[entry.name] = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # removed this moment
+                        continue
+                elif entry.is_dir(follow_symlinks=False):
+                    found[entry.name] = None
+        return sorted(found.items(), key=lambda pair: f"{pair[0]}/" if pair[1] is None else pair[0])
 
     def delete(self, key: str) -> None:
         path = self._file(key)
@@ -174,22 +185,6 @@ class LocalStore(BaseModel):
             while not folder.exists():
                 folder = folder.parent
             return used, shutil.disk_usage(folder).free
-
-
-def _entries(folder: Path) -> list[tuple[str, os.stat_result | None]]:
-    """Names of a folder with the facts of files, ``None`` for folders, in the order that their keys will have."""
-    found: list[tuple[str, os.stat_result | None]] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    found.append((entry.name, None))
-                elif entry.is_file(follow_symlinks=False):
-                    with contextlib.suppress(FileNotFoundError):  # removed this moment
-                        found.append((entry.name, entry.stat(follow_symlinks=False)))
-    except FileNotFoundError:
-        return []
-    return sorted(found, key=lambda pair: f"{pair[0]}/" if pair[1] is None else pair[0])
 
 
 def _make_private(folder: Path) -> None:

@@ -17,9 +17,9 @@ import psycopg
 
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.settings import Settings, load
-from scriptorium.sources.postgres_connection import Login
 from scriptorium.sources.postgres_embedded import EmbeddedPostgres
 from scriptorium.sources.postgres_facts import read_facts, relations
+from scriptorium.sources.postgres_login import Login
 
 Living = dict[str, object]
 _WAIT = 20.0  # seconds; a backend notices that its client is gone when it next writes, or when its statement ends

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from scriptorium.errors import PermanentError
-from scriptorium.sources.postgres_connection import Login
 from scriptorium.sources.postgres_facts import fingerprint, read_facts, relations, require_readable
+from scriptorium.sources.postgres_login import Login
 
 
 def facts_of(url: str) -> dict:

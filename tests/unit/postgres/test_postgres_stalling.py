@@ -20,7 +20,7 @@ from scriptorium import process
 from scriptorium.errors import ToolStalled
 from scriptorium.sources import postgres_file, postgres_stalling
 from scriptorium.sources.postgres import PostgresSource
-from scriptorium.sources.postgres_connection import Login
+from scriptorium.sources.postgres_login import Login
 from scriptorium.sources.postgres_moment import DumpOptions
 from scriptorium.sources.postgres_script import run_script
 from scriptorium.sources.postgres_stalling import StallWatch
