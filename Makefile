@@ -28,7 +28,7 @@ check: $(READY)  ## lint, types, import rules
 	$(BIN)/lint-imports
 
 test: $(READY) tools  ## every test (long matrices in their reduced form)
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY) tools  ## every test, long matrices whole
 	$(BIN)/pytest

@@ -95,7 +95,7 @@ def _snapshots_and_naive_copies(lab: ModuleType, scratch: Path, load: Load, coun
 
 
 def test_every_snapshot_of_a_living_database_is_honest(lab: ModuleType, scratch: Path, load: Any) -> None:
-    caught = _snapshots_and_naive_copies(lab, scratch, load(), 16, None)
+    caught = _snapshots_and_naive_copies(lab, scratch, load(), 10, None)
     assert caught, "the naive copy was never caught: this harness proves nothing"
 
 
@@ -109,7 +109,7 @@ def test_hundreds_of_snapshots_are_honest(lab: ModuleType, scratch: Path, load: 
 def test_every_snapshot_of_the_folder_layout_is_honest(
     lab: ModuleType, scratch: Path, load: Any, old_kuzu: Path
 ) -> None:
-    caught = _snapshots_and_naive_copies(lab, scratch, load(engine=str(old_kuzu)), 10, old_kuzu)
+    caught = _snapshots_and_naive_copies(lab, scratch, load(engine=str(old_kuzu)), 6, old_kuzu)
     assert caught, "the naive copy was never caught: this harness proves nothing"
 
 
