@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import flow
-from prefect.runtime import flow_run
 
-from flows.conduct import publish
+from flows.conduct import given, publish
 from scriptorium import wording
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup, BackupType, Compression, Copy, Manifest, Tier, Verification
@@ -22,9 +21,9 @@ from tasks.stores import check_room, upload
 
 
 def _name() -> str:
-    given = {name: value for name, value in flow_run.parameters.items() if value not in (None, "None")}
-    tier = Tier.parse(given.get("tier", "manual"))
-    return f"{tier} {given.get('type', current().type_of(tier))} backup of {given.get('library', 'the library')}"
+    said = given()
+    tier = Tier.parse(said.get("tier", "manual"))
+    return f"{tier} {said.get('type', current().type_of(tier))} backup of {said.get('library', 'the library')}"
 
 
 @flow(name="backup", flow_run_name=_name, validate_parameters=True, persist_result=False)

@@ -1,18 +1,30 @@
-"""What flows have in common: one library after the other, and one report that stands in the UI."""
+"""What flows have in common: names that read well, one library after the other, one report that stands in the UI."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from scriptorium.errors import ScriptoriumError
 
 Made = TypeVar("Made")
 _KEY = re.compile(r"[^a-z0-9-]+")
+
+
+def given() -> dict[str, Any]:
+    """The parameters that say something, for the name of a run. Prefect has those of deployments as text."""
+    return {name: value for name, value in flow_run.parameters.items() if value not in (None, "None", "", [])}
+
+
+def of_library() -> str:
+    """`` of bibliotheca``, where the run was told a library."""
+    library = given().get("library")
+    return f" of {library}" if library else ""
 
 
 def for_each(libraries: Sequence[str], work: Callable[[str], Made]) -> tuple[Made, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.conduct import for_each, publish
+from flows.conduct import for_each, given, of_library, publish
 from scriptorium import wording
 from scriptorium.drilling import DrillOrder, place_drill
 from scriptorium.errors import DamageFound
@@ -14,7 +14,11 @@ from scriptorium.settings import current
 from tasks.drill import drill as rehearse
 
 
-@flow(name="drill", flow_run_name="drill {reference}", persist_result=False)
+@flow(
+    name="drill",
+    flow_run_name=lambda: f"drill {given().get('reference', 'latest')}{of_library()}",
+    persist_result=False,
+)
 def drill(reference: str = "latest", library: str | None = None, store: str | None = None) -> Proof:
     """Drill a backup (id, prefix, name or ``latest``), from the named store or the best copy.
 

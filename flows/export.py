@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.conduct import publish
+from flows.conduct import given, of_library, publish
 from scriptorium import wording
 from scriptorium.export import Exported, place_export
 from scriptorium.process import no_child_outlives
@@ -12,7 +12,11 @@ from scriptorium.settings import current
 from tasks.export import write_tables
 
 
-@flow(name="export", flow_run_name="export {reference}", persist_result=False)
+@flow(
+    name="export",
+    flow_run_name=lambda: f"export {given().get('reference', 'latest')}{of_library()}",
+    persist_result=False,
+)
 def export(
     reference: str = "latest",
     library: str | None = None,

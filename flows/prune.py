@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
-from prefect.runtime import flow_run
 
-from flows.conduct import publish
+from flows.conduct import given, publish
 from scriptorium import wording
 from scriptorium.pruning import Pruned, plan_cleanup, policy_of
 from scriptorium.retention import Decision
@@ -18,8 +17,8 @@ from tasks.stores import sweep
 
 
 def _name() -> str:
-    given = flow_run.parameters
-    return f"{'dry run: ' if given.get('dry_run') else ''}prune {given.get('library') or 'every library'}"
+    said = given()
+    return f"{'dry run: ' if said.get('dry_run') else ''}prune {said.get('library', 'every library')}"
 
 
 @flow(name="prune", flow_run_name=_name, persist_result=False)

@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 
 from prefect import flow
-from prefect.runtime import flow_run
 
 from flows.backup import backup
-from flows.conduct import publish
+from flows.conduct import given, of_library, publish
 from scriptorium import wording
 from scriptorium.bringing import RestoreOrder, nothing_to_save, place_restore, without_safety
 from scriptorium.errors import ScriptoriumError
@@ -23,8 +22,9 @@ from tasks.restore import undo as go_back
 
 
 def _name() -> str:
-    given = flow_run.parameters
-    return f"restore {given.get('reference')} {'to ' + given['path'] if given.get('path') else 'in place'}"
+    said = given()
+    where = f"to {said['path']}" if "path" in said else "in place"
+    return f"restore {said['reference']}{of_library()} {where}"
 
 
 @flow(name="restore", flow_run_name=_name, persist_result=False)
@@ -73,7 +73,7 @@ def restore(
     return restored
 
 
-@flow(name="undo", flow_run_name="undo the last restore", persist_result=False)
+@flow(name="undo", flow_run_name=lambda: f"undo the last restore{of_library()}", persist_result=False)
 def undo(library: str | None = None, safety: bool = True) -> str:
     """Go back to the data that the newest restore in place replaced, while it is kept.
 

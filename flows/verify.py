@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from prefect import flow
 
-from flows.conduct import publish
+from flows.conduct import given, of_library, publish
 from scriptorium import wording
 from scriptorium.catalog import Catalog
 from scriptorium.checking import Checked, choose_copies
@@ -15,7 +15,13 @@ from scriptorium.settings import current
 from tasks.stores import verify_copy
 
 
-@flow(name="verify", flow_run_name="verify {ids}", persist_result=False)
+def _name() -> str:
+    said = given()
+    what = ", ".join(said["ids"]) if "ids" in said else f"share {said['share']}" if "share" in said else "every copy"
+    return f"verify {what}{of_library()}{' in ' + said['store'] if 'store' in said else ''}"
+
+
+@flow(name="verify", flow_run_name=_name, persist_result=False)
 def verify(
     ids: list[str] | None = None,
     library: str | None = None,

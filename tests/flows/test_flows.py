@@ -19,6 +19,7 @@ from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
 from flows.backup import backup
 from flows.drill import drill, drill_all
+from flows.export import export
 from flows.prune import prune
 from flows.restore import restore, undo
 from flows.tier import tier
@@ -84,6 +85,22 @@ def test_backup_is_verified_listed_and_reads_well(chosen: Any) -> None:
     report = artifact("backup-bibliotheca")
     assert "verified" in report and "| kuzu |" in report and done.id in report
     assert not list((chosen.backups / ".scriptorium" / "staging").iterdir())
+
+
+def test_runs_have_names_that_read_well(chosen: Any, tmp_path: Path) -> None:
+    done = backup()
+    assert last_run("backup")[0].name == "manual full backup of the library"
+    for call, flow_name, name in (
+        (lambda: verify(), "verify", "verify every copy"),
+        (lambda: verify(ids=[done.id], store="local"), "verify", f"verify {done.id} in local"),
+        (lambda: verify(library="bibliotheca", share="1/2"), "verify", "verify share 1/2 of bibliotheca"),
+        (lambda: prune(dry_run=True), "prune", "dry run: prune every library"),
+        (lambda: drill(library="bibliotheca"), "drill", "drill latest of bibliotheca"),
+        (lambda: export(done.id, output=str(tmp_path / "out")), "export", f"export {done.id}"),
+        (lambda: restore("latest", path=str(tmp_path / "it")), "restore", f"restore latest to {tmp_path / 'it'}"),
+    ):
+        call()
+        assert last_run(flow_name)[0].name == name
 
 
 def test_no_secret_is_a_parameter_or_in_the_report(chosen: Any) -> None:
