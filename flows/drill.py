@@ -14,11 +14,11 @@ from scriptorium.settings import current
 from tasks.drill import drill as rehearse
 
 
-@flow(
-    name="drill",
-    flow_run_name=lambda: f"drill {given().get('reference', 'latest')}{of_library()}",
-    persist_result=False,
-)
+def _name() -> str:
+    return f"drill {given().get('reference', 'latest')}{of_library()}"
+
+
+@flow(name="drill", flow_run_name=_name, persist_result=False)
 def drill(reference: str = "latest", library: str | None = None, store: str | None = None) -> Proof:
     """Drill a backup (id, prefix, name or ``latest``), from the named store or the best copy.
 

@@ -12,11 +12,11 @@ from scriptorium.settings import current
 from tasks.export import write_tables
 
 
-@flow(
-    name="export",
-    flow_run_name=lambda: f"export {given().get('reference', 'latest')}{of_library()}",
-    persist_result=False,
-)
+def _name() -> str:
+    return f"export {given().get('reference', 'latest')}{of_library()}"
+
+
+@flow(name="export", flow_run_name=_name, persist_result=False)
 def export(
     reference: str = "latest",
     library: str | None = None,

@@ -88,19 +88,16 @@ def test_backup_is_verified_listed_and_reads_well(chosen: Any) -> None:
 
 
 def test_runs_have_names_that_read_well(chosen: Any, tmp_path: Path) -> None:
-    done = backup()
-    assert last_run("backup")[0].name == "manual full backup of the library"
-    for call, flow_name, name in (
-        (lambda: verify(), "verify", "verify every copy"),
-        (lambda: verify(ids=[done.id], store="local"), "verify", f"verify {done.id} in local"),
-        (lambda: verify(library="bibliotheca", share="1/2"), "verify", "verify share 1/2 of bibliotheca"),
-        (lambda: prune(dry_run=True), "prune", "dry run: prune every library"),
-        (lambda: drill(library="bibliotheca"), "drill", "drill latest of bibliotheca"),
-        (lambda: export(done.id, output=str(tmp_path / "out")), "export", f"export {done.id}"),
-        (lambda: restore("latest", path=str(tmp_path / "it")), "restore", f"restore latest to {tmp_path / 'it'}"),
+    done, named = backup(), {"library": "bibliotheca", "store": "local"}
+    for call, name in (
+        (lambda: verify(), "verify every copy"),
+        (lambda: verify(ids=[done.id], **named), f"verify {done.id} of bibliotheca in local"),
+        (lambda: prune(dry_run=True), "dry run: prune every library"),
+        (lambda: drill(library="bibliotheca"), "drill latest of bibliotheca"),
+        (lambda: export(done.id, output=str(tmp_path / "out")), f"export {done.id}"),
     ):
         call()
-        assert last_run(flow_name)[0].name == name
+        assert last_run(name.removeprefix("dry run: ").split()[0])[0].name == name
 
 
 def test_no_secret_is_a_parameter_or_in_the_report(chosen: Any) -> None:
