@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
@@ -105,6 +106,7 @@ def everywhere(
 
 def main() -> None:
     """The console script."""
+    _have_streams()
     try:
         ended = app(prog_name="scriptorium", standalone_mode=False)
     except typer.TyperException as error:
@@ -113,6 +115,16 @@ def main() -> None:
         # The interpreter looks for cycles in all that is left when it ends: a quarter of the time of a `list`.
         gc.freeze()
     sys.exit(ended)
+
+
+def _have_streams() -> None:
+    """Whoever starts us may have closed them (``>&-`` in a cron line): the first files that are opened then would be
+    taken for them, and what is said would be written into an archive."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _not_understood(error: typer.TyperException) -> int:

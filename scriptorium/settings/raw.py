@@ -74,11 +74,21 @@ def fill_in(raw: RawTable, variables: Mapping[str, str], base: Path) -> None:
         libraries[name] = _library(name, table, variables, base)
     _stores(raw, libraries, variables, base)
     _place_paths(Settings, raw, base)
-    age, count = variables.get("BIBLIOTHECA_BACKUP_MAX_AGE"), variables.get("BIBLIOTHECA_BACKUP_MAX_COUNT")
+    age, count = (_number(variables, f"BIBLIOTHECA_BACKUP_MAX_{what}") for what in ("AGE", "COUNT"))
     if "keep" not in raw and (age or count):
-        raw["keep"] = {"max_age": age or "30", "max_count": count or "50"}
+        raw["keep"] = {"max_age": age or 30, "max_count": count or 50}
     raw.setdefault("enabled", variables.get("BIBLIOTHECA_BACKUP_ENABLED") or "true")
     raw.setdefault("email", variables.get("BIBLIOTHECA_BACKUP_EMAIL", ""))
+
+
+def _number(variables: Mapping[str, str], name: str) -> int | None:
+    """A variable of the applications that is a number; they know it by its own name, and so does what is said."""
+    text = variables.get(name, "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise SettingsError("this is a whole number, 1 or more", on=name)
+    return int(text)
 
 
 def _table(raw: RawTable, key: str) -> RawTable:

@@ -30,10 +30,11 @@ _GRANT = re.compile(
 _FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({_IDENTIFIER}) ")
 _OWNER = re.compile(rf"^ALTER .* OWNER TO ({_IDENTIFIER});$")
 # A policy without TO is for everybody. The names of policies and tables may hold any word, so all of it is read.
+_ON_TABLE = rf"POLICY (?P<policy>(?:{_IDENTIFIER}) ON (?:{_IDENTIFIER})(?:\.(?:{_IDENTIFIER}))?)"
 _POLICY = re.compile(
-    rf"^CREATE POLICY (?:{_IDENTIFIER}) ON (?:{_IDENTIFIER})(?:\.(?:{_IDENTIFIER}))?(?: AS \w+)?(?: FOR \w+)?"
-    rf" TO ((?:{_IDENTIFIER})(?:, (?:{_IDENTIFIER}))*)"
+    rf"^CREATE {_ON_TABLE}(?: AS \w+)?(?: FOR \w+)? TO (?P<roles>(?:{_IDENTIFIER})(?:, (?:{_IDENTIFIER}))*)"
 )
+_COMMENT = re.compile(rf"^COMMENT ON {_ON_TABLE} IS ")  # pg_dump writes it behind the policy
 _MAPPING = re.compile(rf"^CREATE USER MAPPING FOR ({_IDENTIFIER}) SERVER ")
 _TABLESPACE = re.compile(rf"^SET default_tablespace = ({_IDENTIFIER});$")
 _EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS ({_IDENTIFIER}) ")
@@ -44,8 +45,8 @@ _EVERYBODY = {"public", "session_user", "current_user", "current_role", ""}
 class Requirements:
     """Names that a dump uses, or, of ``missing``, those of them that the server does not have.
 
-    ``named``: by role, the entries of the dump that cannot be made without it (policies, user mappings), as its table
-    of contents has them: kind, schema and name.
+    ``named``: by role, the entries of the dump that cannot be made without it (policies, comments on them, user
+    mappings), as its table of contents has them: kind, schema and name.
     """
 
     roles: frozenset[str] = frozenset()
@@ -76,6 +77,7 @@ def required(dump: Path, program: Program) -> Requirements:
     """Read them from the dump's schema, as ``pg_restore`` writes it."""
     roles, tablespaces, extensions = set[str](), set[str](), set[str]()
     named = defaultdict[str, set[str]](set)
+    policies = dict[str, list[str]]()  # the roles of each
     entry, body = "", ""
     with process.stream([program.path, "--schema-only", "--file=-", str(dump)]) as script:
         for raw in script:
@@ -92,6 +94,11 @@ def required(dump: Path, program: Program) -> Requirements:
                 {"role": roles, "tablespace": tablespaces, "extension": extensions}[kind].add(found)
                 if kind == "role" and line.startswith(_NOT_WITHOUT):
                     named[found].add(entry)
+            if policy := _POLICY.match(line):
+                policies[policy["policy"]] = _all_bare(policy["roles"])
+            elif comment := _COMMENT.match(line):
+                for role in policies.get(comment["policy"], ()):
+                    named[role].add(entry)
             quotes = _QUOTES.findall(line)
             body = quotes[-1] if len(quotes) % 2 else ""
     entries = {role: frozenset(found) for role, found in named.items()}
@@ -111,7 +118,11 @@ def _names_in(line: str) -> Iterator[tuple[str, str]]:
         if match:
             yield kind, bare(match[1]) if match[1].lower() not in _EVERYBODY else ""
     if policy := _POLICY.match(line):
-        yield from (("role", bare(name)) for name in re.findall(_IDENTIFIER, policy[1]))
+        yield from (("role", name) for name in _all_bare(policy["roles"]))
+
+
+def _all_bare(identifiers: str) -> list[str]:
+    return [bare(name) for name in re.findall(_IDENTIFIER, identifiers)]
 
 
 def bare(identifier: str) -> str:

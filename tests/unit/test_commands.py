@@ -161,3 +161,20 @@ def test_words_that_make_no_command_are_said_in_two_lines_and_as_json(words: lis
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"] in done.stderr and said in done.stderr
     assert [line[:7] for line in done.stderr.splitlines()] == ["error: ", "  scrip"]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_nobodys_files(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "scriptorium.toml").write_text(
+        '[libraries.one]\nsources = [{ name = "pages", kind = "files", path = "pages" }]\n'
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    program = (
+        "import os, sys\nfrom scriptorium.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "for number in range(3):\n    os.fstat(number)\n"
+        "assert os.open('later', os.O_WRONLY | os.O_CREAT) > 2\n"
+    )
+    shell = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", program, "stats"]
+    assert subprocess.run(shell, cwd=tmp_path, timeout=60, check=False).returncode == 0

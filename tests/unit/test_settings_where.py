@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from settings_texts import SMALL, Write, complaint, raised
 
+from scriptorium.errors import SettingsError
 from scriptorium.model import Compression, Tier
 from scriptorium.retention import Policy
 from scriptorium.settings import CONFIG_VARIABLE, choose_file, current, find_file, load
@@ -205,6 +206,14 @@ def test_an_empty_variable_says_nothing(write: Write) -> None:
     empty = {f"BIBLIOTHECA_BACKUP_{name}": "" for name in names} | {"KUZU_DB_PATH": ""}
     text = '[libraries.b]\npreset = "bibliotheca"\nhome = "/srv/b"\n'
     assert load(write(text), empty) == load(write(text), {})
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "1.5", "0", "١"])
+@pytest.mark.parametrize("name", ["BIBLIOTHECA_BACKUP_MAX_AGE", "BIBLIOTHECA_BACKUP_MAX_COUNT"])
+def test_a_variable_that_is_wrong_is_called_by_its_name(write: Write, name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as wrong:
+        load(write('[libraries.b]\npreset = "bibliotheca"\nhome = "/srv/b"\n'), {name: value})
+    assert wrong.value.on == name and value not in str(wrong.value)
 
 
 def test_a_tilde_is_the_user_s_home(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

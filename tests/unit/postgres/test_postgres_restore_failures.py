@@ -159,6 +159,8 @@ def test_a_policy_for_a_missing_role_is_left_out_and_rows_stay_hidden(server, ne
         f"CREATE ROLE {name}_reader",
         f"CREATE POLICY only_some ON items TO {name}_reader USING (id < 5)",
         "CREATE POLICY everyone ON items USING (id < 9)",
+        "COMMENT ON POLICY only_some ON items IS 'what this role may see'",
+        "COMMENT ON POLICY everyone ON items IS 'what all may see'",
         "ALTER TABLE items ENABLE ROW LEVEL SECURITY",
         "CREATE FUNCTION grants() RETURNS text LANGUAGE sql AS "
         "$$ SELECT '\nGRANT SELECT ON items TO nobody_at_all;\n' $$",
@@ -175,7 +177,8 @@ def test_a_policy_for_a_missing_role_is_left_out_and_rows_stay_hidden(server, ne
         incoming = bring(source.model_copy(update=how), staged, part)
         incoming.switch()
         incoming.finish()
-        assert ask(url, "SELECT polname::text FROM pg_policy") == [("everyone",)]
+        said = ask(url, "SELECT polname::text, obj_description(oid, 'pg_policy') FROM pg_policy")
+        assert said == [("everyone", "what all may see")]
         assert ask(url, "SELECT count(*) FROM items") == [(2000,)]
 
 
