@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import kuzu_lab
 import pytest
 from filelock import FileLock
 
@@ -118,20 +118,15 @@ _TESTS = Path(__file__).resolve().parent
 @pytest.fixture(scope="session")
 def lab() -> ModuleType:
     """The module ``kuzu_lab``."""
-    if "kuzu_lab" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("kuzu_lab", _TESTS / "kuzu_lab.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules["kuzu_lab"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["kuzu_lab"])
-    return sys.modules["kuzu_lab"]
+    return kuzu_lab
 
 
 @pytest.fixture(scope="session")
-def old_kuzu(lab: ModuleType) -> Path:
+def old_kuzu() -> Path:
     """A folder with kuzu 0.10.0 in it."""
     cache = Path(os.environ.get("SCRIPTORIUM_TEST_CACHE") or _TESTS.parent / ".cache")
     try:
-        return Path(lab.old_engine(cache))
+        return Path(kuzu_lab.old_engine(cache))
     except OSError as error:
         pytest.skip(f"kuzu 0.10.0 cannot be had: {error}")
 

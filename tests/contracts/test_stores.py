@@ -1,4 +1,4 @@
-"""One suite for every store that keeps archives as objects: those of ``ROOMS`` in tests/store_rooms.py.
+"""One suite for every store that keeps archives as objects: those of ``ROOMS`` in tests/shared/store_rooms.py.
 
 No test below may ask for the kind of a store; what holds for a folder alone stands in test_folder_store.py.
 """

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import console_blocks as console
 import pytest
+import real_backup
+import runbook
+from runbook import DOCS, perform
 
 from scriptorium.model import Compression, Manifest, Tier
 from scriptorium.sources import kuzu_verdict
@@ -25,20 +26,6 @@ _JUNK = b"\xff" * 4096
 # What no prose may hold unseen: a command that looks as if it were to be typed.
 _PROGRAMS = "tar|sha256sum|zstd|docker|scriptorium|python3?|pip|psql|pg_restore|createdb|apt-get|rm|mv|cp"
 _INLINE = re.compile(rf"`(?:{_PROGRAMS}) [^`]+`")
-
-
-def _runbook() -> ModuleType:
-    if "runbook" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("runbook", Path(__file__).parents[1] / "runbook.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules["runbook"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["runbook"])
-    return sys.modules["runbook"]
-
-
-runbook = _runbook()
-console, perform, DOCS = runbook.console, runbook.perform, runbook.DOCS
-real_backup = runbook.module("real_backup")
 
 
 @dataclass(frozen=True)
@@ -128,7 +115,7 @@ def scene(templates: Callable[[Compression], Scene], tmp_path: Path, request: py
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    return dict(runbook.shell(tmp_path))
+    return runbook.shell(tmp_path)
 
 
 def books(database: Path) -> int:

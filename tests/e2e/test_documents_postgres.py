@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psycopg
 import pytest
+import real_backup
+import runbook
 
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.settings import load
@@ -23,19 +22,6 @@ from scriptorium.sources.postgres_embedded import EmbeddedPostgres, server_folde
 
 BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 _OWNER = "alexandria:of-the-books"
-
-
-def _runbook() -> ModuleType:
-    if "runbook" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("runbook", Path(__file__).parents[1] / "runbook.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules["runbook"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["runbook"])
-    return sys.modules["runbook"]
-
-
-runbook = _runbook()
-real_backup = runbook.module("real_backup")
 
 
 @pytest.fixture(scope="module")

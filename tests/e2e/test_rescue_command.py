@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import importlib.util
 import inspect
 import os
 import shutil
@@ -15,25 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import real_backup
 
 import scriptorium
 from scriptorium.model import BackupType, Compression, Manifest, Tier
 
 FIRST = datetime(2026, 3, 1, 2, 0, 0, tzinfo=UTC)
 _BLOCKED = ("prefect", "typer", "rich")
-
-
-@pytest.fixture(scope="module")
-def real_backup() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("real_backup", Path(__file__).parents[1] / "real_backup.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class Vault:
 
 
 @pytest.fixture(scope="module")
-def made(new_place_for_module: Callable[..., Any], real_backup: ModuleType) -> Vault:
+def made(new_place_for_module: Callable[..., Any]) -> Vault:
     place = new_place_for_module()
     settings = place.settings
     old = real_backup.take(settings, FIRST, compression=Compression.ZSTD)

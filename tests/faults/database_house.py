@@ -10,10 +10,11 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import driver
 import psycopg
+from matrix import House
 
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.settings import Settings, load
@@ -107,7 +108,7 @@ def living(place: Place) -> Living:
     return facts
 
 
-def build(folder: Path, server: EmbeddedPostgres, driver: ModuleType) -> Place:
+def build(folder: Path, server: EmbeddedPostgres) -> Place:
     """Two backups, a day apart, of one state; then the living data goes on."""
     folder.mkdir(parents=True)
     place = Place(folder, server, "alexandria")
@@ -126,67 +127,62 @@ def build(folder: Path, server: EmbeddedPostgres, driver: ModuleType) -> Place:
     return place
 
 
-def house_class(matrix: ModuleType) -> type:
-    """The class of such houses, over the one of ``matrix``."""
+class DatabaseHouse(House):
+    """A library with a database: no scratch database and no session may stay either."""
 
-    class DatabaseHouse(matrix.House):  # type: ignore[misc, name-defined]
-        """A library with a database: no scratch database and no session may stay either."""
+    library = "alexandria"
 
-        library = "alexandria"
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        stays = {name: facts for name, facts in self.old.items() if "came_later" in name}
+        self.new_in_place: Living = {**self.new, **stays}  # a restore in place leaves what the backup does not know
 
-        def __init__(self, place: Place, driver: ModuleType) -> None:
-            super().__init__(place, driver)
-            stays = {name: facts for name, facts in self.old.items() if "came_later" in name}
-            self.new_in_place: Living = {**self.new, **stays}  # a restore in place leaves what the backup does not know
+    def require_whole_living(self) -> None:
+        if self.living != self.new_in_place:
+            super().require_whole_living()
 
-        def require_whole_living(self) -> None:
-            if self.living != self.new_in_place:
-                super().require_whole_living()
+    @property
+    def living(self) -> Living:
+        return living(self.place)
 
-        @property
-        def living(self) -> Living:
-            return living(self.place)
+    def databases(self) -> set[str]:
+        """The endings of the names of all databases of this library: nothing for the living one."""
+        own = self.place.name
+        found = self.place.ask("SELECT datname::text FROM pg_database", database="postgres")
+        return {name.removeprefix(own) for (name,) in found if name == own or name.startswith(f"{own}_")}
 
-        def databases(self) -> set[str]:
-            """The endings of the names of all databases of this library: nothing for the living one."""
-            own = self.place.name
-            found = self.place.ask("SELECT datname::text FROM pg_database", database="postgres")
-            return {name.removeprefix(own) for (name,) in found if name == own or name.startswith(f"{own}_")}
+    def require_no_child(self) -> None:
+        super().require_no_child()
+        until = time.monotonic() + _WAIT
+        while (left := self._sessions()) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert left == [], "sessions of ours are left"
 
-        def require_no_child(self) -> None:
-            super().require_no_child()
-            until = time.monotonic() + _WAIT
-            while (left := self._sessions()) and time.monotonic() < until:
-                time.sleep(0.05)
-            assert left == [], "sessions of ours are left"
+    def _sessions(self) -> list[Any]:
+        own = self.place.name
+        query = (
+            "SELECT datname::text, application_name::text, query FROM pg_stat_activity WHERE datname = "
+            f"'{own}' OR starts_with(datname, '{own}_') OR application_name LIKE 'scriptorium%'"
+        )
+        return self.place.ask(query, database="postgres")
 
-        def _sessions(self) -> list[Any]:
-            own = self.place.name
-            query = (
-                "SELECT datname::text, application_name::text, query FROM pg_stat_activity WHERE datname = "
-                f"'{own}' OR starts_with(datname, '{own}_') OR application_name LIKE 'scriptorium%'"
-            )
-            return self.place.ask(query, database="postgres")
-
-        def require_tidy(self, *, after_grace: bool = False) -> None:
-            super().require_tidy(after_grace=after_grace)
-            scratch = {ending for ending in self.databases() if ending.startswith("_restore_")}
-            assert scratch == set(), "a scratch database is left"
-            kept = len(list((self.settings.workroom / "restores").glob("*.json")))
-            assert len(self.databases()) <= 1 + kept, "more former databases than restores that can be undone"
-            unpacked = self.place.folder / "unpacked"
-            assert len(list(unpacked.iterdir()) if unpacked.is_dir() else []) <= kept
-
-    return DatabaseHouse
+    def require_tidy(self, *, after_grace: bool = False) -> None:
+        super().require_tidy(after_grace=after_grace)
+        scratch = {ending for ending in self.databases() if ending.startswith("_restore_")}
+        assert scratch == set(), "a scratch database is left"
+        kept = len(list((self.settings.workroom / "restores").glob("*.json")))
+        assert len(self.databases()) <= 1 + kept, "more former databases than restores that can be undone"
+        unpacked = self.place.folder / "unpacked"
+        assert len(list(unpacked.iterdir()) if unpacked.is_dir() else []) <= kept
 
 
-def copied(template: Place, folder: Path, name: str, house: type, driver: ModuleType) -> Any:
+def copied(template: Place, folder: Path, name: str) -> DatabaseHouse:
     """A house of one's own, with a database of its own, from the one that was built for all."""
     shutil.copytree(template.folder, folder, symlinks=True)
     place = Place(folder, template.server, name)
     place.ask(f"CREATE DATABASE {name} TEMPLATE {template.name}", database="postgres")
     place.configure()
-    return house(place, driver)
+    return DatabaseHouse(place)
 
 
 def removed(place: Place) -> None:

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import driver
 import psutil
 
 from scriptorium.catalog import Catalog
@@ -26,7 +26,7 @@ from scriptorium.model import Status
 from scriptorium.settings import Settings
 from scriptorium.stores.backups import sweep
 
-DRIVER = Path(__file__).with_name("driver.py")
+DRIVER = Path(driver.__file__)
 ROOT = Path(__file__).parents[2]
 MARK = "SCRIPTORIUM_TEST_MARK"
 _ENDINGS = (".json", ".marks.json")
@@ -42,7 +42,7 @@ class Ended:
     stderr: str
 
 
-def build(folder: Path, make_place: Callable[..., Any], driver: ModuleType) -> type:
+def build(folder: Path, make_place: Callable[..., Any]) -> type:
     """Two backups, a day apart, of one state; then the living data goes on."""
     folder.mkdir(parents=True)
     place = make_place(folder, books=20)
@@ -84,8 +84,8 @@ class House:
 
     library = "bibliotheca"
 
-    def __init__(self, place: Any, driver: ModuleType) -> None:
-        self.place, self.driver = place, driver
+    def __init__(self, place: Any) -> None:
+        self.place = place
         self.new: Living = json.loads((place.folder / "new.json").read_text())
         self.old: Living = self.living
         self.before = self.copies()
@@ -148,7 +148,7 @@ class House:
 
     def again(self, operation: str) -> str:
         """The next run of the same thing, in this process; it must succeed."""
-        return str(self.driver.OPERATIONS[operation](self.settings))
+        return driver.OPERATIONS[operation](self.settings)
 
     def require_no_child(self) -> None:
         until = time.monotonic() + 10
@@ -211,7 +211,7 @@ def _marked(mark: str) -> Iterator[str]:
             continue
 
 
-def copied(template: Path, folder: Path, place: type, driver: ModuleType) -> House:
+def copied(template: Path, folder: Path, place: type) -> House:
     """A house of one's own, from the one that was built for all."""
     shutil.copytree(template, folder, symlinks=True)
-    return House(place(folder, folder / "library", folder / "backups", folder / "scriptorium.toml"), driver)
+    return House(place(folder, folder / "library", folder / "backups", folder / "scriptorium.toml"))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import driver
 import pytest
 
 from scriptorium.catalog import Catalog
@@ -71,10 +72,10 @@ class Files:
         self._house = house
         settings = house.settings
         self._backups = Catalog(settings).backups(records=False)
-        packed = [house.driver.backup(settings, compression="none")]
+        packed = [driver.backup(settings, compression="none")]
         if house.library == "alexandria":
             house.place.configure(dump="stream")
-            packed.append(house.driver.backup(house.settings, compression="none"))
+            packed.append(driver.backup(house.settings, compression="none"))
         self._backups = Catalog(settings).backups(records=False)
         self._plain = [one for one in self._backups if one.id in packed]
         self._store = settings.store("second")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import driver
 import pytest
 
 from scriptorium.catalog import Catalog
@@ -36,8 +37,8 @@ def test_an_archive_that_ends_early_is_found(house: Any, cut: int) -> None:
 def test_a_clock_that_was_set_back(house: Any) -> None:
     """A backup that is taken "before" the others: nothing is replaced, nothing that is newer in truth is removed."""
     past = datetime.now(UTC) - timedelta(days=400)
-    taken = house.driver.backup(house.settings, now=past)
-    again = house.driver.backup(house.settings, now=past)
+    taken = driver.backup(house.settings, now=past)
+    again = driver.backup(house.settings, now=past)
     house.require_sound()
     assert {(id, store) for id in (taken, again) for store in ("local", "second")} <= house.copies()
     plan = plan_cleanup(house.settings, "bibliotheca", Policy(last=1, max_age=30), now=past)
@@ -51,7 +52,7 @@ def test_a_clock_that_was_set_back_while_it_was_taken(house: Any, monkeypatch: p
     pid = os.fork()
     if pid == 0:
         monkeypatch.setattr("scriptorium.stores.backups.reach", lambda point: os.kill(os.getpid(), signal.SIGKILL))
-        house.driver.backup(house.settings, now=ahead)
+        driver.backup(house.settings, now=ahead)
         os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
     house.again("backup")
@@ -62,8 +63,8 @@ def test_a_clock_that_was_set_back_while_it_was_taken(house: Any, monkeypatch: p
 def test_two_hosts_whose_clocks_differ(house: Any) -> None:
     """One of two hosts is three days ahead; both back up into the same stores, and either may clean up."""
     ahead = datetime.now(UTC) + timedelta(days=3)
-    theirs = house.driver.backup(house.settings, now=ahead)
-    ours = house.driver.backup(house.settings)
+    theirs = driver.backup(house.settings, now=ahead)
+    ours = driver.backup(house.settings)
     library, policy = "bibliotheca", policy_of({"last": 2})
     assert Catalog(house.settings).find("latest").id == theirs
     removed = carry_out(house.settings, library, plan_cleanup(house.settings, library, policy))
@@ -103,7 +104,7 @@ def test_the_hours_that_daylight_saving_skips_and_repeats(house: Any, zone: Call
     taken = {}
     for name, moment in HOURS.items():
         now = datetime.fromisoformat(moment)
-        taken[name] = house.driver.backup(house.settings, now=now)
+        taken[name] = driver.backup(house.settings, now=now)
         listed = Catalog(house.settings).find(taken[name])
         assert listed.created_at == now
         assert {copy.key for copy in listed.copies} == {f"bibliotheca/full_{now:%Y%m%d_%H%M%S}.tar.gz"}
@@ -114,7 +115,7 @@ def test_the_hours_that_daylight_saving_skips_and_repeats(house: Any, zone: Call
     ]
     plan = plan_cleanup(house.settings, "bibliotheca", Policy(hourly=5))
     assert carry_out(house.settings, "bibliotheca", plan) == (taken["02:30"],), "one hour, shown twice"
-    assert house.driver.restore(house.settings, "full_20260329_010000") == taken["03:00"]
+    assert driver.restore(house.settings, "full_20260329_010000") == taken["03:00"]
     assert house.living == house.old
 
 

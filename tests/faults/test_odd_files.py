@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import driver
 import pytest
 
 from scriptorium.catalog import Catalog
@@ -75,7 +76,7 @@ def test_living_files_that_vanish_and_grow_while_they_are_read(house: Any, monke
             with grows.open("ab") as file:
                 file.write(b"more")
 
-    monkeypatch.setattr(house.driver, "_moving", meanwhile)
+    monkeypatch.setattr(driver, "_moving", meanwhile)
     taken = house.again("backup")
     assert did
     warnings = said(house, taken)
@@ -232,7 +233,7 @@ def test_folders_in_folders_a_thousand_deep(house: Any) -> None:
     os.close(here)
     taken = house.again("backup")
     assert house.again("drill") == ""
-    assert house.driver.restore(house.settings, taken) == taken
+    assert driver.restore(house.settings, taken) == taken
     assert house.again("undo") == taken
     house.again("cleanup")
     house.doomed = {id for id, _ in house.before}

@@ -3,7 +3,6 @@ them; they never change."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from make_postgres import QUESTIONS
 
 from scriptorium.archive import unpack
 from scriptorium.manifest import loads, loads_marks
@@ -118,17 +118,8 @@ def test_its_database_is_restored_with_all_that_was_in_it(name: str, server: Emb
     incoming.finish()
     with psycopg.connect(server.address(goal), autocommit=True) as session:
         for question, said in EXPECTED["answers"].items():
-            query = questions()[question]
+            query = QUESTIONS[question]
             assert [list(row) for row in session.execute(query).fetchall()] == said, question
-
-
-def questions() -> dict[str, str]:
-    spec = importlib.util.spec_from_file_location("make_postgres", Path(__file__).with_name("make_postgres.py"))
-    assert spec is not None and spec.loader is not None
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
-    asked: dict[str, str] = maker.QUESTIONS
-    return asked
 
 
 @every

@@ -1,7 +1,4 @@
-"""Real archives of real trees, for the tests of the archive and of verify; backups on a shelf for the catalog.
-
-The plain modules that several test modules of this folder share are loaded here.
-"""
+"""Real archives of real trees, for the tests of the archive and of verify; backups on a shelf for the catalog."""
 
 # Names are bytes here, which Path cannot hold.
 # ruff: noqa: PTH115, PTH118, PTH123
@@ -9,10 +6,8 @@ The plain modules that several test modules of this folder share are loaded here
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -40,29 +35,6 @@ from scriptorium.model import (
 )
 from scriptorium.settings import load
 from scriptorium.stores.backups import commit, write_marks
-
-_TESTS = Path(__file__).resolve().parents[1]
-
-
-def _plain(name: str) -> None:
-    """A plain module of the tests, loaded once; from then on the tests of this folder import it by its name."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, _TESTS / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-
-
-for _name in (
-    "catalog_listing",
-    "dying",
-    "file_trees",
-    "rescue_home",
-    "retention_series",
-    "settings_texts",
-    "taking_home",
-):
-    _plain(_name)
 
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
 

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 import time
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+import console_blocks as console
 import pytest
-
-
-@pytest.fixture(scope="module")
-def console() -> ModuleType:
-    if "console_blocks" not in sys.modules:
-        path = Path(__file__).parents[1] / "console_blocks.py"
-        spec = importlib.util.spec_from_file_location("console_blocks", path)
-        assert spec is not None and spec.loader is not None
-        sys.modules["console_blocks"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["console_blocks"])
-    return sys.modules["console_blocks"]
 
 
 def fenced(language: str, *lines: str, mark: str = "") -> str:
@@ -43,51 +29,47 @@ def fenced(language: str, *lines: str, mark: str = "") -> str:
         ("<!-- not run: there is no such machine -->\nprose\n" + fenced("console", "$ true"), "right before its block"),
     ],
 )
-def test_a_command_that_nobody_would_run_is_an_error(
-    console: ModuleType, tmp_path: Path, text: str, complaint: str
-) -> None:
+def test_a_command_that_nobody_would_run_is_an_error(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "wrong.md").write_text(text)
     with pytest.raises(console.WrongDocument, match=complaint):
         console.chapters(tmp_path / "wrong.md")
 
 
-def performed(console: ModuleType, folder: Path, text: str) -> list[Any]:
+def performed(folder: Path, text: str) -> list[console.Outcome]:
     (folder / "book.md").write_text(text)
     book = console.chapters(folder / "book.md")
     blocks = [block for number in book for _, block in console.expand(book, number)]
-    return list(console.run(blocks, folder, {"PATH": os.environ["PATH"]}, timeout=20))
+    return console.run(blocks, folder, {"PATH": os.environ["PATH"]}, timeout=20)
 
 
-def test_commands_share_one_shell_and_stop_at_the_first_failure(console: ModuleType, tmp_path: Path) -> None:
+def test_commands_share_one_shell_and_stop_at_the_first_failure(tmp_path: Path) -> None:
     text = fenced(
         "console", "$ mkdir there && cd there", "$ PLACE=$(pwd)", "$ for x in 1 2; do", "> echo $x; done", "1"
     )
     text += fenced("bash", "cat > file <<'END'", "$ not a command", "END")
     text += fenced("console", "$ test -f $PLACE/file", "$ false", "$ echo never")
-    outcomes = performed(console, tmp_path, text)
+    outcomes = performed(tmp_path, text)
     assert [one.status for one in outcomes] == [0, 0, 0, 0, 0, 1, None]
     assert outcomes[2].said == "1\n2\n"
     assert (tmp_path / "there/file").read_text() == "$ not a command\n"
 
 
-def test_a_promised_line_must_occur_and_in_order(console: ModuleType, tmp_path: Path) -> None:
+def test_a_promised_line_must_occur_and_in_order(tmp_path: Path) -> None:
     command = "$ printf 'one 1\\ntwo 2\\n'"
     text = "".join(
         fenced("console", command, *shown)
         for shown in (["one 1", "two 2"], ["two …"], ["…"], ["two 2", "one 1"], ["one"], ["three …"])
     )
-    outcomes = performed(console, tmp_path, text)
+    outcomes = performed(tmp_path, text)
     assert [console.missing(one) for one in outcomes] == [None, None, None, "one 1", "one", "three …"]
 
 
-def test_both_streams_are_heard_and_nothing_waits_for_input(console: ModuleType, tmp_path: Path) -> None:
-    (one, other) = performed(
-        console, tmp_path, fenced("console", "$ cat; echo heard >&2", "heard", "$ read -r x || true")
-    )
+def test_both_streams_are_heard_and_nothing_waits_for_input(tmp_path: Path) -> None:
+    (one, other) = performed(tmp_path, fenced("console", "$ cat; echo heard >&2", "heard", "$ read -r x || true"))
     assert (one.status, one.said, other.status) == (0, "heard\n", 0)
 
 
-def test_what_hangs_is_ended_with_its_children(console: ModuleType, tmp_path: Path) -> None:
+def test_what_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     (tmp_path / "book.md").write_text(fenced("console", "$ sleep 60 & echo $! > child; wait"))
     steps = console.chapters(tmp_path / "book.md")[""].steps
     with pytest.raises(Exception, match="timed out"):
@@ -100,7 +82,7 @@ def test_what_hangs_is_ended_with_its_children(console: ModuleType, tmp_path: Pa
     pytest.fail("the child lives on")
 
 
-def test_chapters_are_done_where_another_asks_for_them(console: ModuleType, tmp_path: Path) -> None:
+def test_chapters_are_done_where_another_asks_for_them(tmp_path: Path) -> None:
     text = "# Book\n## Variables\n<!-- variables -->\n" + fenced("console", "$ A=/their/place   # what it is")
     text += "## 1. First\n" + fenced("console", "$ echo first $A", "first …")
     text += "## 2. Second\nDo this. <!-- do: 1 -->\n" + fenced("console", "$ echo second")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 import tarfile
@@ -11,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import real_backup
 
 from scriptorium.archive import ledger
 from scriptorium.catalog import Catalog
@@ -74,15 +73,6 @@ def explained() -> dict[str, dict[str, Explained]]:
 TABLES = explained()
 
 
-@pytest.fixture(scope="module")
-def real_backup() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("real_backup", ROOT / "tests" / "real_backup.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def odd(manifest: Manifest) -> Manifest:
     """The same with a part whose path is not UTF-8, which settings in TOML cannot name yet, and of no preset."""
     part = replace(manifest.parts[0], path="caf\udce9", export="exports/caf\udce9")
@@ -95,9 +85,7 @@ def proven(moment: datetime) -> Marks:
 
 
 @pytest.fixture
-def found(
-    place: Any, archives: Any, real_backup: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, list[Object]]:
+def found(place: Any, archives: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Object]]:
     """Objects as they are really written, under the names of the document's tables."""
     (place.home / "data" / "uploads" / b"caf\xe9".decode("utf-8", "surrogateescape")).write_text("latin 1")
     (place.home / "data" / "link").symlink_to(b"caf\xe9".decode("utf-8", "surrogateescape"))
@@ -172,9 +160,7 @@ def test_every_key_is_explained_and_every_explained_key_occurs(found: dict[str, 
     assert [line for name, objects in found.items() for line in _differences(name, objects)] == []
 
 
-def test_the_canonical_form_is_the_one_that_is_described(
-    found: dict[str, list[Object]], place: Any, real_backup: ModuleType
-) -> None:
+def test_the_canonical_form_is_the_one_that_is_described(found: dict[str, list[Object]], place: Any) -> None:
     """The lines as the document describes them, from the parsed entries alone."""
     manifest = next(one for one in found["manifest"] if isinstance(one["files"], dict) and "archive" in one)
     with tarfile.open(place.backups / "bibliotheca" / manifest["archive"]["name"]) as tar:
@@ -202,7 +188,7 @@ def _string(text: str) -> str:
     return '"' + "".join(short.get(c, c if ord(c) >= 0x20 else f"\\u{ord(c):04x}") for c in text) + '"'
 
 
-def test_the_order_of_members_is_the_one_that_is_described(place: Any, real_backup: ModuleType) -> None:
+def test_the_order_of_members_is_the_one_that_is_described(place: Any) -> None:
     manifest = real_backup.take(place.settings, MOMENT)
     with tarfile.open(place.backups / "bibliotheca" / manifest.archive.name) as tar:
         names = tar.getnames()

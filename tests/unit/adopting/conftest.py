@@ -12,15 +12,14 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import kuzu_lab
 import pytest
 
 from scriptorium.model import TableFacts
 from scriptorium.sources import kuzu_verdict
 
-_TESTS = Path(__file__).resolve().parents[2]
 IDENTITY = "0f0e0d0c-1111-4222-8333-444455556666"
 TAKEN = "2025-07-14T05:39:26.502608"  # by a clock of no known zone
 LEFT_OUT = ("backup", "session", "cache")
@@ -221,10 +220,10 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.fixture(scope="session")
-def folder_database(tmp_path_factory: pytest.TempPathFactory, lab: ModuleType, old_kuzu: Path) -> Path:
+def folder_database(tmp_path_factory: pytest.TempPathFactory, old_kuzu: Path) -> Path:
     """A database of Kuzu 0.10: 40 books."""
     database = tmp_path_factory.mktemp("old") / "kuzu"
-    lab.script(
+    kuzu_lab.script(
         str(old_kuzu),
         database,
         "CREATE NODE TABLE Book(id STRING, title STRING, PRIMARY KEY(id))",

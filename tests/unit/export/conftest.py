@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import kuzu
 import psycopg
 import pytest
+import real_backup
 
 from scriptorium.model import Manifest
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres_connection import sql
 from scriptorium.sources.postgres_embedded import EmbeddedPostgres, major_version, server_folders
 
-_TESTS = Path(__file__).resolve().parents[2]
 _MEMORY = Path("/dev/shm")
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, tzinfo=UTC)
-
-
-@pytest.fixture(scope="session")
-def real_backup() -> ModuleType:
-    if "real_backup" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("real_backup", _TESTS / "real_backup.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules["real_backup"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["real_backup"])
-    return sys.modules["real_backup"]
 
 
 @pytest.fixture(scope="session")
@@ -157,7 +144,7 @@ class Graph:
 
 
 @pytest.fixture(scope="session")
-def new_graph(real_backup: ModuleType) -> Callable[..., Graph]:
+def new_graph() -> Callable[..., Graph]:
     """Make a database of some queries and back it up."""
 
     def make(folder: Path, *queries: str | tuple[str, dict[str, Any]], **more: Any) -> Graph:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import real_backup
 
 from scriptorium.archive import ledger
 from scriptorium.errors import DamageFound, NotFound, UsageError
@@ -153,7 +154,7 @@ def test_wrong_words_are_refused_before_anything_is_written(books, tmp_path):
     assert everything(tmp_path) == before
 
 
-def test_latest_is_the_newest_backup_that_holds_a_database(place, real_backup, moment, tmp_path):
+def test_latest_is_the_newest_backup_that_holds_a_database(place, moment, tmp_path):
     """A backup of the configuration alone is newer, and not meant."""
     older = real_backup.take(place.settings, moment, type=BackupType.DATABASE)
     place.execute("CREATE (:Book {id: 'new', title: 'New', pages: 1})")
@@ -163,22 +164,22 @@ def test_latest_is_the_newest_backup_that_holds_a_database(place, real_backup, m
         output = str(tmp_path / f"{reference}.csv")
         done = run_export(place.settings, place_export(place.settings, reference, tables=["Book"], output=output))
         assert (done.backup, done.rows) == (manifest.id, rows)
-    config = place_config(place, real_backup, moment)
+    config = place_config(place, moment)
     with pytest.raises(NotFound, match="holds no tables"):
         place_export(place.settings, config.id)
 
 
-def place_config(place: Any, real_backup: Any, moment: Any) -> Manifest:
-    return real_backup.take(place.settings, moment + timedelta(days=3), type=BackupType.CONFIG)  # type: ignore[no-any-return]
+def place_config(place: Any, moment: Any) -> Manifest:
+    return real_backup.take(place.settings, moment + timedelta(days=3), type=BackupType.CONFIG)
 
 
-def test_no_backup_of_a_database_is_said(place, real_backup, moment):
+def test_no_backup_of_a_database_is_said(place, moment):
     real_backup.take(place.settings, moment, type=BackupType.CONFIG)
     with pytest.raises(NotFound, match="no good backup with a database"):
         place_export(place.settings)
 
 
-def test_two_databases_with_tables_of_one_name(new_graph, real_backup, moment, tmp_path):
+def test_two_databases_with_tables_of_one_name(new_graph, moment, tmp_path):
     first = new_graph(tmp_path, *BOOKS)
     shutil.copy(first.path, tmp_path / "second.db")
     config = tmp_path / "scriptorium.toml"
@@ -198,7 +199,7 @@ def test_two_databases_with_tables_of_one_name(new_graph, real_backup, moment, t
     ]
 
 
-def test_only_the_wanted_member_touches_the_disk_and_reading_stops_behind_it(new_graph, real_backup, moment, tmp_path):
+def test_only_the_wanted_member_touches_the_disk_and_reading_stops_behind_it(new_graph, moment, tmp_path):
     """Thirty megabytes of book files lie behind the database, which itself is much larger than one table's export."""
     home = tmp_path / "home"
     (home / "uploads").mkdir(parents=True)

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pyarrow.parquet
 import pytest
+import real_backup
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, UnsafeArchive, UsageError
@@ -86,7 +87,6 @@ def said(url: str, columns: str, table: str) -> list[list[str | None]]:
 @pytest.fixture(scope="module", params=["stage", "stream"])
 def backed_up(
     make_database: Callable[..., Any],
-    real_backup: Any,
     moment: datetime,
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
@@ -215,7 +215,7 @@ def test_a_table_of_no_columns(backed_up, tmp_path):
 
 
 @pytest.mark.parametrize("dump", ["stage", "stream"])
-def test_a_database_of_another_encoding_is_exported_as_utf_8(make_database, real_backup, tmp_path, moment, dump):
+def test_a_database_of_another_encoding_is_exported_as_utf_8(make_database, tmp_path, moment, dump):
     latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     script = "CREATE TABLE é (ü text); INSERT INTO é VALUES ('ß'); CREATE TABLE ö AS SELECT 'ä'::text AS ü;"
     _, settings = make_database(script, tmp_path, latin, dump)
@@ -226,9 +226,7 @@ def test_a_database_of_another_encoding_is_exported_as_utf_8(make_database, real
     assert (tmp_path / "all" / "public.ö.csv").read_text("utf-8") == '"ü"\n"ä"\n'
 
 
-def test_what_is_lacking_or_wrong_in_a_streamed_dump_is_damage(
-    make_database, real_backup, tmp_path, moment, monkeypatch
-):
+def test_what_is_lacking_or_wrong_in_a_streamed_dump_is_damage(make_database, tmp_path, moment, monkeypatch):
     """Whatever the archive lacks, an export says so, ends by itself, and leaves no process and no file."""
     monkeypatch.setattr(PostgresSource, "piece", 4096)
     _, settings = make_database(NASTY, tmp_path, dump="stream")

@@ -6,16 +6,14 @@ SCRIPTORIUM_TEST_POSTGRES (separated by colons).
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import psycopg
 import pytest
+from postgres_items import ITEMS, ask, back_up
 
 from scriptorium.sources.postgres import PostgresSource
 from scriptorium.sources.postgres_embedded import EmbeddedPostgres, major_version, server_folders
@@ -78,20 +76,6 @@ CREATE MATERIALIZED VIEW unfilled AS SELECT 1 AS one WITH NO DATA;
 CREATE VIEW plain_view AS SELECT * FROM bare;
 SELECT lo_from_bytea(4711, decode(repeat('0badcafe', 600000), 'hex')), lo_from_bytea(4712, '');
 """
-
-
-def _plain(name: str) -> ModuleType:
-    """A plain module of the tests, loaded once; from then on the tests of this folder import it by its name."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).resolve().parents[2] / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-_items = _plain("postgres_items")
-_plain("streamed_library")
 
 
 def _server(major: int) -> EmbeddedPostgres:
@@ -170,8 +154,8 @@ def everything() -> str:
 @pytest.fixture
 def library(server, new_database, tmp_path):
     """A source whose database was changed after its backup: (source, staged, part, url, name)."""
-    url = new_database(server, _items.ITEMS)
+    url = new_database(server, ITEMS)
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
-    staged, part = _items.back_up(source, tmp_path / "stage")
-    _items.ask(url, "DELETE FROM items WHERE id > 10; INSERT INTO items VALUES (9999, 'later')")
+    staged, part = back_up(source, tmp_path / "stage")
+    ask(url, "DELETE FROM items WHERE id > 10; INSERT INTO items VALUES (9999, 'later')")
     return source, staged, part, url, url.rpartition("/")[2]

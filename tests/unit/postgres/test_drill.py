@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import real_backup
 
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.drilling import place_drill, run_drill
 from scriptorium.pruning import carry_out, plan_cleanup
 from scriptorium.settings import Settings, load
-
-
-@pytest.fixture(scope="module")
-def real_backup() -> ModuleType:
-    file = Path(__file__).parents[2] / "real_backup.py"
-    spec = importlib.util.spec_from_file_location("real_backup", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -51,7 +40,7 @@ def drilled(settings: Settings):
 
 
 @pytest.mark.parametrize("drill", ["server", "embedded"])
-def test_a_drill_proves_database_files_and_how_they_fit(library, server, tmp_path, drill, real_backup):
+def test_a_drill_proves_database_files_and_how_they_fit(library, server, tmp_path, drill):
     settings = settings_for(library, tmp_path, drill)
     real_backup.take(settings, datetime.now(UTC))
     proof = drilled(settings)
@@ -67,7 +56,7 @@ def test_a_drill_proves_database_files_and_how_they_fit(library, server, tmp_pat
     assert left == []
 
 
-def test_a_book_that_is_not_what_the_database_records_is_named(library, tmp_path, real_backup):
+def test_a_book_that_is_not_what_the_database_records_is_named(library, tmp_path):
     settings = settings_for(library, tmp_path, "server")
     books = sorted(path for path in (tmp_path / "home" / "library").rglob("*") if path.is_file())
     with psycopg.connect(library) as session:
@@ -84,7 +73,7 @@ def test_a_book_that_is_not_what_the_database_records_is_named(library, tmp_path
     assert proof.proven, "the backup is what the library was"
 
 
-def test_a_backup_and_a_cleanup_during_a_drill_do_not_touch_it(library, server, tmp_path, real_backup):
+def test_a_backup_and_a_cleanup_during_a_drill_do_not_touch_it(library, server, tmp_path):
     settings = settings_for(library, tmp_path, "server")
     real_backup.take(settings, datetime.now(UTC))
     did = []

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import postgres_items
 import pytest
 from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
 
@@ -47,7 +48,7 @@ def test_being_killed_at_any_step_leaves_the_former_or_the_restored_database_who
     script = textwrap.dedent(f"""
         import os, pickle, signal, sys
         from pathlib import Path
-        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        sys.path.insert(0, {str(Path(postgres_items.__file__).parent)!r})
         import postgres_items as t
         from scriptorium.sources import postgres_databases as databases, postgres_load, postgres_reading
         source, staged, part = pickle.loads(Path({str(tmp_path / "order")!r}).read_bytes())

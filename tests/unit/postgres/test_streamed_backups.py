@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import real_backup
 import streamed_library
 from streamed_library import NAMED, NOW, ask, part_of, settings_for
 
@@ -25,14 +26,11 @@ from scriptorium.settings import load
 from scriptorium.sources.postgres import PostgresSource
 
 MIB = 1 << 20
-real_backup, small_pieces, library = (
-    streamed_library.real_backup,
-    streamed_library.small_pieces,
-    streamed_library.library,
-)
+SHARED = Path(real_backup.__file__).parent
+small_pieces, library = streamed_library.small_pieces, streamed_library.library  # fixtures, for these tests alone
 
 
-def test_it_says_what_a_staged_one_says(library, tmp_path, real_backup):
+def test_it_says_what_a_staged_one_says(library, tmp_path):
     """The same tables, checks and warnings; the manifest is sound; the dump comes first, in pieces."""
     staged = real_backup.take(settings_for(library, tmp_path, "stage"), NOW)
     manifest = real_backup.take(settings_for(library, tmp_path), NOW + timedelta(days=1))
@@ -115,7 +113,7 @@ def large(url: str, megabytes: int) -> None:
     ask(url, f"INSERT INTO large SELECT g, repeat('x', 1048576) FROM generate_series(1, {megabytes}) g")
 
 
-def test_a_short_disk_makes_the_dump_stream_past_it(server, new_database, tmp_path, small, real_backup, monkeypatch):
+def test_a_short_disk_makes_the_dump_stream_past_it(server, new_database, tmp_path, small, monkeypatch):
     """A dump larger than the whole filesystem of the workspace, which is hardly used meanwhile."""
     url = new_database(server)
     large(url, 100)
@@ -186,7 +184,7 @@ def test_only_as_many_as_must_be_are_streamed_the_largest_first(server, new_data
         assert taking.require_room(settings, taking.place_order(settings)).streamed == streamed
 
 
-def test_two_databases_and_their_files_in_one_archive(server, new_database, tmp_path, real_backup):
+def test_two_databases_and_their_files_in_one_archive(server, new_database, tmp_path):
     urls = [new_database(server, f"CREATE TABLE t AS SELECT {n} AS x, repeat('y', 9000)") for n in (1, 2)]
     (tmp_path / "data").mkdir()
     file = tmp_path / "scriptorium.toml"
@@ -255,12 +253,10 @@ with no_child_outlives():
         *((point, "FULL") for point in ("stream.begun", "stream.ended")),
     ],
 )
-def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(
-    library, server, tmp_path, real_backup, point, deed
-):
+def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(library, server, tmp_path, point, deed):
     ask(library, "CREATE TABLE large AS SELECT g, repeat(md5(g::text), 300) AS x FROM generate_series(1, 700) g")
     settings = settings_for(library, tmp_path)
-    command = [sys.executable, "-c", TAKING, str(Path(__file__).parents[2]), str(tmp_path / "scriptorium.toml")]
+    command = [sys.executable, "-c", TAKING, str(SHARED), str(tmp_path / "scriptorium.toml")]
     env = {**os.environ, "SCRIPTORIUM_CRASHPOINTS": json.dumps({point: deed})}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode != 0
@@ -326,7 +322,7 @@ def test_memory_does_not_grow_with_the_dump(server, new_database, tmp_path):
             f'compression = "zstd"\n[libraries.lib]\nsources = [{{ name = "db", kind = "postgres", dump = "stream",'
             f' database = "{url}" }}]\n[stores.local]\nkind = "local"\npath = "backups"\n'
         )
-        command = [sys.executable, "-c", MEMORY, str(Path(__file__).parents[2]), str(file)]
+        command = [sys.executable, "-c", MEMORY, str(SHARED), str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout) / 1024)

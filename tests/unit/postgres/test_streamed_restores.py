@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import real_backup
 import streamed_library
 from streamed_library import NAMED, NOW, ask, part_of, settings_for
 
@@ -23,15 +24,11 @@ from scriptorium.rescue.__main__ import main as rescue
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres import PostgresSource
 
-real_backup, small_pieces, library = (
-    streamed_library.real_backup,
-    streamed_library.small_pieces,
-    streamed_library.library,
-)
+small_pieces, library = streamed_library.small_pieces, streamed_library.library  # fixtures, for these tests alone
 
 
 @pytest.fixture
-def backed_up(library, tmp_path, real_backup) -> tuple[str, Settings, Manifest]:
+def backed_up(library, tmp_path) -> tuple[str, Settings, Manifest]:
     """A streamed backup, and a living library that went on."""
     settings = settings_for(library, tmp_path)
     manifest = real_backup.take(settings, NOW)

@@ -1,7 +1,4 @@
-"""Settings as the tests write them, and what is said of them.
-
-A plain module: tests/unit/conftest.py loads it by its path.
-"""
+"""Settings as the tests write them, and what is said of them."""
 
 from __future__ import annotations
 

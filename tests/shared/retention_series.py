@@ -1,7 +1,4 @@
-"""Series of backups, and what was decided of them, as the tests of retention write it.
-
-A plain module: tests/unit/conftest.py loads it by its path.
-"""
+"""Series of backups, and what was decided of them, as the tests of retention write it."""
 
 from __future__ import annotations
 

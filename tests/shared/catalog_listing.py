@@ -1,7 +1,4 @@
-"""What the tests of the catalog ask it.
-
-A plain module: tests/unit/conftest.py loads it by its path.
-"""
+"""What the tests of the catalog ask it."""
 
 from __future__ import annotations
 

@@ -1,14 +1,9 @@
-"""An Alexandria whose database is streamed into its backups, for the tests of that and of the way back.
-
-A plain module: tests/unit/postgres/conftest.py loads it by its path.
-"""
+"""An Alexandria whose database is streamed into its backups, for the tests of that and of the way back."""
 
 from __future__ import annotations
 
-import importlib.util
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import urlsplit
 
 import psycopg
@@ -21,16 +16,6 @@ from scriptorium.sources.postgres import PostgresSource
 
 NOW = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 NAMED = "files that the database names and the backup lacks"
-
-
-@pytest.fixture(scope="module")
-def real_backup() -> ModuleType:
-    file = Path(__file__).parent / "real_backup.py"
-    spec = importlib.util.spec_from_file_location("real_backup", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """A laboratory for Kuzu: a writer in a process of its own with an invariant, and a checker for copies.
 
-Loaded by fixtures (``lab``), and run as a program for its two children::
+Imported by the tests (most have it as the fixture ``lab``), and run as a program for its children::
 
     python -P kuzu_lab.py write '<json>'      transfers between accounts until it is ended
     python -P kuzu_lab.py check '<json>'      what a copy holds, as JSON

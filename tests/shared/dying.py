@@ -1,7 +1,4 @@
-"""Processes that die on the way: a call in a process of its own, and SIGKILL in the middle of it.
-
-A plain module: tests/unit/conftest.py loads it by its path.
-"""
+"""Processes that die on the way: a call in a process of its own, and SIGKILL in the middle of it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Living sources to run the suite of tests/contracts/test_sources.py on, and what its tests share.
 
 The next source's row goes into ``RIGS``: a function that makes a living source in a folder, with what only it
-knows: how a row is changed, how its application writes, how its contents are seen without us, how a copy is damaged. A
-plain module: tests/contracts/conftest.py loads it by its path.
+knows: how a row is changed, how its application writes, how its contents are seen without us, how a copy is damaged.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
+import kuzu_lab
 import pytest
 
 from scriptorium.model import Part, Staged
@@ -62,10 +61,10 @@ class Rig:
         return self.take(stage) if self.take is not None else snapshot(self.source, stage, ())
 
 
-def _graph(lab: ModuleType, template: Path) -> Path:
+def _graph(template: Path) -> Path:
     """The same small database for every test: made once."""
     if not template.exists():
-        lab.script(
+        kuzu_lab.script(
             None,
             template,
             "CREATE NODE TABLE Book(id INT64, title STRING, PRIMARY KEY(id))",
@@ -76,15 +75,15 @@ def _graph(lab: ModuleType, template: Path) -> Path:
     return template
 
 
-def kuzu(folder: Path, lab: ModuleType) -> Rig:
+def kuzu(folder: Path) -> Rig:
     live = folder / "live"
     live.mkdir()
     database = live / "graph.db"
-    shutil.copy(_graph(lab, folder.parent / "graph.template"), database)
+    shutil.copy(_graph(folder.parent / "graph.template"), database)
     count = iter(range(1_000, 100_000))
 
     def change() -> None:
-        lab.script(None, database, f"CREATE (:Book {{id: {next(count)}, title: 'new'}})")
+        kuzu_lab.script(None, database, f"CREATE (:Book {{id: {next(count)}, title: 'new'}})")
 
     def contents() -> object:
         code = (
@@ -132,7 +131,7 @@ def kuzu(folder: Path, lab: ModuleType) -> Rig:
     )
 
 
-def files(folder: Path, lab: ModuleType) -> Rig:
+def files(folder: Path) -> Rig:
     live = folder / "live"
     (live / "covers" / "empty").mkdir(parents=True)
     for number in range(20):
@@ -178,7 +177,7 @@ def files(folder: Path, lab: ModuleType) -> Rig:
     )
 
 
-def postgres(folder: Path, lab: ModuleType) -> Rig:
+def postgres(folder: Path) -> Rig:
     import psycopg
 
     server = _server()
@@ -239,9 +238,9 @@ class _SmallPieces(PostgresSource):
     piece: ClassVar[int] = 4096
 
 
-def streamed(folder: Path, lab: ModuleType) -> Rig:
+def streamed(folder: Path) -> Rig:
     """The same, as it goes into an archive where the workspace has no room: in pieces, small ones here."""
-    rig = postgres(folder, lab)
+    rig = postgres(folder)
     source = _SmallPieces.model_validate({**rig.source.model_dump(), "dump": "stream"})
 
     def take(stage: Path) -> Staged:

@@ -1,6 +1,6 @@
 """Databases of a few items, their backups and what reading an archive does with them, for the tests of restores.
 
-A plain module: tests/unit/postgres/conftest.py loads it by its path, and a test's child process imports it.
+A test's child process imports it too.
 """
 
 from __future__ import annotations

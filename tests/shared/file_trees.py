@@ -1,7 +1,4 @@
-"""Trees of files as a test writes them down and sees them on disk, and a restore over them.
-
-A plain module: tests/unit/conftest.py loads it by its path.
-"""
+"""Trees of files as a test writes them down and sees them on disk, and a restore over them."""
 
 from __future__ import annotations
 

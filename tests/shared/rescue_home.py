@@ -1,7 +1,4 @@
-"""A library that is lost and brought back by the tests of the way back, and processes that die on the way.
-
-A plain module: tests/unit/conftest.py loads it by its path.
-"""
+"""A library that is lost and brought back by the tests of the way back, and processes that die on the way."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A library that is saved again and again by the tests of taking a backup.
-
-A plain module: tests/unit/conftest.py loads it by its path.
-"""
+"""A library that is saved again and again by the tests of taking a backup."""
 
 from __future__ import annotations
 

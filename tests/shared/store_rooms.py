@@ -1,7 +1,7 @@
 """Stores to run the suite of tests/contracts/test_stores.py on, and what its tests share.
 
 The next store's row goes into ``ROOMS``: a function that makes an empty store in a folder, with what only it knows: how
-it is made full and how it stops answering. A plain module: tests/contracts/conftest.py loads it by its path.
+it is made full and how it stops answering.
 """
 
 from __future__ import annotations

@@ -1,40 +1,25 @@
-"""docs/runbook.md as its tests need it: chapters that are performed with values of the test's own.
-
-A plain module: the tests load it by its path, and it loads the parser beside it the same way.
-"""
+"""docs/runbook.md as its tests need it: chapters that are performed with values of the test's own."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+
+import console_blocks as console
 
 import scriptorium as package
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PATH = DOCS / "runbook.md"
 _BIN = Path(sys.executable).parent
 
 
-def module(name: str) -> ModuleType:
-    """A plain module of the tests, loaded once."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-console = module("console_blocks")
 BOOK = console.chapters(PATH)
-Outcomes = list[Any]
+Outcomes = list[console.Outcome]
 
 
 def shell(home: Path) -> dict[str, str]:
