@@ -13,14 +13,13 @@ from typing import ParamSpec, TypeVar
 
 from scriptorium.cli.frame import manner, warn
 from scriptorium.cli.history import noted
-from scriptorium.errors import ScriptoriumError
+from scriptorium.errors import ScriptoriumError, ToolMissing
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The embedded server is slow to start on a small or busy machine; nobody is told of what is done here.
+# Nobody is told of what is done here.
 _PREFECT = {
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
     # Each call to an API that is gone is tried again for 2, 4, 8 ... seconds: with Prefect's own five tries, a command
@@ -35,19 +34,19 @@ def flow_runs() -> Iterator[None]:
     level = "INFO" if manner.verbose else "CRITICAL"
     from scriptorium.settings import set_defaults
 
-    # The embedded server speaks on our standard error; what it has to say is of no use to anybody but its makers.
-    server = "WARNING" if manner.verbose else "CRITICAL"
-    set_defaults({**_PREFECT, "PREFECT_LOGGING_LEVEL": level, "PREFECT_SERVER_LOGGING_LEVEL": server})
-    starting = _spinner("starting") if _lively() else contextlib.nullcontext()
-    with starting:
-        from tasks.progress import watched_by
-    with _interruptible(), watched_by(_bar if _lively() else _silence):
+    set_defaults({**_PREFECT, "PREFECT_LOGGING_LEVEL": level})
+    with _interruptible(), contextlib.ExitStack() as running:
+        with _spinner("starting") if _lively() else contextlib.nullcontext():
+            from scriptorium.cli.embedded import api
+
+            embedded = running.enter_context(api())
+            from tasks.progress import watched_by
+        running.enter_context(watched_by(_bar if _lively() else _silence))
         try:
             yield
-        except Exception:
-            _remember()
-            raise
-        _remember()
+        finally:
+            if embedded:
+                _remember()
 
 
 def _remember() -> None:
@@ -64,10 +63,8 @@ def _remember() -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Whatever fails after Ctrl-C was pressed failed because of it.
-
-    The terminal tells the whole group: the embedded server and our children end as well, and the error that comes
-    out of Prefect is that nobody answers.
+    """Ctrl-C and SIGTERM end a run in order, so that what it had begun is put away; whatever fails after that failed
+    because of it. (While a flow runs, Prefect takes SIGTERM, ends the run and hands the signal on to us.)
     """
     pressed: list[int] = []
 
@@ -75,7 +72,7 @@ def _interruptible() -> Iterator[None]:
         pressed.append(number)
         signal.default_int_handler(number, frame)
 
-    former = signal.signal(signal.SIGINT, note)
+    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except Exception as error:
@@ -83,7 +80,8 @@ def _interruptible() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
-        signal.signal(signal.SIGINT, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def carried_out(flow: Callable[P, R], *args: P.args, **given: P.kwargs) -> R:
@@ -108,9 +106,19 @@ def carried_out(flow: Callable[P, R], *args: P.args, **given: P.kwargs) -> R:
         raise
     except Exception as error:
         if not done:
+            _require_api(error)
             raise
         warn(f"it is done, but it could not be reported to Prefect ({type(error).__name__}): its API is gone")
         return done[-1]
+
+
+def _require_api(error: Exception) -> None:
+    """``ToolMissing`` where the error is what Prefect says when nobody answers at its API."""
+    if isinstance(error, RuntimeError) and "reach API" in str(error):
+        from prefect.settings import PREFECT_API_URL
+
+        hint = "start it (prefect server start), or unset PREFECT_API_URL to do without"
+        raise ToolMissing("Prefect's API does not answer", on=str(PREFECT_API_URL.value()), hint=hint) from error
 
 
 def _lively() -> bool:

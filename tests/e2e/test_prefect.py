@@ -15,6 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from scriptorium.crashpoints import VARIABLE
+
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[2]
 Home = Callable[[Path], Path]
@@ -86,15 +90,25 @@ def test_without_a_server_the_embedded_one_keeps_the_history_and_nothing_is_left
     assert {state for _, state in tasks} == {"COMPLETED"}
 
 
-def test_ctrl_c_is_exit_130_although_it_ends_the_embedded_server_too(
-    place: Any, tmp_path: Path, prefect_home: Home
+@pytest.mark.parametrize(
+    ("number", "to_all", "code"),
+    [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 130), (signal.SIGKILL, False, -signal.SIGKILL)],
+    ids=["Ctrl-C", "SIGTERM", "SIGKILL"],
+)
+def test_a_command_that_is_ended_takes_the_embedded_server_with_it(
+    place: Any,
+    tmp_path: Path,
+    prefect_home: Home,
+    children_of: Callable[[str], list[str]],
+    number: signal.Signals,
+    to_all: bool,
+    code: int,
 ) -> None:
-    """The terminal tells every process of the group; what Prefect then says of its server is of no account."""
-    from scriptorium.crashpoints import VARIABLE
-
+    """A terminal tells every process of the group, ``kill`` and cron's ``timeout`` only the command."""
     prefect_home(tmp_path / "prefect")
     gate = tmp_path / "gate"
-    env = environment(tmp_path, **{VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"})})
+    points = json.dumps({"take.before-pack": f"wait:{gate}"})
+    env = environment(tmp_path, **{VARIABLE: points, "SCRIPTORIUM_TEST_MARK": str(tmp_path)})
     with subprocess.Popen(
         [BIN / "scriptorium", "create", "--json"],
         env=env,
@@ -108,8 +122,38 @@ def test_ctrl_c_is_exit_130_although_it_ends_the_embedded_server_too(
         while not Path(f"{gate}.here").exists():
             assert command.poll() is None and time.monotonic() < until
             time.sleep(0.05)
-        os.killpg(command.pid, signal.SIGINT)
+        (os.killpg if to_all else os.kill)(command.pid, number)
         out, err = command.communicate(timeout=120)
-    assert command.returncode == 130, err
-    assert json.loads(out)["error"] == "interrupted" and "unexpected" not in err
+    assert command.returncode == code, err
+    until = time.monotonic() + 20
+    while children_of(str(tmp_path)):
+        assert time.monotonic() < until, children_of(str(tmp_path))
+        time.sleep(0.1)
     assert not list(place.backups.glob("bibliotheca/*"))
+    if number != signal.SIGKILL:
+        assert json.loads(out)["error"] == "interrupted" and "unexpected" not in err
+        with contextlib.closing(sqlite3.connect(tmp_path / "prefect" / "prefect.db")) as kept:
+            assert kept.execute("SELECT state_type FROM flow_run").fetchall() == [("CRASHED",)]
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, 6, "Prefect's API does not answer: http://127.0.0.1:9/api"),
+        ({"PREFECT_HOME": "scriptorium.toml"}, 1, "embedded server did not start"),
+    ],
+    ids=["nobody there", "no folder"],
+)
+def test_an_api_that_cannot_be_had_is_said(
+    place: Any, tmp_path: Path, given: dict[str, str], code: int, said: str
+) -> None:
+    given = {name: str(place.folder / value) if name == "PREFECT_HOME" else value for name, value in given.items()}
+    done = subprocess.run(
+        [BIN / "scriptorium", "create"],
+        env={**environment(tmp_path), **given},
+        cwd=place.folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == code and said in done.stderr and len(done.stderr.splitlines()) == 2, done.stderr
