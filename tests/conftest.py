@@ -192,3 +192,18 @@ def _wait_for(ready: Callable[[], bool], seconds: float) -> None:
                 return
         assert time.monotonic() < deadline, "it did not start in time"
         time.sleep(0.3)
+
+
+@pytest.fixture
+def children_of() -> Callable[[str], list[str]]:
+    """Command lines of processes that carry this mark in their environment."""
+
+    def find(mark: str) -> list[str]:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"SCRIPTORIUM_TEST_MARK={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        return found
+
+    return find

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -58,18 +57,3 @@ def scriptorium(place: Any, server: str) -> Callable[..., Answer]:
         return run_tool(BIN / "scriptorium", *words, env={**env, **more}, cwd=place.folder, stdin=stdin)
 
     return call
-
-
-@pytest.fixture
-def children_of() -> Callable[[str], list[str]]:
-    """Command lines of processes that carry this mark in their environment."""
-
-    def find(mark: str) -> list[str]:
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if f"SCRIPTORIUM_TEST_MARK={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        return found
-
-    return find

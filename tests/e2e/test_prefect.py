@@ -6,18 +6,14 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from scriptorium.crashpoints import VARIABLE
 
 BIN = Path(sys.executable).parent
 PROJECT = Path(__file__).parents[2]
@@ -88,52 +84,6 @@ def test_without_a_server_the_embedded_one_keeps_the_history_and_nothing_is_left
     assert runs == [("manual full backup of bibliotheca", "COMPLETED")]
     assert [name.split()[0] for name, _ in tasks] == ["check", *["snapshot"] * 3, "archive", "verify", "upload"]
     assert {state for _, state in tasks} == {"COMPLETED"}
-
-
-@pytest.mark.parametrize(
-    ("number", "to_all", "code"),
-    [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 130), (signal.SIGKILL, False, -signal.SIGKILL)],
-    ids=["Ctrl-C", "SIGTERM", "SIGKILL"],
-)
-def test_a_command_that_is_ended_takes_the_embedded_server_with_it(
-    place: Any,
-    tmp_path: Path,
-    prefect_home: Home,
-    children_of: Callable[[str], list[str]],
-    number: signal.Signals,
-    to_all: bool,
-    code: int,
-) -> None:
-    """A terminal tells every process of the group, ``kill`` and cron's ``timeout`` only the command."""
-    prefect_home(tmp_path / "prefect")
-    gate = tmp_path / "gate"
-    points = json.dumps({"take.before-pack": f"wait:{gate}"})
-    env = environment(tmp_path, **{VARIABLE: points, "SCRIPTORIUM_TEST_MARK": str(tmp_path)})
-    with subprocess.Popen(
-        [BIN / "scriptorium", "create", "--json"],
-        env=env,
-        cwd=place.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as command:
-        until = time.monotonic() + 120
-        while not Path(f"{gate}.here").exists():
-            assert command.poll() is None and time.monotonic() < until
-            time.sleep(0.05)
-        (os.killpg if to_all else os.kill)(command.pid, number)
-        out, err = command.communicate(timeout=120)
-    assert command.returncode == code, err
-    until = time.monotonic() + 20
-    while children_of(str(tmp_path)):
-        assert time.monotonic() < until, children_of(str(tmp_path))
-        time.sleep(0.1)
-    assert not list(place.backups.glob("bibliotheca/*"))
-    if number != signal.SIGKILL:
-        assert json.loads(out)["error"] == "interrupted" and "unexpected" not in err
-        with contextlib.closing(sqlite3.connect(tmp_path / "prefect" / "prefect.db")) as kept:
-            assert kept.execute("SELECT state_type FROM flow_run").fetchall() == [("CRASHED",)]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
-"""The Prefect API goes away while a backup is taken: it is completed, and the command says what it could not do."""
+"""The command and Prefect: the API goes away while a backup is taken, or the command does and its embedded server with
+it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +79,8 @@ def test_the_api_is_gone_in_the_middle(house: Any, server: tuple[subprocess.Pope
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         command = subprocess.Popen([BIN / "scriptorium", "create", "--json"], env=environment, stdout=out, stderr=err)
     try:
-        until = time.monotonic() + 120
-        while not Path(f"{gate}.here").exists():
-            assert command.poll() is None and time.monotonic() < until, (tmp_path / "err").read_text()
-            time.sleep(0.05)
+        wait_until(lambda: Path(f"{gate}.here").exists() or command.poll() is not None, 120)
+        assert command.poll() is None, (tmp_path / "err").read_text()
         kill(running)
         gate.touch()
         assert command.wait(180) == 0, (tmp_path / "err").read_text()[-2000:]
@@ -91,3 +92,52 @@ def test_the_api_is_gone_in_the_middle(house: Any, server: tuple[subprocess.Pope
     assert {(said["id"], "local"), (said["id"], "second")} <= house.copies()
     house.require_sound()
     house.require_tidy()
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all", "code"),
+    [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 130), (signal.SIGKILL, False, -signal.SIGKILL)],
+    ids=["Ctrl-C", "SIGTERM", "SIGKILL"],
+)
+def test_a_command_that_is_ended_takes_the_embedded_server_with_it(
+    house: Any,
+    tmp_path: Path,
+    prefect_home: Callable[[Path], Path],
+    children_of: Callable[[str], list[str]],
+    number: signal.Signals,
+    to_all: bool,
+    code: int,
+) -> None:
+    """A terminal tells every process of the group, ``kill`` and cron's ``timeout`` only the command."""
+    gate, mark = tmp_path / "gate", str(tmp_path)
+    environment = {
+        **clean(),
+        "PREFECT_HOME": str(prefect_home(tmp_path / "command")),
+        "SCRIPTORIUM_CONFIG": str(house.place.config),
+        "SCRIPTORIUM_TEST_MARK": mark,
+        VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"}),
+    }
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        command = subprocess.Popen(
+            [BIN / "scriptorium", "create", "--json"], env=environment, stdout=out, stderr=err, start_new_session=True
+        )
+    try:
+        wait_until(lambda: Path(f"{gate}.here").exists() or command.poll() is not None, 120)
+        (os.killpg if to_all else os.kill)(command.pid, number)
+        assert command.wait(60) == code, (tmp_path / "err").read_text()
+    finally:
+        command.kill()
+    wait_until(lambda: not children_of(mark), 20)
+    assert house.copies() == house.before
+    if number != signal.SIGKILL:
+        assert json.loads((tmp_path / "out").read_text())["error"] == "interrupted"
+        assert "unexpected" not in (tmp_path / "err").read_text()
+        with contextlib.closing(sqlite3.connect(tmp_path / "command" / "prefect.db")) as history:
+            assert history.execute("SELECT state_type FROM flow_run").fetchall() == [("CRASHED",)]
+
+
+def wait_until(so: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not so():
+        assert time.monotonic() < until
+        time.sleep(0.05)
