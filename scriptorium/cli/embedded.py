@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from scriptorium import process
-from scriptorium.errors import ToolFailed
+from scriptorium.errors import ToolFailed, ToolMissing
 
 _PATIENCE = 180.0  # seconds: it is slow to start on a small or busy machine, above all the first time
 _HOST = "127.0.0.1"
@@ -30,15 +30,21 @@ _EMBEDDED = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFE
 
 @contextlib.contextmanager
 def api() -> Iterator[bool]:
-    """Have an API in the block; yields whether it is an embedded one. ``ToolFailed`` where that does not start.
+    """Have an API in the block; yields whether it is an embedded one. ``ToolFailed`` where that does not start,
+    ``ToolMissing`` where the user has forbidden it.
 
     It is ended with the interpreter, after Prefect has sent what it had yet to send.
     """
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
 
     if PREFECT_API_URL.value() is not None:
         yield False
         return
+    if not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        raise ToolMissing(
+            "no Prefect server is configured, and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE forbids an embedded one",
+            hint="set PREFECT_API_URL, or allow it",
+        )
     with temporary_settings({PREFECT_API_URL: _start()}):
         yield True
 

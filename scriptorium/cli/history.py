@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-_PATIENCE = 15.0  # seconds; it is only the history
 _ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _runs: dict[str, int] = {}
 
@@ -29,13 +28,13 @@ def noted() -> Iterator[None]:
             _runs[str(context.flow_run.id)] = sum(int(last) + 1 for last in context.task_run_dynamic_keys.values())
 
 
-def written_down() -> bool:
+def written_down(seconds: float) -> bool:
     """Wait until the embedded server has the end of every task of the noted runs; whether it had in time."""
     runs = dict(_runs)
     _runs.clear()
     if not runs:
         return True
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + seconds
     while _ended(tuple(runs)) < sum(runs.values()):
         if time.monotonic() > until:
             return False

@@ -44,17 +44,21 @@ def flow_runs() -> Iterator[None]:
         running.enter_context(watched_by(_bar if _lively() else _silence))
         try:
             yield
-        finally:
-            if embedded:
-                _remember()
+        except Exception:
+            _remember(embedded, 15.0)
+            raise
+        except BaseException:
+            _remember(embedded, 2.0)  # somebody waits at the keyboard
+            raise
+        _remember(embedded, 15.0)
 
 
-def _remember() -> None:
+def _remember(embedded: bool, seconds: float) -> None:
     """The runs must be in the history, also the failed ones; but that costs no command its outcome."""
     from scriptorium.cli.history import written_down
 
     try:
-        whole = written_down()
+        whole = not embedded or written_down(seconds)
     except Exception:  # noqa: BLE001  a server that is gone was complained of where it mattered
         return
     if not whole:

@@ -91,8 +91,9 @@ def test_without_a_server_the_embedded_one_keeps_the_history_and_nothing_is_left
     [
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, 6, "Prefect's API does not answer: http://127.0.0.1:9/api"),
         ({"PREFECT_HOME": "scriptorium.toml"}, 1, "embedded server did not start"),
+        ({"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}, 6, "no Prefect server is configured"),
     ],
-    ids=["nobody there", "no folder"],
+    ids=["nobody there", "no folder", "forbidden"],
 )
 def test_an_api_that_cannot_be_had_is_said(
     place: Any, tmp_path: Path, given: dict[str, str], code: int, said: str
