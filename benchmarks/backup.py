@@ -22,6 +22,7 @@ from benchmarks.contest import ROOT, Contestant, Row, hold
 from benchmarks.figures import (
     AGAIN_DIRECT,
     AGAIN_FLOW,
+    EMPTY,
     FLOWS,
     GZIP,
     INSPECTING,
@@ -272,7 +273,22 @@ class Bench:
             "--help": ["--help"],
             "create --help": ["create", "--help"],
         }
-        return [Contestant(f"scriptorium {name}", INSPECTING, [*cli, *words]) for name, words in asked.items()]
+        empty = Contestant(EMPTY, INSPECTING, [sys.executable, "-c", _EMPTY])
+        return [
+            empty,
+            *(Contestant(f"scriptorium {name}", INSPECTING, [*cli, *words]) for name, words in asked.items()),
+        ]
+
+
+# What any command pays that is made of the same two libraries: a settings model, a command with one option.
+_EMPTY = """
+import typer
+from pydantic import BaseModel
+class Settings(BaseModel):
+    number: int = 1
+def command(number: int = Settings().number): ...
+typer.run(command)
+"""
 
 
 def _cli(settings: Path) -> list[str]:
