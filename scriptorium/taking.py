@@ -223,8 +223,9 @@ def pack_archive(
             return [*(stream.staged() for stream in streams), *ready]
 
         def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
-            answers = all_answers(one.answers for one in everything())  # those of a stream come with its end
-            found = fulfilled(order.preset, answers, entries)
+            parts = everything()
+            answers = all_answers(one.answers for one in parts)  # those of a stream come with its end
+            found = fulfilled(order.preset, answers, entries, parts)
             if settings.library(order.library).missing_files == "error":
                 _refuse(order, found)
             return found
