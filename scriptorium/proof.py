@@ -23,6 +23,12 @@ def fulfilled(
     return preset(preset_name).checks(answers, files, places)
 
 
+def missing_files(preset_name: str | None, found: Iterable[Check]) -> tuple[Check, ...]:
+    """Those of a preset's checks that say that the backup lacks files which the database names."""
+    names = preset(preset_name).missing if preset_name else frozenset[str]()
+    return tuple(check for check in found if not check.good and check.name in names)
+
+
 def all_answers(answers: Iterable[Mapping[str, Rows]]) -> dict[str, Rows]:
     """The answers of every source of a library; a preset gives its statements different names."""
     return {name: rows for one in answers for name, rows in one.items()}

@@ -23,7 +23,8 @@ RawTable = dict[str, object]
 class Preset:
     """``sources`` receives the library's own table of the settings (its ``keys``) and the application's variables;
     what ``paths`` names arrives absolute. ``checks`` judges what the databases answered together with the files, where
-    the backup holds those of the library: a folder that came empty is a fault, one that was not asked for is none."""
+    the backup holds those of the library: a folder that came empty is a fault, one that was not asked for is none.
+    ``missing``: the names of those checks that say which files the database names and the backup lacks."""
 
     name: str
     description: str
@@ -31,6 +32,7 @@ class Preset:
     sources: Callable[[Mapping[str, object], Mapping[str, str]], list[RawTable]]
     looks_like: Callable[[Path], bool]
     checks: Callable[[Answers, Files, Places], tuple[Check, ...]]
+    missing: frozenset[str]
     paths: frozenset[str] = frozenset({"home"})
 
 
@@ -42,6 +44,7 @@ PRESETS: Mapping[str, Preset] = {
         bibliotheca.sources,
         bibliotheca.looks_like,
         bibliotheca.checks,
+        bibliotheca.MISSING,
         bibliotheca.PATHS,
     ),
     "alexandria": Preset(
@@ -51,6 +54,7 @@ PRESETS: Mapping[str, Preset] = {
         alexandria.sources,
         alexandria.looks_like,
         alexandria.checks,
+        alexandria.MISSING,
         alexandria.PATHS,
     ),
 }

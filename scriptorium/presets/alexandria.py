@@ -43,6 +43,9 @@ STATEMENTS = {
         "SELECT i.id, i.title FROM public.items i WHERE NOT EXISTS (SELECT FROM public.files f WHERE f.item_id = i.id)"
     ),
 }
+_LACKING = "files that the database names and the backup lacks"
+_PICTURES_LACKING = "pictures that the database names and the backup lacks"
+MISSING = frozenset({_LACKING, _PICTURES_LACKING})
 _FILES = "library"
 _LARGEST_INTEGER = 2**31  # size_bytes is an INTEGER: it says nothing of files from here on
 
@@ -158,7 +161,7 @@ def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
     folder = f"{_FILES}/"
     held = {path.removeprefix(folder): facts for path, facts in files.items() if path.startswith(folder)}
     rows = [(row[0] or "", row[1], row[2]) for row in answers["files"]]
-    found.append(broken("files that the database names and the backup lacks", (p for p, _, _ in rows if p not in held)))
+    found.append(broken(_LACKING, (p for p, _, _ in rows if p not in held)))
     found.append(
         broken(
             "files that are not what the database records",
@@ -166,7 +169,7 @@ def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
         )
     )
     pictures = {row[0] for row in answers.get("pictures", ()) if row[0]}
-    found.append(broken("pictures that the database names and the backup lacks", pictures - held.keys()))
+    found.append(broken(_PICTURES_LACKING, pictures - held.keys()))
     named = {path for path, _, _ in rows} | pictures
     unnamed = (path for path, facts in held.items() if facts.sha256 and path not in named)
     found.append(noted("files that nothing in the database names", unnamed))

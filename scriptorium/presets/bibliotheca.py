@@ -51,6 +51,8 @@ STATEMENTS = {
     ),
     "nameless": "MATCH (p:Person)-[:AUTHORED]->(b:Book) WHERE p.name IS NULL OR p.name = '' RETURN p.id, b.title",
 }
+_LACKING = "covers that a book names and the backup lacks"
+MISSING = frozenset({_LACKING})
 _FILES = "data"
 _COVERS = f"{_FILES}/covers/"
 
@@ -120,7 +122,7 @@ def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
     if "covers" in answers and _FILES in places:
         covers = {path for path in files if path.startswith(_COVERS)}
         named = {path for row in answers["covers"] if (path := _cover(row[0] or ""))}
-        found.append(broken("covers that a book names and the backup lacks", named - covers))
+        found.append(broken(_LACKING, named - covers))
         found.append(noted("covers that no book names", covers - named))
     return tuple(found)
 

@@ -69,3 +69,25 @@ def test_a_check_that_was_not_made_has_nothing_to_be_worse_than() -> None:
     assert compare_checks((), (now,)) == (), "an older backup is proven as before"
     (worse,) = compare_checks((Check(LACKING, False, 1, ("a",)),), (now,))
     assert worse.subject == str(now)
+
+
+def test_owners_and_names_are_looked_at_and_are_no_missing_files(place: Any, take: Take) -> None:
+    name_covers(place, "/covers/a.jpg")
+    place.execute(
+        "CREATE NODE TABLE User(id STRING, PRIMARY KEY(id))",
+        "CREATE REL TABLE HAS_PERSONAL_METADATA(FROM User TO Book)",
+        "CREATE (:User {id: 'reader'})",
+        "MATCH (u:User), (b:Book) WHERE b.id <> '7' CREATE (u)-[:HAS_PERSONAL_METADATA]->(b)",
+        "MATCH (p:Person) WHERE p.id = '2' SET p.name = ''",
+        "MATCH (p:Person) WHERE p.id = '3' SET p.name = NULL",
+        "CREATE (:Person {id: 'idle', name: ''})",  # contributed nothing
+    )
+    strict(place)
+    assert found(take().checks) == {
+        OWNERLESS: (False, 1, ("Title 7 (7)",)),
+        NAMELESS: (False, 2, ("2 of Title 2", "3 of Title 3")),
+        LACKING: (True, 0, ()),
+        UNNAMED: (True, 1, ("data/covers/sub/b.jpg",)),
+    }
+    proof = run_drill(place.settings, place_drill(place.settings, "latest"))
+    assert proof.proven and found(proof.checks)[OWNERLESS] == (False, 1, ("Title 7 (7)",))
