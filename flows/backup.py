@@ -99,6 +99,7 @@ def _report(
         "stores": ", ".join(copy.store for copy in result.copies),
         **{f"no copy in {store}": str(error) for store, error in failed.items()},
         "took": wording.duration(seconds),
+        **{f"{'check' if check.good else 'warning'}: {check.name}": check.cases() for check in manifest.checks},
         "warnings": "; ".join(manifest.warnings[:20]) or "none",
     }
     rows = [

@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from scriptorium.errors import ScriptoriumError
+from scriptorium.manifest import readable
 
 Made = TypeVar("Made")
 _KEY = re.compile(r"[^a-z0-9-]+")
@@ -67,4 +68,5 @@ def markdown(title: str, facts: Mapping[str, str], rows: Sequence[Mapping[str, s
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """Names of files are bytes: what is no text of theirs would keep the whole report from being written."""
+    return readable(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -104,7 +104,7 @@ def _rehearse(
         tables = load_parts(supply, incoming, read.parts)
         reach("drill.loaded")
         answers = all_answers(one.answers for one in incoming.values())
-        checks = fulfilled(manifest.preset, answers, listed_entries(supply.open, manifest.files))
+        checks = fulfilled(manifest.preset, answers, listed_entries(supply.open, manifest.files), manifest.parts)
     finally:
         for one in incoming.values():
             one.undo()

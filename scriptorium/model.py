@@ -161,10 +161,15 @@ class Check:
     first: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        return f"{self.name}: {self.cases()}"
+
+    def cases(self, names: int | None = None) -> str:
+        """How many there are and the first of them: at most so many ``names``, without a number all that are known."""
         if not self.count:
-            return f"{self.name}: {'none' if self.good else 'could not be checked'}"
-        more = ", …" if self.count > len(self.first) else ""
-        return f"{self.name}: {self.count:,} ({', '.join(self.first)}{more})"
+            return "none" if self.good else "could not be checked"
+        first = self.first[:names]
+        more = ", …" if self.count > len(first) else ""
+        return f"{self.count:,} ({', '.join(first)}{more})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from scriptorium.model import Check, FileEntry, Finding, Part, Rows, TableFacts
+from scriptorium.model import Check, FileEntry, Finding, Part, Rows, Staged, TableFacts
 from scriptorium.presets import Answers, Held, preset
 
 
-def fulfilled(preset_name: str | None, answers: Answers, entries: Iterable[FileEntry]) -> tuple[Check, ...]:
-    """The preset's checks over what the databases answered and the files there are; none without a preset."""
+def fulfilled(
+    preset_name: str | None, answers: Answers, entries: Iterable[FileEntry], parts: Iterable[Part | Staged]
+) -> tuple[Check, ...]:
+    """The preset's checks over what the databases answered and the files there are; none without a preset.
+
+    The parts say which files a backup should hold: entries alone cannot tell an emptied folder from one that the
+    backup's type leaves out.
+    """
     if preset_name is None or not answers:
         return ()
+    places = frozenset(part.path for part in parts if part.kind == "files")
     files = {entry.path: Held(entry.size, entry.sha256) for entry in entries if entry.kind in ("file", "hardlink")}
-    return preset(preset_name).checks(answers, files)
+    return preset(preset_name).checks(answers, files, places)
+
+
+def missing_files(preset_name: str | None, found: Iterable[Check]) -> tuple[Check, ...]:
+    """Those of a preset's checks that say that the backup lacks files which the database names."""
+    names = preset(preset_name).missing if preset_name else frozenset[str]()
+    return tuple(check for check in found if not check.good and check.name in names)
 
 
 def all_answers(answers: Iterable[Mapping[str, Rows]]) -> dict[str, Rows]:
@@ -44,13 +57,15 @@ def compare_tables(part: Part, found: Mapping[str, TableFacts] | None) -> tuple[
 
 
 def compare_checks(then: Iterable[Check], now: Iterable[Check]) -> tuple[Finding, ...]:
-    """Checks that were good when the backup was taken and are not in what was restored from it.
+    """Checks that more things break in what was restored than did when the backup was taken.
 
-    What the library itself breaks is no fault of its backup: it was reported when the backup was taken.
+    What the library itself breaks is no fault of its backup: it was reported when the backup was taken. A check that
+    was not made then (by a Scriptorium that did not know it, or of an adopted dump) has nothing to be worse than: it
+    stands in the proof as it came out, and the contents are compared in any case.
     """
     before = {check.name: check for check in then}
     return tuple(
         Finding("worse than it was", str(check))
         for check in now
-        if not check.good and (check.name not in before or before[check.name].count < check.count)
+        if not check.good and check.name in before and before[check.name].count < check.count
     )

@@ -36,7 +36,7 @@ from scriptorium.model import (
     Tier,
     Verification,
 )
-from scriptorium.proof import all_answers, fulfilled
+from scriptorium.proof import all_answers, fulfilled, missing_files
 from scriptorium.rescue import recover
 from scriptorium.room import Room, find_room
 from scriptorium.settings import Settings
@@ -223,10 +223,11 @@ def pack_archive(
             return [*(stream.staged() for stream in streams), *ready]
 
         def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
-            answers = all_answers(one.answers for one in everything())  # those of a stream come with its end
-            found = fulfilled(order.preset, answers, entries)
+            parts = everything()
+            answers = all_answers(one.answers for one in parts)  # those of a stream come with its end
+            found = fulfilled(order.preset, answers, entries, parts)
             if settings.library(order.library).missing_files == "error":
-                _refuse(order, found)
+                _refuse_without_files(order, found)
             return found
 
         reach("take.before-pack")
@@ -277,13 +278,13 @@ def _draft(order: Order, staged: Sequence[Staged]) -> Manifest:
     )
 
 
-def _refuse(order: Order, found: Sequence[Check]) -> None:
-    broken = [check for check in found if not check.good]
-    if broken:
+def _refuse_without_files(order: Order, found: Sequence[Check]) -> None:
+    """What else a library does not fulfil is told with its backup, and keeps nobody from taking it."""
+    if missing := missing_files(order.preset, found):
         raise SourceDamaged(
-            f"the library does not fulfil what it must: {broken[0]}",
+            "; ".join(map(str, missing)),
             on=order.library,
-            hint='mend it, or set missing_files = "warn" to back it up as it is',
+            hint='bring the files back, or set missing_files = "warn" to back the library up as it is',
         )
 
 

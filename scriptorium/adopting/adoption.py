@@ -226,7 +226,7 @@ def _packed(order: _Order, library: Library, identity: str, staging: Staging, fo
     answers = all_answers(part.answers for part in staging.parts)
 
     def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
-        return fulfilled(library.preset, answers, entries)
+        return fulfilled(library.preset, answers, entries, staging.parts)
 
     return folder / name, pack(folder / name, draft, staging.parts, compression, spool=spool, judge=judge)
 

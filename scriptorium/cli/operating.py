@@ -30,10 +30,11 @@ from scriptorium.cli.frame import (
 )
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
-from scriptorium.errors import DamageFound, UsageError
-from scriptorium.model import BackupType, Compression, Tier
+from scriptorium.errors import DamageFound, ScriptoriumError, UsageError
+from scriptorium.model import Backup, BackupType, Compression, Tier
 
 app = typer.Typer()
+_NAMES = 3
 
 
 @command(app, "create", example='scriptorium create --type full --name "before the move"')
@@ -90,11 +91,26 @@ def create(
                     "copies": ", ".join(settings.store(copy.store).location(copy.key) for copy in backup.copies),
                 }
             )
+            _say_checks(backup)
             if backup.warnings:
                 say(f"warnings: {backup.warnings} (scriptorium show {backup.id} lists them)")
     if manner.json:
         documents = [backup_document(backup) for backup in done]
         put_json(documents if library == "all" else documents[0])
+
+
+def _say_checks(backup: Backup) -> None:
+    """What the library breaks or has in excess, a line each; all that was looked at is in ``show``."""
+    if manner.json or manner.quiet:
+        return
+    try:
+        checks = catalog_of(current()).manifest(backup.copies[0]).checks
+    except ScriptoriumError as error:  # the backup is taken, whatever becomes of its store now
+        say(f"what its library fulfils could not be read: {error}")
+        return
+    for check in checks:
+        if check.count or not check.good:
+            say(f"{'check' if check.good else 'warning'}: {check.name}: {check.cases(_NAMES)}")
 
 
 @command(app, "verify", example="scriptorium verify latest")

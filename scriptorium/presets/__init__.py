@@ -14,7 +14,7 @@ from pathlib import Path
 from scriptorium.errors import SettingsError
 from scriptorium.model import Check
 from scriptorium.presets import alexandria, bibliotheca
-from scriptorium.presets.checks import Answers, Files, Held
+from scriptorium.presets.checks import Answers, Files, Held, Places
 
 RawTable = dict[str, object]
 
@@ -22,14 +22,17 @@ RawTable = dict[str, object]
 @dataclass(frozen=True, slots=True)
 class Preset:
     """``sources`` receives the library's own table of the settings (its ``keys``) and the application's variables;
-    what ``paths`` names arrives absolute. ``checks`` judges what the databases answered together with the files."""
+    what ``paths`` names arrives absolute. ``checks`` judges what the databases answered together with the files, where
+    the backup holds those of the library: a folder that came empty is a fault, one that was not asked for is none.
+    ``missing``: the names of those checks that say which files the database names and the backup lacks."""
 
     name: str
     description: str
     keys: frozenset[str]
     sources: Callable[[Mapping[str, object], Mapping[str, str]], list[RawTable]]
     looks_like: Callable[[Path], bool]
-    checks: Callable[[Answers, Files], tuple[Check, ...]]
+    checks: Callable[[Answers, Files, Places], tuple[Check, ...]]
+    missing: frozenset[str]
     paths: frozenset[str] = frozenset({"home"})
 
 
@@ -41,6 +44,7 @@ PRESETS: Mapping[str, Preset] = {
         bibliotheca.sources,
         bibliotheca.looks_like,
         bibliotheca.checks,
+        bibliotheca.MISSING,
         bibliotheca.PATHS,
     ),
     "alexandria": Preset(
@@ -50,6 +54,7 @@ PRESETS: Mapping[str, Preset] = {
         alexandria.sources,
         alexandria.looks_like,
         alexandria.checks,
+        alexandria.MISSING,
         alexandria.PATHS,
     ),
 }
@@ -68,4 +73,4 @@ def recognise(folder: Path) -> Preset | None:
     return next((known for known in PRESETS.values() if known.looks_like(folder)), None)
 
 
-__all__ = ["PRESETS", "Answers", "Files", "Held", "Preset", "RawTable", "preset", "recognise"]
+__all__ = ["PRESETS", "Answers", "Files", "Held", "Places", "Preset", "RawTable", "preset", "recognise"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scriptorium.errors import SettingsError
 from scriptorium.model import Check
-from scriptorium.presets.checks import Answers, Files, Held, broken, noted
+from scriptorium.presets.checks import Answers, Files, Held, Places, broken, noted
 
 DESCRIPTION = "Alexandria: PostgreSQL database, book files, settings"
 KEYS = frozenset({"home", "database", "service", "files", "exclude", "volatile", "postgres"})
@@ -43,6 +43,10 @@ STATEMENTS = {
         "SELECT i.id, i.title FROM public.items i WHERE NOT EXISTS (SELECT FROM public.files f WHERE f.item_id = i.id)"
     ),
 }
+_LACKING = "files that the database names and the backup lacks"
+_PICTURES_LACKING = "pictures that the database names and the backup lacks"
+MISSING = frozenset({_LACKING, _PICTURES_LACKING})
+_FILES = "library"
 _LARGEST_INTEGER = 2**31  # size_bytes is an INTEGER: it says nothing of files from here on
 
 
@@ -85,7 +89,7 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
             **_database(library, known),
             **more,
         },
-        {"name": "library", "kind": "files", "path": str(files), "at": "library", "exclude": [*volatile, *extra]},
+        {"name": "library", "kind": "files", "path": str(files), "at": _FILES, "exclude": [*volatile, *extra]},
     ]
     if home is not None:
         found.append(
@@ -144,18 +148,20 @@ def _env_file(home: Path | None) -> dict[str, str]:
     return {key.strip(): value.strip().strip("'\"") for key, _, value in pairs if key.strip().startswith(_PREFIX)}
 
 
-def checks(answers: Answers, files: Files) -> tuple[Check, ...]:
+def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
     """Every catalogued file is there with the size and checksum that the database records; pictures are there; items
-    without a file; files that nothing names. Checks over files are made where the backup has the library's files.
+    without a file; files that nothing names. Checks over files are made where the backup has the library's files, be
+    they none: an emptied folder (a mount that is gone) lacks every one.
     """
     found = []
     if "fileless" in answers:
         found.append(noted("items without a file", (f"{row[1]} ({row[0]})" for row in answers["fileless"])))
-    held = {path.removeprefix("library/"): facts for path, facts in files.items() if path.startswith("library/")}
-    if "files" not in answers or not held:
+    if "files" not in answers or _FILES not in places:
         return tuple(found)
+    folder = f"{_FILES}/"
+    held = {path.removeprefix(folder): facts for path, facts in files.items() if path.startswith(folder)}
     rows = [(row[0] or "", row[1], row[2]) for row in answers["files"]]
-    found.append(broken("files that the database names and the backup lacks", (p for p, _, _ in rows if p not in held)))
+    found.append(broken(_LACKING, (p for p, _, _ in rows if p not in held)))
     found.append(
         broken(
             "files that are not what the database records",
@@ -163,7 +169,7 @@ def checks(answers: Answers, files: Files) -> tuple[Check, ...]:
         )
     )
     pictures = {row[0] for row in answers.get("pictures", ()) if row[0]}
-    found.append(broken("pictures that the database names and the backup lacks", pictures - held.keys()))
+    found.append(broken(_PICTURES_LACKING, pictures - held.keys()))
     named = {path for path, _, _ in rows} | pictures
     unnamed = (path for path, facts in held.items() if facts.sha256 and path not in named)
     found.append(noted("files that nothing in the database names", unnamed))

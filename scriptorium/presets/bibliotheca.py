@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scriptorium.errors import SettingsError
 from scriptorium.model import Check
-from scriptorium.presets.checks import Answers, Files, broken, noted
+from scriptorium.presets.checks import Answers, Files, Places, broken, noted
 
 DESCRIPTION = "Bibliotheca: Kuzu database, covers, uploads, settings"
 KEYS = frozenset({"home", "data", "database_file", "exclude", "kuzu"})
@@ -51,7 +51,10 @@ STATEMENTS = {
     ),
     "nameless": "MATCH (p:Person)-[:AUTHORED]->(b:Book) WHERE p.name IS NULL OR p.name = '' RETURN p.id, b.title",
 }
-_COVERS = "data/covers/"
+_LACKING = "covers that a book names and the backup lacks"
+MISSING = frozenset({_LACKING})
+_FILES = "data"
+_COVERS = f"{_FILES}/covers/"
 
 
 def looks_like(folder: Path) -> bool:
@@ -91,7 +94,7 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
             "name": "data",
             "kind": "files",
             "path": str(data),
-            "at": "data",
+            "at": _FILES,
             "exclude": [*VOLATILE, *own_database, *extra],
         },
         {
@@ -105,20 +108,21 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
     ]
 
 
-def checks(answers: Answers, files: Files) -> tuple[Check, ...]:
+def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
     """Books have owners, persons have names, every cover that a book names is there; covers that no book names.
 
-    Checks over files are made where there are files, those over the database where it answered.
+    Checks over the database are made where it answered, those over files where the backup has the library's files as
+    well, be they none: an emptied folder lacks every cover.
     """
     found = []
     if "ownerless" in answers:
         found.append(broken("books without an owner", (f"{row[1]} ({row[0]})" for row in answers["ownerless"])))
     if "nameless" in answers:
         found.append(broken("contributors without a name", (f"{row[0]} of {row[1]}" for row in answers["nameless"])))
-    covers = {path for path in files if path.startswith(_COVERS)}
-    if "covers" in answers and covers:
+    if "covers" in answers and _FILES in places:
+        covers = {path for path in files if path.startswith(_COVERS)}
         named = {path for row in answers["covers"] if (path := _cover(row[0] or ""))}
-        found.append(broken("covers that a book names and the backup lacks", named - covers))
+        found.append(broken(_LACKING, named - covers))
         found.append(noted("covers that no book names", covers - named))
     return tuple(found)
 

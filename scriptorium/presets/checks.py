@@ -6,7 +6,7 @@ anything: the answers come from the snapshot when a backup is taken, and from wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from scriptorium.model import Check, Rows
@@ -23,6 +23,7 @@ class Held(NamedTuple):
 
 Answers = Mapping[str, Rows]
 Files = Mapping[str, Held]
+Places = Collection[str]  # where the backup's sources of files lie; one that brought no file is among them
 
 
 def broken(name: str, cases: Iterable[str]) -> Check:

@@ -71,7 +71,11 @@ def test_the_whole_story(scriptorium: Scriptorium, place: Any) -> None:
 
 
 def test_restore_in_place(scriptorium: Scriptorium, place: Any) -> None:
-    scriptorium("create", "--name", "good")
+    place.execute("ALTER TABLE Book ADD cover_url STRING", "MATCH (b:Book) SET b.cover_url = '/covers/' + b.id")
+    made = scriptorium("create", "--name", "good").out.splitlines()
+    lacking = "data/covers/1, data/covers/10, data/covers/11, …"
+    assert f"warning: covers that a book names and the backup lacks: 50 ({lacking})" in made
+    assert "check: covers that no book names: 2 (data/covers/a.jpg, data/covers/sub/b.jpg)" in made
     place.execute("MATCH (b:Book) DETACH DELETE b")
     asked = scriptorium("restore", "good")
     assert asked.code == 2 and "--yes" in asked.err, "without a terminal and --yes it refuses"

@@ -328,7 +328,12 @@ def test_missing_covers_are_reported_or_refused(chosen: Any) -> None:
     chosen.execute(
         "ALTER TABLE Book ADD cover_url STRING", "MATCH (b:Book {id: '1'}) SET b.cover_url = '/covers/gone.jpg'"
     )
+    (chosen.home / "data" / "covers" / os.fsdecode(b"\xff.jpg")).write_bytes(b"no book names it")
     done = backup()
+    report = artifact("backup-bibliotheca").splitlines()
+    assert "- **warning: covers that a book names and the backup lacks**: 1 (data/covers/gone.jpg)" in report
+    unnamed = r"data/covers/a.jpg, data/covers/sub/b.jpg, data/covers/\xff.jpg"
+    assert f"- **check: covers that no book names**: 3 ({unnamed})" in report
     manifest = Catalog(chosen.settings).manifest(done.copies[0])
     check = next(one for one in manifest.checks if one.name == "covers that a book names and the backup lacks")
     assert not check.good and check.first == ("data/covers/gone.jpg",)

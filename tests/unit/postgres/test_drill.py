@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,8 +13,12 @@ import real_backup
 
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.drilling import place_drill, run_drill
+from scriptorium.errors import SourceDamaged
+from scriptorium.model import BackupType
 from scriptorium.pruning import carry_out, plan_cleanup
 from scriptorium.settings import Settings, load
+
+NAMED = "files that the database names and the backup lacks"
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def test_a_drill_proves_database_files_and_how_they_fit(library, server, tmp_pat
     assert proof.proven, proof.differences
     assert proof.tables >= 17 and proof.rows > 120
     checks = {check.name: check for check in proof.checks}
-    assert checks["files that the database names and the backup lacks"].good
+    assert checks[NAMED].good
     assert checks["files that are not what the database records"].good
     own = urlsplit(library).path.strip("/")
     with psycopg.connect(server.address(), autocommit=True) as session:
@@ -68,7 +73,7 @@ def test_a_book_that_is_not_what_the_database_records_is_named(library, tmp_path
     proof = drilled(settings)
     first = {check.name: check.first for check in proof.checks}
     relative = [str(path.relative_to(tmp_path / "home" / "library")) for path in (gone, spoiled)]
-    assert first["files that the database names and the backup lacks"] == (relative[0],)
+    assert first[NAMED] == (relative[0],)
     assert first["files that are not what the database records"] == (relative[1],)
     assert proof.proven, "the backup is what the library was"
 
@@ -86,3 +91,20 @@ def test_a_backup_and_a_cleanup_during_a_drill_do_not_touch_it(library, server, 
 
     proof = run_drill(settings, place_drill(settings, "latest"), advance=meanwhile)
     assert did and proof.proven, proof.differences
+
+
+def test_books_that_are_all_gone_are_missing_as_one_is(library, tmp_path):
+    settings = settings_for(library, tmp_path, "server")
+    folder = tmp_path / "home" / "library"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    manifest = real_backup.take(settings, datetime.now(UTC) - timedelta(hours=1))
+    checks = {check.name: check for check in manifest.checks}
+    assert checks[NAMED].count == 20 and not checks[NAMED].good
+    assert drilled(settings).checks == manifest.checks
+    bare = real_backup.take(settings, datetime.now(UTC), type=BackupType.DATABASE)
+    assert [check.name for check in bare.checks] == ["items without a file"], "it holds no files by intention"
+    file = tmp_path / "scriptorium.toml"
+    file.write_text(file.read_text().replace("[stores", 'missing_files = "error"\n[stores', 1))
+    with pytest.raises(SourceDamaged, match="lacks: 20"):
+        real_backup.take(load(file, {}), datetime.now(UTC) + timedelta(hours=1))

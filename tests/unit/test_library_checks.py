@@ -1,0 +1,93 @@
+"""What a Bibliotheca must fulfil, judged on real backups: owners, names, covers; what is refused and what is said."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import real_backup
+
+from scriptorium.drilling import place_drill, run_drill
+from scriptorium.errors import SourceDamaged
+from scriptorium.model import BackupType, Check, Manifest
+from scriptorium.proof import compare_checks
+
+LACKING = "covers that a book names and the backup lacks"
+UNNAMED = "covers that no book names"
+OWNERLESS = "books without an owner"
+NAMELESS = "contributors without a name"
+Take = Callable[..., Manifest]
+
+
+@pytest.fixture
+def take(place: Any) -> Take:
+    """Takes backups of the library, each an hour after the one before."""
+    began, taken = datetime.now(UTC) - timedelta(days=1), []
+
+    def take(type: BackupType = BackupType.FULL) -> Manifest:
+        taken.append(type)
+        return real_backup.take(place.settings, began + timedelta(hours=len(taken)), type=type)
+
+    return take
+
+
+def strict(place: Any) -> None:
+    text = place.config.read_text()
+    place.config.write_text(text.replace('home = "library"', 'home = "library"\nmissing_files = "error"'))
+
+
+def name_covers(place: Any, *urls: str) -> None:
+    """Books 1, 2, … name these covers, and the others none."""
+    place.execute(
+        "ALTER TABLE Book ADD cover_url STRING",
+        *(f"MATCH (b:Book {{id: '{number}'}}) SET b.cover_url = '{url}'" for number, url in enumerate(urls, 1)),
+    )
+
+
+def found(checks: tuple[Check, ...]) -> dict[str, tuple[bool, int, tuple[str, ...]]]:
+    return {check.name: (check.good, check.count, check.first) for check in checks}
+
+
+def test_covers_that_are_all_gone_are_missing_as_one_is(place: Any, take: Take) -> None:
+    name_covers(place, "/covers/a.jpg", "/covers/sub/b.jpg")
+    shutil.rmtree(place.home / "data" / "covers")
+    gone = (False, 2, ("data/covers/a.jpg", "data/covers/sub/b.jpg"))
+    assert found(take().checks) == {NAMELESS: (True, 0, ()), LACKING: gone, UNNAMED: (True, 0, ())}
+    proof = run_drill(place.settings, place_drill(place.settings, "latest"))
+    assert proof.proven and found(proof.checks)[LACKING] == gone
+    strict(place)
+    with pytest.raises(SourceDamaged, match=r"lacks: 2 \(data/covers/a\.jpg"):
+        take()
+    assert found(take(BackupType.DATABASE).checks).keys() == {NAMELESS}, "it holds no files by intention"
+
+
+def test_a_check_that_was_not_made_has_nothing_to_be_worse_than() -> None:
+    now = Check(LACKING, False, 2, ("a", "b"))
+    assert compare_checks((), (now,)) == (), "an older backup is proven as before"
+    (worse,) = compare_checks((Check(LACKING, False, 1, ("a",)),), (now,))
+    assert worse.subject == str(now)
+
+
+def test_owners_and_names_are_looked_at_and_are_no_missing_files(place: Any, take: Take) -> None:
+    name_covers(place, "/covers/a.jpg")
+    place.execute(
+        "CREATE NODE TABLE User(id STRING, PRIMARY KEY(id))",
+        "CREATE REL TABLE HAS_PERSONAL_METADATA(FROM User TO Book)",
+        "CREATE (:User {id: 'reader'})",
+        "MATCH (u:User), (b:Book) WHERE b.id <> '7' CREATE (u)-[:HAS_PERSONAL_METADATA]->(b)",
+        "MATCH (p:Person) WHERE p.id = '2' SET p.name = ''",
+        "MATCH (p:Person) WHERE p.id = '3' SET p.name = NULL",
+        "CREATE (:Person {id: 'idle', name: ''})",  # contributed nothing
+    )
+    strict(place)
+    assert found(take().checks) == {
+        OWNERLESS: (False, 1, ("Title 7 (7)",)),
+        NAMELESS: (False, 2, ("2 of Title 2", "3 of Title 3")),
+        LACKING: (True, 0, ()),
+        UNNAMED: (True, 1, ("data/covers/sub/b.jpg",)),
+    }
+    proof = run_drill(place.settings, place_drill(place.settings, "latest"))
+    assert proof.proven and found(proof.checks)[OWNERLESS] == (False, 1, ("Title 7 (7)",))
