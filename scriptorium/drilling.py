@@ -1,13 +1,21 @@
 """Drills: a copy is restored into a scratch place, compared with its manifest, judged by its preset, and tidied away.
 
 What came out is the backup's proof; it is kept beside the manifest of the copy that was drilled.
+
+A restore into the scratch place that fails is a verdict where it is the backup that cannot be restored: what was read
+is damaged or would leave its place, or what was read whole is refused by the programs that load it (an index that
+``pg_restore`` cannot make, a database that crashes its engine). Such a verdict is the newest word on the copy and takes
+the place of an older proof. Everything else is an error and leaves the former proof alone, for it says nothing of the
+backup: no room, a store or a server that does not answer, a library in use, a missing program, a child that stood still
+or was ended by a signal, settings that are wrong. So do rights, roles and extensions that the drill's server lacks: the
+same backup comes back where they are, and one that counted as damaged would not be chosen any more when it is needed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +24,18 @@ from scriptorium import workspace
 from scriptorium.archive import listed_entries
 from scriptorium.catalog import Catalog
 from scriptorium.crashpoints import reach
-from scriptorium.errors import DamageFound, RestoreFailed, UsageError
+from scriptorium.errors import (
+    DamageFound,
+    RestoreFailed,
+    ScriptoriumError,
+    SourceDamaged,
+    ToolFailed,
+    UnsafeArchive,
+    UsageError,
+)
 from scriptorium.manifest import new_id
 from scriptorium.model import Backup, Check, Copy, Manifest, Proof, TableFacts
+from scriptorium.process import ended_by_signal
 from scriptorium.proof import all_answers, compare_checks, fulfilled
 from scriptorium.removal import remove_tree
 from scriptorium.rescue import Read, Supply, load_parts, read_parts, source_of
@@ -28,6 +45,8 @@ from scriptorium.stores.backups import read_manifest, read_marks, write_marks
 
 Advance = Callable[[int], None]
 _SHOWN = 10
+_READ = (DamageFound, UnsafeArchive, RestoreFailed)  # of what was read: the copy cannot be restored
+_LOADED = (*_READ, ToolFailed, SourceDamaged)  # of what came whole, and its programs refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +72,8 @@ def place_drill(
 def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None = None) -> Proof:
     """Restore the copy into a scratch place, compare, judge, tidy up, and keep the proof.
 
-    Damage is a verdict and not an error: ``proven`` is false, with the first differences. What stands in the way of
-    drilling at all (no room, no server, no engine) is raised.
+    A backup that cannot be restored is a verdict and not an error: ``proven`` is false, with the first differences.
+    What stands in the way of drilling at all (no room, no server, no engine) is raised.
     """
     store = settings.store(order.copy.store)
     room = workspace.drill_room(order.backup.library)  # a backup may begin meanwhile, and clears its own room only
@@ -66,16 +85,36 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
         reach("drill.locked")
         at, began = datetime.now(UTC), time.monotonic()
         try:
-            manifest = read_manifest(store, order.copy.key)
+            with _verdict(*_READ):
+                manifest = read_manifest(store, order.copy.key)
             workspace.require_space(scratch, sum(part.bytes for part in manifest.parts), "the drill")
             rehearsed = _rehearse(settings, order, manifest, scratch, advance)
             proof = _proof(order, manifest, rehearsed, at, time.monotonic() - began)
-        except (DamageFound, RestoreFailed) as error:
-            proof = _disproof(order, at, time.monotonic() - began, error)
+        except _CannotBeRestored as verdict:
+            proof = _disproof(order, at, time.monotonic() - began, verdict.error)
     reach("drill.before-marks")
     marks = read_marks(store, order.copy.key)
     write_marks(store, order.copy.key, replace(marks, proof=proof))
     return proof
+
+
+class _CannotBeRestored(Exception):
+    """The verdict of a drill that came to an end before anything could be compared."""
+
+    def __init__(self, error: ScriptoriumError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def _verdict(*kinds: type[ScriptoriumError]) -> Iterator[None]:
+    """Errors of these kinds say that the backup cannot be restored; all others that the drill could not be done."""
+    try:
+        yield
+    except kinds as error:
+        if isinstance(error, ToolFailed) and ended_by_signal(error):
+            raise
+        raise _CannotBeRestored(error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +138,15 @@ def _rehearse(
             incoming[part.source] = source_of(part, known, place).rehearsal(part, order.id, place)
             incoming[part.source].prepare()
         reach("drill.prepared")
-        read = read_parts(supply, incoming, [scratch], advance=advance)
+        with _verdict(*_READ):
+            read = read_parts(supply, incoming, [scratch], advance=advance)
         reach("drill.unpacked")
-        tables = load_parts(supply, incoming, read.parts)
+        with _verdict(*_LOADED):
+            tables = load_parts(supply, incoming, read.parts)
         reach("drill.loaded")
         answers = all_answers(one.answers for one in incoming.values())
-        checks = fulfilled(manifest.preset, answers, listed_entries(supply.open, manifest.files))
+        with _verdict(*_READ):
+            checks = fulfilled(manifest.preset, answers, listed_entries(supply.open, manifest.files))
     finally:
         for one in incoming.values():
             one.undo()
@@ -130,7 +172,7 @@ def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: dat
     )
 
 
-def _disproof(order: DrillOrder, at: datetime, seconds: float, error: DamageFound | RestoreFailed) -> Proof:
+def _disproof(order: DrillOrder, at: datetime, seconds: float, error: ScriptoriumError) -> Proof:
     details = [line for line in error.hint.split("; ") if line]
     return Proof(
         at=at.replace(microsecond=0),
