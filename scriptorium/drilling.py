@@ -14,7 +14,7 @@ same backup comes back where they are, and one that counted as damaged would not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ from scriptorium.model import Backup, Check, Copy, Manifest, Proof, TableFacts
 from scriptorium.process import ended_by_signal
 from scriptorium.proof import all_answers, compare_checks, fulfilled
 from scriptorium.removal import remove_tree
-from scriptorium.rescue import Read, Supply, load_parts, read_parts, source_of
+from scriptorium.rescue import Read, Supply, load_part, read_parts, source_of
 from scriptorium.settings import Settings
 from scriptorium.sources import Incoming
 from scriptorium.stores.backups import read_manifest, read_marks, write_marks
@@ -119,8 +119,11 @@ def _verdict(*kinds: type[ScriptoriumError]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Rehearsed:
+    """What came back, and what of it could be compared (``tables``, each equal to its record) and could not."""
+
     read: Read
-    tables: Mapping[str, TableFacts]
+    tables: Sequence[TableFacts]
+    uncompared: tuple[str, ...]
     checks: tuple[Check, ...]
 
 
@@ -142,7 +145,7 @@ def _rehearse(
             read = read_parts(supply, incoming, [scratch], advance=advance)
         reach("drill.unpacked")
         with _verdict(*_LOADED):
-            tables = load_parts(supply, incoming, read.parts)
+            tables = _load(manifest, incoming, read.parts)
         reach("drill.loaded")
         answers = all_answers(one.answers for one in incoming.values())
         with _verdict(*_READ):
@@ -152,7 +155,25 @@ def _rehearse(
             one.undo()
         with suppress(OSError):
             remove_tree(place)
-    return _Rehearsed(read, tables, checks)
+    return _Rehearsed(read, tables, _uncompared(manifest, read), checks)
+
+
+def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[str]) -> list[TableFacts]:
+    """Make every part usable; the tables of those whose facts the manifest has, which are equal to them."""
+    compared: list[TableFacts] = []
+    for part in manifest.parts:
+        if part.source in came:
+            tables = load_part(part, incoming[part.source])
+            compared += tables.values() if part.tables is not None else ()
+        elif part.tables is not None:
+            raise RestoreFailed("the backup brought no database", on=part.source)
+    return compared
+
+
+def _uncompared(manifest: Manifest, read: Read) -> tuple[str, ...]:
+    unrecorded = (f"{source}: the backup does not record what this database held" for source in manifest.unrecorded)
+    nothing = not read.files and not any(part.tables for part in manifest.parts)
+    return (*unrecorded, *(("there was nothing in it to compare",) if nothing else ()))
 
 
 def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: datetime, seconds: float) -> Proof:
@@ -160,15 +181,16 @@ def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: dat
     return Proof(
         at=at.replace(microsecond=0),
         store=order.copy.store,
-        proven=not worse,
+        proven=not worse and not rehearsed.uncompared,
         seconds=round(seconds, 3),
         age_seconds=round((at - manifest.created_at).total_seconds(), 3),
         files=rehearsed.read.files,
         bytes=rehearsed.read.bytes,
         tables=len(rehearsed.tables),
-        rows=sum(table.rows for table in rehearsed.tables.values()),
+        rows=sum(table.rows for table in rehearsed.tables),
         checks=rehearsed.checks,
         differences=tuple(str(one) for one in worse[:_SHOWN]),
+        uncompared=rehearsed.uncompared,
     )
 
 
