@@ -8,7 +8,7 @@ from flows.conduct import for_each, given, of_library, publish
 from scriptorium import wording
 from scriptorium.drilling import DrillOrder, place_drill
 from scriptorium.errors import DamageFound
-from scriptorium.model import Proof
+from scriptorium.model import NOT_PROVEN, Proof
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
 from tasks.drill import drill as rehearse
@@ -36,27 +36,28 @@ def drill_all(store: str | None = None) -> tuple[Proof, ...]:
     """Drill the newest backup of every library: what a schedule starts.
 
     One that cannot be drilled does not keep the others from it; the run fails at its end, also when a backup is not
-    proven.
+    proven; what it cannot be compared with (a backup of another program) is no failure.
     """
     return for_each(list(current().libraries), lambda library: _proven(library, store))
 
 
 def _proven(library: str, store: str | None) -> Proof:
     proof = drill(library=library, store=store)
-    if not proof.proven:
+    if proof.verdict == NOT_PROVEN:
         raise DamageFound("not proven", on=library, hint="; ".join(proof.differences))
     return proof
 
 
 def _report(order: DrillOrder, proof: Proof) -> None:
     facts = {
-        "verdict": "proven" if proof.proven else "NOT proven",
+        "verdict": wording.verdict(proof.verdict),
         "backup": f"{order.backup.name} ({order.backup.id})",
         "from": proof.store,
         "time to recover": wording.duration(proof.seconds),
         "age of the data": wording.duration(proof.age_seconds),
         "files compared": f"{proof.files:,} ({wording.size(proof.bytes)})",
         "tables compared": f"{proof.tables:,} with {proof.rows:,} rows",
+        "not compared": "; ".join(proof.uncompared) or "nothing that came",
         "differences": "; ".join(proof.differences) or "none",
     }
     rows = [

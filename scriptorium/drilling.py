@@ -1,33 +1,52 @@
 """Drills: a copy is restored into a scratch place, compared with its manifest, judged by its preset, and tidied away.
 
 What came out is the backup's proof; it is kept beside the manifest of the copy that was drilled.
+
+A restore into the scratch place that fails is a verdict where it is the backup that cannot be restored: what was read
+is damaged or would leave its place, or what was read whole is refused by the programs that load it (an index that
+``pg_restore`` cannot make, a database that crashes its engine). Such a verdict is the newest word on the copy and takes
+the place of an older proof. Everything else is an error and leaves the former proof alone, for it says nothing of the
+backup: no room, a store or a server that does not answer, a library in use, a missing program, a child that stood still
+or was ended by a signal, settings that are wrong. So do rights, roles and extensions that the drill's server lacks: the
+same backup comes back where they are, and one that counted as damaged would not be chosen any more when it is needed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium import workspace
-from scriptorium.archive import listed_entries
+from scriptorium.archive import Reread, listed_entries, reread
 from scriptorium.catalog import Catalog
 from scriptorium.crashpoints import reach
-from scriptorium.errors import DamageFound, RestoreFailed, UsageError
-from scriptorium.manifest import new_id
-from scriptorium.model import Backup, Check, Copy, Manifest, Proof, TableFacts
+from scriptorium.errors import (
+    DamageFound,
+    RestoreFailed,
+    ScriptoriumError,
+    SourceDamaged,
+    ToolFailed,
+    UnsafeArchive,
+    UsageError,
+)
+from scriptorium.manifest import entry_line, new_id, parse_entry_line
+from scriptorium.model import Backup, Check, Copy, FileEntry, Manifest, Proof, TableFacts
+from scriptorium.process import ended_by_signal
 from scriptorium.proof import all_answers, compare_checks, fulfilled
 from scriptorium.removal import remove_tree
-from scriptorium.rescue import Read, Supply, load_parts, read_parts, source_of
+from scriptorium.rescue import Supply, load_part, part_of, read_parts, source_of
 from scriptorium.settings import Settings
 from scriptorium.sources import Incoming
 from scriptorium.stores.backups import read_manifest, read_marks, write_marks
 
 Advance = Callable[[int], None]
 _SHOWN = 10
+_READ = (DamageFound, UnsafeArchive, RestoreFailed)  # of what was read: the copy cannot be restored
+_LOADED = (*_READ, ToolFailed, SourceDamaged)  # of what came whole, and its programs refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +72,8 @@ def place_drill(
 def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None = None) -> Proof:
     """Restore the copy into a scratch place, compare, judge, tidy up, and keep the proof.
 
-    Damage is a verdict and not an error: ``proven`` is false, with the first differences. What stands in the way of
-    drilling at all (no room, no server, no engine) is raised.
+    A backup that cannot be restored is a verdict and not an error: ``proven`` is false, with the first differences.
+    What stands in the way of drilling at all (no room, no server, no engine) is raised.
     """
     store = settings.store(order.copy.store)
     room = workspace.drill_room(order.backup.library)  # a backup may begin meanwhile, and clears its own room only
@@ -66,22 +85,46 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
         reach("drill.locked")
         at, began = datetime.now(UTC), time.monotonic()
         try:
-            manifest = read_manifest(store, order.copy.key)
+            with _verdict(*_READ):
+                manifest = read_manifest(store, order.copy.key)
             workspace.require_space(scratch, sum(part.bytes for part in manifest.parts), "the drill")
             rehearsed = _rehearse(settings, order, manifest, scratch, advance)
             proof = _proof(order, manifest, rehearsed, at, time.monotonic() - began)
-        except (DamageFound, RestoreFailed) as error:
-            proof = _disproof(order, at, time.monotonic() - began, error)
+        except _CannotBeRestored as verdict:
+            proof = _disproof(order, at, time.monotonic() - began, verdict.error)
     reach("drill.before-marks")
     marks = read_marks(store, order.copy.key)
     write_marks(store, order.copy.key, replace(marks, proof=proof))
     return proof
 
 
+class _CannotBeRestored(Exception):
+    """The verdict of a drill that came to an end before anything could be compared."""
+
+    def __init__(self, error: ScriptoriumError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def _verdict(*kinds: type[ScriptoriumError]) -> Iterator[None]:
+    """Errors of these kinds say that the backup cannot be restored; all others that the drill could not be done."""
+    try:
+        yield
+    except kinds as error:
+        if isinstance(error, ToolFailed) and ended_by_signal(error):
+            raise
+        raise _CannotBeRestored(error) from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Rehearsed:
-    read: Read
-    tables: Mapping[str, TableFacts]
+    """What came back, and what of it could be compared (``tables``, each equal to its record) and could not."""
+
+    reread: Reread
+    reading_back: float
+    tables: Sequence[TableFacts]
+    uncompared: tuple[str, ...]
     checks: tuple[Check, ...]
 
 
@@ -99,18 +142,79 @@ def _rehearse(
             incoming[part.source] = source_of(part, known, place).rehearsal(part, order.id, place)
             incoming[part.source].prepare()
         reach("drill.prepared")
-        read = read_parts(supply, incoming, [scratch], advance=advance)
+        with _verdict(*_READ):
+            read = read_parts(supply, incoming, [scratch], advance=advance)
         reach("drill.unpacked")
-        tables = load_parts(supply, incoming, read.parts)
+        began = time.monotonic()
+        with _verdict(*_READ):
+            listed = _listed(supply, scratch)
+            came_back = _reread(manifest, incoming, listed(), scratch)
+        reading_back = time.monotonic() - began
+        with _verdict(*_LOADED):
+            tables = _load(manifest, incoming, read.parts)
         reach("drill.loaded")
         answers = all_answers(one.answers for one in incoming.values())
-        checks = fulfilled(manifest.preset, answers, listed_entries(supply.open, manifest.files), manifest.parts)
+        with _verdict(*_READ):
+            checks = fulfilled(manifest.preset, answers, listed(), manifest.parts)
     finally:
         for one in incoming.values():
             one.undo()
         with suppress(OSError):
             remove_tree(place)
-    return _Rehearsed(read, tables, checks)
+    return _Rehearsed(came_back, reading_back, tables, _uncompared(manifest, came_back), checks)
+
+
+def _listed(supply: Supply, scratch: Path) -> Callable[[], Iterator[FileEntry]]:
+    """The manifest's list of files, as often as it is asked for. A very long one is taken from the archive once, and
+    lies on the disk: a drill of a million files takes no more memory than one of ten thousand."""
+    files = supply.manifest.files
+    if files.entries is not None:
+        entries = files.entries
+        return lambda: iter(entries)
+    spool = scratch / "listed.jsonl"
+    with spool.open("wb") as out:
+        out.writelines(map(entry_line, listed_entries(supply.open, files)))
+    return lambda: _spooled(spool)
+
+
+def _spooled(spool: Path) -> Iterator[FileEntry]:
+    with spool.open("rb") as lines:
+        yield from map(parse_entry_line, lines)
+
+
+def _reread(manifest: Manifest, incoming: Mapping[str, Incoming], listed: Iterator[FileEntry], scratch: Path) -> Reread:
+    """What was restored to the scratch place, read back before anything works with it. ``DamageFound``."""
+
+    def place(member: str) -> Path | None:
+        part = part_of(member, manifest.parts)
+        return None if part is None else incoming[part.source].receive(member)
+
+    found = reread(listed, place, roots=[scratch])
+    if found.findings:
+        raise DamageFound(
+            "what was restored is not what was backed up",
+            on=found.findings[0].subject,
+            hint="; ".join(map(str, found.findings)),
+        )
+    return found
+
+
+def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[str]) -> list[TableFacts]:
+    """Make every part usable; the tables of those whose facts the manifest has, which are equal to them."""
+    compared: list[TableFacts] = []
+    for part in manifest.parts:
+        if part.source in came:
+            tables = load_part(part, incoming[part.source])
+            compared += tables.values() if part.tables is not None else ()
+        elif part.tables is not None:
+            raise RestoreFailed("the backup brought no database", on=part.source)
+    return compared
+
+
+def _uncompared(manifest: Manifest, came_back: Reread) -> tuple[str, ...]:
+    unrecorded = (f"{source}: the backup does not record what this database held" for source in manifest.unrecorded)
+    nothing = not came_back.files and not any(part.tables for part in manifest.parts)
+    return (*unrecorded, *(("there was nothing in it to compare",) if nothing else ()))
 
 
 def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: datetime, seconds: float) -> Proof:
@@ -118,19 +222,20 @@ def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: dat
     return Proof(
         at=at.replace(microsecond=0),
         store=order.copy.store,
-        proven=not worse,
-        seconds=round(seconds, 3),
+        proven=not worse and not rehearsed.uncompared,
+        seconds=round(seconds - rehearsed.reading_back, 3),  # who recovers does not read twice
         age_seconds=round((at - manifest.created_at).total_seconds(), 3),
-        files=rehearsed.read.files,
-        bytes=rehearsed.read.bytes,
+        files=rehearsed.reread.files,
+        bytes=rehearsed.reread.bytes,
         tables=len(rehearsed.tables),
-        rows=sum(table.rows for table in rehearsed.tables.values()),
+        rows=sum(table.rows for table in rehearsed.tables),
         checks=rehearsed.checks,
         differences=tuple(str(one) for one in worse[:_SHOWN]),
+        uncompared=rehearsed.uncompared,
     )
 
 
-def _disproof(order: DrillOrder, at: datetime, seconds: float, error: DamageFound | RestoreFailed) -> Proof:
+def _disproof(order: DrillOrder, at: datetime, seconds: float, error: ScriptoriumError) -> Proof:
     details = [line for line in error.hint.split("; ") if line]
     return Proof(
         at=at.replace(microsecond=0),

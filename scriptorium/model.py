@@ -144,6 +144,8 @@ class Survey:
 
 # How the method of a part begins that was taken over from another program's backup: it may be less than its source has.
 ADOPTED = "adopted"
+# How the method of a part ends whose database could not be opened when it was taken over: it came as plain files.
+NOT_OPENED = "; not opened"
 # How the method of a part ends that went into the archive without a copy on the disk: its dump lies there in pieces.
 STREAMED = ", streamed"
 
@@ -238,6 +240,11 @@ class Part:
     tables: Mapping[str, TableFacts] | None = None
     export: str | None = None
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the manifest says all that it holds: of a database that another program saved, it may not."""
+        return self.tables is not None or (self.kind == "files" and not self.method.endswith(NOT_OPENED))
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFacts:
@@ -273,6 +280,11 @@ class Manifest:
     checks: tuple[Check, ...] = ()
     version: int = 1
 
+    @property
+    def unrecorded(self) -> tuple[str, ...]:
+        """The databases of which nothing is recorded: they can be restored, but not compared with anything."""
+        return tuple(part.source for part in self.parts if not part.recorded)
+
 
 @dataclass(frozen=True, slots=True)
 class Verification:
@@ -288,8 +300,8 @@ class Verification:
 class Proof:
     """The outcome of a drill: a copy was restored into a scratch place and compared with its manifest.
 
-    ``seconds``: the measured time to recover; ``age_seconds``: how old the data was then. ``differences``: the first
-    ones by name.
+    ``seconds``: the measured time to recover; ``age_seconds``: how old the data was then. ``files`` to ``rows``: what
+    was compared; ``uncompared``: what came back and could not be, and why. ``differences``: the first ones by name.
     """
 
     at: datetime
@@ -303,6 +315,18 @@ class Proof:
     rows: int
     checks: tuple[Check, ...] = ()
     differences: tuple[str, ...] = ()
+    uncompared: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """``NOT_COMPARABLE``: it came back, and nothing says whether it is what was saved. That speaks neither for the
+        backup nor against it."""
+        if self.proven:
+            return PROVEN
+        return NOT_COMPARABLE if self.uncompared and not self.differences else NOT_PROVEN
+
+
+PROVEN, NOT_PROVEN, NOT_COMPARABLE = "proven", "not proven", "not comparable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +340,7 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A backup in one store."""
+    """A backup in one store. ``drilled_at`` to ``recovery_seconds``: of the last drill with it, whatever it found."""
 
     store: str
     key: str
@@ -326,6 +350,9 @@ class Copy:
     verified_at: datetime | None = None
     damage: tuple[str, ...] = ()
     proven_at: datetime | None = None
+    drilled_at: datetime | None = None
+    verdict: str = ""
+    recovery_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +372,13 @@ class Backup:
     parts: tuple[str, ...] = ()
     warnings: int = 0
     error: str = ""
+    unrecorded: tuple[str, ...] = ()
+
+    @property
+    def last_drill(self) -> Copy | None:
+        """The copy that was drilled last."""
+        drilled = [(copy.drilled_at, copy) for copy in self.copies if copy.drilled_at]
+        return max(drilled, key=lambda one: one[0])[1] if drilled else None
 
     @property
     def pinned(self) -> bool:

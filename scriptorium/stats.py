@@ -38,7 +38,24 @@ def _figures(backups: Sequence[Backup]) -> Document:
         "backup_types": dict(Counter(str(backup.type) for backup in backups)),
         "last_success": good[0].created_at.isoformat() if good else None,
         "last_proof": max(proven).isoformat() if proven else None,
+        "last_drill": _last_drill(backups),
+        "unrecorded": sum(1 for backup in backups if backup.unrecorded),
         "damaged": sum(1 for backup in backups if backup.status == "damaged"),
+    }
+
+
+def _last_drill(backups: Sequence[Backup]) -> Document | None:
+    """Whatever it found: when, of which backup, from which store, how long it took to bring back, the verdict."""
+    drilled = [(copy.drilled_at, backup, copy) for backup in backups if (copy := backup.last_drill) and copy.drilled_at]
+    if not drilled:
+        return None
+    at, backup, copy = max(drilled, key=lambda one: one[0])
+    return {
+        "at": at.isoformat(),
+        "backup": backup.id,
+        "store": copy.store,
+        "verdict": copy.verdict,
+        "recovery_seconds": copy.recovery_seconds,
     }
 
 

@@ -39,3 +39,10 @@ def age(time: datetime, now: datetime) -> str:
         if count:
             return f"{count} {unit}{'s' if count != 1 else ''} ago"
     return "just now"
+
+
+def verdict(word: str) -> str:
+    """A drill's verdict, for who reads it at a glance."""
+    return {"not proven": "NOT proven", "not comparable": "restored, and not proven: not all can be compared"}.get(
+        word, word
+    )

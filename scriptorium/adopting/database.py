@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from scriptorium.errors import NoSpace, ScriptoriumError, UnsafeArchive
 from scriptorium.manifest import readable
-from scriptorium.model import Staged, Tree
+from scriptorium.model import NOT_OPENED, Staged, Tree
 from scriptorium.sources import KuzuSource, kuzu_layout, kuzu_verdict, reflink
 from scriptorium.workspace import require_space
 
@@ -172,7 +172,7 @@ def _as_it_was(
         source=source.name,
         kind="files",
         path=place,
-        method=f"{method}; not opened",
+        method=f"{method}{NOT_OPENED}",
         started_at=created_at,
         finished_at=created_at,
         trees=(Tree(root=str(home / place), at=place),),

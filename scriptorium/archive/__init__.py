@@ -2,12 +2,13 @@
 
 Out: ``selection`` (with ``patterns``) says what is saved, ``packing`` and ``scribe`` write it (``headers``, ``ledger``)
 through ``outflow`` and ``codec``; what is only read meanwhile are ``streams``. Back: ``inflow`` and ``members`` read,
-``unpacking`` writes through ``placing``, ``comparison`` says what differs.
+``unpacking`` writes through ``placing``, ``comparison`` says what differs, ``rereading`` what cannot be read back.
 """
 
 from scriptorium.archive.members import Member, extract_member, listed_entries, members
 from scriptorium.archive.packing import pack
 from scriptorium.archive.patterns import matches
+from scriptorium.archive.rereading import Reread, reread
 from scriptorium.archive.selection import Found, select, survey
 from scriptorium.archive.streams import Piece, Stream
 from scriptorium.archive.unpacking import Unpacked, unpack
@@ -16,6 +17,7 @@ __all__ = [
     "Found",
     "Member",
     "Piece",
+    "Reread",
     "Stream",
     "Unpacked",
     "extract_member",
@@ -23,6 +25,7 @@ __all__ = [
     "matches",
     "members",
     "pack",
+    "reread",
     "select",
     "survey",
     "unpack",

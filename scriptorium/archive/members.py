@@ -179,9 +179,22 @@ def listed_entries(open_archive: Callable[[], BinaryIO], files: FileList) -> Ite
     if files.entries is not None or files.member is None:
         yield from files.entries or ()
         return
-    with open_archive() as stream:
-        data = extract_member(stream, files.member)
-    yield from (parse_entry_line(line) for line in data.splitlines(keepends=True))
+    with open_archive() as stream, contextlib.closing(members(stream)) as found:  # type: ignore[type-var]
+        for member in found:
+            if member.entry.path == files.member and member.entry.kind == "file":
+                yield from map(parse_entry_line, _lines(member.chunks()))
+                return
+    raise NotFound("no such member in the archive", on=readable(files.member))
+
+
+def _lines(chunks: Iterator[memoryview]) -> Iterator[bytes]:
+    """Line by line: a list of a million files is never held."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + bytes(chunk)).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+    if rest:
+        yield rest
 
 
 def _records(data: bytes) -> dict[bytes, bytes]:

@@ -20,13 +20,13 @@ from pathlib import Path
 
 from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
-from scriptorium.model import Backup, BackupType, Copy, Manifest, Marks, Status, Tier
+from scriptorium.model import NOT_COMPARABLE, Backup, BackupType, Copy, Manifest, Marks, Status, Tier
 from scriptorium.removal import sweep_unnamed
 from scriptorium.stores import Store
 from scriptorium.stores.backups import Stored, read_manifest, read_marks, stored
 
 INDEX_NAME = "backup_index.json"
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,9 @@ def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Ba
         verified_at=marks.verification.at if marks.verification else None,
         damage=damage,
         proven_at=marks.proof.at if marks.proof and marks.proof.proven else None,
+        drilled_at=marks.proof.at if marks.proof else None,
+        verdict=marks.proof.verdict if marks.proof else "",
+        recovery_seconds=marks.proof.seconds if marks.proof else None,
     )
     return Backup(
         id=manifest.id,
@@ -101,6 +104,7 @@ def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Ba
         copies=(copy,),
         parts=tuple(part.source for part in manifest.parts),
         warnings=len(manifest.warnings),
+        unrecorded=manifest.unrecorded,
     )
 
 
@@ -118,11 +122,12 @@ def _status(found: Stored, manifest: Manifest, marks: Marks) -> tuple[Status, tu
 
 
 def _proven(status: Status, damage: tuple[str, ...], marks: Marks) -> tuple[Status, tuple[str, ...]]:
-    """A drill says more than a verification, unless something was found wrong since."""
+    """A drill says more than a verification, unless something was found wrong since; and nothing where what came back
+    could not be compared."""
     proof = marks.proof
     if proof is None or (marks.verification is not None and not marks.verification.sound):
         return status, damage
-    if not status.good:
+    if not status.good or proof.verdict == NOT_COMPARABLE:
         return status, damage
     return (Status.PROVEN, ()) if proof.proven else (Status.DAMAGED, proof.differences)
 
@@ -185,6 +190,9 @@ def _parse(row: dict[str, object], store: str) -> Entry:
         verified_at=datetime.fromisoformat(verified) if verified else None,
         damage=tuple(more["damage"]),
         proven_at=datetime.fromisoformat(more["proven_at"]) if more["proven_at"] else None,
+        drilled_at=datetime.fromisoformat(more["drilled_at"]) if more["drilled_at"] else None,
+        verdict=str(more["verdict"]),
+        recovery_seconds=None if more["recovery_seconds"] is None else float(more["recovery_seconds"]),
     )
     backup = Backup(
         id=str(row["id"]),
@@ -200,6 +208,7 @@ def _parse(row: dict[str, object], store: str) -> Entry:
         parts=tuple(more["parts"]),
         warnings=int(more["warnings"]),
         error=str(more["error"]),
+        unrecorded=tuple(more["unrecorded"]),
     )
     return Entry(backup, str(more["stamp"]))
 
@@ -216,8 +225,12 @@ def _row(store: Store, entry: Entry) -> dict[str, object]:
         "verified_at": copy.verified_at.isoformat() if copy.verified_at else None,
         "damage": list(copy.damage),
         "proven_at": copy.proven_at.isoformat() if copy.proven_at else None,
+        "drilled_at": copy.drilled_at.isoformat() if copy.drilled_at else None,
+        "verdict": copy.verdict,
+        "recovery_seconds": copy.recovery_seconds,
         "parts": list(backup.parts),
         "warnings": backup.warnings,
+        "unrecorded": list(backup.unrecorded),
         "error": backup.error,
     }
     row: dict[str, object] = {

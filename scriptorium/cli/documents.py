@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from scriptorium import wording
-from scriptorium.model import Backup, Check, Copy, Proof
+from scriptorium.model import PROVEN, Backup, Check, Copy, Proof
 
 if TYPE_CHECKING:
     from scriptorium.retention import Decision
 
 Document = dict[str, object]
+NO_FACTS = "no facts"
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -33,6 +34,7 @@ def backup_document(backup: Backup) -> Document:
         "pinned": backup.pinned,
         "parts": list(backup.parts),
         "warnings": backup.warnings,
+        "unrecorded": list(backup.unrecorded),
         "error": backup.error,
         "copies": [copy_document(copy) for copy in backup.copies],
     }
@@ -46,11 +48,27 @@ def copy_document(copy: Copy) -> Document:
         "status": str(copy.status),
         "verified_at": _time(copy.verified_at),
         "proven_at": _time(copy.proven_at),
+        "drilled_at": _time(copy.drilled_at),
+        "verdict": copy.verdict,
+        "recovery_seconds": copy.recovery_seconds,
         "damage": list(copy.damage),
     }
 
 
+def backup_status(backup: Backup) -> str:
+    """Its state, and whether no drill can say more than that of it."""
+    return f"{backup.status}, {NO_FACTS}" if backup.unrecorded and backup.status.good else str(backup.status)
+
+
+def _drilled(drill: Copy | None) -> str:
+    if drill is None or drill.drilled_at is None:
+        return ""
+    said = "" if drill.verdict == PROVEN else f" {drill.verdict}"
+    return f"{wording.moment(drill.drilled_at)}{said}"
+
+
 def backup_row(backup: Backup, now: datetime) -> Mapping[str, str]:
+    drill = backup.last_drill
     return {
         "ID": backup.id,
         "Name": backup.name,
@@ -60,7 +78,9 @@ def backup_row(backup: Backup, now: datetime) -> Mapping[str, str]:
         "Taken (UTC)": wording.moment(backup.created_at),
         "Age": wording.age(backup.created_at, now),
         "Size": wording.size(backup.bytes) if backup.copies else "",
-        "Status": str(backup.status) + (" pinned" if backup.pinned else ""),
+        "Status": backup_status(backup) + (" pinned" if backup.pinned else ""),
+        "Drilled (UTC)": _drilled(drill),
+        "Recovery": wording.duration(drill.recovery_seconds) if drill and drill.recovery_seconds is not None else "",
         "Stores": ", ".join(copy.store for copy in backup.copies),
     }
 
@@ -103,6 +123,7 @@ def proof_document(proof: Proof) -> Document:
         "at": _time(proof.at),
         "store": proof.store,
         "proven": proof.proven,
+        "verdict": proof.verdict,
         "seconds": proof.seconds,
         "age_seconds": proof.age_seconds,
         "files": proof.files,
@@ -111,18 +132,21 @@ def proof_document(proof: Proof) -> Document:
         "rows": proof.rows,
         "checks": [check_document(check) for check in proof.checks],
         "differences": list(proof.differences),
+        "uncompared": list(proof.uncompared),
     }
 
 
 def proof_facts(proof: Proof) -> Mapping[str, str]:
     """A proof as lines for people."""
     pairs = {
-        "verdict": "proven" if proof.proven else "NOT proven",
+        "verdict": wording.verdict(proof.verdict),
         "drilled": f"{wording.moment(proof.at)} UTC, from {proof.store}",
         "time to recover": wording.duration(proof.seconds),
         "age of the data": wording.duration(proof.age_seconds),
         "compared": f"{proof.files:,} files ({wording.size(proof.bytes)}), {proof.tables} tables, {proof.rows:,} rows",
     }
+    if proof.uncompared:
+        pairs["not compared"] = "; ".join(proof.uncompared)
     if proof.differences:
         pairs["differences"] = "; ".join(proof.differences)
     return pairs | {f"check {number}": str(check) for number, check in enumerate(proof.checks, 1)}

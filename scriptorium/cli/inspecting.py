@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.documents import Document, backup_document, backup_row, proof_document, proof_facts
+from scriptorium.cli.documents import (
+    NO_FACTS,
+    Document,
+    backup_document,
+    backup_row,
+    backup_status,
+    proof_document,
+    proof_facts,
+)
 from scriptorium.cli.frame import (
     catalog_of,
     command,
@@ -52,10 +60,12 @@ def list_backups(
         put_json({"backups": [backup_document(backup) for backup in backups], "problems": problems})
         return
     now = datetime.now(UTC)
-    spare = ["Tier", "Stores", "Taken (UTC)", "Type"]
+    spare = ["Recovery", "Drilled (UTC)", "Tier", "Stores", "Taken (UTC)", "Type"]
     if len({backup.library for backup in backups}) == 1:
         spare.insert(0, "Library")
     table([backup_row(backup, now) for backup in backups], right=("Size",), spare=spare)
+    if any(backup.unrecorded for backup in backups):
+        say(f"{NO_FACTS}: what its database held is not recorded; it can be restored, and no drill can prove it")
     total = sum(copy.bytes for backup in backups for copy in backup.copies)
     say(f"{len(backups)} backup{'s' if len(backups) != 1 else ''}, {wording.size(total)}")
     for problem in catalog.problems:
@@ -110,10 +120,12 @@ def _show_backup(backup: Backup) -> None:
         "library": backup.library,
         "type": f"{backup.type}, tier {backup.tier}",
         "taken": f"{wording.moment(backup.created_at)} UTC ({wording.age(backup.created_at, datetime.now(UTC))})",
-        "status": str(backup.status) + (", pinned" if backup.pinned else ""),
+        "status": backup_status(backup) + (", pinned" if backup.pinned else ""),
     }
     if backup.description:
         pairs["description"] = backup.description
+    if backup.unrecorded:
+        pairs[NO_FACTS] = f"of {', '.join(backup.unrecorded)}: it can be restored, and no drill can prove it"
     if backup.error:
         pairs["error"] = backup.error
     facts(pairs)
@@ -179,14 +191,16 @@ def show_stats(library: Library = None) -> None:
                 "Newest": _moment(one["newest_backup"], "never"),
                 "Last good": _moment(one["last_success"], "never"),
                 "Last proof": _moment(one["last_proof"], "never"),
+                "Last drill": _drill(one["last_drill"]),
+                "No facts": str(one["unrecorded"]),
                 "Oldest": _moment(one["oldest_backup"], ""),
                 "Damaged": str(one["damaged"]),
                 "Types": ", ".join(f"{kind} {count}" for kind, count in one["backup_types"].items()),
             }
             for name, one in by_library.items()
         ],
-        right=("Backups", "Size", "Damaged"),
-        spare=("Types", "Oldest", "Newest"),
+        right=("Backups", "Size", "Damaged", "No facts"),
+        spare=("Types", "Oldest", "Newest", "No facts"),
     )
     storage = document["storage"]
     assert isinstance(storage, dict)
@@ -202,6 +216,13 @@ def show_stats(library: Library = None) -> None:
         ],
         right=("Used", "Free"),
     )
+
+
+def _drill(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "never"
+    took = wording.duration(found["recovery_seconds"])
+    return f"{found['verdict']}, {took} from {found['store']}, {_moment(found['at'], '')}"
 
 
 def _moment(text: str | None, otherwise: str) -> str:

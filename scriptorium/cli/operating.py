@@ -31,7 +31,7 @@ from scriptorium.cli.frame import (
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
 from scriptorium.errors import DamageFound, ScriptoriumError, UsageError
-from scriptorium.model import Backup, BackupType, Compression, Tier
+from scriptorium.model import NOT_PROVEN, Backup, BackupType, Compression, Tier
 
 app = typer.Typer()
 _NAMES = 3
@@ -190,7 +190,7 @@ def drill(
     if manner.json:
         put_json(proof_document(proof))
     facts(proof_facts(proof))
-    if not proof.proven:
+    if proof.verdict == NOT_PROVEN:
         raise DamageFound(
             "the backup is not what it should be", on=reference, hint="; ".join(proof.differences) or "see the checks"
         )

@@ -79,7 +79,7 @@ def dumps_marks(marks: Marks) -> bytes:
 
 
 def _proof(proof: Proof) -> dict[str, object]:
-    return {
+    record: dict[str, object] = {
         "at": instant(proof.at),
         "store": proof.store,
         "proven": proof.proven,
@@ -92,6 +92,9 @@ def _proof(proof: Proof) -> dict[str, object]:
         "checks": [_check(check) for check in proof.checks],
         "differences": list(proof.differences),
     }
+    if proof.uncompared:
+        record["uncompared"] = list(proof.uncompared)
+    return record
 
 
 def _check(check: Check) -> dict[str, object]:
@@ -157,6 +160,7 @@ def _read_proof(record: Record) -> Proof:
         rows=record.number("rows"),
         checks=_read_checks(record),
         differences=record.texts("differences"),
+        uncompared=record.texts("uncompared") if "uncompared" in record.raw else (),
     )
 
 

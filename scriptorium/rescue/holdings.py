@@ -10,7 +10,7 @@ from pathlib import Path
 from scriptorium.archive import extract_member
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing, UsageError
 from scriptorium.manifest import loads, manifest_key
-from scriptorium.model import BackupType, Manifest, Marks, Tier
+from scriptorium.model import NOT_PROVEN, BackupType, Manifest, Marks, Tier
 from scriptorium.stores import LocalStore, Store
 from scriptorium.stores.backups import read_manifest, read_marks, stored
 
@@ -32,7 +32,7 @@ class Holding:
     def state(self) -> str:
         if self.trouble:
             return f"damaged: {self.trouble}"
-        if self.marks.proof is not None:
+        if self.marks.proof is not None and self.marks.proof.proven:
             return "proven"
         return "verified" if self.marks.verification else "complete"
 
@@ -59,7 +59,7 @@ def _trouble(manifest: Manifest, marks: Marks, present: bool, size: int) -> str:
         return f"the archive has {size} bytes instead of {manifest.archive.bytes}"
     if marks.verification is not None and not marks.verification.sound:
         return "; ".join(marks.verification.damage[:2]) or "it did not pass its verification"
-    if marks.proof is not None and not marks.proof.proven:
+    if marks.proof is not None and marks.proof.verdict == NOT_PROVEN:
         return "; ".join(marks.proof.differences[:2]) or "it did not pass its drill"
     return ""
 

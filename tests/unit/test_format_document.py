@@ -79,8 +79,9 @@ def odd(manifest: Manifest) -> Manifest:
     return replace(manifest, parts=(part,), checks=(), preset=None)
 
 
-def proven(moment: datetime) -> Marks:
+def proven(moment: datetime, *, uncompared: bool = False) -> Marks:
     proof = Proof(moment, "local", False, 1.5, 60.0, 9, 1000, 3, 70, (Check("owners", True),), ("Book: 1 row",))
+    proof = replace(proof, uncompared=("db: x",)) if uncompared else proof
     return Marks(True, Verification(moment, False, ("truncated: x",), 0.5), proof)
 
 
@@ -103,7 +104,10 @@ def found(place: Any, archives: Any, monkeypatch: pytest.MonkeyPatch) -> dict[st
             manifests.append(json.load(tar.extractfile("manifest.json")))
             metadata.append(json.load(tar.extractfile("backup_metadata.json")))
     marks = [json.loads((folder / f"{m.archive.name}.marks.json").read_bytes()) for m in (first, second)]
-    marks += [json.loads(dumps_marks(Marks())), json.loads(dumps_marks(proven(MOMENT)))]
+    marks += [
+        json.loads(dumps_marks(Marks())),
+        *(json.loads(dumps_marks(proven(MOMENT, uncompared=one))) for one in (True, False)),
+    ]
     index = list(json.loads((place.backups / "backup_index.json").read_bytes()).values())
     objects = _sorted(manifests, metadata, marks, index)
     with tarfile.open(folder / second.archive.name) as tar:

@@ -150,6 +150,9 @@ def test_a_database_that_was_not_opened_is_never_put_over_a_living_one(app: Any,
     with pytest.raises(NotFound, match="no such source") as refused:
         bring_back(settings, place_restore(settings, adopted.backup.id))
     assert "--restore-path" in refused.value.hint and app.place.database.read_bytes() == before
+    proof = run_drill(settings, place_drill(settings, adopted.backup.id))
+    assert proof.verdict == "not comparable" and proof.files and not proof.tables, "plain files came, as they were"
+    assert "does not record what this database held" in proof.uncompared[0]
 
 
 def test_a_drill_proves_it(app: Any) -> None:

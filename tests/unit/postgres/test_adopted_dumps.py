@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,12 +17,15 @@ from scriptorium.adopting import adopt
 from scriptorium.bringing import bring_back, place_restore
 from scriptorium.catalog import Catalog
 from scriptorium.checking import verify_stored
+from scriptorium.cli.documents import backup_row, proof_facts
 from scriptorium.drilling import place_drill, run_drill
 from scriptorium.errors import DamageFound, UnsafeArchive, UsageError
 from scriptorium.model import BackupType, Status
+from scriptorium.rescue.holdings import holdings
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres import PostgresSource
 from scriptorium.sources.postgres_facts import read_facts, relations
+from scriptorium.stats import stats
 
 BOOKS = """
 CREATE TABLE items (id serial PRIMARY KEY, title text NOT NULL, parent int REFERENCES items);
@@ -116,9 +120,24 @@ def test_in_one_transaction(alexandria: Alexandria, form: str) -> None:
 
 @pytest.mark.parametrize("form", ["custom", "sql"])
 def test_a_drill(alexandria: Alexandria, form: str) -> None:
+    """It comes back, and nothing says whether it is what was saved: that is no proof, and no damage."""
     settings, file = alexandria.settings(), alexandria.dump(form)
-    proof = run_drill(settings, place_drill(settings, adopt(settings, file).backup.id))
-    assert proof.proven and proof.rows >= 500
+    adopted = adopt(settings, file).backup.id
+    proof = run_drill(settings, place_drill(settings, adopted))
+    assert (proof.verdict, proof.tables, proof.rows, proof.differences) == ("not comparable", 0, 0, ())
+    assert proof.uncompared == ("postgres: the backup does not record what this database held",) and proof.files == 1
+    (listed,) = Catalog(settings).backups()
+    assert listed.status is Status.VERIFIED and listed.unrecorded == ("postgres",)
+    assert listed.copies[0].proven_at is None and listed.copies[0].drilled_at == proof.at
+    assert Catalog(settings).proof(listed.copies[0]) == proof
+    row = backup_row(listed, proof.at)
+    assert row["Status"] == "verified, no facts" and row["Drilled (UTC)"].endswith(" not comparable")
+    assert proof_facts(proof)["verdict"].startswith("restored, and not proven")
+    (held,) = holdings(settings.store("local"))
+    assert held.state == "verified"
+    figures: Any = stats(settings)
+    assert (figures["last_proof"], figures["unrecorded"]) == (None, 1)
+    assert figures["by_library"]["alexandria"]["last_drill"]["verdict"] == "not comparable"
 
 
 def test_an_error_in_the_sql_leaves_the_living_database(alexandria: Alexandria) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,13 +11,16 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 import real_backup
+from postgres_items import ask
 
+from scriptorium.catalog import Catalog
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.drilling import place_drill, run_drill
-from scriptorium.errors import SourceDamaged
-from scriptorium.model import BackupType
+from scriptorium.errors import PermanentError, SourceDamaged, SourceUnavailable, ToolFailed, ToolMissing
+from scriptorium.model import BackupType, Marks, Proof, Status
 from scriptorium.pruning import carry_out, plan_cleanup
 from scriptorium.settings import Settings, load
+from scriptorium.stores.backups import write_marks
 
 NAMED = "files that the database names and the backup lacks"
 
@@ -36,6 +40,25 @@ def settings_for(url: str, folder: Path, drill: str) -> Settings:
         f'database = "{parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()}"\n'
         f'postgres = {{ password = "{parts.password}", drill = "{drill}" }}\n'
         '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    return load(file, {})
+
+
+UNRESTORABLE = (  # pg_restore finds no table whose schema is not named
+    "CREATE TABLE rates (k int PRIMARY KEY, v int)",
+    "INSERT INTO rates VALUES (1, 1)",
+    "CREATE FUNCTION rate(a int) RETURNS int LANGUAGE plpgsql IMMUTABLE"
+    " AS 'BEGIN RETURN (SELECT v FROM rates WHERE k = 1); END'",
+    "CREATE TABLE priced (id int CHECK (rate(id) > 0))",
+    "INSERT INTO priced VALUES (1)",
+)
+
+
+def database_alone(server, url: str, folder: Path, more: str = "") -> Settings:
+    file = folder / "scriptorium.toml"
+    file.write_text(
+        f'[libraries.l]\nsources = [{{ name = "pg", kind = "postgres", database = "{url}",'
+        f' tools = "{server.programs}"{more} }}]\n[stores.local]\nkind = "local"\npath = "backups"\n'
     )
     return load(file, {})
 
@@ -108,3 +131,57 @@ def test_books_that_are_all_gone_are_missing_as_one_is(library, tmp_path):
     file.write_text(file.read_text().replace("[stores", 'missing_files = "error"\n[stores', 1))
     with pytest.raises(SourceDamaged, match="lacks: 20"):
         real_backup.take(load(file, {}), datetime.now(UTC) + timedelta(hours=1))
+
+
+def test_a_dump_that_cannot_be_restored_is_a_verdict_in_place_of_an_older_proof(server, new_database, tmp_path):
+    url = new_database(server)
+    for statement in UNRESTORABLE:
+        ask(url, statement)
+    settings = database_alone(server, url, tmp_path)
+    manifest = real_backup.take(settings, datetime.now(UTC))
+    order = place_drill(settings, "latest")
+    older = Proof(manifest.created_at, "local", True, 1.0, 1.0, 1, 1, 1, 1)
+    write_marks(settings.store("local"), order.copy.key, Marks(proof=older))
+    assert Catalog(settings).find("latest").status is Status.PROVEN
+    proof = run_drill(settings, order)
+    assert not proof.proven and 'relation "rates" does not exist' in proof.differences[0]
+    (found,) = Catalog(settings).backups()
+    assert found.status is Status.DAMAGED and found.copies[0].damage == proof.differences
+    assert Catalog(settings).proof(found.copies[0]) == proof
+
+
+@pytest.mark.parametrize(
+    ("lacking", "error"),
+    [("a role", PermanentError), ("a program", ToolMissing), ("a server", SourceUnavailable), ("memory", ToolFailed)],
+)
+def test_what_is_no_fault_of_the_backup_leaves_its_proof(server, new_database, tmp_path, lacking, error):
+    url, role = new_database(server, "CREATE TABLE shelf (id int)"), f"drill_{os.getpid()}"
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute(f"CREATE ROLE {role}; GRANT SELECT ON shelf TO {role}")
+        settings = database_alone(server, url, tmp_path)
+        try:
+            real_backup.take(settings, datetime.now(UTC))
+            before = drilled(settings)
+        finally:
+            session.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    assert before.proven
+    file, tools = tmp_path / "scriptorium.toml", tmp_path / "bin"
+    tools.mkdir()
+    if lacking == "memory":  # the system ended it
+        killed = (
+            f'#!/bin/sh\ncase "$*" in *--dbname*) kill -KILL $$;; esac\nexec {server.programs / "pg_restore"} "$@"\n'
+        )
+        (tools / "pg_restore").write_text(killed)
+        (tools / "pg_restore").chmod(0o755)
+    if lacking in ("a program", "memory"):
+        file.write_text(file.read_text().replace(f'tools = "{server.programs}"', f'tools = "{tools}"'))
+    if lacking == "memory":
+        file.write_text(file.read_text().replace(" }]", ", without_roles = true }]"))
+    if lacking == "a server":
+        file.write_text(file.read_text().replace(f":{urlsplit(url).port}/", ":1/"))
+    settings = load(file, {})
+    with pytest.raises(error) as raised:
+        drilled(settings)
+    assert type(raised.value) is error
+    (found,) = Catalog(settings).backups()
+    assert found.status is Status.PROVEN and Catalog(settings).proof(found.copies[0]) == before

@@ -1,0 +1,76 @@
+"""Reading back what was unpacked, from the disk and against the list: the hashes of ``unpack`` are of what it was given
+to write, and not of what can be read afterwards.
+
+One entry after the other, in the order they were written in: a list of any length takes no memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.archive.placing import Placing
+from scriptorium.archive.selection import encoded
+from scriptorium.manifest import readable
+from scriptorium.model import FileEntry, Finding
+
+_MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """``files``: how many were compared by their hashes, ``bytes`` their contents; ``findings``: the first twenty."""
+
+    files: int
+    bytes: int
+    findings: tuple[Finding, ...]
+
+
+def reread(entries: Iterable[FileEntry], receive: Callable[[str], Path | None], *, roots: Sequence[Path]) -> Reread:
+    """Compare what lies where ``receive`` had it written with the list: kinds, targets of links, hashes."""
+    files = size = 0
+    findings: list[Finding] = []
+    with contextlib.closing(Placing(roots)) as placing:
+        for entry in entries:
+            place = receive(entry.path)
+            if place is None:
+                continue
+            finding = _compare(entry, *placing.parent(place))
+            if finding is not None and len(findings) < _MOST:
+                findings.append(finding)
+            if entry.sha256 is not None:
+                files += 1
+                size += entry.size
+    return Reread(files, size, tuple(findings))
+
+
+def _compare(entry: FileEntry, folder: int, name: bytes) -> Finding | None:
+    path = readable(entry.path)
+    try:
+        found = os.stat(name or b".", dir_fd=folder, follow_symlinks=False)
+        if entry.kind == "folder":
+            return None if stat.S_ISDIR(found.st_mode) else Finding("not a folder", path)
+        if entry.kind == "symlink":
+            same = stat.S_ISLNK(found.st_mode) and os.readlink(name, dir_fd=folder) == encoded(entry.target or "")
+            return None if same else Finding("different link", path)
+        if not stat.S_ISREG(found.st_mode):
+            return Finding("not a file", path)
+        if entry.sha256 is None or _hash(name, folder) == entry.sha256:
+            return None
+        return Finding("different content", path, "it was written otherwise: is the disk sound?")
+    except FileNotFoundError:
+        return Finding("missing file", path)
+    except OSError as error:
+        return Finding("unreadable file", path, error.strerror)
+
+
+def _hash(name: bytes, folder: int) -> str:
+    """Of what the disk has: what the system remembers of the writing is dropped first, where it is on the disk."""
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return hashlib.file_digest(file, "sha256").hexdigest()
