@@ -77,14 +77,17 @@ def restore(
 def undo(library: str | None = None, safety: bool = True) -> str:
     """Go back to the data that the newest restore in place replaced, while it is kept.
 
-    What is there now is backed up first. Returns the id of the backup whose restore is undone.
+    What is there now is backed up first, unless it is what a restore that was cut short left: of a mixture no backup
+    is taken. Returns the id of the backup whose restore is undone.
     """
+    saved = None
     with no_child_outlives():
-        name, restored = preflight_undo(library)
-        saved = _save_first(name, f"before going back from the restore of {restored}") if safety else None
-        go_back(name)
+        way = preflight_undo(library)
+        if safety and not way.cut_short:
+            saved = _save_first(way.library, f"before going back from the restore of {way.backup}")
+        restored = go_back(way.library)
     facts = {"verdict": "the former data is back", "undone": restored, "safety backup": saved.id if saved else "none"}
-    publish("undo", name, f"Undo of the restore of {restored}", facts, ())
+    publish("undo", way.library, f"Undo of the restore of {restored}", facts, ())
     return restored
 
 

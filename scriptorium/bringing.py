@@ -9,13 +9,15 @@ from pathlib import Path
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
-from scriptorium.errors import DamageFound, NotFound, RestoreFailed, ScriptoriumError, UsageError
+from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed, ScriptoriumError, UsageError
 from scriptorium.health import require_healthy
 from scriptorium.manifest import new_id
 from scriptorium.rescue import (
     Plan,
+    Planned,
     Restored,
     Supply,
+    cut_short,
     newest_kept,
     plan_in_place,
     plan_into,
@@ -117,7 +119,16 @@ def plan_restore(settings: Settings, order: RestoreOrder) -> Plan:
         return plan_into(supply, order.into, clean=order.clean, never=_not_a_target(settings))
     if order.database:
         return plan_renamed(_library(settings, order), supply, order.database)
-    return plan_in_place(_library(settings, order), supply, order.id)
+    library = _library(settings, order)
+    plan = plan_in_place(library, supply, order.id)
+    cut = cut_short(settings, library)
+    return plan if cut is None else Plan((_interrupted(cut.backup), *plan.rows), plan.sources)
+
+
+def _interrupted(backup: str) -> Planned:
+    return Planned(
+        "a former restore", f"of {backup} was cut short, or is running; what was there before it is put back first"
+    )
 
 
 def nothing_to_save(settings: Settings, library: str) -> bool:
@@ -158,23 +169,59 @@ def bring_back(settings: Settings, order: RestoreOrder, *, advance: Advance | No
             return restore_in_place(settings, library, supply, order.id, healthy=healthy, advance=advance)
 
 
-def check_undo(settings: Settings, library: str | None) -> tuple[str, str]:
-    """What ``go_back`` would do: the library's name and the backup whose restore would be undone.
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """What ``go_back`` would do: the restore of ``backup`` is undone. ``cut_short``: it, or an undo of it, was ended in
+    the middle, so that the living data may be a mixture, of which no safety backup is worth anything."""
 
-    ``NotFound`` when no former data is kept, ``LibraryBusy`` while the application holds the data open.
+    library: str
+    backup: str
+    cut_short: bool
+
+
+def way_back(settings: Settings, library: str | None) -> WayBack:
+    """What there is to go back from: a restore that was cut short comes before one that stands.
+
+    ``NotFound`` when no former data is kept.
     """
     chosen = settings.library(library)
-    journal = newest_kept(settings, chosen)
-    require_idle(chosen)
-    return chosen.name, journal.backup
+    cut = cut_short(settings, chosen)
+    if cut is not None:
+        return WayBack(chosen.name, cut.backup, cut_short=True)
+    return WayBack(chosen.name, newest_kept(settings, chosen).backup, cut_short=False)
+
+
+def check_undo(settings: Settings, library: str | None) -> WayBack:
+    """The way back, once nothing known stands in it: ``LibraryBusy`` while the application holds the data open."""
+    way = way_back(settings, library)
+    if not way.cut_short:  # otherwise it depends on how far the restore came, which recover knows
+        require_idle(settings.library(way.library))
+    return way
+
+
+def plan_undo(settings: Settings, way: WayBack) -> Plan:
+    """What going back would meet, as rows; changes nothing."""
+    if way.cut_short:
+        return Plan((_interrupted(way.backup), Planned("safety backup", "none: a mixture is not saved")), {})
+    rows = [Planned("restore", f"of {way.backup} over {way.library}: what it replaced is put back")]
+    try:
+        check_undo(settings, way.library)
+        rows.append(Planned("application", "holds nothing open"))
+    except LibraryBusy as error:
+        rows.append(Planned("application", "running", error))
+    return Plan(tuple(rows), {})
 
 
 def go_back(settings: Settings, library: str) -> str:
-    """Put back what the newest restore replaced; returns the id of the backup that is undone."""
+    """Put back what the newest restore replaced; returns the id of the backup that is undone.
+
+    After a restore that was cut short only that one is undone: an older one that stands was not meant.
+    """
     chosen = settings.library(library)
     with workspace.lock(settings, library, "going back from a restore"):
+        cut = cut_short(settings, chosen)
         recover(settings, chosen)
-        return undo(settings, chosen)
+        return cut.backup if cut is not None else undo(settings, chosen)
 
 
 def _not_a_target(settings: Settings) -> tuple[Path, ...]:
