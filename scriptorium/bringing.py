@@ -12,6 +12,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed, ScriptoriumError, UsageError
 from scriptorium.health import require_healthy
 from scriptorium.manifest import new_id
+from scriptorium.model import Tier
 from scriptorium.rescue import (
     Plan,
     Planned,
@@ -30,7 +31,7 @@ from scriptorium.rescue import (
     undo,
 )
 from scriptorium.settings import Library, Settings
-from scriptorium.sources import Source
+from scriptorium.sources import Source, Streamable
 from scriptorium.stores.backups import read_manifest
 
 Advance = Callable[[int], None]
@@ -52,6 +53,7 @@ class RestoreOrder:
     clean: bool
     database: str = ""
     without_roles: bool = False
+    safety: bool = True
 
     @property
     def in_place(self) -> bool:
@@ -71,6 +73,7 @@ def place_restore(
     clean: bool = False,
     database: str = "",
     without_roles: bool = False,
+    safety: bool = True,
 ) -> RestoreOrder:
     """Find the backup and the copy to read. ``NotFound``, ``DamageFound`` or ``UsageError`` say what cannot be."""
     catalog = Catalog(settings)
@@ -96,6 +99,7 @@ def place_restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        safety=safety,
     )
 
 
@@ -112,8 +116,11 @@ def _library(settings: Settings, order: RestoreOrder) -> Library:
     return library.model_copy(update={"sources": sources})
 
 
-def plan_restore(settings: Settings, order: RestoreOrder) -> Plan:
-    """Everything that can be known to stand in the way, as rows; changes nothing."""
+def plan_restore(settings: Settings, order: RestoreOrder, *, thorough: bool = False) -> Plan:
+    """Everything that can be known to stand in the way, as rows; changes nothing.
+
+    ``thorough``: files of a database are copied and opened as well, to learn whether a safety backup can be taken.
+    """
     supply = _supply(settings, order)
     if order.into is not None:
         return plan_into(supply, order.into, clean=order.clean, never=_not_a_target(settings))
@@ -122,7 +129,35 @@ def plan_restore(settings: Settings, order: RestoreOrder) -> Plan:
     library = _library(settings, order)
     plan = plan_in_place(library, supply, order.id)
     cut = cut_short(settings, library)
-    return plan if cut is None else Plan((_interrupted(cut.backup), *plan.rows), plan.sources)
+    first = () if cut is None else (_interrupted(cut.backup),)  # what lives now is not what would be saved
+    free = all(row.trouble is None for row in plan.rows)
+    last = (_safety(settings, library, thorough and free),) if order.safety and cut is None else ()
+    return Plan((*first, *plan.rows, *last), plan.sources)
+
+
+def _safety(settings: Settings, library: Library, thorough: bool) -> Planned:
+    """Whether what lives can be backed up first; a database that is damaged or gone cannot, and that is said now."""
+    what = "safety backup"
+    try:
+        if nothing_to_save(settings, library.name):
+            return Planned(what, "none: nothing living is left")
+        for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE)):
+            survey = source.survey(settings.never_of(library, source))
+            if thorough and source.role == "database" and not isinstance(source, Streamable):
+                _try_to_read(settings, library, source, survey.staged_bytes)
+    except LibraryBusy as error:
+        return Planned(what, f"is taken first (its database was not tried: {error})")
+    except ScriptoriumError as error:
+        return Planned(what, "cannot be taken", without_safety(error))
+    return Planned(what, "is taken first")
+
+
+def _try_to_read(settings: Settings, library: Library, source: Source, size: int) -> None:
+    """What a backup does with a database that is files, in a room of its own; raises what is wrong with it."""
+    room = workspace.drill_room(library.name)
+    with workspace.lock(settings, room, "a plan of a restore"), workspace.staging(settings, room, new_id()) as folder:
+        workspace.require_space(folder, size, "the safety backup")
+        source.capture(folder)
 
 
 def _interrupted(backup: str) -> Planned:

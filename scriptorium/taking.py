@@ -225,7 +225,8 @@ def pack_archive(
         def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
             answers = all_answers(one.answers for one in everything())  # those of a stream come with its end
             found = fulfilled(order.preset, answers, entries)
-            if settings.library(order.library).missing_files == "error":
+            saving = order.tier is Tier.BEFORE_RESTORE  # what lacks files is what the restore is to mend
+            if settings.library(order.library).missing_files == "error" and not saving:
                 _refuse(order, found)
             return found
 

@@ -87,10 +87,12 @@ def restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        safety=not no_safety,
     )
     if dry_run:
         _show_plan(order)
         return
+    _foretell(order)
     if order.in_place:
         confirm(f"Replace the living data of {order.library} by backup {order.backup}?", yes=yes)
     elif clean and restore_path is not None and restore_path.exists():
@@ -126,7 +128,18 @@ def _require_alone(told: Sequence[str]) -> None:
 def _show_plan(order: RestoreOrder) -> None:
     from scriptorium.bringing import plan_restore
 
-    _show_rows(plan_restore(current(), order), order.backup)
+    _show_rows(plan_restore(current(), order, thorough=True), order.backup)
+
+
+def _foretell(order: RestoreOrder) -> None:
+    """The plan, for people, before the question; with ``--json`` and ``--quiet`` it is in the flow's report alone."""
+    if manner.json or manner.quiet:
+        return
+    from scriptorium.bringing import plan_restore
+
+    plan = plan_restore(current(), order)
+    table(_rows(plan))
+    plan.require()
 
 
 def _show_undo_plan(library: str | None) -> None:
