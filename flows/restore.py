@@ -45,7 +45,8 @@ def restore(
     ``path``: into this folder; without one the living data is replaced, after a verified safety backup (tier
     ``before-restore``). ``only``: glob patterns over paths in the archive, or a source by its name. ``rebuild``: make
     databases from their logical exports. ``clean``: ``path`` may hold something, which is replaced; in place, into the
-    living PostgreSQL database in one transaction. ``safety``: false only for a library that has nothing left to save.
+    living PostgreSQL database in one transaction. ``safety``: false only for data that is too broken, or too far
+    gone, to be saved.
     ``database``: one database under this new name, beside the living one. ``without_roles``: although roles or
     tablespaces that a PostgreSQL database names are missing.
     """
@@ -62,11 +63,12 @@ def restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        safety=safety,
     )
     saved = None
     with no_child_outlives():
         plan = preflight(order)
-        if order.in_place and safety:
+        if order.in_place and order.safety:
             saved = _save_first(order.library, f"before the restore of {order.backup}")
         restored = bring(order)
     _report(order, plan, restored, saved, time.monotonic() - began)
@@ -77,14 +79,17 @@ def restore(
 def undo(library: str | None = None, safety: bool = True) -> str:
     """Go back to the data that the newest restore in place replaced, while it is kept.
 
-    What is there now is backed up first. Returns the id of the backup whose restore is undone.
+    What is there now is backed up first, unless it is what a restore that was cut short left: of a mixture no backup
+    is taken. Returns the id of the backup whose restore is undone.
     """
+    saved = None
     with no_child_outlives():
-        name, restored = preflight_undo(library)
-        saved = _save_first(name, f"before going back from the restore of {restored}") if safety else None
-        go_back(name)
+        way = preflight_undo(library)
+        if safety and not way.cut_short:
+            saved = _save_first(way.library, f"before going back from the restore of {way.backup}")
+        restored = go_back(way.library)
     facts = {"verdict": "the former data is back", "undone": restored, "safety backup": saved.id if saved else "none"}
-    publish("undo", name, f"Undo of the restore of {restored}", facts, ())
+    publish("undo", way.library, f"Undo of the restore of {restored}", facts, ())
     return restored
 
 

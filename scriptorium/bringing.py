@@ -9,13 +9,16 @@ from pathlib import Path
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
-from scriptorium.errors import DamageFound, NotFound, RestoreFailed, ScriptoriumError, UsageError
+from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed, ScriptoriumError, UsageError
 from scriptorium.health import require_healthy
 from scriptorium.manifest import new_id
+from scriptorium.model import Tier
 from scriptorium.rescue import (
     Plan,
+    Planned,
     Restored,
     Supply,
+    cut_short,
     newest_kept,
     plan_in_place,
     plan_into,
@@ -28,7 +31,7 @@ from scriptorium.rescue import (
     undo,
 )
 from scriptorium.settings import Library, Settings
-from scriptorium.sources import Source
+from scriptorium.sources import Source, Streamable
 from scriptorium.stores.backups import read_manifest
 
 Advance = Callable[[int], None]
@@ -50,6 +53,7 @@ class RestoreOrder:
     clean: bool
     database: str = ""
     without_roles: bool = False
+    safety: bool = True
 
     @property
     def in_place(self) -> bool:
@@ -69,6 +73,7 @@ def place_restore(
     clean: bool = False,
     database: str = "",
     without_roles: bool = False,
+    safety: bool = True,
 ) -> RestoreOrder:
     """Find the backup and the copy to read. ``NotFound``, ``DamageFound`` or ``UsageError`` say what cannot be."""
     catalog = Catalog(settings)
@@ -94,6 +99,7 @@ def place_restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        safety=safety,
     )
 
 
@@ -110,14 +116,54 @@ def _library(settings: Settings, order: RestoreOrder) -> Library:
     return library.model_copy(update={"sources": sources})
 
 
-def plan_restore(settings: Settings, order: RestoreOrder) -> Plan:
-    """Everything that can be known to stand in the way, as rows; changes nothing."""
+def plan_restore(settings: Settings, order: RestoreOrder, *, thorough: bool = False) -> Plan:
+    """Everything that can be known to stand in the way, as rows; changes nothing.
+
+    ``thorough``: files of a database are copied and opened as well, to learn whether a safety backup can be taken.
+    """
     supply = _supply(settings, order)
     if order.into is not None:
         return plan_into(supply, order.into, clean=order.clean, never=_not_a_target(settings))
     if order.database:
         return plan_renamed(_library(settings, order), supply, order.database)
-    return plan_in_place(_library(settings, order), supply, order.id)
+    library = _library(settings, order)
+    plan = plan_in_place(library, supply, order.id)
+    cut = cut_short(settings, library)
+    first = () if cut is None else (_interrupted(cut.backup),)  # what lives now is not what would be saved
+    free = all(row.trouble is None for row in plan.rows)
+    last = (_safety(settings, library, thorough and free),) if order.safety and cut is None else ()
+    return Plan((*first, *plan.rows, *last), plan.sources)
+
+
+def _safety(settings: Settings, library: Library, thorough: bool) -> Planned:
+    """Whether what lives can be backed up first; a database that is damaged or gone cannot, and that is said now."""
+    what = "safety backup"
+    try:
+        if nothing_to_save(settings, library.name):
+            return Planned(what, "none: nothing living is left")
+        for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE)):
+            survey = source.survey(settings.never_of(library, source))
+            if thorough and source.role == "database" and not isinstance(source, Streamable):
+                _try_to_read(settings, library, source, survey.staged_bytes)
+    except LibraryBusy as error:
+        return Planned(what, f"is taken first (its database was not tried: {error})")
+    except ScriptoriumError as error:
+        return Planned(what, "cannot be taken", without_safety(error))
+    return Planned(what, "is taken first")
+
+
+def _try_to_read(settings: Settings, library: Library, source: Source, size: int) -> None:
+    """What a backup does with a database that is files, in a room of its own; raises what is wrong with it."""
+    room = workspace.drill_room(library.name)
+    with workspace.lock(settings, room, "a plan of a restore"), workspace.staging(settings, room, new_id()) as folder:
+        workspace.require_space(folder, size, "the safety backup")
+        source.capture(folder)
+
+
+def _interrupted(backup: str) -> Planned:
+    return Planned(
+        "a former restore", f"of {backup} was cut short, or is running; what was there before it is put back first"
+    )
 
 
 def nothing_to_save(settings: Settings, library: str) -> bool:
@@ -158,23 +204,59 @@ def bring_back(settings: Settings, order: RestoreOrder, *, advance: Advance | No
             return restore_in_place(settings, library, supply, order.id, healthy=healthy, advance=advance)
 
 
-def check_undo(settings: Settings, library: str | None) -> tuple[str, str]:
-    """What ``go_back`` would do: the library's name and the backup whose restore would be undone.
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """What ``go_back`` would do: the restore of ``backup`` is undone. ``cut_short``: it, or an undo of it, was ended in
+    the middle, so that the living data may be a mixture, of which no safety backup is worth anything."""
 
-    ``NotFound`` when no former data is kept, ``LibraryBusy`` while the application holds the data open.
+    library: str
+    backup: str
+    cut_short: bool
+
+
+def way_back(settings: Settings, library: str | None) -> WayBack:
+    """What there is to go back from: a restore that was cut short comes before one that stands.
+
+    ``NotFound`` when no former data is kept.
     """
     chosen = settings.library(library)
-    journal = newest_kept(settings, chosen)
-    require_idle(chosen)
-    return chosen.name, journal.backup
+    cut = cut_short(settings, chosen)
+    if cut is not None:
+        return WayBack(chosen.name, cut.backup, cut_short=True)
+    return WayBack(chosen.name, newest_kept(settings, chosen).backup, cut_short=False)
+
+
+def check_undo(settings: Settings, library: str | None) -> WayBack:
+    """The way back, once nothing known stands in it: ``LibraryBusy`` while the application holds the data open."""
+    way = way_back(settings, library)
+    if not way.cut_short:  # otherwise it depends on how far the restore came, which recover knows
+        require_idle(settings.library(way.library))
+    return way
+
+
+def plan_undo(settings: Settings, way: WayBack) -> Plan:
+    """What going back would meet, as rows; changes nothing."""
+    if way.cut_short:
+        return Plan((_interrupted(way.backup), Planned("safety backup", "none: a mixture is not saved")), {})
+    rows = [Planned("restore", f"of {way.backup} over {way.library}: what it replaced is put back")]
+    try:
+        check_undo(settings, way.library)
+        rows.append(Planned("application", "holds nothing open"))
+    except LibraryBusy as error:
+        rows.append(Planned("application", "running", error))
+    return Plan(tuple(rows), {})
 
 
 def go_back(settings: Settings, library: str) -> str:
-    """Put back what the newest restore replaced; returns the id of the backup that is undone."""
+    """Put back what the newest restore replaced; returns the id of the backup that is undone.
+
+    After a restore that was cut short only that one is undone: an older one that stands was not meant.
+    """
     chosen = settings.library(library)
     with workspace.lock(settings, library, "going back from a restore"):
+        cut = cut_short(settings, chosen)
         recover(settings, chosen)
-        return undo(settings, chosen)
+        return cut.backup if cut is not None else undo(settings, chosen)
 
 
 def _not_a_target(settings: Settings) -> tuple[Path, ...]:

@@ -226,7 +226,8 @@ def pack_archive(
             parts = everything()
             answers = all_answers(one.answers for one in parts)  # those of a stream come with its end
             found = fulfilled(order.preset, answers, entries, parts)
-            if settings.library(order.library).missing_files == "error":
+            saving = order.tier is Tier.BEFORE_RESTORE  # what lacks files is what the restore is to mend
+            if settings.library(order.library).missing_files == "error" and not saving:
                 _refuse_without_files(order, found)
             return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 
-from scriptorium.bringing import RestoreOrder, bring_back, check_undo, go_back, plan_restore
+from scriptorium.bringing import RestoreOrder, WayBack, bring_back, check_undo, go_back, plan_restore
 from scriptorium.rescue import Plan, Restored
 from scriptorium.settings import current
 from tasks.progress import moving
@@ -27,8 +27,8 @@ def restore(order: RestoreOrder) -> Restored:
 
 
 @task(name="preflight undo", task_run_name="preflight undo", **ONCE)
-def preflight_undo(library: str | None) -> tuple[str, str]:
-    """The library and the backup whose restore would be undone."""
+def preflight_undo(library: str | None) -> WayBack:
+    """The library and the backup whose restore would be undone, and whether that one was cut short."""
     return check_undo(current(), library)
 
 

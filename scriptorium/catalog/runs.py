@@ -58,6 +58,24 @@ def interrupted(settings: Settings, library: str) -> tuple[Backup, ...]:
     return cut
 
 
+def half_restored(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Library and backup of every restore that is between its first rename and its end: running, or cut short there.
+
+    What the journals of ``scriptorium.rescue`` say, for those who only look. One that cannot be read may be one.
+    """
+    folder = settings.workroom / "restores"
+    for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        try:
+            facts = json.loads(file.read_bytes())
+            library, backup, state = str(facts["library"]), str(facts["backup"]), str(facts["state"])
+        except FileNotFoundError:
+            continue  # it has just ended
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            library, backup, state = file.stem.rpartition("-")[0], "an unknown backup", ""
+        if state not in ("preparing", "kept", "dropping"):
+            yield library, backup
+
+
 def _write(file: Path, backup: Backup, status: Status, error: str) -> None:
     facts = {
         "id": backup.id,

@@ -163,6 +163,17 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)  # noqa: T201
 
 
+def warn_of_half_restores(settings: Settings) -> None:
+    """Living data that a restore was killed over may be a mixture: whoever looks at the backups must learn of it."""
+    from scriptorium.catalog import half_restored
+
+    for library, backup in half_restored(settings):
+        warn(
+            f"a restore of {backup} over {library} is running now, or was cut short: then the living data may be half "
+            "old and half new. Do not start the application; scriptorium restore --undo puts back what was there"
+        )
+
+
 def table(rows: Sequence[Row], *, right: Sequence[str] = (), spare: Sequence[str] = ()) -> None:
     """Rows as a table, their keys as its columns. Piped, it is not cut to a width; a terminal that is too narrow
     goes without the ``spare`` columns, the first ones first, and never breaks what stands in the first column."""

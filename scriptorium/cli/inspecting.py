@@ -29,6 +29,7 @@ from scriptorium.cli.frame import (
     put_json,
     say,
     table,
+    warn_of_half_restores,
 )
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup, BackupType, Manifest
@@ -53,6 +54,7 @@ def list_backups(
     settings = current()
     chosen = every(settings, library)
     catalog = catalog_of(settings)
+    warn_of_half_restores(settings)
     kind = BackupType.parse(type) if type else None
     backups = catalog.backups(library=chosen, type=kind, store=store)
     if manner.json:

@@ -27,6 +27,7 @@ from scriptorium.cli.frame import (
     put_json,
     say,
     table,
+    warn_of_half_restores,
 )
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
@@ -131,6 +132,7 @@ def verify(
     from scriptorium.checking import choose_copies
 
     settings = current()
+    warn_of_half_restores(settings)
     library = meant(settings, library, *references) if references else every(settings, library)
     choose_copies(catalog_of(settings), references or (), library=library, store=store, share=read_data)
     with flow_runs():
@@ -182,7 +184,9 @@ def drill(
     library: Library = None,
 ) -> None:
     """Restore into a scratch place, compare with what was recorded, keep the proof, tidy up."""
-    library = meant(current(), library, reference)
+    settings = current()
+    warn_of_half_restores(settings)
+    library = meant(settings, library, reference)
     with flow_runs():
         from flows.drill import drill as flow
 
@@ -214,6 +218,7 @@ def cleanup(
     from scriptorium.pruning import plan_cleanup, policy_of
 
     settings = current()
+    warn_of_half_restores(settings)
     given = {
         "max_age": max_age,
         "max_count": max_count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from scriptorium.errors import UsageError
 
 if TYPE_CHECKING:
     from scriptorium.bringing import RestoreOrder
-    from scriptorium.rescue import Restored
+    from scriptorium.rescue import Plan, Restored
 
 app = typer.Typer()
 
@@ -54,7 +55,21 @@ def restore(
 ) -> None:
     """Restore a backup: into a folder, or over the living data (a safety backup is taken first)."""
     if undo:
-        _undo(reference, library, yes, no_safety)
+        told = {
+            "ID": reference,
+            "--restore-path": restore_path,
+            "--database": database,
+            "--only": only,
+            "--from": source,
+            "--clean": clean,
+            "--without-roles": without_roles,
+            "--from-export": rebuild,
+        }
+        _require_alone([option for option, said in told.items() if said])
+        if dry_run:
+            _show_undo_plan(library)
+        else:
+            _undo(library, yes, no_safety)
         return
     if reference is None:
         raise UsageError("say which backup to restore", hint="scriptorium restore latest --restore-path DIR")
@@ -72,10 +87,12 @@ def restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        safety=not no_safety,
     )
     if dry_run:
         _show_plan(order)
         return
+    _foretell(order)
     if order.in_place:
         confirm(f"Replace the living data of {order.library} by backup {order.backup}?", yes=yes)
     elif clean and restore_path is not None and restore_path.exists():
@@ -99,19 +116,55 @@ def restore(
     _show(order, restored)
 
 
+def _require_alone(told: Sequence[str]) -> None:
+    """``UsageError`` for what says which backup to restore, and how: ``--undo`` would not do it."""
+    if told:
+        raise UsageError(
+            f"--undo goes back from the last restore, all of it; it takes no {', '.join(told)}",
+            hint="with it go --library, --dry-run, --no-safety and --yes",
+        )
+
+
 def _show_plan(order: RestoreOrder) -> None:
     from scriptorium.bringing import plan_restore
 
+    _show_rows(plan_restore(current(), order, thorough=True), order.backup)
+
+
+def _foretell(order: RestoreOrder) -> None:
+    """The plan, for people, before the question; with ``--json`` and ``--quiet`` it is in the flow's report alone."""
+    if manner.json or manner.quiet:
+        return
+    from scriptorium.bringing import plan_restore
+
     plan = plan_restore(current(), order)
-    rows = [
-        {"Looked at": row.what, "Found": row.found, "In the way": str(row.trouble) if row.trouble else ""}
-        for row in plan.rows
-    ]
+    table(_rows(plan))
+    plan.require()
+
+
+def _show_undo_plan(library: str | None) -> None:
+    from scriptorium.bringing import plan_undo, way_back
+
+    settings = current()
+    way = way_back(settings, library)
+    _show_rows(plan_undo(settings, way), way.backup)
+
+
+def _show_rows(plan: Plan, backup: str) -> None:
+    """A dry run: the plan, and the first thing that stands in the way as an error."""
+    rows = _rows(plan)
     if manner.json:
-        put_json({"dry_run": True, "id": order.backup, "plan": rows})
+        put_json({"dry_run": True, "id": backup, "plan": rows})
     table(rows)
     plan.require()
     say("dry run: nothing was changed")
+
+
+def _rows(plan: Plan) -> list[dict[str, str]]:
+    return [
+        {"Looked at": row.what, "Found": row.found, "In the way": str(row.trouble) if row.trouble else ""}
+        for row in plan.rows
+    ]
 
 
 def _show(order: RestoreOrder, restored: Restored) -> None:
@@ -145,17 +198,18 @@ def _show(order: RestoreOrder, restored: Restored) -> None:
         say("what was there before is kept for a while: scriptorium restore --undo goes back to it")
 
 
-def _undo(reference: str | None, library: str | None, yes: bool, no_safety: bool) -> None:
-    if reference is not None:
-        raise UsageError("--undo goes back from the last restore; it takes no ID")
+def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
     from scriptorium.bringing import check_undo
 
-    name, restored = check_undo(current(), library)
-    confirm(f"Undo the restore of {restored}, and put the former data of {name} back?", yes=yes)
+    way = check_undo(current(), library)
+    confirm(f"Undo the restore of {way.backup}, and put the former data of {way.library} back?", yes=yes)
     with flow_runs():
         from flows.restore import undo as flow
 
-        carried_out(flow, library=name, safety=not no_safety)
+        undone = carried_out(flow, library=way.library, safety=not no_safety)
     if manner.json:
-        put_json({"library": name, "undone": restored})
-    say(f"the former data of {name} is back; the restore of {restored} is undone")
+        put_json({"library": way.library, "undone": undone, "cut_short": way.cut_short})
+    if way.cut_short:
+        say(f"a restore of {undone} was cut short; the data of {way.library} that was there before it is back")
+        return
+    say(f"the former data of {way.library} is back; the restore of {undone} is undone")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from scriptorium.rescue.comparing import compare_files
 from scriptorium.rescue.elsewhere import restore_into, source_of
-from scriptorium.rescue.going_back import drop_former, newest_kept, recover, require_idle, undo
+from scriptorium.rescue.going_back import cut_short, drop_former, newest_kept, recover, require_idle, undo
 from scriptorium.rescue.inplace import restore_in_place
 from scriptorium.rescue.planning import Plan, Planned, plan_in_place, plan_into, plan_renamed
 from scriptorium.rescue.reading import Read, Restored, Supply, load_part, load_parts, part_of, read_parts
@@ -21,6 +21,7 @@ __all__ = [
     "Restored",
     "Supply",
     "compare_files",
+    "cut_short",
     "drop_former",
     "load_part",
     "load_parts",

@@ -53,6 +53,15 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
     return tuple(said)
 
 
+def cut_short(settings: Settings, library: Library) -> Journal | None:
+    """The newest restore, or going back, that did not come to its end; ``recover`` puts back what was there.
+
+    Without the library's lock it may be one that is still running.
+    """
+    cut = [journal for journal in journals(settings, library.name) if journal.state not in (KEPT, DROPPING)]
+    return cut[-1] if cut else None
+
+
 def newest_kept(settings: Settings, library: Library) -> Journal:
     """The restore that ``undo`` would go back from. ``NotFound`` when no former data is kept."""
     kept = [journal for journal in journals(settings, library.name) if journal.state == KEPT]

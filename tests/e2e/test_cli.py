@@ -85,6 +85,24 @@ def test_restore_in_place(scriptorium: Scriptorium, place: Any) -> None:
     assert place.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
     tiers = [one["tier"] for one in scriptorium("list", "--json").document["backups"]]
     assert tiers == ["before-restore", "manual"]
+    told = scriptorium("restore", "--undo", "--only", "data", "--from", "local", "--yes")
+    assert told.code == 2 and "takes no --only, --from" in told.err, "it would go back from all of it"
+    planned = scriptorium("restore", "--undo", "--dry-run", "--yes")
+    assert planned.code == 0 and "holds nothing open" in planned.out and "nothing was changed" in planned.out
+    assert place.execute("MATCH (b:Book) RETURN count(*)") == [[50]], "a plan goes nowhere"
+    (journal,) = (place.settings.workroom / "restores").iterdir()
+    journal.write_text(journal.read_text().replace('"kept"', '"switched"'))  # as when it was killed a moment earlier
+    for words in (("list",), ("cleanup", "--keep-last", "9", "--dry-run")):
+        seen = scriptorium(*words)
+        assert seen.code == 0 and "may be half old and half new" in seen.err and "restore --undo" in seen.err
+    for words in (("latest",), ("--undo",)):
+        planned = scriptorium("restore", *words, "--dry-run")
+        assert planned.code == 0 and "was cut short" in planned.out
+    undone = scriptorium("restore", "--undo", "--yes")
+    assert undone.code == 0 and "was cut short" in undone.out, undone.err
+    assert place.execute("MATCH (b:Book) RETURN count(*)") == [[0]]
+    seen = scriptorium("list", "--json")
+    assert seen.err == "" and len(seen.document["backups"]) == 2, "of a mixture no safety backup is taken"
 
 
 def test_restore_refuses_while_the_application_runs(scriptorium: Scriptorium, place: Any) -> None:

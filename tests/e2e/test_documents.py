@@ -223,10 +223,29 @@ def test_8_with_scriptorium(scene: Scene, env: dict[str, str], server: str) -> N
     assert (scene.home / "data/covers/later.jpg").exists(), "only the database was to be restored"
 
 
+def corrupt(database: Path) -> None:
+    data = bytearray(database.read_bytes())
+    data[4096 : len(data) // 2] = b"\xff" * (len(data) // 2 - 4096)
+    database.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["corrupt", "gone"])
+def test_12_disaster_with_scriptorium(scene: Scene, env: dict[str, str], server: str, how: str) -> None:
+    if how == "corrupt":
+        corrupt(scene.place.database)
+    else:
+        scene.place.database.unlink()
+    before = tree(scene.home)
+    perform("12", scene.values, scene.folder, {**env, "PREFECT_API_URL": server})
+    now = {path: what for path, what in tree(scene.home).items() if ".scriptorium-" not in path}
+    assert books(scene.place.database) == 50 and now == before
+    if how == "corrupt":
+        (kept,) = (scene.home / "data/kuzu").glob(".scriptorium-restore-*/former")
+        assert any(kept.iterdir()), "somebody may still get something out of it"
+
+
 def test_9_disaster_the_database_is_corrupt(scene: Scene, env: dict[str, str]) -> None:
-    corrupt = bytearray(scene.place.database.read_bytes())
-    corrupt[4096 : len(corrupt) // 2] = b"\xff" * (len(corrupt) // 2 - 4096)
-    scene.place.database.write_bytes(corrupt)
+    corrupt(scene.place.database)
     with pytest.raises(kuzu_verdict.Unreadable):
         kuzu_verdict.read(scene.place.database, engine=None, read_only=False)
     _stale(scene.home)

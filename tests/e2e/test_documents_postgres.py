@@ -1,4 +1,5 @@
-"""Chapter 7 of the runbook: an Alexandria is put back by hand, on the server that it had and on a new one."""
+"""Chapters 7 and 13 of the runbook: an Alexandria is put back by hand, on the server that it had and on a new
+one, and with Scriptorium."""
 
 from __future__ import annotations
 
@@ -126,3 +127,18 @@ def test_7_an_alexandria_is_put_back(
     if where == "the same server":
         assert (home / "library/.scriptorium-former" / book.relative_to(home / "library")).exists()
         assert (home / "library/.returns").is_dir()
+
+
+@pytest.mark.parametrize("made", ["stage"], indirect=True)
+def test_13_a_database_that_was_dropped_comes_back_with_scriptorium(made: Library, tmp_path: Path, server: str) -> None:
+    ask(made.server.address(), "DROP DATABASE alexandria WITH (FORCE)")
+    later = made.folder / "home" / "library" / "later.epub"
+    later.write_bytes(b"newer than the backup")
+    values = {name: "unused" for name in ("STORE", "OWNER", "LIBRARY", "TARGET", "WORK")}
+    env = runbook.shell(tmp_path) | {"PREFECT_API_URL": server}
+    env["PATH"] = f"{made.server.programs}:{env['PATH']}"
+    values |= {"SETTINGS": str(made.folder / "scriptorium.toml"), "WORK": str(tmp_path / "restore")}
+    runbook.perform("13", values, tmp_path, env)
+    assert ask(as_owner(made.server), "SELECT title FROM items WHERE id = 1") == [("of today",)]
+    assert later.read_bytes() == b"newer than the backup"
+    later.unlink()

@@ -137,6 +137,10 @@ class DatabaseHouse(House):
         stays = {name: facts for name, facts in self.old.items() if "came_later" in name}
         self.new_in_place: Living = {**self.new, **stays}  # a restore in place leaves what the backup does not know
 
+    @property
+    def restored(self) -> tuple[Living, ...]:
+        return self.new, self.new_in_place
+
     def require_whole_living(self) -> None:
         if self.living != self.new_in_place:
             super().require_whole_living()

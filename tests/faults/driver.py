@@ -63,8 +63,7 @@ def restore_clean(settings: Settings) -> str:
 
 def undo(settings: Settings) -> str:
     """Back to what the restore replaced."""
-    library, _ = check_undo(settings, None)
-    return go_back(settings, library)
+    return go_back(settings, check_undo(settings, None).library)
 
 
 def verify(settings: Settings) -> str:

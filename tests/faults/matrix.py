@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,6 +150,22 @@ class House:
     def again(self, operation: str) -> str:
         """The next run of the same thing, in this process; it must succeed."""
         return driver.OPERATIONS[operation](self.settings)
+
+    def next_after(self, operation: str, point: str) -> None:
+        """Whatever comes next makes the living data whole: going back, the same restore, a backup. Each row of the
+        matrix tries one of them, always the same one; going back only where there is a restore to go back from."""
+        then = ("undo", operation, "backup")[zlib.adler32(point.encode()) % 3]
+        if then == "undo" and not list((self.settings.workroom / "restores").glob("*.json")):
+            then = "backup"
+        self.again(then)
+        self.require_whole_living()
+        expected = {"undo": (self.old,), "backup": (self.old, *self.restored)}.get(then, self.restored)
+        assert self.living in expected, f"after {then}"
+
+    @property
+    def restored(self) -> tuple[Living, ...]:
+        """What lives after a restore."""
+        return (self.new,)
 
     def require_no_child(self) -> None:
         until = time.monotonic() + 10

@@ -167,7 +167,7 @@ def test_a_restore_of_a_database_that_is_ended(database_house: Any, operation: s
     new = house.new_in_place if operation == "restore-clean" else house.new
     assert tables(house.living) in (tables(house.old), tables(new)), "the database is a mixture"
     if signal == "KILL":
-        house.again("backup")  # whatever comes next makes the living data whole first
+        house.next_after(operation, point)
     house.require_whole_living()
     house.require_tidy(after_grace=True)
     if house.living == house.old:
@@ -190,8 +190,7 @@ def test_going_back_from_a_database_that_is_ended(database_house: Any, operation
     house.again("restore-clean" if clean else "restore")
     assert house.living == (house.new_in_place if clean else house.new)
     end_at(house, "undo", point, signal)
-    house.again("backup")
-    house.require_whole_living()
+    house.next_after("restore-clean" if clean else "restore", point)
     if house.living != house.old:
         house.again("undo")
     assert house.living == house.old, "the former data is kept until it is back"
