@@ -11,6 +11,7 @@ from scriptorium import wording
 from scriptorium.errors import NoSpace, NotFound, ScriptoriumError, UsageError
 from scriptorium.model import Part
 from scriptorium.rescue.elsewhere import check_target
+from scriptorium.rescue.fitting import nearest_folder, staged_sizes
 from scriptorium.rescue.going_back import require_idle
 from scriptorium.rescue.reading import Supply, wanted
 from scriptorium.settings import Library
@@ -87,16 +88,9 @@ def _idle(library: Library) -> Planned:
 def _space(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[Planned]:
     """By filesystem: what is staged on it against what is free."""
     needed: dict[int, tuple[Path, int]] = {}
-    for part in supply.manifest.parts:
-        if part.source not in sources:
-            continue
-        way = sources[part.source].incoming(part, restore_id, rebuild=supply.rebuild)
-        place = way.receive(part.path) or (way.receive(part.export) if part.export else None)
-        if place is None:
-            continue  # nothing of it is staged on a disk of ours
-        folder = nearest_folder(place)
+    for folder, size in staged_sizes(supply, sources, restore_id):
         device = folder.stat().st_dev
-        needed[device] = (folder, needed.get(device, (folder, 0))[1] + part.bytes)
+        needed[device] = (folder, needed.get(device, (folder, 0))[1] + size)
     for folder, size in needed.values():
         yield _room(folder, size)
 
@@ -107,13 +101,6 @@ def _room(folder: Path, size: int) -> Planned:
     if size <= free:
         return Planned("room", found)
     return Planned("room", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some room"))
-
-
-def nearest_folder(path: Path) -> Path:
-    """The folder that a path lies in, or will: the nearest one above it that exists."""
-    while not path.is_dir():
-        path = path.parent
-    return path
 
 
 def plan_renamed(library: Library, supply: Supply, name: str) -> Plan:

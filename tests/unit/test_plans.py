@@ -1,0 +1,61 @@
+"""What the plan of a restore finds beforehand: room, engines, servers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import rescue_home
+from rescue_home import Home, supply_of
+
+from scriptorium.errors import NoSpace
+from scriptorium.manifest import new_id
+from scriptorium.rescue import Plan, Supply, plan_in_place
+
+home, memory, tmp_path = rescue_home.home, rescue_home.memory, rescue_home.tmp_path  # fixtures, for these tests alone
+_TOO_LARGE = 1 << 60  # bytes
+
+
+def larger(supply: Supply, path: str) -> Supply:
+    """The same, with one file that no disk takes."""
+    manifest = supply.manifest
+    entries = manifest.files.entries
+    assert entries is not None and path in {entry.path for entry in entries}
+    resized = tuple(dataclasses.replace(one, size=_TOO_LARGE) if one.path == path else one for one in entries)
+    parts = tuple(
+        dataclasses.replace(part, bytes=part.bytes + _TOO_LARGE) if part.source == "data" else part
+        for part in manifest.parts
+    )
+    files = dataclasses.replace(manifest.files, entries=resized)
+    return dataclasses.replace(supply, manifest=dataclasses.replace(manifest, files=files, parts=parts))
+
+
+def plan_of(home: Any, supply: Supply) -> Plan:
+    return plan_in_place(home.settings.library(), supply, new_id())
+
+
+@pytest.mark.parametrize(
+    ("only", "fits"),
+    [
+        ((), False),
+        (("data",), False),
+        (("data/uploads/*",), False),
+        (("data/covers/a.jpg",), True),
+        (("etc", "data/covers"), True),
+    ],
+)
+def test_room_is_needed_for_what_is_chosen_alone(home: Home, only: tuple[str, ...], fits: bool) -> None:
+    supply = larger(supply_of(home.settings, only=only), "data/uploads/c.txt")
+    plan = plan_of(home, supply)
+    row = next(row for row in plan.rows if row.what == "room")
+    if fits:
+        plan.require()
+        assert row.found.startswith("39.1 KiB needed" if "covers/a" in only[0] else "41.0 KiB needed")
+    else:
+        with pytest.raises(NoSpace):
+            plan.require()
+    unlisted = dataclasses.replace(supply.manifest.files, entries=None, member="files.jsonl")
+    whole = dataclasses.replace(supply, manifest=dataclasses.replace(supply.manifest, files=unlisted))
+    with pytest.raises(NoSpace):  # what is not listed is taken to be wanted
+        plan_of(home, whole).require()
