@@ -50,7 +50,7 @@ def plan_in_place(library: Library, supply: Supply, restore_id: str) -> Plan:
         rows.append(row)
         if source is not None:
             sources[part.source] = source
-            rows += _conditions(source, part)
+            rows += _conditions(source, part, supply.rebuild)
     rows.append(_idle(library))
     rows += _space(supply, sources, restore_id)
     return Plan(tuple(rows), sources)
@@ -69,8 +69,8 @@ def _source(library: Library, part: Part) -> tuple[Planned, Source | None]:
     return Planned(what, f"{part.kind}, {part.files:,} files, {wording.size(part.bytes)}"), source
 
 
-def _conditions(source: Source, part: Part) -> Iterator[Planned]:
-    for what, check in source.preconditions(part).items():
+def _conditions(source: Source, part: Part, rebuild: bool) -> Iterator[Planned]:
+    for what, check in source.preconditions(part, rebuild=rebuild).items():
         try:
             yield Planned(f"{part.source}: {what}", check())
         except ScriptoriumError as error:
@@ -82,7 +82,7 @@ def _idle(library: Library) -> Planned:
         require_idle(library)
     except ScriptoriumError as error:
         return Planned("application", "running", error)
-    return Planned("application", "holds nothing open")
+    return Planned("application", "holds no file open")
 
 
 def _space(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[Planned]:
@@ -111,7 +111,7 @@ def plan_renamed(library: Library, supply: Supply, name: str) -> Plan:
         renamed = source.renamed(name) if source is not None and source.kind == part.kind else None
         if renamed is not None:
             rows.append(Planned(f"part {part.source}", f"as the database {name}, {wording.size(part.bytes)}"))
-            rows += _conditions(renamed, part)
+            rows += _conditions(renamed, part, supply.rebuild)
     return Plan(tuple(rows), {})
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import rescue_home
-from rescue_home import Home, supply_of
+from rescue_home import Home, supply_of, take
 
-from scriptorium.errors import NoSpace
+from scriptorium.errors import NoSpace, ToolMissing
 from scriptorium.manifest import new_id
 from scriptorium.rescue import Plan, Supply, plan_in_place
 
@@ -59,3 +60,41 @@ def test_room_is_needed_for_what_is_chosen_alone(home: Home, only: tuple[str, ..
     whole = dataclasses.replace(supply, manifest=dataclasses.replace(supply.manifest, files=unlisted))
     with pytest.raises(NoSpace):  # what is not listed is taken to be wanted
         plan_of(home, whole).require()
+
+
+@pytest.fixture
+def bibliotheca(place: Any) -> Any:
+    take(place.settings)
+    return place
+
+
+def saved_by(supply: Supply, version: str) -> Supply:
+    parts = tuple(
+        dataclasses.replace(part, engine_version=version) if part.kind == "kuzu" else part
+        for part in supply.manifest.parts
+    )
+    return dataclasses.replace(supply, manifest=dataclasses.replace(supply.manifest, parts=parts))
+
+
+def test_a_database_of_another_engine_is_known_beforehand(bibliotheca: Any, old_kuzu: Path) -> None:
+    supply = supply_of(bibliotheca.settings)
+
+    def engine_row(supply: Supply) -> str:
+        plan = plan_of(bibliotheca, supply)
+        plan.require()
+        return next(row.found for row in plan.rows if row.what == "kuzu: engine")
+
+    assert "saved by 0.11" in engine_row(supply)
+    with pytest.raises(ToolMissing) as caught:
+        plan_of(bibliotheca, saved_by(supply, "0.10.0")).require()
+    assert caught.value.exit_code == 6 and "saved by kuzu 0.10.0" in str(caught.value)
+    assert "kuzu==0.10.0" in caught.value.hint and "--from-export" in caught.value.hint
+    assert "anew" in engine_row(dataclasses.replace(saved_by(supply, "0.10.0"), rebuild=True))
+    assert "saved by 0.99" in engine_row(saved_by(supply, "0.99.0")), "whether it reads that is seen when it is opened"
+    text = bibliotheca.config.read_text()
+    bibliotheca.config.write_text(
+        text.replace('home = "library"', f'home = "library"\nkuzu = {{ engine = "{old_kuzu}" }}')
+    )
+    assert "kuzu 0.10.0, saved by 0.10.0" in engine_row(saved_by(supply, "0.10.0"))
+    with pytest.raises(ToolMissing, match=r"whose storage kuzu 0\.10\.0 does not read"):
+        plan_of(bibliotheca, supply).require()
