@@ -62,11 +62,12 @@ def restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        safety=safety,
     )
     saved = None
     with no_child_outlives():
         plan = preflight(order)
-        if order.in_place and safety:
+        if order.in_place and order.safety:
             saved = _save_first(order.library, f"before the restore of {order.backup}")
         restored = bring(order)
     _report(order, plan, restored, saved, time.monotonic() - began)

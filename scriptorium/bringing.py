@@ -50,6 +50,7 @@ class RestoreOrder:
     clean: bool
     database: str = ""
     without_roles: bool = False
+    safety: bool = True
 
     @property
     def in_place(self) -> bool:
@@ -69,6 +70,7 @@ def place_restore(
     clean: bool = False,
     database: str = "",
     without_roles: bool = False,
+    safety: bool = True,
 ) -> RestoreOrder:
     """Find the backup and the copy to read. ``NotFound``, ``DamageFound`` or ``UsageError`` say what cannot be."""
     catalog = Catalog(settings)
@@ -94,6 +96,7 @@ def place_restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        safety=safety,
     )
 
 
@@ -117,7 +120,7 @@ def plan_restore(settings: Settings, order: RestoreOrder) -> Plan:
         return plan_into(supply, order.into, clean=order.clean, never=_not_a_target(settings))
     if order.database:
         return plan_renamed(_library(settings, order), supply, order.database)
-    return plan_in_place(_library(settings, order), supply, order.id)
+    return plan_in_place(_library(settings, order), supply, order.id, saving=settings if order.safety else None)
 
 
 def nothing_to_save(settings: Settings, library: str) -> bool:

@@ -72,6 +72,7 @@ def restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        safety=not no_safety,
     )
     if dry_run:
         _show_plan(order)

@@ -1,12 +1,15 @@
-"""What a restore in place puts on each filesystem before its switch, by the manifest alone."""
+"""What a restore in place puts on each filesystem before its switch: what it stages, by the manifest alone, and the
+safety backup, which is taken before that and stays."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scriptorium.model import Manifest, Part
+from scriptorium.model import Manifest, Part, Tier
 from scriptorium.rescue.reading import Supply, part_of
+from scriptorium.room import find_room
+from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
 
 
@@ -51,3 +54,15 @@ def _members(manifest: Manifest) -> Iterator[tuple[str, int, Part]]:
         part = part_of(entry.path, manifest.parts) if entry.size else None
         if part is not None:
             yield entry.path, entry.size, part
+
+
+def saved_sizes(settings: Settings, library: Library) -> list[tuple[Path, int]]:
+    """For each local store that gets the safety backup: a folder there, and about how many bytes it will take.
+
+    ``NoSpace`` where it does not fit; what else stands in its way (a database that is gone) is raised as well.
+    """
+    stores = settings.targets(Tier.BEFORE_RESTORE)
+    sources = [source.name for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE))]
+    archive = find_room(settings, library, sources, [store.name for store in stores]).archive
+    places = [inside for store in stores if (inside := store.local_path("x")) is not None]
+    return [(nearest_folder(inside.parent), archive) for inside in places]

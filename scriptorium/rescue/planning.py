@@ -11,10 +11,10 @@ from scriptorium import wording
 from scriptorium.errors import NoSpace, NotFound, ScriptoriumError, UsageError
 from scriptorium.model import Part
 from scriptorium.rescue.elsewhere import check_target
-from scriptorium.rescue.fitting import nearest_folder, staged_sizes
+from scriptorium.rescue.fitting import nearest_folder, saved_sizes, staged_sizes
 from scriptorium.rescue.going_back import require_idle
 from scriptorium.rescue.reading import Supply, wanted
-from scriptorium.settings import Library
+from scriptorium.settings import Library, Settings
 from scriptorium.sources import Source
 
 
@@ -41,8 +41,8 @@ class Plan:
                 raise row.trouble
 
 
-def plan_in_place(library: Library, supply: Supply, restore_id: str) -> Plan:
-    """What a restore over the living data would meet."""
+def plan_in_place(library: Library, supply: Supply, restore_id: str, *, saving: Settings | None = None) -> Plan:
+    """What a restore over the living data would meet. ``saving``: a safety backup comes first, by these settings."""
     rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
     sources: dict[str, Source] = {}
     for part in wanted(supply):
@@ -52,7 +52,11 @@ def plan_in_place(library: Library, supply: Supply, restore_id: str) -> Plan:
             sources[part.source] = source
             rows += _conditions(source, part, supply.rebuild)
     rows.append(_idle(library))
-    rows += _space(supply, sources, restore_id)
+    saved: Sequence[tuple[Path, int]] = ()
+    if saving is not None:
+        row, saved = _saving(saving, library)
+        rows.append(row)
+    rows += _space([*staged_sizes(supply, sources, restore_id)], saved)
     return Plan(tuple(rows), sources)
 
 
@@ -85,14 +89,28 @@ def _idle(library: Library) -> Planned:
     return Planned("application", "holds no file open")
 
 
-def _space(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[Planned]:
-    """By filesystem: what is staged on it against what is free."""
+def _saving(settings: Settings, library: Library) -> tuple[Planned, Sequence[tuple[Path, int]]]:
+    """Whether the safety backup has room. What else stands in its way is not looked for here."""
+    what = "room for the safety backup"
+    try:
+        saved = saved_sizes(settings, library)
+    except NoSpace as error:
+        hint = f"{error.hint}; or --no-safety: what is replaced is kept all the same, for --undo"
+        return Planned(what, "too little", NoSpace(error.what, on=error.on, hint=hint)), ()
+    except ScriptoriumError as error:
+        return Planned(what, f"not known: {error}"), ()
+    sizes = ", ".join(f"about {wording.size(size)} at {folder}" for folder, size in saved)
+    return Planned(what, sizes or "its stores are elsewhere"), saved
+
+
+def _space(staged: Sequence[tuple[Path, int]], saved: Sequence[tuple[Path, int]]) -> Iterator[Planned]:
+    """By filesystem: what is staged on it, and what was ``saved`` there before that, against what is free."""
     needed: dict[int, tuple[Path, int]] = {}
-    for folder, size in staged_sizes(supply, sources, restore_id):
+    for folder, size in staged:
         device = folder.stat().st_dev
         needed[device] = (folder, needed.get(device, (folder, 0))[1] + size)
-    for folder, size in needed.values():
-        yield _room(folder, size)
+    for device, (folder, size) in needed.items():
+        yield _room(folder, size + sum(bytes for place, bytes in saved if place.stat().st_dev == device))
 
 
 def _room(folder: Path, size: int) -> Planned:

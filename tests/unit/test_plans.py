@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 import rescue_home
 from rescue_home import Home, supply_of, take
 
+from scriptorium.bringing import place_restore, plan_restore
 from scriptorium.errors import NoSpace, ToolMissing
 from scriptorium.manifest import new_id
 from scriptorium.rescue import Plan, Supply, plan_in_place
+from scriptorium.settings import Settings
 
 home, memory, tmp_path = rescue_home.home, rescue_home.memory, rescue_home.tmp_path  # fixtures, for these tests alone
 _TOO_LARGE = 1 << 60  # bytes
@@ -60,6 +63,34 @@ def test_room_is_needed_for_what_is_chosen_alone(home: Home, only: tuple[str, ..
     whole = dataclasses.replace(supply, manifest=dataclasses.replace(supply.manifest, files=unlisted))
     with pytest.raises(NoSpace):  # what is not listed is taken to be wanted
         plan_of(home, whole).require()
+
+
+def test_the_safety_backup_needs_room_too(home: Home) -> None:
+    settings, supply = home.settings, supply_of(home.settings)
+    library = settings.library()
+
+    def rows(saving: Settings | None) -> dict[str, str]:
+        plan = plan_in_place(library, supply, new_id(), saving=saving)
+        plan.require()
+        return {row.what: row.found for row in plan.rows}
+
+    assert "room for the safety backup" not in rows(None)
+    assert rows(None)["room"].startswith("41.0 KiB needed")
+    with_it = rows(settings)
+    assert with_it["room for the safety backup"].startswith("about 80.1 KiB at")
+    assert with_it["room"].startswith("121."), "what was saved lies there still when the rest is staged"
+    for safety in (True, False):
+        plan = plan_restore(settings, place_restore(settings, "latest", safety=safety))
+        assert ("room for the safety backup" in {row.what for row in plan.rows}) == safety
+    larger = settings.model_copy(update={"space_factor": 1e13})
+    before = sorted(home.folder.rglob("*"))
+    with pytest.raises(NoSpace) as caught:
+        rows(larger)
+    assert "--no-safety" in caught.value.hint and caught.value.exit_code == 7
+    assert sorted(home.folder.rglob("*")) == before
+    shutil.rmtree(home.data / "covers")
+    (home.folder / "app.conf").unlink()
+    assert rows(larger)["room for the safety backup"].startswith("not known: "), "what else it lacks is said elsewhere"
 
 
 @pytest.fixture
