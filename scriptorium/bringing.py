@@ -127,8 +127,8 @@ def plan_restore(settings: Settings, order: RestoreOrder, *, thorough: bool = Fa
     if order.database:
         return plan_renamed(_library(settings, order), supply, order.database)
     library = _library(settings, order)
-    plan = plan_in_place(library, supply, order.id)
     cut = cut_short(settings, library)
+    plan = plan_in_place(library, supply, order.id, saving=settings if order.safety and cut is None else None)
     first = () if cut is None else (_interrupted(cut.backup),)  # what lives now is not what would be saved
     free = all(row.trouble is None for row in plan.rows)
     last = (_safety(settings, library, thorough and free),) if order.safety and cut is None else ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -53,8 +55,11 @@ def _ask(check: HealthCheck) -> str:
             return str(error)
     if check.url:
         try:
-            with urllib.request.urlopen(check.url, timeout=_ANSWER_SECONDS):  # noqa: S310 - http(s), checked in settings
+            patience = min(_ANSWER_SECONDS, check.within)
+            with urllib.request.urlopen(check.url, timeout=patience):  # noqa: S310 - http(s), checked in settings
                 pass
+        except http.client.HTTPException as error:
+            return f"{check.url}: no answer of HTTP ({type(error).__name__}: {error})"
         except (urllib.error.URLError, OSError) as error:
             return f"{check.url}: {error}"
     return ""
@@ -63,4 +68,5 @@ def _ask(check: HealthCheck) -> str:
 def _stop(check: HealthCheck) -> None:
     """A stop command that fails is not the news: what holds the data open is found when it is put back."""
     if check.stop:
-        process.run(check.stop, timeout=check.within, check=False)
+        with contextlib.suppress(ScriptoriumError):
+            process.run(check.stop, timeout=check.within, check=False)

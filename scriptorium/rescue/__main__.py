@@ -13,6 +13,8 @@ from pathlib import Path
 from scriptorium import wording
 from scriptorium.errors import NotFound, ScriptoriumError, UsageError
 from scriptorium.manifest import new_id, readable
+from scriptorium.model import Manifest
+from scriptorium.rescue.dumps import lying_dumps
 from scriptorium.rescue.elsewhere import restore_into
 from scriptorium.rescue.holdings import Holding, archive_alone, choose, holdings, manifest_of
 from scriptorium.rescue.reading import Restored, Supply
@@ -89,6 +91,7 @@ def _obey(wish: argparse.Namespace) -> None:
     supply = Supply(store, holding.key, manifest_of(store, holding), tuple(wish.only), wish.from_export)
     restored = restore_into(supply, wish.target, new_id(), clean=wish.clean, advance=_progress(holding.bytes))
     _say_restored(restored)
+    _say_dumps(supply.manifest, restored)
 
 
 def _list(found: Sequence[Holding]) -> None:
@@ -128,6 +131,17 @@ def _say_restored(restored: Restored) -> None:
     sys.stdout.write("every file has the hash that the manifest recorded\n")
     for table, facts in sorted(restored.tables.items()):
         sys.stdout.write(f"table {readable(table)}: {facts.rows} rows, as recorded\n")
+
+
+def _say_dumps(manifest: Manifest, restored: Restored) -> None:
+    """A dump is not a database: who reads that all is restored must not start the application on it."""
+    for dump in lying_dumps(manifest, restored):
+        database, place = readable(dump.database), readable(str(dump.place))
+        sys.stdout.write(
+            f"the database {database} is a dump still, in {place}: no server has it\n"
+            f"load it: {readable(dump.load)}\n"
+            "what comes before (roles) and after (comparing, renaming): chapter 7 of docs/runbook.md\n"
+        )
 
 
 def _progress(whole: int) -> Callable[[int], None] | None:

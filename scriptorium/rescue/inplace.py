@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 
 from scriptorium.crashpoints import reach
 from scriptorium.model import Part
+from scriptorium.rescue.fitting import nearest_folder
 from scriptorium.rescue.going_back import drop, drop_former, put_back
 from scriptorium.rescue.journal import KEPT, SWITCHED, SWITCHING, Journal, open_journal
-from scriptorium.rescue.planning import nearest_folder, plan_in_place
+from scriptorium.rescue.planning import plan_in_place
 from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming

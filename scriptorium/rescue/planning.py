@@ -11,9 +11,10 @@ from scriptorium import wording
 from scriptorium.errors import NoSpace, NotFound, ScriptoriumError, UsageError
 from scriptorium.model import Part
 from scriptorium.rescue.elsewhere import check_target
+from scriptorium.rescue.fitting import nearest_folder, saved_sizes, staged_sizes
 from scriptorium.rescue.going_back import require_idle
 from scriptorium.rescue.reading import Supply, wanted
-from scriptorium.settings import Library
+from scriptorium.settings import Library, Settings
 from scriptorium.sources import Source
 
 
@@ -40,8 +41,8 @@ class Plan:
                 raise row.trouble
 
 
-def plan_in_place(library: Library, supply: Supply, restore_id: str) -> Plan:
-    """What a restore over the living data would meet."""
+def plan_in_place(library: Library, supply: Supply, restore_id: str, *, saving: Settings | None = None) -> Plan:
+    """What a restore over the living data would meet. ``saving``: a safety backup comes first, by these settings."""
     rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
     sources: dict[str, Source] = {}
     for part in wanted(supply):
@@ -49,9 +50,13 @@ def plan_in_place(library: Library, supply: Supply, restore_id: str) -> Plan:
         rows.append(row)
         if source is not None:
             sources[part.source] = source
-            rows += _conditions(source, part)
+            rows += _conditions(source, part, supply.rebuild)
     rows.append(_idle(library))
-    rows += _space(supply, sources, restore_id)
+    saved: Sequence[tuple[Path, int]] = ()
+    if saving is not None:
+        row, saved = _saving(saving, library)
+        rows.append(row)
+    rows += _space([*staged_sizes(supply, sources, restore_id)], saved)
     return Plan(tuple(rows), sources)
 
 
@@ -68,8 +73,8 @@ def _source(library: Library, part: Part) -> tuple[Planned, Source | None]:
     return Planned(what, f"{part.kind}, {part.files:,} files, {wording.size(part.bytes)}"), source
 
 
-def _conditions(source: Source, part: Part) -> Iterator[Planned]:
-    for what, check in source.preconditions(part).items():
+def _conditions(source: Source, part: Part, rebuild: bool) -> Iterator[Planned]:
+    for what, check in source.preconditions(part, rebuild=rebuild).items():
         try:
             yield Planned(f"{part.source}: {what}", check())
         except ScriptoriumError as error:
@@ -81,24 +86,31 @@ def _idle(library: Library) -> Planned:
         require_idle(library)
     except ScriptoriumError as error:
         return Planned("application", "running", error)
-    return Planned("application", "holds nothing open")
+    return Planned("application", "holds no file open")
 
 
-def _space(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[Planned]:
-    """By filesystem: what is staged on it against what is free."""
+def _saving(settings: Settings, library: Library) -> tuple[Planned, Sequence[tuple[Path, int]]]:
+    """Whether the safety backup has room. What else stands in its way is not looked for here."""
+    what = "room for the safety backup"
+    try:
+        saved = saved_sizes(settings, library)
+    except NoSpace as error:
+        hint = f"{error.hint}; or --no-safety: what is replaced is kept all the same, for --undo"
+        return Planned(what, "too little", NoSpace(error.what, on=error.on, hint=hint)), ()
+    except ScriptoriumError as error:
+        return Planned(what, f"not known: {error}"), ()
+    sizes = ", ".join(f"about {wording.size(size)} at {folder}" for folder, size in saved)
+    return Planned(what, sizes or "its stores are elsewhere"), saved
+
+
+def _space(staged: Sequence[tuple[Path, int]], saved: Sequence[tuple[Path, int]]) -> Iterator[Planned]:
+    """By filesystem: what is staged on it, and what was ``saved`` there before that, against what is free."""
     needed: dict[int, tuple[Path, int]] = {}
-    for part in supply.manifest.parts:
-        if part.source not in sources:
-            continue
-        way = sources[part.source].incoming(part, restore_id, rebuild=supply.rebuild)
-        place = way.receive(part.path) or (way.receive(part.export) if part.export else None)
-        if place is None:
-            continue  # nothing of it is staged on a disk of ours
-        folder = nearest_folder(place)
+    for folder, size in staged:
         device = folder.stat().st_dev
-        needed[device] = (folder, needed.get(device, (folder, 0))[1] + part.bytes)
-    for folder, size in needed.values():
-        yield _room(folder, size)
+        needed[device] = (folder, needed.get(device, (folder, 0))[1] + size)
+    for device, (folder, size) in needed.items():
+        yield _room(folder, size + sum(bytes for place, bytes in saved if place.stat().st_dev == device))
 
 
 def _room(folder: Path, size: int) -> Planned:
@@ -109,13 +121,6 @@ def _room(folder: Path, size: int) -> Planned:
     return Planned("room", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some room"))
 
 
-def nearest_folder(path: Path) -> Path:
-    """The folder that a path lies in, or will: the nearest one above it that exists."""
-    while not path.is_dir():
-        path = path.parent
-    return path
-
-
 def plan_renamed(library: Library, supply: Supply, name: str) -> Plan:
     """What a restore of one database under another name would meet."""
     rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
@@ -124,7 +129,7 @@ def plan_renamed(library: Library, supply: Supply, name: str) -> Plan:
         renamed = source.renamed(name) if source is not None and source.kind == part.kind else None
         if renamed is not None:
             rows.append(Planned(f"part {part.source}", f"as the database {name}, {wording.size(part.bytes)}"))
-            rows += _conditions(renamed, part)
+            rows += _conditions(renamed, part, supply.rebuild)
     return Plan(tuple(rows), {})
 
 

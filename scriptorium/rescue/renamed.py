@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scriptorium.errors import UsageError
-from scriptorium.rescue.planning import nearest_folder
+from scriptorium.rescue.fitting import nearest_folder
 from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts
 from scriptorium.settings import Library
 

@@ -43,7 +43,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 class HealthCheck(BaseModel):
     """How to know that an application is well after a restore: a ``command`` that ends with 0, a ``url`` that answers.
 
-    ``start`` is run before it is asked, ``stop`` before the former data is put back. ``within``: seconds.
+    ``start`` is run before it is asked, ``stop`` before the former data is put back; both end, as ``systemctl`` does:
+    what they leave behind in their own process group is ended with them. ``within``: seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -120,9 +120,9 @@ class Source(Protocol):
         """
         ...
 
-    def preconditions(self, part: Part) -> Mapping[str, Callable[[], str]]:
+    def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
         """What a restore of the part in place needs (an engine, a server, rights), by name: each says what it found,
-        or raises what stands in the way. Cheap, and changes nothing."""
+        or raises what stands in the way. Cheap, and changes nothing. ``rebuild``: from its logical export."""
         ...
 
     def working_in(self, room: Path) -> Source:

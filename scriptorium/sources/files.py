@@ -128,5 +128,5 @@ class FilesSource(BaseModel):
 
         return FilesElsewhere(part, scratch)
 
-    def preconditions(self, part: Part) -> Mapping[str, Callable[[], str]]:
+    def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
         return {"rights": lambda: may_write(self.path)}

@@ -131,13 +131,13 @@ class KuzuSource(BaseModel):
             statements=self.statements,
         )
 
-    def preconditions(self, part: Part) -> Mapping[str, Callable[[], str]]:
-        from scriptorium.sources.kuzu_verdict import engine_version
+    def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
+        def engine() -> str:
+            from scriptorium.sources.kuzu_verdict import engine_version, require_reading
 
-        return {
-            "rights": lambda: may_write(self.path.parent),
-            "engine": lambda: f"kuzu {engine_version(self.engine)}, saved by {part.engine_version}",
-        }
+            return require_reading(part, engine_version(self.engine), rebuild=rebuild)
+
+        return {"rights": lambda: may_write(self.path.parent), "engine": engine}
 
     def working_in(self, room: Path) -> KuzuSource:
         return self

@@ -96,6 +96,20 @@ def storage_version(layout: Layout) -> int | None:
     return int(struct.unpack("<I", head[4:])[0])
 
 
+def same_storage(engine: str, other: str) -> bool | None:
+    """Whether two versions of Kuzu write one storage version: it goes by their first two numbers. ``None``: a version
+    that is not known here."""
+    first, second = (_series(version) for version in (engine, other))
+    if first == second:
+        return True
+    known = {_series(release) for release in _RELEASES.values()}
+    return False if {first, second} <= known else None
+
+
+def _series(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
 def wrong_engine(path: Path, found: int, engine: str, engine_version: int) -> ToolMissing:
     """The error for a database of another storage version than the engine's, with the way out."""
     release = _RELEASES.get(found)

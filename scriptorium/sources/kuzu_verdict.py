@@ -15,7 +15,7 @@ from typing import Any
 
 from scriptorium import process
 from scriptorium.errors import ToolMissing, ToolStalled
-from scriptorium.model import Rows, TableFacts
+from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import kuzu_layout
 
 _POOLS = (256 << 20, 2 << 30)  # bytes of Kuzu's buffer pool: the second is for what does not fit into the first
@@ -78,6 +78,24 @@ def engine_version(engine: Path | None) -> str:
     if not found:
         raise ToolMissing("the kuzu package is missing", on=str(engine or sys.prefix), hint="pip install kuzu")
     return found[0].version
+
+
+def require_reading(part: Part, engine: str, *, rebuild: bool) -> str:
+    """Whether an engine of this version reads the part's raw copy, or makes it anew from its export (``rebuild``), by
+    the manifest alone. ``ToolMissing`` where it is known not to."""
+    saved = part.engine_version
+    if saved is None:
+        return f"kuzu {engine}; which one saved it is not known"
+    if rebuild:
+        return f"kuzu {engine} makes it anew from the export of {saved}"
+    if kuzu_layout.same_storage(engine, saved) is False:
+        hint = f'pip install --target DIR kuzu=={saved}, then engine = "DIR" in this source\'s settings'
+        raise ToolMissing(
+            f"the database was saved by kuzu {saved}, whose storage kuzu {engine} does not read",
+            on=part.source,
+            hint=f"{hint}; or make it anew from its export: --from-export" if part.export else hint,
+        )
+    return f"kuzu {engine}, saved by {saved}"
 
 
 def build(export: Path, database: Path, *, engine: Path | None) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what does the work is loaded when there is work: settings a
     from scriptorium.sources.postgres_inplace import InPlaceIncoming
     from scriptorium.sources.postgres_load import BesideIncoming, DatabaseFiles
     from scriptorium.sources.postgres_moment import DumpOptions
+    from scriptorium.sources.postgres_prospects import Dump
     from scriptorium.sources.postgres_rehearsal import EmbeddedIncoming
     from scriptorium.sources.postgres_stream import DumpStream
     from scriptorium.sources.postgres_unpacked import Target
@@ -168,8 +169,17 @@ class PostgresSource(Login):
             return DatabaseFiles(part, into)
         return (InPlaceIncoming if self.in_place else BesideIncoming)(part, self._goal(), restore_id)
 
-    def preconditions(self, part: Part) -> Mapping[str, Callable[[], str]]:
-        return {"server": self._reachable, "pg_restore": self._restorer}
+    def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
+        """What the dump uses of the server's own is known only from inside the archive: that, too, is said."""
+        from scriptorium.sources.postgres_prospects import Dump
+
+        dump = Dump.of(part)
+        found = {
+            "server": self._reachable,
+            "psql" if dump.script else "pg_restore": lambda: self._restorer(dump),
+            "roles, tablespaces, extensions": self._requirements,
+        }
+        return found if self.target else found | {"sessions": self._sessions}
 
     def _reachable(self) -> str:
         """The server answers, and a database may be made there (but for ``in_place``)."""
@@ -181,11 +191,29 @@ class PostgresSource(Login):
                 require_creating(session, address)
             return f"PostgreSQL {session.info.parameter_status('server_version')} answers"
 
-    def _restorer(self) -> str:
-        from scriptorium.sources.postgres_programs import find, major_of
+    def _restorer(self, dump: Dump) -> str:
+        from scriptorium.sources.postgres_programs import major_of
+        from scriptorium.sources.postgres_prospects import restorer_at_hand
 
         with self.address().resolved().maintenance() as session:
-            return str(find("pg_restore", major_of(session.info.server_version), tools=self.tools))
+            major = major_of(session.info.server_version)
+        return restorer_at_hand(dump, major, self.tools, in_place=self.in_place)
+
+    def _requirements(self) -> str:
+        without = "; it will go on without missing roles and tablespaces" if self.without_roles else ""
+        return f"compared when the dump is unpacked, before anything is replaced{without}"
+
+    def _sessions(self) -> str:
+        from scriptorium.sources.postgres_prospects import sessions_in
+
+        address = self.address().resolved()
+        name = address.words["dbname"]
+        with address.maintenance() as session:
+            count = sessions_in(session, name)
+        then = "they are sent away at the switch"
+        if self.in_place:
+            then = f"the transaction waits up to {self.lock_timeout:g} s for what they have locked"
+        return f"{count} open in {name}; {then}" if count else f"none open in {name}"
 
     def working_in(self, room: Path) -> PostgresSource:
         return self if self.staging is not None else self.model_copy(update={"staging": room})
@@ -279,7 +307,8 @@ class PostgresSource(Login):
         return tuple(names)
 
     def holders(self) -> Iterator[Holder]:
-        """Nobody stands in the way: a restore sends the sessions away in the moment of its switch."""
+        """Nobody stands in the way: a restore sends the sessions, which its plan counts, away in the moment of its
+        switch."""
         yield from ()
 
 

@@ -1,0 +1,49 @@
+"""What is not usable yet when a restore into a folder is done: dumps, which only a server makes databases of."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.model import Manifest
+from scriptorium.rescue.reading import Restored
+
+_KIND = "postgres"
+_GLOBALS = "globals.sql"
+_SQL = (".sql", ".sql.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class LyingDump:
+    """``place``: its folder or file. ``load``: the shell commands that make a database of it, under a new name;
+    docs/runbook.md, chapter 7, has what comes before and after."""
+
+    database: str
+    place: Path
+    load: str
+
+
+def lying_dumps(manifest: Manifest, restored: Restored) -> Iterator[LyingDump]:
+    """Every dump that a restore into a folder brought. Needs no driver: the machine may have nothing but Python."""
+    for part in manifest.parts:
+        if part.kind != _KIND or part.source not in restored.parts:
+            continue
+        for place in sorted(Path(restored.place, part.path).glob("*")):
+            if place.name != _GLOBALS:
+                database = place.name.partition(".")[0] if place.is_file() else place.name
+                yield LyingDump(database, place, _commands(place, f"{database}_new"))
+
+
+def _commands(place: Path, new: str) -> str:
+    name, where = shlex.quote(new), shlex.quote(str(place))
+    load = f"pg_restore --exit-on-error -d {name}"
+    if place.is_file():
+        reader = f"psql -v ON_ERROR_STOP=1 -1 -d {name}" if place.name.endswith(_SQL) else load
+        load = f"gunzip -c {where} | {reader}" if place.suffix == ".gz" else f"{reader} < {where}"
+    elif (place / "toc.dat").exists():
+        load = f"{load} {where}"
+    else:
+        load = f"cat {where}/dump.* | {load}"
+    return f"createdb -T template0 {name} && {load}"
