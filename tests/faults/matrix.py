@@ -134,14 +134,21 @@ class House:
 
     @contextmanager
     def started(self, operation: str, points: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-        """The operation in a process of its own, still running."""
+        """The operation in a process of its own, still running; what it said afterwards: ``heard``."""
         argv = [sys.executable, DRIVER, operation, self.place.config]
-        child = subprocess.Popen(argv, env=self._environment(points), cwd=ROOT)
+        with (self.place.folder / "stdout").open("w") as out, (self.place.folder / "stderr").open("w") as err:
+            child = subprocess.Popen(argv, env=self._environment(points), cwd=ROOT, stdout=out, stderr=err)
         try:
             yield child
         finally:
             child.kill()
             child.wait()
+
+    def heard(self, child: subprocess.Popen[bytes]) -> Ended:
+        """How what was ``started`` ended, and what it said."""
+        status = child.wait(60)
+        out, err = ((self.place.folder / name).read_text().strip() for name in ("stdout", "stderr"))
+        return Ended(status, out, err)
 
     def _environment(self, points: Mapping[str, str]) -> dict[str, str]:
         return {**os.environ, VARIABLE: json.dumps(points), MARK: str(self.place.folder)}
