@@ -139,6 +139,7 @@ def end_at(house: Any, operation: str, point: str, signal: str) -> None:
 @pytest.mark.parametrize(("point", "signal"), rows("backup"))
 def test_a_backup_that_is_ended(house: Any, point: str, signal: str) -> None:
     end_at(house, "backup", point, signal)
+    house.require_listed(point, signal)
     assert house.living == house.old
     house.require_sound()
     if signal == "TERM":
