@@ -149,9 +149,9 @@ def running(settings: Settings, order: Order) -> Iterator[Path]:
         _clear_former_runs(settings, order.library)
         if not all(_is_free(settings.store(store), order.library, order.archive) for store in order.stores):
             raise LibraryBusy("another backup of this very second was just taken", on=order.library, hint="try again")
-        begin_run(settings, order.backup(Status.RUNNING))
-        reach("take.recorded")
         try:
+            begin_run(settings, order.backup(Status.RUNNING))
+            reach("take.recorded")
             with workspace.staging(settings, order.library, order.id) as folder:
                 reach("take.staging")
                 yield folder

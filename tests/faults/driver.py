@@ -95,6 +95,12 @@ def rebuild(settings: Settings) -> str:
     return str(Catalog(settings).rebuild())
 
 
+def listed(settings: Settings) -> str:
+    """Every copy that is listed, by id, store and status."""
+    found = Catalog(settings).backups(records=False)
+    return ",".join(f"{one.id}:{copy.store}:{copy.status}" for one in found for copy in one.copies)
+
+
 OPERATIONS: dict[str, Callable[[Settings], str]] = {
     "backup": backup,
     "restore": restore,
@@ -104,6 +110,7 @@ OPERATIONS: dict[str, Callable[[Settings], str]] = {
     "verify": verify,
     "cleanup": cleanup,
     "rebuild": rebuild,
+    "list": listed,
 }
 
 

@@ -90,6 +90,7 @@ class House:
         self.new: Living = json.loads((place.folder / "new.json").read_text())
         self.old: Living = self.living
         self.before = self.copies()
+        self.keys = {copy.key for one in Catalog(self.settings).backups(records=False) for copy in one.copies}
         self.newest = Catalog(self.settings).backups(records=False)[0].id
         self.doomed: set[str] = set()
         self.hurt: set[tuple[str, str]] = set()
@@ -135,17 +136,47 @@ class House:
 
     @contextmanager
     def started(self, operation: str, points: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-        """The operation in a process of its own, still running."""
+        """The operation in a process of its own, still running; what it said afterwards: ``heard``."""
         argv = [sys.executable, DRIVER, operation, self.place.config]
-        child = subprocess.Popen(argv, env=self._environment(points), cwd=ROOT)
+        with (self.place.folder / "stdout").open("w") as out, (self.place.folder / "stderr").open("w") as err:
+            child = subprocess.Popen(argv, env=self._environment(points), cwd=ROOT, stdout=out, stderr=err)
         try:
             yield child
         finally:
             child.kill()
             child.wait()
 
+    def heard(self, child: subprocess.Popen[bytes]) -> Ended:
+        """How what was ``started`` ended, and what it said."""
+        status = child.wait(60)
+        out, err = ((self.place.folder / name).read_text().strip() for name in ("stdout", "stderr"))
+        return Ended(status, out, err)
+
     def _environment(self, points: Mapping[str, str]) -> dict[str, str]:
         return {**os.environ, VARIABLE: json.dumps(points), MARK: str(self.place.folder)}
+
+    def require_listed(self, point: str, signal: str) -> None:
+        """A backup that was ended at this point is listed as what it is: none, failed, cancelled, or a backup."""
+        written = {
+            store.name
+            for store in self.settings.stores.values()
+            for info in store.list(f"{self.library}/")
+            if info.key.endswith(".json")
+            and not info.key.endswith(".marks.json")
+            and info.key.removesuffix(".json") not in self.keys
+        }
+        new = [one for one in Catalog(self.settings).backups() if one.id not in {id for id, _ in self.before}]
+        if point.startswith("take.locked"):
+            assert new == [], "nothing was begun"
+            return
+        (ours,) = new
+        assert {copy.store for copy in ours.copies} == written
+        if written:
+            assert ours.status.good and not ours.error
+        elif signal == "KILL":
+            assert (ours.status, ours.error) == (Status.FAILED, "the run was cut short (its process is gone)")
+        else:
+            assert (ours.status, ours.error) == (Status.CANCELLED, "the run was cancelled")
 
     def again(self, operation: str) -> str:
         """The next run of the same thing, in this process; it must succeed."""
