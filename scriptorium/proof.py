@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping
 
 from scriptorium.model import Check, FileEntry, Finding, Part, Rows, Staged, TableFacts
@@ -19,8 +20,32 @@ def fulfilled(
     if preset_name is None or not answers:
         return ()
     places = frozenset(part.path for part in parts if part.kind == "files")
-    files = {entry.path: Held(entry.size, entry.sha256) for entry in entries if entry.kind in ("file", "hardlink")}
-    return preset(preset_name).checks(answers, files, places)
+    return preset(preset_name).checks(answers, _held(entries), places)
+
+
+def _held(entries: Iterable[FileEntry]) -> dict[str, Held]:
+    """The files by their paths, links among them. A link that leads to nothing that the backup holds is no file of it:
+    whoever restores it has the link and not the contents."""
+    files: dict[str, Held] = {}
+    links: dict[str, str] = {}
+    for entry in entries:
+        if entry.kind == "file":
+            files[entry.path] = Held(entry.size, entry.sha256)
+        elif entry.kind == "hardlink" and entry.target in files:
+            files[entry.path] = files[entry.target]
+        elif entry.kind == "symlink":
+            links[entry.path] = entry.target or ""
+    files.update({path: files[end] for path in links if (end := _end_of(path, links)) in files})
+    return files
+
+
+def _end_of(path: str, links: Mapping[str, str]) -> str:
+    """Where a link leads, by way of others; nowhere, where they lead round."""
+    passed: set[str] = set()
+    while path in links and path not in passed:
+        passed.add(path)
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path]))
+    return path
 
 
 def missing_files(preset_name: str | None, found: Iterable[Check]) -> tuple[Check, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 from scriptorium.errors import SettingsError
 from scriptorium.model import Check
@@ -55,6 +56,7 @@ _LACKING = "covers that a book names and the backup lacks"
 MISSING = frozenset({_LACKING})
 _FILES = "data"
 _COVERS = f"{_FILES}/covers/"
+_SERVED = ("covers/", "uploads/")  # folders of data/ that the application shows under their names
 
 
 def looks_like(folder: Path) -> bool:
@@ -121,15 +123,22 @@ def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
         found.append(broken("contributors without a name", (f"{row[0]} of {row[1]}" for row in answers["nameless"])))
     if "covers" in answers and _FILES in places:
         covers = {path for path in files if path.startswith(_COVERS)}
-        named = {path for row in answers["covers"] if (path := _cover(row[0] or ""))}
-        found.append(broken(_LACKING, named - covers))
+        named = {path for row in answers["covers"] if (path := _cover(row[0] or "", files))}
+        found.append(broken(_LACKING, named - files.keys()))
         found.append(noted("covers that no book names", covers - named))
     return tuple(found)
 
 
-def _cover(url: str) -> str | None:
-    """Where the cover of that address lies in the archive; ``None`` for one on the network."""
-    if "://" in url:
+def _cover(url: str, files: Files) -> str | None:
+    """Where the cover of that address lies in the archive; ``None`` for one that is none of the library's files: on the
+    network, written out in the address itself, or a picture of the application's own."""
+    if "://" in url or url.startswith(("//", "data:")):
         return None
-    path = url.partition("?")[0].lstrip("/").removeprefix("static/").removeprefix("data/")
-    return f"data/{path}" if path.startswith("covers/") else f"{_COVERS}{path}"
+    written = url.partition("?")[0].lstrip("/")
+    path = written.removeprefix("static/").removeprefix("data/")
+    if not path.startswith(_SERVED):
+        if written.startswith("static/"):
+            return None
+        path = f"covers/{path}"
+    found = f"{_FILES}/{path}"
+    return found if found in files else unquote(found, errors="surrogateescape")  # names with a % in them come first

@@ -15,7 +15,7 @@ SHOWN = 20
 
 
 class Held(NamedTuple):
-    """A file of the backup: its size in bytes, its SHA-256 where it is a regular file."""
+    """A file of the backup: its size in bytes and its SHA-256. Of a link, those of the file that it leads to."""
 
     size: int
     sha256: str | None

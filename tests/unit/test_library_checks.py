@@ -91,3 +91,31 @@ def test_owners_and_names_are_looked_at_and_are_no_missing_files(place: Any, tak
     }
     proof = run_drill(place.settings, place_drill(place.settings, "latest"))
     assert proof.proven and found(proof.checks)[OWNERLESS] == (False, 1, ("Title 7 (7)",))
+
+
+def test_covers_are_found_wherever_a_book_can_name_them(place: Any, take: Take) -> None:
+    covers = place.home / "data" / "covers"
+    (covers / "a b.jpg").write_bytes(b"its address is written with %20")
+    (covers / "50%25.jpg").write_bytes(b"its name is")
+    (covers / "link.jpg").symlink_to("sub/../again.jpg")
+    (covers / "again.jpg").symlink_to("sub/b.jpg")
+    (covers / "dangling.jpg").symlink_to("nothing.jpg")
+    (covers / "round.jpg").symlink_to("round.jpg")
+    (covers / "away.jpg").symlink_to(place.home.parent / "elsewhere.jpg")
+    name_covers(
+        place,
+        *("/covers/a%20b.jpg", "/covers/50%25.jpg", "/uploads/notes.txt", "/static/covers/a.jpg?v=2", "link.jpg"),
+        *(
+            "/static/bookshelf.png",
+            "//images.example/a.jpg",
+            "https://images.example/a.jpg",
+            "data:image/png;base64,AA",
+        ),
+        *("/covers/dangling.jpg", "/covers/round.jpg", "/covers/away.jpg", "/uploads/gone.txt"),
+    )
+    lacking = ("data/covers/away.jpg", "data/covers/dangling.jpg", "data/covers/round.jpg", "data/uploads/gone.txt")
+    assert found(take().checks) == {
+        NAMELESS: (True, 0, ()),
+        LACKING: (False, 4, lacking),
+        UNNAMED: (True, 2, ("data/covers/again.jpg", "data/covers/sub/b.jpg")),
+    }

@@ -22,6 +22,7 @@ from scriptorium.pruning import carry_out, plan_cleanup
 from scriptorium.settings import Settings, load
 from scriptorium.stores.backups import write_marks
 
+DIFFERENT = "files that are not what the database records"
 NAMED = "files that the database names and the backup lacks"
 
 
@@ -76,7 +77,7 @@ def test_a_drill_proves_database_files_and_how_they_fit(library, server, tmp_pat
     assert proof.tables >= 17 and proof.rows > 120
     checks = {check.name: check for check in proof.checks}
     assert checks[NAMED].good
-    assert checks["files that are not what the database records"].good
+    assert checks[DIFFERENT].good
     own = urlsplit(library).path.strip("/")
     with psycopg.connect(server.address(), autocommit=True) as session:
         names = session.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{own}%",)).fetchall()
@@ -97,8 +98,23 @@ def test_a_book_that_is_not_what_the_database_records_is_named(library, tmp_path
     first = {check.name: check.first for check in proof.checks}
     relative = [str(path.relative_to(tmp_path / "home" / "library")) for path in (gone, spoiled)]
     assert first[NAMED] == (relative[0],)
-    assert first["files that are not what the database records"] == (relative[1],)
+    assert first[DIFFERENT] == (relative[1],)
     assert proof.proven, "the backup is what the library was"
+
+
+def test_a_book_that_is_a_link_to_a_file_of_the_backup_is_there(library, tmp_path):
+    settings = settings_for(library, tmp_path, "server")
+    folder = tmp_path / "home" / "library"
+    one, two = sorted(path for path in folder.rglob("*.epub") if path.parent.name != ".returns")[:2]
+    real = one.rename(one.with_name("real.bin"))
+    one.symlink_to(real.name)
+    (folder / ".first of two names").hardlink_to(two)  # packed before the book, whose contents are then this one's
+    checks = {check.name: check for check in real_backup.take(settings, datetime.now(UTC)).checks}
+    assert checks[NAMED].count == checks[DIFFERENT].count == 0
+    real.write_bytes(b"something else")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    checks = {check.name: check for check in real_backup.take(settings, later).checks}
+    assert checks[DIFFERENT].first == (str(one.relative_to(folder)),)
 
 
 def test_a_backup_and_a_cleanup_during_a_drill_do_not_touch_it(library, server, tmp_path):
