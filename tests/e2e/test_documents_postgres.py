@@ -91,6 +91,30 @@ def made(
     return Library(server, folder)
 
 
+def test_the_rescue_command_says_that_a_database_is_a_dump_still_and_how_it_is_loaded(
+    made: Library, tmp_path: Path
+) -> None:
+    server, target = made.server, tmp_path / "new place"
+    env = runbook.shell(tmp_path)
+    env |= {"PATH": f"{server.programs}:{env['PATH']}", "PGPASSWORD": server.password, "PGUSER": server.user}
+    env |= {"PGHOST": "127.0.0.1", "PGPORT": str(server.port)}
+    argv = [sys.executable, "-m", "scriptorium.rescue", str(made.folder / "backups"), str(target)]
+    done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert f"the database alexandria is a dump still, in {target}/postgres/alexandria: no server has it" in said
+    assert said[-1].endswith("chapter 7 of docs/runbook.md")
+    assert "Alexandria" in next(line for line in runbook.PATH.read_text().splitlines() if line.startswith("## 7."))
+    (load,) = [line.removeprefix("load it: ") for line in said if line.startswith("load it: ")]
+    subprocess.run(["sh", "-c", load], env=env, check=True, timeout=120)
+    try:
+        restored = server.address("alexandria_new")
+        assert ask(restored, "SELECT count(*) FROM items") == [(40,)]
+        assert ask(restored, "SELECT title FROM items WHERE id = 1") == [("of today",)]
+    finally:
+        ask(server.address(), "DROP DATABASE alexandria_new")
+
+
 @pytest.mark.parametrize("where", ["the same server", "a new server"])
 def test_7_an_alexandria_is_put_back(
     where: str, made: Library, tmp_path: Path, servers: Callable[[], EmbeddedPostgres]
@@ -144,27 +168,3 @@ def test_13_a_database_that_was_dropped_comes_back_with_scriptorium(made: Librar
     assert ask(as_owner(made.server), "SELECT title FROM items WHERE id = 1") == [("of today",)]
     assert later.read_bytes() == b"newer than the backup"
     later.unlink()
-
-
-def test_the_rescue_command_says_that_a_database_is_a_dump_still_and_how_it_is_loaded(
-    made: Library, tmp_path: Path
-) -> None:
-    server, target = made.server, tmp_path / "new place"
-    env = runbook.shell(tmp_path)
-    env |= {"PATH": f"{server.programs}:{env['PATH']}", "PGPASSWORD": server.password, "PGUSER": server.user}
-    env |= {"PGHOST": "127.0.0.1", "PGPORT": str(server.port)}
-    argv = [sys.executable, "-m", "scriptorium.rescue", str(made.folder / "backups"), str(target)]
-    done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
-    assert f"the database alexandria is a dump still, in {target}/postgres/alexandria: no server has it" in said
-    assert said[-1].endswith("chapter 7 of docs/runbook.md")
-    assert "Alexandria" in next(line for line in runbook.PATH.read_text().splitlines() if line.startswith("## 7."))
-    (load,) = [line.removeprefix("load it: ") for line in said if line.startswith("load it: ")]
-    subprocess.run(["sh", "-c", load], env=env, check=True, timeout=120)
-    try:
-        restored = server.address("alexandria_new")
-        assert ask(restored, "SELECT count(*) FROM items") == [(40,)]
-        assert ask(restored, "SELECT title FROM items WHERE id = 1") == [("of today",)]
-    finally:
-        ask(server.address(), "DROP DATABASE alexandria_new")
