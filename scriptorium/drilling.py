@@ -26,10 +26,12 @@ from scriptorium.catalog import Catalog
 from scriptorium.crashpoints import reach
 from scriptorium.errors import (
     DamageFound,
+    NoSpace,
     PermanentError,
     RestoreFailed,
     ScriptoriumError,
     SourceDamaged,
+    StoreUnavailable,
     ToolFailed,
     UnsafeArchive,
     UsageError,
@@ -74,7 +76,8 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
     """Restore the copy into a scratch place, compare, judge, tidy up, and keep the proof.
 
     A backup that cannot be restored is a verdict and not an error: ``proven`` is false, with the first differences.
-    What stands in the way of drilling at all (no room, no server, no engine) is raised.
+    What stands in the way of drilling at all (no room, no server, no engine) is raised. A store that cannot be written
+    to keeps no proof (``unkept`` says why), and the verdict is none the worse for it.
     """
     store = settings.store(order.copy.store)
     room = workspace.drill_room(order.backup.library)  # a backup may begin meanwhile, and clears its own room only
@@ -94,8 +97,10 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
         except _CannotBeRestored as verdict:
             proof = _disproof(order, at, time.monotonic() - began, verdict.error)
     reach("drill.before-marks")
-    marks = read_marks(store, order.copy.key)
-    write_marks(store, order.copy.key, replace(marks, proof=proof))
+    try:
+        write_marks(store, order.copy.key, replace(read_marks(store, order.copy.key), proof=proof))
+    except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: what was found is told all the same
+        return replace(proof, unkept=str(error))
     return proof
 
 
