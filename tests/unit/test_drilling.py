@@ -11,10 +11,10 @@ import pytest
 import real_backup
 import taking_home
 
-from scriptorium import drilling
+from scriptorium import drilling, wording
 from scriptorium.archive import ledger
 from scriptorium.catalog import Catalog
-from scriptorium.cli.documents import proof_document, proof_facts
+from scriptorium.cli.documents import backup_row, proof_document, proof_facts
 from scriptorium.drilling import place_drill, run_drill
 from scriptorium.model import Proof, Status
 from scriptorium.settings import Settings
@@ -37,6 +37,9 @@ def test_what_the_disk_does_not_give_back_is_no_proof(
     real_backup.take(settings, datetime.now(UTC))
     good = drilled(settings)
     assert good.proven and (good.files, good.bytes) == (3, 50_000 + len("notes") + len("x = 1"))
+
+    row = backup_row(Catalog(settings).find("latest"), datetime.now(UTC))
+    assert row["Recovery"] == wording.duration(good.seconds) and row["Drilled (UTC)"] == wording.moment(good.at)
 
     def rotten(point: str) -> None:
         if point == "drill.unpacked":
