@@ -59,6 +59,7 @@ def _report(order: DrillOrder, proof: Proof) -> None:
         "tables compared": f"{proof.tables:,} with {proof.rows:,} rows",
         "not compared": "; ".join(proof.uncompared) or "nothing that came",
         "differences": "; ".join(proof.differences) or "none",
+        **({"not kept": proof.unkept} if proof.unkept else {}),
     }
     rows = [
         {

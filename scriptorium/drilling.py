@@ -26,9 +26,12 @@ from scriptorium.catalog import Catalog
 from scriptorium.crashpoints import reach
 from scriptorium.errors import (
     DamageFound,
+    NoSpace,
+    PermanentError,
     RestoreFailed,
     ScriptoriumError,
     SourceDamaged,
+    StoreUnavailable,
     ToolFailed,
     UnsafeArchive,
     UsageError,
@@ -40,7 +43,7 @@ from scriptorium.proof import all_answers, compare_checks, fulfilled
 from scriptorium.removal import remove_tree
 from scriptorium.rescue import Supply, load_part, part_of, read_parts, source_of
 from scriptorium.settings import Settings
-from scriptorium.sources import Incoming
+from scriptorium.sources import Checkable, Incoming
 from scriptorium.stores.backups import read_manifest, read_marks, write_marks
 
 Advance = Callable[[int], None]
@@ -73,7 +76,8 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
     """Restore the copy into a scratch place, compare, judge, tidy up, and keep the proof.
 
     A backup that cannot be restored is a verdict and not an error: ``proven`` is false, with the first differences.
-    What stands in the way of drilling at all (no room, no server, no engine) is raised.
+    What stands in the way of drilling at all (no room, no server, no engine) is raised. A store that cannot be written
+    to keeps no proof (``unkept`` says why), and the verdict is none the worse for it.
     """
     store = settings.store(order.copy.store)
     room = workspace.drill_room(order.backup.library)  # a backup may begin meanwhile, and clears its own room only
@@ -93,8 +97,10 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
         except _CannotBeRestored as verdict:
             proof = _disproof(order, at, time.monotonic() - began, verdict.error)
     reach("drill.before-marks")
-    marks = read_marks(store, order.copy.key)
-    write_marks(store, order.copy.key, replace(marks, proof=proof))
+    try:
+        write_marks(store, order.copy.key, replace(read_marks(store, order.copy.key), proof=proof))
+    except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: what was found is told all the same
+        return replace(proof, unkept=str(error))
     return proof
 
 
@@ -119,13 +125,18 @@ def _verdict(*kinds: type[ScriptoriumError]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Rehearsed:
-    """What came back, and what of it could be compared (``tables``, each equal to its record) and could not."""
+    """What came back, and what of it could be compared (``tables``, each equal to its record) and could not.
+
+    ``looking``: seconds that only a drill needs. ``health``: what the databases' own checks say. Their contents are
+    what was saved, so what these find was there before: it is told, and is no difference.
+    """
 
     reread: Reread
-    reading_back: float
+    looking: float
     tables: Sequence[TableFacts]
     uncompared: tuple[str, ...]
     checks: tuple[Check, ...]
+    health: tuple[Check, ...]
 
 
 def _rehearse(
@@ -149,10 +160,13 @@ def _rehearse(
         with _verdict(*_READ):
             listed = _listed(supply, scratch)
             came_back = _reread(manifest, incoming, listed(), scratch)
-        reading_back = time.monotonic() - began
+        looking = time.monotonic() - began
         with _verdict(*_LOADED):
             tables = _load(manifest, incoming, read.parts)
         reach("drill.loaded")
+        began = time.monotonic()
+        health = tuple(_health(name, one) for name, one in incoming.items() if isinstance(one, Checkable))
+        looking += time.monotonic() - began
         answers = all_answers(one.answers for one in incoming.values())
         with _verdict(*_READ):
             checks = fulfilled(manifest.preset, answers, listed(), manifest.parts)
@@ -161,7 +175,7 @@ def _rehearse(
             one.undo()
         with suppress(OSError):
             remove_tree(place)
-    return _Rehearsed(came_back, reading_back, tables, _uncompared(manifest, came_back), checks)
+    return _Rehearsed(came_back, looking, tables, _uncompared(manifest, came_back), checks, health)
 
 
 def _listed(supply: Supply, scratch: Path) -> Callable[[], Iterator[FileEntry]]:
@@ -211,6 +225,15 @@ def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[s
     return compared
 
 
+def _health(source: str, restored: Checkable) -> Check:
+    name = f"database check of {source}"
+    try:
+        found = tuple(map(str, restored.check()))
+    except PermanentError:  # no right to look that closely
+        return Check(name, good=False)
+    return Check(name, not found, len(found), found[:_SHOWN])
+
+
 def _uncompared(manifest: Manifest, came_back: Reread) -> tuple[str, ...]:
     unrecorded = (f"{source}: the backup does not record what this database held" for source in manifest.unrecorded)
     nothing = not came_back.files and not any(part.tables for part in manifest.parts)
@@ -223,13 +246,13 @@ def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: dat
         at=at.replace(microsecond=0),
         store=order.copy.store,
         proven=not worse and not rehearsed.uncompared,
-        seconds=round(seconds - rehearsed.reading_back, 3),  # who recovers does not read twice
+        seconds=round(seconds - rehearsed.looking, 3),
         age_seconds=round((at - manifest.created_at).total_seconds(), 3),
         files=rehearsed.reread.files,
         bytes=rehearsed.reread.bytes,
         tables=len(rehearsed.tables),
         rows=sum(table.rows for table in rehearsed.tables),
-        checks=rehearsed.checks,
+        checks=(*rehearsed.checks, *rehearsed.health),
         differences=tuple(str(one) for one in worse[:_SHOWN]),
         uncompared=rehearsed.uncompared,
     )

@@ -302,6 +302,7 @@ class Proof:
 
     ``seconds``: the measured time to recover; ``age_seconds``: how old the data was then. ``files`` to ``rows``: what
     was compared; ``uncompared``: what came back and could not be, and why. ``differences``: the first ones by name.
+    ``unkept``: why it is not kept beside the manifest; nothing where it is.
     """
 
     at: datetime
@@ -316,6 +317,7 @@ class Proof:
     checks: tuple[Check, ...] = ()
     differences: tuple[str, ...] = ()
     uncompared: tuple[str, ...] = ()
+    unkept: str = ""
 
     @property
     def verdict(self) -> str:

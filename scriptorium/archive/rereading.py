@@ -66,7 +66,7 @@ def _compare(entry: FileEntry, folder: int, name: bytes) -> Finding | None:
     except FileNotFoundError:
         return Finding("missing file", path)
     except OSError as error:
-        return Finding("unreadable file", path, error.strerror)
+        return Finding("unreadable file", path, error.strerror or type(error).__name__)
 
 
 def _hash(name: bytes, folder: int) -> str:

@@ -133,6 +133,7 @@ def proof_document(proof: Proof) -> Document:
         "checks": [check_document(check) for check in proof.checks],
         "differences": list(proof.differences),
         "uncompared": list(proof.uncompared),
+        "kept": not proof.unkept,
     }
 
 
@@ -147,6 +148,8 @@ def proof_facts(proof: Proof) -> Mapping[str, str]:
     }
     if proof.uncompared:
         pairs["not compared"] = "; ".join(proof.uncompared)
+    if proof.unkept:
+        pairs["not kept"] = proof.unkept
     if proof.differences:
         pairs["differences"] = "; ".join(proof.differences)
     return pairs | {f"check {number}": str(check) for number, check in enumerate(proof.checks, 1)}

@@ -32,7 +32,7 @@ from scriptorium.cli.frame import (
     warn_of_half_restores,
 )
 from scriptorium.errors import ScriptoriumError
-from scriptorium.model import Backup, BackupType, Manifest
+from scriptorium.model import PROVEN, Backup, BackupType, Manifest
 
 if TYPE_CHECKING:
     from scriptorium.catalog import Catalog
@@ -224,7 +224,8 @@ def _drill(found: dict[str, Any] | None) -> str:
     if found is None:
         return "never"
     took = wording.duration(found["recovery_seconds"])
-    return f"{found['verdict']}, {took} from {found['store']}, {_moment(found['at'], '')}"
+    when = "" if found["verdict"] == PROVEN else f", {_moment(found['at'], '')}"  # else it is the last proof's
+    return f"{found['verdict']}, {took} from {found['store']}{when}"
 
 
 def _moment(text: str | None, otherwise: str) -> str:

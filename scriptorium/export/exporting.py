@@ -16,7 +16,7 @@ from scriptorium.export.members import Taking
 from scriptorium.export.origin import Batch, Origin
 from scriptorium.export.output import Output, output_to, require_free
 from scriptorium.export.postgres_tables import PostgresTables, StreamedTables
-from scriptorium.export.tables import Wanted, choose
+from scriptorium.export.tables import Wanted, choose, untold
 from scriptorium.export.writers import FORMATS, WRITERS, Writer
 from scriptorium.model import ADOPTED, ROLES, STREAMED, Backup, Copy, Manifest, Part, Role
 from scriptorium.rescue import Supply
@@ -83,8 +83,8 @@ def place_export(
 ) -> ExportOrder:
     """Find the backup and the tables, and decide where they go. Nothing is written.
 
-    ``latest`` is the newest good backup that holds a database. ``output``: a file for one table (or the folder to put
-    it in), a folder for several or for all. Raises ``NotFound``, ``UsageError``.
+    ``latest`` is the newest good backup that holds a database of which the tables are known. ``output``: a file for one
+    table (or the folder to put it in), a folder for several or for all. Raises ``NotFound``, ``UsageError``.
     """
     if format not in FORMATS:
         more = "; a spreadsheet opens csv" if format == "xlsx" else ""
@@ -110,9 +110,12 @@ def _found(settings: Settings, catalog: Catalog, reference: str, library: str | 
     if reference != _LATEST:
         return catalog.find(reference, library=library)
     name = settings.library(library).name if settings.libraries else library
+    good = []
     for backup in catalog.backups(library=name, records=False):
         if backup.status.good and Role.DATABASE in ROLES[backup.type]:
-            return backup
+            good.append(backup)
+    if good:  # one whose tables are known, where there is one
+        return next((backup for backup in good if not backup.unrecorded), good[0])
     problems = ", ".join(problem.store for problem in catalog.problems)
     hint = f"these stores could not be read: {problems}" if problems else "take one: scriptorium create"
     raise NotFound("there is no good backup with a database yet", on=name or "", hint=hint)
@@ -186,11 +189,7 @@ def _follow_guides(taking: Taking, origins: Mapping[str, Origin], parts: Sequenc
         if part.source not in origins or origins[part.source].guided():
             continue
         if part.method.startswith(ADOPTED):
-            raise UsageError(
-                "this backup was taken over from another program, in a form that has no single tables",
-                on=part.source,
-                hint="restore it, take a backup of it, and export from that one",
-            )
+            raise untold(part.source)
         raise DamageFound("a file is missing in the archive", on=origins[part.source].lacking[0], hint=_HINT)
     return [one for origin in origins.values() for one in origin.follow()]
 

@@ -62,13 +62,24 @@ def choose(manifest: Manifest, names: Sequence[str]) -> tuple[Wanted, ...]:
     """The tables of these names, each once; all of them without names.
 
     A name is the manifest's, or without its schema where only one is meant, or ``source:name``. ``NotFound`` lists what
-    there is; ``UsageError`` for a name that means several.
+    there is; ``UsageError`` for a name that means several, or where the manifest knows no tables.
     """
     everything = tables_of(manifest)
+    if not everything and manifest.unrecorded:
+        raise untold(manifest.unrecorded[0])
     if not everything:
         raise NotFound("this backup holds no tables", on=manifest.name, hint="take one of type full, data or database")
     chosen = [_named(everything, name) for name in names]
     return tuple({one.stem: one for one in chosen}.values()) or everything
+
+
+def untold(source: str) -> UsageError:
+    """Of a database that another program saved, which tables there are is known to nobody before it is restored."""
+    return UsageError(
+        "this backup was taken over from another program, in a form that has no single tables",
+        on=source,
+        hint="restore it, take a backup of it, and export from that one",
+    )
 
 
 def _named(everything: Sequence[Wanted], name: str) -> Wanted:

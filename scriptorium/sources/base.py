@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from scriptorium.model import Holder, Part, Role, Rows, Staged, Survey, TableFacts
+from scriptorium.model import Finding, Holder, Part, Role, Rows, Staged, Survey, TableFacts
 from scriptorium.sources.pausing import Quiesce
 
 if TYPE_CHECKING:
@@ -53,6 +53,15 @@ class Incoming(Protocol):
 
     def finish(self) -> None:
         """The switch stands: drop the former data and the staging place."""
+        ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """An ``Incoming`` whose database can say more of itself than its facts: what ``database check`` looks at."""
+
+    def check(self) -> tuple[Finding, ...]:
+        """What is wrong with it, once it is loaded; nothing when it is sound."""
         ...
 
 

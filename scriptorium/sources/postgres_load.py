@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from scriptorium.crashpoints import reach
 from scriptorium.errors import LibraryBusy, RestoreFailed, SourceUnavailable, ToolFailed
-from scriptorium.model import Part, Rows, TableFacts
+from scriptorium.model import Finding, Part, Rows, TableFacts
 from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres_facts import read_facts, relations
@@ -108,6 +108,11 @@ class BesideIncoming(Unpacked):
             self.answers = answers(session, options.statements)
         self._drop_dump()  # the former data may be kept for days, and what lies here is in the archive
         return tables
+
+    def check(self) -> tuple[Finding, ...]:
+        from scriptorium.sources.postgres_check import check
+
+        return check(self._target.address.of(self._new), tools=self._target.options.tools).findings
 
     def _fill(self, dump: Path, new: Address, jobs: int) -> Mapping[str, TableFacts]:
         address = self._target.address

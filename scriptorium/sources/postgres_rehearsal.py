@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from scriptorium.model import Part, Rows, TableFacts
-from scriptorium.sources.base import Incoming
+from scriptorium.model import Finding, Part, Rows, TableFacts
+from scriptorium.sources.base import Checkable, Incoming
 from scriptorium.sources.postgres_embedded import EmbeddedPostgres
 
 _NAME = "drill"
@@ -38,6 +38,9 @@ class EmbeddedIncoming:
 
     def load(self) -> Mapping[str, TableFacts] | None:
         return self._inner.load() if self._inner is not None else None
+
+    def check(self) -> tuple[Finding, ...]:
+        return self._inner.check() if isinstance(self._inner, Checkable) else ()
 
     def switch(self) -> None: ...
 

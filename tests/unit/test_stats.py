@@ -24,7 +24,7 @@ def test_nothing_is_nothing(shelf: Shelf) -> None:
 
 def test_figures_are_of_copies_that_are_there(new_shelf: Callable[..., Shelf]) -> None:
     shelf = new_shelf("local", "second")
-    proof = Proof(WHEN, "local", True, 1.0, 1.0, 1, 1, 0, 0)
+    proof = Proof(WHEN, "local", True, 1.5, 1.0, 1, 1, 0, 0)
     old = shelf.put(HOUR, "local", "second", content=b"x" * 600_000, marks=Marks(proof=proof))
     good = shelf.put(2 * HOUR, type=BackupType.CONFIG, content=b"x" * 500_000)
     bad = shelf.put(3 * HOUR, library="other", marks=Marks(verification=Verification(WHEN, False, ("x",))))
@@ -34,6 +34,9 @@ def test_figures_are_of_copies_that_are_there(new_shelf: Callable[..., Shelf]) -
     assert found["total_size_bytes"] == 1_700_020 and found["total_size_mb"] == 1.7
     assert found["oldest_backup"] == old.created_at.isoformat() and found["damaged"] == 1
     assert found["last_proof"] == WHEN.isoformat()
+    drill = {"at": WHEN.isoformat(), "backup": old.id, "store": "local", "verdict": "proven", "recovery_seconds": 1.5}
+    assert found["last_drill"] == found["by_library"]["lib"]["last_drill"] == drill
+    assert found["by_library"]["other"]["last_drill"] is None and found["unrecorded"] == 0
     lib = found["by_library"]["lib"]
     assert (lib["total_backups"], lib["last_success"]) == (2, good.created_at.isoformat())
     only: Any = stats(shelf.settings, "other")

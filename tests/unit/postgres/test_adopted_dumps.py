@@ -7,11 +7,13 @@ import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import real_backup
 
 from scriptorium.adopting import adopt
 from scriptorium.bringing import bring_back, place_restore
@@ -20,6 +22,7 @@ from scriptorium.checking import verify_stored
 from scriptorium.cli.documents import backup_row, proof_facts
 from scriptorium.drilling import place_drill, run_drill
 from scriptorium.errors import DamageFound, UnsafeArchive, UsageError
+from scriptorium.export import place_export
 from scriptorium.model import BackupType, Status
 from scriptorium.rescue.holdings import holdings
 from scriptorium.settings import Settings, load
@@ -118,6 +121,18 @@ def test_in_one_transaction(alexandria: Alexandria, form: str) -> None:
     assert alexandria.facts() == before
 
 
+def test_an_export_says_why_it_has_no_single_tables(alexandria: Alexandria) -> None:
+    """And the newest backup to export from is one that has."""
+    settings = alexandria.settings()
+    own = real_backup.take(settings, datetime.now(UTC) - timedelta(hours=1))
+    adopted = adopt(settings, alexandria.dump("custom")).backup.id
+    order = place_export(settings, tables=["items"], output=str(alexandria.folder / "items.csv"))
+    assert order.backup.id == own.id
+    with pytest.raises(UsageError, match="taken over from another program") as refused:
+        place_export(settings, adopted, tables=["items"])
+    assert refused.value.on == "postgres" and "restore it" in refused.value.hint
+
+
 @pytest.mark.parametrize("form", ["custom", "sql"])
 def test_a_drill(alexandria: Alexandria, form: str) -> None:
     """It comes back, and nothing says whether it is what was saved: that is no proof, and no damage."""
@@ -192,8 +207,6 @@ def test_every_generation_of_pg_dump_says_when_it_ran(
     generations: tuple[int, ...], server_of: Callable[[int], object], new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     """The head of the custom format has changed over the years."""
-    from datetime import UTC, datetime, timedelta
-
     from scriptorium.adopting.dumps import head_of
 
     for major in generations:

@@ -201,3 +201,17 @@ def test_what_is_no_fault_of_the_backup_leaves_its_proof(server, new_database, t
     assert type(raised.value) is error
     (found,) = Catalog(settings).backups()
     assert found.status is Status.PROVEN and Catalog(settings).proof(found.copies[0]) == before
+
+
+def test_the_check_of_a_database_is_part_of_its_drill(server, new_database, tmp_path):
+    """What it finds was in the library before, since the contents are the same: it is told, and is no difference."""
+    url = new_database(server, "CREATE TABLE shelf (id int); INSERT INTO shelf VALUES (1)")
+    settings = database_alone(server, url, tmp_path)
+    real_backup.take(settings, datetime.now(UTC) - timedelta(hours=1))
+    (check,) = drilled(settings).checks
+    assert str(check) == "database check of pg: none" and check.good
+    ask(url, "ALTER TABLE shelf ADD CONSTRAINT small CHECK (id < 0) NOT VALID")
+    real_backup.take(settings, datetime.now(UTC))
+    proof = drilled(settings)
+    assert [str(one) for one in proof.checks] == ["database check of pg: 1 (unchecked constraint: public.shelf: small)"]
+    assert proof.proven and not proof.checks[0].good and not proof.differences
