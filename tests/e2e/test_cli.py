@@ -75,6 +75,8 @@ def test_restore_in_place(scriptorium: Scriptorium, place: Any) -> None:
     place.execute("MATCH (b:Book) DETACH DELETE b")
     asked = scriptorium("restore", "good")
     assert asked.code == 2 and "--yes" in asked.err, "without a terminal and --yes it refuses"
+    assert "Looked at" in asked.out and "part kuzu" in asked.out, "who is asked has seen the plan"
+    assert scriptorium("restore", "good", "--quiet").out == ""
     assert place.execute("MATCH (b:Book) RETURN count(*)") == [[0]]
     done = scriptorium("restore", "good", "--yes")
     assert done.code == 0, done.err
