@@ -93,9 +93,8 @@ def test_restore_in_place(scriptorium: Scriptorium, place: Any) -> None:
     for words in (("list",), ("cleanup", "--keep-last", "9", "--dry-run")):
         seen = scriptorium(*words)
         assert seen.code == 0 and "may be half old and half new" in seen.err and "restore --undo" in seen.err
-    for words in (("latest",), ("--undo",)):
-        planned = scriptorium("restore", *words, "--dry-run")
-        assert planned.code == 0 and "was cut short" in planned.out
+    planned = scriptorium("restore", "latest", "--dry-run")
+    assert planned.code == 0 and "was cut short" in planned.out
     undone = scriptorium("restore", "--undo", "--yes")
     assert undone.code == 0 and "was cut short" in undone.out, undone.err
     assert place.execute("MATCH (b:Book) RETURN count(*)") == [[0]]
