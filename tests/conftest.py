@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,16 @@ from scriptorium.settings import Settings, load
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that; here they must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """On what the tests of full disks ran: the report of a machine that could mount nothing else should say so."""
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    kinds = Counter(kind for report in reports for name, kind in report.user_properties if name == "filesystem")
+    if kinds:
+        terminalreporter.write_line(
+            "full disks: " + ", ".join(f"{kind} ({times} tests)" for kind, times in kinds.items())
+        )
 
 
 @dataclass(frozen=True)

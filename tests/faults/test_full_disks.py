@@ -1,5 +1,5 @@
-"""A disk that becomes full at any write: a real small filesystem, filled to many levels, and an injected error at each
-step for machines where none can be mounted."""
+"""A disk that becomes full at any write: a real small filesystem (ext4, else tmpfs), filled to many levels, and an
+injected error at each step, also for machines where none can be mounted."""
 
 from __future__ import annotations
 
@@ -21,28 +21,50 @@ SIZE = 32 << 20  # bytes of the small filesystem
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 32 MiB. Asked for before a house, which is looked at once more before this goes."""
+def small(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, record_property: Any) -> Iterator[Path]:
+    """A filesystem of 32 MiB. Asked for before a house, which is looked at once more before this goes.
+
+    ext4 from an image where that can be made and mounted, else in memory; the end of the report says which it was.
+    """
     folder = tmp_path / "small"
     folder.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a small filesystem")
-    options = ("-t", "tmpfs", "-o", f"size={SIZE},mode=700", "scriptorium-test")
-    if subprocess.run(["mount", *options, folder], capture_output=True).returncode != 0:
-        pytest.skip("no filesystem can be mounted on this machine")
+    image = tmp_path_factory.mktemp("disk") / "image"
+    if mounted_image(image, folder):
+        record_property("filesystem", "ext4")
+    elif done("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=700", "scriptorium-test", folder):
+        record_property("filesystem", "tmpfs")
+    else:
+        pytest.skip("no filesystem can be mounted on this machine, neither ext4 from an image nor tmpfs")
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
+        image.unlink(missing_ok=True)
+
+
+def mounted_image(image: Path, folder: Path) -> bool:
+    """Whether an ext4 of its own is now mounted there; containers most often allow none."""
+    if shutil.which("mkfs.ext4") is None:
+        return False
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    return done("mkfs.ext4", "-q", "-F", "-m", "0", image) and done("mount", "-o", "loop", image, folder)
+
+
+def done(*command: str | Path) -> bool:
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def fill(folder: Path, left: int) -> Path:
-    """Fill the filesystem until ``left`` bytes are free."""
+    """Fill the filesystem until ``left`` bytes are free; one on a disk takes a few of these to say where they lie."""
     ballast = folder / "ballast"
     ballast.unlink(missing_ok=True)
+    subprocess.run(["sync", "-f", folder], check=True)  # what was removed is free, what was written has its place
     free = shutil.disk_usage(folder).free
-    with ballast.open("wb") as file:
-        file.write(bytes(max(0, free - left)))
+    with ballast.open("wb", buffering=0) as file:
+        file.write(bytes(max(0, free - left)))  # where even this is too much, only a part of it is written
     return ballast
 
 
