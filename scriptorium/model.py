@@ -6,7 +6,7 @@ decoded with ``surrogateescape`` so that every byte string a filesystem allows s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -409,16 +409,3 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.subject}" + (f" ({self.detail})" if self.detail else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a run did, for people and for ``--json``."""
-
-    title: str
-    facts: Mapping[str, str]
-    rows: tuple[Mapping[str, str], ...] = ()
-    warnings: tuple[str, ...] = field(default=())
-
-    def __iter__(self) -> Iterator[Mapping[str, str]]:
-        return iter(self.rows)
