@@ -36,7 +36,7 @@ from scriptorium.errors import (
     UnsafeArchive,
     UsageError,
 )
-from scriptorium.manifest import entry_line, new_id, parse_entry_line
+from scriptorium.manifest import entry_line, new_id, parse_entry_line, unrecorded
 from scriptorium.model import Backup, Check, Copy, FileEntry, Manifest, Proof, TableFacts
 from scriptorium.process import ended_by_signal
 from scriptorium.proof import all_answers, compare_checks, fulfilled
@@ -235,9 +235,9 @@ def _health(source: str, restored: Checkable) -> Check:
 
 
 def _uncompared(manifest: Manifest, came_back: Reread) -> tuple[str, ...]:
-    unrecorded = (f"{source}: the backup does not record what this database held" for source in manifest.unrecorded)
+    unknown = (f"{source}: the backup does not record what this database held" for source in unrecorded(manifest))
     nothing = not came_back.files and not any(part.tables for part in manifest.parts)
-    return (*unrecorded, *(("there was nothing in it to compare",) if nothing else ()))
+    return (*unknown, *(("there was nothing in it to compare",) if nothing else ()))
 
 
 def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: datetime, seconds: float) -> Proof:

@@ -144,8 +144,6 @@ class Survey:
 
 # How the method of a part begins that was taken over from another program's backup: it may be less than its source has.
 ADOPTED = "adopted"
-# How the method of a part ends whose database could not be opened when it was taken over: it came as plain files.
-NOT_OPENED = "; not opened"
 # How the method of a part ends that went into the archive without a copy on the disk: its dump lies there in pieces.
 STREAMED = ", streamed"
 
@@ -240,11 +238,6 @@ class Part:
     tables: Mapping[str, TableFacts] | None = None
     export: str | None = None
 
-    @property
-    def recorded(self) -> bool:
-        """Whether the manifest says all that it holds: of a database that another program saved, it may not."""
-        return self.tables is not None or (self.kind == "files" and not self.method.endswith(NOT_OPENED))
-
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFacts:
@@ -279,11 +272,6 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     version: int = 1
-
-    @property
-    def unrecorded(self) -> tuple[str, ...]:
-        """The databases of which nothing is recorded: they can be restored, but not compared with anything."""
-        return tuple(part.source for part in self.parts if not part.recorded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from scriptorium.errors import NoSpace, ScriptoriumError, UnsafeArchive
-from scriptorium.manifest import readable
-from scriptorium.model import NOT_OPENED, Staged, Tree
+from scriptorium.manifest import NOT_OPENED, readable
+from scriptorium.model import Staged, Tree
 from scriptorium.sources import KuzuSource, kuzu_layout, kuzu_verdict, reflink
 from scriptorium.workspace import require_space
 

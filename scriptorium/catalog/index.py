@@ -20,6 +20,7 @@ from pathlib import Path
 
 from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
+from scriptorium.manifest import unrecorded
 from scriptorium.model import NOT_COMPARABLE, Backup, BackupType, Copy, Manifest, Marks, Status, Tier
 from scriptorium.removal import sweep_unnamed
 from scriptorium.stores import Store
@@ -104,7 +105,7 @@ def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Ba
         copies=(copy,),
         parts=tuple(part.source for part in manifest.parts),
         warnings=len(manifest.warnings),
-        unrecorded=manifest.unrecorded,
+        unrecorded=unrecorded(manifest),
     )
 
 

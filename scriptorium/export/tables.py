@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scriptorium.errors import NotFound, UsageError
+from scriptorium.manifest import unrecorded
 from scriptorium.model import Manifest, Part
 
 _LISTED = re.compile(r'(?:"(?:[^"]|"")*"|[^,"])+')
@@ -65,8 +66,8 @@ def choose(manifest: Manifest, names: Sequence[str]) -> tuple[Wanted, ...]:
     there is; ``UsageError`` for a name that means several, or where the manifest knows no tables.
     """
     everything = tables_of(manifest)
-    if not everything and manifest.unrecorded:
-        raise untold(manifest.unrecorded[0])
+    if not everything and (unknown := unrecorded(manifest)):
+        raise untold(unknown[0])
     if not everything:
         raise NotFound("this backup holds no tables", on=manifest.name, hint="take one of type full, data or database")
     chosen = [_named(everything, name) for name in names]

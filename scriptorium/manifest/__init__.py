@@ -1,16 +1,18 @@
 """The record of a backup: written as sealed JSON, read in every version ever written.
 
 `naming` says what things are called, `document` holds manifest and marks, `entries` the list of members, `record` the
-seal and the reading of fields by type.
+seal and the reading of fields by type, `unrecorded` what a manifest may not say.
 """
 
 from scriptorium.manifest.document import VERSION, dumps, dumps_marks, loads, loads_marks
 from scriptorium.manifest.entries import KINDS, decimal_seconds, entry_line, file_list, parse_entry_line
 from scriptorium.manifest.naming import archive_name, is_archive_name, manifest_key, marks_key, new_id
 from scriptorium.manifest.record import readable, sealed
+from scriptorium.manifest.unrecorded import NOT_OPENED, unrecorded
 
 __all__ = [
     "KINDS",
+    "NOT_OPENED",
     "VERSION",
     "archive_name",
     "decimal_seconds",
@@ -27,4 +29,5 @@ __all__ = [
     "parse_entry_line",
     "readable",
     "sealed",
+    "unrecorded",
 ]
