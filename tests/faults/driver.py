@@ -49,7 +49,8 @@ def backup(settings: Settings, *, now: datetime | None = None, compression: str 
 
 def restore(settings: Settings, reference: str = "", *, clean: bool = False) -> str:
     """The oldest backup (or the named one) over the living data."""
-    order = place_restore(settings, reference or Catalog(settings).backups(records=False)[-1].id, clean=clean, safety=False)
+    chosen = reference or Catalog(settings).backups(records=False)[-1].id
+    order = place_restore(settings, chosen, clean=clean, safety=False)
     with no_child_outlives():
         plan_restore(settings, order).require()
         bring_back(settings, order, advance=_moving)
