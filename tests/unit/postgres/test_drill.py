@@ -140,7 +140,7 @@ def test_books_that_are_all_gone_are_missing_as_one_is(library, tmp_path):
     manifest = real_backup.take(settings, datetime.now(UTC) - timedelta(hours=1))
     checks = {check.name: check for check in manifest.checks}
     assert checks[NAMED].count == 20 and not checks[NAMED].good
-    assert drilled(settings).checks == manifest.checks
+    assert set(manifest.checks) < set(drilled(settings).checks), "and what the database says of itself"
     bare = real_backup.take(settings, datetime.now(UTC), type=BackupType.DATABASE)
     assert [check.name for check in bare.checks] == ["items without a file"], "it holds no files by intention"
     file = tmp_path / "scriptorium.toml"
