@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prefect import flow
 
@@ -10,6 +10,7 @@ from flows.conduct import given, of_library, publish
 from scriptorium import wording
 from scriptorium.catalog import Catalog
 from scriptorium.checking import Checked, choose_copies
+from scriptorium.errors import StoreUnavailable
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
 from tasks.stores import verify_copy
@@ -31,18 +32,39 @@ def verify(
     """Verify the copies of the named backups, or of all of them.
 
     ``share``: ``N/T`` verifies the N-th of T shares, so that T runs read everything. Damage is a result, not an error:
-    the caller decides.
+    the caller decides. A copy that cannot be read keeps no other from being verified; the run fails at its end.
     """
+    checked: list[Checked] = []
+    silent: dict[str, StoreUnavailable] = {}
     with no_child_outlives():
-        chosen = choose_copies(Catalog(current()), ids or (), library=library, store=store, share=share)
-        checked = tuple(Checked(backup, copy, verify_copy(backup.id, copy)) for backup, copy in chosen)
-    _report(checked, library or "all")
-    return checked
+        for backup, copy in choose_copies(Catalog(current()), ids or (), library=library, store=store, share=share):
+            try:
+                checked.append(Checked(backup, copy, verify_copy(backup.id, copy)))
+            except StoreUnavailable as error:
+                silent[f"{backup.id} in {copy.store}"] = error
+    _report(checked, library or "all", silent)
+    if len(silent) == 1 and not checked:
+        raise next(iter(silent.values()))
+    if silent:
+        raise _unread(checked, silent)
+    return tuple(checked)
 
 
-def _report(checked: Sequence[Checked], library: str) -> None:
+def _unread(checked: Sequence[Checked], silent: Mapping[str, StoreUnavailable]) -> StoreUnavailable:
+    damaged = [one.backup.id for one in checked if not one.verification.sound]
+    others = f"damaged among the others: {', '.join(damaged)}" if damaged else "the others are sound"
+    return StoreUnavailable(
+        f"{len(silent)} of {len(silent) + len(checked)} copies could not be read; {others}",
+        on="; ".join(f"{copy}: {error}" for copy, error in silent.items()),
+        hint=next(iter(silent.values())).hint,
+    )
+
+
+def _report(checked: Sequence[Checked], library: str, silent: Mapping[str, StoreUnavailable]) -> None:
     damaged = sum(not one.verification.sound for one in checked)
     facts = {"verdict": f"{damaged} damaged" if damaged else "sound", "copies read": str(len(checked))}
+    if silent:
+        facts["could not be read"] = "; ".join(f"{copy}: {error}" for copy, error in silent.items())
     rows = [
         {
             "backup": one.backup.name,

@@ -54,7 +54,9 @@ class LocalStore(BaseModel):
             yield
         except OSError as error:
             if lookup and (isinstance(error, _ABSENT) or error.errno == errno.ENAMETOOLONG) and self._is_usable():
-                raise NotFound("no such object", on=str(path)) from error
+                raise NotFound(
+                    "no such object", on=str(path), hint="another store may have it: --from STORE"
+                ) from error
             if error.errno in _FULL:
                 what = "the store is full" if error.errno != errno.EFBIG else "the store takes no file of this size"
                 raise NoSpace(what, on=str(self.path), hint="free some room, or run cleanup") from error

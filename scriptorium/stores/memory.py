@@ -58,7 +58,7 @@ class MemoryStore(BaseModel):
         checked_key(key)
         self._answer()
         if key not in self._objects:
-            raise NotFound("no such object", on=key)
+            raise NotFound("no such object", on=key, hint="another store may have it: --from STORE")
         return self._objects[key][0]
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
