@@ -21,7 +21,9 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
 fi
 [ -x "$venv/bin/python" ] || { echo "making $venv"; "$python" -m venv "$venv"; }
 echo "installing the locked dependencies (the first time takes a minute or two)"
-"$venv/bin/python" -m pip install --quiet --require-hashes -r requirements.lock
+# the lock is complete: pip resolves nothing (its resolver misses the pin of a package that is wanted with an extra)
+"$venv/bin/python" -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+"$venv/bin/python" -m pip check --quiet
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e .
 # also where PYTHONDONTWRITEBYTECODE is set: without it every start compiles everything anew
 "$venv/bin/python" -m compileall -q "$venv/lib" scriptorium flows tasks >/dev/null || true
