@@ -36,12 +36,12 @@ from scriptorium.errors import (
     UnsafeArchive,
     UsageError,
 )
-from scriptorium.manifest import entry_line, new_id, parse_entry_line, unrecorded
+from scriptorium.manifest import entry_line, new_id, parse_entry_line, uncompared, unrecorded
 from scriptorium.model import Backup, Check, Copy, FileEntry, Manifest, Proof, TableFacts
 from scriptorium.process import ended_by_signal
 from scriptorium.proof import all_answers, compare_checks, fulfilled
 from scriptorium.removal import remove_tree
-from scriptorium.rescue import Supply, load_part, part_of, read_parts, source_of
+from scriptorium.rescue import Supply, load_part, missing_facts, part_of, read_parts, source_of
 from scriptorium.settings import Settings
 from scriptorium.sources import Checkable, Incoming
 from scriptorium.stores.backups import read_manifest, read_marks, write_marks
@@ -175,7 +175,7 @@ def _rehearse(
             one.undo()
         with suppress(OSError):
             remove_tree(place)
-    return _Rehearsed(came_back, looking, tables, _uncompared(manifest, came_back), checks, health)
+    return _Rehearsed(came_back, looking, tables, _uncompared(manifest, incoming, came_back), checks, health)
 
 
 def _listed(supply: Supply, scratch: Path) -> Callable[[], Iterator[FileEntry]]:
@@ -219,7 +219,9 @@ def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[s
     for part in manifest.parts:
         if part.source in came:
             tables = load_part(part, incoming[part.source])
-            compared += tables.values() if part.tables is not None else ()
+            without = part.missing_facts.keys() | missing_facts(incoming[part.source]).keys()
+            if part.tables is not None and "" not in without:
+                compared += (held for name, held in tables.items() if name not in without)
         elif part.tables is not None:
             raise RestoreFailed("the backup brought no database", on=part.source)
     return compared
@@ -234,10 +236,16 @@ def _health(source: str, restored: Checkable) -> Check:
     return Check(name, not found, len(found), found[:_SHOWN])
 
 
-def _uncompared(manifest: Manifest, came_back: Reread) -> tuple[str, ...]:
-    unknown = (f"{source}: the backup does not record what this database held" for source in unrecorded(manifest))
+def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], came_back: Reread) -> tuple[str, ...]:
+    without = [line for part in manifest.parts for line in uncompared(part, missing_facts(incoming[part.source]))]
+    told = {part.source for part in manifest.parts if part.missing_facts}
+    unknown = [
+        f"{source}: the backup does not record what this database held"
+        for source in unrecorded(manifest)
+        if source not in told
+    ]
     nothing = not came_back.files and not any(part.tables for part in manifest.parts)
-    return (*unknown, *(("there was nothing in it to compare",) if nothing else ()))
+    return (*without, *unknown, *(("there was nothing in it to compare",) if nothing else ()))
 
 
 def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: datetime, seconds: float) -> Proof:

@@ -177,7 +177,7 @@ class Staged:
     """One source, ready to be packed: the facts known so far and the trees that hold it.
 
     ``answers``: what the snapshot said to the source's ``statements``, by their names. ``streamed``: nothing of it is
-    there yet, it is read while it is packed.
+    there yet, it is read while it is packed. ``missing_facts``: as in ``Part``; the packing makes their warnings.
     """
 
     source: str
@@ -193,6 +193,7 @@ class Staged:
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, Rows] = field(default_factory=dict)
     streamed: bool = False
+    missing_facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,11 @@ class FileList:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One source as it lies in the archive."""
+    """One source as it lies in the archive.
+
+    ``missing_facts``: what of a saved database is in the archive without rows and fingerprint in ``tables``, and why:
+    by the table's name, or ``""`` for the whole database. Nothing can prove it.
+    """
 
     source: str
     kind: str
@@ -237,6 +242,7 @@ class Part:
     engine_version: str | None = None
     tables: Mapping[str, TableFacts] | None = None
     export: str | None = None
+    missing_facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

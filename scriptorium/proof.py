@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from scriptorium.model import Check, FileEntry, Finding, Part, Rows, Staged, TableFacts
 from scriptorium.presets import Answers, Held, preset
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def fulfilled(
@@ -59,16 +62,22 @@ def all_answers(answers: Iterable[Mapping[str, Rows]]) -> dict[str, Rows]:
     return {name: rows for one in answers for name, rows in one.items()}
 
 
-def compare_tables(part: Part, found: Mapping[str, TableFacts] | None) -> tuple[Finding, ...]:
+def compare_tables(
+    part: Part, found: Mapping[str, TableFacts] | None, missing: Mapping[str, str] = _NONE
+) -> tuple[Finding, ...]:
     """Every difference between what the manifest recorded of a database and what the restored one holds.
 
-    Of an adopted dump it recorded nothing.
+    Of an adopted dump it recorded nothing. Tables whose facts are missing have nothing to be compared with; what is
+    without facts now alone (``missing``, as in ``Part.missing_facts``) neither: ``uncompared`` names both.
     """
     if found is None or part.tables is None:
         return ()
+    without = part.missing_facts.keys() | missing.keys()
+    if "" in without:
+        return ()
     expected = part.tables
     findings = []
-    for table in sorted(expected.keys() | found.keys()):
+    for table in sorted((expected.keys() | found.keys()) - without):
         was, now = expected.get(table), found.get(table)
         if was is None:
             findings.append(Finding("extra table", table))

@@ -18,7 +18,7 @@ from scriptorium.archive.scribe import Advance, Scribe
 from scriptorium.archive.selection import Found, claims, encoded, select
 from scriptorium.archive.streams import Stream
 from scriptorium.errors import NoSpace, SourceDamaged, UsageError
-from scriptorium.manifest import dumps, readable, sealed
+from scriptorium.manifest import dumps, readable, sealed, uncompared
 from scriptorium.model import ArchiveFacts, Check, Compression, FileEntry, Manifest, Part, Staged, Tree
 
 Judge = Callable[[Iterator[FileEntry]], tuple[Check, ...]]
@@ -108,6 +108,7 @@ class _Packing:
         if listed.member is not None:
             self._scribe.own_file(LIST, self._ledger.lines, now)
         staged_warnings = [warning for part in self._staged for warning in part.warnings]
+        staged_warnings += [f"no rows and fingerprint of {line}" for part in parts for line in uncompared(part)]
         inner = dataclasses.replace(
             draft,
             parts=parts,
@@ -150,6 +151,7 @@ class _Packing:
             engine_version=part.engine_version,
             tables=part.tables,
             export=part.export,
+            missing_facts=part.missing_facts,
         )
 
     def _member(self, tree: Tree, found: Found) -> None:

@@ -8,7 +8,7 @@ from scriptorium.manifest.document import VERSION, dumps, dumps_marks, loads, lo
 from scriptorium.manifest.entries import KINDS, decimal_seconds, entry_line, file_list, parse_entry_line
 from scriptorium.manifest.naming import archive_name, is_archive_name, manifest_key, marks_key, new_id
 from scriptorium.manifest.record import readable, sealed
-from scriptorium.manifest.unrecorded import NOT_OPENED, unrecorded
+from scriptorium.manifest.unrecorded import NOT_OPENED, uncompared, unrecorded
 
 __all__ = [
     "KINDS",
@@ -29,5 +29,6 @@ __all__ = [
     "parse_entry_line",
     "readable",
     "sealed",
+    "uncompared",
     "unrecorded",
 ]

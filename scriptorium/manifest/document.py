@@ -118,6 +118,8 @@ def _part(part: Part) -> dict[str, object]:
         record["tables"] = {
             name: {"rows": facts.rows, "fingerprint": facts.fingerprint} for name, facts in sorted(part.tables.items())
         }
+    if part.missing_facts:
+        record["missing_facts"] = dict(sorted(part.missing_facts.items()))
     if part.export is not None:
         record["export"] = part.export
     return with_raw_bytes(record, "path", "export")
@@ -210,7 +212,7 @@ _READERS: Mapping[int, Callable[[Record], Manifest]] = {1: _version_1}
 
 
 def _read_part(record: Record) -> Part:
-    tables = record.optional_record("tables")
+    tables, missing = record.optional_record("tables"), record.optional_record("missing_facts")
     return Part(
         source=record.text("source"),
         kind=record.text("kind"),
@@ -228,6 +230,7 @@ def _read_part(record: Record) -> Part:
             for name in tables.raw
         },
         export=record.optional_path("export"),
+        missing_facts={} if missing is None else {name: missing.text(name) for name in missing.raw},
     )
 
 

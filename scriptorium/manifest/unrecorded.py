@@ -1,8 +1,13 @@
-"""What a manifest does not say of a backup that was taken over from another program."""
+"""What a manifest does not say: of a backup that was taken over from another program, or whose facts are missing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from scriptorium.model import Manifest, Part
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 # How the method of a part ends whose database could not be opened when it was taken over: it came as plain files.
 NOT_OPENED = "; not opened"
@@ -14,4 +19,16 @@ def unrecorded(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _recorded(part: Part) -> bool:
+    if "" in part.missing_facts:
+        return False
     return part.tables is not None or (part.kind == "files" and not part.method.endswith(NOT_OPENED))
+
+
+def uncompared(part: Part, missing: Mapping[str, str] = _NONE) -> tuple[str, ...]:
+    """What of a part's database could not be compared, and why: one line each, the recorded ones first.
+
+    ``missing``: the facts that could not be taken of what was restored.
+    """
+    reasons = {**missing, **part.missing_facts}
+    recorded = sorted(reasons, key=lambda table: (table not in part.missing_facts, table))
+    return tuple(f"{part.source}{f', {table}' if table else ''}: {reasons[table]}" for table in recorded)

@@ -11,7 +11,7 @@ from scriptorium.rescue.elsewhere import restore_into, source_of
 from scriptorium.rescue.going_back import cut_short, drop_former, newest_kept, recover, require_idle, undo
 from scriptorium.rescue.inplace import restore_in_place
 from scriptorium.rescue.planning import Plan, Planned, plan_in_place, plan_into, plan_renamed
-from scriptorium.rescue.reading import Read, Restored, Supply, load_part, load_parts, part_of, read_parts
+from scriptorium.rescue.reading import Read, Restored, Supply, load_part, load_parts, missing_facts, part_of, read_parts
 from scriptorium.rescue.renamed import restore_as
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "drop_former",
     "load_part",
     "load_parts",
+    "missing_facts",
     "newest_kept",
     "part_of",
     "plan_in_place",

@@ -11,7 +11,7 @@ from scriptorium.archive import matches, unpack
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.model import Manifest, Part, TableFacts
 from scriptorium.proof import compare_tables
-from scriptorium.sources import Incoming
+from scriptorium.sources import Incoming, Reticent
 from scriptorium.stores import Store
 
 EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
@@ -154,7 +154,7 @@ def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[
 def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFacts]:
     """Make a part usable and compare it. ``DamageFound`` names the first differences."""
     tables = incoming.load()
-    findings = compare_tables(part, tables)
+    findings = compare_tables(part, tables, missing_facts(incoming))
     if findings:
         raise DamageFound(
             "the restored database is not what was backed up",
@@ -162,3 +162,8 @@ def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFacts]:
             hint="; ".join(str(finding) for finding in findings[:5]),
         )
     return tables or {}
+
+
+def missing_facts(incoming: Incoming) -> Mapping[str, str]:
+    """What of a loaded part could not be looked at, and why; nothing for most kinds."""
+    return incoming.missing_facts if isinstance(incoming, Reticent) else {}

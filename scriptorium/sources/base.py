@@ -57,6 +57,16 @@ class Incoming(Protocol):
 
 
 @runtime_checkable
+class Reticent(Protocol):
+    """An ``Incoming`` whose facts may be missing in part although it came back: see ``Part.missing_facts``."""
+
+    @property
+    def missing_facts(self) -> Mapping[str, str]:
+        """What ``load`` could not take facts of, and why; nothing before it."""
+        ...
+
+
+@runtime_checkable
 class Checkable(Protocol):
     """An ``Incoming`` whose database can say more of itself than its facts: what ``database check`` looks at."""
 

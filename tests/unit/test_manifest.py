@@ -27,6 +27,8 @@ from scriptorium.manifest import (
     marks_key,
     new_id,
     parse_entry_line,
+    uncompared,
+    unrecorded,
 )
 from scriptorium.model import (
     ArchiveFacts,
@@ -95,8 +97,9 @@ def example(**changes: object) -> Manifest:
         {"files": file_list(())},
         {"files": FileList(20_000, "a" * 64, None, "files.jsonl")},
         {"parts": (), "warnings": (), "tools": {}},
+        {"parts": (dataclasses.replace(example().parts[0], missing_facts={"Person": "too big", "": "no memory"}),)},
     ],
-    ids=["whole", "inner", "no files", "pointer", "empty"],
+    ids=["whole", "inner", "no files", "pointer", "empty", "missing facts"],
 )
 def test_what_is_written_is_read(changes: dict[str, object]) -> None:
     written = example(**changes)
@@ -114,6 +117,17 @@ def test_fields_are_those_of_the_contract() -> None:
     assert record["files"][2]["path"] == "data/\\xff\n \\"
     assert record["files"][2]["mtime"] == "5000000000.000000000"
     assert "archive" not in json.loads(dumps(example(archive=None)))
+
+
+def test_missing_facts_are_named_and_stand_there_only_where_some_are_missing() -> None:
+    whole = example().parts[0]
+    assert "missing_facts" not in json.loads(dumps(example()))["parts"][0]
+    assert uncompared(whole) == () and unrecorded(example()) == ("graph",)  # its second part
+    some = dataclasses.replace(whole, missing_facts={"Tag": "its name"})
+    assert unrecorded(example(parts=(some,))) == () and uncompared(some) == ("graph, Tag: its name",)
+    assert uncompared(some, {"Book": "memory"}) == ("graph, Tag: its name", "graph, Book: memory")
+    nothing = dataclasses.replace(whole, tables={}, missing_facts={"": "memory"})
+    assert unrecorded(example(parts=(nothing,))) == ("graph",) and uncompared(nothing) == ("graph: memory",)
 
 
 def test_the_checksum_can_be_checked_with_plain_tools(tmp_path: Path) -> None:
