@@ -1,7 +1,7 @@
 """A PostgreSQL server of one's own for a demo or a test: no root needed, no installation, gone when it is stopped.
 
 The programs come from the extra ``embedded`` (a wheel with two server generations) or from the system
-(``/usr/lib/postgresql/*/bin``). PostgreSQL refuses to run as root; when we are root it runs as ``nobody``.
+(``/usr/lib/postgresql/*/bin``). Who it runs as, and from where: ``postgres_server_user``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import pwd
 import re
 import secrets
 import shutil
 import signal
 import socket
-import tempfile
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,15 @@ from pathlib import Path
 from scriptorium import process
 from scriptorium.errors import SourceUnavailable, ToolFailed, ToolMissing
 from scriptorium.removal import remove_tree
+from scriptorium.sources.postgres_server_user import (
+    ServerUser,
+    make_folder,
+    named,
+    places,
+    prepare,
+    runnable,
+    server_user,
+)
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
@@ -55,7 +63,8 @@ class EmbeddedPostgres:
     """One server in one folder, on a free port of the loopback address, with a password.
 
     ``folder`` must be reachable by the user that the server runs as; without one a temporary folder is made (``inside``
-    another one) and removed at ``stop``. ``options``: server parameters, over those of a server that is thrown away.
+    another one where that user can enter it) and removed at ``stop``. ``programs``: where its tools are (``pg_dump``).
+    ``options``: server parameters, over those of a server that is thrown away.
     """
 
     user = "postgres"
@@ -81,9 +90,13 @@ class EmbeddedPostgres:
         self.password = secrets.token_urlsafe(12)
         self.port = _free_port()
         self._own_folder = folder is None
+        self._user = server_user()
         if folder is None:
-            _sweep(inside or Path(tempfile.gettempdir()))
-        self.folder = folder or Path(tempfile.mkdtemp(prefix=_PREFIX, dir=inside))
+            for place in places(inside):
+                _sweep(place, self._user)
+            self.folder, self._run_from = make_folder(_PREFIX, inside, programs, self._user)
+        else:
+            self.folder, self._run_from = folder, programs
         self._options = {**_THROWN_AWAY, "shared_buffers": "128MB", **(options or {})}
         self._child: process.Child | None = None
 
@@ -98,6 +111,9 @@ class EmbeddedPostgres:
     def start(self) -> EmbeddedPostgres:
         """Make the cluster when it is not there yet, start the server, wait until it answers."""
         data = self.folder / "data"
+        if not self._own_folder:
+            prepare(self.folder, self._user)
+            self._run_from = runnable(self.programs, self.folder, self._user) or self.programs
         if not (data / "PG_VERSION").exists():
             self._make_cluster(data)
         settings = {
@@ -109,7 +125,7 @@ class EmbeddedPostgres:
         arguments = [text for key, value in settings.items() for text in ("-c", f"{key}={value}")]
         with self.log.open("ab") as log:
             self._child = process.start(
-                [*_as_server_user(death="QUIT"), str(self.programs / "postgres"), "-D", str(data), *arguments],
+                self._user.command([str(self._run_from / "postgres"), "-D", str(data), *arguments], death="QUIT"),
                 stdout=log.fileno(),
                 stderr=log.fileno(),
                 cwd=self.folder,
@@ -143,24 +159,25 @@ class EmbeddedPostgres:
         self.stop()
 
     def _make_cluster(self, data: Path) -> None:
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        _give_to_server_user(self.folder)
         secret = self.folder / "password"
         secret.touch(mode=0o600)
         secret.write_text(self.password)
-        _give_to_server_user(secret)
-        command = [str(self.programs / "initdb"), "-D", str(data), "-U", self.user, f"--pwfile={secret}"]
+        self._user.give(secret)
+        command = [str(self._run_from / "initdb"), "-D", str(data), "-U", self.user, f"--pwfile={secret}"]
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
         try:
-            process.run([*_as_server_user(), *command], cwd=self.folder, timeout=120, secrets=[self.password])
+            process.run(named(self._user, command), cwd=self.folder, timeout=120, secrets=[self.password])
         except ToolFailed as error:
             raise ToolFailed(
-                f"no PostgreSQL server could be made: {error.what}",
-                on=str(self.folder),
-                hint=f"the user {_server_user() or 'that runs this'} must be able to read {self.programs}",
+                f"no PostgreSQL server could be made: {error.what}", on=str(self.folder), hint=self._advice()
             ) from error
         finally:
             secret.unlink(missing_ok=True)
+
+    def _advice(self) -> str:
+        if not self._user.name:
+            return f"give the user number {self._user.uid} a line in /etc/passwd: initdb asks for its name"
+        return f"the user {self._user.name} must be able to enter this folder and to run {self.programs}"
 
     def _wait_until_it_answers(self) -> None:
         import psycopg
@@ -180,36 +197,17 @@ class EmbeddedPostgres:
                 time.sleep(0.05)
 
 
-def _server_user() -> str | None:
-    return "nobody" if os.geteuid() == 0 else None
-
-
-def _as_server_user(*, death: str = "KILL") -> list[str]:
-    """What to put before a command so that it does not run as root (and ends with us: the kernel forgets the
-    wish for a signal at our death when the user changes, so it is said again)."""
-    user = _server_user()
-    if user is None:
-        return []
-    who = pwd.getpwnam(user)
-    return [
-        process.find_tool("setpriv", package="util-linux"),
-        *(f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups", "--pdeathsig", death, "--"),
-    ]
-
-
-def _give_to_server_user(path: Path) -> None:
-    user = _server_user()
-    if user is not None:
-        who = pwd.getpwnam(user)
-        os.chown(path, who.pw_uid, who.pw_gid)
-
-
-def _sweep(parent: Path) -> None:
+def _sweep(parent: Path, user: ServerUser) -> None:
     """Remove the folders of servers that ended with whoever was killed: old ones of ours in which no server runs."""
     before = time.time() - _SWEPT_AFTER
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError, ValueError):
-            if folder.is_symlink() or folder.stat().st_mtime > before or not (folder / "data" / "PG_VERSION").exists():
+            known = folder.lstat()
+            if (
+                not stat.S_ISDIR(known.st_mode)
+                or known.st_uid not in (user.uid, os.geteuid())
+                or known.st_mtime > before
+            ):
                 continue
             running = folder / "data" / "postmaster.pid"
             if running.exists() and Path(f"/proc/{int(running.read_text().split()[0])}").exists():
