@@ -18,6 +18,7 @@
         ├── SourceDamaged               the living data cannot be read as what it should be
         ├── Protected                   a pinned backup, or one in use, is not removed
         ├── UnsafeArchive               an archive member would leave its target
+        ├── Untrusted                   a file or folder belongs to somebody who must not have a say here
         └── RestoreFailed               a restore was given up; the former data is in place
 
 The first fork decides about retries: a task retries what says of itself that it is transient, and
@@ -133,6 +134,10 @@ class UnsafeArchive(PermanentError):
     """An archive member would be written outside its target, or is of a kind we never create."""
 
     exit_code = 3
+
+
+class Untrusted(PermanentError):
+    """A file, folder or link belongs to somebody who must not have a say in what we do."""
 
 
 class RestoreFailed(PermanentError):
