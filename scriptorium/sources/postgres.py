@@ -251,6 +251,7 @@ class PostgresSource(Login):
     def _on(self, address: str) -> PostgresSource:
         """The same database on a bare server: nobody's roles are there."""
         nobody = {"service": "", "password": None, "password_file": None, "password_env": "", "password_command": ()}
+        nobody |= {"pooler": "refuse"}
         given = {"database": address, "target": "", "in_place": False, "without_roles": True, "drill": "server"}
         return self.model_copy(update={**nobody, **given})
 

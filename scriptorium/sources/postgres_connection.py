@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from scriptorium.errors import NotFound, PermanentError, ScriptoriumError
 from scriptorium.sources.postgres_errors import in_our_words
+from scriptorium.sources.postgres_pooler import forget, require_own_session
 
 if TYPE_CHECKING:
     import psycopg
@@ -45,10 +46,12 @@ PLAIN_SESSION: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Resolved: libpq's words without any secret, and the password (empty: libpq finds its own)."""
+    """Resolved: libpq's words without any secret, and the password (empty: libpq finds its own). ``pooled``: a pooler
+    that keeps a session of the server for each client is meant (the setting ``pooler``)."""
 
     words: Mapping[str, str]
     password: str = field(default="", repr=False)
+    pooled: bool = False
 
     def of(self, database: str) -> Address:
         """The same server, another database."""
@@ -107,22 +110,35 @@ class Address:
             try:
                 yield connection
             finally:
+                if self.pooled:
+                    forget(connection)
                 connection.close()
 
     def open(self, *, application: str = "scriptorium", autocommit: bool = True) -> psycopg.Connection[Row]:
-        """A connection that the caller closes; raises psycopg's errors (see ``in_our_words``)."""
+        """A connection that the caller closes; raises psycopg's errors (see ``in_our_words``), and ``SettingsError``
+        where a connection pooler stands between, before anything was set in the session."""
+        connection = self._connected()
+        try:
+            require_own_session(connection, self, declared=self.pooled, again=self._connected)
+            settings = {"application_name": application, "client_encoding": "UTF8", **PLAIN_SESSION}
+            if connection.info.server_version >= 170000:
+                settings["transaction_timeout"] = "0"
+            for key, value in settings.items():
+                connection.execute("SELECT set_config(%s, %s, false)", (key, value))
+            connection.autocommit = autocommit
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connected(self) -> psycopg.Connection[Row]:
+        """With no setting of ours yet: a pooler would pass those of the first packet on as well."""
         import psycopg
 
         more = {"password": self.password} if self.password else {}
-        words = {**_UNHEARD, **self.words, "application_name": application, "client_encoding": "UTF8", **more}
-        connection = psycopg.connect("", autocommit=True, **words)  # type: ignore[arg-type]
-        settings = dict(PLAIN_SESSION)
-        if connection.info.server_version >= 170000:
-            settings["transaction_timeout"] = "0"
-        for key, value in settings.items():
-            connection.execute("SELECT set_config(%s, %s, false)", (key, value))
-        connection.autocommit = autocommit
-        return connection
+        given = {key: value for key, value in self.words.items() if key not in ("application_name", "client_encoding")}
+        words = {**_UNHEARD, **given, **more}
+        return psycopg.connect("", autocommit=True, **words)  # type: ignore[arg-type]
 
     @contextlib.contextmanager
     def maintenance(self) -> Iterator[psycopg.Connection[Row]]:
@@ -143,6 +159,8 @@ class Address:
                 with in_our_words(elsewhere):
                     yield connection
             finally:
+                if self.pooled:
+                    forget(connection)
                 connection.close()
             return
         raise last or NotFound("the server has no other database to work from", on=str(self))

@@ -17,6 +17,7 @@ from scriptorium.errors import (
     NotFound,
     PermanentError,
     ScriptoriumError,
+    SettingsError,
     SnapshotBusy,
     SourceDamaged,
     SourceUnavailable,
@@ -44,6 +45,13 @@ _KNOWN = (
         PermanentError,
         "the server refuses the password",
         "check the user, and password_file, PGPASSWORD or ~/.pgpass",
+    ),
+    _Trouble(
+        (),
+        r"unsupported startup parameter",  # only a pooler says so
+        SettingsError,
+        "the address leads to a connection pooler, not to the server",
+        "connect directly: name the host and the port of the server itself",
     ),
     _Trouble(
         (),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -19,7 +19,11 @@ _KEEPALIVES = {"keepalives_idle": "60", "keepalives_interval": "10", "keepalives
 
 
 class Login(BaseModel):
-    """Where the database is and how its password is had. Exactly what libpq takes, plus the three ways to a secret."""
+    """Where the database is and how its password is had. Exactly what libpq takes, plus the three ways to a secret.
+
+    ``pooler``: a connection pooler in the way is refused, unless it keeps one session of the server for each client
+    ("session").
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,6 +33,7 @@ class Login(BaseModel):
     password_file: Path | None = None
     password_env: str = ""
     password_command: str | tuple[str, ...] = ()
+    pooler: Literal["refuse", "session"] = "refuse"
 
     def address(self) -> Address:
         """Resolve it. ``SettingsError`` names what is wrong, without quoting it."""
@@ -51,7 +56,7 @@ class Login(BaseModel):
         if "sslpassword" in words:
             raise SettingsError("a key's password cannot be given in an address", hint="use an unencrypted client key")
         words.setdefault("connect_timeout", _CONNECT_SECONDS)
-        return Address({**_KEEPALIVES, **words}, password)
+        return Address({**_KEEPALIVES, **words}, password, self.pooler == "session")
 
     def _password(self) -> str:
         from scriptorium import process
