@@ -14,7 +14,7 @@ from scriptorium.rescue.fitting import nearest_folder
 from scriptorium.rescue.going_back import drop, drop_former, put_back
 from scriptorium.rescue.journal import KEPT, SWITCHED, SWITCHING, Journal, open_journal
 from scriptorium.rescue.planning import plan_in_place
-from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts
+from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts, told
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
 
@@ -94,4 +94,4 @@ def _carry_out(
         healthy()
     reach("restore.before-kept")
     journal.mark(KEPT)
-    return Restored("in place", read.files, read.bytes, tables, read.parts, read.warnings)
+    return Restored("in place", read.files, read.bytes, tables, read.parts, (*read.warnings, *told(incoming)))

@@ -11,7 +11,7 @@ from scriptorium.archive import matches, unpack
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.model import Manifest, Part, TableFacts
 from scriptorium.proof import compare_tables
-from scriptorium.sources import Incoming, Reticent
+from scriptorium.sources import Incoming, Reticent, Telling
 from scriptorium.stores import Store
 
 EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
@@ -167,3 +167,13 @@ def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFacts]:
 def missing_facts(incoming: Incoming) -> Mapping[str, str]:
     """What of a loaded part could not be looked at, and why; nothing for most kinds."""
     return incoming.missing_facts if isinstance(incoming, Reticent) else {}
+
+
+def told(incoming: Mapping[str, Incoming]) -> tuple[str, ...]:
+    """What the parts have left out, by name."""
+    return tuple(
+        f"{source}: {warning}"
+        for source, one in incoming.items()
+        if isinstance(one, Telling)
+        for warning in one.warnings
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scriptorium.errors import UsageError
 from scriptorium.rescue.fitting import nearest_folder
-from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts
+from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts, told
 from scriptorium.settings import Library
 
 
@@ -36,4 +36,5 @@ def restore_as(
         incoming.undo()
         raise
     incoming.finish()
-    return Restored(f"database {name}", read.files, read.bytes, tables, read.parts)
+    warnings = (*read.warnings, *told({part.source: incoming}))
+    return Restored(f"database {name}", read.files, read.bytes, tables, read.parts, warnings)

@@ -67,6 +67,16 @@ class Reticent(Protocol):
 
 
 @runtime_checkable
+class Telling(Protocol):
+    """An ``Incoming`` that may leave out what cannot be made as it was."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is left out so far, by name, with what to do about it."""
+        ...
+
+
+@runtime_checkable
 class Checkable(Protocol):
     """An ``Incoming`` whose database can say more of itself than its facts: what ``database check`` looks at."""
 

@@ -178,6 +178,7 @@ class PostgresSource(Login):
             "server": self._reachable,
             "psql" if dump.script else "pg_restore": lambda: self._restorer(dump),
             "roles, tablespaces, extensions": self._requirements,
+            "settings of the database": self._settings,
         }
         return found if self.target else found | {"sessions": self._sessions}
 
@@ -202,6 +203,13 @@ class PostgresSource(Login):
     def _requirements(self) -> str:
         without = "; it will go on without missing roles and tablespaces" if self.without_roles else ""
         return f"compared when the dump is unpacked, before anything is replaced{without}"
+
+    def _settings(self) -> str:
+        from scriptorium.sources.postgres_properties import prospects
+
+        address = self.address().resolved()
+        with address.maintenance() as session:
+            return prospects(session, address.words["dbname"], in_place=self.in_place)
 
     def _sessions(self) -> str:
         from scriptorium.sources.postgres_prospects import sessions_in

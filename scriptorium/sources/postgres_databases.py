@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from scriptorium.crashpoints import reach
-from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, ScriptoriumError, ToolFailed
+from scriptorium.errors import LibraryBusy, RestoreFailed, ScriptoriumError
 from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres_errors import in_our_words
 
@@ -28,9 +28,6 @@ _LONGEST_NAME = 63
 _FORMER = "_before_restore_"
 _TIME = "%Y%m%d_%H%M%S"
 _SENDING_AWAY_SECONDS = 0.1
-# These hold lists that are kept ready quoted; pg_dump has the same list.
-_READY_LISTS = {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries",
-                "shared_preload_libraries", "unix_socket_directories"}  # fmt: skip
 
 
 def named(base: str, ending: str) -> str:
@@ -52,6 +49,8 @@ def exists(session: psycopg.Connection[Row], name: str) -> bool:
 
 def drop(session: psycopg.Connection[Row], name: str) -> None:
     """Drop it, whoever is connected; one that is not there is no error."""
+    if session.execute("SELECT FROM pg_database WHERE datname = %s AND datistemplate", (name,)).fetchone():
+        session.execute(sql(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE false"))  # the server drops no template
     session.execute(sql(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)"))
 
 
@@ -177,82 +176,3 @@ def _sending_away(address: Address, names: Sequence[str]) -> Iterator[None]:
     finally:
         over.set()
         thread.join(timeout=10)
-
-
-def create_like(session: psycopg.Connection[Row], name: str, model: str) -> None:
-    """A new empty database with the owner, encoding, locale and tablespace of another one on this server."""
-    row = session.execute(
-        "SELECT pg_get_userbyid(d.datdba)::text, pg_encoding_to_char(d.encoding)::text, d.datcollate::text, "
-        "d.datctype::text, CASE WHEN d.dattablespace <> base.dattablespace THEN t.spcname::text END, "
-        "to_jsonb(d) ->> 'datlocprovider', "
-        "coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') "  # 17 renamed what 15 brought
-        "FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace "
-        "JOIN pg_database base ON base.datname = 'template0' WHERE d.datname = %s",
-        (model,),
-    ).fetchone()
-    if row is None:
-        raise NotFound("there is no such database", on=model)
-    owner, encoding, collate, ctype, tablespace, kind, own_locale = (str(one) if one is not None else "" for one in row)
-    words = [f"TEMPLATE template0 OWNER {quoted(owner)} ENCODING {literal(encoding)}"]
-    if tablespace:  # naming the usual one asks for a right that few roles have
-        words.append(f"TABLESPACE {quoted(tablespace)}")
-    words.append(f"LC_COLLATE {literal(collate)} LC_CTYPE {literal(ctype)}")
-    if kind == "i":
-        words.append(f"LOCALE_PROVIDER icu ICU_LOCALE {literal(own_locale)}")
-    elif kind == "b":
-        words.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {literal(own_locale)}")
-    session.execute(sql(f"CREATE DATABASE {quoted(name)} {' '.join(words)}"))
-
-
-def dress_like(session: psycopg.Connection[Row], name: str, model: str) -> str | None:
-    """Give a database the grants and settings of another one; returns the other one's comment."""
-    for statement in _settings(session, name, model):
-        session.execute(sql(statement))
-    grants = session.execute(
-        "SELECT a.privilege_type, a.is_grantable, "
-        "CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END "
-        "FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = %s",
-        (model,),
-    ).fetchall()
-    if grants:
-        session.execute(sql(f"REVOKE ALL ON DATABASE {quoted(name)} FROM PUBLIC"))
-    for privilege, grantable, grantee in grants:
-        more = " WITH GRANT OPTION" if grantable else ""
-        session.execute(sql(f"GRANT {privilege} ON DATABASE {quoted(name)} TO {grantee}{more}"))
-    row = session.execute("SELECT datconnlimit FROM pg_database WHERE datname = %s", (model,)).fetchone()
-    session.execute(sql(f"ALTER DATABASE {quoted(name)} CONNECTION LIMIT {row[0] if row else -1}"))
-    return comment_of(session, model)
-
-
-def _settings(session: psycopg.Connection[Row], name: str, model: str) -> Iterator[str]:
-    rows = session.execute(
-        "SELECT CASE s.setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(s.setrole)::text END, s.setconfig "
-        "FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = %s",
-        (model,),
-    ).fetchall()
-    for role, words in rows:
-        assert isinstance(words, list)
-        for word in words:
-            key, _, value = str(word).partition("=")
-            whose = f"ROLE {quoted(str(role))} IN DATABASE {quoted(name)}" if role else f"DATABASE {quoted(name)}"
-            ready = value if key in _READY_LISTS else literal(value)
-            yield f"ALTER {whose} SET {quoted(*key.split('.'))} TO {ready}"
-
-
-def create_from(session: psycopg.Connection[Row], name: str, script: str) -> None:
-    """A new empty database as a dump's own CREATE DATABASE has it (``script``: ``pg_restore --create``'s);
-    where the server lacks its locale, with the server's own."""
-    match = re.search(r'^CREATE DATABASE ("(?:[^"]|"")*"|\S+) (WITH .*);$', script, re.MULTILINE)
-    if match is None:
-        raise ToolFailed("the dump does not say how its database was made", on=name)
-    encoding = re.search(r"ENCODING = ('[^']*')", match[2])
-    try:
-        with in_our_words(name):
-            session.execute(sql(f"CREATE DATABASE {quoted(name)} {match[2]}"))
-    except ScriptoriumError:
-        fallback = f" ENCODING {encoding[1]}" if encoding else ""
-        session.execute(sql(f"CREATE DATABASE {quoted(name)} TEMPLATE template0{fallback}"))
-    for line in script.splitlines():
-        if line.startswith((f"ALTER DATABASE {match[1]} SET", f"ALTER DATABASE {match[1]} OWNER TO")):
-            with contextlib.suppress(ScriptoriumError), in_our_words(name):  # a role or setting of another server
-                session.execute(sql(line.replace(f"DATABASE {match[1]} ", f"DATABASE {quoted(name)} ", 1)))

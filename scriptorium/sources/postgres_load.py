@@ -20,6 +20,7 @@ from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_pieces import JOINED
 from scriptorium.sources.postgres_programs import major_of
+from scriptorium.sources.postgres_properties import Dressing, from_dump, like, own_script
 from scriptorium.sources.postgres_requirements import require, required
 from scriptorium.sources.postgres_restore import Restorer
 from scriptorium.sources.postgres_script import run_script
@@ -28,7 +29,6 @@ from scriptorium.sources.postgres_unpacked import (
     Target,
     Unpacked,
     below,
-    creation,
     is_script,
 )
 
@@ -65,7 +65,12 @@ class BesideIncoming(Unpacked):
 
     def __init__(self, part: Part, target: Target, restore_id: str) -> None:
         super().__init__(part, target, restore_id)
+        self._dressing: Dressing | None = None
         self._new = databases.named(target.name, f"_restore_{restore_id}")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(self._dressing.warnings) if self._dressing else ()
 
     @property
     def _switching(self) -> Path:
@@ -119,8 +124,10 @@ class BesideIncoming(Unpacked):
         with address.maintenance() as session:
             major = major_of(session.info.server_version)
             program = self._program(dump, major)
-            lacking = require(session, required(dump, program), address, without=self._target.without_roles)
-            self._make(session, lambda: creation(dump, program))
+            gone = not databases.exists(session, address.words["dbname"])
+            needed = required(dump, program, itself=gone)
+            lacking = require(session, needed, address, without=self._target.without_roles)
+            self._make(session, lambda: own_script(dump, program))
         reach("database.created")
         limit = self._target.options.stall_timeout
         restorer = Restorer(program, new, major, jobs, lacking.switches, limit, lacking.left_out)
@@ -136,18 +143,19 @@ class BesideIncoming(Unpacked):
             session.execute("ANALYZE")
             return read_facts(session, relations(session), expected=self._part.tables).tables
 
-    def _make(self, session: psycopg.Connection[Row], script: Callable[[], str] | None) -> None:
+    def _make(self, session: psycopg.Connection[Row], script: Callable[[], bytes] | None) -> None:
         """The new database, empty: like the living one, else as the dump says (``script``), else the server's own."""
         model = self._target.address.words["dbname"]
         databases.drop(session, self._new)
         reach("database.before-create")
         if databases.exists(session, model):
-            databases.create_like(session, self._new, model)
-            databases.set_comment(session, self._new, databases.dress_like(session, self._new, model))
+            self._dressing = like(session, self._new, model)
         elif script is not None:
-            databases.create_from(session, self._new, script())
+            self._dressing = from_dump(session, self._new, script())
         else:
             session.execute(sql(f"CREATE DATABASE {quoted(self._new)} TEMPLATE template0"))
+        if self._dressing is not None:
+            self._dressing.before_data(session)
 
     def switch(self) -> None:
         address, name = self._target.address, self._target.name
@@ -156,6 +164,8 @@ class BesideIncoming(Unpacked):
         with address.maintenance() as session:
             if not databases.exists(session, self._new):
                 raise RestoreFailed("the restored database is not there", on=self._new)
+            if self._dressing is not None:
+                self._dressing.after_data(session, self._new)
             renames, former = [(self._new, name)], None
             if databases.exists(session, name):
                 self._require_free(self._target.elsewhere)

@@ -38,6 +38,7 @@ _COMMENT = re.compile(rf"^COMMENT ON {_ON_TABLE} IS ")  # pg_dump writes it behi
 _MAPPING = re.compile(rf"^CREATE USER MAPPING FOR ({_IDENTIFIER}) SERVER ")
 _TABLESPACE = re.compile(rf"^SET default_tablespace = ({_IDENTIFIER});$")
 _EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS ({_IDENTIFIER}) ")
+_ROLE_SETTING = re.compile(rf"^ALTER ROLE ({_IDENTIFIER}) IN DATABASE ")
 _EVERYBODY = {"public", "session_user", "current_user", "current_role", ""}
 
 
@@ -73,13 +74,14 @@ class Requirements:
         return frozenset(entry for role in self.roles for entry in self.named.get(role, ()))
 
 
-def required(dump: Path, program: Program) -> Requirements:
-    """Read them from the dump's schema, as ``pg_restore`` writes it."""
+def required(dump: Path, program: Program, *, itself: bool = False) -> Requirements:
+    """Read them from the dump's schema, as ``pg_restore`` writes it. ``itself``: with what is set on the database."""
     roles, tablespaces, extensions = set[str](), set[str](), set[str]()
     named = defaultdict[str, set[str]](set)
     policies = dict[str, list[str]]()  # the roles of each
     entry, body = "", ""
-    with process.stream([program.path, "--schema-only", "--file=-", str(dump)]) as script:
+    create = ["--create"] if itself else []
+    with process.stream([program.path, *create, "--schema-only", "--file=-", str(dump)]) as script:
         for raw in script:
             line = raw.decode("utf-8", "replace").rstrip("\n")
             if body:  # a function may hold any words
@@ -111,6 +113,7 @@ def _names_in(line: str) -> Iterator[tuple[str, str]]:
         ("role", _FOR_ROLE),
         ("role", _OWNER),
         ("role", _MAPPING),
+        ("role", _ROLE_SETTING),
         ("tablespace", _TABLESPACE),
         ("extension", _EXTENSION),
     ):

@@ -37,8 +37,9 @@ _KINDS = "|".join(sorted(_NEVER_INDEXED, key=len, reverse=True))
 _ENTRY = re.compile(rf"\d+; \d+ \d+ (?P<rest>(?P<kind>{_KINDS}|INDEX|[A-Z]+) .*)")
 _ERROR = re.compile(r"^pg_restore: error: (.*)$", re.MULTILINE)
 # Safe for a database that nobody uses yet: the switch commits synchronously, and what came before is then on disk.
-# The new database has the settings of the living one, which somebody may have made read-only.
-_NEW = ("-c synchronous_commit=off", "-c default_transaction_read_only=off")
+_NEW = ("-c synchronous_commit=off",)
+# The role may have settings of its own, which a program does not reset by itself.
+_PLAIN = ("-c default_transaction_read_only=off", "-c array_nulls=on")
 _MEMORY = 512  # MiB of the server's, for all that build indexes at once
 
 
@@ -145,7 +146,7 @@ class Restorer:
         argv = [self.program.path, *strict, "--no-password", *self.switches, *switches, target, str(dump)]
         environment = self.address.environment(application)
         memory = f"-c maintenance_work_mem={max(64, min(256, _MEMORY // self.jobs))}MB"
-        options = (process.variable("PGOPTIONS") or "", memory, *(() if living else _NEW))
+        options = (process.variable("PGOPTIONS") or "", memory, *_PLAIN, *(() if living else _NEW))
         environment["PGOPTIONS"] = " ".join(options).strip()
         with os.fdopen(os.memfd_create("pg_restore"), "w+b") as said:
             child = process.start(argv, env=environment, stdout=said.fileno(), stderr=said.fileno())

@@ -133,11 +133,5 @@ def restorer_for(dump: Path, server_major: int, tools: Path | None, *, whole: bo
             ) from error
 
 
-def creation(dump: Path, program: Program) -> str:
-    """The statements that make the dump's database itself."""
-    script = process.run([program.path, "--create", "--schema-only", "--file=-", str(dump)], timeout=600).stdout
-    return script.decode("utf-8", "replace")
-
-
 def default_staging() -> Path:
     return Path(tempfile.gettempdir())
