@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,16 +13,42 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from scriptorium import wording
 from scriptorium.errors import ScriptoriumError
-from scriptorium.manifest import readable
 
 Made = TypeVar("Made")
 _KEY = re.compile(r"[^a-z0-9-]+")
 
 
 def given() -> dict[str, Any]:
-    """The parameters that say something, for the name of a run. Prefect has those of deployments as text."""
-    return {name: value for name, value in flow_run.parameters.items() if value not in (None, "None", "", [])}
+    """The parameters that say something, legible, for the name of a run. Prefect has those of deployments as text."""
+    return {name: _shown(value) for name, value in flow_run.parameters.items() if value not in (None, "None", "", [])}
+
+
+def _shown(value: object) -> Any:
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    return wording.legible(value) if isinstance(value, str) else value
+
+
+def _make_logs_legible() -> None:
+    """What runs log holds names, and what they fail with may come from anywhere. Records are made legible when they
+    are made: Prefect sets up its handlers later than flows are loaded, in each process anew."""
+    make = logging.getLogRecordFactory()
+
+    def make_legible(*args: Any, **more: Any) -> logging.LogRecord:
+        record = make(*args, **more)
+        if record.name.startswith("prefect"):
+            with contextlib.suppress(TypeError, ValueError):  # arguments that do not fit: logging says so itself
+                record.msg, record.args = wording.legible(record.getMessage()), ()
+            if record.exc_info:
+                record.exc_text = wording.legible_lines("".join(traceback.format_exception(*record.exc_info)).rstrip())
+        return record
+
+    logging.setLogRecordFactory(make_legible)
+
+
+_make_logs_legible()
 
 
 def of_library() -> str:
@@ -51,22 +80,18 @@ def publish(kind: str, library: str, title: str, facts: Mapping[str, str], rows:
     """
     key = _KEY.sub("-", f"{kind}-{library}".lower()).strip("-")
     try:
-        create_markdown_artifact(markdown(title, facts, rows), key=key, description=title)
+        create_markdown_artifact(markdown(title, facts, rows), key=key, description=wording.markdown(title))
     except Exception as error:  # noqa: BLE001  the report must never cost the backup
         get_run_logger().warning("the report could not be written to Prefect: %s", type(error).__name__)
 
 
 def markdown(title: str, facts: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> str:
     """Title, a list of facts, a table of rows (their keys are the columns)."""
-    lines = [f"# {title}", ""]
-    lines += [f"- **{_cell(name)}**: {_cell(value)}" for name, value in facts.items()]
+    shown = wording.markdown
+    lines = [f"# {shown(title)}", ""]
+    lines += [f"- **{shown(name)}**: {shown(value)}" for name, value in facts.items()]
     if rows:
         columns = list(rows[0])
         lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-        lines += [f"| {' | '.join(_cell(row.get(column, '')) for column in columns)} |" for row in rows]
+        lines += [f"| {' | '.join(shown(row.get(column, '')) for column in columns)} |" for row in rows]
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Names of files are bytes: what is no text of theirs would keep the whole report from being written."""
-    return readable(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.conduct import publish
+from flows.conduct import given, publish
 from scriptorium import wording
 from scriptorium.process import no_child_outlives
 from tasks.database import dump, load
 
 
-@flow(name="database-backup", flow_run_name="dump the database to {file}", persist_result=False)
+@flow(name="database-backup", flow_run_name=lambda: f"dump the database to {given()['file']}", persist_result=False)
 def database_backup(
     file: str, library: str | None = None, source: str | None = None, format: str = "custom", compress: int = 6
 ) -> int:
@@ -26,7 +26,7 @@ def database_backup(
     return size
 
 
-@flow(name="database-restore", flow_run_name="load the database from {file}", persist_result=False)
+@flow(name="database-restore", flow_run_name=lambda: f"load the database from {given()['file']}", persist_result=False)
 def database_restore(file: str, library: str | None = None, source: str | None = None, clean: bool = False) -> None:
     """Bring a library's PostgreSQL database back from one file, in one transaction; ``clean``: over what is there."""
     began = time.monotonic()

@@ -27,12 +27,15 @@ nothing else. ``LibraryBusy`` is permanent for a task: waiting for another run i
 
 from __future__ import annotations
 
+from scriptorium.wording import legible
+
 
 class ScriptoriumError(Exception):
     """What failed, on what, and what to do next.
 
     ``what`` is one line for a person; ``on`` names the thing (a path, a library, a host);
-    ``hint`` is one line of what to do next. None of them may hold a secret.
+    ``hint`` is one line of what to do next. None of them may hold a secret. All of them may hold names: ``str`` makes
+    these legible (for terminals, logs and the states of runs), ``exact`` has them as they are (for JSON).
     """
 
     exit_code = 1
@@ -46,8 +49,12 @@ class ScriptoriumError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.on, self.hint))
 
-    def __str__(self) -> str:
+    @property
+    def exact(self) -> str:
         return f"{self.what}: {self.on}" if self.on else self.what
+
+    def __str__(self) -> str:
+        return legible(self.exact)
 
 
 def _rebuild(kind: type[ScriptoriumError], what: str, on: str, hint: str) -> ScriptoriumError:

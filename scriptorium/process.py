@@ -179,7 +179,7 @@ def failure(argv: Sequence[str], status: int, stderr: str, secrets: Sequence[str
     how = f"{_BY_SIGNAL}{signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     words = mask(stderr, secrets).splitlines()
     said = f": {words[-1]}" if words else ""
-    return ToolFailed(f"{Path(argv[0]).name} {how}{said}", hint="\n".join(words[-5:]))
+    return ToolFailed(f"{Path(argv[0]).name} {how}{said}", hint="; ".join(words[-5:]))
 
 
 def run(

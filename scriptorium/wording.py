@@ -1,8 +1,60 @@
-"""Numbers and times as people read them."""
+"""Numbers, times and names as people read them.
+
+Names are data: of files, tables, databases, backups, hosts, and what servers and programs say of them. Whoever can
+name a file can put into its name what moves a terminal's cursor, begins a line that looks like one of ours, or is a
+link in a report. They are made harmless here and nowhere else: ``legible`` for terminals and logs, ``markdown`` for
+reports. The few places that write for people call them (the console, the log, the reports, ``str`` of an error), so
+that no command has to remember it. JSON keeps every name as it is.
+"""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from datetime import UTC, datetime
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Nothing is drawn for these either, although they count as letters or marks (Unicode: Default_Ignorable_Code_Point).
+_IGNORED = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
+_MARKS = re.compile(r"[\\`*\[\]~|@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def legible(text: str) -> str:
+    """The text on one line, with nothing in it that a terminal obeys or that cannot be seen.
+
+    Control and format characters (line breaks, escape sequences, writing directions, zero widths) stand as ``\\n``,
+    ``\\x1b``, ``\\u202e``, bytes that are not UTF-8 as ``\\xNN``. What is legible stays as it is.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(letter if _is_seen(letter) else _written_out(letter) for letter in text)
+
+
+def legible_lines(text: str) -> str:
+    """The same line by line, for what has lines of its own: a traceback."""
+    return "\n".join(map(legible, text.split("\n")))
+
+
+def _is_seen(letter: str) -> bool:
+    return unicodedata.category(letter) not in _UNSEEN and not _IGNORED.match(letter)
+
+
+def _written_out(letter: str) -> str:
+    number = ord(letter)
+    if letter in _SHORT:
+        return _SHORT[letter]
+    if 0xDC80 <= number <= 0xDCFF:  # a byte of a name that is not UTF-8
+        return f"\\x{number - 0xDC00:02x}"
+    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def markdown(text: str) -> str:
+    """The text as Markdown that shows it letter by letter: no link, picture, HTML, emphasis, end of a cell."""
+    return _MARKS.sub(r"\\\g<0>", legible(text)).translate(_ENTITIES)
 
 
 def size(count: int) -> str:

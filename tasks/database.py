@@ -5,14 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import task
+from prefect.runtime import task_run
 
 from scriptorium.database import backup_database, database_of, restore_database
 from scriptorium.settings import current
+from scriptorium.wording import legible
 from tasks.progress import moving
 from tasks.retry import ONCE, RETRIED
 
 
-@task(name="dump", task_run_name="dump to {file}", **RETRIED)
+def _dumping() -> str:
+    return legible(f"dump to {task_run.parameters['file']}")
+
+
+def _loading() -> str:
+    return legible(f"load {task_run.parameters['file']}")
+
+
+@task(name="dump", task_run_name=_dumping, **RETRIED)
 def dump(library: str | None, source: str | None, file: Path, format: str, compress: int) -> int:
     """Write the database to one file; returns its size in bytes."""
     with moving("dumping") as advance:
@@ -20,7 +30,7 @@ def dump(library: str | None, source: str | None, file: Path, format: str, compr
         return backup_database(database, file, format=format, compress=compress, advance=advance)
 
 
-@task(name="load", task_run_name="load {file}", **ONCE)
+@task(name="load", task_run_name=_loading, **ONCE)
 def load(library: str | None, source: str | None, file: Path, clean: bool) -> None:
     """Bring the database back from one file, in one transaction."""
     with moving("loading") as advance:

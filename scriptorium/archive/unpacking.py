@@ -74,7 +74,7 @@ def unpack(
         if comparison is not None and (different := comparison.findings()):
             raise DamageFound(
                 f"{len(different)} member(s) differ from the manifest",
-                hint="\n".join(str(finding) for finding in different[:20]),
+                hint="; ".join(str(finding) for finding in different[:20]),
             )
         return unpacking.outcome()
 

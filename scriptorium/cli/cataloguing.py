@@ -97,7 +97,7 @@ def _leaving(settings: Settings, outcomes: Sequence[Outcome]) -> list[str]:
 def _document(outcome: Outcome, leaving: Sequence[str]) -> Document:
     if outcome.adopted is None:
         error = outcome.error
-        return {"file": str(outcome.file), "error": str(error), "hint": error.hint if error else ""}
+        return {"file": str(outcome.file), "error": error.exact if error else "", "hint": error.hint if error else ""}
     return {
         "file": str(outcome.file),
         "already": outcome.adopted.already,

@@ -82,4 +82,5 @@ def _summary(stage: Stage, seconds: float) -> None:
             "": "then open http://127.0.0.1:4200/runs",
         }
     )
-    say("\nDone: backed up while living, verified, restored, compared. Everything is equal.")
+    say("")
+    say("Done: backed up while living, verified, restored, compared. Everything is equal.")

@@ -162,7 +162,7 @@ def verify(
                 "Store": one.copy.store,
                 "Size": wording.size(one.copy.bytes),
                 "Took": wording.duration(one.verification.seconds),
-                "Verdict": "sound" if one.verification.sound else "\n".join(one.verification.damage[:10]),
+                "Verdict": "sound" if one.verification.sound else tuple(one.verification.damage[:10]),
             }
             for one in checked
         ],

@@ -28,6 +28,7 @@ from scriptorium.demo.bibliotheca import DATABASE
 from scriptorium.demo.pledge import BOOK_EVERY, PREFIX, acknowledged
 from scriptorium.demo.rows import COUNTER_KEY
 from scriptorium.errors import LibraryBusy, ScriptoriumError, ToolFailed, ToolStalled, UsageError
+from scriptorium.wording import legible
 
 if TYPE_CHECKING:
     import kuzu
@@ -136,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     connection.execute("CHECKPOINT")
                 stop.wait(options.every)
     except ScriptoriumError as error:
-        sys.stderr.write(f"{error}\n" + (f"{error.hint}\n" if error.hint else ""))
+        sys.stderr.write(f"{error}\n" + (f"{legible(error.hint)}\n" if error.hint else ""))
         return error.exit_code
     return 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scriptorium import wording
 from scriptorium.errors import NotFound, ScriptoriumError, UsageError
-from scriptorium.manifest import new_id, readable
+from scriptorium.manifest import new_id
 from scriptorium.model import Manifest
 from scriptorium.rescue.dumps import lying_dumps
 from scriptorium.rescue.elsewhere import restore_into
@@ -65,7 +65,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _complain(what: str, hint: str) -> None:
     sys.stdout.flush()
-    sys.stderr.write(f"error: {readable(what)}\n" + (f"  {readable(hint)}\n" if hint else ""))
+    sys.stderr.write(f"error: {wording.legible(what)}\n" + (f"  {wording.legible(hint)}\n" if hint else ""))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(wording.legible(text) + "\n")
 
 
 def _obey(wish: argparse.Namespace) -> None:
@@ -95,11 +99,11 @@ def _obey(wish: argparse.Namespace) -> None:
 
 
 def _list(found: Sequence[Holding]) -> None:
-    rows = [_HEADINGS, *map(_row, reversed(found))]
+    rows = [_HEADINGS, *(tuple(map(wording.legible, _row(one))) for one in reversed(found))]
     widths = [max(len(row[at]) for row in rows) for at in range(len(_HEADINGS))]
     for row in rows:
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write(line.rstrip() + "\n")
+        _say(line.rstrip())
 
 
 def _row(one: Holding) -> tuple[str, ...]:
@@ -107,7 +111,7 @@ def _row(one: Holding) -> tuple[str, ...]:
     if known is None:
         return ("?", one.key.partition("/")[0], "?", "?", wording.size(one.bytes), "?", one.key, one.state)
     created = wording.moment(known.created_at)
-    size, name = wording.size(one.bytes), readable(known.name)
+    size, name = wording.size(one.bytes), known.name
     return (created, known.library, known.type, known.tier, size, known.id, name, one.state)
 
 
@@ -116,32 +120,27 @@ def _say_choice(chosen: Holding, found: Sequence[Holding]) -> None:
     known = chosen.manifest
     if known is None:
         return
-    sys.stdout.write(
-        f"restoring {known.type} backup {known.id} of {known.library}, {wording.moment(known.created_at)}\n"
-    )
+    _say(f"restoring {known.type} backup {known.id} of {known.library}, {wording.moment(known.created_at)}")
     for one in found:
         other = one.manifest
         if other is not None and other.library == known.library and other.created_at > known.created_at:
             word = f"a newer one of type {other.type}, tier {other.tier}"
-            sys.stdout.write(f"there is {word}: --backup {other.id}, {wording.moment(other.created_at)}, {one.state}\n")
+            _say(f"there is {word}: --backup {other.id}, {wording.moment(other.created_at)}, {one.state}")
 
 
 def _say_restored(restored: Restored) -> None:
-    sys.stdout.write(f"restored: {restored.files} files, {wording.size(restored.bytes)}, in {restored.place}\n")
-    sys.stdout.write("every file has the hash that the manifest recorded\n")
+    _say(f"restored: {restored.files} files, {wording.size(restored.bytes)}, in {restored.place}")
+    _say("every file has the hash that the manifest recorded")
     for table, facts in sorted(restored.tables.items()):
-        sys.stdout.write(f"table {readable(table)}: {facts.rows} rows, as recorded\n")
+        _say(f"table {table}: {facts.rows} rows, as recorded")
 
 
 def _say_dumps(manifest: Manifest, restored: Restored) -> None:
     """A dump is not a database: who reads that all is restored must not start the application on it."""
     for dump in lying_dumps(manifest, restored):
-        database, place = readable(dump.database), readable(str(dump.place))
-        sys.stdout.write(
-            f"the database {database} is a dump still, in {place}: no server has it\n"
-            f"load it: {readable(dump.load)}\n"
-            "what comes before (roles) and after (comparing, renaming): chapter 7 of docs/runbook.md\n"
-        )
+        _say(f"the database {dump.database} is a dump still, in {dump.place}: no server has it")
+        _say(f"load it: {dump.load}")
+        _say("what comes before (roles) and after (comparing, renaming): chapter 7 of docs/runbook.md")
 
 
 def _progress(whole: int) -> Callable[[int], None] | None:

@@ -192,7 +192,7 @@ class EmbeddedPostgres:
                 if ended or time.monotonic() > until:
                     words = self.log.read_text(errors="replace").splitlines()[-3:]
                     raise SourceUnavailable(
-                        "the PostgreSQL server did not start", on=str(self.folder), hint="\n".join(words)
+                        "the PostgreSQL server did not start", on=str(self.folder), hint="; ".join(words)
                     ) from error
                 time.sleep(0.05)
 
