@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from scriptorium.cli.frame import manner, warn
 from scriptorium.cli.history import noted
-from scriptorium.errors import ScriptoriumError, ToolMissing
+from scriptorium.errors import ScriptoriumError, ToolMissing, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,6 +93,8 @@ def carried_out(flow: Callable[P, R], *args: P.args, **given: P.kwargs) -> R:
 
     Prefect 3.8 raises when the API is gone at the end of a run, whatever the run has done by then.
     """
+    for said in given.values():
+        _require_utf8(said)
     done: list[R] = []
     noting = copy.copy(flow)
     body: Callable[P, R] = flow.fn  # type: ignore[attr-defined]
@@ -114,6 +116,17 @@ def carried_out(flow: Callable[P, R], *args: P.args, **given: P.kwargs) -> R:
             raise
         warn(f"it is done, but it could not be reported to Prefect ({type(error).__name__}): its API is gone")
         return done[-1]
+
+
+def _require_utf8(said: object) -> None:
+    """``UsageError`` for a word that is not UTF-8: Prefect keeps what a run was told, and could not write it down."""
+    for word in said if isinstance(said, list) else [said]:
+        if isinstance(word, str) and not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UsageError(
+                "this is not UTF-8",
+                on=word,
+                hint="use another name; in a pattern, ? stands for a letter that is not UTF-8",
+            )
 
 
 def _require_api(error: Exception) -> None:
