@@ -55,7 +55,7 @@ def test_being_killed_at_any_step_leaves_the_former_or_the_restored_database_who
         point = {point!r}
         def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
         def then_die(real): return lambda *a, **k: (real(*a, **k), die())
-        if point == "creating": databases.dress_like = die
+        if point == "creating": postgres_load.Dressing.before_data = die
         if point == "restoring": postgres_reading.table_facts = die
         if point == "renaming": databases.set_comment = (lambda real: lambda s, n, c: die() if c and "scriptorium" in c
                                                          else real(s, n, c))(databases.set_comment)
