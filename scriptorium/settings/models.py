@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, tzinfo
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from scriptorium.errors import NotFound, SettingsError, UsageError
 from scriptorium.model import ROLES, BackupType, Compression, Tier
 from scriptorium.retention import Policy
+from scriptorium.settings.cron import cron_line
 from scriptorium.sources import AnySource, territory
 from scriptorium.stores import AnyStore
 
@@ -120,7 +122,7 @@ class TierSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cron: str = ""
+    cron: Annotated[str, AfterValidator(lambda text: cron_line(text) if text.strip() else "")] = ""
     type: Annotated[BackupType, BeforeValidator(_backup_type)] = BackupType.FULL
     to: Words = ()
     keep: Policy = Policy()
@@ -148,6 +150,8 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         for name, tier in self.tiers.items():
+            if tier.cron and name in (Tier.MANUAL, Tier.BEFORE_RESTORE):
+                raise ValueError(f"tiers.{name}.cron: no schedule starts this tier")
             for store in tier.to:
                 if store not in self.stores:
                     raise ValueError(f"tiers.{name}.to names the store '{store}', which is not configured")
@@ -196,11 +200,11 @@ class Settings(BaseModel):
     @property
     def zone(self) -> tzinfo:
         """The time zone whose hours and days retention counts: the named one, else this machine's."""
-        name = self.timezone or str(Path("/etc/localtime").resolve()).rpartition("/zoneinfo/")[2]
-        try:
-            return ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            return UTC
+        for name in (self.timezone, *_machine_zones()):
+            with contextlib.suppress(ZoneInfoNotFoundError, ValueError, OSError):
+                if name:
+                    return ZoneInfo(name)
+        return UTC
 
     @field_validator("timezone")
     @classmethod
@@ -241,6 +245,14 @@ class Settings(BaseModel):
     def never_of(self, library: Library, source: AnySource) -> tuple[Path, ...]:
         """What this source of a library must leave alone: our own folders, and the files of other databases."""
         return (*self.never, *library.territory_of_others(source))
+
+
+def _machine_zones() -> Iterator[str]:
+    """What names this machine's time zone: the variable that containers are given, the link, Debian's file."""
+    yield os.environ.get("TZ", "").removeprefix(":")
+    yield str(Path("/etc/localtime").resolve()).rpartition("/zoneinfo/")[2]
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        yield Path("/etc/timezone").read_text("utf-8").strip()
 
 
 def _folder_of(store: AnyStore) -> Path | None:

@@ -1,0 +1,58 @@
+"""When Prefect starts what: the schedules of the deployments, made from the settings.
+
+``prefect.yaml`` calls ``for_deployments`` as its build step and puts what it returns into its fields. A deployment is
+as its last ``prefect deploy`` made it: who changes ``cron`` or ``timezone`` deploys again.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from scriptorium.errors import SettingsError
+from scriptorium.model import Tier
+from scriptorium.settings.finding import current, find_file
+from scriptorium.settings.models import Settings
+
+# Of a tier that the settings do not have: what is saved is saved every night, whoever has written no [tiers].
+_USUAL = {Tier.DAILY: "0 2 * * *", Tier.WEEKLY: "0 3 * * 0", Tier.MONTHLY: "0 4 1 * *"}
+_UNUSED = "0 * * * *"  # Prefect wants a line, also of a schedule that is switched off
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a tier runs; ``active``: whether it does."""
+
+    cron: str
+    timezone: str
+    active: bool
+
+
+def schedule_of(settings: Settings | None, tier: Tier) -> Schedule:
+    """The schedule of a tier: the settings' own, the usual one of a tier that they do not have, else none."""
+    zone = str(getattr(settings.zone, "key", "UTC")) if settings else "UTC"
+    usual = _USUAL.get(tier, "")
+    cron = settings.tiers[tier].cron if settings and tier in settings.tiers else usual
+    return Schedule(cron or usual or _UNUSED, zone, active=bool(cron))
+
+
+def for_deployments() -> dict[str, dict[str, object]]:
+    """Tier -> ``cron``, ``timezone``, ``active``; ``house`` -> the time zone of everything else that is scheduled."""
+    settings = _settings()
+    made: dict[str, dict[str, object]] = {}
+    for tier in (Tier.HOURLY, Tier.DAILY, Tier.WEEKLY, Tier.MONTHLY):
+        found = schedule_of(settings, tier)
+        made[tier.value] = {"cron": found.cron, "timezone": found.timezone, "active": found.active}
+    return {**made, "house": {"timezone": schedule_of(settings, Tier.DAILY).timezone}}
+
+
+def _settings() -> Settings | None:
+    """The settings; none, which is said, where there are none."""
+    try:
+        return current()
+    except SettingsError as error:
+        if find_file() is None:
+            print(f"the schedules are the usual ones, in UTC: {error}", file=sys.stderr)  # noqa: T201
+            return None
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  Prefect names only the step that failed
+        raise
