@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.conduct import given, publish
+from flows.conduct import concluded, given, publish
 from scriptorium import wording
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup, BackupType, Compression, Copy, Manifest, Tier, Verification
@@ -53,7 +53,8 @@ def backup(
         to=to or (),
         compression=packing,
     )
-    return take(order)
+    result = take(order)
+    return concluded(result, [result])
 
 
 def take(order: Order) -> Backup:
@@ -88,6 +89,14 @@ def _upload(
     return copies, failed
 
 
+def not_saved(manifest: Manifest) -> dict[str, str]:
+    """What exists and could not be saved, the first by name."""
+    if not manifest.unsaved_count:
+        return {}
+    first = "; ".join(f"{one.path}: {one.reason}" for one in manifest.unsaved[:20])
+    return {"not saved": f"{manifest.unsaved_count:,} ({first})"}
+
+
 def _report(
     order: Order, manifest: Manifest, result: Backup, failed: Mapping[str, ScriptoriumError], seconds: float
 ) -> None:
@@ -98,6 +107,7 @@ def _report(
         "archive": f"{order.archive} ({wording.size(result.bytes)} from {wording.size(content)})",
         "stores": ", ".join(copy.store for copy in result.copies),
         **{f"no copy in {store}": str(error) for store, error in failed.items()},
+        **not_saved(manifest),
         "took": wording.duration(seconds),
         **{f"{'check' if check.good else 'warning'}: {check.name}": check.cases() for check in manifest.checks},
         "warnings": "; ".join(manifest.warnings[:20]) or "none",

@@ -7,14 +7,16 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from scriptorium import wording
 from scriptorium.errors import ScriptoriumError
+from scriptorium.model import Backup, Status
 
 Made = TypeVar("Made")
 _KEY = re.compile(r"[^a-z0-9-]+")
@@ -71,6 +73,16 @@ def for_each(libraries: Sequence[str], work: Callable[[str], Made]) -> tuple[Mad
         first = failed[0][1]
         raise type(first)(f"{len(failed)} of {len(libraries)} failed", on=names, hint=first.hint)
     return tuple(done)
+
+
+def concluded(result: Made, backups: Sequence[Backup]) -> Made:
+    """What a flow returns. Where one of its backups is degraded, the run is completed under that name, so that whoever
+    only looks at the list of runs learns of it."""
+    degraded = [backup for backup in backups if backup.status is Status.DEGRADED]
+    if not degraded:
+        return result
+    said = "; ".join(f"{one.library}: {one.unsaved:,} could not be saved (show {one.id})" for one in degraded)
+    return cast(Made, Completed(name="Degraded", message=said, data=result))  # Prefect hands the data on to the caller
 
 
 def publish(kind: str, library: str, title: str, facts: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> None:

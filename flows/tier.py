@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from flows.backup import backup
-from flows.conduct import for_each
+from flows.conduct import concluded, for_each
 from scriptorium.model import Backup, Tier
 from scriptorium.settings import current
 
@@ -22,4 +22,5 @@ def tier(tier: str) -> tuple[Backup, ...]:
     if not settings.enabled:
         get_run_logger().warning("scheduled backups are switched off (enabled = false): nothing was done")
         return ()
-    return for_each(settings.libraries_of(chosen), lambda library: backup(library=library, tier=chosen.value))
+    taken = for_each(settings.libraries_of(chosen), lambda library: backup(library=library, tier=chosen.value))
+    return concluded(taken, taken)

@@ -10,87 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
 
-from scriptorium.errors import UsageError
-
-
-class Word(StrEnum):
-    """A word of the contract; ``parse`` says which ones are allowed when it meets another."""
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        try:
-            return cls(text.strip().lower())
-        except ValueError:
-            raise UsageError(f"'{text}' is not a {cls.__name__.lower()}", hint=f"allowed: {', '.join(cls)}") from None
-
-
-class BackupType(Word):
-    FULL = "full"
-    DATA = "data"
-    DATABASE = "database"
-    CONFIG = "config"
-
-    @classmethod
-    def parse(cls, text: str) -> BackupType:
-        """Accept the contract's words and the historical ones (``data_only`` and friends)."""
-        old = {"data_only": "data", "kuzu_only": "database", "db_only": "database", "config_only": "config"}
-        word = text.strip().lower()
-        try:
-            return cls(old.get(word, word))
-        except ValueError:
-            raise UsageError(f"'{text}' is not a backup type", hint=f"allowed: {', '.join(cls)}") from None
-
-
-class Tier(Word):
-    MANUAL = "manual"
-    HOURLY = "hourly"
-    DAILY = "daily"
-    WEEKLY = "weekly"
-    MONTHLY = "monthly"
-    BEFORE_RESTORE = "before-restore"
-
-
-class Status(Word):
-    RUNNING = "running"
-    COMPLETE = "complete"
-    VERIFIED = "verified"
-    PROVEN = "proven"
-    DAMAGED = "damaged"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def good(self) -> bool:
-        """Whether a backup in this state can be counted on for a restore."""
-        return self in (Status.COMPLETE, Status.VERIFIED, Status.PROVEN)
-
-
-class Compression(Word):
-    GZIP = "gzip"
-    ZSTD = "zstd"
-    NONE = "none"
-
-    @property
-    def ending(self) -> str:
-        return {"gzip": ".tar.gz", "zstd": ".tar.zst", "none": ".tar"}[self.value]
-
-
-class Role(StrEnum):
-    """What a source is to its library; a backup type chooses sources by it."""
-
-    DATABASE = "database"
-    FILES = "files"
-    CONFIG = "config"
-
-
-ROLES: Mapping[BackupType, frozenset[Role]] = {
-    BackupType.FULL: frozenset(Role),
-    BackupType.DATA: frozenset({Role.DATABASE, Role.FILES}),
-    BackupType.DATABASE: frozenset({Role.DATABASE}),
-    BackupType.CONFIG: frozenset({Role.CONFIG}),
-}
+from scriptorium.words import ROLES as ROLES
+from scriptorium.words import BackupType as BackupType
+from scriptorium.words import Compression as Compression
+from scriptorium.words import Role as Role
+from scriptorium.words import Status as Status
+from scriptorium.words import Tier as Tier
+from scriptorium.words import Word as Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +150,27 @@ class FileList:
     member: str | None = None
 
 
+# So many are named in a manifest of what a part could not save; all of them are counted.
+MOST_UNSAVED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """Something that exists and could not be saved: its source, its path in the archive, and why."""
+
+    source: str
+    path: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One source as it lies in the archive.
 
     ``missing_facts``: what of a saved database is in the archive without rows and fingerprint in ``tables``, and why:
     by the table's name, or ``""`` for the whole database. Nothing can prove it.
+    ``unsaved``: what of it could not be saved, the first ``MOST_UNSAVED`` by name; ``unsaved_count``: how many there
+    are.
     """
 
     source: str
@@ -243,6 +185,8 @@ class Part:
     tables: Mapping[str, TableFacts] | None = None
     export: str | None = None
     missing_facts: Mapping[str, str] = field(default_factory=dict)
+    unsaved: tuple[Unsaved, ...] = ()
+    unsaved_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +222,16 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     version: int = 1
+
+    @property
+    def unsaved(self) -> tuple[Unsaved, ...]:
+        """What could not be saved, by name; of very many the first ones of each part."""
+        return tuple(one for part in self.parts for one in part.unsaved)
+
+    @property
+    def unsaved_count(self) -> int:
+        """How many could not be saved."""
+        return sum(part.unsaved_count for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +323,7 @@ class Backup:
     warnings: int = 0
     error: str = ""
     unrecorded: tuple[str, ...] = ()
+    unsaved: int = 0
 
     @property
     def last_drill(self) -> Copy | None:

@@ -102,10 +102,12 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
 
 
 def _newest_good(backups: Sequence[Backup]) -> set[str]:
-    """The newest good backup and the newest good full one (``backups``: newest first)."""
+    """The newest good backup and the newest good full one, and of both the newest that lacks nothing (``backups``:
+    newest first)."""
     good = [backup for backup in backups if backup.status.good]
     full = [backup for backup in good if backup.type is BackupType.FULL]
-    return {backup.id for backup in (*good[:1], *full[:1])}
+    whole = ([backup for backup in some if backup.status.whole] for some in (good, full))
+    return {some[0].id for some in (good, full, *whole) if some}
 
 
 def _is_pinned(settings: Settings, backup: Backup) -> bool:

@@ -18,6 +18,7 @@ the rest stays. Together with ``keep`` words, only what they let go *and* no ``k
 Whatever the policy says, these stay:
 
 - the newest good backups of the library (``good`` of them) and its newest good ``full`` one;
+- where the newest good one of a type is degraded (it lacks what could not be read), the newest one that is whole;
 - pinned ones, ones that something is reading, running ones;
 - a bad one as long as no good one of its group is newer: it may be all that there is of that time;
 - ones made before a restore, for 7 days: such a backup is the only record of what the restore replaced, and that
@@ -170,6 +171,8 @@ def _protected(ordered: Sequence[Candidate], good: int, now: datetime, busy: fro
     for one, reason in _newest_good(ordered, good, now):
         if reason not in shields[one.id]:
             shields[one.id].append(reason)
+    for one in _newest_whole(ordered, now):
+        shields[one.id].append(f"newest {one.type} backup that is not degraded")
     for one in ordered:
         if one.pinned:
             shields[one.id].append("pinned")
@@ -182,6 +185,21 @@ def _protected(ordered: Sequence[Candidate], good: int, now: datetime, busy: fro
         elif one.safety and now - one.created_at < timedelta(days=SAFETY_DAYS):
             shields[one.id].append(f"made before a restore, less than {SAFETY_DAYS} days ago")
     return shields
+
+
+def _newest_whole(ordered: Sequence[Candidate], now: datetime) -> Iterator[Candidate]:
+    """Of each library and type the newest backup that lacks nothing, where the newest good one is degraded."""
+    newest: dict[Hashable, Candidate] = {}
+    found: set[Hashable] = set()
+    for one in ordered:
+        group = (one.library, one.type, one.safety)
+        if one.created_at > now or not one.good or group in found:
+            continue
+        first = newest.setdefault(group, one)
+        if one.status.whole:
+            found.add(group)
+            if first is not one:
+                yield one
 
 
 def _newest_good(ordered: Sequence[Candidate], good: int, now: datetime) -> Iterator[tuple[Candidate, str]]:

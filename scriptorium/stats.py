@@ -40,6 +40,7 @@ def _figures(backups: Sequence[Backup]) -> Document:
         "last_proof": max(proven).isoformat() if proven else None,
         "last_drill": _last_drill(backups),
         "unrecorded": sum(1 for backup in backups if backup.unrecorded),
+        "degraded": sum(1 for backup in backups if backup.status == "degraded"),
         "damaged": sum(1 for backup in backups if backup.status == "damaged"),
     }
 

@@ -323,18 +323,23 @@ def store_copy(
         write_marks(place, key, Marks(verification=verification))
     size = manifest.archive.bytes if manifest.archive else 0
     status = Status.VERIFIED if verification is not None else Status.COMPLETE
+    if manifest.unsaved_count:
+        status = Status.DEGRADED
     return Copy(store=store, key=key, bytes=size, status=status, verified_at=verification.at if verification else None)
 
 
 def finished(order: Order, manifest: Manifest, copies: Sequence[Copy]) -> Backup:
     """The backup as it is now listed."""
     status = Status.VERIFIED if all(copy.status is Status.VERIFIED for copy in copies) else Status.COMPLETE
+    if manifest.unsaved_count:
+        status = Status.DEGRADED
     return replace(
         order.backup(status),
         bytes=manifest.archive.bytes if manifest.archive else 0,
         copies=tuple(copies),
         parts=tuple(part.source for part in manifest.parts),
         warnings=len(manifest.warnings),
+        unsaved=manifest.unsaved_count,
     )
 
 

@@ -14,6 +14,7 @@ from scriptorium.archive.codec import codec_for
 from scriptorium.archive.headers import BLOCK, RECORD, no_space, user_attributes
 from scriptorium.archive.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, Ledger
 from scriptorium.archive.outflow import Outflow, Written
+from scriptorium.archive.remarks import Remark, Remarks
 from scriptorium.archive.scribe import Advance, Scribe
 from scriptorium.archive.selection import Found, claims, encoded, select
 from scriptorium.archive.streams import Stream
@@ -42,7 +43,8 @@ def pack(
     meanwhile; they come first, so that nothing living waits for what lies on the disk. ``judge`` is shown every member
     before the manifest is written, and its checks stand in it; what it raises gives the archive up. ``advance`` is told
     the bytes read. What could not be saved as it was (vanished, unreadable, changed while it was read, sockets) is
-    among the warnings of the manifest, by name. Raises ``NoSpace``, ``NotFound``, ``SourceUnavailable``.
+    among the warnings of the manifest, by name; what exists and could not be read is also among its ``unsaved``.
+    Raises ``NoSpace``, ``NotFound``, ``SourceUnavailable``.
     """
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
@@ -92,7 +94,8 @@ class _Packing:
         self._ledger = ledger
         self._staged = [*(stream.staged() for stream in streams), *staged]
         self._streams = {stream.folder: stream for stream in streams}
-        self._scribe = Scribe(out, ledger, advance)
+        self._remarks = Remarks()
+        self._scribe = Scribe(out, ledger, advance, self._remarks)
         self._trees = [tree for part in self._staged for tree in part.trees]
         self._above = {above for tree in self._trees for above in (*_parents(tree.at), tree.at)}
         self._made: set[str] = set()  # folders that may come up twice, and their members are written already
@@ -107,8 +110,9 @@ class _Packing:
         now = max(datetime.now(UTC), draft.created_at)
         if listed.member is not None:
             self._scribe.own_file(LIST, self._ledger.lines, now)
-        staged_warnings = [warning for part in self._staged for warning in part.warnings]
-        staged_warnings += [f"no rows and fingerprint of {line}" for part in parts for line in uncompared(part)]
+        noticed = [warning for part in self._staged for warning in part.warnings]
+        noticed += [f"no rows and fingerprint of {line}" for part in parts for line in uncompared(part)]
+        noticed += self._remarks.warnings()
         inner = dataclasses.replace(
             draft,
             parts=parts,
@@ -116,7 +120,7 @@ class _Packing:
             archive=None,
             checks=judge(self._ledger.entries()) if judge else (),
             finished_at=now,
-            warnings=tuple(map(readable, (*draft.warnings, *staged_warnings, *self._scribe.warnings))),
+            warnings=tuple(map(readable, (*draft.warnings, *self._remarks.losses(), *noticed))),
         )
         self._scribe.own(MANIFEST, dumps(inner), now)
         self._scribe.own_file(SUMS, self._ledger.sums, now)
@@ -127,9 +131,10 @@ class _Packing:
     def _part(self, number: int) -> Part:
         part = self._staged[number]
         bytes_before, files_before = self._scribe.bytes, self._scribe.files
+        self._remarks.begin(part.source)
         for tree in part.trees:
             first = True
-            for found in select(tree, self._scribe.warnings.append, claims(self._trees, tree)):
+            for found in select(tree, self._remarks.add, claims(self._trees, tree)):
                 if first:
                     self._make_parents(tree)
                     first = False
@@ -152,6 +157,8 @@ class _Packing:
             tables=part.tables,
             export=part.export,
             missing_facts=part.missing_facts,
+            unsaved=self._remarks.unsaved(part.source),
+            unsaved_count=self._remarks.unsaved_count(part.source),
         )
 
     def _member(self, tree: Tree, found: Found) -> None:
@@ -162,7 +169,7 @@ class _Packing:
         if tree.at in self._shared:
             if found.path in self._seen:
                 if found.kind != "folder":
-                    self._scribe.warnings.append(f"{found.path}: another tree brought it already, skipped")
+                    self._remarks.add(Remark(found.path, "another tree brought it already, skipped"))
                 return
             self._seen.add(found.path)
         if found.kind == "folder":

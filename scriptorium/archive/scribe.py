@@ -13,8 +13,8 @@ from pathlib import Path
 from scriptorium.archive.headers import header, header_for, padding, user_attributes
 from scriptorium.archive.ledger import SUMS, Ledger
 from scriptorium.archive.outflow import Outflow
+from scriptorium.archive.remarks import Remark, Remarks
 from scriptorium.archive.selection import Found, unread
-from scriptorium.manifest import readable
 from scriptorium.model import FileEntry
 
 Advance = Callable[[int], None]
@@ -24,14 +24,14 @@ MIB = 1 << 20
 
 class Scribe:
     """Writes one member after the other. ``bytes`` and ``files`` count what the parts brought (folders do not count);
-    ``warnings`` name what could not be saved as it was."""
+    ``remarks`` take what could not be saved as it was."""
 
-    def __init__(self, out: Outflow, ledger: Ledger, advance: Advance) -> None:
+    def __init__(self, out: Outflow, ledger: Ledger, advance: Advance, remarks: Remarks) -> None:
         self._out = out
         self._ledger = ledger
         self._advance = advance
         self._links: dict[tuple[int, int], tuple[str, int]] = {}
-        self.warnings: list[str] = []
+        self.remarks = remarks
         self.bytes = 0
         self.files = 0
 
@@ -50,12 +50,12 @@ class Scribe:
         try:
             descriptor = os.open(found.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            self.warnings.append(unread(found.path, error))
+            self.remarks.add(unread(found.path, error))
             return
         try:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
-                self.warnings.append(f"{readable(found.path)}: is no longer a file, skipped")
+                self.remarks.add(Remark(found.path, "is no longer a file, skipped"))
             elif facts.st_nlink == 1 or not self._linked(found, facts):
                 self._contents(found, facts, descriptor)
         finally:
@@ -82,13 +82,14 @@ class Scribe:
         out.write(header_for(found.path, "file", facts, size=size, xattrs=user_attributes(descriptor)))
         digest = hashlib.sha256()
         left = size
-        changed = ""
+        changed, lost = "", False
         while left:
             room = out.room()[:left]
             try:
                 count = os.readv(descriptor, [room])
             except OSError as error:
                 changed = f"cannot be read to its end ({error.strerror}), the rest is zeros"
+                lost = True
                 break
             if count == 0:
                 changed = f"changed while it was read: it became shorter, the last {left} bytes are zeros"
@@ -104,7 +105,7 @@ class Scribe:
         if not changed and (after.st_size != size or after.st_mtime_ns != facts.st_mtime_ns):
             changed = "changed while it was read"
         if changed:
-            self.warnings.append(f"{readable(found.path)}: {changed}")
+            self.remarks.add(Remark(found.path, changed, lost))
         out.zeros(padding(size))
         self.bytes += size
         self._record(found.path, "file", facts, size=size, sha256=digest.hexdigest())

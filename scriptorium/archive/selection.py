@@ -2,22 +2,26 @@
 
 Always left out: the ``never`` paths of a tree (our own stores, by path and by inode, so that a bind mount of the same
 folder is caught), names that begin with ``.scriptorium-``, and what another tree of the same archive brings. Sockets,
-pipes and devices are skipped with a warning, so is what cannot be read and what vanishes under the walk.
+pipes and devices hold no data and are skipped with a warning; so is what vanishes under the walk, since it was there to
+nobody when the backup was taken. What is there and cannot be read is *lost*: the backup is degraded.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from scriptorium.archive.patterns import compiled
+from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound, SourceUnavailable
-from scriptorium.manifest import readable
 from scriptorium.model import Survey, Tree
 
-Warn = Callable[[str], None]
+Warn = Callable[[Remark], None]
+
+_GONE = (errno.ENOENT, errno.ENOTDIR)
 
 _OURS = b".scriptorium-"
 _ODD = {
@@ -82,7 +86,7 @@ class _Walk:
         except OSError as error:
             raise SourceUnavailable(f"cannot be read ({error.strerror})", on=self.tree.root) from None
         if self._forbidden(self.root, facts):
-            self.warn(f"{readable(self.tree.root)}: backups are written here, skipped")
+            self.warn(Remark(self.tree.root, "backups are written here, skipped"))
         elif stat.S_ISDIR(facts.st_mode):
             yield from self._folders(facts)
         else:
@@ -159,7 +163,8 @@ class _Walk:
             except OSError as error:
                 self.warn(unread(path, error))
                 return None
-        self.warn(f"{readable(path)}: {_ODD.get(stat.S_IFMT(facts.st_mode), 'neither file nor folder')}, skipped")
+        odd = _ODD.get(stat.S_IFMT(facts.st_mode), "neither file nor folder")
+        self.warn(Remark(path, f"{odd}, skipped"))
         return None
 
     def _excluded(self, relative: str, is_dir: bool) -> bool:
@@ -207,11 +212,13 @@ def survey(trees: Sequence[Tree]) -> Survey:
     return Survey(total, count)
 
 
-def unread(path: str, error: OSError) -> str:
-    """The warning for something that could not be read."""
-    if isinstance(error, FileNotFoundError):
-        return f"{readable(path)}: vanished before it was read"
-    return f"{readable(path)}: cannot be read ({error.strerror}), skipped"
+def unread(path: str, error: OSError) -> Remark:
+    """What is said of something that could not be read."""
+    if error.errno in _GONE:
+        return Remark(path, "vanished before it was read")
+    if error.errno == errno.ELOOP:  # opened without following: a link is there now
+        return Remark(path, "is no longer a file, skipped")
+    return Remark(path, f"cannot be read ({error.strerror}), skipped", lost=True)
 
 
 def encoded(path: str) -> bytes:

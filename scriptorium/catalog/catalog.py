@@ -15,7 +15,7 @@ from scriptorium.settings import Settings
 from scriptorium.stores.backups import read_manifest, read_marks
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
-_RANK = (Status.PROVEN, Status.VERIFIED, Status.COMPLETE, Status.DAMAGED)
+_RANK = (Status.PROVEN, Status.VERIFIED, Status.COMPLETE, Status.DEGRADED, Status.DAMAGED)
 
 
 @dataclass(frozen=True, slots=True)

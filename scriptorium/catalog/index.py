@@ -27,7 +27,7 @@ from scriptorium.stores import Store
 from scriptorium.stores.backups import Stored, read_manifest, read_marks, stored
 
 INDEX_NAME = "backup_index.json"
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,8 @@ def _read_entry(store: Store, found: Stored) -> Entry:
 
 def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Backup:
     status, damage = _proven(*_status(found, manifest, marks), marks)
+    if manifest.unsaved_count and status.whole:  # however often it is verified, it lacks something
+        status = Status.DEGRADED
     size = found.archive.size if found.archive else 0
     copy = Copy(
         store=store.name,
@@ -106,6 +108,7 @@ def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Ba
         parts=tuple(part.source for part in manifest.parts),
         warnings=len(manifest.warnings),
         unrecorded=unrecorded(manifest),
+        unsaved=manifest.unsaved_count,
     )
 
 
@@ -210,6 +213,7 @@ def _parse(row: dict[str, object], store: str) -> Entry:
         warnings=int(more["warnings"]),
         error=str(more["error"]),
         unrecorded=tuple(more["unrecorded"]),
+        unsaved=int(more["unsaved"]),
     )
     return Entry(backup, str(more["stamp"]))
 
@@ -232,6 +236,7 @@ def _row(store: Store, entry: Entry) -> dict[str, object]:
         "parts": list(backup.parts),
         "warnings": backup.warnings,
         "unrecorded": list(backup.unrecorded),
+        "unsaved": backup.unsaved,
         "error": backup.error,
     }
     row: dict[str, object] = {

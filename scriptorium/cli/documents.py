@@ -35,6 +35,7 @@ def backup_document(backup: Backup) -> Document:
         "parts": list(backup.parts),
         "warnings": backup.warnings,
         "unrecorded": list(backup.unrecorded),
+        "unsaved": backup.unsaved,
         "error": backup.error,
         "copies": [copy_document(copy) for copy in backup.copies],
     }

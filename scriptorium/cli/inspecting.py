@@ -128,6 +128,8 @@ def _show_backup(backup: Backup) -> None:
         pairs["description"] = backup.description
     if backup.unrecorded:
         pairs[NO_FACTS] = f"of {', '.join(backup.unrecorded)}: it can be restored, and no drill can prove it"
+    if backup.unsaved:
+        pairs["not saved"] = f"{backup.unsaved:,}, which the warnings name: a restore in place leaves them as they are"
     if backup.error:
         pairs["error"] = backup.error
     facts(pairs)
@@ -196,13 +198,14 @@ def show_stats(library: Library = None) -> None:
                 "Last drill": _drill(one["last_drill"]),
                 "No facts": str(one["unrecorded"]),
                 "Oldest": _moment(one["oldest_backup"], ""),
+                "Degraded": str(one["degraded"]),
                 "Damaged": str(one["damaged"]),
                 "Types": ", ".join(f"{kind} {count}" for kind, count in one["backup_types"].items()),
             }
             for name, one in by_library.items()
         ],
-        right=("Backups", "Size", "Damaged", "No facts"),
-        spare=("Types", "Oldest", "Newest", "No facts"),
+        right=("Backups", "Size", "Degraded", "Damaged", "No facts"),
+        spare=("Types", "Oldest", "Newest", "No facts", "Degraded"),
     )
     storage = document["storage"]
     assert isinstance(storage, dict)

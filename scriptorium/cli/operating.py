@@ -27,6 +27,7 @@ from scriptorium.cli.frame import (
     put_json,
     say,
     table,
+    warn,
     warn_of_half_restores,
 )
 from scriptorium.cli.inspecting import Library, Yes
@@ -36,6 +37,7 @@ from scriptorium.model import NOT_PROVEN, Backup, BackupType, Compression, Tier
 
 app = typer.Typer()
 _NAMES = 3
+DEGRADED = 8  # the exit code of a command that is done, but not with everything
 
 
 @command(app, "create", example='scriptorium create --type full --name "before the move"')
@@ -92,12 +94,32 @@ def create(
                     "copies": ", ".join(settings.store(copy.store).location(copy.key) for copy in backup.copies),
                 }
             )
+            _say_unsaved(backup)
             _say_checks(backup)
             if backup.warnings:
                 say(f"warnings: {backup.warnings} (scriptorium show {backup.id} lists them)")
     if manner.json:
         documents = [backup_document(backup) for backup in done]
         put_json(documents if library == "all" else documents[0])
+    if any(backup.unsaved for backup in done):
+        raise typer.Exit(DEGRADED)
+
+
+def _say_unsaved(backup: Backup) -> None:
+    """What could not be saved, on standard error and also with ``--quiet``: the first ones by name."""
+    if not backup.unsaved:
+        return
+    try:
+        first = [
+            f"{one.path}: {one.reason}" for one in catalog_of(current()).manifest(backup.copies[0]).unsaved[:_NAMES]
+        ]
+    except ScriptoriumError as error:  # the backup is taken, whatever becomes of its store now
+        first = [f"their names could not be read: {error}"]
+    warn(f"{backup.unsaved:,} could not be saved: the backup {backup.id} of {backup.library} is degraded")
+    for line in first:
+        warn(line)
+    if backup.unsaved > len(first):
+        warn(f"and {backup.unsaved - len(first):,} more (scriptorium show {backup.id} lists them)")
 
 
 def _say_checks(backup: Backup) -> None:

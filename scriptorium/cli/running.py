@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from scriptorium.cli.frame import manner, warn
 from scriptorium.cli.history import noted
@@ -115,7 +115,14 @@ def carried_out(flow: Callable[P, R], *args: P.args, **given: P.kwargs) -> R:
             _require_api(error)
             raise
         warn(f"it is done, but it could not be reported to Prefect ({type(error).__name__}): its API is gone")
-        return done[-1]
+        return _plain(done[-1])
+
+
+def _plain(made: R) -> R:
+    """What a body returned, where it named the state of its run itself."""
+    from prefect.client.schemas.objects import State
+
+    return cast(R, made.data) if isinstance(made, State) else made
 
 
 def _require_utf8(said: object) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from scriptorium.errors import ToolMissing
 from scriptorium.manifest.entries import listed, read_files, with_raw_bytes
@@ -22,6 +22,7 @@ from scriptorium.model import (
     Proof,
     TableFacts,
     Tier,
+    Unsaved,
     Verification,
 )
 
@@ -50,6 +51,8 @@ def dumps(manifest: Manifest) -> bytes:
         "parts": [_part(part) for part in manifest.parts],
         "warnings": list(manifest.warnings),
     }
+    if manifest.unsaved:
+        fields["unsaved"] = [_unsaved(one) for one in manifest.unsaved]
     if manifest.checks:
         fields["checks"] = [_check(check) for check in manifest.checks]
     if facts is not None:
@@ -101,6 +104,10 @@ def _check(check: Check) -> dict[str, object]:
     return {"name": check.name, "good": check.good, "count": check.count, "first": list(check.first)}
 
 
+def _unsaved(one: Unsaved) -> dict[str, object]:
+    return with_raw_bytes({"source": one.source, "path": one.path, "reason": one.reason}, "path")
+
+
 def _part(part: Part) -> dict[str, object]:
     record: dict[str, object] = {
         "source": part.source,
@@ -122,6 +129,8 @@ def _part(part: Part) -> dict[str, object]:
         record["missing_facts"] = dict(sorted(part.missing_facts.items()))
     if part.export is not None:
         record["export"] = part.export
+    if part.unsaved_count:
+        record["unsaved_count"] = part.unsaved_count
     return with_raw_bytes(record, "path", "export")
 
 
@@ -186,6 +195,7 @@ def _known(data: bytes, subject: str) -> Record:
 
 def _version_1(record: Record) -> Manifest:
     facts = record.optional_record("archive")
+    unsaved = _read_unsaved(record)
     return Manifest(
         id=record.text("id", _ID),
         library=record.text("library"),
@@ -199,7 +209,7 @@ def _version_1(record: Record) -> Manifest:
         host=record.text("host"),
         scriptorium_version=record.text("scriptorium_version"),
         tools={name: record.record("tools").text(name) for name in record.record("tools").raw},
-        parts=tuple(_read_part(Record(item, "part")) for item in record.listed("parts")),
+        parts=tuple(_read_part(Record(item, "part"), unsaved) for item in record.listed("parts")),
         files=read_files(record),
         archive=None if facts is None else _read_archive(facts),
         warnings=record.texts("warnings"),
@@ -211,10 +221,18 @@ def _version_1(record: Record) -> Manifest:
 _READERS: Mapping[int, Callable[[Record], Manifest]] = {1: _version_1}
 
 
-def _read_part(record: Record) -> Part:
+def _read_unsaved(record: Record) -> tuple[Unsaved, ...]:
+    if "unsaved" not in record.raw:
+        return ()
+    items = [Record(item, "unsaved") for item in record.listed("unsaved")]
+    return tuple(Unsaved(one.text("source"), one.path("path"), one.text("reason")) for one in items)
+
+
+def _read_part(record: Record, unsaved: Sequence[Unsaved]) -> Part:
     tables, missing = record.optional_record("tables"), record.optional_record("missing_facts")
+    source = record.text("source")
     return Part(
-        source=record.text("source"),
+        source=source,
         kind=record.text("kind"),
         path=record.path("path"),
         bytes=record.number("bytes"),
@@ -231,6 +249,8 @@ def _read_part(record: Record) -> Part:
         },
         export=record.optional_path("export"),
         missing_facts={} if missing is None else {name: missing.text(name) for name in missing.raw},
+        unsaved=tuple(one for one in unsaved if one.source == source),
+        unsaved_count=record.number("unsaved_count") if "unsaved_count" in record.raw else 0,
     )
 
 

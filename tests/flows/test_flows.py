@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -52,6 +53,33 @@ def test_backup_is_verified_listed_and_reads_well(chosen: Any) -> None:
     report = artifact("backup-bibliotheca")
     assert "verified" in report and "| kuzu |" in report and done.id in report
     assert not list((chosen.backups / ".scriptorium" / "staging").iterdir())
+
+
+def test_a_backup_that_lacks_a_file_is_degraded_and_so_is_its_run(
+    chosen: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = os.open
+
+    def open_(path: Any, *arguments: Any, **given: Any) -> int:
+        if os.fspath(path) in (b"a.jpg",) or os.fsencode(path).endswith(b"covers/a.jpg"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, *arguments, **given)
+
+    monkeypatch.setattr(os, "open", open_)
+    done = backup(library="bibliotheca")
+    assert isinstance(done, Backup) and done.status is Status.DEGRADED and done.unsaved == 1
+    for name in ("backup", "tier"):
+        run, _ = last_run(name)
+        assert run.state.type.value == "COMPLETED" and run.state.name == "Degraded"
+        assert "bibliotheca: 1 could not be saved" in run.state.message
+        if name == "backup":
+            assert tier("daily")[0].status is Status.DEGRADED
+    assert "data/covers/a.jpg: cannot be read" in artifact("backup-bibliotheca")
+    monkeypatch.setattr(os, "open", real)
+    assert verify(ids=[done.id])[0].verification.sound and drill(done.id).proven
+    found = Catalog(chosen.settings).find(done.id)
+    assert found.status is Status.DEGRADED and found.copies[0].proven_at, "it comes back, and lacks what it lacked"
+    assert restore(done.id, path=str(tmp_path / "out")).files
 
 
 def test_runs_have_names_that_read_well(chosen: Any, tmp_path: Path) -> None:

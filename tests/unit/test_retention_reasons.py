@@ -35,6 +35,36 @@ PROTECTIONS: list[tuple[str, list[Candidate], frozenset[str], list[str]]] = [
         ["failed", "damaged", "good"],
     ),
     (
+        "the newest that lacks nothing of each type, although newer ones are degraded",
+        [
+            backup("2024-03-15", id="degraded 2", status=Status.DEGRADED),
+            backup("2024-03-14", id="degraded 1", status=Status.DEGRADED),
+            backup("2024-03-13", id="whole", status=Status.PROVEN),
+            backup("2024-03-12", id="older whole"),
+            backup("2024-03-11", id="config, degraded", type=BackupType.CONFIG, status=Status.DEGRADED),
+            backup("2024-03-10", id="config, whole", type=BackupType.CONFIG),
+            backup("2024-03-09", id="config, older", type=BackupType.CONFIG),
+        ],
+        frozenset(),
+        ["degraded 2", "whole", "config, degraded", "config, whole"],
+    ),
+    (
+        "a degraded one that is older than a whole one is one of many",
+        [backup("2024-03-15", id="whole"), backup("2024-03-14", id="degraded", status=Status.DEGRADED)],
+        frozenset(),
+        ["whole"],
+    ),
+    (
+        "a degraded one where there is no other, although newer ones are bad",
+        [
+            backup("2024-03-15", id="damaged", status=Status.DAMAGED),
+            backup("2024-03-14", id="degraded", status=Status.DEGRADED),
+            backup("2024-03-13", id="older degraded", status=Status.DEGRADED),
+        ],
+        frozenset(),
+        ["damaged", "degraded"],
+    ),
+    (
         "the newest good full one beside a newer good one of another type",
         [
             backup("2024-03-15", id="full, damaged", status=Status.DAMAGED),

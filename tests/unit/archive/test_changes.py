@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from scriptorium.archive import extract_member
-from scriptorium.model import Tree
+from scriptorium.archive import extract_member, remarks
+from scriptorium.manifest import dumps, loads
+from scriptorium.model import Tree, Unsaved
 
 BIG = 12 << 20
 
@@ -133,7 +135,53 @@ def test_an_unreadable_file_is_said(archives: Any, root: Path, as_nobody: Any) -
     with as_nobody():
         packed = archives.pack(Tree(str(root), "x"))
     assert packed.manifest.warnings == ("x/b-next: cannot be read (Permission denied), skipped",)
+    lost = Unsaved("x", "x/b-next", "cannot be read (Permission denied), skipped")
+    assert packed.manifest.unsaved == (lost,) and packed.manifest.unsaved_count == 1
     assert packed.paths == ["x", "x/a-big"]
+
+
+def test_a_disk_that_fails_in_the_middle_of_a_file_loses_it(
+    archives: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header says a size by then: the rest is zeros, and the file counts as one that could not be saved."""
+    real = os.readv
+    read: list[int] = []
+
+    def failing(descriptor: int, buffers: Any) -> int:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "a-big" and sum(read) > 1 << 20:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        read.append(real(descriptor, buffers))
+        return read[-1]
+
+    monkeypatch.setattr(os, "readv", failing)
+    packed = archives.pack(Tree(str(root), "x"))
+    (lost,) = packed.manifest.unsaved
+    assert lost == Unsaved("x", "x/a-big", "cannot be read to its end (Input/output error), the rest is zeros")
+    assert len(contents(packed, "x/a-big")) == BIG and contents(packed, "x/b-next") == b"next"
+
+
+def test_of_thousands_of_unreadable_files_the_first_are_named_and_all_are_counted(
+    archives: Any, tmp_path: Path, as_nobody: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remarks, "MOST_UNSAVED", 20)
+    monkeypatch.setattr(remarks, "MOST_WARNINGS", 5)
+    tree = tmp_path / "many"
+    tree.mkdir()
+    for number in range(100):
+        (tree / f"{number:03}").write_text("x")
+        (tree / f"{number:03}").chmod(0)
+    for number in range(9):
+        os.mkfifo(tree / f"pipe{number}")
+    if os.geteuid() == 0:
+        for folder in (archives.folder, tree):
+            os.chown(folder, 65534, 65534)
+    with as_nobody():
+        manifest = archives.pack(Tree(str(tree), "x")).manifest
+    assert manifest.unsaved_count == 100 and [one.path for one in manifest.unsaved] == [f"x/{n:03}" for n in range(20)]
+    assert manifest.warnings[20] == "x: 80 more could not be saved" and len(manifest.warnings) == 21 + 5 + 1
+    assert manifest.warnings[-1] == "4 more warnings of this kind are not listed"
+    again = loads(dumps(manifest))
+    assert again.unsaved == manifest.unsaved and again.unsaved_count == 100
 
 
 def test_warnings_of_the_source_come_first(archives: Any, root: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from scriptorium.archive import select, survey
+from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound
 from scriptorium.model import Survey, Tree
 
@@ -130,9 +131,9 @@ def test_the_store_is_known_through_a_bind_mount(root: Path, tmp_path: Path) -> 
 
 
 def test_a_root_that_is_the_store_is_skipped_and_said(root: Path) -> None:
-    said: list[str] = []
+    said: list[Remark] = []
     assert not list(select(Tree(str(root), "x", never=(str(root),)), said.append))
-    assert "backups are written here" in said[0]
+    assert "backups are written here" in str(said[0])
 
 
 def test_a_staged_image_in_the_workspace_is_packed_though_the_workspace_is_never_entered(root: Path) -> None:
@@ -165,24 +166,25 @@ def test_sockets_pipes_and_devices_are_skipped_by_name(root: Path) -> None:
         made.append("data/null: a device, skipped")
     except PermissionError:
         pass
-    said: list[str] = []
+    said: list[Remark] = []
     found = [each.path for each in select(Tree(str(root), ""), said.append)]
-    assert sorted(said) == sorted([*made, "data/pipe: a pipe, skipped", "data/sock: a socket, skipped"])
+    assert not any(one.lost for one in said)  # they hold no data
+    assert sorted(map(str, said)) == sorted([*made, "data/pipe: a pipe, skipped", "data/sock: a socket, skipped"])
     assert not {"data/pipe", "data/sock", "data/null"} & set(found)
 
 
 def test_an_unreadable_folder_is_said_and_the_rest_is_saved(root: Path, as_nobody: Any) -> None:
     (root / "data" / "logs").chmod(0)
-    said: list[str] = []
+    said: list[Remark] = []
     with as_nobody():
         found = [each.path for each in select(Tree(str(root), ""), said.append)]
     (root / "data" / "logs").chmod(0o755)
-    assert said == ["data/logs: cannot be read (Permission denied), skipped"]
+    assert said == [Remark("data/logs", "cannot be read (Permission denied), skipped", lost=True)]
     assert "data/covers/a.jpg" in found and "data/logs" in found
 
 
 def test_what_vanishes_under_the_walk_is_said(root: Path) -> None:
-    said: list[str] = []
+    said: list[Remark] = []
     found = []
     for each in select(Tree(str(root), ""), said.append):
         found.append(each.path)
@@ -191,8 +193,8 @@ def test_what_vanishes_under_the_walk_is_said(root: Path) -> None:
             (root / "data/covers/deep/c.jpg").unlink()
             (root / "data/covers/deep").rmdir()
     assert said == [
-        "data/covers/b.png: vanished before it was read",
-        "data/covers/deep: vanished before it was read",
+        Remark("data/covers/b.png", "vanished before it was read"),
+        Remark("data/covers/deep", "vanished before it was read"),
     ]
     assert "data/logs/app.log" in found
 

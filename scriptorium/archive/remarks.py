@@ -1,0 +1,73 @@
+"""What a backup has to say of its files: what could not be saved, and what else is worth a warning.
+
+Of very many, the first are kept by name and all are counted: a tree of a million files that nobody may read must fill
+neither the memory nor the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scriptorium.manifest import readable
+from scriptorium.model import MOST_UNSAVED, Unsaved
+
+MOST_WARNINGS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something about one member. ``lost``: it exists, and the backup does not have it as it was."""
+
+    path: str
+    text: str
+    lost: bool = False
+
+    def __str__(self) -> str:
+        return f"{readable(self.path)}: {self.text}"
+
+
+class Remarks:
+    """The remarks on one part after the other."""
+
+    def __init__(self) -> None:
+        self._source = ""
+        self._lost: dict[str, list[Unsaved]] = {}
+        self._lost_count: dict[str, int] = {}
+        self._warnings: list[str] = []
+        self._count = 0
+
+    def begin(self, source: str) -> None:
+        """What follows is about this source."""
+        self._source = source
+
+    def add(self, remark: Remark) -> None:
+        if not remark.lost:
+            self._count += 1
+            if len(self._warnings) < MOST_WARNINGS:
+                self._warnings.append(str(remark))
+            return
+        self._lost_count[self._source] = self._lost_count.get(self._source, 0) + 1
+        named = self._lost.setdefault(self._source, [])
+        if len(named) < MOST_UNSAVED:
+            named.append(Unsaved(self._source, remark.path, remark.text))
+
+    def unsaved(self, source: str) -> tuple[Unsaved, ...]:
+        """What of the source could not be saved, the first of them by name."""
+        return tuple(self._lost.get(source, ()))
+
+    def unsaved_count(self, source: str) -> int:
+        return self._lost_count.get(source, 0)
+
+    def losses(self) -> Iterator[str]:
+        """A line for each thing that could not be saved."""
+        for source, named in self._lost.items():
+            yield from (f"{readable(one.path)}: {one.reason}" for one in named)
+            if more := self._lost_count[source] - len(named):
+                yield f"{source}: {more:,} more could not be saved"
+
+    def warnings(self) -> Iterator[str]:
+        """A line for everything else."""
+        yield from self._warnings
+        if more := self._count - len(self._warnings):
+            yield f"{more:,} more warnings of this kind are not listed"
