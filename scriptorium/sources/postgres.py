@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from scriptorium.errors import SourceUnavailable
 from scriptorium.model import Holder, Part, Role, Staged, Streams, Survey, Tree
@@ -76,6 +76,7 @@ class PostgresSource(Login):
     statements: dict[str, str] = Field(default_factory=dict)
 
     piece: ClassVar[int] = PIECE
+    _room: Path | None = PrivateAttr(default=None)
 
     @property
     def place(self) -> str:
@@ -224,7 +225,9 @@ class PostgresSource(Login):
         return f"{count} open in {name}; {then}" if count else f"none open in {name}"
 
     def working_in(self, room: Path) -> PostgresSource:
-        return self if self.staging is not None else self.model_copy(update={"staging": room})
+        working = self.model_copy(update={} if self.staging is not None else {"staging": room})
+        working._room = room
+        return working
 
     def adapted(self, *, clean: bool = False, without_roles: bool = False) -> PostgresSource:
         given = {"in_place": self.in_place or clean, "without_roles": self.without_roles or without_roles}
@@ -279,6 +282,7 @@ class PostgresSource(Login):
             address=address,
             name=self.target or address.words["dbname"],
             staging=self.staging or default_staging(),
+            records=self._records,
             options=self.dump_options,
             jobs=self.jobs or useful_jobs(restoring=True),
             former=self.former,
@@ -286,34 +290,43 @@ class PostgresSource(Login):
             elsewhere=elsewhere,
         )
 
+    @property
+    def _records(self) -> Path:
+        """Where it is recorded which databases restores and drills made, and which they replaced."""
+        from scriptorium.sources.postgres_unpacked import default_staging
+
+        room = self._room or self.staging
+        return room / "databases" if room is not None else default_staging() / f"scriptorium-databases-{os.geteuid()}"
+
     def former_databases(self) -> tuple[str, ...]:
-        """The databases that restores replaced, newest first."""
-        from scriptorium.sources.postgres_databases import former_databases
+        """The databases that restores replaced and that are still there, newest first."""
+        from scriptorium.sources.postgres_previous import former
+        from scriptorium.sources.postgres_records import Records
 
         address = self.address().resolved()
         with address.maintenance() as session:
-            return tuple(former_databases(session, address.words["dbname"]))
+            found = former(session, Records(self._records), address.words["dbname"])
+            return tuple(str(record.former) for record in found)
 
     def drop_former(self, keep: int | None = None) -> tuple[str, ...]:
-        """Drop all but the newest ``keep`` (by default ``former``) of them; returns the names of the dropped ones."""
-        from scriptorium.sources.postgres_databases import drop
+        """Drop all but the newest ``keep`` (by default ``former``) of them, and none that an undo may still need;
+        returns the names of the dropped ones."""
+        from scriptorium.sources.postgres_previous import drop_surplus
+        from scriptorium.sources.postgres_records import Records
 
-        dropped = self.former_databases()[self.former if keep is None else keep :]
-        with self.address().resolved().maintenance() as session:
-            for name in dropped:
-                drop(session, name)
-        return dropped
+        address = self.address().resolved()
+        with address.maintenance() as session:
+            name = address.words["dbname"]
+            return drop_surplus(session, Records(self._records), name, self.former if keep is None else keep)
 
     def drop_unfinished(self) -> tuple[str, ...]:
         """Drop what killed restores and drills were loading; returns the names. The library's lock must be held."""
-        from scriptorium.sources.postgres_databases import drop, unfinished_databases
+        from scriptorium.sources.postgres_previous import drop_unfinished
+        from scriptorium.sources.postgres_records import Records
 
         address = self.address().resolved()
         with address.maintenance() as session:
-            names = unfinished_databases(session, address.words["dbname"])
-            for name in names:
-                drop(session, name)
-        return tuple(names)
+            return drop_unfinished(session, Records(self._records), address.words["dbname"])
 
     def holders(self) -> Iterator[Holder]:
         """Nobody stands in the way: a restore sends the sessions, which its plan counts, away in the moment of its

@@ -1,17 +1,17 @@
 """Databases as a whole: made like another, switched by renaming, former ones kept for a while.
 
 Renaming a database is transactional, so the switch is one transaction: the living database gets the name of a former
-one, the restored database gets the living one's name, and a mark in its comment says by which restore. Whatever
-kills us, both renames happened or none.
+one, the restored database gets the living one's name. Whatever kills us, both renames happened or none. Which of the
+two, the numbers of the databases say; they were recorded before (see ``postgres_records``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,25 +20,31 @@ from scriptorium.crashpoints import reach
 from scriptorium.errors import LibraryBusy, RestoreFailed, ScriptoriumError
 from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres_errors import in_our_words
+from scriptorium.sources.postgres_records import number_of
 
 if TYPE_CHECKING:
     import psycopg
 
 _LONGEST_NAME = 63
-_FORMER = "_before_restore_"
+FORMER, ASIDE = "_before_restore_", "_aside_"
 _TIME = "%Y%m%d_%H%M%S"
 _SENDING_AWAY_SECONDS = 0.1
 
 
 def named(base: str, ending: str) -> str:
-    """``base`` and ``ending`` as a database's name, the base cut (between letters) to what PostgreSQL allows."""
+    """``base`` and ``ending`` as a database's name. One that is too long for PostgreSQL (63 bytes) is cut between
+    letters, and what was cut stands for itself as a checksum: names that begin alike do not become the same."""
+    whole = base + ending
+    if len(whole.encode()) <= _LONGEST_NAME:
+        return whole
+    ending = f"~{hashlib.sha256(base.encode()).hexdigest()[:8]}{ending}"
     room = _LONGEST_NAME - len(ending.encode())
     return base.encode()[:room].decode("utf-8", "ignore") + ending
 
 
-def free_former_name(session: psycopg.Connection[Row], base: str, now: datetime) -> str:
+def free_name(session: psycopg.Connection[Row], base: str, now: datetime, kind: str = FORMER) -> str:
     """What the living database is called once a restore has taken its place. ``now`` in UTC; names hold seconds."""
-    while exists(session, name := named(base, now.strftime(_FORMER + _TIME))):
+    while exists(session, name := named(base, now.strftime(kind + _TIME))):
         now += timedelta(seconds=1)
     return name
 
@@ -52,22 +58,6 @@ def drop(session: psycopg.Connection[Row], name: str) -> None:
     if session.execute("SELECT FROM pg_database WHERE datname = %s AND datistemplate", (name,)).fetchone():
         session.execute(sql(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE false"))  # the server drops no template
     session.execute(sql(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)"))
-
-
-def former_databases(session: psycopg.Connection[Row], base: str) -> list[str]:
-    """Those that restores replaced, newest first."""
-    beginning = named(base, _FORMER + "00000000_000000")[:-15]
-    rows = session.execute("SELECT datname::text FROM pg_database WHERE starts_with(datname::text, %s)", (beginning,))
-    names = [str(row[0]) for row in rows]
-    return sorted((name for name in names if re.fullmatch(r"\d{8}_\d{6}", name[len(beginning) :])), reverse=True)
-
-
-def unfinished_databases(session: psycopg.Connection[Row], base: str) -> list[str]:
-    """Those that a restore or a drill was loading when it was killed (or that one is loading now: hold the lock)."""
-    beginning = named(base, f"_restore_{'0' * 12}")[:-12]
-    rows = session.execute("SELECT datname::text FROM pg_database WHERE starts_with(datname::text, %s)", (beginning,))
-    names = sorted(str(row[0]) for row in rows)
-    return [name for name in names if re.fullmatch(r"[0-9a-f]{12}", name[len(beginning) :])]
 
 
 def require_creating(session: psycopg.Connection[Row], address: Address) -> None:
@@ -85,22 +75,25 @@ def require_creating(session: psycopg.Connection[Row], address: Address) -> None
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the comment of a database says that a restore has just put in place."""
+    """What earlier versions wrote into the comment of a database that a restore had just put in place; it is only read.
+
+    ``former``: the database that was replaced, ``comment``: the database's own."""
 
     restore: str
     former: str | None
     comment: str | None
 
-    def written(self) -> str:
-        return json.dumps({"scriptorium": {"restore": self.restore, "former": self.former, "comment": self.comment}})
-
     @classmethod
-    def of(cls, session: psycopg.Connection[Row], name: str) -> Mark | None:
+    def read(cls, text: str | None) -> Mark | None:
         try:
-            words = json.loads(comment_of(session, name) or "")["scriptorium"]
+            words = json.loads(text or "")["scriptorium"]
             return cls(str(words["restore"]), words["former"], words["comment"])
         except (ValueError, KeyError, TypeError):
             return None
+
+    @classmethod
+    def of(cls, session: psycopg.Connection[Row], name: str) -> Mark | None:
+        return cls.read(comment_of(session, name))
 
 
 def comment_of(session: psycopg.Connection[Row], name: str) -> str | None:
@@ -124,18 +117,22 @@ def literal(text: str | None) -> str:
 
 
 def switch(
-    session: psycopg.Connection[Row], address: Address, renames: Sequence[tuple[str, str]], mark: tuple[str, str | None]
+    session: psycopg.Connection[Row], address: Address, renames: Sequence[tuple[str, str]], then: Mapping[str, int]
 ) -> None:
-    """Rename databases in one transaction, their sessions sent away meanwhile; ``mark``: a database and its comment.
+    """Rename databases in one transaction, their sessions sent away meanwhile.
 
     The rename locks the database against newcomers and waits for those who are in it: they are being sent away.
+    ``then``: the number of the database that has a name afterwards; where it is another, nothing was renamed and
+    ``RestoreFailed`` is raised.
     """
     gone = [old for old, _ in renames]
     try:
         with _sending_away(address, gone), session.transaction():
             for old, new in renames:
                 session.execute(sql(f"ALTER DATABASE {quoted(old)} RENAME TO {quoted(new)}"))
-            set_comment(session, *mark)
+            for name, number in then.items():
+                if number_of(session, name) != number:
+                    raise RestoreFailed("the database is not the one that was to be renamed", on=name)
             reach("database.renaming")
     except LibraryBusy as error:
         raise _busy(session, gone, error) from error

@@ -19,8 +19,10 @@ from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_pieces import JOINED
+from scriptorium.sources.postgres_previous import drop_surplus
 from scriptorium.sources.postgres_programs import major_of
 from scriptorium.sources.postgres_properties import Dressing, from_dump, like, own_script
+from scriptorium.sources.postgres_records import Record, Records, begun, name_of, number_of, system_of
 from scriptorium.sources.postgres_requirements import require, required
 from scriptorium.sources.postgres_restore import Restorer
 from scriptorium.sources.postgres_script import run_script
@@ -67,15 +69,11 @@ class BesideIncoming(Unpacked):
         super().__init__(part, target, restore_id)
         self._dressing: Dressing | None = None
         self._new = databases.named(target.name, f"_restore_{restore_id}")
+        self._records = Records(target.records)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(self._dressing.warnings) if self._dressing else ()
-
-    @property
-    def _switching(self) -> Path:
-        """There from just before the switch: without it, and without a mark, the living database is as it was."""
-        return self._folder / "switching"
 
     def prepare(self) -> None:
         self.undo()
@@ -147,6 +145,9 @@ class BesideIncoming(Unpacked):
         """The new database, empty: like the living one, else as the dump says (``script``), else the server's own."""
         model = self._target.address.words["dbname"]
         databases.drop(session, self._new)
+        record = self._records.write(
+            begun(self._restore, self._part.source, system_of(session), self._target.name, self._new)
+        )
         reach("database.before-create")
         if databases.exists(session, model):
             self._dressing = like(session, self._new, model)
@@ -154,53 +155,110 @@ class BesideIncoming(Unpacked):
             self._dressing = from_dump(session, self._new, script())
         else:
             session.execute(sql(f"CREATE DATABASE {quoted(self._new)} TEMPLATE template0"))
+        self._records.write(record.now(made=number_of(session, self._new)))
         if self._dressing is not None:
             self._dressing.before_data(session)
 
     def switch(self) -> None:
         address, name = self._target.address, self._target.name
-        self._switching.touch()
-        reach("database.before-switch")
         with address.maintenance() as session:
-            if not databases.exists(session, self._new):
+            record, made = self._records.read(self._restore, self._part.source), number_of(session, self._new)
+            if record is None or made is None:
                 raise RestoreFailed("the restored database is not there", on=self._new)
             if self._dressing is not None:
                 self._dressing.after_data(session, self._new)
             renames, former = [(self._new, name)], None
-            if databases.exists(session, name):
+            replaced = number_of(session, name)
+            if replaced is not None:
                 self._require_free(self._target.elsewhere)
-                former = databases.free_former_name(session, name, datetime.now(UTC))
+                former = databases.free_name(session, name, datetime.now(UTC))
                 renames.insert(0, (name, former))
-            comment = databases.comment_of(session, self._new)
-            mark = databases.Mark(self._restore, former, comment).written()
-            databases.switch(session, address, renames, (name, mark))
+            self._records.write(record.now(made=made, replaced=replaced, former=former, stage="switching"))
+            reach("database.before-switch")
+            then = {name: made} if former is None or replaced is None else {name: made, former: replaced}
+            databases.switch(session, address, renames, then)
             reach("database.switched")
 
     def undo(self) -> None:
-        address, name = self._target.address, self._target.name
+        record = self._records.read(self._restore, self._part.source)
         try:
-            with address.maintenance() as session:
-                mark = databases.Mark.of(session, name)
-                if mark is not None and mark.restore == self._restore:
-                    renames = [(name, self._new), *([(mark.former, name)] if mark.former else [])]
-                    reach("database.before-back")
-                    databases.switch(session, address, renames, (self._new, None))
-                    reach("database.back")
-                databases.drop(session, self._new)
+            with self._target.address.maintenance() as session:
+                if record is None:
+                    self._undo_marked(session)
+                elif record.stage != "stands":  # what was finished is not gone back from
+                    self._require_server(session, record)
+                    if record.stage == "switching":
+                        self._put_back(session, record)
+                    self._drop_new(session, record)
+                    self._records.remove(record)
         except SourceUnavailable:
-            if self._switching.exists():
+            if record is None or record.stage != "loading":
                 raise
             # The living database was never touched; what lies beside it goes with the next restore or cleanup.
         self._drop_folder()
 
-    def finish(self) -> None:
+    def _require_server(self, session: psycopg.Connection[Row], record: Record) -> None:
+        if record.system not in ("", system_of(session)):
+            raise RestoreFailed(
+                "another server answers than the one that was restored to",
+                on=str(self._target.address),
+                hint=f"the former database is {record.former or 'none'}; let the settings name its server again",
+            )
+
+    def _put_back(self, session: psycopg.Connection[Row], record: Record) -> None:
+        """The former database gets its name again; whatever has the name now is put aside."""
+        name, here = record.database, number_of(session, record.database)
+        if here == record.replaced:
+            return  # never switched, or back already
+        renames, then = [], {}
+        if here is not None:
+            ours = here == record.made
+            if not ours and record.replaced is None:
+                raise RestoreFailed("a database that no restore made has come to this name", on=name)
+            aside = record.new if ours else databases.free_name(session, name, datetime.now(UTC), databases.ASIDE)
+            renames.append((name, aside))
+            then[aside] = here
+        if record.replaced is not None:
+            if record.former is None or number_of(session, record.former) != record.replaced:
+                raise RestoreFailed(_lost(session, record), on=name, hint="the safety backup: scriptorium list")
+            renames.append((record.former, name))
+            then[name] = record.replaced
+        reach("database.before-back")
+        databases.switch(session, self._target.address, renames, then)
+        reach("database.back")
+
+    @staticmethod
+    def _drop_new(session: psycopg.Connection[Row], record: Record) -> None:
+        if record.made in (None, number_of(session, record.new)):  # without a number its name holds the restore's
+            databases.drop(session, record.new)
+
+    def _undo_marked(self, session: psycopg.Connection[Row]) -> None:
+        """A restore of an earlier version, whose record is a mark in the database's comment."""
         name = self._target.name
+        mark = databases.Mark.of(session, name)
+        if mark is not None and mark.restore == self._restore:
+            renames = [(name, self._new), *([(mark.former, name)] if mark.former else [])]
+            databases.switch(session, self._target.address, renames, {})
+            databases.set_comment(session, self._new, mark.comment)
+        databases.drop(session, self._new)
+
+    def finish(self) -> None:
+        record = self._records.read(self._restore, self._part.source)
         with self._target.address.maintenance() as session:
-            mark = databases.Mark.of(session, name)
-            if mark is not None:
-                databases.set_comment(session, name, mark.comment)
-                reach("database.unmarked")
-            for former in databases.former_databases(session, name)[self._target.former :]:
-                databases.drop(session, former)
+            mark = databases.Mark.of(session, self._target.name) if record is None else None
+            if mark is not None and mark.restore == self._restore:
+                databases.set_comment(session, self._target.name, mark.comment)
+            if record is not None:
+                self._require_server(session, record)
+                self._records.write(record.now(stage="stands"))
+                reach("database.stands")
+            drop_surplus(session, self._records, self._target.name, self._target.former)
         reach("database.finished")
         self._drop_folder()
+
+
+def _lost(session: psycopg.Connection[Row], record: Record) -> str:
+    called = name_of(session, record.replaced) if record.replaced is not None else None
+    if called is None:
+        return f"the former database {record.former} is no longer there"
+    return f"the former database {record.former} was renamed to {called}"

@@ -30,11 +30,13 @@ _TABLE_OF_CONTENTS = "toc.dat"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a restore goes and how: ``address`` of the living database, its ``name``; ``jobs`` of pg_restore."""
+    """Where a restore goes and how: ``address`` of the living database, its ``name``; ``jobs`` of pg_restore;
+    ``records``: the folder of ``postgres_records``."""
 
     address: Address
     name: str
     staging: Path
+    records: Path
     options: DumpOptions
     jobs: int
     former: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -9,8 +10,10 @@ import psycopg
 import pytest
 from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
 
-from scriptorium.errors import ToolFailed
+from scriptorium.errors import RestoreFailed, ToolFailed
 from scriptorium.sources.postgres import PostgresSource
+from scriptorium.sources.postgres_databases import named
+from scriptorium.sources.postgres_records import Records
 
 
 def test_everything_comes_back_and_the_former_database_stays(every_server, new_database, everything, tmp_path):
@@ -102,8 +105,8 @@ def test_an_application_that_never_stops_connecting_is_sent_away_for_a_moment(li
 
 def test_former_databases_are_kept_to_a_number(library, server):
     source, staged, part, _, name = library
-    for kept in (1, 2, 2, 0):
-        incoming = source.model_copy(update={"former": 2 if kept else 0}).incoming(part, ID)
+    for number, kept in enumerate((1, 2, 2, 0)):
+        incoming = source.model_copy(update={"former": 2 if kept else 0}).incoming(part, f"{number:012x}")
         incoming.prepare()
         unpack(staged, incoming)
         incoming.load()
@@ -113,28 +116,129 @@ def test_former_databases_are_kept_to_a_number(library, server):
     assert databases(server, name) == {name}
 
 
-def test_what_killed_restores_were_loading_can_be_dropped(library, server):
-    source, _, _, _, name = library
-    for other in (f"{name}_restore_0123456789ab", f"{name}_restore_point", f"{name}_before_restore_20260101_000000"):
+def _restore(source, staged, part, restore_id=ID):
+    incoming = source.incoming(part, restore_id)
+    incoming.prepare()
+    unpack(staged, incoming)
+    assert incoming.load() == part.tables
+    return incoming
+
+
+def _by_hand(server, name) -> set[str]:
+    """Databases that somebody named as we name ours."""
+    names = {f"{name}_{end}" for end in ("restore_ba9876543210", "restore_point", "before_restore_20260101_000000")}
+    for other in names:
         ask(server.address(), f"CREATE DATABASE {other}")
-    assert source.drop_unfinished() == (f"{name}_restore_0123456789ab",)
-    assert databases(server, name) == {name, f"{name}_restore_point", f"{name}_before_restore_20260101_000000"}
-    assert source.drop_former(0) == (f"{name}_before_restore_20260101_000000",)
-    assert databases(server, name) == {name, f"{name}_restore_point"}
+    return names
+
+
+def test_what_killed_restores_were_loading_is_dropped_and_nothing_of_anybody_else(library, server):
+    source, staged, part, _, name = library
+    theirs = _by_hand(server, name)
+    _restore(source, staged, part)  # and killed here
+    assert source.drop_unfinished() == (f"{name}_restore_{ID}",)
+    incoming = _restore(source, staged, part)
+    incoming.switch()
+    assert source.former_databases() and source.drop_former(0) == (), "an undo may need it"
+    incoming.finish()
+    (kept,) = source.former_databases()
+    assert source.drop_former(0) == (kept,)
+    assert databases(server, name) == {name, *theirs}
 
 
 def test_cleanup_tidies_up_the_server_and_minds_no_server(library, server):
-    source, _, _, _, name = library
-    for other in ("restore_0123456789ab", "before_restore_20260101_000000", "before_restore_20260102_000000"):
-        ask(server.address(), f"CREATE DATABASE {name}_{other}")
-    assert set(source.tidy()) == {f"{name}_before_restore_20260101_000000", f"{name}_restore_0123456789ab"}
-    assert databases(server, name) == {name, f"{name}_before_restore_20260102_000000"}
+    source, staged, part, _, name = library
+    theirs = _by_hand(server, name)
+    for number in (1, 2):
+        incoming = _restore(source, staged, part, f"{number:012x}")
+        incoming.switch()
+        source.model_copy(update={"former": 2}).incoming(part, f"{number:012x}").finish()
+    _restore(source, staged, part)
+    newest, older = source.former_databases()
+    assert set(source.tidy()) == {older, f"{name}_restore_{ID}"}
+    assert databases(server, name) == {name, newest, *theirs}
     assert source.drop_former(0) and source.tidy() == ()
     assert PostgresSource(database="host=127.0.0.1 port=1 dbname=x").tidy() == ()
 
 
+def test_a_comment_of_the_users_stays_and_ours_gets_into_no_backup(library, server):
+    source, staged, part, url, name = library
+    about = f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{name}'"
+    ask(url, f"COMMENT ON DATABASE {name} IS 'the library''s own'")
+    incoming = _restore(source, staged, part)
+    incoming.switch()
+    assert ask(url, about) == [("the library's own",)]
+    ask(url, f"COMMENT ON DATABASE {name} IS 'changed meanwhile'")
+    incoming.finish()
+    assert ask(url, about) == [("changed meanwhile",)]
+
+
+def test_what_an_earlier_version_marked_is_found_and_goes_back(library, server):
+    source, _, part, url, name = library
+    former = f"{name}_before_restore_20260101_000000"
+    mark = {"scriptorium": {"restore": ID, "former": former, "comment": "their own"}}
+    ask(server.address(), f"ALTER DATABASE {name} RENAME TO {former}")
+    ask(server.address(), f"CREATE DATABASE {name}")
+    ask(server.address(), f"COMMENT ON DATABASE {name} IS '{json.dumps(mark)}'")
+    source.incoming(part, "ba9876543210").finish()
+    source.incoming(part, "ba9876543210").undo()
+    assert databases(server, name) == {name, former}, "the mark is another restore's"
+    source.incoming(part, ID).undo()
+    assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]
+    assert databases(server, name) == {name}
+
+
+@pytest.mark.parametrize("by_hand", ["dropped", "renamed", "replaced", "put back"])
+def test_what_was_done_by_hand_is_not_called_back(library, server, by_hand):
+    source, staged, part, url, name = library
+    _restore(source, staged, part).switch()
+    (former,) = source.former_databases()
+    at = server.address()
+    if by_hand == "dropped":
+        ask(at, f"DROP DATABASE {former}")
+    elif by_hand == "renamed":
+        ask(at, f"ALTER DATABASE {former} RENAME TO {name}_mine")
+    elif by_hand == "replaced":
+        ask(at, f"DROP DATABASE {name}")
+        ask(at, f"CREATE DATABASE {name}")
+    else:
+        ask(at, f"DROP DATABASE {name}")
+        ask(at, f"ALTER DATABASE {former} RENAME TO {name}")
+    if by_hand in ("dropped", "renamed"):
+        with pytest.raises(RestoreFailed, match="no longer there" if by_hand == "dropped" else f"{name}_mine"):
+            source.incoming(part, ID).undo()
+        assert ask(url, "SELECT count(*) FROM items") == [(2000,)]
+        return
+    source.incoming(part, ID).undo()
+    assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]
+    asides = databases(server, name) - {name}
+    assert [one[:-15] for one in asides] == ([f"{name}_aside_"] if by_hand == "replaced" else [])
+
+
+def test_another_server_at_the_address_is_left_alone(library, server):
+    source, staged, part, url, name = library
+    _restore(source, staged, part).switch()
+    records = Records(source.staging / "databases")
+    (record,) = records
+    records.write(record.now(system="1234"))
+    with pytest.raises(RestoreFailed, match="another server"):
+        source.incoming(part, ID).undo()
+    assert ask(url, "SELECT count(*) FROM items") == [(2000,)] and len(databases(server, name)) == 2
+
+
+def test_a_record_that_others_may_have_written_is_not_believed(library):
+    source, staged, part, _, _ = library
+    _restore(source, staged, part).switch()
+    (source.staging / "databases").chmod(0o777)
+    with pytest.raises(RestoreFailed, match="not believed"):
+        source.incoming(part, ID).undo()
+    assert source.former_databases() == ()
+
+
 def test_names_that_are_too_long_are_cut_between_letters(server, tmp_path):
     long = "ü" * 31  # 62 bytes, where 63 are allowed
+    assert named("ü" * 30 + "é", "_x" * 10) != named("ü" * 30 + "è", "_x" * 10)
+    assert max(len(named(letter * 20, "_x" * 10).encode()) for letter in "aü漢😀") <= 63
     ask(server.address(), f'CREATE DATABASE "{long}"')
     url = server.address(long)
     ask(url, ITEMS)

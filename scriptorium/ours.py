@@ -1,0 +1,87 @@
+"""Folders of ours beside living data, known by more than their names.
+
+A restore in place makes ``.scriptorium-restore-<id>-<source>`` and, where something stood in the way of going back,
+``.scriptorium-aside-<id>-<source>``. Each holds a mark: a small file that names the same id as the folder's name. A
+folder of the user's whose name merely begins with ``.scriptorium-`` has none, and is the library's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+
+PREFIX = ".scriptorium-"
+MARK = "scriptorium.json"
+_NAMES = re.compile(r"\.scriptorium-(?:restore|aside|former)-([0-9a-f]{12})(?:-.*)?", re.DOTALL)
+_EARLIER = re.compile(r"\.scriptorium-restore-[0-9a-f]{12}-.+", re.DOTALL)
+_LONGEST = 4096
+
+
+def mark(folder: Path, restore_id: str) -> None:
+    """Say durably that the folder is ours. It must be new, and ours alone to write to."""
+    descriptor = os.open(folder / MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        json.dump({"scriptorium": "restore", "id": restore_id}, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def is_ours(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bool:
+    """Whether a folder was made by us: by its name, and the mark in it. Follows no link; changes nothing.
+
+    Earlier versions made no mark: their folders are known by a name of that form, with ``incoming`` and ``former``.
+    """
+    folder = os.fsdecode(path).rstrip("/")
+    name = os.path.basename(folder)  # noqa: PTH119 -- Path would tidy the name up
+    found = _NAMES.fullmatch(name)
+    if found is None or not _is_folder(folder):
+        return False
+    if _marked(folder) == found[1]:
+        return True
+    return bool(_EARLIER.fullmatch(name)) and all(_is_folder(f"{folder}/{one}") for one in ("incoming", "former"))
+
+
+def others_may_write(path: Path) -> str:
+    """Why what is read there may have been written by somebody else; nothing where only this user can have.
+
+    The path itself is looked at, not what a link leads to: it must be this user's, and nobody else may write to it.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError as error:
+        return f"{path} cannot be looked at: {error.strerror}"
+    if stat.S_ISLNK(found.st_mode):
+        return f"{path} is a link"
+    if found.st_uid != os.geteuid():
+        return f"{path} belongs to user {found.st_uid}"
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may write to {path}"
+    return ""
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _marked(folder: str) -> str:
+    """The id that the mark in a folder names; nothing where there is no mark."""
+    try:
+        descriptor = os.open(f"{folder}/{MARK}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""
+        try:
+            said = json.loads(file.read(_LONGEST))
+        except ValueError:
+            return ""
+    if not isinstance(said, dict) or said.get("scriptorium") != "restore":
+        return ""
+    return str(said.get("id"))
