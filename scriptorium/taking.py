@@ -97,6 +97,7 @@ def place_order(
     ``NotFound`` and ``UsageError`` say what cannot be meant.
     """
     chosen = settings.library(library)
+    chosen.require_no_doubt()
     type = type or settings.type_of(tier)
     sources = chosen.sources_of(type)
     stores = settings.targets(tier, to)

@@ -64,8 +64,10 @@ class _Walk:
     root: bytes = b""
     never_paths: set[bytes] = field(default_factory=set)
     never_inodes: set[tuple[int, int]] = field(default_factory=set)
+    above: set[str] = field(default_factory=set)  # the folders on the way to what other trees bring
 
     def __post_init__(self) -> None:
+        self.above = {step for path in self.claimed for step in _folders_above(path)}
         self.root = os.path.realpath(encoded(self.tree.root))
         for path in self.tree.never:
             real = os.path.realpath(encoded(path))
@@ -150,6 +152,8 @@ class _Walk:
             return None
         if self._excluded(relative, stat.S_ISDIR(facts.st_mode)) or self._forbidden(entry.path, facts):
             return None
+        if stat.S_ISLNK(facts.st_mode) and path in self.above:  # another tree needs a folder of this name
+            return None
         return self._found(path, entry.path, facts)
 
     def _found(self, path: str, source: bytes, facts: os.stat_result) -> Found | None:
@@ -199,6 +203,12 @@ def claims(trees: Sequence[Tree], of: Tree) -> frozenset[str]:
     return frozenset(
         tree.at for tree in trees if tree is not of and tree.at and tree.at != of.at and tree.at.startswith(inside)
     )
+
+
+def _folders_above(path: str) -> Iterator[str]:
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def survey(trees: Sequence[Tree]) -> Survey:

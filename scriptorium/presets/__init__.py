@@ -22,8 +22,10 @@ RawTable = dict[str, object]
 @dataclass(frozen=True, slots=True)
 class Preset:
     """``sources`` receives the library's own table of the settings (its ``keys``) and the application's variables;
-    what ``paths`` names arrives absolute. ``checks`` judges what the databases answered together with the files, where
-    the backup holds those of the library: a folder that came empty is a fault, one that was not asked for is none.
+    what ``paths`` names arrives absolute. ``doubts``: why these may not be the places that the application uses; then
+    nothing is saved, and nothing is restored over them. ``checks`` judges what the databases answered together with
+    the files, where the backup holds those of the library: a folder that came empty is a fault, one that was not asked
+    for is none.
     ``missing``: the names of those checks that say which files the database names and the backup lacks."""
 
     name: str
@@ -31,6 +33,7 @@ class Preset:
     keys: frozenset[str]
     sources: Callable[[Mapping[str, object], Mapping[str, str]], list[RawTable]]
     looks_like: Callable[[Path], bool]
+    doubts: Callable[[Mapping[str, object], Mapping[str, str]], tuple[str, ...]]
     checks: Callable[[Answers, Files, Places], tuple[Check, ...]]
     missing: frozenset[str]
     paths: frozenset[str] = frozenset({"home"})
@@ -43,6 +46,7 @@ PRESETS: Mapping[str, Preset] = {
         bibliotheca.KEYS,
         bibliotheca.sources,
         bibliotheca.looks_like,
+        bibliotheca.doubts,
         bibliotheca.checks,
         bibliotheca.MISSING,
         bibliotheca.PATHS,
@@ -53,6 +57,7 @@ PRESETS: Mapping[str, Preset] = {
         alexandria.KEYS,
         alexandria.sources,
         alexandria.looks_like,
+        alexandria.doubts,
         alexandria.checks,
         alexandria.MISSING,
         alexandria.PATHS,

@@ -6,12 +6,15 @@ The database comes first: a file without a row is harmless, a row without a file
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from scriptorium.errors import SettingsError
 from scriptorium.model import Check
 from scriptorium.presets.checks import Answers, Files, Held, Places, broken, noted
+from scriptorium.presets.surroundings import env_file
 
 DESCRIPTION = "Alexandria: PostgreSQL database, book files, settings"
 KEYS = frozenset({"home", "database", "service", "files", "exclude", "volatile", "postgres"})
@@ -134,18 +137,36 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def doubts(library: Mapping[str, object], variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Where the settings name a database or a folder of books, and the application's own ``.env`` another one."""
+    home = _path(library, "home")
+    known = _env_file(home)
+    found = []
+    given, told = _path(library, "files"), _files_folder(home, known)
+    both = given and told and known.get("ALEXANDRIA_LIBRARY_ROOT") and given.is_dir() and told.is_dir()
+    if both and given and told and not given.samefile(told):
+        found.append(f"'files' of the settings is {given}, ALEXANDRIA_LIBRARY_ROOT of {home}/.env is {told}")
+    name, used = _database_name(str(library.get("database") or "")), known.get(f"{_PREFIX}DB_NAME")
+    if name and used and name != used:
+        found.append(f"'database' of the settings is '{name}', ALEXANDRIA_DB_NAME of {home}/.env is '{used}'")
+    return tuple(found)
+
+
+def _database_name(conninfo: str) -> str | None:
+    """The name of the database in a URL or among libpq's words; ``None`` where it is not said."""
+    if "://" in conninfo:
+        parts = urlsplit(conninfo)
+        asked = parse_qs(parts.query).get("dbname")
+        return asked[-1] if asked else unquote(parts.path.lstrip("/")) or None
+    word = re.search(r"""(?:^|\s)dbname\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S+))""", conninfo)
+    return (word[1] or word[2]).replace("\\", "") if word else None
+
+
 def _env_file(home: Path | None) -> dict[str, str]:
     """The application's own variables, from the ``.env`` that it reads."""
     if home is None:
         return {}
-    try:
-        lines = (home / ".env").read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return {}
-    pairs = (
-        line.removeprefix("export ").partition("=") for line in lines if line.strip().startswith((_PREFIX, "export "))
-    )
-    return {key.strip(): value.strip().strip("'\"") for key, _, value in pairs if key.strip().startswith(_PREFIX)}
+    return {key: value for key, value in env_file(home / ".env").items() if key.startswith(_PREFIX)}
 
 
 def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:

@@ -12,8 +12,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from scriptorium.errors import SettingsError
-from scriptorium.model import Check
+from scriptorium.model import Check, Rows
+from scriptorium.presets.bibliotheca_place import DATABASE_FILE, place
 from scriptorium.presets.checks import Answers, Files, Places, broken, noted
+from scriptorium.presets.surroundings import links_between
 
 DESCRIPTION = "Bibliotheca: Kuzu database, covers, uploads, settings"
 KEYS = frozenset({"home", "data", "database_file", "exclude", "kuzu"})
@@ -33,6 +35,7 @@ VOLATILE = (
     "*.tmp",
     "__pycache__",
 )
+_TAILS = ("", ".wal", ".shadow", ".tmp")
 CONFIGURATION = (
     "config.py",
     ".env",
@@ -47,13 +50,20 @@ CONFIGURATION = (
 # Put to the snapshot and to what is restored. A library that lacks one of the tables has no answer to it.
 STATEMENTS = {
     "covers": "MATCH (b:Book) WHERE b.cover_url IS NOT NULL AND b.cover_url <> '' RETURN b.cover_url",
+    "portraits": "MATCH (p:Person) WHERE p.image_url IS NOT NULL AND p.image_url <> '' RETURN p.image_url",
     "ownerless": (
         "MATCH (b:Book) WHERE NOT EXISTS { MATCH (:User)-[:HAS_PERSONAL_METADATA]->(b) } RETURN b.id, b.title"
+    ),
+    "owned": "MATCH (:User)-[:HAS_PERSONAL_METADATA]->(b:Book) RETURN count(DISTINCT b.id)",
+    "newest": (
+        "MATCH (b:Book) WHERE b.created_at IS NOT NULL RETURN b.id, "
+        "EXISTS { MATCH (:User)-[:HAS_PERSONAL_METADATA]->(b) } ORDER BY b.created_at DESC LIMIT 1"
     ),
     "nameless": "MATCH (p:Person)-[:AUTHORED]->(b:Book) WHERE p.name IS NULL OR p.name = '' RETURN p.id, b.title",
 }
 _LACKING = "covers that a book names and the backup lacks"
-MISSING = frozenset({_LACKING})
+_PORTRAITS_LACKING = "portraits that a person names and the backup lacks"
+MISSING = frozenset({_LACKING, _PORTRAITS_LACKING})
 _FILES = "data"
 _COVERS = f"{_FILES}/covers/"
 _SERVED = ("covers/", "uploads/")  # folders of data/ that the application shows under their names
@@ -70,25 +80,23 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
     ``library``: ``home`` (the folder of the installation), optionally ``data``, ``database_file``, ``exclude``, and
     ``kuzu`` (a table of settings for the database's source, such as ``quiesce``).
     """
-    home_text = library.get("home")
-    if not isinstance(home_text, str | Path):
-        raise SettingsError("a Bibliotheca library needs 'home', the folder of its installation")
-    home = Path(home_text)
-    data = Path(str(library.get("data") or home / "data"))
-    folder = Path(variables.get("KUZU_DB_PATH") or data / "kuzu")
-    database = Path(str(library.get("database_file") or (home / folder) / "bibliotheca.db"))
+    home = _home(library)
+    found = place(home, library, variables)
+    data, database = found.data, found.database
     extra = library.get("exclude") or ()
     more = library.get("kuzu") or {}
     if not isinstance(extra, list | tuple) or not isinstance(more, dict):
         raise SettingsError("'exclude' is a list of patterns, 'kuzu' a table")
     inside = database.relative_to(data).as_posix() if database.is_relative_to(data) else None
-    own_database = [f"/{inside}{tail}" for tail in ("", ".wal", ".shadow", ".tmp")] if inside else []
+    usual = f"kuzu/{DATABASE_FILE}"  # where the database is elsewhere, one that lies here still is a former one
+    own_database = [f"/{at}{tail}" for at in dict.fromkeys((inside or usual, usual)) for tail in _TAILS]
+    links = [f"/{link}" for link in links_between(data, database.parent)]  # the database comes with its own source
     return [
         {
             "name": "kuzu",
             "kind": "kuzu",
             "path": str(database),
-            "at": f"data/{inside or 'kuzu/bibliotheca.db'}",
+            "at": f"data/{inside or usual}",
             "statements": STATEMENTS,
             **more,
         },
@@ -97,7 +105,7 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
             "kind": "files",
             "path": str(data),
             "at": _FILES,
-            "exclude": [*VOLATILE, *own_database, *extra],
+            "exclude": [*VOLATILE, *own_database, *links, *extra],
         },
         {
             "name": "config",
@@ -110,6 +118,18 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
     ]
 
 
+def doubts(library: Mapping[str, object], variables: Mapping[str, str]) -> tuple[str, ...]:
+    """What speaks against the places of the settings being those that the application uses."""
+    return place(_home(library), library, variables).doubts
+
+
+def _home(library: Mapping[str, object]) -> Path:
+    home = library.get("home")
+    if not isinstance(home, str | Path):
+        raise SettingsError("a Bibliotheca library needs 'home', the folder of its installation")
+    return Path(home)
+
+
 def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
     """Books have owners, persons have names, every cover that a book names is there; covers that no book names.
 
@@ -118,15 +138,30 @@ def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
     """
     found = []
     if "ownerless" in answers:
-        found.append(broken("books without an owner", (f"{row[1]} ({row[0]})" for row in answers["ownerless"])))
+        judged = broken if _owners_are_given(answers) else noted
+        found.append(judged("books without an owner", (f"{row[1]} ({row[0]})" for row in answers["ownerless"])))
     if "nameless" in answers:
         found.append(broken("contributors without a name", (f"{row[0]} of {row[1]}" for row in answers["nameless"])))
     if "covers" in answers and _FILES in places:
         covers = {path for path in files if path.startswith(_COVERS)}
-        named = {path for row in answers["covers"] if (path := _cover(row[0] or "", files))}
+        named, portraits = _named(answers["covers"], files), _named(answers.get("portraits", ()), files)
         found.append(broken(_LACKING, named - files.keys()))
-        found.append(noted("covers that no book names", covers - named))
+        if "portraits" in answers:
+            found.append(broken(_PORTRAITS_LACKING, portraits - files.keys()))
+        found.append(noted("covers that no book names", covers - named - portraits))
     return tuple(found)
+
+
+def _owners_are_given(answers: Answers) -> bool:
+    """Whether the application gives a new book its owner: some versions do not, and then a book without one is no fault
+    that a warning on every day would help with."""
+    if answers.get("newest"):
+        return answers["newest"][0][1] == "True"
+    return bool(answers.get("owned")) and answers["owned"][0][0] != "0"
+
+
+def _named(rows: Rows, files: Files) -> set[str]:
+    return {path for row in rows if (path := _cover(row[0] or "", files))}
 
 
 def _cover(url: str, files: Files) -> str | None:

@@ -52,6 +52,8 @@ def plan_in_place(library: Library, supply: Supply, restore_id: str, *, saving: 
             sources[part.source] = source
             rows += _conditions(source, part, supply.rebuild)
     rows.append(_idle(library))
+    if library.doubts:
+        rows.append(_doubted(library))
     saved: Sequence[tuple[Path, int]] = ()
     if saving is not None:
         row, saved = _saving(saving, library)
@@ -87,6 +89,14 @@ def _idle(library: Library) -> Planned:
     except ScriptoriumError as error:
         return Planned("application", "running", error)
     return Planned("application", "holds no file open")
+
+
+def _doubted(library: Library) -> Planned:
+    try:
+        library.require_no_doubt()
+    except ScriptoriumError as error:
+        return Planned("places", "in doubt", error)
+    return Planned("places", "those of the application")
 
 
 def _saving(settings: Settings, library: Library) -> tuple[Planned, Sequence[tuple[Path, int]]]:

@@ -75,6 +75,7 @@ class Library(BaseModel):
     missing_files: Literal["warn", "error"] = "warn"
     health: HealthCheck | None = None
     sources: tuple[AnySource, ...] = Field(min_length=1)
+    doubts: tuple[str, ...] = ()  # why these may not be the places that the application uses; a preset says so
 
     @model_validator(mode="after")
     def _one_place_each(self) -> Self:
@@ -106,6 +107,17 @@ class Library(BaseModel):
                 hint=f"its sources: {', '.join(f'{s.name} ({s.role})' for s in self.sources)}",
             )
         return chosen
+
+    def require_no_doubt(self) -> None:
+        """``SettingsError`` where the application may use other places than these: a former database would be saved, or
+        written over, and nobody would notice."""
+        if self.doubts:
+            raise SettingsError(
+                f"the application may use another place: {'; '.join(self.doubts)}",
+                on=self.name,
+                hint="make the settings and the application's own configuration name the same place, or move away what "
+                "is not used any more",
+            )
 
     def territory_of_others(self, source: AnySource) -> tuple[Path, ...]:
         """Files of the library's databases that a tree of files must neither save nor replace."""

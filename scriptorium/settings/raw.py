@@ -130,6 +130,7 @@ def _library(name: str, table: RawTable, variables: Mapping[str, str], base: Pat
         for key in known.paths & table.keys():
             table[key] = _placed_text(table[key], base, f"{where}.{key}")
         rows = known.sources(table, variables)
+        result["doubts"] = known.doubts(table, variables)
     else:
         if "sources" not in table:
             raise SettingsError("a library needs a preset or sources", on=where, hint=f"presets: {', '.join(PRESETS)}")

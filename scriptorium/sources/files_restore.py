@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from scriptorium.archive import select
+from scriptorium.archive.patterns import compiled
 from scriptorium.errors import RestoreFailed
 from scriptorium.model import Part, Rows, TableFacts, Tree
 from scriptorium.sources.mounts import mounted_in
@@ -95,7 +96,7 @@ class FilesIncoming:
         elif not _is_folder(new):
             raise RestoreFailed("a folder is where the backup has a file", on=str(self._root), hint="move it away")
         else:
-            moves = list(_Switch(self._root, new, self._staging, self._chosen(), dresses).moves())
+            moves = list(_Switch(self._root, new, self._staging, self._chosen(), dresses, self._tree.exclude).moves())
             if not self._part.path:  # a part at the top has no member for its root: nothing says what it was
                 dresses = [dress for dress in dresses if dress.folder != self._root]
         self._require_no_mounts(moves)
@@ -152,7 +153,13 @@ class _Switch:
     """Which renames put ``new`` in the place of ``root``, where some of ``root`` has to stay."""
 
     def __init__(
-        self, root: Path, new: Path, staging: StagingFolder, chosen: set[str] | None, dresses: list[Dress]
+        self,
+        root: Path,
+        new: Path,
+        staging: StagingFolder,
+        chosen: set[str] | None,
+        dresses: list[Dress],
+        exclude: tuple[str, ...] = (),
     ) -> None:
         self._root = root
         self._new = new
@@ -161,6 +168,11 @@ class _Switch:
         self._above = {step for path in self._chosen for step in _folders_above(path)}
         self._partial = chosen is None
         self._dresses = dresses
+        self._exclude = exclude
+
+    def _left_alone(self, inside: str, old: Path) -> bool:
+        """A link to a folder that the source leaves out leads to what another source saves, and stays."""
+        return old.is_symlink() and old.is_dir() and any(compiled(one).matches(inside, True) for one in self._exclude)
 
     def moves(self, folder: str = "") -> Iterator[Move]:
         living, arriving = self._root / folder, self._new / folder
@@ -171,6 +183,8 @@ class _Switch:
             old, new = living / name, arriving / name
             came = os.path.lexists(new)
             if old == self._staging.path or not (came or inside in self._chosen or inside in self._above):
+                continue
+            if self._left_alone(inside, old):
                 continue
             if _is_folder(old) and self._stays(old, came):
                 if came and not _is_folder(new):

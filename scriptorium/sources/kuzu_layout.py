@@ -7,6 +7,7 @@ Since 0.11 a database is one file (``KUZU``, then its storage version as a littl
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,11 @@ from pathlib import Path
 from scriptorium.errors import NotFound, SourceDamaged, ToolMissing
 
 COMPANIONS = (".wal", ".shadow", ".tmp")
+_LADYBUG_COMPANION = ".wal.checkpoint"  # Kuzu never makes one; its successor does
+_MAGIC, _LADYBUG_MAGIC = b"KUZU", b"LBUG"
 FIRST_SINGLE_FILE = 39
+_FIRST_PAGE = 4096
+_HIGHEST_CREDIBLE = 1000  # of storage versions: above, the number is damage
 _RELEASES = {34: "0.7.1", 36: "0.8.2", 37: "0.9.0", 38: "0.10.0", 39: "0.11.3"}
 
 
@@ -74,26 +79,66 @@ def find(path: Path) -> Layout:
         raise NotFound("there is no Kuzu database", on=str(path), hint="correct the source's path in the settings")
     layout = Layout(real, folder=True)
     if not layout.header.is_file():
-        raise SourceDamaged(
-            "this folder is no Kuzu database", on=str(path), hint="name the database itself, not its folder"
-        )
+        raise SourceDamaged("this folder is no Kuzu database", on=str(path), hint=_hint_for_folder(real))
     return layout
+
+
+def _hint_for_folder(folder: Path) -> str:
+    """A folder of 0.10 whose catalog is gone is damaged; one that holds databases was named in their place."""
+    if any(folder.glob("*.hindex")) or (folder / "data.kz").exists():
+        return "its catalog.kz is missing: the database is damaged; restore it from a backup"
+    inside = sorted(path.name for path in folder.iterdir() if path.is_file() and _begins(path, _MAGIC, _LADYBUG_MAGIC))
+    return f"name the database itself: {inside[0]} in it" if inside else "name the database itself, not its folder"
+
+
+def _begins(path: Path, *magics: bytes) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(4) in magics
+    return False
 
 
 def storage_version(layout: Layout) -> int | None:
     """The storage version in the header; ``None`` for a database that was never checkpointed.
 
-    Raises ``SourceDamaged`` when the header is another file's.
+    Raises ``SourceDamaged`` when the header is no database's, ``ToolMissing`` when it is a relative's.
     """
     with layout.header.open("rb") as file:
         head = file.read(8)
+    if head[:4] == _LADYBUG_MAGIC:
+        raise _relative(layout, "its header says LBUG")
     if len(head) < 8 or not head.strip(b"\0"):
+        if not layout.folder and not head:
+            raise _damaged(layout, "it is empty")
+        if layout.header.stat().st_size > _FIRST_PAGE:
+            raise _damaged(layout, "it begins with zeros, and more follows")
         return None
-    if head[:4] != b"KUZU":
-        raise SourceDamaged(
-            "this is no Kuzu database", on=str(layout.path), hint="correct the source's path in the settings"
-        )
-    return int(struct.unpack("<I", head[4:])[0])
+    if head[:4] != _MAGIC:
+        raise _damaged(layout, f"it begins with {head[:4].hex(' ')}, a Kuzu database with {_MAGIC.hex(' ')} (KUZU)")
+    version = int(struct.unpack("<I", head[4:])[0])
+    if not 0 < version < _HIGHEST_CREDIBLE:
+        raise _damaged(layout, f"it names storage version {version}, which no engine has")
+    if version > max(_RELEASES):
+        raise _relative(layout, f"it has storage version {version}, Kuzu's last one is {max(_RELEASES)}")
+    beside = companion(layout.path, _LADYBUG_COMPANION)
+    if os.path.lexists(beside):
+        raise _relative(layout, f"{beside.name} lies beside it")
+    return version
+
+
+def _relative(layout: Layout, why: str) -> ToolMissing:
+    return ToolMissing(
+        f"this database belongs to Ladybug, the successor of Kuzu, which is not supported ({why})",
+        on=str(layout.path),
+        hint="save an export of it: EXPORT DATABASE in the application, and its folder as a source of files",
+    )
+
+
+def _damaged(layout: Layout, why: str) -> SourceDamaged:
+    return SourceDamaged(
+        f"the header of this Kuzu database is damaged, or this is another file: {why}",
+        on=str(layout.header),
+        hint="if the source's path is right, the database is damaged: restore it from a backup; `scriptorium list`",
+    )
 
 
 def same_storage(engine: str, other: str) -> bool | None:

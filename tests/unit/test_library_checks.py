@@ -119,3 +119,36 @@ def test_covers_are_found_wherever_a_book_can_name_them(place: Any, take: Take) 
         LACKING: (False, 4, lacking),
         UNNAMED: (True, 2, ("data/covers/again.jpg", "data/covers/sub/b.jpg")),
     }
+
+
+def test_portraits_of_persons_are_named_and_looked_for(place: Any, take: Take) -> None:
+    name_covers(place, "/covers/a.jpg")
+    place.execute(
+        "ALTER TABLE Person ADD image_url STRING",
+        "CREATE (:Person {id: 'p8', name: 'h', image_url: '/covers/sub/b.jpg'})",
+        "CREATE (:Person {id: 'p9', name: 'i', image_url: '/covers/people/none.jpg'})",
+    )
+    checks = found(take().checks)
+    assert checks["portraits that a person names and the backup lacks"] == (False, 1, ("data/covers/people/none.jpg",))
+    assert checks[UNNAMED] == (True, 0, ()), "a portrait is no cover that nothing names"
+    strict(place)
+    with pytest.raises(SourceDamaged, match=r"people/none\.jpg"):
+        take()
+
+
+def test_books_without_an_owner_are_no_fault_where_the_application_gives_none(place: Any, take: Take) -> None:
+    place.execute(
+        "CREATE NODE TABLE User(id STRING, PRIMARY KEY(id))",
+        "CREATE REL TABLE HAS_PERSONAL_METADATA(FROM User TO Book)",
+        "CREATE (:User {id: 'reader'})",
+    )
+    assert found(take().checks)[OWNERLESS][0] is True, "not one book has an owner"
+    place.execute(
+        "ALTER TABLE Book ADD created_at TIMESTAMP",
+        "MATCH (b:Book) SET b.created_at = timestamp('2024-01-01 00:00:00')",
+        "MATCH (b:Book {id: '7'}) SET b.created_at = timestamp('2025-01-01 00:00:00')",
+        "MATCH (u:User), (b:Book) WHERE b.id <> '7' CREATE (u)-[:HAS_PERSONAL_METADATA]->(b)",
+    )
+    assert found(take().checks)[OWNERLESS][:2] == (True, 1), "the newest book has none"
+    place.execute("MATCH (b:Book {id: '7'}) SET b.created_at = timestamp('2020-01-01 00:00:00')")
+    assert found(take().checks)[OWNERLESS][:2] == (False, 1), "the newest has one, an older book lost its own"

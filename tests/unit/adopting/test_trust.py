@@ -144,7 +144,7 @@ def _empty(database: Path) -> None:
 
 @pytest.mark.parametrize(
     ("break_it", "why"),
-    [(_no_header, "this is no Kuzu database"), (_rubbish, ""), (_newer, "storage version 99")],
+    [(_no_header, "the header of this Kuzu database is damaged"), (_rubbish, ""), (_newer, "storage version 99")],
 )
 def test_a_database_that_cannot_be_opened_is_kept(
     app: Any, files_of: Callable[[Path], dict[str, bytes]], break_it: Callable[[Path], None], why: str

@@ -1,0 +1,107 @@
+"""Where Bibliotheca keeps its data: what the settings say, against what the application itself is told.
+
+The application reads ``KUZU_DB_PATH`` (a folder, by default ``./data/kuzu``) and ``DATA_DIR`` from its environment,
+from ``data/.env``, from ``.env``; in a container its compose file sets them, and says which folder of this machine is
+meant. Two databases that are both there and that two of these name are a doubt: nobody but the user knows which one
+lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.presets.surroundings import Compose, compose, env_file
+
+DATABASE_FILE = "bibliotheca.db"
+_IMAGE = "/app"  # where the application's own image has the installation
+_DATA_VARIABLES = ("MYBIBLIOTHECA_DATA_DIR", "DATA_DIR")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The folder of the data, the database's file, and what speaks against them."""
+
+    data: Path
+    database: Path
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A path that something names; ``by`` says what, in the user's words."""
+
+    path: Path
+    by: str
+
+
+def place(home: Path, library: Mapping[str, object], variables: Mapping[str, str]) -> Place:
+    """``library``: the settings' own table; ``variables``: those of our environment that are the application's."""
+    above = env_file(home / ".env")
+    around = compose(home, above)
+    data, data_doubts = _data(home, library, above, around)
+    named = list(_named(home, data, variables, above, around))
+    given = library.get("database_file")
+    if given:
+        chosen = _Named(Path(str(given)), "'database_file' of the settings")
+    else:
+        usual = [
+            _Named(folder / "kuzu" / DATABASE_FILE, f"{folder}/kuzu") for folder in dict.fromkeys((data, home / "data"))
+        ]
+        there = [one for one in usual if one.path.exists()]
+        named = named or there[1:]
+        chosen = named[0] if named and named[0] not in there else (there or usual)[0]
+    return Place(data, chosen.path, (*data_doubts, *_doubts(chosen, named)))
+
+
+def _data(
+    home: Path, library: Mapping[str, object], above: Mapping[str, str], around: Compose
+) -> tuple[Path, tuple[str, ...]]:
+    given = Path(str(library["data"])) if library.get("data") else None
+    for known, where in ((above, str(home / ".env")), (around.variables, around.file)):
+        text = next((known[name] for name in _DATA_VARIABLES if known.get(name)), None)
+        if text is None:
+            continue
+        told = _on_this_machine(text, home, given or home / "data", around)
+        if given is None and told.is_dir():
+            return told, ()
+        if given is not None and told.is_dir() and given.is_dir() and not told.samefile(given):
+            return given, (f"the settings name {given} as the data, {where} names {told}",)
+    return given or home / "data", ()
+
+
+def _named(
+    home: Path, data: Path, variables: Mapping[str, str], above: Mapping[str, str], around: Compose
+) -> Iterator[_Named]:
+    inner = env_file(data / ".env")
+    dotenv, where = (inner, data / ".env") if inner.get("KUZU_DB_PATH") else (above, home / ".env")
+    for known, by in ((variables, "the environment"), (dotenv, str(where)), (around.variables, around.file)):
+        if text := known.get("KUZU_DB_PATH", "").strip():
+            folder = _on_this_machine(text, home, data, around)
+            yield _Named(folder / DATABASE_FILE, f"KUZU_DB_PATH of {by}")
+
+
+def _on_this_machine(text: str, home: Path, data: Path, around: Compose) -> Path:
+    """The folder that a path of the application's means here: a relative one starts at the installation, one of the
+    container lies where it is mounted."""
+    path = Path(text)
+    if not path.is_absolute():
+        path = Path(*path.parts)
+        return data.joinpath(*path.parts[1:]) if path.parts[:1] == ("data",) else home / path
+    if not path.exists() and (mounted := around.on_host(text)) is not None:
+        return mounted
+    if not path.exists() and path.is_relative_to(_IMAGE):
+        inside = path.relative_to(_IMAGE)
+        return data.joinpath(*inside.parts[1:]) if inside.parts[:1] == ("data",) else home / inside
+    return path
+
+
+def _doubts(chosen: _Named, named: list[_Named]) -> Iterator[str]:
+    for other in named:
+        if other.path.exists() and chosen.path.exists() and not other.path.samefile(chosen.path):
+            yield f"{chosen.by} means {chosen.path}, {other.by} means {other.path}, and both are there"
+        elif other.path.exists() and not chosen.path.exists():
+            yield f"{chosen.by} means {chosen.path}, which is not there; {other.by} means {other.path}"
+    if chosen in named and not chosen.path.parent.parent.exists():
+        yield f"{chosen.by} means {chosen.path.parent}, and this machine has no such folder"
