@@ -6,11 +6,8 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from types import ModuleType
 import kuzu_lab
 import pytest
 from filelock import FileLock
+from prefect_server import prefect_server
 
 from scriptorium import settings as settings_module
 from scriptorium.settings import Settings, load
@@ -169,40 +167,8 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], P
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Callable[[Path], Path]) -> Iterator[str]:
     """A real Prefect server on a free port; yields its API URL."""
-    home = prefect_home(tmp_path_factory.mktemp("server") / "prefect")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    with (home / "log").open("wb") as log:
-        child = subprocess.Popen(
-            [Path(sys.executable).with_name("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env={**kept, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        _wait_for(lambda: urllib.request.urlopen(f"{url}/health", timeout=2).status == 200, 180)
+    with prefect_server(prefect_home(tmp_path_factory.mktemp("server") / "prefect")) as (url, _):
         yield url
-    finally:
-        os.killpg(child.pid, signal.SIGTERM)
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-
-
-def _wait_for(ready: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(OSError):
-            if ready():
-                return
-        assert time.monotonic() < deadline, "it did not start in time"
-        time.sleep(0.3)
 
 
 @pytest.fixture

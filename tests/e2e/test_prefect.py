@@ -1,11 +1,10 @@
-"""The ways Prefect's users start things: deployments with a worker, the API, and no server at all."""
+"""The command and Prefect's API: an embedded server, and one that cannot be had."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -29,34 +28,6 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "COLUMNS": "240",
         **more,
     }
-
-
-def prefect(*words: str, env: dict[str, str], cwd: Path) -> str:
-    done = subprocess.run(
-        [BIN / "prefect", "--no-prompt", *words], env=env, cwd=cwd, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_deploy_all_and_run_by_a_worker(place: Any, server: str, tmp_path: Path) -> None:
-    """`prefect deploy --all`, then a run that a worker takes, in a folder that is not the checkout."""
-    checkout = tmp_path / "checkout"
-    checkout.mkdir()
-    shutil.copy(PROJECT / "prefect.yaml", checkout)
-    env = environment(tmp_path, PREFECT_API_URL=server, SCRIPTORIUM_CONFIG=str(place.config))
-    prefect("work-pool", "create", "scriptorium", "--type", "process", "--overwrite", env=env, cwd=checkout)
-    prefect("deploy", "--all", env=env, cwd=checkout)
-    listed = json.loads(prefect("deployment", "ls", "--output", "json", env=env, cwd=checkout))
-    names = {one["name"] for one in listed}
-    assert {"manual", "daily", "weekly", "monthly", "restore", "verify", "prune"} <= names
-    assert all(one["entrypoint"].startswith("flows.") for one in listed)
-
-    prefect("deployment", "run", "backup/manual", "--param", "name=by-worker", env=env, cwd=checkout)
-    prefect("worker", "start", "--pool", "scriptorium", "--run-once", env=env, cwd=tmp_path)
-    from scriptorium.catalog import Catalog
-
-    assert Catalog(place.settings).find("by-worker").status == "verified"
 
 
 def test_without_a_server_the_embedded_one_keeps_the_history_and_nothing_is_left_running(
