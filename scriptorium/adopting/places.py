@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scriptorium.adopting.inventory import METADATA
-from scriptorium.archive import matches
+from scriptorium.archive import compiled
 from scriptorium.errors import UnsafeArchive
 from scriptorium.manifest import readable
 from scriptorium.sources import FilesSource
@@ -112,9 +112,9 @@ def _owner(place: str, sources: Sequence[FilesSource], *, folder: bool) -> Files
     inside = place[len(source.place) :].lstrip("/")
     if not inside:
         return source
-    if any(matches(pattern, inside, folder) for pattern in source.exclude):
+    if compiled(*source.exclude).hold(inside, folder):
         return None
-    chosen = not source.include or any(matches(pattern, inside, folder) for pattern in source.include)
+    chosen = not source.include or compiled(*source.include).hold(inside, folder)
     return source if chosen else None
 
 

@@ -7,7 +7,7 @@ through ``outflow`` and ``codec``; what is only read meanwhile are ``streams``. 
 
 from scriptorium.archive.members import Member, extract_member, listed_entries, members
 from scriptorium.archive.packing import pack
-from scriptorium.archive.patterns import matches
+from scriptorium.archive.patterns import compiled
 from scriptorium.archive.rereading import Reread, reread
 from scriptorium.archive.selection import Found, select, survey
 from scriptorium.archive.streams import Piece, Stream
@@ -20,9 +20,9 @@ __all__ = [
     "Reread",
     "Stream",
     "Unpacked",
+    "compiled",
     "extract_member",
     "listed_entries",
-    "matches",
     "members",
     "pack",
     "reread",

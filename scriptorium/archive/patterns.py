@@ -8,6 +8,10 @@
 
 ``*`` and ``?`` never match a ``/``; ``[abc]`` and ``[!abc]`` are sets; ``\\*`` is the character itself. Case counts.
 What matches a folder holds for everything below it.
+
+A pattern becomes a regular expression that never goes back over what it has matched: each ``*`` ends at the first
+place where what follows it fits, which is as good as any later one. So the time is that of the path's length, however
+many stars somebody writes (``*a*a*a*a*b``).
 """
 
 from __future__ import annotations
@@ -16,15 +20,24 @@ import functools
 import re
 from collections.abc import Iterable
 
+from scriptorium.errors import UsageError
+
+_WILD = re.compile(r"[*?\[\\]")
+LONGEST = 4096  # letters of a pattern: no path is longer
+
 
 class Pattern:
     """One pattern, ready to be asked."""
 
     def __init__(self, text: str) -> None:
+        if len(text) > LONGEST:
+            raise UsageError("this pattern is longer than any path", on=f"{text[:40]}…")
         self.folders_only = text.endswith("/")
         body = text.removeprefix("./").rstrip("/")
         anchored = "/" in body
         segments = [part for part in body.split("/") if part]
+        self.word = "/".join(segments) if segments and not _WILD.search(body) else ""
+        self.anchored = anchored
         if not anchored and segments:
             segments.insert(0, "**")
         self._segments = [None if part == "**" else re.compile(_segment(part), re.DOTALL) for part in segments]
@@ -45,18 +58,43 @@ class Pattern:
         return len(names) < len(self._segments)
 
 
+class Patterns:
+    """Several patterns, of which one must match. Plain names are looked up, so that thousands of them cost no time."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._names: dict[str, bool] = {}  # each with whether only a folder of it is meant
+        self._paths: dict[str, bool] = {}
+        self._globs: list[Pattern] = []
+        for pattern in map(Pattern, dict.fromkeys(texts)):
+            if not pattern.word:
+                self._globs.append(pattern)
+                continue
+            plain = self._paths if pattern.anchored else self._names
+            plain[pattern.word] = pattern.folders_only and plain.get(pattern.word, True)
+        self._above = {"", *(above for path in self._paths for above in _ancestors(path))} if self._paths else set()
+
+    def match(self, path: str, is_dir: bool) -> bool:
+        """Whether the path itself matches (not an ancestor)."""
+        for plain, word in ((self._paths, path), (self._names, path.rpartition("/")[2])):
+            if (is_dir or not plain.get(word, True)) and word in plain:
+                return True
+        return any(pattern.matches(path, is_dir) for pattern in self._globs)
+
+    def hold(self, path: str, is_dir: bool) -> bool:
+        """Whether the path, or a folder that it lies in, matches: what ``--only`` and ``include`` ask."""
+        return self.match(path, is_dir) or any(self.match(above, True) for above in _ancestors(path))
+
+    def may_match_below(self, folder: str) -> bool:
+        """Whether something inside the folder could match: keeps the walk out of trees that nobody asked for."""
+        if self._names or folder in self._above:
+            return True
+        return any(pattern.may_match_below(folder) for pattern in self._globs)
+
+
 @functools.lru_cache(maxsize=512)
-def compiled(text: str) -> Pattern:
-    """The pattern, translated once."""
-    return Pattern(text)
-
-
-def matches(pattern: str, path: str, is_dir: bool) -> bool:
-    """Whether the path, or a folder that it lies in, matches: what ``--only`` and ``include`` ask."""
-    ready = compiled(pattern)
-    if ready.matches(path, is_dir):
-        return True
-    return any(ready.matches(above, True) for above in _ancestors(path))
+def compiled(*texts: str) -> Patterns:
+    """The patterns, translated once."""
+    return Patterns(texts)
 
 
 def _ancestors(path: str) -> Iterable[str]:
@@ -70,35 +108,50 @@ def _joined(segments: list[str]) -> str:
     """The regular expression for a whole path; an empty pattern matches nothing."""
     if not segments:
         return r"(?!)"
-    result = ""
-    for place, part in enumerate(segments):
-        last = place == len(segments) - 1
-        if part == "**":
-            result += ".+" if last else "(?:.*/)?"
-        else:
-            result += _segment(part) + ("" if last else "/")
-    return result
+    groups: list[list[str]] = [[]]  # the names between two ``**``
+    for part in segments:
+        if part != "**":
+            groups[-1].append(_segment(part))
+        elif groups[-1] or len(groups) == 1:
+            groups.append([])
+    first, *others = groups
+    if not others:
+        return "/".join(first)
+    *inner, last = others
+    result = "".join(f"{name}/" for name in first)
+    for group in inner:
+        result += f"(?>(?:[^/]*/)*?{''.join(f'{name}/' for name in group)})"
+    return result + (f"(?:[^/]*/)*{'/'.join(last)}" if last else ".+")
 
 
 def _segment(text: str) -> str:
     """The regular expression for one name."""
-    result, at = "", 0
+    first, *others = _pieces(text)
+    if not others:
+        return first
+    *inner, last = others
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in inner if piece) + f"[^/]*{last}"
+
+
+def _pieces(text: str) -> list[str]:
+    """What stands between the stars of one name: each a fixed number of letters."""
+    pieces, at = [""], 0
     while at < len(text):
         letter = text[at]
         at += 1
         if letter == "*":
-            result += "[^/]*"
+            pieces.append("")
         elif letter == "?":
-            result += "[^/]"
+            pieces[-1] += "[^/]"
         elif letter == "\\" and at < len(text):
-            result += re.escape(text[at])
+            pieces[-1] += re.escape(text[at])
             at += 1
         elif letter == "[" and (end := _set_end(text, at)) != -1:
-            result += _set(text[at:end])
+            pieces[-1] += _set(text[at:end])
             at = end + 1
         else:
-            result += re.escape(letter)
-    return result
+            pieces[-1] += re.escape(letter)
+    return pieces
 
 
 def _set_end(text: str, start: int) -> int:

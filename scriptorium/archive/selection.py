@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from scriptorium.archive.patterns import compiled
+from scriptorium.archive.patterns import Patterns, compiled
 from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound, SourceUnavailable
 from scriptorium.model import Survey, Tree
@@ -62,11 +62,14 @@ class _Walk:
     warn: Warn
     claimed: frozenset[str]
     root: bytes = b""
+    include: Patterns = field(init=False)
+    exclude: Patterns = field(init=False)
     never_paths: set[bytes] = field(default_factory=set)
     never_inodes: set[tuple[int, int]] = field(default_factory=set)
     above: set[str] = field(default_factory=set)  # the folders on the way to what other trees bring
 
     def __post_init__(self) -> None:
+        self.include, self.exclude = compiled(*self.tree.include), compiled(*self.tree.exclude)
         self.above = {step for path in self.claimed for step in _folders_above(path)}
         self.root = os.path.realpath(encoded(self.tree.root))
         for path in self.tree.never:
@@ -172,13 +175,13 @@ class _Walk:
         return None
 
     def _excluded(self, relative: str, is_dir: bool) -> bool:
-        return any(compiled(pattern).matches(relative, is_dir) for pattern in self.tree.exclude)
+        return self.exclude.match(relative, is_dir)
 
     def _included(self, relative: str, is_dir: bool) -> bool:
-        return any(compiled(pattern).matches(relative, is_dir) for pattern in self.tree.include)
+        return self.include.match(relative, is_dir)
 
     def _worth_walking(self, relative: str) -> bool:
-        return any(compiled(pattern).may_match_below(relative) for pattern in self.tree.include)
+        return self.include.may_match_below(relative)
 
     def _forbidden(self, source: bytes, facts: os.stat_result) -> bool:
         if stat.S_ISLNK(facts.st_mode):

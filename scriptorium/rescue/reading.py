@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from scriptorium.archive import matches, unpack
+from scriptorium.archive import compiled, unpack
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.model import Manifest, Part, TableFacts
 from scriptorium.proof import compare_tables
@@ -43,9 +43,7 @@ class Supply:
         part = part_of(member, self.manifest.parts)
         if part is not None and part.source in self.only:
             return True
-        steps = member.split("/")
-        paths = ["/".join(steps[:count]) for count in range(1, len(steps) + 1)]
-        return any(matches(pattern, path, folder or path != member) for pattern in self.only for path in paths)
+        return compiled(*self.only).hold(member, folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,11 +168,11 @@ class _Switch:
         self._above = {step for path in self._chosen for step in _folders_above(path)}
         self._partial = chosen is None
         self._dresses = dresses
-        self._exclude = exclude
+        self._exclude = compiled(*exclude)
 
     def _left_alone(self, inside: str, old: Path) -> bool:
         """A link to a folder that the source leaves out leads to what another source saves, and stays."""
-        return old.is_symlink() and old.is_dir() and any(compiled(one).matches(inside, True) for one in self._exclude)
+        return old.is_symlink() and old.is_dir() and self._exclude.match(inside, True)
 
     def moves(self, folder: str = "") -> Iterator[Move]:
         living, arriving = self._root / folder, self._new / folder
