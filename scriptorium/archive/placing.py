@@ -22,6 +22,8 @@ from scriptorium.manifest import readable
 
 T = TypeVar("T")
 
+_NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -69,18 +71,24 @@ class Placing:
         _replacing(lambda: os.symlink(encoded(target), name, dir_fd=parent), parent, name, destination)
         return parent, name
 
-    def hardlink(self, destination: Path, folder: int, existing: bytes) -> None:
-        """A further name for the regular file ``existing`` in the open ``folder``."""
+    def hardlink(self, destination: Path, folder: int, existing: bytes) -> bool:
+        """A further name for the regular file ``existing`` in the open ``folder``; false where it cannot be one."""
         parent, name = self._named(destination)
         if not stat.S_ISREG(os.stat(existing, dir_fd=folder, follow_symlinks=False).st_mode):
             raise UnsafeArchive("a hard link to something that is no file", on=readable(str(destination)))
         link = os.link
-        _replacing(
-            lambda: link(existing, name, src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False),
-            parent,
-            name,
-            destination,
-        )
+        try:
+            _replacing(
+                lambda: link(existing, name, src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False),
+                parent,
+                name,
+                destination,
+            )
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            return False
+        return True
 
     def _named(self, destination: Path) -> tuple[int, bytes]:
         parent, name = self.parent(destination)

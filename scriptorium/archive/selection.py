@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from scriptorium.archive.patterns import Patterns, compiled
 from scriptorium.archive.remarks import Remark
-from scriptorium.errors import NotFound, SourceUnavailable
+from scriptorium.errors import NotFound, SourceUnavailable, UsageError
 from scriptorium.model import Survey, Tree
 
 Warn = Callable[[Remark], None]
@@ -94,6 +94,10 @@ class _Walk:
             self.warn(Remark(self.tree.root, "backups are written here, skipped"))
         elif stat.S_ISDIR(facts.st_mode):
             yield from self._folders(facts)
+        elif not stat.S_ISREG(facts.st_mode):
+            raise UsageError(
+                f"what is to be saved is {odd_kind(facts.st_mode)}", on=self.tree.root, hint="correct its path"
+            )
         else:
             at = self.tree.at or decoded(os.path.basename(encoded(self.tree.root)))  # noqa: PTH119
             found = self._found(at, self.root, facts)
@@ -170,8 +174,7 @@ class _Walk:
             except OSError as error:
                 self.warn(unread(path, error))
                 return None
-        odd = _ODD.get(stat.S_IFMT(facts.st_mode), "neither file nor folder")
-        self.warn(Remark(path, f"{odd}, skipped"))
+        self.warn(Remark(path, f"{odd_kind(facts.st_mode)}, skipped"))
         return None
 
     def _excluded(self, relative: str, is_dir: bool) -> bool:
@@ -223,6 +226,11 @@ def survey(trees: Sequence[Tree]) -> Survey:
                 total += found.stat.st_size
             count += found.kind != "folder"
     return Survey(total, count)
+
+
+def odd_kind(mode: int) -> str:
+    """What something is that is neither file nor folder."""
+    return _ODD.get(stat.S_IFMT(mode), "neither a file nor a folder")
 
 
 def unread(path: str, error: OSError) -> Remark:

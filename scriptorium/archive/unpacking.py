@@ -24,6 +24,7 @@ from scriptorium.manifest import readable
 from scriptorium.model import FileList, Finding
 
 _HOLE = 64 << 10
+_COPIED = 1 << 20
 _NOTHING = bytes(_HOLE)
 _REFUSED = ("device", "pipe", "unknown")
 
@@ -146,9 +147,27 @@ class _Unpacking:
             return
         if hash(target) not in self._written:
             raise UnsafeArchive("a hard link to a file that is not from this archive", on=readable(member.entry.path))
+        if first == destination:  # the first name is not wanted: its contents came under this one
+            return
         folder, existing = self._sources.parent(first)
-        self._placing.hardlink(destination, folder, existing)
+        if not self._placing.hardlink(destination, folder, existing):
+            self._copy(member, destination, folder, existing)
         self._files += 1
+
+    def _copy(self, member: Member, destination: Path, folder: int, existing: bytes) -> None:
+        """A further name where it cannot be one: on another filesystem, or on one that knows no such names."""
+        source = os.open(existing, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            target = self._placing.new_file(destination)
+            try:
+                with open(source, "rb", closefd=False) as file:
+                    _write(target, iter(lambda: memoryview(file.read(_COPIED)), b""), os.fstat(source).st_size)
+                self._mark(member, target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+        self._warnings.append(f"{readable(member.entry.path)}: is a file of its own now, no further name of another")
 
     def _file(self, member: Member, destination: Path | None) -> str | None:
         """Write the contents, or only hash them; returns the hash where something is compared."""

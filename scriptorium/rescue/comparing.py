@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from scriptorium.fs.kinds import is_file, is_folder
 from scriptorium.model import FileEntry, Finding, Manifest
 from scriptorium.rescue.reading import EXPORTS
 
@@ -34,11 +35,11 @@ def _compare(entry: FileEntry, path: Path) -> Finding | None:
     if not os.path.lexists(path):
         return Finding("missing file", entry.path)
     if entry.kind == "folder":
-        return None if path.is_dir() and not path.is_symlink() else Finding("not a folder", entry.path)
+        return None if is_folder(path) else Finding("not a folder", entry.path)
     if entry.kind == "symlink":
         same = path.is_symlink() and os.readlink(path) == entry.target  # noqa: PTH115  Path would tidy "./x" up
         return None if same else Finding("different link", entry.path)
-    if path.is_symlink() or not path.is_file():
+    if not is_file(path):
         return Finding("not a file", entry.path)
     if entry.sha256 is None:
         return None

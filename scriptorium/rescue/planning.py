@@ -17,6 +17,8 @@ from scriptorium.rescue.reading import Supply, wanted
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Source
 
+_NAMES = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -48,6 +50,7 @@ def plan_in_place(library: Library, supply: Supply, restore_id: str, *, saving: 
     for part in wanted(supply):
         row, source = _source(library, part)
         rows.append(row)
+        rows += _unsaved(part, "what lives there stays as it is")
         if source is not None:
             sources[part.source] = source
             rows += _conditions(source, part, supply.rebuild)
@@ -73,6 +76,14 @@ def _source(library: Library, part: Part) -> tuple[Planned, Source | None]:
         )
         return Planned(what, "not in the settings", trouble), None
     return Planned(what, f"{part.kind}, {part.files:,} files, {wording.size(part.bytes)}"), source
+
+
+def _unsaved(part: Part, then: str) -> Iterator[Planned]:
+    """What the backup could not save of a part, the first by name, and what becomes of it."""
+    if part.unsaved_count:
+        first = ", ".join(one.path for one in part.unsaved[:_NAMES])
+        more = ", …" if part.unsaved_count > _NAMES else ""
+        yield Planned(f"{part.source}: not in the backup", f"{part.unsaved_count:,} ({first}{more}); {then}")
 
 
 def _conditions(source: Source, part: Part, rebuild: bool) -> Iterator[Planned]:
@@ -148,6 +159,7 @@ def plan_into(supply: Supply, target: Path, *, clean: bool, never: Sequence[Path
     parts = wanted(supply)
     rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
     rows += [Planned(f"part {p.source}", f"{p.kind}, {p.files:,} files, {wording.size(p.bytes)}") for p in parts]
+    rows += [row for part in parts for row in _unsaved(part, "it could not be read when the backup was taken")]
     try:
         check_target(target, clean, never)
         rows.append(Planned("target", f"{target} {'is replaced' if target.exists() else 'is made'}"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from scriptorium.archive import compiled, unpack
+from scriptorium.archive import compiled, listed_entries, unpack
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.model import Manifest, Part, TableFacts
 from scriptorium.proof import compare_tables
@@ -120,17 +121,23 @@ def read_parts(
     manifest = supply.manifest
     came: dict[str, None] = {}
 
-    def receive(member: str) -> Path | None:
+    def place(member: str) -> Path | None:
         part = None if member in RECORDS else part_of(member, manifest.parts)
         if part is None or part.source not in incoming:
             return None
         if part.tables is None and not supply.wants(member):
             return None
-        place = incoming[part.source].receive(member)
-        if place is not None:
+        found = incoming[part.source].receive(member)
+        if found is not None:
             came[part.source] = None
-        return place
+        return found
 
+    stand_ins = _stand_ins(supply, place) if supply.only or len(incoming) < len(manifest.parts) else {}
+
+    def receive(member: str) -> Path | None:
+        return place(member) or (place(stand_ins[member]) if member in stand_ins else None)
+
+    came.clear()
     with supply.open() as stream:
         unpacked = unpack(stream, receive, roots=tuple(roots), expected=manifest.files, advance=advance)
     if supply.only and not came:
@@ -138,6 +145,18 @@ def read_parts(
     parts = tuple(part.source for part in manifest.parts if part.source in came)
     warnings = (*map(str, unpacked.findings), *unpacked.warnings)
     return Read(unpacked.files, unpacked.bytes, parts, warnings)
+
+
+def _stand_ins(supply: Supply, place: Callable[[str], Path | None]) -> dict[str, str]:
+    """Of files with several names whose first name is not wanted, the first one that is: the contents go there."""
+    found: dict[str, str] = {}
+    with contextlib.closing(listed_entries(supply.open, supply.manifest.files)) as entries:  # type: ignore[type-var]
+        for entry in entries:
+            if entry.kind != "hardlink" or entry.target is None or entry.target in found:
+                continue
+            if place(entry.path) is not None and place(entry.target) is None:
+                found[entry.target] = entry.path
+    return found
 
 
 def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]) -> dict[str, TableFacts]:

@@ -6,6 +6,7 @@ while it is read is named in the backup's warnings. What belongs to a database m
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scriptorium.errors import NotFound
+from scriptorium.errors import NotFound, SourceUnavailable, UsageError
 from scriptorium.model import ADOPTED, Holder, Part, Role, Staged, Survey, Tree
 from scriptorium.sources.open_files import holders_of
 from scriptorium.sources.rights import may_write
@@ -61,8 +62,23 @@ class FilesSource(BaseModel):
         return survey([self.tree(never)])
 
     def _require(self) -> None:
-        if not self.path.exists():
-            raise NotFound("the folder does not exist", on=str(self.path), hint=f"see 'path' of the source {self.name}")
+        """What is saved is a folder or a file; a symlink to one will do. Whatever else is a mistake in the settings, or
+        a mount that went wrong, and a backup of nothing must not look like one."""
+        from scriptorium.archive.selection import odd_kind
+
+        hint = f"see 'path' of the source {self.name}"
+        try:
+            mode = self.path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound("the folder does not exist", on=str(self.path), hint=hint) from None
+        except OSError as error:
+            raise SourceUnavailable(f"it cannot be read ({error.strerror})", on=str(self.path), hint=hint) from None
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise UsageError(f"what is to be saved is {odd_kind(mode)}", on=str(self.path), hint=hint)
+        if stat.S_ISREG(mode) and (self.include or self.exclude):
+            raise UsageError(
+                "what is to be saved is a file, and patterns are given for what is in it", on=str(self.path), hint=hint
+            )
 
     def capture(self, stage: Path, *, paused: bool = False) -> None:
         self._require()

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from scriptorium.archive import select
 from scriptorium.archive.patterns import compiled
 from scriptorium.errors import RestoreFailed
+from scriptorium.fs.kinds import is_file, is_folder
 from scriptorium.model import Part, Rows, TableFacts, Tree
 from scriptorium.sources.mounts import mounted_in
 from scriptorium.sources.renames import Dress, Move, StagingFolder
@@ -44,8 +45,9 @@ class FilesIncoming:
     """Files on their way back to where they live: staged on the same filesystem, so that every switch is a rename.
 
     What the source does not select (excluded, or never entered) stays as it is; what it selects is replaced. With
-    ``partial``, only what came is put in its place. ``mark`` makes the staging folder this part's own; ``tree`` is what
-    the source would save now, with what it must leave alone.
+    ``partial``, only what came is put in its place. What the backup could not save stays, whatever came for it: that a
+    file was not read is no reason to remove it. ``mark`` makes the staging folder this part's own; ``tree`` is what the
+    source would save now, with what it must leave alone.
     """
 
     answers: Mapping[str, Rows] = MappingProxyType({})
@@ -54,7 +56,9 @@ class FilesIncoming:
         self._tree = tree
         self._part = part
         self._mark = mark
-        self._partial = partial
+        # Of more than are named it is not known which they are: then nothing is removed.
+        self._partial = partial or part.unsaved_count > len(part.unsaved)
+        self._kept = frozenset(inside for one in part.unsaved if (inside := below(one.path, part.path)) is not None)
         self._root = Path(os.path.realpath(tree.root))
         self._staging = self._find()
 
@@ -91,29 +95,37 @@ class FilesIncoming:
     def switch(self) -> None:
         new = self._arrived()
         dresses: list[Dress] = []
-        if not self._root.is_dir():
+        if self._keeps_root():
+            moves = []
+        elif not self._root.is_dir():
             moves = list(self._whole(new))
-        elif not _is_folder(new):
+        elif not is_folder(new):
             raise RestoreFailed("a folder is where the backup has a file", on=str(self._root), hint="move it away")
         else:
-            moves = list(_Switch(self._root, new, self._staging, self._chosen(), dresses, self._tree.exclude).moves())
+            switch = _Switch(self._root, new, self._staging, self._chosen(), dresses, self._kept, self._tree.exclude)
+            moves = list(switch.moves())
             if not self._part.path:  # a part at the top has no member for its root: nothing says what it was
                 dresses = [dress for dress in dresses if dress.folder != self._root]
         self._require_no_mounts(moves)
         self._staging.write_plan(moves, dresses)
         self._staging.apply()
 
+    def _keeps_root(self) -> bool:
+        """Whether the root is one file that could not be read."""
+        alone = "" if self._part.path else Path(self._tree.root).name
+        return alone in self._kept and os.path.lexists(self._root) and not self._root.is_dir()
+
     def _arrived(self) -> Path:
         """The root that came. A part at the top of the archive has no member for it: a single file lies in a folder."""
         if not self._part.path and self._part.files == 1 and not self._root.is_dir():
             alone = self._content / Path(self._tree.root).name
-            if alone.is_file() and not alone.is_symlink():
+            if is_file(alone):
                 return alone
         return self._content
 
     def _whole(self, new: Path) -> Iterator[Move]:
         """The root itself is replaced: a single file, or a folder that was lost."""
-        if new.is_dir() and not self._part.path:
+        if is_folder(new) and not self._part.path:
             new.chmod(0o755)  # nothing says what it was; closed to all but us, it would be of no use to its application
             if os.geteuid() == 0:
                 like = self._root.parent.stat()
@@ -128,7 +140,11 @@ class FilesIncoming:
         if self._partial:
             return None
         found = select(self._tree, lambda _: None)
-        return {inside for one in found if (inside := below(one.path, self._tree.at))}
+        return {inside for one in found if (inside := below(one.path, self._tree.at)) and not self._is_kept(inside)}
+
+    def _is_kept(self, inside: str) -> bool:
+        """Whether the backup could not save this, or something above it."""
+        return bool(self._kept) and any(step in self._kept for step in (inside, *_folders_above(inside)))
 
     def _require_no_mounts(self, moves: list[Move]) -> None:
         leaving = {move.source for move in moves if move.target.is_relative_to(self._staging.former)}
@@ -159,7 +175,8 @@ class _Switch:
         staging: StagingFolder,
         chosen: set[str] | None,
         dresses: list[Dress],
-        exclude: tuple[str, ...] = (),
+        kept: frozenset[str],
+        exclude: tuple[str, ...],
     ) -> None:
         self._root = root
         self._new = new
@@ -168,15 +185,19 @@ class _Switch:
         self._above = {step for path in self._chosen for step in _folders_above(path)}
         self._partial = chosen is None
         self._dresses = dresses
+        self._kept = kept
         self._exclude = compiled(*exclude)
 
     def _left_alone(self, inside: str, old: Path) -> bool:
-        """A link to a folder that the source leaves out leads to what another source saves, and stays."""
-        return old.is_symlink() and old.is_dir() and self._exclude.match(inside, True)
+        """What the backup could not save stays, whatever came for it; so does a link to a folder that the source
+        leaves out: it leads to what another source saves."""
+        if inside in self._kept:
+            return os.path.lexists(old)
+        return old.is_symlink() and self._exclude.match(inside, True) and _leads_to_one(old)
 
     def moves(self, folder: str = "") -> Iterator[Move]:
         living, arriving = self._root / folder, self._new / folder
-        if not self._partial and arriving.is_dir():
+        if not self._partial and is_folder(arriving):
             self._dresses.append(Dress(living, arriving))
         for name in sorted(_names(living) | _names(arriving)):
             inside = f"{folder}/{name}" if folder else name
@@ -186,8 +207,8 @@ class _Switch:
                 continue
             if self._left_alone(inside, old):
                 continue
-            if _is_folder(old) and self._stays(old, came):
-                if came and not _is_folder(new):
+            if is_folder(old) and self._stays(old, came):
+                if came and not is_folder(new):
                     raise RestoreFailed("a folder that holds other things is in the way of a file", on=str(old))
                 yield from self.moves(inside)
                 continue
@@ -225,11 +246,12 @@ def below(member: str, at: str) -> str | None:
 
 
 def _names(folder: Path) -> set[str]:
-    return {entry.name for entry in folder.iterdir()} if _is_folder(folder) else set()
+    return {entry.name for entry in folder.iterdir()} if is_folder(folder) else set()
 
 
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def _leads_to_one(link: Path) -> bool:
+    """Whether a symlink leads to a folder; one that leads nowhere does not, in whatever way."""
+    return os.path.isdir(link)  # noqa: PTH112 -- Path.is_dir raises where a name is too long
 
 
 def _folders_above(path: str) -> Iterator[str]:

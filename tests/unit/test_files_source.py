@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import file_trees
 import pytest
@@ -24,7 +27,8 @@ from file_trees import (
     source_of,
 )
 
-from scriptorium.errors import NotFound, RestoreFailed
+from scriptorium.archive import select
+from scriptorium.errors import NotFound, RestoreFailed, SourceUnavailable, UsageError
 from scriptorium.sources import FilesSource
 from scriptorium.sources.files_restore import FilesElsewhere
 
@@ -48,6 +52,54 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
         with pytest.raises(NotFound) as caught:
             attempt()
         assert str(tmp_path / "nothing") in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a socket", "a device"])
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "a symlink to it"])
+def test_a_source_that_is_no_file_is_refused_with_its_path(home: Path, kind: str, linked: bool) -> None:
+    home.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(home):  # the path of a socket must be short
+        listener.bind("a socket")
+    os.mkfifo(home / "a pipe")
+    (home / "a device").symlink_to("/dev/null")
+    path = home / kind
+    if linked:
+        path = home / "link"
+        path.symlink_to(home / kind)
+    source = source_of(path)
+    for attempt in (
+        lambda: source.survey(()),
+        lambda: source.capture(home),
+        lambda: list(select(source.tree(), pytest.fail)),
+    ):
+        with pytest.raises(UsageError) as caught:
+            attempt()
+        assert f"is {kind}" in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_file_where_patterns_mean_a_folder_is_refused(home: Path) -> None:
+    home.write_text("not the folder")
+    with pytest.raises(UsageError, match="is a file, and patterns"):
+        source_of(home, include=["/config.py"]).survey(())
+
+
+def test_a_source_that_is_a_symlink_to_a_folder_is_that_folder(home: Path) -> None:
+    build(home, {"a": b"12345"})
+    home.with_name("link").symlink_to(home)
+    source = source_of(home.with_name("link"))
+    assert source.survey(()).files == 1 and [one.path for one in select(source.tree(), pytest.fail)] == [
+        "data",
+        "data/a",
+    ]
+
+
+def test_a_source_behind_a_folder_that_may_not_be_entered_is_said(home: Path, as_nobody: Any) -> None:
+    build(home, {"closed": {"a": b"1"}})
+    (home / "closed").chmod(0)
+    with as_nobody(), pytest.raises(SourceUnavailable, match="cannot be read") as caught:
+        source_of(home / "closed" / "a").survey(())
+    (home / "closed").chmod(0o700)
+    assert str(home / "closed" / "a") in str(caught.value)
 
 
 def test_what_is_examined_is_read_where_it_lies(home: Path) -> None:
