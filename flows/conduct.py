@@ -68,6 +68,8 @@ def for_each(libraries: Sequence[str], work: Callable[[str], Made]) -> tuple[Mad
             done.append(work(library))
         except ScriptoriumError as error:
             failed.append((library, error))
+    if len(libraries) == 1 and failed:
+        raise failed[0][1]
     if failed:
         names = "; ".join(f"{library}: {error}" for library, error in failed)
         first = failed[0][1]

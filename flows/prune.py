@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.conduct import given, publish
+from flows.conduct import for_each, given, publish
 from scriptorium import wording
 from scriptorium.pruning import Pruned, plan_cleanup, policy_of
 from scriptorium.retention import Decision
@@ -25,14 +25,16 @@ def _name() -> str:
 def prune(library: str | None = None, policy: dict[str, Any] | None = None, dry_run: bool = False) -> Pruned:
     """Remove what retention lets go of one library, or of all; sweep up what crashes left in the stores.
 
+    A library that is busy keeps no other from being pruned; the run fails at its end.
     ``policy``: rules instead of the settings' (``{"daily": 7, "max_age": 30}``).
     """
     settings = current()
     rules = policy_of(policy) if policy else None
     libraries = [settings.library(library).name] if library else list(settings.libraries)
     decisions = {name: plan_cleanup(settings, name, rules) for name in libraries}
-    removed = () if dry_run else tuple(one for name in libraries for one in remove(name, decisions[name]))
     swept = sweep(dry_run)
+    ids = () if dry_run else for_each(libraries, lambda name: remove(name, decisions[name]))
+    removed = tuple(one for some in ids for one in some)
     pruned = Pruned(tuple(decision for plan in decisions.values() for decision in plan), removed, swept, dry_run)
     _report(pruned.decisions, pruned, library or "all")
     return pruned

@@ -137,12 +137,21 @@ def _require_utf8(said: object) -> None:
 
 
 def _require_api(error: Exception) -> None:
-    """``ToolMissing`` where the error is what Prefect says when nobody answers at its API."""
-    if isinstance(error, RuntimeError) and "reach API" in str(error):
-        from prefect.settings import PREFECT_API_URL
+    """``ToolMissing`` where the error is what Prefect says when nobody answers at its API, or not to us."""
+    silent = isinstance(error, RuntimeError) and "reach API" in str(error)
+    refused = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
+    if not silent and not refused:
+        return
+    from prefect.settings import PREFECT_API_URL
 
-        hint = "start it (prefect server start), or unset PREFECT_API_URL to do without"
-        raise ToolMissing("Prefect's API does not answer", on=str(PREFECT_API_URL.value()), hint=hint) from error
+    what, hint = (
+        "Prefect's API does not answer",
+        "start it (prefect server start), or unset PREFECT_API_URL to do without",
+    )
+    if refused:
+        what = "Prefect's API asks for another password"
+        hint = "set PREFECT_API_AUTH_STRING to what the server has as PREFECT_SERVER_API_AUTH_STRING"
+    raise ToolMissing(what, on=str(PREFECT_API_URL.value()), hint=hint) from error
 
 
 def _lively() -> bool:
