@@ -19,6 +19,7 @@ from scriptorium.archive.scribe import Advance, Scribe
 from scriptorium.archive.selection import Found, claims, encoded, select
 from scriptorium.archive.streams import Stream
 from scriptorium.errors import NoSpace, SourceDamaged, UsageError
+from scriptorium.fs.descriptors import folder_at, reached
 from scriptorium.manifest import dumps, readable, sealed, uncompared
 from scriptorium.model import ArchiveFacts, Check, Compression, FileEntry, Manifest, Part, Staged, Tree
 
@@ -173,7 +174,7 @@ class _Packing:
                 return
             self._seen.add(found.path)
         if found.kind == "folder":
-            self._folder(found.path, found.stat, user_attributes(found.source))
+            self._folder(found.path, found.stat, _attributes(found))
         elif found.kind == "symlink":
             self._scribe.symlink(found)
         else:
@@ -196,22 +197,34 @@ class _Packing:
     def _make_parents(self, tree: Tree) -> None:
         """The folders above a part: as they are on disk where a tree covers them, else open to be entered."""
         for path in _parents(tree.at):
-            living = self._living_folder(path)
-            if living is not None:
-                self._folder(path, os.stat(living), user_attributes(living))  # noqa: PTH116 -- bytes
-            elif path not in self._made:
-                facts = os.stat(encoded(tree.root))  # noqa: PTH116
-                self._made.add(path)
-                self._scribe.folder(path, 0o755, facts.st_mtime_ns, (facts.st_uid, facts.st_gid), {})
+            if self._living_folder(path) or path in self._made:
+                continue
+            with reached(encoded(tree.root)) as (above, name):
+                facts = os.stat(name, dir_fd=above, follow_symlinks=False)
+            self._made.add(path)
+            self._scribe.folder(path, 0o755, facts.st_mtime_ns, (facts.st_uid, facts.st_gid), {})
 
-    def _living_folder(self, path: str) -> bytes | None:
+    def _living_folder(self, path: str) -> bool:
+        """Write the folder as a tree has it on disk; whether one does."""
         for tree in self._trees:
             if not tree.at or path == tree.at or path.startswith(f"{tree.at}/"):
                 below = path[len(tree.at) :].lstrip("/") if tree.at else path
                 living = os.path.join(encoded(tree.root), encoded(below))  # noqa: PTH118 -- bytes
-                if os.path.isdir(living):  # noqa: PTH112
-                    return living
-        return None
+                with contextlib.suppress(OSError), folder_at(living) as descriptor:
+                    self._folder(path, os.fstat(descriptor), user_attributes(descriptor))
+                    return True
+        return False
+
+
+def _attributes(folder: Found) -> dict[str, bytes]:
+    try:
+        descriptor = folder.open()
+    except OSError:  # whether it could be read is said where its contents are
+        return {}
+    try:
+        return user_attributes(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _parents(path: str) -> Iterator[str]:

@@ -48,7 +48,7 @@ class Scribe:
 
     def file(self, found: Found) -> None:
         try:
-            descriptor = os.open(found.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = found.open()
         except OSError as error:
             self.remarks.add(unread(found.path, error))
             return

@@ -4,6 +4,9 @@ Always left out: the ``never`` paths of a tree (our own stores, by path and by i
 folder is caught), names that begin with ``.scriptorium-``, and what another tree of the same archive brings. Sockets,
 pipes and devices hold no data and are skipped with a warning; so is what vanishes under the walk, since it was there to
 nobody when the backup was taken. What is there and cannot be read is *lost*: the backup is degraded.
+
+The walk holds the folders that it is in by their descriptors, and opens everything by its name inside them. So nobody
+who may write in the tree can lead it elsewhere by putting a link where a folder was.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 
 from scriptorium.archive.patterns import Patterns, compiled
 from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound, SourceUnavailable, UsageError
+from scriptorium.fs.descriptors import FILE, FOLDER, Descent, reached
 from scriptorium.model import Survey, Tree
 
 Warn = Callable[[Remark], None]
@@ -34,23 +39,30 @@ _ODD = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Something to save: its path in the archive, where it is on disk, and what it was when it was met.
+    """Something to save: its path in the archive, what it was when it was met, and how it is opened.
 
-    ``kind`` is file, folder or symlink (with ``target``).
+    ``kind`` is file, folder or symlink (with ``target``). ``name`` lies in the folder that the descriptor ``within``
+    holds open; that is so until the next one is asked for.
     """
 
     path: str
-    source: bytes
     kind: str
     stat: os.stat_result
+    within: int
+    name: bytes
     target: str | None = None
+
+    def open(self) -> int:
+        """A descriptor for reading; the caller closes it. No link is followed. Raises ``OSError``."""
+        return os.open(self.name, FOLDER if self.kind == "folder" else FILE, dir_fd=self.within)
 
 
 @dataclass(slots=True)
 class _Level:
     """A folder being walked: what is left of it, and itself while nothing of it has been taken yet."""
 
-    entries: Iterator[os.DirEntry[bytes]]
+    names: Iterator[bytes]
+    path: str
     relative: str
     taken: bool
     pending: Found | None
@@ -83,94 +95,112 @@ class _Walk:
 
     def run(self) -> Iterator[Found]:
         try:
-            facts = os.stat(self.root)  # noqa: PTH116
+            with reached(encoded(self.tree.root)) as (parent, name):
+                facts = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                yield from self._root(parent, name, facts)
         except (FileNotFoundError, NotADirectoryError):
             if self.tree.optional:
                 return
             raise NotFound("what is to be saved is not there", on=self.tree.root, hint="correct its path") from None
         except OSError as error:
             raise SourceUnavailable(f"cannot be read ({error.strerror})", on=self.tree.root) from None
+
+    def _root(self, parent: int, name: bytes, facts: os.stat_result) -> Iterator[Found]:
         if self._forbidden(self.root, facts):
             self.warn(Remark(self.tree.root, "backups are written here, skipped"))
         elif stat.S_ISDIR(facts.st_mode):
-            yield from self._folders(facts)
+            root = os.open(name, FOLDER, dir_fd=parent)
+            try:
+                descent = Descent(root)
+            finally:
+                os.close(root)
+            with closing(descent):
+                yield from self._folders(descent, Found(self.tree.at, "folder", facts, parent, name))
         elif not stat.S_ISREG(facts.st_mode):
             raise UsageError(
                 f"what is to be saved is {odd_kind(facts.st_mode)}", on=self.tree.root, hint="correct its path"
             )
         else:
             at = self.tree.at or decoded(os.path.basename(encoded(self.tree.root)))  # noqa: PTH119
-            found = self._found(at, self.root, facts)
+            found = self._found(at, parent, name, facts)
             if found is not None and at not in self.claimed:
                 yield found
 
-    def _folders(self, facts: os.stat_result) -> Iterator[Found]:
-        top = Found(self.tree.at, self.root, "folder", facts) if self.tree.at else None
+    def _folders(self, descent: Descent, root: Found) -> Iterator[Found]:
+        top = root if self.tree.at else None
         everything = not self.tree.include
         if everything and top is not None:
             yield top
-        try:
-            first = self._listing(self.root)
-        except OSError as error:
-            raise SourceUnavailable(f"cannot be read ({error.strerror})", on=self.tree.root) from None
-        levels = [_Level(first, "", everything, None if everything else top)]
+        levels = [_Level(_listing(descent), self.tree.at, "", everything, None if everything else top)]
         while levels:
             level = levels[-1]
-            entry = next(level.entries, None)
-            if entry is None:
+            name = next(level.names, None)
+            if name is None:
                 levels.pop()
+                for _ in range(descent.leave()):
+                    self.warn(Remark(levels.pop().path, "was moved while it was read", lost=True))
                 continue
-            relative = f"{level.relative}/{decoded(entry.name)}" if level.relative else decoded(entry.name)
-            found = self._entry(entry, relative)
+            relative = f"{level.relative}/{decoded(name)}" if level.relative else decoded(name)
+            found = self._entry(descent.descriptor, name, relative)
             if found is None:
                 continue
             taken = level.taken or self._included(relative, found.kind == "folder")
             if taken:
-                for above in levels:
+                for depth, above in enumerate(levels):
                     if above.pending is not None:
-                        yield above.pending
+                        yield above.pending if above is levels[0] else self._held(descent, depth, above.pending)
                         above.pending = None
                 yield found
             if found.kind == "folder" and (taken or self._worth_walking(relative)):
-                inside = self._inside(found)
-                if inside is not None:
-                    levels.append(_Level(inside, relative, taken, None if taken else found))
+                names = self._inside(descent, found)
+                if names is not None:
+                    levels.append(_Level(names, found.path, relative, taken, None if taken else found))
 
-    def _inside(self, folder: Found) -> Iterator[os.DirEntry[bytes]] | None:
+    def _held(self, descent: Descent, depth: int, folder: Found) -> Found:
+        """A folder that the walk is in; where it is too far above to be still open, only its attributes are lost."""
+        itself = descent.held(depth)
+        if itself < 0:
+            self.warn(Remark(folder.path, "its attributes could not be read: too many folders are above what is saved"))
+        return replace(folder, within=itself, name=b".")
+
+    def _inside(self, descent: Descent, folder: Found) -> Iterator[bytes] | None:
         try:
-            return self._listing(folder.source)
+            descent.enter(folder.name)
         except OSError as error:
             self.warn(unread(folder.path, error))
             return None
+        try:
+            return _listing(descent)
+        except OSError as error:
+            descent.leave()
+            self.warn(unread(folder.path, error))
+            return None
 
-    @staticmethod
-    def _listing(folder: bytes) -> Iterator[os.DirEntry[bytes]]:
-        with os.scandir(folder) as entries:
-            return iter(sorted(entries, key=lambda entry: entry.name))
-
-    def _entry(self, entry: os.DirEntry[bytes], relative: str) -> Found | None:
+    def _entry(self, within: int, name: bytes, relative: str) -> Found | None:
         path = f"{self.tree.at}/{relative}" if self.tree.at else relative
-        if entry.name.startswith(_OURS) or path in self.claimed:
+        if name.startswith(_OURS) or path in self.claimed:
             return None
         try:
-            facts = entry.stat(follow_symlinks=False)
+            facts = os.stat(name, dir_fd=within, follow_symlinks=False)
         except OSError as error:
             self.warn(unread(path, error))
             return None
-        if self._excluded(relative, stat.S_ISDIR(facts.st_mode)) or self._forbidden(entry.path, facts):
+        if self._excluded(relative, stat.S_ISDIR(facts.st_mode)):
+            return None
+        if self._forbidden(b"%b/%b" % (self.root.rstrip(b"/"), encoded(relative)), facts):
             return None
         if stat.S_ISLNK(facts.st_mode) and path in self.above:  # another tree needs a folder of this name
             return None
-        return self._found(path, entry.path, facts)
+        return self._found(path, within, name, facts)
 
-    def _found(self, path: str, source: bytes, facts: os.stat_result) -> Found | None:
+    def _found(self, path: str, within: int, name: bytes, facts: os.stat_result) -> Found | None:
         if stat.S_ISREG(facts.st_mode):
-            return Found(path, source, "file", facts)
+            return Found(path, "file", facts, within, name)
         if stat.S_ISDIR(facts.st_mode):
-            return Found(path, source, "folder", facts)
+            return Found(path, "folder", facts, within, name)
         if stat.S_ISLNK(facts.st_mode):
             try:
-                return Found(path, source, "symlink", facts, decoded(os.readlink(source)))  # noqa: PTH115
+                return Found(path, "symlink", facts, within, name, decoded(os.readlink(name, dir_fd=within)))
             except OSError as error:
                 self.warn(unread(path, error))
                 return None
@@ -192,13 +222,20 @@ class _Walk:
         return source in self.never_paths or (facts.st_dev, facts.st_ino) in self.never_inodes
 
 
+def _listing(descent: Descent) -> Iterator[bytes]:
+    """The names in the folder that was entered last, in byte order."""
+    return iter(sorted(os.fsencode(name) for name in os.listdir(descent.descriptor)))  # noqa: PTH208 -- a descriptor
+
+
 def select(tree: Tree, warn: Warn, claimed: frozenset[str] = frozenset()) -> Iterator[Found]:
     """What of the tree is saved, folders before their contents, names in byte order.
 
-    The root itself may be a symlink; below it none is followed. A folder that matches ``exclude`` is not entered. With
-    ``include``, a file is taken when it or a folder above it matches; the folders on the way come with it. ``claimed``:
-    archive paths that other trees bring (see ``claims``). Memory: the names of the folders on the way down.
-    Raises ``NotFound`` (no such root, not ``optional``), ``SourceUnavailable`` (the root cannot be read).
+    The root itself may lie behind symlinks (see ``fs.descriptors``); below it none is followed. A folder that matches
+    ``exclude`` is not entered. With ``include``, a file is taken when it or a folder above it matches; the folders on
+    the way come with it. ``claimed``: archive paths that other trees bring (see ``claims``). Memory: the names of the
+    folders on the way down.
+    Raises ``NotFound`` (no such root, not ``optional``), ``SourceUnavailable`` (the root cannot be read), ``Untrusted``
+    (somebody's link leads to what is not theirs).
     """
     return _Walk(tree, warn, claimed).run()
 

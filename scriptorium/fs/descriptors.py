@@ -27,16 +27,27 @@ _MOST_LINKS = 40  # what the kernel follows before it says ELOOP
 
 
 @contextmanager
+def reached(path: Path | bytes) -> Iterator[tuple[int, bytes]]:
+    """The folder that holds what the path leads to, as a descriptor for the length of the block, and its name there.
+
+    The name is ``.`` where the path leads to ``/``. What has the name is no link now. Raises ``Untrusted`` for a link
+    that leads to what its maker does not own, and ``OSError`` as ``stat`` does.
+    """
+    parent, name = _reach(path)
+    try:
+        yield parent, name
+    finally:
+        os.close(parent)
+
+
+@contextmanager
 def folder_at(path: Path | bytes) -> Iterator[int]:
     """A descriptor of the folder that the path leads to, open for reading, for the length of the block.
 
     Raises ``Untrusted`` for a link that leads to what its maker does not own, and ``OSError`` as ``open`` does.
     """
-    parent, name = _reach(path)
-    try:
+    with reached(path) as (parent, name):
         descriptor = os.open(name, FOLDER, dir_fd=parent)
-    finally:
-        os.close(parent)
     try:
         yield descriptor
     finally:
@@ -48,11 +59,80 @@ def open_file(path: Path | bytes) -> int:
 
     A pipe does not block, and is for the caller to refuse: it looks at what it opened.
     """
-    parent, name = _reach(path)
-    try:
+    with reached(path) as (parent, name):
         return os.open(name, FILE, dir_fd=parent)
-    finally:
-        os.close(parent)
+
+
+class Descent:
+    """Folders one inside the other, each entered by its name in the one above it, and left again.
+
+    At most ``most`` of them are open at a time, however deep it goes; one that was closed is opened again by ``..`` and
+    must be the folder that it was. The first one stays open, and so does the last.
+    """
+
+    def __init__(self, root: int, *, most: int = 256) -> None:
+        self._most = max(most, 3)
+        self._open: list[int] = [os.dup(root)]  # -1: closed
+        self._known: list[tuple[int, int]] = [_identity(root)]
+
+    @property
+    def descriptor(self) -> int:
+        """The folder that was entered last; valid until the next ``enter`` or ``leave``."""
+        return self._open[-1]
+
+    def held(self, depth: int) -> int:
+        """The folder so deep (0: the first one), while it is open; else -1."""
+        return self._open[depth]
+
+    def enter(self, name: bytes) -> int:
+        """Go into a folder inside the last one; a link is none. Raises ``OSError``: nothing is entered then."""
+        inside = os.open(name, FOLDER, dir_fd=self._open[-1])
+        self._open.append(inside)
+        self._known.append(_identity(inside))
+        far = len(self._open) - self._most
+        if far > 0 and self._open[far] >= 0:
+            os.close(self._open[far])
+            self._open[far] = -1
+        return inside
+
+    def leave(self) -> int:
+        """Go back to the folder above. Returns how many more had to be left, because they were moved meanwhile."""
+        inside = self._open.pop()
+        self._known.pop()
+        try:
+            if not self._open or self._open[-1] >= 0 or self._again(inside):
+                return 0
+        finally:
+            os.close(inside)
+        lost = 0
+        while self._open[-1] < 0:
+            self._open.pop()
+            self._known.pop()
+            lost += 1
+        return lost
+
+    def _again(self, inside: int) -> bool:
+        """Open the last folder again, from one that was entered from it."""
+        try:
+            above = os.open(b"..", FOLDER, dir_fd=inside)
+        except OSError:
+            return False
+        if _identity(above) != self._known[-1]:
+            os.close(above)
+            return False
+        self._open[-1] = above
+        return True
+
+    def close(self) -> None:
+        while self._open:
+            descriptor = self._open.pop()
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    facts = os.fstat(descriptor)
+    return facts.st_dev, facts.st_ino
 
 
 def require_ours(descriptor: int, path: Path) -> None:
@@ -69,11 +149,7 @@ def require_ours(descriptor: int, path: Path) -> None:
 
 
 def _reach(path: Path | bytes) -> tuple[int, bytes]:
-    """The folder that holds what the path leads to (a descriptor that the caller closes), and its name there.
-
-    The name is ``.`` where the path leads to a root. What has the name is no link now; whoever opens it with
-    ``O_NOFOLLOW`` is told when that changes.
-    """
+    """See ``reached``; the caller closes the descriptor."""
     names = deque(_names(os.fsencode(path)))
     start = b"/" if os.fsencode(path).startswith(b"/") else b"."
     here, links, makers = os.open(start, _PLACE | os.O_DIRECTORY), 0, set[int]()
