@@ -39,14 +39,17 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from scriptorium.limits import MOST
 from scriptorium.model import Backup, BackupType, Status, Tier
 
-UNLIMITED = 1_000_000_000
+UNLIMITED = MOST
 SAFETY_DAYS = 7
-_SPAN = re.compile(r"(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)d)?(?:(\d+)h)?")
+_SPAN = re.compile(r"(?:([0-9]{1,9})y)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?")
 
 
 def _count(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("this is a whole number, not true or false")
     return UNLIMITED if value in ("unlimited", -1) else value
 
 
@@ -56,7 +59,7 @@ def _span(text: str) -> str:
     return text if text.strip("0ymdh") else ""  # a duration of nothing is none, as it is for restic
 
 
-Count = Annotated[int, BeforeValidator(_count), Field(ge=0)]
+Count = Annotated[int, BeforeValidator(_count), Field(ge=0, le=MOST)]
 Span = Annotated[str, AfterValidator(_span)]
 
 
@@ -76,9 +79,9 @@ class Policy(BaseModel):
     monthly: Count = 0
     yearly: Count = 0
     within: Span = ""
-    max_age: int | None = Field(default=None, ge=1)
-    max_count: int | None = Field(default=None, ge=1)
-    good: int = Field(default=1, ge=1)
+    max_age: int | None = Field(default=None, ge=1, le=36_500)
+    max_count: int | None = Field(default=None, ge=1, le=MOST)
+    good: int = Field(default=1, ge=1, le=MOST)
 
     @property
     def has_keep(self) -> bool:

@@ -21,16 +21,16 @@ import re
 from collections.abc import Iterable
 
 from scriptorium.errors import UsageError
+from scriptorium.limits import LONGEST_PATTERN
 
 _WILD = re.compile(r"[*?\[\\]")
-LONGEST = 4096  # letters of a pattern: no path is longer
 
 
 class Pattern:
     """One pattern, ready to be asked."""
 
     def __init__(self, text: str) -> None:
-        if len(text) > LONGEST:
+        if len(text) > LONGEST_PATTERN:
             raise UsageError("this pattern is longer than any path", on=f"{text[:40]}…")
         self.folders_only = text.endswith("/")
         body = text.removeprefix("./").rstrip("/")

@@ -7,9 +7,17 @@ from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from scriptorium import limits
 from scriptorium.settings.models import Settings
 
 Step = int | str
+_MOST = 5
+_FORMS = {
+    limits.PATTERN: "this pattern matches nothing",
+    limits.WORD: "this word has a NUL in it",
+    limits.NAME: "a name has letters, digits, '.', '_' and '-', and begins with a letter or digit",
+    limits.SOURCE_NAME: "a name has letters, digits, '.', '_' and '-', and begins with a letter, a digit or '_'",
+}
 
 
 def complaint(error: ValidationError) -> str:
@@ -25,8 +33,16 @@ def complaint(error: ValidationError) -> str:
             said = f"unknown key; known: {', '.join(sorted(_known(place[:-1])))}"
         elif problem["type"] == "union_tag_not_found":
             said = f"'kind' is missing; one of: {', '.join(sorted(_kinds(place)))}"
-        lines.append(f"{'.'.join(str(step) for step in place)}: {said}" if place else said)
-    return "; ".join(lines)
+        elif problem["type"] == "string_pattern_mismatch":
+            said = _FORMS.get(problem["ctx"]["pattern"], said)
+        where = ".".join(_short(str(step), 60) for step in place if step != "[key]")
+        lines.append(f"{where}: {_short(said, 500)}" if where else _short(said, 500))
+    more = f"; and {len(lines) - _MOST} more" if len(lines) > _MOST else ""
+    return "; ".join(lines[:_MOST]) + more
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _known(place: tuple[Step, ...]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,9 +16,11 @@ from scriptorium.presets import recognise
 from scriptorium.settings.complaints import complaint
 from scriptorium.settings.models import Settings
 from scriptorium.settings.raw import LIBRARY_VARIABLE, RawTable, fill_in, is_ours, overlay
+from scriptorium.wording import size
 
 FILE_NAME = "scriptorium.toml"
 CONFIG_VARIABLE = "SCRIPTORIUM_CONFIG"
+_LARGEST = 1 << 20
 
 
 def find_file(given: Path | None = None) -> Path | None:
@@ -46,9 +49,18 @@ def _is_file(path: Path) -> bool:
 
 
 def _existing(file: Path) -> Path:
-    if not _is_file(file):
-        raise SettingsError("the settings file does not exist", on=str(file))
-    return file.absolute()
+    if _is_file(file):
+        return file.absolute()
+    try:
+        found = stat.filemode(file.stat().st_mode)[0]
+    except ValueError:
+        raise SettingsError("this is no name of a settings file", on=str(file)) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise SettingsError("the settings file does not exist", on=str(file)) from None
+    except OSError as error:
+        raise SettingsError(f"the settings file cannot be read: {error.strerror}", on=str(file)) from None
+    what = "a folder" if found == "d" else "no ordinary file"
+    raise SettingsError(f"the settings file is {what}", on=str(file), hint=f"--config FOLDER/{FILE_NAME}")
 
 
 def choose_file(file: Path) -> None:
@@ -94,9 +106,22 @@ def load(file: Path | None = None, environment: Mapping[str, str] | None = None)
 
 def _read(file: Path) -> RawTable:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the settings file is not valid TOML: {error}", on=str(file)) from None
+        with file.open("rb") as opened:
+            data = opened.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise SettingsError(
+                f"the settings file is larger than {size(_LARGEST)}", on=str(file), hint="is it the right one?"
+            )
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"the settings file is not valid TOML: not UTF-8, at byte {error.start}",
+            on=str(file),
+            hint="save it as UTF-8",
+        ) from None
+    except ValueError as error:  # not TOML, or a number that nobody means
+        said = str(error).partition(";")[0]
+        raise SettingsError(f"the settings file is not valid TOML: {said}", on=str(file)) from None
     except RecursionError:
         raise SettingsError("the settings file is nested too deeply", on=str(file)) from None
     except OSError as error:

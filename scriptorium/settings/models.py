@@ -9,17 +9,21 @@ from datetime import UTC, tzinfo
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from scriptorium.errors import NotFound, SettingsError, UsageError
+from scriptorium.limits import Days, Name, Seconds, Word
 from scriptorium.model import ROLES, BackupType, Compression, Tier
 from scriptorium.retention import Policy
 from scriptorium.settings.cron import cron_line
+from scriptorium.settings.places import require_apart
 from scriptorium.sources import AnySource, territory
 from scriptorium.stores import AnyStore
 
+_LONGEST_PLACE = 1000
 _RESERVED = frozenset({"backup_metadata.json", "files.jsonl", "manifest.json", "SHA256SUMS"})
 
 
@@ -38,8 +42,7 @@ def _backup_type(value: object) -> object:
         raise ValueError(f"{error.what}; {error.hint}") from None
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_list_of_words)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+Words = Annotated[tuple[Word, ...], BeforeValidator(_list_of_words)]
 
 
 class HealthCheck(BaseModel):
@@ -53,9 +56,21 @@ class HealthCheck(BaseModel):
 
     command: Words = ()
     url: str = Field(default="", pattern=r"^(https?://.*)?$")
-    within: float = Field(default=60.0, gt=0)
+    within: Seconds = 60.0
     start: Words = ()
     stop: Words = ()
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_whole(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            whole = not url or (bool(parts.hostname) and parts.port != 0 and url.isprintable())
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError("this is no address; write it like http://127.0.0.1:5054/")
+        return url
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
@@ -92,7 +107,9 @@ class Library(BaseModel):
             if source.name == "exports" or source.place.split("/")[0] == "exports":
                 raise ValueError("'exports' is where logical exports lie in an archive; name the source otherwise")
             if source.place and not _is_place(source.place):
-                raise ValueError(f"'{source.place}' is no path in an archive: relative, with '/', without '..'")
+                raise ValueError(
+                    f"'{source.place[:100]}' is no path in an archive: relative, with '/', without '..', not too long"
+                )
             if source.place in _RESERVED:
                 raise ValueError(f"'{source.place}' is ours in every archive; give the source another path")
         return self
@@ -126,7 +143,11 @@ class Library(BaseModel):
 
 def _is_place(path: str) -> bool:
     names = path.split("/")
-    return "\0" not in path and not any(name in ("", ".", "..") or name.startswith(".scriptorium-") for name in names)
+    return (
+        "\0" not in path
+        and len(path) <= _LONGEST_PLACE
+        and not any(name in ("", ".", "..") or name.startswith(".scriptorium-") for name in names)
+    )
 
 
 class TierSettings(BaseModel):
@@ -152,9 +173,9 @@ class Settings(BaseModel):
     keep: Policy = Policy(max_age=30, max_count=50)
     compression: Compression = Compression.GZIP
     workspace: Path | None = None
-    space_factor: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    space_factor: float = Field(default=1.0, gt=0.0, le=1000, allow_inf_nan=False)
     timezone: str = ""
-    keep_former: float = Field(default=7.0, ge=0.0)
+    keep_former: Days = 7.0
     enabled: bool = True
     email: str = ""
     origin: str = ""
@@ -174,19 +195,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _folders_are_apart(self) -> Self:
-        """Two stores in one folder would be one copy that looks like two; a store is never what is saved."""
-        seen: dict[Path, str] = {}
-        for name, store in self.stores.items():
-            if (folder := _folder_of(store)) is None:
-                continue
-            if folder in seen:
-                raise ValueError(f"the stores '{seen[folder]}' and '{name}' are the same folder")
-            seen[folder] = name
-        for library in self.libraries.values():
-            for source in library.sources:
-                path = Path(os.path.realpath(source.path)) if hasattr(source, "path") else None
-                if path in seen:
-                    raise ValueError(f"the source '{source.name}' of {library.name} is the store '{seen[path]}'")
+        require_apart(self)
         return self
 
     def library(self, name: str | None = None) -> Library:
@@ -265,11 +274,6 @@ def _machine_zones() -> Iterator[str]:
     yield str(Path("/etc/localtime").resolve()).rpartition("/zoneinfo/")[2]
     with contextlib.suppress(OSError, UnicodeDecodeError):
         yield Path("/etc/timezone").read_text("utf-8").strip()
-
-
-def _folder_of(store: AnyStore) -> Path | None:
-    inside = store.local_path("x")
-    return Path(os.path.realpath(inside.parent)) if inside is not None else None
 
 
 def _state_folder() -> Path:

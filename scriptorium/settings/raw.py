@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args
@@ -21,6 +22,7 @@ RawTable = dict[str, object]
 _PREFIX = "SCRIPTORIUM__"
 LIBRARY_VARIABLE = f"{_PREFIX}LIBRARIES__"
 _APPLICATIONS = ("BIBLIOTHECA_", "ALEXANDRIA_", "KUZU_DB_PATH")
+_LONGEST_PATH, _LONGEST_NAME = 4000, 255
 _COMMON_KEYS = ("missing_files", "health")
 _LIBRARY_KEYS = frozenset({"preset", "sources", *_COMMON_KEYS})
 
@@ -35,6 +37,8 @@ def overlay(raw: RawTable, variables: Mapping[str, str]) -> None:
     for name, text in sorted(variables.items()):
         if not name.startswith(_PREFIX):
             continue
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise SettingsError("the value of this variable is not UTF-8", on=name)
         *path, last = name.removeprefix(_PREFIX).lower().split("__")
         table = raw
         for step in path:
@@ -86,8 +90,8 @@ def _number(variables: Mapping[str, str], name: str) -> int | None:
     text = variables.get(name, "").strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal() and int(text)):
-        raise SettingsError("this is a whole number, 1 or more", on=name)
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text)):
+        raise SettingsError("this is a whole number, 1 or more, of at most 9 digits", on=name)
     return int(text)
 
 
@@ -109,7 +113,7 @@ def _stores(raw: RawTable, libraries: RawTable, variables: Mapping[str, str], ba
             raise SettingsError(f"'stores.{name}' is a table", hint='write kind = "local" and its settings')
         _named_by_its_key(f"stores.{name}", table)
         table["name"] = name
-        _place_paths(_model_of(table, AnyStore), table, base)
+        _place_paths(_model_of(table, AnyStore), table, base, f"stores.{name}.")
 
 
 def _named_by_its_key(where: str, table: RawTable) -> None:
@@ -129,6 +133,8 @@ def _library(name: str, table: RawTable, variables: Mapping[str, str], base: Pat
         _only_known_keys(where, table, known.keys)
         for key in known.paths & table.keys():
             table[key] = _placed_text(table[key], base, f"{where}.{key}")
+        if os.path.realpath(str(table.get("home", ""))) == "/" and "home" in table:
+            raise SettingsError("an application's folder is not the root of all folders", on=f"{where}.home")
         rows = known.sources(table, variables)
         result["doubts"] = known.doubts(table, variables)
     else:
@@ -139,7 +145,7 @@ def _library(name: str, table: RawTable, variables: Mapping[str, str], base: Pat
             table["home"] = _placed_text(table["home"], base, f"{where}.home")
         rows = _rows(table["sources"], f"{where}.sources")
     for row in rows:
-        _place_paths(_model_of(row, AnySource), row, base)
+        _place_paths(_model_of(row, AnySource), row, base, f"{where}.sources.{row.get('name', '')}.")
     result["sources"] = rows
     if "home" in table:
         result["home"] = table["home"]
@@ -175,22 +181,27 @@ def placed(path: Path, base: Path) -> str:
 
 def _placed_text(value: object, base: Path, where: str) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise SettingsError("this is a path", on=where)
-    return placed(Path(value), base)
+        raise SettingsError("this must be a path, as text", on=where)
+    path = placed(Path(value), base)
+    if len(os.fsencode(path)) > _LONGEST_PATH or any(
+        len(os.fsencode(name)) > _LONGEST_NAME for name in path.split("/")
+    ):
+        raise SettingsError("this path is longer than any filesystem takes", on=where)
+    return path
 
 
-def _place_paths(model: type[BaseModel] | None, table: RawTable, base: Path) -> None:
+def _place_paths(model: type[BaseModel] | None, table: RawTable, base: Path, where: str = "") -> None:
     """Make every path of a table absolute, as the model's fields say which ones are paths."""
     if model is None:
         return
     for name, field in model.model_fields.items():
         value = table.get(name)
         if isinstance(value, str) and Path in _types(field):
-            table[name] = _placed_text(value, base, name)
+            table[name] = _placed_text(value, base, f"{where}{name}")
         elif isinstance(value, dict):
             for below in _types(field):
                 if isinstance(below, type) and issubclass(below, BaseModel):
-                    _place_paths(below, value, base)
+                    _place_paths(below, value, base, f"{where}{name}.")
 
 
 def _types(field: FieldInfo) -> tuple[object, ...]:

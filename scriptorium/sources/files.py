@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from scriptorium.errors import NotFound, SourceUnavailable, UsageError
+from scriptorium.limits import Pattern, SourceName
 from scriptorium.model import ADOPTED, Holder, Part, Role, Staged, Survey, Tree
 from scriptorium.sources.open_files import holders_of
 from scriptorium.sources.rights import may_write
@@ -29,12 +30,12 @@ class FilesSource(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["files"] = "files"
-    name: str = Field(default="files", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    name: SourceName = "files"
     path: Path
     at: str | None = None
     role: Role = Role.FILES
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    include: tuple[Pattern, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
 
     @property
     def place(self) -> str:

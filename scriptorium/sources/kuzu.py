@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scriptorium.limits import Seconds, SourceName
 from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
 from scriptorium.sources.pausing import Quiesce
 from scriptorium.sources.rights import may_write
@@ -29,11 +30,11 @@ class KuzuSource(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["kuzu"] = "kuzu"
-    name: str = Field(default="kuzu", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    name: SourceName = "kuzu"
     path: Path
     at: str = ""
     role: Role = Role.DATABASE
-    patience: float = Field(default=60.0, gt=0)
+    patience: Seconds = 60.0
     engine: Path | None = None
     quiesce: Quiesce | None = None
     statements: dict[str, str] = Field(default_factory=dict)

@@ -7,6 +7,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from scriptorium.limits import Seconds
+
 
 class Quiesce(BaseModel):
     """The last resort of a snapshot. Exactly one way:
@@ -20,10 +22,10 @@ class Quiesce(BaseModel):
 
     pause_command: tuple[str, ...] | None = Field(default=None, min_length=1)
     resume_command: tuple[str, ...] | None = Field(default=None, min_length=1)
-    pid: int | None = Field(default=None, gt=1)
+    pid: int | None = Field(default=None, gt=1, le=4_194_304)
     pid_file: Path | None = None
     pid_command: tuple[str, ...] | None = Field(default=None, min_length=1)
-    limit: float = Field(default=30.0, gt=0)
+    limit: Seconds = 30.0
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

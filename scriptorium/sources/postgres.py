@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, PrivateAttr
 
 from scriptorium.errors import SourceUnavailable
+from scriptorium.limits import Seconds, SecondsOrNever, SourceName
 from scriptorium.model import Holder, Part, Role, Staged, Streams, Survey, Tree
 from scriptorium.sources.postgres_login import Login
 from scriptorium.sources.postgres_pieces import PIECE
@@ -58,15 +59,15 @@ class PostgresSource(Login):
     """
 
     kind: Literal["postgres"] = "postgres"
-    name: str = Field(default="postgres", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    name: SourceName = "postgres"
     at: str = ""
     role: Role = Role.DATABASE
     dump: Literal["auto", "stage", "stream"] = "auto"
     jobs: int = Field(default=0, ge=0, le=64)
-    lock_timeout: float = Field(default=60.0, gt=0)
-    statement_timeout: float = Field(default=0.0, ge=0)
-    stall_timeout: float = Field(default=900.0, ge=0)
-    former: int = Field(default=1, ge=0)
+    lock_timeout: Seconds = 60.0
+    statement_timeout: SecondsOrNever = 0.0
+    stall_timeout: SecondsOrNever = 900.0
+    former: int = Field(default=1, ge=0, le=1000)
     tools: Path | None = None
     without_roles: bool = False
     in_place: bool = False

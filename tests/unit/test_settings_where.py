@@ -52,11 +52,20 @@ def test_without_a_variable_the_user_s_folder_is_below_home(
 
 def test_a_named_file_must_be_there(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (alone / "scriptorium.toml").write_text(SMALL)
-    for name in ("/nowhere/x.toml", str(alone), "/" + "x" * 300):
-        assert "does not exist" in raised(lambda name=name: find_file(Path(name)))
-        assert "does not exist" in raised(lambda name=name: choose_file(Path(name)))
-        monkeypatch.setenv(CONFIG_VARIABLE, name)
-        assert "does not exist" in raised(find_file)
+    os.mkfifo(alone / "pipe")
+    for name, said in (
+        ("/nowhere/x.toml", "does not exist"),
+        (f"{alone}/scriptorium.toml/x", "does not exist"),
+        (str(alone), "is a folder"),
+        (str(alone / "pipe"), "is no ordinary file"),
+        ("/" + "x" * 300, "File name too long"),
+        ("a\0b", "no name"),
+    ):
+        assert said in raised(lambda name=name: find_file(Path(name)))
+        assert said in raised(lambda name=name: choose_file(Path(name)))
+        if "\0" not in name:
+            monkeypatch.setenv(CONFIG_VARIABLE, name)
+            assert said in raised(find_file)
 
 
 def test_a_place_that_cannot_be_looked_into_has_no_file(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
