@@ -27,10 +27,13 @@ def database_backup(
 
 
 @flow(name="database-restore", flow_run_name=lambda: f"load the database from {given()['file']}", persist_result=False)
-def database_restore(file: str, library: str | None = None, source: str | None = None, clean: bool = False) -> None:
-    """Bring a library's PostgreSQL database back from one file, in one transaction; ``clean``: over what is there."""
+def database_restore(
+    file: str, library: str | None = None, source: str | None = None, clean: bool = False, trust: bool = False
+) -> None:
+    """Bring a library's PostgreSQL database back from one file, in one transaction; ``clean``: over what is there;
+    ``trust``: the file may hold statements that reach the server's machine."""
     began = time.monotonic()
     with no_child_outlives():
-        load(library, source, Path(file), clean)
+        load(library, source, Path(file), clean, trust)
     facts = {"file": file, "took": wording.duration(time.monotonic() - began)}
     publish("database-restore", library or "database", "Database loaded from one file", facts, ())

@@ -41,14 +41,21 @@ def backup_database(
 
 
 def restore_database(
-    source: PostgresSource, file: Path, *, clean: bool = False, advance: Advance | None = None
+    source: PostgresSource,
+    file: Path,
+    *,
+    clean: bool = False,
+    trusted: bool = False,
+    advance: Advance | None = None,
 ) -> None:
-    """Bring it back from one file, in one transaction; ``clean``: in place of what is there."""
+    """Bring it back from one file, in one transaction; ``clean``: in place of what is there. ``trusted``: the file may
+    hold statements that reach the server's machine."""
     single.restore(
         source.address().resolved(),
         file,
         clean=clean,
         without_roles=source.without_roles,
+        trusted=trusted,
         options=source.dump_options,
         advance=advance,
     )

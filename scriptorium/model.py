@@ -71,6 +71,7 @@ class Survey:
 
 # How the method of a part begins that was taken over from another program's backup: it may be less than its source has.
 ADOPTED = "adopted"
+TRUSTED = "; trusted"  # the end of an adopted part's method: its code was not judged, because somebody said so
 # How the method of a part ends that went into the archive without a copy on the disk: its dump lies there in pieces.
 STREAMED = ", streamed"
 

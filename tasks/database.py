@@ -31,7 +31,8 @@ def dump(library: str | None, source: str | None, file: Path, format: str, compr
 
 
 @task(name="load", task_run_name=_loading, **ONCE)
-def load(library: str | None, source: str | None, file: Path, clean: bool) -> None:
+def load(library: str | None, source: str | None, file: Path, clean: bool, trust: bool = False) -> None:
     """Bring the database back from one file, in one transaction."""
     with moving("loading") as advance:
-        restore_database(database_of(current().library(library), source), file, clean=clean, advance=advance)
+        database = database_of(current().library(library), source)
+        restore_database(database, file, clean=clean, trusted=trust, advance=advance)

@@ -60,6 +60,7 @@ class _Order:
     stores: tuple[Store, ...]
     pinned: bool
     now: datetime
+    trusted: bool
 
 
 def adopt(
@@ -70,13 +71,15 @@ def adopt(
     to: Sequence[str] = (),
     pinned: bool = False,
     now: datetime | None = None,
+    trusted: bool = False,
 ) -> Adopted:
     """Make a foreign archive, or one of ours that lies elsewhere, a backup of ``library`` in the stores ``to``.
 
-    The file itself is not changed. Raises ``UsageError`` (not an archive, adopted already), ``DamageFound``,
+    The file itself is not changed. ``trusted``: the statements in a dump are not judged.
+    Raises ``UsageError`` (not an archive, adopted already), ``DamageFound``,
     ``UnsafeArchive``, ``NoSpace``, ``NotFound``; nothing is left behind then.
     """
-    adopted = _adopt(_order(settings, library, to, pinned, now), file)
+    adopted = _adopt(_order(settings, library, to, pinned, now, trusted), file)
     if adopted.already:
         raise UsageError(
             f"this is already adopted as {adopted.backup.id}",
@@ -94,12 +97,13 @@ def adopt_all(
     to: Sequence[str] = (),
     pinned: bool = False,
     now: datetime | None = None,
+    trusted: bool = False,
 ) -> Iterator[Outcome]:
     """Adopt files, and of folders every archive in them (not in folders inside), one after another, whatever fails.
 
     Raises only what concerns all of them (no such store or library), before the first.
     """
-    order = _order(settings, library, to, pinned, now)
+    order = _order(settings, library, to, pinned, now, trusted)
     for file in [inside for path in paths for inside in _archives(path)]:
         try:
             yield Outcome(file, _adopt(order, file))
@@ -109,11 +113,18 @@ def adopt_all(
             yield Outcome(file, error=PermanentError(f"cannot be read or written ({error.strerror})", on=str(file)))
 
 
-def _order(settings: Settings, library: str | None, to: Sequence[str], pinned: bool, now: datetime | None) -> _Order:
+def _order(
+    settings: Settings,
+    library: str | None,
+    to: Sequence[str],
+    pinned: bool,
+    now: datetime | None,
+    trusted: bool,
+) -> _Order:
     if library is not None:
         settings.library(library)
     stores = settings.targets(Tier.MANUAL, to)
-    return _Order(settings, library, stores, pinned, (now or datetime.now(UTC)).replace(microsecond=0))
+    return _Order(settings, library, stores, pinned, (now or datetime.now(UTC)).replace(microsecond=0), trusted)
 
 
 def _archives(path: Path) -> list[Path]:
@@ -139,8 +150,10 @@ def _adopt(order: _Order, file: Path) -> Adopted:
         workspace.lock(order.settings, library.name, f"adopting {file.name}"),
         workspace.staging(order.settings, library.name, identity) as folder,
     ):
-        stage = dumps.stage if form in _POSTGRES else bibliotheca.stage
-        staging = stage(file, form, sha256, library, folder, order.now)
+        if form in _POSTGRES:
+            staging = dumps.stage(file, form, sha256, library, folder, order.now, trusted=order.trusted)
+        else:
+            staging = bibliotheca.stage(file, form, sha256, library, folder, order.now)
         if _stamp(file) != before:
             raise SourceUnavailable("the file changed while it was read", on=str(file), hint="try again")
         archive, manifest = _packed(order, library, identity, staging, folder)
@@ -267,6 +280,8 @@ def _adopt_own(order: _Order, file: Path) -> Adopted:
     ):
         manifest = own.named(manifest, stores)
         archive, verification = own.copied(file, manifest, folder)
+        if not order.trusted:
+            own.examine(archive, manifest, library, folder)
         _stored(dataclasses.replace(order, stores=stores), archive, manifest, verification)
     return _adopted(order, file, manifest)
 

@@ -20,12 +20,13 @@ from scriptorium import process
 from scriptorium.adopting.foreign import Foreign, described_as, moment, name_of
 from scriptorium.adopting.form import Form
 from scriptorium.adopting.staging import Staging
-from scriptorium.errors import DamageFound, ToolMissing, UnsafeArchive
+from scriptorium.errors import DamageFound, ToolMissing
 from scriptorium.manifest import readable
-from scriptorium.model import ADOPTED, BackupType, Staged, Tree
+from scriptorium.model import ADOPTED, TRUSTED, BackupType, Staged, Tree
 from scriptorium.settings import Library
 from scriptorium.sources import PostgresSource, reflink
 from scriptorium.sources.postgres_dump import file_name
+from scriptorium.sources.postgres_examination import examine_dump, examine_script
 from scriptorium.sources.postgres_script import require_complete
 from scriptorium.sources.postgres_unpacked import restorer_for
 from scriptorium.workspace import require_space
@@ -34,8 +35,6 @@ _HEAD = 4096
 _LONGEST_TEXT = 1024  # bytes of a name in a dump's head
 _CUSTOM = 1
 _FIRST_WITH_ALGORITHM = (1, 15)
-_COMMAND = re.compile(rb"\\(!|(?:c|connect|copy|i|ir|include|include_relative|o|out|w|write|gexec|setenv|cd)(?=\s))")
-_LONGEST_LINE = 1 << 20  # bytes of a line that are looked at in one piece
 _STARTED = re.compile(r"^-- Started on (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.MULTILINE)
 _VERSIONS = re.compile(r"^-- Dumped (from database|by pg_dump) version (\S+)", re.MULTILINE)
 
@@ -50,7 +49,9 @@ class Head:
     program: str
 
 
-def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, now: datetime) -> Staging:
+def stage(
+    file: Path, form: Form, sha256: str, library: Library, folder: Path, now: datetime, *, trusted: bool = False
+) -> Staging:
     """The dump as a part of ``library``, copied below ``folder``.
 
     Raises ``DamageFound``, ``UnsafeArchive``, ``NoSpace``.
@@ -59,7 +60,7 @@ def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, n
     size = file.stat().st_size
     require_space(folder, 2 * size, f"adopting {readable(file.name)}")
     head = head_of(file) if form is Form.DUMP else _script_head(file)
-    said = _checked(file, form, source)
+    said = _checked(file, form, source, trusted)
     created, when = moment(head.taken or None, file, now)
     part = folder / "part"
     part.mkdir(mode=0o700)
@@ -73,23 +74,25 @@ def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, n
         source=source.name,
         kind=source.kind,
         path=source.place,
-        method=f"{ADOPTED} ({program}, {'custom format' if form is Form.DUMP else 'SQL'})",
+        method=f"{ADOPTED} ({program}, {'custom format' if form is Form.DUMP else 'SQL'}){TRUSTED if trusted else ''}",
         started_at=created,
         finished_at=created,
         trees=(Tree(root=str(part), at=source.place),),
         engine_version=head.server or None,
     )
     foreign = Foreign(name_of(file), described_as(file, sha256), created, form.value, when)
-    return Staging(foreign, BackupType.DATABASE, (staged,), (*when, *said, *_trust(form)))
+    return Staging(foreign, BackupType.DATABASE, (staged,), (*when, *said, *_trust(form, trusted)))
 
 
-def _trust(form: Form) -> Iterator[str]:
+def _trust(form: Form, trusted: bool) -> Iterator[str]:
     yield (
         "a dump is one moment of the database, but this one came without table facts: what is restored from it cannot "
         "be compared with anything"
     )
     if form is Form.SQL:
         yield "SQL is a program: whoever restores it runs it, so its origin must be known"
+    if trusted:
+        yield "its statements were not judged (--trust): what they reach on the server's machine is not known"
 
 
 def _living_name(source: PostgresSource) -> str:
@@ -167,16 +170,17 @@ def _script_head(file: Path) -> Head:
     )
 
 
-def _checked(file: Path, form: Form, source: PostgresSource) -> tuple[str, ...]:
-    """Read it to its end. ``DamageFound`` when it has none."""
+def _checked(file: Path, form: Form, source: PostgresSource, trusted: bool) -> tuple[str, ...]:
+    """Read it to its end, and see what is in it. ``DamageFound``, ``UnsafeArchive``."""
     if form is Form.SQL:
         require_complete(file)
-        _require_no_commands(file)
+        examine_script(file, foreign=True, trusted=trusted)
         return ()
     try:
         program = restorer_for(file, 0, source.tools)
     except ToolMissing as missing:
         return (f"it was not read to its end ({missing.what}): verify knows only that its bytes stay what they are",)
+    examine_dump(file, program, foreign=True, trusted=trusted)
     outcome = process.run([program.path, "--file=/dev/null", str(file)], check=False)
     if outcome.status != 0:
         raise DamageFound(
@@ -185,23 +189,6 @@ def _checked(file: Path, form: Form, source: PostgresSource) -> tuple[str, ...]:
             hint="use another copy of it",
         )
     return ()
-
-
-def _require_no_commands(file: Path) -> None:
-    """``UnsafeArchive`` for commands of psql, with which a script leaves the database it is restored into.
-
-    In the data of a ``COPY``, a backslash at the start of a line is doubled, or one of an escape that is none of these.
-    """
-    fresh = True
-    with _opened(file) as stream:
-        for line in iter(lambda: stream.readline(_LONGEST_LINE), b""):
-            if fresh and (found := _COMMAND.match(line)):
-                raise UnsafeArchive(
-                    f"the SQL has a command of psql, with which it leaves its database: \\{found[1].decode()}",
-                    on=str(file),
-                    hint="dump it without --create, or restore it by hand with psql",
-                )
-            fresh = line.endswith(b"\n")
 
 
 def _is_gzip(file: Path) -> bool:

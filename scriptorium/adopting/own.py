@@ -6,12 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from scriptorium.archive import unpack
 from scriptorium.archive.ledger import MANIFEST
 from scriptorium.archive.members import Reader
 from scriptorium.errors import DamageFound, UsageError
 from scriptorium.manifest import archive_name, dumps, is_archive_name, loads
 from scriptorium.model import ArchiveFacts, Compression, Manifest, Verification
-from scriptorium.sources import reflink
+from scriptorium.removal import remove_tree
+from scriptorium.settings import Library
+from scriptorium.sources import PostgresSource, reflink
+from scriptorium.sources.postgres_unpacked import examine_unpacked
 from scriptorium.stores import Store
 from scriptorium.stores.backups import free_name
 from scriptorium.verify import verified
@@ -64,3 +68,25 @@ def copied(file: Path, manifest: Manifest, folder: Path) -> tuple[Path, Verifica
             "the archive is damaged", on=str(file), hint=f"{'; '.join(verification.damage[:3])}. Use another copy of it"
         )
     return target, verification
+
+
+def examine(archive: Path, manifest: Manifest, library: Library, folder: Path) -> None:
+    """Look through its dumps as through those of other programs: its hashes say nothing about who made it.
+    ``UnsafeArchive``."""
+    tools = {source.name: source.tools for source in library.sources if isinstance(source, PostgresSource)}
+    parts = [part for part in manifest.parts if part.kind == "postgres"]
+    if not parts:
+        return
+    require_space(folder, sum(part.bytes for part in parts), "looking through the dumps in the archive")
+    room = folder / "examined"
+    room.mkdir(mode=0o700)
+
+    def receive(member: str) -> Path | None:
+        inside = any(member == part.path or member.startswith(f"{part.path}/") for part in parts)
+        return room / member if inside else None
+
+    with archive.open("rb") as stream:
+        unpack(stream, receive, roots=[room])
+    for part in parts:
+        examine_unpacked(room / part.path, part.path, tools.get(part.source))
+    remove_tree(room)

@@ -23,6 +23,9 @@ app = typer.Typer(help="Look after the index of what there is.", no_args_is_help
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH…", help="Archives, or folders of them.", show_default=False)]
 To = Annotated[list[str] | None, typer.Option("--to", metavar="STORE", help="Stores (may be repeated).")]
 Pin = Annotated[bool, typer.Option("--pin", help="Keep them for ever: retention, which goes by age, lets them be.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="I know who made them: a dump may hold code that reaches the server's machine.")
+]
 
 
 @command(app, "rebuild", example="scriptorium catalog rebuild")
@@ -35,7 +38,7 @@ def rebuild() -> None:
 
 
 @command(app, "adopt", example="scriptorium catalog adopt data/backups --to local")
-def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False) -> None:
+def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False, trust: Trust = False) -> None:
     """Take in backups that Bibliotheca or librarian made, or archives of ours from elsewhere."""
     from scriptorium.adopting import Outcome, adopt_all
     from scriptorium.adopting import adopt as adopt_one
@@ -43,10 +46,11 @@ def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False
     settings = current()
     outcomes = []
     if len(paths) == 1 and not paths[0].is_dir():
-        outcomes.append(Outcome(paths[0], adopt_one(settings, paths[0], library=library, to=to or (), pinned=pin)))
+        adopted = adopt_one(settings, paths[0], library=library, to=to or (), pinned=pin, trusted=trust)
+        outcomes.append(Outcome(paths[0], adopted))
         _say(outcomes[0], warnings=True)
     else:
-        for outcome in adopt_all(settings, paths, library=library, to=to or (), pinned=pin):
+        for outcome in adopt_all(settings, paths, library=library, to=to or (), pinned=pin, trusted=trust):
             _say(outcome, warnings=False)
             outcomes.append(outcome)
     leaving = _leaving(settings, outcomes)

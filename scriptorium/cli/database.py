@@ -17,6 +17,10 @@ app = typer.Typer(help="One PostgreSQL database to one file and back, and whethe
 
 Source = Annotated[str | None, typer.Option("--source", metavar="S", help="Which database, where there are several.")]
 
+Trust = Annotated[
+    bool, typer.Option("--trust", help="I know who made it: it may hold code that reaches the server's machine.")
+]
+
 
 @command(app, "backup", example="scriptorium database backup alexandria.dump --format custom --compress 6")
 def backup(
@@ -47,6 +51,7 @@ def restore(
     clean: Annotated[
         bool, typer.Option("--clean", help="Over what is there; without it, only into an empty one.")
     ] = False,
+    trust: Trust = False,
     source: Source = None,
     library: Library = None,
     yes: Yes = False,
@@ -59,7 +64,7 @@ def restore(
     with flow_runs():
         from flows.database import database_restore as flow
 
-        carried_out(flow, file=str(file.absolute()), library=library, source=source, clean=clean)
+        carried_out(flow, file=str(file.absolute()), library=library, source=source, clean=clean, trust=trust)
     if manner.json:
         put_json({"file": str(file.absolute()), "restored": True})
     say(f"loaded: {file}")

@@ -16,6 +16,7 @@ from scriptorium import process
 from scriptorium.errors import NoSpace, ToolFailed, UsageError
 from scriptorium.sources.postgres_connection import Address
 from scriptorium.sources.postgres_contents import check_complete, contents
+from scriptorium.sources.postgres_examination import examine_dump, examine_script
 from scriptorium.sources.postgres_facts import relations, require_readable
 from scriptorium.sources.postgres_locks import naming_holders, patient_program, patient_session
 from scriptorium.sources.postgres_moment import DumpOptions, bytes_as_they_are
@@ -131,19 +132,27 @@ def restore(
     *,
     clean: bool = False,
     without_roles: bool = False,
+    trusted: bool = False,
     options: DumpOptions,
     advance: Advance | None = None,
 ) -> None:
     """Bring a dump of any format back into the database, in one transaction.
 
+    The file may be anybody's: ``UnsafeArchive`` names what in it would reach beyond the database, unless it is
+    ``trusted``; no command of psql is ever run.
+
     ``clean``: in place of what is there; without it, anything that is already there is an error. ``advance`` is told
     the bytes read. Raises ``DamageFound`` for a file that is not whole, before anything is touched.
     """
     kind = recognise(file)
+    if kind == "sql":
+        require_complete(file)
+        examined = examine_script(file, foreign=True, trusted=trusted)
     with address.session() as session:
         major = major_of(session.info.server_version)
         if kind == "dump":
             program = restorer_for(file, major, options.tools)
+            examine_dump(file, program, foreign=True, trusted=trusted)
             lacking = require(session, required(file, program), address, without=without_roles)
         emptying = schemas(session) if clean else ()
     application = f"{APPLICATION} {secrets.token_hex(4)}"
@@ -152,13 +161,13 @@ def restore(
         restorer = Restorer(program, address, major, 1, lacking.switches, limit, lacking.left_out)
         restorer.whole(file, clean=clean, lock_timeout=options.lock_timeout, advance=advance)
         return
-    require_complete(file)
     with patient_program(address, application, options.lock_timeout):
         run_script(
             file,
             address,
             major,
             options.tools,
+            examined,
             emptying=emptying,
             advance=advance,
             application=application,

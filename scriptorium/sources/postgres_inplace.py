@@ -50,8 +50,11 @@ class InPlaceIncoming(Unpacked):
         """What can be known before the living data is touched; what is restored is compared in ``switch``."""
         dump = self._dump()
         with self._patient() as session:
-            if not is_script(dump):
+            if is_script(dump):
+                self._examined(dump)
+            else:
                 program = self._program(dump, major_of(session.info.server_version))
+                self._examined(dump, program)
                 require(session, required(dump, program), self._target.address, without=self._target.without_roles)
             self._require_room(relations(session))
         self._former.mkdir(mode=0o700)
@@ -108,6 +111,7 @@ class InPlaceIncoming(Unpacked):
                 address,
                 major,
                 options.tools,
+                self._examined(dump),
                 emptying=emptying,
                 application=application,
                 stall_timeout=options.stall_timeout,

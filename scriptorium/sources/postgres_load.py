@@ -122,6 +122,7 @@ class BesideIncoming(Unpacked):
         with address.maintenance() as session:
             major = major_of(session.info.server_version)
             program = self._program(dump, major)
+            self._examined(dump, program)
             gone = not databases.exists(session, address.words["dbname"])
             needed = required(dump, program, itself=gone)
             lacking = require(session, needed, address, without=self._target.without_roles)
@@ -132,11 +133,12 @@ class BesideIncoming(Unpacked):
         return restorer.beside(dump, self._part.tables)
 
     def _run_script(self, script: Path, new: Address) -> Mapping[str, TableFacts]:
+        examined = self._examined(script)
         with self._target.address.maintenance() as session:
             major = major_of(session.info.server_version)
             self._make(session, None)
         options = self._target.options
-        run_script(script, new, major, options.tools, stall_timeout=options.stall_timeout)
+        run_script(script, new, major, options.tools, examined, stall_timeout=options.stall_timeout)
         with new.session() as session:
             session.execute("ANALYZE")
             return read_facts(session, relations(session), expected=self._part.tables).tables

@@ -16,7 +16,8 @@ from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.sources.postgres_connection import Address, Row, quoted
 from scriptorium.sources.postgres_errors import worded
-from scriptorium.sources.postgres_programs import find
+from scriptorium.sources.postgres_examination import Examined
+from scriptorium.sources.postgres_programs import Program, find
 from scriptorium.sources.postgres_stalling import Flow, StallWatch
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _TAIL = 4096
 _BLOCK = 1 << 20
 # A pg_dump of 17 or newer writes this at the top, and an older server does not know it.
 _TOO_NEW = b"\nSET transaction_timeout = 0;\n"
+_RESTRICTED = {13: (13, 22), 14: (14, 19), 15: (15, 14), 16: (16, 10), 17: (17, 6)}
 _SCHEMAS = """
 SELECT nspname::text FROM pg_namespace n WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
   AND NOT EXISTS (SELECT FROM pg_depend d
@@ -99,22 +101,25 @@ def run_script(
     address: Address,
     major: int,
     tools: Path | None,
+    examined: Examined,
     *,
     emptying: Sequence[str] = (),
     advance: Advance | None = None,
     application: str = "",
     stall_timeout: float = 0.0,
 ) -> None:
-    """Run the SQL in the database, all of it or nothing. ``emptying``: schemas that are dropped first, with ``public``
-    made again. ``major``: of the server. ``advance`` is told the bytes read. ``stall_timeout``: seconds that psql may
-    stand still (0: no limit)."""
+    """Run the SQL in the database, all of it or nothing. ``examined``: what ``examine_script`` found in this file; psql
+    runs no command of a file's, also where it changed since then. ``emptying``: schemas that are dropped first, with
+    ``public`` made again. ``major``: of the server. ``advance`` is told the bytes read. ``stall_timeout``: seconds that
+    psql may stand still (0: no limit)."""
     application = application or f"{APPLICATION} {secrets.token_hex(4)}"
     dropped = "".join(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE; " for schema in emptying)
     before = [f"--command={dropped}{_public(major)}"] if emptying else []
-    argv = [find("psql", major, tools=tools).path, "--no-psqlrc", "--quiet", "--no-password"]
+    program = find("psql", major, tools=tools)
+    argv = [program.path, "--no-psqlrc", "--quiet", "--no-password"]
     argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-"]
     argv.append(f"--dbname={address.of_child(application, sends=True)}")
-    feed = partial(_pour, _blocks(file, major), advance)
+    feed = partial(_pour, _blocks(file, major, examined, _first(program)), advance)
     _feed(argv, address, application, feed, stall_timeout)
 
 
@@ -181,9 +186,30 @@ def _pour(blocks: Iterator[bytes], advance: Advance | None, pipe: IO[bytes], flo
     flow.waiting = True  # for what is still to be flushed, and for the end
 
 
-def _blocks(file: Path, major: int) -> Iterator[bytes]:
-    """The SQL as a server of this generation can take it."""
+def _first(program: Program) -> bytes:
+    """What psql is told before the SQL: to run no command any more (from 13.22, 14.19, 15.14, 16.10 and 17.6 on it can
+    be told; an older one is kept from commands by the examination alone), and how the SQL was read."""
+    known = program.version >= _RESTRICTED.get(program.version[0], (18, 0))
+    key = f"\\restrict {secrets.token_hex(32)}\n" if known else ""
+    return f"{key}SET standard_conforming_strings = on;\n".encode()
+
+
+def _blocks(file: Path, major: int, examined: Examined, first: bytes) -> Iterator[bytes]:
+    """The SQL as a server of this generation can take it, without its own keys against commands: whoever wrote the
+    file knows them."""
+    yield first
+    at = 0
     with opened(file) as stream:
-        head = stream.read(_BLOCK)
-        yield head.replace(_TOO_NEW, b"\n", 1) if major < 17 else head
-        yield from iter(lambda: stream.read(_BLOCK), b"")
+        while block := stream.read(_BLOCK):
+            kept = _without(block, at, examined.keys)
+            yield kept.replace(_TOO_NEW, b"\n", 1) if at == 0 and major < 17 else kept
+            at += len(block)
+
+
+def _without(block: bytes, at: int, ranges: Sequence[tuple[int, int]]) -> bytes:
+    """The block, which begins ``at``, with spaces in these ranges of bytes."""
+    for begins, ends in ranges:
+        left, right = max(begins - at, 0), min(ends - at, len(block))
+        if left < right:
+            block = block[:left] + b" " * (right - left) + block[right:]
+    return block

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, RestoreFailed, ToolMissing
-from scriptorium.model import Part, Rows
+from scriptorium.model import ADOPTED, TRUSTED, Part, Rows
 from scriptorium.sources.postgres_connection import Address
 from scriptorium.sources.postgres_contents import is_too_short
 from scriptorium.sources.postgres_dump import GLOBALS
+from scriptorium.sources.postgres_examination import Examined, examine_dump, examine_script
 from scriptorium.sources.postgres_moment import DumpOptions
 from scriptorium.sources.postgres_pieces import JOINED, join
 from scriptorium.sources.postgres_programs import Program, find
@@ -73,11 +74,17 @@ class Unpacked:
         shutil.rmtree(self._folder / "part", ignore_errors=True)
 
     def _dump(self) -> Path:
-        part = self._folder / "part"
-        for folder in part.iterdir():
-            if folder.is_dir():
-                join(folder)
-        return dump_in(part, self._part.path)
+        return _joined(self._folder / "part", self._part.path)
+
+    def _examined(self, dump: Path, program: Program | None = None) -> Examined:
+        """Looked through before any of it runs (``program``: for pg_restore): ``UnsafeArchive``. What other programs
+        made may reach nothing beyond the database; of SQL it is never known that it is our own."""
+        method = self._part.method
+        trusted = method.startswith(ADOPTED) and method.endswith(TRUSTED)
+        if program is None:
+            return examine_script(dump, foreign=True, trusted=trusted)
+        examine_dump(dump, program, foreign=method.startswith(ADOPTED), trusted=trusted)
+        return Examined()
 
     def _program(self, dump: Path, server_major: int) -> Program:
         return restorer_for(dump, server_major, self._target.options.tools)
@@ -103,6 +110,22 @@ def dump_in(folder: Path, on: str) -> Path:
     if not found:
         raise RestoreFailed("the backup brought no database", on=on)
     return found[0]
+
+
+def _joined(part: Path, on: str) -> Path:
+    for folder in part.iterdir():
+        if folder.is_dir():
+            join(folder)
+    return dump_in(part, on)
+
+
+def examine_unpacked(part: Path, on: str, tools: Path | None) -> None:
+    """Look through the dump of somebody in the folder of a part: ``UnsafeArchive``."""
+    dump = _joined(part, on)
+    if is_script(dump):
+        examine_script(dump, foreign=True)
+    else:
+        examine_dump(dump, restorer_for(dump, 0, tools), foreign=True)
 
 
 def is_script(dump: Path) -> bool:

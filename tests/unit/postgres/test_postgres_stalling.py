@@ -20,6 +20,7 @@ from scriptorium import process
 from scriptorium.errors import ToolStalled
 from scriptorium.sources import postgres_file, postgres_stalling
 from scriptorium.sources.postgres import PostgresSource
+from scriptorium.sources.postgres_examination import Examined
 from scriptorium.sources.postgres_login import Login
 from scriptorium.sources.postgres_moment import DumpOptions
 from scriptorium.sources.postgres_script import run_script
@@ -243,7 +244,7 @@ def test_a_statement_of_psql_that_takes_long(server, new_database, tmp_path):
     script = tmp_path / "slow.sql"
     script.write_text(f"SELECT pg_sleep({3 * LIMIT});\nCREATE TABLE made ();\n")
     url = new_database(server)
-    run_script(script, Login(database=url).address(), 15, server.programs, stall_timeout=LIMIT)
+    run_script(script, Login(database=url).address(), 15, server.programs, Examined(), stall_timeout=LIMIT)
     assert ask(url, "SELECT count(*) FROM made") == [(0,)]
 
 
