@@ -19,19 +19,21 @@ _ANSWER_SECONDS = 10.0
 def require_healthy(check: HealthCheck) -> None:
     """Start the application where that is set, then ask until it is well or its time is up.
 
-    Raises ``RestoreFailed`` with the last answer, after the application was stopped again where that is set.
+    Raises ``RestoreFailed`` with the last answer, after the application was stopped again: by the command that is set,
+    and what the start left behind in its process group besides.
     """
+    started: int | None = None
     try:
         if check.start:
-            process.run(check.start, timeout=check.within)
+            started = process.launch(check.start, timeout=check.within)
         last = _ask_until(check)
     except ScriptoriumError as error:
         last = str(error)
     except BaseException:
-        _stop(check)
+        _stop(check, started)
         raise
     if last:
-        _stop(check)
+        _stop(check, started)
         raise RestoreFailed(
             f"the application is not well after the restore: {last}", hint="what was there before is put back"
         )
@@ -65,8 +67,10 @@ def _ask(check: HealthCheck) -> str:
     return ""
 
 
-def _stop(check: HealthCheck) -> None:
+def _stop(check: HealthCheck, started: int | None) -> None:
     """A stop command that fails is not the news: what holds the data open is found when it is put back."""
     if check.stop:
         with contextlib.suppress(ScriptoriumError):
             process.run(check.stop, timeout=check.within, check=False)
+    if started is not None:
+        process.end_group(started)

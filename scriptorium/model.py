@@ -346,6 +346,8 @@ class Holder:
     path: str
 
     def __str__(self) -> str:
+        if self.pid == 0:  # its number is another one here, or none
+            return f"a process in another container has {self.path} open"
         return f"process {self.pid} ({self.command}) has {self.path} open"
 
 

@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from scriptorium.errors import ToolFailed, ToolMissing, ToolStalled
 
 _GRACE_SECONDS = 5.0
 _TAIL_LINES = 20
+_TAIL_BYTES = 4096
 _live: set[int] = set()
 _live_guard = threading.Lock()
 
@@ -214,6 +216,49 @@ def run(
     if check and status != 0:
         raise failure(argv, status, stderr, secrets)
     return Outcome(status, out, stderr, time.monotonic() - began)
+
+
+def launch(argv: Sequence[str], *, timeout: float) -> int:
+    """Run a child to its end and let live what it left behind (``nohup app &``); returns the number of their group.
+
+    What it says goes into a file that nobody sees later, since what it left may go on writing. Raises ``ToolMissing``,
+    ``ToolFailed``, ``ToolStalled`` past ``timeout`` seconds; then all of the group is ended.
+    """
+    with tempfile.TemporaryFile() as words:
+        child = start(argv, stdout=words.fileno(), stderr=words.fileno(), outlive_us=True)
+        try:
+            status = child.wait(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            end(child)
+            raise ToolStalled(
+                f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was ended",
+                hint="what it starts is to go on in the background, as systemctl or nohup do it",
+            ) from None
+        except BaseException:
+            end(child)
+            raise
+        if status != 0:
+            end(child)
+            words.seek(max(0, words.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            raise failure(argv, status, words.read().decode("utf-8", "replace"))
+    return child.pid
+
+
+def end_group(leader: int, *, grace: float = _GRACE_SECONDS) -> None:
+    """End what a launched child left behind in its group, where something of it is left."""
+    until = time.monotonic() + grace
+    _signal_group(leader, signal.SIGTERM)
+    while time.monotonic() < until and _group_lives(leader):
+        time.sleep(0.05)
+    _signal_group(leader, signal.SIGKILL)
+
+
+def _group_lives(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from scriptorium import wording
 from scriptorium.errors import LibraryBusy, NoSpace, SettingsError
 from scriptorium.removal import remove_tree, sweep_unnamed
 from scriptorium.settings import Settings
+from scriptorium.system_errors import advice, said
 
 _MARGIN = 64 << 20
 
@@ -52,9 +53,9 @@ def _trouble(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace("there is no room to work in", on=str(path), hint="free some room, or run cleanup") from error
         raise SettingsError(
-            f"the workroom cannot be used: {error.strerror}",
+            f"the workroom cannot be used: {said(error)}",
             on=str(path),
-            hint="run this as the user who takes the backups, or set 'workspace' to a folder of yours",
+            hint=f"{advice(error, path) or 'look at it'}; or set 'workspace' to another folder",
         ) from error
 
 

@@ -23,6 +23,7 @@ from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound, SourceUnavailable, UsageError
 from scriptorium.fs.descriptors import FILE, FOLDER, Descent, reached
 from scriptorium.model import Survey, Tree
+from scriptorium.system_errors import advice, said
 
 Warn = Callable[[Remark], None]
 
@@ -103,7 +104,9 @@ class _Walk:
                 return
             raise NotFound("what is to be saved is not there", on=self.tree.root, hint="correct its path") from None
         except OSError as error:
-            raise SourceUnavailable(f"cannot be read ({error.strerror})", on=self.tree.root) from None
+            raise SourceUnavailable(
+                f"cannot be read: {said(error)}", on=self.tree.root, hint=advice(error, self.tree.root)
+            ) from None
 
     def _root(self, parent: int, name: bytes, facts: os.stat_result) -> Iterator[Found]:
         if self._forbidden(self.root, facts):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -125,7 +126,10 @@ def with_errors(work: Callable[[], R]) -> R:
         sys.stderr.close()  # the reader went away (| head): no message about that
         raise typer.Exit(0) from None
     except OSError as error:
-        complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), "--verbose shows where", error)
+        from scriptorium.system_errors import advice, said
+
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        complain(f"{said(error)}: {where}" if where else said(error), advice(error) or "--verbose shows where", error)
         raise typer.Exit(1) from None
     except (typer.Exit, SystemExit):
         raise

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.frame import command, confirm, current, facts, manner, meant, put_json, say, table
+from scriptorium.cli.frame import catalog_of, command, confirm, current, facts, manner, meant, put_json, say, table
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
-from scriptorium.errors import UsageError
+from scriptorium.errors import ScriptoriumError, UsageError
 
 if TYPE_CHECKING:
     from scriptorium.bringing import RestoreOrder
@@ -97,6 +97,7 @@ def restore(
         confirm(f"Replace the living data of {order.library} by backup {order.backup}?", yes=yes)
     elif clean and restore_path is not None and restore_path.exists():
         confirm(f"Replace everything in {restore_path}?", yes=yes)
+    replaced = _something_lives(order)
     with flow_runs():
         from flows.restore import restore as flow
 
@@ -113,7 +114,7 @@ def restore(
             database=database,
             without_roles=without_roles,
         )
-    _show(order, restored)
+    _show(order, restored, replaced=replaced)
 
 
 def _require_alone(told: Sequence[str]) -> None:
@@ -162,12 +163,12 @@ def _show_rows(plan: Plan, backup: str) -> None:
 
 def _rows(plan: Plan) -> list[dict[str, str]]:
     return [
-        {"Looked at": row.what, "Found": row.found, "In the way": str(row.trouble) if row.trouble else ""}
+        {"Looked at": row.what, "Found": row.found, "In the way": row.trouble.exact if row.trouble else ""}
         for row in plan.rows
     ]
 
 
-def _show(order: RestoreOrder, restored: Restored) -> None:
+def _show(order: RestoreOrder, restored: Restored, *, replaced: bool) -> None:
     if manner.json:
         tables = {name: {"rows": held.rows, "fingerprint": held.fingerprint} for name, held in restored.tables.items()}
         put_json(
@@ -183,19 +184,48 @@ def _show(order: RestoreOrder, restored: Restored) -> None:
                 "tables": tables,
             }
         )
-    count = len(restored.tables)
     facts(
         {
             "restored": f"{order.backup} of {order.library} from {order.store}",
             "to": restored.place,
             "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
-            "tables": f"{count}, rows and fingerprints equal to the snapshot's" if count else "none",
+            "tables": _tables(order, restored),
         }
     )
     for warning in restored.warnings:
         say(f"warning: {warning}")
-    if order.in_place:
+    if order.in_place and replaced:
         say("what was there before is kept for a while: scriptorium restore --undo goes back to it")
+
+
+def _tables(order: RestoreOrder, restored: Restored) -> str:
+    """What became of the tables: no more is said to be equal than was compared, and a dump is no database yet."""
+    from scriptorium.rescue.dumps import lying_dumps
+
+    try:
+        catalog = catalog_of(current())
+        copies = catalog.find(order.backup, library=order.library).copies
+        manifest = catalog.manifest(next(copy for copy in copies if copy.store == order.store))
+    except (ScriptoriumError, StopIteration):
+        return f"{len(restored.tables)}" if restored.tables else "none"
+    recorded = {name for part in manifest.parts if part.source in restored.parts for name in part.tables or ()}
+    equal, loaded = len(recorded & restored.tables.keys()), len(restored.tables.keys() - recorded)
+    said = [f"{equal}, rows and fingerprints equal to the snapshot's"] if equal else []
+    said += [f"{loaded} loaded, of which nothing is recorded to compare them with"] if loaded else []
+    if order.into is not None:
+        said += [f"in a dump, which waits to be loaded: {dump.load}" for dump in lying_dumps(manifest, restored)]
+    return "; ".join(said) or "none"
+
+
+def _something_lives(order: RestoreOrder) -> bool:
+    """Whether a restore in place replaces anything, and keeps it."""
+    from scriptorium.bringing import nothing_to_save
+
+    settings = current()
+    try:
+        return order.in_place and settings.keep_former > 0 and not nothing_to_save(settings, order.library)
+    except ScriptoriumError:  # it cannot be read, so something is there
+        return settings.keep_former > 0
 
 
 def _undo(library: str | None, yes: bool, no_safety: bool) -> None:

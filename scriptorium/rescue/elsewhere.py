@@ -17,6 +17,7 @@ from scriptorium.removal import remove_tree
 from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts, wanted
 from scriptorium.sources import Source, made_for
 from scriptorium.sources.mounts import mounted_in
+from scriptorium.system_errors import advice, said
 
 # Twelve hex digits alone follow; what a restore in place stages has its source's name as well.
 _STAGE = ".scriptorium-restore-"
@@ -44,7 +45,9 @@ def restore_into(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"the folder to restore to cannot be made: {error.strerror}", on=str(target)) from error
+        raise UsageError(
+            f"the folder to restore to cannot be made: {said(error)}", on=str(target), hint=advice(error, target)
+        ) from error
     _clear_former_tries(target)
     _room(target, supply)
     stage = _stage(target, restore_id)
@@ -205,7 +208,7 @@ def _put_inside(stage: Path, target: Path) -> None:
             now.rename(was)
         former.rmdir()
         if isinstance(error, OSError):
-            raise RestoreFailed(f"the switch failed: {error.strerror}", on=str(target)) from error
+            raise RestoreFailed(f"the switch failed: {said(error)}", on=str(target), hint=advice(error)) from error
         raise
     _sync(target)
     stage.rmdir()

@@ -16,6 +16,7 @@ from scriptorium.presets import recognise
 from scriptorium.settings.complaints import complaint
 from scriptorium.settings.models import Settings
 from scriptorium.settings.raw import LIBRARY_VARIABLE, RawTable, fill_in, is_ours, overlay
+from scriptorium.system_errors import advice, said
 from scriptorium.wording import size
 
 FILE_NAME = "scriptorium.toml"
@@ -58,9 +59,13 @@ def _existing(file: Path) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         raise SettingsError("the settings file does not exist", on=str(file)) from None
     except OSError as error:
-        raise SettingsError(f"the settings file cannot be read: {error.strerror}", on=str(file)) from None
+        raise unreadable(file, error) from None
     what = "a folder" if found == "d" else "no ordinary file"
     raise SettingsError(f"the settings file is {what}", on=str(file), hint=f"--config FOLDER/{FILE_NAME}")
+
+
+def unreadable(file: Path, error: OSError) -> SettingsError:
+    return SettingsError(f"the settings file cannot be read: {said(error)}", on=str(file), hint=advice(error, file))
 
 
 def choose_file(file: Path) -> None:
@@ -125,7 +130,7 @@ def _read(file: Path) -> RawTable:
     except RecursionError:
         raise SettingsError("the settings file is nested too deeply", on=str(file)) from None
     except OSError as error:
-        raise SettingsError(f"the settings file cannot be read: {error.strerror}", on=str(file)) from None
+        raise unreadable(file, error) from None
 
 
 def _recognised(folder: Path, variables: Mapping[str, str]) -> RawTable:

@@ -48,8 +48,9 @@ Words = Annotated[tuple[Word, ...], BeforeValidator(_list_of_words)]
 class HealthCheck(BaseModel):
     """How to know that an application is well after a restore: a ``command`` that ends with 0, a ``url`` that answers.
 
-    ``start`` is run before it is asked, ``stop`` before the former data is put back; both end, as ``systemctl`` does:
-    what they leave behind in their own process group is ended with them. ``within``: seconds.
+    ``start`` is run before it is asked, ``stop`` before the former data is put back. Both end, as ``systemctl`` does;
+    ``start`` may leave the application running (``nohup app &``). When that is not well, ``stop`` is run and what
+    ``start`` left in its process group is ended. ``within``: seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

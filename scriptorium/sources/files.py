@@ -19,6 +19,7 @@ from scriptorium.limits import Pattern, SourceName
 from scriptorium.model import ADOPTED, Holder, Part, Role, Staged, Survey, Tree
 from scriptorium.sources.open_files import holders_of
 from scriptorium.sources.rights import may_write
+from scriptorium.system_errors import advice, said
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
     from scriptorium.sources.files_restore import FilesElsewhere, FilesIncoming
@@ -73,7 +74,9 @@ class FilesSource(BaseModel):
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound("the folder does not exist", on=str(self.path), hint=hint) from None
         except OSError as error:
-            raise SourceUnavailable(f"it cannot be read ({error.strerror})", on=str(self.path), hint=hint) from None
+            raise SourceUnavailable(
+                f"it cannot be read: {said(error)}", on=str(self.path), hint=advice(error, self.path) or hint
+            ) from None
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise UsageError(f"what is to be saved is {odd_kind(mode)}", on=str(self.path), hint=hint)
         if stat.S_ISREG(mode) and (self.include or self.exclude):

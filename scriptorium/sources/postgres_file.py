@@ -34,6 +34,7 @@ from scriptorium.sources.postgres_script import (
 )
 from scriptorium.sources.postgres_stalling import StallWatch, size_of
 from scriptorium.sources.postgres_unpacked import restorer_for
+from scriptorium.system_errors import advice, said
 
 FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
 _PROGRESS_SECONDS = 0.5
@@ -90,7 +91,7 @@ def _require_place(file: Path, format: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"its folder cannot be made: {error.strerror}", on=str(file), hint="name another place"
+            f"its folder cannot be made: {said(error)}", on=str(file), hint=advice(error, file) or "name another place"
         ) from error
     if format == "directory" and file.is_dir():
         if any(file.iterdir()) and not (file / "toc.dat").is_file():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from scriptorium.errors import SettingsError
+from scriptorium.system_errors import advice, said
 
 if TYPE_CHECKING:
     from scriptorium.sources.postgres_connection import Address
@@ -68,7 +69,9 @@ class Login(BaseModel):
                 return self.password_file.read_text("utf-8").split("\n", 1)[0].strip()
             except OSError as error:
                 raise SettingsError(
-                    f"the password file cannot be read: {error.strerror}", on=str(self.password_file)
+                    f"the password file cannot be read: {said(error)}",
+                    on=str(self.password_file),
+                    hint=advice(error, self.password_file),
                 ) from None
         if self.password_env:
             value = process.variable(self.password_env)

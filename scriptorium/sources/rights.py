@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from scriptorium.errors import RestoreFailed
+from scriptorium.system_errors import advice, cannot_write, said
 
 
 def may_write(path: Path) -> str:
@@ -14,5 +15,6 @@ def may_write(path: Path) -> str:
     while not folder.is_dir():
         folder = folder.parent
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise RestoreFailed("we may not write there", on=str(folder), hint="run it as the user who owns the library")
+        why = cannot_write(folder)
+        raise RestoreFailed(f"nothing can be written there: {said(why)}", on=str(folder), hint=advice(why, folder))
     return f"{folder} may be written"

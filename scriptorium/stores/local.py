@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, UsageError
 from scriptorium.stores.base import ObjectInfo, checked_key
+from scriptorium.system_errors import advice, said
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.partial", re.DOTALL)
 _CHUNK = 1 << 20
@@ -61,7 +62,7 @@ class LocalStore(BaseModel):
                 what = "the store is full" if error.errno != errno.EFBIG else "the store takes no file of this size"
                 raise NoSpace(what, on=str(self.path), hint="free some room, or run cleanup") from error
             raise StoreUnavailable(
-                f"the store does not answer: {error.strerror}", on=str(path), hint="is it mounted, and yours to write?"
+                f"the store does not answer: {said(error)}", on=str(path), hint=advice(error, path)
             ) from error
 
     def _is_usable(self) -> bool:

@@ -149,3 +149,40 @@ def test_a_start_that_fails_is_said_and_stopped_all_the_same(serve: Serve, tmp_p
     assert "status 5" in said and "no such unit" in said and stopped.exists()
     check = HealthCheck(url=serve([503]), within=0.1, stop=("no-such-program",))
     assert "503" in unwell(check), "why it is not well is the news, not that it could not be stopped"
+
+
+_IN_THE_BACKGROUND = 'nohup "$1" -m http.server "$2" --bind 127.0.0.1 & echo $! > "$3"'
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_a_start_may_leave_the_application_running(free_port: int, tmp_path: Path, well: bool) -> None:
+    """As ``nohup app &`` does, without closing its output: it lives on, unless it is not well."""
+    number = tmp_path / "pid"
+    words = ("sh", "-c", _IN_THE_BACKGROUND, "sh", sys.executable, str(free_port), str(number))
+    check = HealthCheck(url=f"http://127.0.0.1:{free_port}/{'' if well else 'no-such-page'}", start=words, within=4)
+    began = time.monotonic()
+    if not well:
+        assert "404" in unwell(check)
+        assert ended(int(number.read_text()))
+        return
+    require_healthy(check)
+    assert time.monotonic() - began < 4
+    process = int(number.read_text())
+    try:
+        assert not ended(process)
+    finally:
+        os.kill(process, signal.SIGTERM)
+
+
+def ended(process: int) -> bool:
+    try:
+        return "Z" in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+
+
+def test_a_start_that_does_not_end_is_ended_and_said(tmp_path: Path) -> None:
+    assert "did not end within 1 s" in unwell(HealthCheck(command=("true",), start=("sleep", "60"), within=1))
+    assert "no such thing" in unwell(
+        HealthCheck(command=("true",), start=("sh", "-c", "echo no such thing >&2; exit 3"), within=5)
+    )

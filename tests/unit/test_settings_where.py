@@ -58,7 +58,7 @@ def test_a_named_file_must_be_there(alone: Path, monkeypatch: pytest.MonkeyPatch
         (f"{alone}/scriptorium.toml/x", "does not exist"),
         (str(alone), "is a folder"),
         (str(alone / "pipe"), "is no ordinary file"),
-        ("/" + "x" * 300, "File name too long"),
+        ("/" + "x" * 300, "name is too long"),
         ("a\0b", "no name"),
     ):
         assert said in raised(lambda name=name: find_file(Path(name)))

@@ -113,6 +113,7 @@ SOUND = {
     "two sources of one folder": text(
         source='path = "/u", include = ["a"] }, { name = "v", kind = "files", path = "/u", include = ["b"]'
     ),
+    "a store in memory": text(store="/dev/shm/backups"),
     "a part of the root": text(source='path = "/", include = ["/etc"]'),
     "all there is": text(more='[keep]\ndaily = "unlimited"\nweekly = -1\nmax_age = 36500'),
     "many stars": text(source=f'path = "/u", exclude = ["{"*a" * 1000}b"]'),
