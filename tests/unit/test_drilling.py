@@ -78,7 +78,7 @@ def test_a_store_that_is_only_read_from_tells_what_its_copy_is_worth(
     read_only(home.folder / "second")
     proof = run_drill(settings, place_drill(settings, "latest", store="second"))
     assert proof.proven and proof.files == 3
-    assert "second" in proof.unkept and "Read-only file system" in proof.unkept
+    assert "second" in proof.unkept and "mounted read-only" in proof.unkept
     assert proof_facts(proof)["not kept"] == proof.unkept and proof_document(proof)["kept"] is False
     assert Catalog(settings).find("latest").copies[1].drilled_at is None
     kept = drilled(settings)
