@@ -4,11 +4,14 @@ What came out is the backup's proof; it is kept beside the manifest of the copy 
 
 A restore into the scratch place that fails is a verdict where it is the backup that cannot be restored: what was read
 is damaged or would leave its place, or what was read whole is refused by the programs that load it (an index that
-``pg_restore`` cannot make, a database that crashes its engine). Such a verdict is the newest word on the copy and takes
-the place of an older proof. Everything else is an error and leaves the former proof alone, for it says nothing of the
-backup: no room, a store or a server that does not answer, a library in use, a missing program, a child that stood still
-or was ended by a signal, settings that are wrong. So do rights, roles and extensions that the drill's server lacks: the
-same backup comes back where they are, and one that counted as damaged would not be chosen any more when it is needed.
+``pg_restore`` cannot make, a database that crashes its engine). Such a verdict counts when a second try, from the copy
+in the store, comes to it as well. Then it is the newest word on the copy and takes the place of an older proof. A
+database that could not be looked at for want of memory is not comparable, and that takes no proof away.
+
+Everything else is an error and leaves the former proof alone, for it says nothing of the backup: no room, a store or a
+server that does not answer, a library in use, a missing program, a child that stood still or was ended by a signal,
+settings that are wrong. So do rights, roles and extensions that the drill's server lacks: the same backup comes back
+where they are, and one that counted as damaged would not be chosen any more when it is needed.
 """
 
 from __future__ import annotations
@@ -37,7 +40,17 @@ from scriptorium.errors import (
     UsageError,
 )
 from scriptorium.manifest import entry_line, new_id, parse_entry_line, uncompared, unrecorded
-from scriptorium.model import Backup, Check, Copy, FileEntry, Manifest, Proof, TableFacts
+from scriptorium.model import (
+    NOT_COMPARABLE,
+    NOT_PROVEN,
+    Backup,
+    Check,
+    Copy,
+    FileEntry,
+    Manifest,
+    Proof,
+    TableFacts,
+)
 from scriptorium.process import ended_by_signal
 from scriptorium.proof import all_answers, compare_checks, fulfilled
 from scriptorium.removal import remove_tree
@@ -75,9 +88,10 @@ def place_drill(
 def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None = None) -> Proof:
     """Restore the copy into a scratch place, compare, judge, tidy up, and keep the proof.
 
-    A backup that cannot be restored is a verdict and not an error: ``proven`` is false, with the first differences.
-    What stands in the way of drilling at all (no room, no server, no engine) is raised. A store that cannot be written
-    to keeps no proof (``unkept`` says why), and the verdict is none the worse for it.
+    A backup that cannot be restored is a verdict and not an error: ``proven`` is false, with the first differences. It
+    counts only when a second try, which reads the copy anew, comes to it as well; ``before`` has what the first one
+    found. What stands in the way of drilling at all (no room, no server, no engine) is raised. A store that cannot be
+    written to keeps no proof (``unkept`` says why), and the verdict is none the worse for it.
     """
     store = settings.store(order.copy.store)
     room = workspace.drill_room(order.backup.library)  # a backup may begin meanwhile, and clears its own room only
@@ -87,21 +101,32 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
         workspace.staging(settings, room, order.id) as scratch,
     ):
         reach("drill.locked")
-        at, began = datetime.now(UTC), time.monotonic()
-        try:
-            with _verdict(*_READ):
-                manifest = read_manifest(store, order.copy.key)
-            workspace.require_space(scratch, sum(part.bytes for part in manifest.parts), "the drill")
-            rehearsed = _rehearse(settings, order, manifest, scratch, advance)
-            proof = _proof(order, manifest, rehearsed, at, time.monotonic() - began)
-        except _CannotBeRestored as verdict:
-            proof = _disproof(order, at, time.monotonic() - began, verdict.error)
+        proof = _tried(settings, order, scratch, advance)
+        if proof.verdict == NOT_PROVEN:
+            first, proof = proof, _tried(settings, order, scratch, advance)
+            proof = replace(proof, before=first.differences)
     reach("drill.before-marks")
     try:
-        write_marks(store, order.copy.key, replace(read_marks(store, order.copy.key), proof=proof))
+        marks = read_marks(store, order.copy.key)
+        if proof.verdict == NOT_COMPARABLE and marks.proof is not None and marks.proof.proven:
+            return replace(proof, unkept="what an earlier drill proved still holds")  # this one says nothing against it
+        write_marks(store, order.copy.key, replace(marks, proof=proof))
     except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: what was found is told all the same
         return replace(proof, unkept=str(error))
     return proof
+
+
+def _tried(settings: Settings, order: DrillOrder, scratch: Path, advance: Advance | None) -> Proof:
+    """One restore into the scratch place, and what came of it; nothing of it is left there."""
+    at, began = datetime.now(UTC), time.monotonic()
+    try:
+        with _verdict(*_READ):
+            manifest = read_manifest(settings.store(order.copy.store), order.copy.key)
+        workspace.require_space(scratch, sum(part.bytes for part in manifest.parts), "the drill")
+        rehearsed = _rehearse(settings, order, manifest, scratch, advance)
+        return _proof(order, manifest, rehearsed, at, time.monotonic() - began)
+    except _CannotBeRestored as verdict:
+        return _disproof(order, at, time.monotonic() - began, verdict.error)
 
 
 class _CannotBeRestored(Exception):
@@ -218,10 +243,7 @@ def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[s
     compared: list[TableFacts] = []
     for part in manifest.parts:
         if part.source in came:
-            tables = load_part(part, incoming[part.source])
-            without = part.missing_facts.keys() | missing_facts(incoming[part.source]).keys()
-            if part.tables is not None and "" not in without:
-                compared += (held for name, held in tables.items() if name not in without)
+            compared += load_part(part, incoming[part.source]).values()
         elif part.tables is not None:
             raise RestoreFailed("the backup brought no database", on=part.source)
     return compared

@@ -106,6 +106,8 @@ class Staged:
 
     ``answers``: what the snapshot said to the source's ``statements``, by their names. ``streamed``: nothing of it is
     there yet, it is read while it is packed. ``missing_facts``: as in ``Part``; the packing makes their warnings.
+    ``seen``: the hashes of the files that its facts were taken from, by their paths in the archive: nothing else is
+    packed.
     """
 
     source: str
@@ -122,6 +124,7 @@ class Staged:
     answers: Mapping[str, Rows] = field(default_factory=dict)
     streamed: bool = False
     missing_facts: Mapping[str, str] = field(default_factory=dict)
+    seen: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +254,8 @@ class Proof:
 
     ``seconds``: the measured time to recover; ``age_seconds``: how old the data was then. ``files`` to ``rows``: what
     was compared; ``uncompared``: what came back and could not be, and why. ``differences``: the first ones by name.
-    ``unkept``: why it is not kept beside the manifest; nothing where it is.
+    ``before``: the differences that a first try found, where there were two. ``unkept``: why it is not kept beside the
+    manifest; nothing where it is.
     """
 
     at: datetime
@@ -266,6 +270,7 @@ class Proof:
     checks: tuple[Check, ...] = ()
     differences: tuple[str, ...] = ()
     uncompared: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
     unkept: str = ""
 
     @property

@@ -114,18 +114,18 @@ def staged_database(
         return _opened(database, source, stage, created_at, method)
     except NoSpace:
         raise
-    except (ScriptoriumError, kuzu_verdict.Unreadable) as error:
+    except (ScriptoriumError, kuzu_verdict.Unreadable, kuzu_verdict.Unread) as error:
         return _as_it_was(database, source, home, taken, created_at, method, _verdict(error))
 
 
 def _opened(database: Database, source: KuzuSource, stage: Path, created_at: datetime, method: str) -> Staged:
     copy, export = stage / "opened" / source.path.name, stage / "export"
     _copied(database, copy)
-    facts = kuzu_verdict.read(copy, engine=source.engine, read_only=False, export=export, statements=source.statements)
-    layout = kuzu_layout.find(copy)
-    if any(path.stat().st_size for path in (layout.wal, layout.shadow) if path.exists()):
-        raise kuzu_verdict.Unreadable("its WAL is still there after it was closed")
-    trees = [Tree(root=str(copy), at=source.place)]
+    facts = kuzu_verdict.read(
+        copy, engine=source.engine, share=source.memory_share, export=export, statements=source.statements
+    )
+    beside = [] if database.folder else [end for end in (".wal", ".shadow") if Path(f"{copy}{end}").exists()]
+    trees = [Tree(root=f"{copy}{end}", at=f"{source.place}{end}") for end in ("", *beside)]
     if facts.exported:
         trees.append(Tree(root=str(export), at=source.export_place))
     return Staged(
@@ -141,6 +141,7 @@ def _opened(database: Database, source: KuzuSource, stage: Path, created_at: dat
         export=source.export_place if facts.exported else None,
         warnings=(*database.warnings, *facts.warnings),
         answers=facts.answers,
+        missing_facts=facts.missing,
     )
 
 
@@ -183,7 +184,7 @@ def _as_it_was(
     )
 
 
-def _verdict(error: ScriptoriumError | kuzu_verdict.Unreadable) -> str:
+def _verdict(error: ScriptoriumError | kuzu_verdict.Unreadable | kuzu_verdict.Unread) -> str:
     """Why it could not be opened, on one line, with the way out where there is one."""
     if isinstance(error, ScriptoriumError) and error.hint:
         return f"{error.what} ({error.hint})"

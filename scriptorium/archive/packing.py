@@ -140,6 +140,7 @@ class _Packing:
                     self._make_parents(tree)
                     first = False
                 self._member(tree, found)
+                self._require_seen(part, found.path)
                 if found.kind == "folder" and (stream := self._streams.get(found.path)) is not None:
                     self._pieces(stream, found)
                     part = self._staged[number] = stream.staged()
@@ -161,6 +162,16 @@ class _Packing:
             unsaved=self._remarks.unsaved(part.source),
             unsaved_count=self._remarks.unsaved_count(part.source),
         )
+
+    def _require_seen(self, part: Staged, path: str) -> None:
+        """What facts were taken from is what lies in the archive, byte for byte."""
+        expected, packed = part.seen.get(path), self._scribe.last
+        if expected is not None and (packed is None or packed.path != path or packed.sha256 != expected):
+            raise SourceDamaged(
+                "the copy has changed since its facts were taken",
+                on=readable(path),
+                hint="try again; if it happens again, check the memory and the disk of this machine",
+            )
 
     def _member(self, tree: Tree, found: Found) -> None:
         if found.path in OWN:

@@ -34,6 +34,7 @@ class Scribe:
         self.remarks = remarks
         self.bytes = 0
         self.files = 0
+        self.last: FileEntry | None = None  # the file or link that was written last
 
     def folder(self, path: str, mode: int, mtime_ns: int, owner: tuple[int, int], attributes: dict[str, bytes]) -> None:
         self._out.write(
@@ -132,7 +133,8 @@ class Scribe:
         target: str | None = None,
     ) -> None:
         self.files += 1
-        self._ledger.add(FileEntry(path, kind, size, stat.S_IMODE(facts.st_mode), facts.st_mtime_ns, sha256, target))
+        self.last = FileEntry(path, kind, size, stat.S_IMODE(facts.st_mode), facts.st_mtime_ns, sha256, target)
+        self._ledger.add(self.last)
 
     def own(self, name: str, data: bytes, moment: datetime) -> None:
         """One of our own members, from memory."""

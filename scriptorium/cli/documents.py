@@ -134,6 +134,7 @@ def proof_document(proof: Proof) -> Document:
         "checks": [check_document(check) for check in proof.checks],
         "differences": list(proof.differences),
         "uncompared": list(proof.uncompared),
+        "before": list(proof.before),
         "kept": not proof.unkept,
     }
 
@@ -153,4 +154,6 @@ def proof_facts(proof: Proof) -> Mapping[str, str]:
         pairs["not kept"] = proof.unkept
     if proof.differences:
         pairs["differences"] = "; ".join(proof.differences)
+    if proof.before and proof.before != proof.differences:
+        pairs["a first try found"] = "; ".join(proof.before)
     return pairs | {f"check {number}": str(check) for number, check in enumerate(proof.checks, 1)}

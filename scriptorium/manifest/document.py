@@ -97,6 +97,8 @@ def _proof(proof: Proof) -> dict[str, object]:
     }
     if proof.uncompared:
         record["uncompared"] = list(proof.uncompared)
+    if proof.before:
+        record["before"] = list(proof.before)
     return record
 
 
@@ -172,6 +174,7 @@ def _read_proof(record: Record) -> Proof:
         checks=_read_checks(record),
         differences=record.texts("differences"),
         uncompared=record.texts("uncompared") if "uncompared" in record.raw else (),
+        before=record.texts("before") if "before" in record.raw else (),
     )
 
 

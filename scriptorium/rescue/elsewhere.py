@@ -14,7 +14,7 @@ from pathlib import Path
 from scriptorium.errors import NoSpace, RestoreFailed, UsageError
 from scriptorium.model import Part
 from scriptorium.removal import remove_tree
-from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts, wanted
+from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts, told, wanted
 from scriptorium.sources import Source, made_for
 from scriptorium.sources.mounts import mounted_in
 from scriptorium.system_errors import advice, said
@@ -152,7 +152,14 @@ def _read(
         if source in read.parts:
             one.switch()
         one.finish()
-    return Restored(str(target), read.files, read.bytes, tables, read.parts, read.warnings)
+    return Restored(
+        str(target),
+        read.files,
+        read.bytes,
+        tables,
+        read.parts,
+        (*read.warnings, *told(incoming, supply.manifest.parts)),
+    )
 
 
 def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:

@@ -94,4 +94,4 @@ def _carry_out(
         healthy()
     reach("restore.before-kept")
     journal.mark(KEPT)
-    return Restored("in place", read.files, read.bytes, tables, read.parts, (*read.warnings, *told(incoming)))
+    return Restored("in place", read.files, read.bytes, tables, read.parts, (*read.warnings, *told(incoming, parts)))

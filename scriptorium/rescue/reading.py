@@ -10,9 +10,10 @@ from typing import BinaryIO
 
 from scriptorium.archive import compiled, listed_entries, unpack
 from scriptorium.errors import DamageFound, NotFound
+from scriptorium.manifest import uncompared
 from scriptorium.model import Manifest, Part, TableFacts
 from scriptorium.proof import compare_tables
-from scriptorium.sources import Incoming, Reticent, Telling
+from scriptorium.sources import Incoming, Reticent, Telling, beside
 from scriptorium.stores import Store
 
 EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
@@ -80,7 +81,7 @@ def part_of(member: str, parts: Sequence[Part]) -> Part | None:
     best: Part | None = None
     length = -1
     for part in parts:
-        for path in (part.path, part.export):
+        for path in (part.path, part.export, *beside(part)):
             if path is None or len(path) <= length:
                 continue
             if path == "" or member == path or member.startswith(f"{path}/"):
@@ -169,7 +170,8 @@ def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[
 
 
 def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFacts]:
-    """Make a part usable and compare it. ``DamageFound`` names the first differences."""
+    """Make a part usable and compare it; its tables that are equal to their record. ``DamageFound`` names the first
+    differences."""
     tables = incoming.load()
     findings = compare_tables(part, tables, missing_facts(incoming))
     if findings:
@@ -178,7 +180,10 @@ def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFacts]:
             on=part.source,
             hint="; ".join(str(finding) for finding in findings[:5]),
         )
-    return tables or {}
+    without = part.missing_facts.keys() | missing_facts(incoming).keys()
+    if part.tables is None or "" in without:
+        return {}
+    return {name: held for name, held in (tables or {}).items() if name not in without}
 
 
 def missing_facts(incoming: Incoming) -> Mapping[str, str]:
@@ -186,11 +191,18 @@ def missing_facts(incoming: Incoming) -> Mapping[str, str]:
     return incoming.missing_facts if isinstance(incoming, Reticent) else {}
 
 
-def told(incoming: Mapping[str, Incoming]) -> tuple[str, ...]:
-    """What the parts have left out, by name."""
-    return tuple(
+def told(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:
+    """What the parts have left out, and what of them could not be compared, by name."""
+    left_out = [
         f"{source}: {warning}"
         for source, one in incoming.items()
         if isinstance(one, Telling)
         for warning in one.warnings
-    )
+    ]
+    unseen = [
+        f"not compared with the snapshot: {line}"
+        for part in parts
+        if part.source in incoming
+        for line in uncompared(part, missing_facts(incoming[part.source]))
+    ]
+    return (*left_out, *unseen)

@@ -36,5 +36,5 @@ def restore_as(
         incoming.undo()
         raise
     incoming.finish()
-    warnings = (*read.warnings, *told({part.source: incoming}))
+    warnings = (*read.warnings, *told({part.source: incoming}, [part]))
     return Restored(f"database {name}", read.files, read.bytes, tables, read.parts, warnings)

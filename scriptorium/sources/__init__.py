@@ -32,6 +32,11 @@ def made_for(part: Part, place: Path) -> AnySource:
         ) from None
 
 
+def beside(part: Part) -> tuple[str, ...]:
+    """Paths in an archive that are the part's although they do not lie below its own: the WAL of a database."""
+    return tuple(f"{part.path}{ending}" for ending in COMPANIONS) if part.kind == "kuzu" else ()
+
+
 def territory(source: AnySource) -> tuple[Path, ...]:
     """Living files that belong to a database alone: a tree of files that holds them neither saves nor replaces them."""
     if isinstance(source, KuzuSource):
@@ -50,6 +55,7 @@ __all__ = [
     "Source",
     "Streamable",
     "Telling",
+    "beside",
     "made_for",
     "territory",
 ]

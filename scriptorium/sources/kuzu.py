@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scriptorium.limits import Seconds, SourceName
 from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
+from scriptorium.sources.kuzu_layout import COMPANIONS
 from scriptorium.sources.pausing import Quiesce
 from scriptorium.sources.rights import may_write
 
@@ -24,7 +25,9 @@ class KuzuSource(BaseModel):
     """``path``: the database, a file or (Kuzu 0.10 and before) a folder. ``at``: its path in the archive, by default
     ``<name>/<name of the file>``. ``patience``: seconds of trying for a hot copy. ``engine``: a folder with the kuzu
     package that reads it, where that is not the installed one (``pip install --target DIR kuzu==0.10.0``).
-    ``statements``: Cypher queries by name, put to every snapshot and to what is restored; a preset's checks read them.
+    ``memory_share``: how much of the memory that this process may use (the machine's, its container's) goes to the
+    child that reads the database. ``statements``: Cypher queries by name, put to every snapshot and to what is
+    restored; a preset's checks read them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +39,7 @@ class KuzuSource(BaseModel):
     role: Role = Role.DATABASE
     patience: Seconds = 60.0
     engine: Path | None = None
+    memory_share: float = Field(default=0.5, gt=0, le=1)
     quiesce: Quiesce | None = None
     statements: dict[str, str] = Field(default_factory=dict)
 
@@ -53,14 +57,15 @@ class KuzuSource(BaseModel):
 
         layout = kuzu_layout.find(self.path)
         total = layout.size()
-        return Survey(bytes=total, files=len(layout.files()), staged_bytes=total + total // 4)  # the copy, its export
+        tried = total if layout.folder or layout.shadow.exists() else 0  # what is read by opening a copy for writing
+        return Survey(bytes=total, files=len(layout.files()), staged_bytes=total + total // 4 + tried)  # and its export
 
     def capture(self, stage: Path, *, paused: bool = False) -> None:
-        """Copy the database into ``stage``: ``raw/<name>``, and once it is proven ``facts.json`` and ``export/``.
+        """Copy the database into ``stage``: ``raw/<name>`` and its WAL; once it was read, ``facts.json``, ``export/``.
 
-        A hot copy counts only after it was opened and read. Raises ``SnapshotBusy`` (with how long the epochs
-        were), ``SourceDamaged`` when copies that nothing disturbed cannot be read, ``ToolMissing`` for the database
-        of another engine.
+        A hot copy counts only after it was read, or nobody could for want of memory. Raises ``SnapshotBusy`` (with how
+        long the epochs were), ``SourceDamaged`` when copies that nothing disturbed cannot be read, ``ToolMissing`` for
+        the database of another engine.
         """
         from scriptorium.sources.kuzu_capture import capture
 
@@ -71,7 +76,9 @@ class KuzuSource(BaseModel):
 
         copied = examine(self.living, stage)
         facts = copied.facts
-        trees = [Tree(root=str(stage / "raw" / self.path.name), at=self.place)]
+        raw = stage / "raw" / self.path.name
+        beside = [ending for ending in COMPANIONS if ending in copied.files]
+        trees = [Tree(root=f"{raw}{ending}", at=f"{self.place}{ending}") for ending in ("", *beside)]
         if facts.exported:
             trees.append(Tree(root=str(stage / "export"), at=self.export_place))
         return Staged(
@@ -87,13 +94,15 @@ class KuzuSource(BaseModel):
             export=self.export_place if facts.exported else None,
             warnings=facts.warnings,
             answers=facts.answers,
+            missing_facts=facts.missing,
+            seen={f"{self.place}{ending}": digest for ending, digest in copied.files.items()},
         )
 
     @property
     def living(self) -> Living:
         from scriptorium.sources.kuzu_capture import Living
 
-        return Living(self.path, self.patience, self.engine, self.statements)
+        return Living(self.path, self.patience, self.engine, self.statements, self.memory_share)
 
     def holders(self) -> Iterator[Holder]:
         from scriptorium.sources import kuzu_layout
@@ -130,6 +139,7 @@ class KuzuSource(BaseModel):
             engine=self.engine,
             rebuild=rebuild,
             statements=self.statements,
+            share=self.memory_share,
         )
 
     def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:

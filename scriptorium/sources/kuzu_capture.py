@@ -1,7 +1,13 @@
-"""A Kuzu database copied into the workspace and proven there: hot, again and again until a copy is good, or paused."""
+"""A Kuzu database copied into the workspace and read there: hot, again and again until a copy is good, or paused.
+
+What was copied, the database and its WAL, is what goes into the archive: reading it changes nothing, and the hashes of
+what was read go with it. A copy that nobody could read for want of memory is consistent by its protocol: it counts, and
+says what of it has no facts.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -22,22 +28,28 @@ _LONGEST_PAUSE = 0.5
 @dataclass(frozen=True, slots=True)
 class Living:
     """The database that is copied: where it is, seconds of trying for a hot copy, the engine that reads it where that
-    is not the installed one, and what is asked of every snapshot."""
+    is not the installed one, what is asked of every snapshot, and the share of the memory that its reader may take."""
 
     path: Path
     patience: float
     engine: Path | None
     statements: Mapping[str, str]
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A copy that was opened and read: how and when it was made, and what it holds."""
+    """A copy that was opened and read: how and when it was made, and what it holds.
+
+    ``files``: what it is made of, by the ending behind the database's name (``""``, ``.wal``, ``.shadow``; in a folder
+    ``/data.kz`` and so on), each with the hash that it had when it was copied.
+    """
 
     method: str
     started_at: datetime
     finished_at: datetime
     facts: kuzu_verdict.Facts
+    files: Mapping[str, str]
 
 
 def capture(living: Living, stage: Path, *, paused: bool) -> None:
@@ -59,6 +71,7 @@ def examine(living: Living, stage: Path) -> Captured:
     """What ``capture`` has put there. ``SourceDamaged`` where a paused copy cannot be read."""
     copied = json.loads((stage / "copied.json").read_text())
     if not (stage / "facts.json").exists():  # a paused capture had no time to open it
+        copied["files"] = _hashes(stage / "raw" / living.path.name)
         try:
             _prove(living, stage)
         except kuzu_verdict.Unreadable as verdict:
@@ -70,6 +83,7 @@ def examine(living: Living, stage: Path) -> Captured:
         started_at=datetime.fromisoformat(copied["started_at"]),
         finished_at=datetime.fromisoformat(copied["finished_at"]),
         facts=kuzu_verdict.load((stage / "facts.json").read_text()),
+        files=copied["files"],
     )
 
 
@@ -108,22 +122,36 @@ def _copy(layout: kuzu_layout.Layout, living: Living, stage: Path, *, paused: bo
     copied = kuzu_epoch.attempt(layout, stage / "raw" / living.path.name, paused=paused)
     method = f"{copied.rule} (reflink)" if copied.how == "reflink" else copied.rule
     words = {"method": method, "started_at": started.isoformat(), "finished_at": datetime.now(UTC).isoformat()}
-    (stage / "copied.json").write_text(json.dumps(words))
+    files = {} if paused else _hashes(stage / "raw" / living.path.name)
+    (stage / "copied.json").write_text(json.dumps({**words, "files": files}))
+
+
+def _hashes(copy: Path) -> dict[str, str]:
+    """The files of the copy and their hashes; an empty WAL or shadow file beside it says nothing, and goes."""
+    layout = kuzu_layout.find(copy)
+    found = {}
+    for path in layout.files():
+        if not layout.folder and path != layout.path and (not path.stat().st_size or path.name.endswith(".tmp")):
+            path.unlink()
+            continue
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[f"/{path.name}" if layout.folder else path.name[len(layout.path.name) :]] = digest
+    return found
 
 
 def _prove(living: Living, stage: Path) -> None:
-    """Open the copy for writing in a child (which replays the WAL), and keep what it says."""
+    """Have a child read the copy, and keep what it says. Nothing is said of a copy that nobody could read."""
     copy = stage / "raw" / living.path.name
     try:
         facts = kuzu_verdict.read(
-            copy, engine=living.engine, read_only=False, export=stage / "export", statements=living.statements
+            copy, engine=living.engine, share=living.share, export=stage / "export", statements=living.statements
         )
     except ToolMissing as missing:
         raise ToolMissing(missing.what, on=str(living.path), hint=missing.hint) from None
-    layout = kuzu_layout.find(copy)
-    if any(path.stat().st_size for path in (layout.wal, layout.shadow) if path.exists()):
-        raise kuzu_verdict.Unreadable("its WAL is still there after it was closed")
-    _dress(kuzu_layout.find(living.path).path, copy)
+    except kuzu_verdict.Unread as hindrance:
+        facts = kuzu_verdict.unread(hindrance, living.engine)
+    _dress(kuzu_layout.find(living.path), kuzu_layout.find(copy))
     (stage / "facts.json").write_text(kuzu_verdict.dump(facts))
 
 
@@ -169,16 +197,22 @@ class _Tries:
             time.sleep(look)
 
 
-def _dress(original: Path, copy: Path) -> None:
+def _dress(original: kuzu_layout.Layout, copy: kuzu_layout.Layout) -> None:
     """Give the copy the original's modes and, when root, its owners: a restore puts them back."""
-    pairs = [(original, copy)]
-    if copy.is_dir():
-        pairs += [(original / path.name, path) for path in copy.iterdir() if (original / path.name).exists()]
+    pairs = [(original.path, copy.path)]
+    for path in copy.files():
+        like = (
+            original.path / path.name
+            if copy.folder
+            else kuzu_layout.companion(original.path, path.name[len(copy.path.name) :])
+        )
+        if path != copy.path:
+            pairs.append((like if like.exists() else original.path, path))
     for old, new in pairs:
         found = old.stat()
         if os.geteuid() == 0:
             os.chown(new, found.st_uid, found.st_gid)
-        new.chmod(found.st_mode & 0o7777)
+        new.chmod(found.st_mode & (0o777 if new.is_file() else 0o7777))
 
 
 def _empty(stage: Path) -> None:

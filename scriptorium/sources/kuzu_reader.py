@@ -1,19 +1,23 @@
 """The child that opens a Kuzu database: ``python -P …/kuzu_reader.py '<request as JSON>'``.
 
 A damaged database may crash whoever opens it, so nobody else does. The request is one JSON object: ``do`` (``facts``
-or ``import``), ``database``, ``engine`` (a folder to import kuzu from, or null), ``pool`` (bytes), ``storage_version``
-(as the header says, or null), ``read_only``, ``statements`` (queries by name), ``export`` (a folder to export to, or to
-import from; or null). The answers are JSON objects, one a line, on standard output: first ``{"verdict": "ok", "engine":
-…, "tables": …}``, or a verdict ``version``, ``missing`` or ``unreadable``; then a line for each statement; then, where
-an export was asked for, ``{"export": true}`` or why there is none; at last ``{"closed": true}``.
+or ``import``), ``database``, ``engine`` (a folder to import kuzu from, or null), ``pool`` (bytes), ``virtual`` (bytes
+of address space, where that is limited), ``storage_version`` (as the header says, or null), ``read_only``,
+``statements`` (queries by name), ``export`` (a folder to export to, or to import from; or null). The answers are JSON
+objects, one a line, on standard output: first ``{"verdict": "ok", "engine": …, "tables": …, "missing": …}`` (tables
+without facts, and why), or a verdict ``version``, ``missing`` or ``unreadable``; then a line for each statement; then,
+where an export was asked for, ``{"export": true}`` or why there is none; at last ``{"closed": true}``.
 
 It is run as a file and imports nothing of the package, so that it starts quickly and with the engine it was told.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,10 +31,16 @@ _SAMPLE = 50  # keys looked up by index in each portion
 # of structs and unions after a null one.
 _LOSSY = ("INT128", "STRUCT(", "UNION(", "INTERVAL")
 _LOOKED_UP = {"STRING", "INT64", "SERIAL", "INT32"}
+# How the engine begins to say that a statement of ours is none, or names nothing: it says so of names that its own
+# statements cannot express, and never of damaged rows.
+_NOT_EXPRESSED = ("Binder exception", "Parser exception", "Catalog exception", "Runtime exception: No database named")
+_SCARCE = ("buffer pool", "Buffer manager exception", "bad_alloc", "malloc of size", "allocate")
 
 
 def main(argv: list[str]) -> int:
     request = json.loads(argv[1])
+    with contextlib.suppress(OSError):  # where the kernel must end somebody it is us, and not the application
+        Path("/proc/self/oom_score_adj").write_text("1000")
     sys.meta_path.insert(0, _NoPandas())
     if request["engine"]:
         sys.path.insert(0, request["engine"])
@@ -50,7 +60,7 @@ def main(argv: list[str]) -> int:
     except NotImplementedError:
         raise  # pyarrow's, and a fault of ours
     except (RuntimeError, IndexError, ValueError, MemoryError, OverflowError) as error:
-        return _say({"verdict": "unreadable", "detail": f"{error}".strip()[:500]})
+        return _say({"verdict": "unreadable", "detail": _told(error)})
     return 0
 
 
@@ -68,23 +78,35 @@ def _say(answer: dict[str, Any]) -> int:
     return 0
 
 
+def _told(error: BaseException) -> str:
+    """An error in its own words; one without any by its name."""
+    return (f"{error}".strip() or type(error).__name__)[:500]
+
+
 def _open(kuzu: Any, request: dict[str, Any]) -> Any:
-    return kuzu.Database(request["database"], buffer_pool_size=request["pool"], read_only=request["read_only"])
+    options: dict[str, Any] = {"buffer_pool_size": request["pool"], "max_num_threads": min(4, os.cpu_count() or 1)}
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        options["max_db_size"] = request["virtual"]
+    return kuzu.Database(request["database"], read_only=request["read_only"], **options)
 
 
 def _facts(kuzu: Any, request: dict[str, Any]) -> None:
     database = _open(kuzu, request)
     connection = kuzu.Connection(database)
-    if not request["read_only"]:
-        connection.execute("CHECKPOINT")
-    tables, lossy = {}, []
+    tables: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    lossy: list[str] = []
     for name, kind in _tables(connection):
-        columns = _columns(connection, name)
-        lossy += [
-            f"{name}.{column[0]} ({column[1]})" for column in columns if any(word in column[1] for word in _LOSSY)
-        ]
-        tables[name] = _node(connection, name, columns) if kind == "NODE" else _rel(connection, name, columns)
-    _say({"verdict": "ok", "engine": kuzu.__version__, "tables": tables})
+        try:
+            columns = _columns(connection, name)
+            lossy += [f"{name}.{one[0]} ({one[1]})" for one in columns if any(word in one[1] for word in _LOSSY)]
+            tables[name] = _node(connection, name, columns) if kind == "NODE" else _rel(connection, name, columns)
+        except (RuntimeError, MemoryError) as error:
+            told = _told(error)
+            if not isinstance(error, (MemoryError, NotImplementedError)) and not _is_no_damage(told):
+                raise
+            missing[name] = f"MemoryError: {told}" if isinstance(error, MemoryError) else told
+    _say({"verdict": "ok", "engine": kuzu.__version__, "tables": tables, "missing": missing})
     for statement, query in request["statements"].items():
         _say({"statement": statement, **_answer(connection, query)})
     if request["export"]:
@@ -92,6 +114,11 @@ def _facts(kuzu: Any, request: dict[str, Any]) -> None:
     connection.close()
     database.close()
     _say({"closed": True})
+
+
+def _is_no_damage(told: str) -> bool:
+    """Of an error while a table is read: whether it says nothing of what the table holds."""
+    return told.startswith(_NOT_EXPRESSED) or any(word in told for word in _SCARCE)
 
 
 def _answer(connection: Any, query: str) -> dict[str, Any]:
@@ -261,7 +288,8 @@ def _is_slow(column: Column) -> bool:
 
 
 def _name(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
+    """A name as Kuzu writes it: two backticks within stand for themselves, both of them (measured with 0.11.3)."""
+    return f"`{name}`"
 
 
 def _quoted(text: str) -> str:

@@ -1,7 +1,8 @@
 """A Kuzu database on its way back: staged beside the living one, opened, compared, switched in by renames.
 
 A WAL or a shadow file of another state beside a database loses data or crashes the engine, so they are switched
-together with it: the former ones go where the former database goes, and come back with it.
+together with it: the former ones go where the former database goes, and come back with it; those that the backup holds
+come with its database.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from scriptorium.errors import RestoreFailed
 from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import kuzu_verdict
 from scriptorium.sources.kuzu_layout import COMPANIONS, companion
+from scriptorium.sources.kuzu_memory import SHARE
 from scriptorium.sources.renames import Move, StagingFolder
 
 
@@ -29,6 +31,7 @@ class KuzuIncoming:
         engine: Path | None,
         rebuild: bool,
         statements: Mapping[str, str] | None = None,
+        share: float = SHARE,
     ) -> None:
         if rebuild and part.export is None:
             raise RestoreFailed(
@@ -41,7 +44,9 @@ class KuzuIncoming:
         self._engine = engine
         self._rebuild = rebuild
         self._statements = statements or {}
+        self._share = share
         self.answers: Mapping[str, Rows] = {}
+        self.missing_facts: Mapping[str, str] = {}
         self._staging = StagingFolder.beside(self._target.parent, mark)
 
     @property
@@ -60,18 +65,36 @@ class KuzuIncoming:
     def receive(self, member: str) -> Path | None:
         if self._rebuild:
             return _below(member, str(self._part.export), self._export)
+        for ending in COMPANIONS:
+            if member == f"{self._part.path}{ending}":
+                return companion(self._new, ending)
         return _below(member, self._part.path, self._new)
 
     def load(self) -> Mapping[str, TableFacts] | None:
-        """Import the export where it is to be rebuilt, then open the new database for reading only."""
+        """Import the export where it is to be rebuilt, then have the new database read; that changes nothing in it.
+
+        Where it cannot be looked at for want of memory it is what was packed, byte for byte, and ``missing_facts``.
+        """
+        if self._rebuild:
+            self._build()
         try:
-            if self._rebuild:
-                kuzu_verdict.build(self._export, self._new, engine=self._engine)
-            facts = kuzu_verdict.read(self._new, engine=self._engine, read_only=True, statements=self._statements)
+            facts = kuzu_verdict.read(self._new, engine=self._engine, share=self._share, statements=self._statements)
         except kuzu_verdict.Unreadable as verdict:
             raise RestoreFailed(f"the restored database cannot be read: {verdict}", on=self._part.source) from verdict
-        self.answers = facts.answers
+        except kuzu_verdict.Unread as hindrance:
+            facts = kuzu_verdict.unread(hindrance, self._engine)
+        self.answers, self.missing_facts = facts.answers, facts.missing
         return facts.tables
+
+    def _build(self) -> None:
+        try:
+            kuzu_verdict.build(self._export, self._new, engine=self._engine, share=self._share)
+        except (kuzu_verdict.Unreadable, kuzu_verdict.Unread) as trouble:
+            raise RestoreFailed(
+                f"the export cannot be imported: {trouble}",
+                on=self._part.source,
+                hint="restore the raw copy instead",
+            ) from trouble
 
     def switch(self) -> None:
         if not self._new.exists():
@@ -81,6 +104,9 @@ class KuzuIncoming:
         for path in (self._target, *self._companions()):
             if os.path.lexists(path):
                 moves.append(Move(path, self._staging.former / path.name))
+        for ending in COMPANIONS:  # before the database itself: `undo` goes by that one
+            if (new := companion(self._new, ending)).exists():
+                moves.append(Move(new, companion(self._target, ending)))
         self._staging.write_plan([*moves, Move(self._new, self._target)])
         self._staging.apply()
 

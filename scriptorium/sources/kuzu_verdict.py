@@ -1,63 +1,74 @@
-"""Asking the reader child about a database, and what its answer, or its crash, means."""
+"""What a Kuzu database holds, as a child says that opens it, and which engine reads it.
+
+The bytes that are looked at stay as they are: a database is opened read-only, which replays its WAL in memory. Where
+the engine cannot do that (a checkpoint that was cut short, the folders of Kuzu 0.10), a copy is opened and thrown away;
+each try gets a new one.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import shutil
-import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from scriptorium import process
-from scriptorium.errors import ToolMissing, ToolStalled
+from scriptorium.errors import ToolMissing
 from scriptorium.model import Part, Rows, TableFacts
-from scriptorium.sources import kuzu_layout
+from scriptorium.sources import kuzu_child, kuzu_layout, kuzu_memory, reflink
+from scriptorium.sources.kuzu_child import Answers, Opened, Unread, Unreadable
 
-_POOLS = (256 << 20, 2 << 30)  # bytes of Kuzu's buffer pool: the second is for what does not fit into the first
-_SECONDS_AT_LEAST = 120.0
-_SLOWEST = 2 << 20  # bytes a second; a reader slower than this hangs
-
-
-class Unreadable(Exception):
-    """The database cannot be opened and read whole; the message says how it showed."""
+_READ_ONLY = "read-only mode"  # how the engine says that it wants to write
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a database holds, and why its logical export is missing where it is."""
+    """What a database holds; of what there are no facts, and why (as in ``Part.missing_facts``); why its logical export
+    is missing where it is."""
 
     engine_version: str
     tables: dict[str, TableFacts] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     exported: bool = False
     answers: dict[str, Rows] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 def read(
     database: Path,
     *,
     engine: Path | None,
-    read_only: bool,
+    share: float = kuzu_memory.SHARE,
     export: Path | None = None,
     statements: Mapping[str, str] | None = None,
 ) -> Facts:
     """Open the database in a child, count and fingerprint its tables, put the ``statements`` to it, export it to the
     new folder ``export``. A statement that the database does not understand has no answer.
 
-    Opening it for writing replays its WAL and leaves none. Raises ``Unreadable`` and ``ToolMissing``.
+    The database and its WAL are not changed. ``share``: of the memory that this process may use. A table that cannot be
+    read for want of memory, or whose name the engine's own statements cannot express, is among the ``missing``. Raises
+    ``Unreadable``, ``Unread``, ``ToolMissing``.
     """
-    answers = _ask("facts", database, engine=engine, read_only=read_only, export=export, statements=statements)
+    request: dict[str, object] = {"do": "facts", "statements": dict(statements or {})}
+    request["export"] = str(export) if export else None
+    try:
+        answers = _facts(database, request, engine, share)
+    except BaseException:
+        _drop(export)
+        raise
     first = answers[0]
     tables = {name: TableFacts(int(row["rows"]), row["fingerprint"]) for name, row in first["tables"].items()}
+    missing = {
+        name: kuzu_child.needed(share) if kuzu_child.scarce(reason) else reason
+        for name, reason in first["missing"].items()
+    }
     exported = next((answer["export"] for answer in answers if "export" in answer), "the reader crashed")
     warnings: tuple[str, ...] = ()
     if export is not None and exported is not True:
-        shutil.rmtree(export, ignore_errors=True)
+        _drop(export)
         warnings = (f"no logical export of {database.name}: {exported}",)
     elif not answers[-1].get("closed"):
         raise Unreadable("the reader crashed while it closed the database")
@@ -66,7 +77,59 @@ def read(
         for answer in answers
         if "statement" in answer and "rows" in answer
     }
-    return Facts(first["engine"], tables, warnings, exported is True, said)
+    return Facts(first["engine"], tables, warnings, exported is True, said, missing)
+
+
+def unread(hindrance: Unread, engine: Path | None) -> Facts:
+    """The facts of a database that could not be looked at: none, and why. ``ToolMissing`` without an engine."""
+    return Facts(
+        engine_version(engine),
+        warnings=("no logical export: the database could not be read",),
+        missing={"": str(hindrance)},
+    )
+
+
+def _facts(database: Path, request: Mapping[str, object], engine: Path | None, share: float) -> Answers:
+    layout = kuzu_layout.find(database)
+    version = kuzu_layout.storage_version(layout)
+    wish = {**request, "engine": str(engine) if engine else None, "storage_version": version}
+
+    def opened(*, writing: bool) -> Answers:
+        place: Opened = (lambda: _thrown_away(layout)) if writing else (lambda: contextlib.nullcontext(layout.path))
+        return kuzu_child.ask({**wish, "read_only": not writing}, place, bytes=layout.size(), share=share)
+
+    try:
+        answers = opened(writing=layout.folder)
+    except Unreadable as verdict:
+        if _READ_ONLY not in str(verdict):
+            raise
+        answers = opened(writing=True)
+    if answers[0]["verdict"] == "version":
+        assert version is not None
+        raise kuzu_layout.wrong_engine(database, version, answers[0]["engine"], answers[0]["reads"])
+    return answers
+
+
+@contextlib.contextmanager
+def _thrown_away(layout: kuzu_layout.Layout) -> Iterator[Path]:
+    """A new copy of the database, for as long as the block lasts."""
+    room = layout.path.with_name(f".{layout.path.name}.tried")
+    shutil.rmtree(room, ignore_errors=True)
+    copy = room / layout.path.name
+    try:
+        (copy if layout.folder else room).mkdir(parents=True, mode=0o700)
+        for path in layout.files():
+            with reflink.opened(path) as file:
+                target = (copy if layout.folder else room) / path.name
+                reflink.copy(file, target, path.stat().st_size, lambda _: None)
+        yield copy
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _drop(export: Path | None) -> None:
+    if export is not None:
+        shutil.rmtree(export, ignore_errors=True)
 
 
 def engine_version(engine: Path | None) -> str:
@@ -98,83 +161,57 @@ def require_reading(part: Part, engine: str, *, rebuild: bool) -> str:
     return f"kuzu {engine}, saved by {saved}"
 
 
-def build(export: Path, database: Path, *, engine: Path | None) -> None:
-    """Make the new database ``database`` from a logical export. Raises ``Unreadable`` and ``ToolMissing``."""
-    if not _ask("import", database, engine=engine, read_only=False, export=export)[-1].get("closed"):
+def build(export: Path, database: Path, *, engine: Path | None, share: float = kuzu_memory.SHARE) -> None:
+    """Make the new database ``database`` from a logical export. Raises ``Unreadable``, ``Unread``, ``ToolMissing``."""
+
+    @contextlib.contextmanager
+    def emptied() -> Iterator[Path]:
+        for path in (database, *(kuzu_layout.companion(database, ending) for ending in kuzu_layout.COMPANIONS)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        yield database
+
+    request: dict[str, object] = {
+        "do": "import",
+        "engine": str(engine) if engine else None,
+        "storage_version": None,
+        "read_only": False,
+        "statements": {},
+        "export": str(export),
+    }
+    size = sum(path.stat().st_size for path in export.rglob("*"))
+    if not kuzu_child.ask(request, emptied, bytes=size, share=share)[-1].get("closed"):
         raise Unreadable("the reader crashed while it closed the database")
-
-
-def _ask(
-    do: str,
-    database: Path,
-    *,
-    engine: Path | None,
-    read_only: bool,
-    export: Path | None,
-    statements: Mapping[str, str] | None = None,
-) -> list[dict[str, Any]]:
-    version = None
-    if do == "facts":
-        version = kuzu_layout.storage_version(kuzu_layout.find(database))
-    size = sum(path.stat().st_size for path in (export or database).rglob("*")) if do == "import" else _size(database)
-    answers: list[dict[str, Any]] = []
-    for pool in _POOLS:
-        request = {
-            "do": do,
-            "database": str(database),
-            "engine": str(engine) if engine else None,
-            "pool": pool,
-            "storage_version": version,
-            "read_only": read_only,
-            "statements": dict(statements or {}),
-            "export": str(export) if export else None,
-        }
-        answers = _run(request, seconds=_SECONDS_AT_LEAST + size / _SLOWEST)
-        first = answers[0]
-        if first["verdict"] == "missing":
-            raise ToolMissing("the kuzu package is missing", on=str(engine or sys.prefix), hint="pip install kuzu")
-        if first["verdict"] == "version":
-            assert version is not None
-            raise kuzu_layout.wrong_engine(database, version, first["engine"], first["reads"])
-        if first["verdict"] == "ok":
-            return answers
-        if "buffer pool" not in first["detail"].lower():
-            break
-    raise Unreadable(answers[0]["detail"])
-
-
-def _run(request: Mapping[str, object], *, seconds: float) -> list[dict[str, Any]]:
-    argv = [sys.executable, "-P", str(Path(__file__).with_name("kuzu_reader.py")), json.dumps(request)]
-    try:
-        outcome = process.run(argv, timeout=seconds, check=False)
-    except ToolStalled:
-        raise Unreadable(f"reading it did not end within {seconds:.0f} s") from None
-    answers: list[dict[str, Any]] = []
-    for line in outcome.stdout.splitlines():
-        with contextlib.suppress(ValueError):
-            answers.append(json.loads(line))
-    if answers and "verdict" in answers[0]:
-        return answers
-    if outcome.status < 0:
-        raise Unreadable(f"it crashes the reader ({signal.Signals(-outcome.status).name})")
-    raise process.failure(argv[:3], outcome.status, outcome.stderr)
-
-
-def _size(database: Path) -> int:
-    return kuzu_layout.find(database).size()
 
 
 def dump(facts: Facts) -> str:
     tables = {name: [table.rows, table.fingerprint] for name, table in facts.tables.items()}
-    return json.dumps([facts.engine_version, tables, facts.warnings, facts.exported, facts.answers])
+    return json.dumps([facts.engine_version, tables, facts.warnings, facts.exported, facts.answers, facts.missing])
 
 
 def load(text: str) -> Facts:
-    engine, tables, warnings, exported, answers = json.loads(text)
+    engine, tables, warnings, exported, answers, missing = json.loads(text)
     return Facts(
         engine,
         {name: TableFacts(*row) for name, row in tables.items()},
         tuple(warnings),
         exported,
         {name: tuple(tuple(row) for row in rows) for name, rows in answers.items()},
+        missing,
     )
+
+
+__all__ = [
+    "Facts",
+    "Unread",
+    "Unreadable",
+    "build",
+    "dump",
+    "engine_version",
+    "load",
+    "read",
+    "require_reading",
+    "unread",
+]

@@ -89,7 +89,7 @@ def odd(manifest: Manifest) -> Manifest:
 
 def proven(moment: datetime, *, uncompared: bool = False) -> Marks:
     proof = Proof(moment, "local", False, 1.5, 60.0, 9, 1000, 3, 70, (Check("owners", True),), ("Book: 1 row",))
-    proof = replace(proof, uncompared=("db: x",)) if uncompared else proof
+    proof = replace(proof, uncompared=("db: x",), before=("Book: 2 rows",)) if uncompared else proof
     return Marks(True, Verification(moment, False, ("truncated: x",), 0.5), proof)
 
 

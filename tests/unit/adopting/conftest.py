@@ -179,7 +179,7 @@ def app(
 ) -> App:
     if not template:
         template["place"] = new_place(tmp_path_factory.mktemp("template"))
-        template["tables"] = kuzu_verdict.read(template["place"].database, engine=None, read_only=True).tables
+        template["tables"] = kuzu_verdict.read(template["place"].database, engine=None).tables
         (template["place"].home / "data" / "kuzu" / ".container_marker").write_text("here\n")
     made = template["place"]
     shutil.copytree(made.folder, tmp_path / "app")
