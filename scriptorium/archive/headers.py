@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import functools
-import grp
 import os
-import pwd
 import stat
 import tarfile
 from collections.abc import Mapping
 
+from scriptorium.archive.access_lists import RECORDS, lists_of
+from scriptorium.archive.owners import group_name, user_name
 from scriptorium.archive.selection import decoded
 from scriptorium.manifest import decimal_seconds
 
@@ -60,7 +58,10 @@ def header(
         extended["path"] = _RawText(f"{path}/" if kind == "folder" else path)
     if target and not target.isascii():
         extended["linkpath"] = _RawText(target)
+    extended |= lists_of(xattrs or {})
     for name, value in (xattrs or {}).items():
+        if name in RECORDS:
+            continue
         extended[XATTR + name.replace("%", "%25").replace("=", "%3D")] = _RawText(decoded(value))
     member.pax_headers = extended
     return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
@@ -73,14 +74,15 @@ def header_for(
     *,
     size: int = 0,
     target: str = "",
+    mode: int | None = None,
     xattrs: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """The header of a member that has these facts on disk."""
+    """The header of a member that has these facts on disk; ``mode``: instead of the one there."""
     return header(
         path,
         kind,
         size=size,
-        mode=stat.S_IMODE(facts.st_mode),
+        mode=stat.S_IMODE(facts.st_mode) if mode is None else mode,
         mtime_ns=facts.st_mtime_ns,
         uid=facts.st_uid,
         gid=facts.st_gid,
@@ -92,39 +94,6 @@ def header_for(
 def padding(size: int) -> int:
     """How many zero bytes follow contents of this size, up to the next block."""
     return -size % BLOCK
-
-
-def user_attributes(source: int | bytes) -> dict[str, bytes]:
-    """The ``user.*`` extended attributes of an open file or a path; none where there are none to be had."""
-    follow = isinstance(source, int)  # a descriptor has nothing to follow, and may not be told so
-    try:
-        names = os.listxattr(source, follow_symlinks=follow)
-    except OSError:
-        return {}
-    found = {}
-    for name in names:
-        if name.startswith("user."):
-            with contextlib.suppress(OSError):  # removed meanwhile
-                found[name] = os.getxattr(source, name, follow_symlinks=follow)
-    return found
-
-
-@functools.lru_cache(maxsize=1024)
-def user_name(uid: int) -> str:
-    """The name of a user here, or nothing."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return ""
-
-
-@functools.lru_cache(maxsize=1024)
-def group_name(gid: int) -> str:
-    """The name of a group here, or nothing."""
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return ""
 
 
 def no_space(error: OSError) -> bool:

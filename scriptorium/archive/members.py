@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from scriptorium.archive.access_lists import RECORDS
 from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
 from scriptorium.archive.inflow import EndsEarly, Inflow
 from scriptorium.archive.selection import decoded
@@ -36,7 +37,8 @@ _KINDS = {
 
 @dataclass(slots=True)
 class Member:
-    """One member: what its header says (``entry`` has no hash), and its contents, to be read before the next one."""
+    """One member: what its header says (``entry`` has no hash; ``lists``: its access lists as text, by their names in
+    the kernel), and its contents, to be read before the next one."""
 
     entry: FileEntry
     uid: int
@@ -44,6 +46,7 @@ class Member:
     uname: str
     gname: str
     xattrs: dict[str, bytes]
+    lists: dict[str, str]
     _flow: Inflow
     _left: int = field(default=0)
 
@@ -138,7 +141,7 @@ class Reader:
         entry = FileEntry(_plain(path), kind, size, info.mode & 0o7777, int(mtime_ns), None, target if linked else None)
         uname = decoded(extended[b"uname"]) if b"uname" in extended else info.uname
         gname = decoded(extended[b"gname"]) if b"gname" in extended else info.gname
-        return Member(entry, uid, gid, uname, gname, _attributes(extended), self.flow, size)
+        return Member(entry, uid, gid, uname, gname, _attributes(extended), _lists(extended), self.flow, size)
 
     def _skip(self, count: int) -> None:
         if len(self.flow.exactly(count)) < count:
@@ -219,6 +222,10 @@ def _attributes(extended: dict[bytes, bytes]) -> dict[str, bytes]:
         for key, value in extended.items()
         if key.startswith(XATTR.encode())
     }
+
+
+def _lists(extended: dict[bytes, bytes]) -> dict[str, str]:
+    return {name: decoded(extended[key.encode()]) for name, key in RECORDS.items() if key.encode() in extended}
 
 
 def _nanoseconds(text: str) -> int:

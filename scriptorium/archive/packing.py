@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from scriptorium.archive.attributes import NONE, Attributes, attributes_of
 from scriptorium.archive.codec import codec_for
-from scriptorium.archive.headers import BLOCK, RECORD, no_space, user_attributes
+from scriptorium.archive.headers import BLOCK, RECORD, no_space
 from scriptorium.archive.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, Ledger
 from scriptorium.archive.outflow import Outflow, Written
 from scriptorium.archive.remarks import Remark, Remarks
@@ -197,12 +197,12 @@ class _Packing:
             for name, data in pieces:
                 self._scribe.piece(f"{folder.path}/{name}", data, owner)
 
-    def _folder(self, path: str, facts: os.stat_result, attributes: dict[str, bytes]) -> None:
+    def _folder(self, path: str, facts: os.stat_result, attributes: Attributes) -> None:
         if path in self._made:
             return
         if path in self._above:
             self._made.add(path)
-        mode, owner = stat.S_IMODE(facts.st_mode), (facts.st_uid, facts.st_gid)
+        mode, owner = attributes.mode(facts), (facts.st_uid, facts.st_gid)
         self._scribe.folder(path, mode, facts.st_mtime_ns, owner, attributes)
 
     def _make_parents(self, tree: Tree) -> None:
@@ -213,7 +213,7 @@ class _Packing:
             with reached(encoded(tree.root)) as (above, name):
                 facts = os.stat(name, dir_fd=above, follow_symlinks=False)
             self._made.add(path)
-            self._scribe.folder(path, 0o755, facts.st_mtime_ns, (facts.st_uid, facts.st_gid), {})
+            self._scribe.folder(path, 0o755, facts.st_mtime_ns, (facts.st_uid, facts.st_gid), NONE)
 
     def _living_folder(self, path: str) -> bool:
         """Write the folder as a tree has it on disk; whether one does."""
@@ -222,18 +222,18 @@ class _Packing:
                 below = path[len(tree.at) :].lstrip("/") if tree.at else path
                 living = os.path.join(encoded(tree.root), encoded(below))  # noqa: PTH118 -- bytes
                 with contextlib.suppress(OSError), folder_at(living) as descriptor:
-                    self._folder(path, os.fstat(descriptor), user_attributes(descriptor))
+                    self._folder(path, os.fstat(descriptor), attributes_of(descriptor))
                     return True
         return False
 
 
-def _attributes(folder: Found) -> dict[str, bytes]:
+def _attributes(folder: Found) -> Attributes:
     try:
         descriptor = folder.open()
     except OSError:  # whether it could be read is said where its contents are
-        return {}
+        return NONE
     try:
-        return user_attributes(descriptor)
+        return attributes_of(descriptor)
     finally:
         os.close(descriptor)
 

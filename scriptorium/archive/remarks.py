@@ -6,7 +6,7 @@ neither the memory nor the manifest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from scriptorium.manifest import readable
@@ -36,6 +36,14 @@ class Remarks:
         self._lost_count: dict[str, int] = {}
         self._warnings: list[str] = []
         self._count = 0
+        self._left: dict[str, tuple[str, int]] = {}
+
+    def leave(self, path: str, what: Iterable[str]) -> None:
+        """Something beside the contents that is not kept: named once of the first, and counted."""
+        for one in what:
+            first, count = self._left.get(one, (path, 0))
+            if count or len(self._left) < MOST_WARNINGS:
+                self._left[one] = (first, count + 1)
 
     def begin(self, source: str) -> None:
         """What follows is about this source."""
@@ -68,6 +76,10 @@ class Remarks:
 
     def warnings(self) -> Iterator[str]:
         """A line for everything else."""
+        for what, (first, count) in self._left.items():
+            yield f"{readable(first)}: {readable(what)} is not kept" + (
+                f", nor of {count - 1:,} more" if count > 1 else ""
+            )
         yield from self._warnings
         if more := self._count - len(self._warnings):
             yield f"{more:,} more warnings of this kind are not listed"

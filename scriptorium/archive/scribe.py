@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from scriptorium.archive.headers import header, header_for, padding, user_attributes
+from scriptorium.archive.attributes import Attributes, attributes_of
+from scriptorium.archive.headers import header, header_for, padding
 from scriptorium.archive.ledger import SUMS, Ledger
 from scriptorium.archive.outflow import Outflow
 from scriptorium.archive.remarks import Remark, Remarks
@@ -36,16 +37,19 @@ class Scribe:
         self.files = 0
         self.last: FileEntry | None = None  # the file or link that was written last
 
-    def folder(self, path: str, mode: int, mtime_ns: int, owner: tuple[int, int], attributes: dict[str, bytes]) -> None:
+    def folder(self, path: str, mode: int, mtime_ns: int, owner: tuple[int, int], attributes: Attributes) -> None:
+        self.remarks.leave(path, attributes.left)
         self._out.write(
-            header(path, "folder", size=0, mode=mode, mtime_ns=mtime_ns, uid=owner[0], gid=owner[1], xattrs=attributes)
+            header(
+                path, "folder", size=0, mode=mode, mtime_ns=mtime_ns, uid=owner[0], gid=owner[1], xattrs=attributes.kept
+            )
         )
         self._ledger.add(FileEntry(path, "folder", 0, mode, mtime_ns))
 
     def symlink(self, found: Found) -> None:
         assert found.target is not None
         self._out.write(header_for(found.path, "symlink", found.stat, size=0, target=found.target))
-        self._record(found.path, "symlink", found.stat, target=found.target)
+        self._record(found.path, "symlink", found.stat, mode=stat.S_IMODE(found.stat.st_mode), target=found.target)
 
     def file(self, found: Found) -> None:
         try:
@@ -57,12 +61,12 @@ class Scribe:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
                 self.remarks.add(Remark(found.path, "is no longer a file, skipped"))
-            elif facts.st_nlink == 1 or not self._linked(found, facts):
+            elif facts.st_nlink == 1 or not self._linked(found, facts, descriptor):
                 self._contents(found, facts, descriptor)
         finally:
             os.close(descriptor)
 
-    def _linked(self, found: Found, facts: os.stat_result) -> bool:
+    def _linked(self, found: Found, facts: os.stat_result, descriptor: int) -> bool:
         """Write a further name of a file that is in the archive already; the first one is only remembered."""
         inode = (facts.st_dev, facts.st_ino)
         first, left = self._links.get(inode, (found.path, facts.st_nlink))
@@ -72,15 +76,19 @@ class Scribe:
             self._links.pop(inode, None)
         if first == found.path:
             return False
-        self._out.write(header_for(found.path, "hardlink", facts, size=0, target=first))
-        self._record(found.path, "hardlink", facts, target=first)
+        mode = attributes_of(descriptor).mode(facts)
+        self._out.write(header_for(found.path, "hardlink", facts, size=0, target=first, mode=mode))
+        self._record(found.path, "hardlink", facts, mode=mode, target=first)
         return True
 
     def _contents(self, found: Found, facts: os.stat_result, descriptor: int) -> None:
         """The file up to the size that its header announces; what is missing by then is made of zeros, and said."""
         out = self._out
         size = facts.st_size
-        out.write(header_for(found.path, "file", facts, size=size, xattrs=user_attributes(descriptor)))
+        attributes = attributes_of(descriptor)
+        self.remarks.leave(found.path, attributes.left)
+        mode = attributes.mode(facts)
+        out.write(header_for(found.path, "file", facts, size=size, mode=mode, xattrs=attributes.kept))
         digest = hashlib.sha256()
         left = size
         changed, lost = "", False
@@ -109,7 +117,7 @@ class Scribe:
             self.remarks.add(Remark(found.path, changed, lost))
         out.zeros(padding(size))
         self.bytes += size
-        self._record(found.path, "file", facts, size=size, sha256=digest.hexdigest())
+        self._record(found.path, "file", facts, mode=mode, size=size, sha256=digest.hexdigest())
 
     def piece(self, path: str, data: memoryview, owner: tuple[int, int]) -> None:
         """A file that lies on no disk: its contents are all there, in memory."""
@@ -128,12 +136,13 @@ class Scribe:
         kind: str,
         facts: os.stat_result,
         *,
+        mode: int,
         size: int = 0,
         sha256: str | None = None,
         target: str | None = None,
     ) -> None:
         self.files += 1
-        self.last = FileEntry(path, kind, size, stat.S_IMODE(facts.st_mode), facts.st_mtime_ns, sha256, target)
+        self.last = FileEntry(path, kind, size, mode, facts.st_mtime_ns, sha256, target)
         self._ledger.add(self.last)
 
     def own(self, name: str, data: bytes, moment: datetime) -> None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import grp
 import hashlib
 import os
-import pwd
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from scriptorium.archive.access_lists import ACCESS, DEFAULT, AccessList
+from scriptorium.archive.attributes import set_lists
 from scriptorium.archive.comparison import MISSING, Comparison
 from scriptorium.archive.headers import no_space
 from scriptorium.archive.ledger import LIST, OWN
 from scriptorium.archive.members import Member, Reader
 from scriptorium.archive.outflow import write_whole
+from scriptorium.archive.owners import group_number, user_number
 from scriptorium.archive.placing import Placing, sync_filesystem
 from scriptorium.errors import DamageFound, NoSpace, UnsafeArchive
 from scriptorium.manifest import readable
@@ -190,7 +190,10 @@ class _Unpacking:
         return digest.hexdigest() if hashed else None
 
     def _mark(self, member: Member, descriptor: int) -> None:
-        """Attributes, owner, mode and time, in the order in which none undoes another."""
+        """Attributes, owner, access list, mode and time, in the order in which none undoes another.
+
+        Up to here it is open to nobody but us. It is opened last, and to nobody who could not read it before.
+        """
         for name, value in member.xattrs.items():
             if name.startswith("user."):
                 with self._warned(member, f"the attribute {name}"):
@@ -201,9 +204,33 @@ class _Unpacking:
                 os.fchown(descriptor, *owner(member))
         else:
             mode &= ~0o6000
-        os.fchmod(descriptor, mode)
+        os.fchmod(descriptor, self._opened(member, descriptor, mode))
         with self._warned(member, "the time"):
             os.utime(descriptor, ns=(member.entry.mtime_ns, member.entry.mtime_ns))
+
+    def _opened(self, member: Member, descriptor: int, mode: int) -> int:
+        """Set the access lists; returns the mode that goes with what could be set."""
+        group = owner(member)[1]
+        if not self._as_root:
+            with contextlib.suppress(OSError):  # a group that we are in
+                os.fchown(descriptor, -1, group)
+        strange = os.fstat(descriptor).st_gid != group  # who is in our group was not in that one
+        lists = self._lists(member, strange)
+        done: list[bool] = []
+        with self._warned(member, "the access list"):
+            set_lists(descriptor, lists.get(ACCESS), lists.get(DEFAULT))
+            done.append(ACCESS in lists)
+        if any(done):
+            return lists[ACCESS].widened(mode)
+        return _group_as_others(mode) if strange else mode
+
+    def _lists(self, member: Member, strange: bool) -> dict[str, AccessList]:
+        found: dict[str, AccessList] = {}
+        for name, text in member.lists.items():
+            with self._warned(member, "the access list"):
+                read = AccessList.of_text(text)
+                found[name] = read.with_group_as_others() if strange else read
+        return found
 
     def _mark_symlink(self, member: Member, parent: int, name: bytes) -> None:
         if self._as_root:
@@ -217,10 +244,12 @@ class _Unpacking:
     def _warned(self, member: Member, what: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, ValueError) as error:
             if isinstance(error, OSError) and no_space(error):
                 raise
-            reason = error.strerror if isinstance(error, OSError) else "out of range"
+            reason = str(error) if isinstance(error, ValueError) else "out of range"
+            if isinstance(error, OSError):
+                reason = f"{error.strerror}"
             self._warnings.append(f"{readable(member.entry.path)}: {what} could not be set ({reason})")
 
     def finish(self) -> None:
@@ -248,6 +277,11 @@ class _Unpacking:
                     os.close(descriptor)
 
 
+def _group_as_others(mode: int) -> int:
+    """The mode of a file whose group is not the one it had: the group may do no more than anybody."""
+    return mode & ~0o070 | (mode & (mode & 0o007) << 3 & 0o070)
+
+
 def _hashing(member: Member, digest: hashlib._Hash) -> Iterator[memoryview]:
     for chunk in member.chunks():
         digest.update(chunk)
@@ -272,20 +306,4 @@ def _write(descriptor: int, chunks: Iterator[memoryview], size: int) -> None:
 
 def owner(member: Member) -> tuple[int, int]:
     """The owner here: by name where the name is known, else by number, as tar does."""
-    return _user(member.uname, member.uid), _group(member.gname, member.gid)
-
-
-@functools.lru_cache(maxsize=1024)
-def _user(name: str, number: int) -> int:
-    try:
-        return pwd.getpwnam(name).pw_uid if name else number
-    except KeyError:
-        return number
-
-
-@functools.lru_cache(maxsize=1024)
-def _group(name: str, number: int) -> int:
-    try:
-        return grp.getgrnam(name).gr_gid if name else number
-    except KeyError:
-        return number
+    return user_number(member.uname, member.uid), group_number(member.gname, member.gid)

@@ -93,7 +93,7 @@ class FilesSource(BaseModel):
             source=self.name,
             kind=self.kind,
             path=self.place,
-            method="read in place",
+            method="read in place, with attributes and access lists",
             started_at=now,
             finished_at=now,
             trees=(self.tree(never),),
