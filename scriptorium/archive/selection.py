@@ -1,9 +1,9 @@
 """Which files of a tree are saved: a walk that follows no symlink and says by name what it leaves out.
 
 Always left out: the ``never`` paths of a tree (our own stores, by path and by inode, so that a bind mount of the same
-folder is caught), names that begin with ``.scriptorium-``, and what another tree of the same archive brings. Sockets,
-pipes and devices hold no data and are skipped with a warning; so is what vanishes under the walk, since it was there to
-nobody when the backup was taken. What is there and cannot be read is *lost*: the backup is degraded.
+folder is caught), folders that our restores made (see ``ours``), and what another tree of the same archive brings.
+Sockets, pipes and devices hold no data and are skipped with a warning; so is what vanishes under the walk: it is gone
+when the backup is finished. What is there and cannot be read is *lost*: the backup is degraded.
 
 The walk holds the folders that it is in by their descriptors, and opens everything by its name inside them. So nobody
 who may write in the tree can lead it elsewhere by putting a link where a folder was.
@@ -23,13 +23,14 @@ from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound, SourceUnavailable, UsageError
 from scriptorium.fs.descriptors import FILE, FOLDER, Descent, reached
 from scriptorium.model import Survey, Tree
+from scriptorium.ours import PREFIX, is_ours
 from scriptorium.system_errors import advice, said
 
 Warn = Callable[[Remark], None]
 
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
-_OURS = b".scriptorium-"
+_OURS = PREFIX.encode()
 _ODD = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFIFO: "a pipe",
@@ -181,7 +182,10 @@ class _Walk:
 
     def _entry(self, within: int, name: bytes, relative: str) -> Found | None:
         path = f"{self.tree.at}/{relative}" if self.tree.at else relative
-        if name.startswith(_OURS) or path in self.claimed:
+        if path in self.claimed:
+            return None
+        if name.startswith(_OURS) and is_ours(b"%b/%b" % (self.root.rstrip(b"/"), encoded(relative))):
+            self.warn(Remark(path, "a folder that a restore of ours made, skipped"))
             return None
         try:
             facts = os.stat(name, dir_fd=within, follow_symlinks=False)

@@ -29,6 +29,7 @@ from file_trees import (
 
 from scriptorium.archive import select
 from scriptorium.errors import NotFound, RestoreFailed, SourceUnavailable, UsageError
+from scriptorium.ours import mark
 from scriptorium.sources import FilesSource
 from scriptorium.sources.files_restore import FilesElsewhere
 
@@ -253,12 +254,14 @@ def test_a_folder_that_another_part_made_meanwhile_is_filled(tmp_path: Path) -> 
     assert content is not None
     content.chmod(0o750)
     (root / "kuzu").mkdir(parents=True)
-    (root / "kuzu" / ".scriptorium-restore-other").mkdir()
+    other = root / "kuzu" / f".scriptorium-restore-{RESTORE}-graph"
+    other.mkdir()
+    mark(other, RESTORE)
     incoming.switch()
     assert stat.S_IMODE(root.stat().st_mode) == 0o750
     incoming.finish()
     assert seen(root) == {"a": b"1", "kuzu": {}}
-    assert (root / "kuzu" / ".scriptorium-restore-other").is_dir()
+    assert other.is_dir()
 
 
 @pytest.mark.parametrize("living", [None, b"former", "link"])

@@ -18,6 +18,7 @@ from scriptorium.archive import select, survey
 from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound
 from scriptorium.model import Survey, Tree
+from scriptorium.ours import mark
 
 
 def make(root: Path, *files: str) -> Path:
@@ -141,10 +142,15 @@ def test_a_staged_image_in_the_workspace_is_packed_though_the_workspace_is_never
 
 
 def test_our_own_files_are_left_out(root: Path) -> None:
-    make(root, ".scriptorium-lock", "data/.scriptorium-restore-1/x", "data/scriptorium-notes")
-    found = paths(Tree(str(root), ""))
-    assert not [path for path in found if ".scriptorium-" in path]
-    assert "data/scriptorium-notes" in found
+    """A folder is known by its mark; whatever else has such a name is the user's."""
+    staged = "data/.scriptorium-restore-0123456789ab-data"
+    make(root, f"{staged}/x", "data/.scriptorium-notes", ".scriptorium-restore-0123456789ab-mine/diary")
+    mark(root / staged, "0123456789ab")
+    said: list[Remark] = []
+    found = [one.path for one in select(Tree(str(root), ""), said.append)]
+    assert {"data/.scriptorium-notes", ".scriptorium-restore-0123456789ab-mine/diary"} <= set(found)
+    assert not [path for path in found if path.startswith(staged)]
+    assert said == [Remark(staged, "a folder that a restore of ours made, skipped")]
 
 
 def test_what_another_tree_brings_is_left_out(root: Path) -> None:
