@@ -79,7 +79,8 @@ def _say(outcome: Outcome, *, warnings: bool) -> None:
         say(f"{outcome.file.name}: already adopted as {backup.id}")
         return
     facts = f"{backup.type}, taken {wording.moment(backup.created_at)} UTC, {wording.size(backup.bytes)}"
-    many = f"; {len(found)} warnings (scriptorium show {backup.id})" if found and not warnings else ""
+    many = f"; {len(found)} warnings (scriptorium show {backup.id})" if len(found) > 1 and not warnings else ""
+    many = f"; warning: {found[0]}" if len(found) == 1 and not warnings else many
     say(f"{outcome.file.name}: adopted as {backup.id} ({facts}){many}")
     for warning in found if warnings else ():
         say(f"  warning: {warning}")

@@ -95,9 +95,7 @@ def create(
                 }
             )
             _say_unsaved(backup)
-            _say_checks(backup)
-            if backup.warnings:
-                say(f"warnings: {backup.warnings} (scriptorium show {backup.id} lists them)")
+            _say_noticed(backup)
     if manner.json:
         documents = [backup_document(backup) for backup in done]
         put_json(documents if library == "all" else documents[0])
@@ -122,16 +120,22 @@ def _say_unsaved(backup: Backup) -> None:
         warn(f"and {backup.unsaved - len(first):,} more (scriptorium show {backup.id} lists them)")
 
 
-def _say_checks(backup: Backup) -> None:
-    """What the library breaks or has in excess, a line each; all that was looked at is in ``show``."""
+def _say_noticed(backup: Backup) -> None:
+    """The first warnings by name, then what the library breaks or has in excess; all of it is in ``show``."""
     if manner.json or manner.quiet:
         return
     try:
-        checks = catalog_of(current()).manifest(backup.copies[0]).checks
+        manifest = catalog_of(current()).manifest(backup.copies[0])
     except ScriptoriumError as error:  # the backup is taken, whatever becomes of its store now
-        say(f"what its library fulfils could not be read: {error}")
+        say(f"what was noticed of it could not be read: {error}")
         return
-    for check in checks:
+    lost = {f"{one.path}: {one.reason}" for one in manifest.unsaved}  # these have been named
+    warnings = [one for one in manifest.warnings if one not in lost]
+    for one in warnings[:_NAMES]:
+        say(f"warning: {one}")
+    if len(warnings) > _NAMES:
+        say(f"and {len(warnings) - _NAMES:,} more warnings (scriptorium show {backup.id} lists them)")
+    for check in manifest.checks:
         if check.count or not check.good:
             say(f"{'check' if check.good else 'warning'}: {check.name}: {check.cases(_NAMES)}")
 

@@ -16,6 +16,7 @@ from scriptorium.errors import ScriptoriumError, UsageError
 
 if TYPE_CHECKING:
     from scriptorium.bringing import RestoreOrder
+    from scriptorium.model import Manifest
     from scriptorium.rescue import Plan, Restored
 
 app = typer.Typer()
@@ -189,7 +190,7 @@ def _show(order: RestoreOrder, restored: Restored, *, replaced: bool) -> None:
             "restored": f"{order.backup} of {order.library} from {order.store}",
             "to": restored.place,
             "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
-            "tables": _tables(order, restored),
+            "tables": tables_said(_manifest(order), restored),
         }
     )
     for warning in restored.warnings:
@@ -198,21 +199,27 @@ def _show(order: RestoreOrder, restored: Restored, *, replaced: bool) -> None:
         say("what was there before is kept for a while: scriptorium restore --undo goes back to it")
 
 
-def _tables(order: RestoreOrder, restored: Restored) -> str:
-    """What became of the tables: no more is said to be equal than was compared, and a dump is no database yet."""
-    from scriptorium.rescue.dumps import lying_dumps
-
+def _manifest(order: RestoreOrder) -> Manifest | None:
+    """The record of what was restored; none where its store is gone by now."""
     try:
         catalog = catalog_of(current())
         copies = catalog.find(order.backup, library=order.library).copies
-        manifest = catalog.manifest(next(copy for copy in copies if copy.store == order.store))
+        return catalog.manifest(next(copy for copy in copies if copy.store == order.store))
     except (ScriptoriumError, StopIteration):
-        return f"{len(restored.tables)}" if restored.tables else "none"
+        return None
+
+
+def tables_said(manifest: Manifest | None, restored: Restored) -> str:
+    """What became of the tables: no more is said to be equal than was compared, and a dump is no database yet."""
+    from scriptorium.rescue.dumps import lying_dumps
+
+    if manifest is None:
+        return f"{len(restored.tables)} loaded" if restored.tables else "none"
     recorded = {name for part in manifest.parts if part.source in restored.parts for name in part.tables or ()}
     equal, loaded = len(recorded & restored.tables.keys()), len(restored.tables.keys() - recorded)
     said = [f"{equal}, rows and fingerprints equal to the snapshot's"] if equal else []
     said += [f"{loaded} loaded, of which nothing is recorded to compare them with"] if loaded else []
-    if order.into is not None:
+    if Path(restored.place).is_absolute():
         said += [f"in a dump, which waits to be loaded: {dump.load}" for dump in lying_dumps(manifest, restored)]
     return "; ".join(said) or "none"
 
