@@ -39,6 +39,7 @@ def restore(
     safety: bool = True,
     database: str = "",
     without_roles: bool = False,
+    without_broken_constraints: bool = False,
 ) -> Restored:
     """Restore a backup (id, prefix, name or ``latest``).
 
@@ -48,7 +49,8 @@ def restore(
     living PostgreSQL database in one transaction. ``safety``: false only for data that is too broken, or too far
     gone, to be saved.
     ``database``: one database under this new name, beside the living one. ``without_roles``: although roles or
-    tablespaces that a PostgreSQL database names are missing.
+    tablespaces that a PostgreSQL database names are missing. ``without_broken_constraints``: although its rows break
+    constraints, which are then left out or made for new rows only, by name.
     """
     began = time.monotonic()
     settings = current()
@@ -63,6 +65,7 @@ def restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        without_broken_constraints=without_broken_constraints,
         safety=safety,
     )
     saved = None

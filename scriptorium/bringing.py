@@ -53,6 +53,7 @@ class RestoreOrder:
     clean: bool
     database: str = ""
     without_roles: bool = False
+    without_broken_constraints: bool = False
     safety: bool = True
 
     @property
@@ -73,6 +74,7 @@ def place_restore(
     clean: bool = False,
     database: str = "",
     without_roles: bool = False,
+    without_broken_constraints: bool = False,
     safety: bool = True,
 ) -> RestoreOrder:
     """Find the backup and the copy to read. ``NotFound``, ``DamageFound`` or ``UsageError`` say what cannot be."""
@@ -99,6 +101,7 @@ def place_restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        without_broken_constraints=without_broken_constraints,
         safety=safety,
     )
 
@@ -112,7 +115,8 @@ def _library(settings: Settings, order: RestoreOrder) -> Library:
     """The library with the order's word on how its databases are restored."""
     library = settings.library(order.library)
     clean = order.clean and order.in_place
-    sources = tuple(one.adapted(clean=clean, without_roles=order.without_roles) for one in library.sources)
+    how = {"without_roles": order.without_roles, "without_broken_constraints": order.without_broken_constraints}
+    sources = tuple(one.adapted(clean=clean, **how) for one in library.sources)
     return library.model_copy(update={"sources": sources})
 
 

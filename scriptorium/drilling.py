@@ -56,7 +56,7 @@ from scriptorium.proof import all_answers, compare_checks, fulfilled
 from scriptorium.removal import remove_tree
 from scriptorium.rescue import Supply, load_part, missing_facts, part_of, read_parts, source_of
 from scriptorium.settings import Settings
-from scriptorium.sources import Checkable, Incoming
+from scriptorium.sources import Checkable, Incoming, Telling
 from scriptorium.stores.backups import read_manifest, read_marks, write_marks
 
 Advance = Callable[[int], None]
@@ -191,6 +191,9 @@ def _rehearse(
         reach("drill.loaded")
         began = time.monotonic()
         health = tuple(_health(name, one) for name, one in incoming.items() if isinstance(one, Checkable))
+        health += tuple(
+            _left_out(name, one) for name, one in incoming.items() if isinstance(one, Telling) and one.warnings
+        )
         looking += time.monotonic() - began
         answers = all_answers(one.answers for one in incoming.values())
         with _verdict(*_READ):
@@ -256,6 +259,12 @@ def _health(source: str, restored: Checkable) -> Check:
     except PermanentError:  # no right to look that closely
         return Check(name, good=False)
     return Check(name, not found, len(found), found[:_SHOWN])
+
+
+def _left_out(source: str, restored: Telling) -> Check:
+    """What the data itself does not allow to be made as it was; the data came back."""
+    found = restored.warnings
+    return Check(f"not restored as it was in {source}", not found, len(found), found[:_SHOWN])
 
 
 def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], came_back: Reread) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ _live: set[int] = set()
 _live_guard = threading.Lock()
 
 Child = subprocess.Popen[bytes]
+NOTHING = subprocess.DEVNULL
 _BY_SIGNAL = "was ended by signal "
 
 

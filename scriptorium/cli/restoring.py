@@ -43,6 +43,10 @@ def restore(
     without_roles: Annotated[
         bool, typer.Option("--without-roles", help="Although roles or tablespaces are missing on the server.")
     ] = False,
+    without_broken_constraints: Annotated[
+        bool,
+        typer.Option("--without-broken-constraints", help="PostgreSQL: all rows, also those that break one."),
+    ] = False,
     rebuild: Annotated[
         bool, typer.Option("--from-export", help="Make Kuzu databases from their Parquet export.")
     ] = False,
@@ -64,6 +68,7 @@ def restore(
             "--from": source,
             "--clean": clean,
             "--without-roles": without_roles,
+            "--without-broken-constraints": without_broken_constraints,
             "--from-export": rebuild,
         }
         _require_alone([option for option, said in told.items() if said])
@@ -88,6 +93,7 @@ def restore(
         clean=clean,
         database=database,
         without_roles=without_roles,
+        without_broken_constraints=without_broken_constraints,
         safety=not no_safety,
     )
     if dry_run:
@@ -114,6 +120,7 @@ def restore(
             safety=not no_safety,
             database=database,
             without_roles=without_roles,
+            without_broken_constraints=without_broken_constraints,
         )
     _show(order, restored, replaced=replaced)
 

@@ -159,9 +159,12 @@ class Source(Protocol):
         and the settings name no other. It outlives a restart of the machine: the way back may lie in it."""
         ...
 
-    def adapted(self, *, clean: bool = False, without_roles: bool = False) -> Source:
+    def adapted(
+        self, *, clean: bool = False, without_roles: bool = False, without_broken_constraints: bool = False
+    ) -> Source:
         """The same source with the user's word on how it is restored in place: ``clean`` into the living database, in
-        one transaction; ``without_roles`` although roles or tablespaces are missing. Others are as they are."""
+        one transaction; ``without_roles`` although roles or tablespaces are missing; ``without_broken_constraints``
+        although rows break constraints, which are left out. Others are as they are."""
         ...
 
     @property

@@ -127,7 +127,9 @@ class FilesSource(BaseModel):
     def working_in(self, room: Path) -> FilesSource:
         return self
 
-    def adapted(self, *, clean: bool = False, without_roles: bool = False) -> FilesSource:
+    def adapted(
+        self, *, clean: bool = False, without_roles: bool = False, without_broken_constraints: bool = False
+    ) -> FilesSource:
         return self
 
     @property

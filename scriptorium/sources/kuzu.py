@@ -153,7 +153,9 @@ class KuzuSource(BaseModel):
     def working_in(self, room: Path) -> KuzuSource:
         return self
 
-    def adapted(self, *, clean: bool = False, without_roles: bool = False) -> KuzuSource:
+    def adapted(
+        self, *, clean: bool = False, without_roles: bool = False, without_broken_constraints: bool = False
+    ) -> KuzuSource:
         return self
 
     @property

@@ -51,7 +51,8 @@ class PostgresSource(Login):
     that is locked. ``statement_timeout``: seconds one table's fingerprint may take (0: no limit).
     ``stall_timeout``: seconds that pg_dump, pg_restore or psql may stand still (0: no limit). ``former``: how many
     databases that a restore replaced are kept. ``tools``: the folder of pg_dump, where it is not found by itself.
-    ``without_roles``: restore although roles, tablespaces or extensions are missing. ``in_place``: restore into the
+    ``without_roles``: restore although roles, tablespaces or extensions are missing. ``without_broken_constraints``:
+    restore all rows although they break constraints, which are then left out. ``in_place``: restore into the
     living database in one transaction, for roles that may not create databases. ``target``: restore to this database
     instead. ``staging``: a folder for what a restore unpacks. ``drill``: where a drill restores to, a scratch
     database on the same ``server`` or an ``embedded`` server of its own. ``statements``: queries by name, put to every
@@ -70,6 +71,7 @@ class PostgresSource(Login):
     former: int = Field(default=1, ge=0, le=1000)
     tools: Path | None = None
     without_roles: bool = False
+    without_broken_constraints: bool = False
     in_place: bool = False
     target: str = ""
     staging: Path | None = None
@@ -144,6 +146,7 @@ class PostgresSource(Login):
             warnings=facts.warnings,
             answers=facts.answers,
             streamed=streamed,
+            missing_facts=facts.missing,
         )
 
     @contextlib.contextmanager
@@ -230,13 +233,23 @@ class PostgresSource(Login):
         working._room = room
         return working
 
-    def adapted(self, *, clean: bool = False, without_roles: bool = False) -> PostgresSource:
-        given = {"in_place": self.in_place or clean, "without_roles": self.without_roles or without_roles}
+    def adapted(
+        self, *, clean: bool = False, without_roles: bool = False, without_broken_constraints: bool = False
+    ) -> PostgresSource:
+        given = {
+            "in_place": self.in_place or clean,
+            "without_roles": self.without_roles or without_roles,
+            "without_broken_constraints": self.without_broken_constraints or without_broken_constraints,
+        }
         return self.model_copy(update=given)
 
     @property
     def way(self) -> Mapping[str, bool]:
-        return {"in_place": self.in_place, "without_roles": self.without_roles}
+        return {
+            "in_place": self.in_place,
+            "without_roles": self.without_roles,
+            "without_broken_constraints": self.without_broken_constraints,
+        }
 
     def by(self, way: Mapping[str, bool]) -> PostgresSource:
         return self.model_copy(update={key: way.get(key, value) for key, value in self.way.items()})
@@ -270,7 +283,8 @@ class PostgresSource(Login):
     def _beside(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming:
         from scriptorium.sources.postgres_load import BesideIncoming
 
-        return BesideIncoming(part, replace(self._goal(), staging=scratch), drill_id)
+        # a drill tells of constraints that do not hold; they are no fault of the backup
+        return BesideIncoming(part, replace(self._goal(), staging=scratch, without_broken=True), drill_id)
 
     def _goal(self) -> Target:
         from scriptorium.sources.postgres_unpacked import Target, default_staging
@@ -289,6 +303,7 @@ class PostgresSource(Login):
             former=self.former,
             without_roles=self.without_roles,
             elsewhere=elsewhere,
+            without_broken=self.without_broken_constraints,
         )
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from scriptorium import process
 from scriptorium.errors import DamageFound, ToolFailed
 from scriptorium.model import TableFacts
+from scriptorium.sources.postgres_encodings import as_utf8
 from scriptorium.sources.postgres_facts import sequence_facts
 from scriptorium.sources.postgres_programs import Program
 
@@ -55,7 +56,7 @@ def is_too_short(said: str) -> bool:
 
 def _entries(listed: bytes) -> list[Entry]:
     entries = []
-    for line in listed.decode("utf-8", "replace").splitlines():
+    for line in listed.decode("utf-8", "surrogateescape").splitlines():
         match = _ENTRY.match(line)
         if match:
             entries.append(Entry(int(match[1]), int(match[3]), match[4], match[5], line))
@@ -96,10 +97,10 @@ def sequence_values(dump: Path, program: Program, entries: Sequence[Entry]) -> M
     if not chosen:
         return {}
     wanted = dump.with_name(".sequences")
-    wanted.write_text("\n".join(entry.line for entry in chosen) + "\n", "utf-8")
+    wanted.write_text("\n".join(entry.line for entry in chosen) + "\n", "utf-8", "surrogateescape")
     try:
         argv = [program.path, f"--use-list={wanted}", "--file=-", str(dump)]
-        script = process.run(argv, timeout=600).stdout.decode("utf-8", "replace")
+        script = as_utf8(process.run(argv, timeout=600).stdout).decode("utf-8", "replace")
     finally:
         wanted.unlink()
     values = {

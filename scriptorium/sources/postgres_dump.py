@@ -27,7 +27,8 @@ from scriptorium.sources.postgres_connection import Address, Row
 from scriptorium.sources.postgres_contents import check_complete, sequence_values
 from scriptorium.sources.postgres_errors import in_one_line, in_our_words, worded
 from scriptorium.sources.postgres_facts import Relation
-from scriptorium.sources.postgres_moment import DumpOptions, Moment, Seen, held
+from scriptorium.sources.postgres_limits import fitting_jobs
+from scriptorium.sources.postgres_moment import DumpOptions, Moment, Seen, held, plain_environment
 from scriptorium.sources.postgres_programs import find
 from scriptorium.sources.postgres_stalling import StallWatch, size_of
 
@@ -52,6 +53,7 @@ class DumpFacts:
     tables: Mapping[str, TableFacts]
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, Rows] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def completed(
         self,
@@ -64,7 +66,8 @@ class DumpFacts:
         names = {(one.schema, one.table): one.name for one in moment.found if one.kind == "S"}
         tables = {**seen.tables, **{names[key]: facts for key, facts in sequences.items() if key in names}}
         more, now = (*seen.warnings, *warnings), datetime.now(UTC)
-        return replace(self, finished_at=now, tables=tables, warnings=more, answers=seen.answers)
+        missing = {name: why for name, why in seen.missing.items() if name not in tables}
+        return replace(self, finished_at=now, tables=tables, warnings=more, answers=seen.answers, missing=missing)
 
     def write(self, file: Path) -> None:
         words = asdict(self) | {"started_at": self.started_at.isoformat(), "finished_at": self.finished_at.isoformat()}
@@ -103,7 +106,8 @@ def _take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
     part.mkdir(mode=0o700)
     with held(address, options) as moment:
         dump = part / file_name(moment.database)
-        command = moment.command("--format=directory", f"--jobs={options.jobs}", "--no-sync", f"--file={dump}")
+        jobs = fitting_jobs(moment.session, options.jobs, leader=1)
+        command = moment.command("--format=directory", f"--jobs={jobs}", "--no-sync", f"--file={dump}")
         with dumping(moment, command, stage, lambda: size_of(dump)) as child:
             reach("dump.begun")
             seen = moment.look(Still(child))
@@ -139,7 +143,9 @@ def dumping(
     address, session = moment.address, moment.session
     log = os.fdopen(os.memfd_create("pg_dump"), "w+b")  # in memory: the disk may be what is wrong
     where = log.fileno() if stdout is None else stdout
-    child = process.start(command, env=address.environment(moment.application), stdout=where, stderr=log.fileno())
+    child = process.start(
+        command, env=plain_environment(address, moment.application), stdout=where, stderr=log.fileno()
+    )
     limit, ours = moment.options.stall_timeout, session.info.backend_pid
     try:
         with StallWatch(child, "pg_dump", address, moment.application, limit, written=written, but=ours):

@@ -146,10 +146,19 @@ _KNOWN = (
         "run: database check",
     ),
     _Trouble(
-        ("08", "57P", "53300", "25P03"),
+        ("53300",),
+        r"too many (connections for|clients)|remaining connection slots|reserved for roles with|"
+        r"sorry, too many clients",
+        SourceUnavailable,
+        "a connection limit is reached",
+        "of the database (ALTER DATABASE … CONNECTION LIMIT), the role (ALTER ROLE … CONNECTION LIMIT) or the server "
+        "(max_connections): raise it, or set fewer 'jobs'; two connections at once are needed",
+    ),
+    _Trouble(
+        ("08", "57P", "25P03"),
         r"connection refused|could not connect|connection to server.*failed|closed the connection unexpectedly|"
         r"terminating connection|database system is|could not translate host|no connection to the server|"
-        r"SSL SYSCALL|too many clients|remaining connection slots|could not receive data|could not send data|"
+        r"SSL SYSCALL|could not receive data|could not send data|"
         r'snapshot "[^"]*" does not exist|'  # the session that exported it is gone
         r"connection not open|consuming input failed|connection timeout|connection is (bad|lost|closed)|timed out",
         SourceUnavailable,

@@ -168,6 +168,8 @@ def _conforming(statement: Statement, lexer: Lexer) -> str:
     named = {token.value.upper() for token in statement.tokens if token.kind in ("word", "name")}
     if b"STANDARD_CONFORMING_STRINGS" not in named:
         return ""
+    if words[:2] in ((b"ALTER", b"DATABASE"), (b"ALTER", b"ROLE")) and not statement.inside:
+        return ""  # for sessions to come, of the application; ours says what it has
     value = statement.tokens[-1].value.upper()
     known = len(words) == 4 and words[0] == b"SET" and words[2] in (b"=", b"TO") and value in (b"ON", b"OFF")
     if not known or statement.inside:

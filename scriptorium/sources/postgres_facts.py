@@ -11,17 +11,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scriptorium.errors import PermanentError, SourceUnavailable
 from scriptorium.model import TableFacts
+from scriptorium.sources.postgres_computing import Uncomputable, computed
 from scriptorium.sources.postgres_connection import Row, quoted, sql
 
 if TYPE_CHECKING:
     import psycopg
 
 PREFIX = "pg1:"
+SAVED = "pg2:"  # without the generated columns, which no dump holds
+OWN_BYTES = "pg3:"  # as pg2, of the bytes of the database's own encoding: UTF-8 cannot express all of them
 LARGE_OBJECTS = "pg_largeobject"
 _LANE = 1 << 64
 _CHUNK = 1 << 20
@@ -32,7 +35,9 @@ _RELATIONS = """
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relispopulated,
        pg_table_size(c.oid), has_table_privilege(c.oid, 'SELECT'),
        ARRAY(SELECT a.attname::text FROM pg_attribute a
-             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attname COLLATE "C")
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attname COLLATE "C"),
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> '')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'S', 'm', 'f') AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
@@ -55,6 +60,12 @@ class Relation:
     size: int
     readable: bool
     columns: tuple[str, ...]
+    generated: frozenset[str] = frozenset()
+
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """The columns whose values a dump has: generated ones are computed again by whoever loads it."""
+        return tuple(column for column in self.columns if column not in self.generated)
 
     @property
     def name(self) -> str:
@@ -68,21 +79,22 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The tables by name, and what is not as one would expect."""
+    """The tables by name, what is not as one would expect, and what has no facts, with the reason."""
 
     tables: Mapping[str, TableFacts]
     warnings: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 def relations(session: psycopg.Connection[Row]) -> tuple[Relation, ...]:
     """Everything in the database that holds rows, in the order of names."""
     found = []
-    for oid, schema, table, kind, populated, size, readable, columns in session.execute(_RELATIONS):
-        assert isinstance(columns, list)
+    for oid, schema, table, kind, populated, size, readable, columns, generated in session.execute(_RELATIONS):
+        assert isinstance(columns, list) and isinstance(generated, list)
         found.append(
             Relation(
                 int(str(oid)), str(schema), str(table), str(kind), bool(populated), int(str(size or 0)), bool(readable),
-                tuple(columns),
+                tuple(columns), frozenset(generated),
             )
         )  # fmt: skip
     return tuple(found)
@@ -111,22 +123,22 @@ def read_facts(
 
     ``session`` decides which moment is meant; sequences, which know no moment, are as they are now. A materialized
     view is made anew by a restore, so it only counts when its content is what its query gives; ``expected``: facts of
-    the backup, to count the same views here. ``between`` is called with each name before its scan.
+    the backup, to count the same views here, in the same way. What cannot be computed is missing. ``between`` is called
+    with each name before its scan.
     """
-    encoding = hashed_encoding(session)
     tables: dict[str, TableFacts] = {}
     warnings: list[str] = []
+    missing: dict[str, str] = {}
     for one in found:
         between(one.name)
         if one.kind == "f":
             warnings.append(f"{one.name} is a foreign table: its rows are on another server and not in the backup")
             continue
-        # Rolled back, so that locks of indexes and sequences are not kept to the end: a server has few of them.
-        with session.transaction(force_rollback=True):
-            if one.kind == "m":
-                facts = _view_facts(session, one, encoding, expected)
-            else:
-                facts = table_facts(session, one, encoding)
+        try:
+            facts = _facts(session, one, expected)
+        except Uncomputable as error:
+            missing[one.name] = str(error)
+            continue
         if facts is not None:
             tables[one.name] = facts
         elif expected is None:
@@ -135,23 +147,67 @@ def read_facts(
     objects = large_objects(session)
     if objects is not None:
         tables[LARGE_OBJECTS] = objects
-    return Facts(tables, tuple(warnings))
+    return Facts(tables, tuple(warnings), missing)
 
 
-def table_facts(session: psycopg.Connection[Row], one: Relation, encoding: str) -> TableFacts:
-    """Rows and fingerprint of one table or sequence. ``encoding``: what ``hashed_encoding`` says."""
+def _facts(
+    session: psycopg.Connection[Row], one: Relation, expected: Mapping[str, TableFacts] | None
+) -> TableFacts | None:
+    if one.kind == "m":
+        return computed(session, lambda: _view_facts(session, one, expected))
+    return table_facts(session, one, (expected or {}).get(one.name))
+
+
+def table_facts(session: psycopg.Connection[Row], one: Relation, expected: TableFacts | None = None) -> TableFacts:
+    """Rows and fingerprint of one table or sequence; in the way of the ``expected`` ones, where there are any.
+    ``Uncomputable`` where the server fails at it."""
     if one.kind == "S":
-        return _scan(session, one.sql, _SEQUENCE_COLUMNS, encoding)
-    return _scan(session, f"ONLY {one.sql}", one.columns, encoding)
+        return computed(session, lambda: _scan(session, one.sql, _SEQUENCE_COLUMNS, PREFIX))
+    source = f"ONLY {one.sql}"
+    if expected is not None:
+        prefix = expected.fingerprint[: len(PREFIX)]
+        return computed(session, lambda: _scan(session, source, one.columns if prefix == PREFIX else one.saved, prefix))
+    first = SAVED if one.generated else PREFIX
+    return computed(session, lambda: _in_any_way(session, source, one.saved, first))
 
 
-def hashed_encoding(session: psycopg.Connection[Row]) -> str:
+def generated_anew(
+    found: Iterable[Relation], facts: Mapping[str, TableFacts], expected: Mapping[str, TableFacts]
+) -> dict[str, str]:
+    """What cannot be compared, and why: older backups have fingerprints of generated columns, too. Where one differs,
+    these columns may: functions of today compute them. As many rows came as were saved."""
+    return {
+        one.name: "its fingerprint, of an older version, includes generated columns, which are made anew"
+        for one in found
+        if one.generated
+        and (was := expected.get(one.name)) is not None
+        and (now := facts.get(one.name)) is not None
+        and was.fingerprint.startswith(PREFIX)
+        and was != now
+        and was.rows == now.rows
+    }
+
+
+def _in_any_way(session: psycopg.Connection[Row], source: str, columns: Sequence[str], prefix: str) -> TableFacts:
+    """As UTF-8, whatever the database's encoding; where a row has bytes that UTF-8 cannot express, as its own bytes."""
+    import psycopg
+
+    try:
+        with session.transaction():
+            return _scan(session, source, columns, prefix)
+    except (psycopg.errors.UntranslatableCharacter, psycopg.errors.CharacterNotInRepertoire):
+        return _scan(session, source, columns, OWN_BYTES)
+
+
+def _hashed_encoding(session: psycopg.Connection[Row], prefix: str) -> str:
     """Rows are hashed as UTF-8, whatever the database's encoding; SQL_ASCII means bytes of unknown meaning."""
     row = session.execute("SHOW server_encoding").fetchone()
-    return "SQL_ASCII" if row and row[0] == "SQL_ASCII" else "UTF8"
+    own = str(row[0]) if row else "UTF8"
+    return own if prefix == OWN_BYTES or own == "SQL_ASCII" else "UTF8"
 
 
-def _scan(session: psycopg.Connection[Row], source: str, columns: Sequence[str], encoding: str) -> TableFacts:
+def _scan(session: psycopg.Connection[Row], source: str, columns: Sequence[str], prefix: str) -> TableFacts:
+    encoding = _hashed_encoding(session, prefix)
     row_text = f"ROW({', '.join(quoted(column) for column in columns)})::text"
     lanes = ", ".join(f"sum(('x' || substr(h, {at}, 16))::bit(64)::int8)" for at in (1, 17))
     # OFFSET 0 keeps the planner from computing the hash once for each lane.
@@ -162,11 +218,11 @@ def _scan(session: psycopg.Connection[Row], source: str, columns: Sequence[str],
     row = session.execute(sql(statement)).fetchone()
     assert row is not None
     rows, first, second = (int(str(value or 0)) for value in row)
-    return TableFacts(rows, _written(first, second))
+    return TableFacts(rows, _written(first, second, prefix))
 
 
-def _written(first: int, second: int) -> str:
-    return f"{PREFIX}{first % _LANE:016x}{second % _LANE:016x}"
+def _written(first: int, second: int, prefix: str = PREFIX) -> str:
+    return f"{prefix}{first % _LANE:016x}{second % _LANE:016x}"
 
 
 def fingerprint(rows: Iterable[str]) -> str:
@@ -185,17 +241,19 @@ def sequence_facts(last_value: int, is_called: bool) -> TableFacts:
 
 
 def _view_facts(
-    session: psycopg.Connection[Row], one: Relation, encoding: str, expected: Mapping[str, TableFacts] | None
+    session: psycopg.Connection[Row], one: Relation, expected: Mapping[str, TableFacts] | None
 ) -> TableFacts | None:
     if expected is not None:
-        return _scan(session, one.sql, one.columns, encoding) if one.name in expected and one.populated else None
+        if one.name not in expected or not one.populated:
+            return None
+        return _scan(session, one.sql, one.columns, expected[one.name].fingerprint[: len(PREFIX)])
     if not one.populated:
         return None
-    stored = _scan(session, one.sql, one.columns, encoding)
-    return stored if stored == _fresh(session, one, encoding) else None
+    stored = _in_any_way(session, one.sql, one.columns, PREFIX)
+    return stored if stored == _fresh(session, one, stored.fingerprint[: len(PREFIX)]) else None
 
 
-def _fresh(session: psycopg.Connection[Row], one: Relation, encoding: str) -> TableFacts | None:
+def _fresh(session: psycopg.Connection[Row], one: Relation, prefix: str) -> TableFacts | None:
     """What the view's query gives now; ``None`` where this role may not run it."""
     import psycopg
 
@@ -203,7 +261,7 @@ def _fresh(session: psycopg.Connection[Row], one: Relation, encoding: str) -> Ta
     query = str(row[0] if row else "").rstrip().rstrip(";")
     try:
         with session.transaction():
-            return _scan(session, f"({query}) AS fresh", one.columns, encoding)
+            return _scan(session, f"({query}) AS fresh", one.columns, prefix)
     except psycopg.OperationalError:
         raise
     except psycopg.Error:

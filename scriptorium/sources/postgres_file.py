@@ -18,8 +18,9 @@ from scriptorium.sources.postgres_connection import Address
 from scriptorium.sources.postgres_contents import check_complete, contents
 from scriptorium.sources.postgres_examination import examine_dump, examine_script
 from scriptorium.sources.postgres_facts import relations, require_readable
+from scriptorium.sources.postgres_limits import fitting_jobs
 from scriptorium.sources.postgres_locks import naming_holders, patient_program, patient_session
-from scriptorium.sources.postgres_moment import DumpOptions, bytes_as_they_are
+from scriptorium.sources.postgres_moment import DumpOptions, bytes_as_they_are, plain_environment
 from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_progress import measured
 from scriptorium.sources.postgres_requirements import require, required
@@ -68,10 +69,11 @@ def backup(
             major = major_of(session.info.server_version)
             require_readable(relations(session), address)
             encoding = bytes_as_they_are(session)
+            jobs = fitting_jobs(session, options.jobs)  # its own leader has the place of this session
         program = find("pg_dump", major, tools=options.tools)
         argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password", *encoding]
         argv += [f"--lock-wait-timeout={int(options.lock_timeout * 1000)}", f"--file={partial}"]
-        argv += [f"--jobs={options.jobs}"] if format == "directory" else []
+        argv += [f"--jobs={jobs}"] if format == "directory" else []
         with naming_holders(address, application), measured(lambda: size_of(partial), advance):
             try:
                 target = f"--dbname={address.of_child(application)}"
@@ -186,6 +188,6 @@ def _run(
     def watch(child: process.Child) -> StallWatch:
         return StallWatch(child, Path(argv[0]).name, address, application, stall_timeout, written=written)
 
-    environment = address.environment(application)
+    environment = plain_environment(address, application)
     outcome = process.run(argv, env=environment, secrets=address.secrets, check=False, watch=watch)
     judge(argv, outcome.status, outcome.stderr, address)

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from scriptorium.crashpoints import reach
@@ -18,7 +19,7 @@ from scriptorium.model import TableFacts
 from scriptorium.sources.postgres_connection import Row, sql
 from scriptorium.sources.postgres_dump import PART, DumpFacts, plain_size, take
 from scriptorium.sources.postgres_errors import in_our_words
-from scriptorium.sources.postgres_facts import Relation, read_facts, relations
+from scriptorium.sources.postgres_facts import Relation, generated_anew, read_facts, relations
 from scriptorium.sources.postgres_locks import patient_program, patient_session
 from scriptorium.sources.postgres_programs import major_of
 from scriptorium.sources.postgres_requirements import Requirements, require, required
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 class InPlaceIncoming(Unpacked):
     """Restored into the living database in one transaction, after a dump of what is in it."""
+
+    missing_facts: Mapping[str, str] = MappingProxyType({})
 
     @property
     def _former(self) -> Path:
@@ -81,8 +84,14 @@ class InPlaceIncoming(Unpacked):
         if expected is None:
             return
         with self._patient() as session:
-            found = read_facts(session, relations(session), expected=expected).tables
-        wrong = [name for name, facts in expected.items() if found.get(name) != facts]
+            there = relations(session)
+            found = read_facts(session, there, expected=expected)
+        self.missing_facts = {**found.missing, **generated_anew(there, found.tables, expected)}
+        wrong = [
+            name
+            for name, facts in expected.items()
+            if found.tables.get(name) != facts and name not in self.missing_facts
+        ]
         if wrong:
             raise DamageFound(
                 "the restored database is not what was backed up", on=self._part.source, hint=", ".join(wrong[:5])

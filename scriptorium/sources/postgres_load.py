@@ -27,6 +27,7 @@ from scriptorium.sources.postgres_requirements import require, required
 from scriptorium.sources.postgres_restore import Restorer
 from scriptorium.sources.postgres_script import run_script
 from scriptorium.sources.postgres_statements import answers
+from scriptorium.sources.postgres_stumbling import LeftOut
 from scriptorium.sources.postgres_unpacked import (
     Target,
     Unpacked,
@@ -68,12 +69,17 @@ class BesideIncoming(Unpacked):
     def __init__(self, part: Part, target: Target, restore_id: str) -> None:
         super().__init__(part, target, restore_id)
         self._dressing: Dressing | None = None
+        self._told = LeftOut()
         self._new = databases.named(target.name, f"_restore_{restore_id}")
         self._records = Records(target.records)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return tuple(self._dressing.warnings) if self._dressing else ()
+        return (*(self._dressing.warnings if self._dressing else ()), *self._told.warnings)
+
+    @property
+    def missing_facts(self) -> Mapping[str, str]:
+        return self._told.missing
 
     def prepare(self) -> None:
         self.undo()
@@ -129,7 +135,19 @@ class BesideIncoming(Unpacked):
             self._make(session, lambda: own_script(dump, program))
         reach("database.created")
         limit = self._target.options.stall_timeout
-        restorer = Restorer(program, new, major, jobs, lacking.switches, limit, lacking.left_out)
+        self._told = LeftOut()
+        without = self._target.without_broken
+        restorer = Restorer(
+            program,
+            new,
+            major,
+            jobs,
+            lacking.switches,
+            limit,
+            lacking.left_out,
+            without_broken=without,
+            told=self._told,
+        )
         return restorer.beside(dump, self._part.tables)
 
     def _run_script(self, script: Path, new: Address) -> Mapping[str, TableFacts]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from scriptorium.errors import LibraryBusy, ScriptoriumError, SnapshotBusy
 from scriptorium.sources.postgres_connection import Address, Row
+from scriptorium.sources.postgres_limits import watching
 
 if TYPE_CHECKING:
     import psycopg
@@ -59,7 +60,7 @@ class LockWatch:
         # A watch that cannot look says nothing; the error of what it watches over is what counts.
         with (
             contextlib.suppress(ScriptoriumError),
-            self._address.session(application=f"{self._application} lock watch") as session,
+            watching(self._address, f"{self._application} lock watch") as session,
         ):
             since = time.monotonic()
             while not self._over.wait(_EVERY_SECONDS):

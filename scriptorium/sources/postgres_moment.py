@@ -14,11 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scriptorium import process
 from scriptorium.crashpoints import reach
 from scriptorium.errors import SnapshotBusy
 from scriptorium.model import Rows, TableFacts
 from scriptorium.sources.postgres_connection import Address, Row, sql
 from scriptorium.sources.postgres_facts import Relation, read_facts, relations, require_readable
+from scriptorium.sources.postgres_limits import require_one_more
 from scriptorium.sources.postgres_locks import naming_holders
 from scriptorium.sources.postgres_pieces import PIECE
 from scriptorium.sources.postgres_programs import Program, find, major_of
@@ -46,11 +48,13 @@ class DumpOptions:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a moment held: the facts of its tables, what is not as one would expect, what it answered."""
+    """What a moment held: the facts of its tables, what is not as one would expect, what it answered, what of it has no
+    facts."""
 
     tables: Mapping[str, TableFacts]
     warnings: tuple[str, ...]
     answers: Mapping[str, Rows]
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,20 @@ class Moment:
     def look(self, between: Callable[[str], None]) -> Seen:
         """Read every table, and put the source's statements. ``between`` is called with each name before its scan."""
         facts = read_facts(self.session, self.found, between=between)
-        return Seen(facts.tables, facts.warnings, answers(self.session, self.options.statements))
+        return Seen(facts.tables, facts.warnings, answers(self.session, self.options.statements), facts.missing)
 
 
 def bytes_as_they_are(session: psycopg.Connection[Row]) -> list[str]:
-    """What pg_dump must be told where text is bytes of unknown meaning: as UTF-8, which is asked for elsewhere, the
-    server would refuse to hand them out."""
-    return ["--encoding=SQL_ASCII"] if session.info.parameter_status("server_encoding") == "SQL_ASCII" else []
+    """What pg_dump must be told where the database is of another encoding: not every byte of it can be expressed in
+    UTF-8, which is asked for elsewhere, and the server would refuse to hand those out."""
+    own = session.info.parameter_status("server_encoding") or "UTF8"
+    return [] if own == "UTF8" else [f"--encoding={own}"]
+
+
+def plain_environment(address: Address, application: str) -> dict[str, str]:
+    """Of pg_dump: how it writes literals follows its session, and the database or the role may have the old way."""
+    options = (process.variable("PGOPTIONS") or "", "-c standard_conforming_strings=on")
+    return address.environment(application) | {"PGOPTIONS": " ".join(options).strip()}
 
 
 @contextlib.contextmanager
@@ -116,6 +127,7 @@ def _held(
     dumper = find("pg_dump", major, tools=options.tools)
     restorer = find("pg_restore", dumper.version[0], tools=options.tools)
     found = _hold_still(session, address, options)
+    require_one_more(session, address, "pg_dump")
     reach("dump.held")
     row = session.execute("SELECT pg_export_snapshot()").fetchone()
     assert row is not None

@@ -18,6 +18,7 @@ from scriptorium import process
 from scriptorium.errors import NotFound, ScriptoriumError, SourceUnavailable, ToolFailed
 from scriptorium.sources.postgres_connection import Row, quoted, sql
 from scriptorium.sources.postgres_databases import Mark, comment_of, exists, literal, set_comment
+from scriptorium.sources.postgres_encodings import as_utf8
 from scriptorium.sources.postgres_errors import in_our_words
 from scriptorium.sources.postgres_programs import Program
 
@@ -40,10 +41,9 @@ _OF_DATABASE = re.compile(
 )
 _SETS = re.compile(rb"\s+SET (" + _IDENTIFIER + rb"(?:\." + _IDENTIFIER + rb")*) ")
 _LAST = re.compile(rb"\s+(?:CONNECTION LIMIT|IS_TEMPLATE)\b")
-_ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';$", re.MULTILINE)
 _SESSION = re.compile(rb"SET (standard_conforming_strings|SESSION AUTHORIZATION)|RESET SESSION AUTH")
 _PIECE = re.compile(rb"""--[^\n]*|E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|;|[^-E'";]+|.""", re.DOTALL)
-_NO_ENCODING = re.compile(rb" ENCODING = ('[^']*')")
+_OWN_ENCODING = re.compile(rb" ENCODING = ('[^']*')")
 
 
 @dataclass(slots=True)
@@ -273,7 +273,7 @@ def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> Dre
     """Make the empty database ``name`` as a dump has it (``script``: ``own_script``'s); where the server lacks its
     locale or tablespace, with the server's own, and a warning."""
     dressing, made = Dressing(), False
-    for statement in statements(_as_utf8(script)):
+    for statement in statements(as_utf8(script)):
         found = _OF_DATABASE.match(statement)
         if found is None:
             if _SESSION.match(statement):
@@ -295,18 +295,8 @@ def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> Dre
     return dressing
 
 
-def _as_utf8(script: bytes) -> bytes:
-    """As our sessions speak; what has no meaning in the dump's encoding is left as it is, and refused by the server."""
-    found = _ENCODING.search(script)
-    name = found[1].decode() if found else "UTF8"
-    try:
-        return script.decode(re.sub("^WIN(?=[0-9])", "cp", name)).encode()
-    except (LookupError, UnicodeDecodeError):
-        return script
-
-
 def _create(session: psycopg.Connection[Row], dressing: Dressing, statement: bytes) -> None:
-    encoding = found[0] if (found := _NO_ENCODING.search(statement)) else b""
+    encoding = found[0] if (found := _OWN_ENCODING.search(statement)) else b""
     name = statement.split(b" WITH ", 1)[0]
     plain = re.sub(rb" TABLESPACE = " + _IDENTIFIER, b"", statement)
     tries = (statement, plain, name + b" WITH TEMPLATE = template0" + encoding,

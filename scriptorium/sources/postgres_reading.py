@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from scriptorium.model import TableFacts
+from scriptorium.sources.postgres_computing import Uncomputable
 from scriptorium.sources.postgres_connection import Address, Row, sql
 from scriptorium.sources.postgres_errors import in_our_words
 from scriptorium.sources.postgres_facts import (
     LARGE_OBJECTS,
     Relation,
-    hashed_encoding,
     large_objects,
     relations,
     table_facts,
@@ -40,6 +40,7 @@ class Reading:
         self._address = address
         self._expected = expected
         self._read: dict[str, TableFacts] = {}
+        self.missing: dict[str, str] = {}
         self._complete = threading.Event()
         self._over = threading.Event()
         self._failure: BaseException | None = None
@@ -49,7 +50,7 @@ class Reading:
         session = self._ending.enter_context(self._address.session(application="scriptorium restore"))
         # Before any table is locked for loading: the list has their sizes, which waits for a locked one.
         found = [one for one in relations(session) if one.kind in "rS"]
-        arguments = (session, found, hashed_encoding(session))
+        arguments = (session, found)
         self._thread = threading.Thread(target=self._work, args=arguments, daemon=True, name="reading what is restored")
         self._ending.callback(self._stop, session)
         self._thread.start()
@@ -76,15 +77,15 @@ class Reading:
             raise self._failure
         return dict(self._read)
 
-    def _work(self, session: psycopg.Connection[Row], found: list[Relation], encoding: str) -> None:
+    def _work(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:
         try:
             with in_our_words(self._address):
-                self._early(session, found, encoding)
-                self._rest(session, found, encoding)
+                self._early(session, found)
+                self._rest(session, found)
         except BaseException as error:  # noqa: BLE001 -- raised again where the facts are asked for
             self._failure = error
 
-    def _early(self, session: psycopg.Connection[Row], found: list[Relation], encoding: str) -> None:
+    def _early(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:
         """Until all is there: the tables that have come, one after the other."""
         left = [
             one for one in found if one.kind == "r" and one.name in self._expected and self._expected[one.name].rows
@@ -95,11 +96,12 @@ class Reading:
                 self._complete.wait(_LOOK_SECONDS)
                 continue
             left.remove(come)
-            facts = table_facts(session, come, encoding)
-            if facts == self._expected[come.name]:
-                self._read[come.name] = facts
+            with contextlib.suppress(Uncomputable):
+                facts = table_facts(session, come, self._expected[come.name])
+                if facts == self._expected[come.name]:
+                    self._read[come.name] = facts
 
-    def _rest(self, session: psycopg.Connection[Row], found: list[Relation], encoding: str) -> None:
+    def _rest(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:
         """What was not read yet, the longest first: the indexes of the others are built meanwhile."""
         session.execute("SET lock_timeout = 0")
         rows = {name: facts.rows for name, facts in self._expected.items()}
@@ -107,7 +109,10 @@ class Reading:
             if self._over.is_set():
                 return
             if one.name not in self._read:
-                self._read[one.name] = table_facts(session, one, encoding)
+                try:
+                    self._read[one.name] = table_facts(session, one, self._expected.get(one.name))
+                except Uncomputable as error:
+                    self.missing[one.name] = str(error)
         objects = large_objects(session)
         if objects is not None:
             self._read[LARGE_OBJECTS] = objects

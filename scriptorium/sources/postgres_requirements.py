@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from scriptorium import process
 from scriptorium.errors import PermanentError
 from scriptorium.sources.postgres_connection import Address, Row
+from scriptorium.sources.postgres_encodings import codec_of, meant
 from scriptorium.sources.postgres_programs import Program
 
 if TYPE_CHECKING:
@@ -79,25 +80,27 @@ def required(dump: Path, program: Program, *, itself: bool = False) -> Requireme
     roles, tablespaces, extensions = set[str](), set[str](), set[str]()
     named = defaultdict[str, set[str]](set)
     policies = dict[str, list[str]]()  # the roles of each
-    entry, body = "", ""
+    entry, body, codec = "", "", "utf-8"
     create = ["--create"] if itself else []
     with process.stream([program.path, *create, "--schema-only", "--file=-", str(dump)]) as script:
         for raw in script:
-            line = raw.decode("utf-8", "replace").rstrip("\n")
+            line = raw.decode("utf-8", "surrogateescape").rstrip("\n")
+            if raw.startswith(b"SET client_encoding"):
+                codec = codec_of(raw)
             if body:  # a function may hold any words
                 body = "" if body in line else body
                 continue
             header = _HEADER.match(line)
             if header:
                 entry = f"{header['kind']} {header['schema']} {header['name']}"
-                roles.add("" if header["owner"] == "-" else header["owner"])
-                tablespaces.add(header["tablespace"] or "")
-            for kind, found in _names_in(line):
+                roles.add("" if header["owner"] == "-" else meant(header["owner"], codec))
+                tablespaces.add(meant(header["tablespace"] or "", codec))
+            for kind, found in ((kind, meant(found, codec)) for kind, found in _names_in(line)):
                 {"role": roles, "tablespace": tablespaces, "extension": extensions}[kind].add(found)
                 if kind == "role" and line.startswith(_NOT_WITHOUT):
                     named[found].add(entry)
             if policy := _POLICY.match(line):
-                policies[policy["policy"]] = _all_bare(policy["roles"])
+                policies[policy["policy"]] = [meant(role, codec) for role in _all_bare(policy["roles"])]
             elif comment := _COMMENT.match(line):
                 for role in policies.get(comment["policy"], ()):
                     named[role].add(entry)

@@ -11,22 +11,29 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scriptorium import process
 from scriptorium.crashpoints import reach
 from scriptorium.errors import ToolFailed, ToolMissing
 from scriptorium.model import TableFacts
-from scriptorium.sources.postgres_connection import Address
+from scriptorium.sources.postgres_connection import Address, Row
 from scriptorium.sources.postgres_errors import in_one_line, in_our_words, worded
-from scriptorium.sources.postgres_facts import read_facts, relations
+from scriptorium.sources.postgres_facts import generated_anew, read_facts, relations
+from scriptorium.sources.postgres_limits import fitting_jobs
 from scriptorium.sources.postgres_locks import patient_program
+from scriptorium.sources.postgres_own_names import own_path, without_emptying
 from scriptorium.sources.postgres_programs import Program
 from scriptorium.sources.postgres_progress import Advance, bytes_read, measured
 from scriptorium.sources.postgres_reading import Reading
 from scriptorium.sources.postgres_stalling import StallWatch
+from scriptorium.sources.postgres_stumbling import LeftOut, Stumbled, try_again
+
+if TYPE_CHECKING:
+    import psycopg
 
 # A client of 17 or newer sets this before anything else, and an older server does not know it.
 _HARMLESS = re.compile(r'unrecognized configuration parameter "transaction_timeout"')
@@ -35,6 +42,9 @@ _NEVER_INDEXED = ("INDEX ATTACH", "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAI
                   "PUBLICATION TABLE", "SUBSCRIPTION")  # fmt: skip
 _KINDS = "|".join(sorted(_NEVER_INDEXED, key=len, reverse=True))
 _ENTRY = re.compile(rf"\d+; \d+ \d+ (?P<rest>(?P<kind>{_KINDS}|INDEX|[A-Z]+) .*)")
+_ANY_ENTRY = re.compile(r"(?P<number>\d+); \d+ \d+ (?P<rest>.*)")
+_STUMBLED = re.compile(r"from TOC entry (\d+); ")
+_PROGRESS = re.compile(r"^pg_restore: (?!error|warning|from TOC|while|hint|detail).*\n?", re.MULTILINE)
 _ERROR = re.compile(r"^pg_restore: error: (.*)$", re.MULTILINE)
 # Safe for a database that nobody uses yet: the switch commits synchronously, and what came before is then on disk.
 _NEW = ("-c synchronous_commit=off",)
@@ -46,7 +56,8 @@ _MEMORY = 512  # MiB of the server's, for all that build indexes at once
 @dataclass(frozen=True, slots=True)
 class Restorer:
     """``address``: the database to restore into; ``server_major`` its server's; ``switches``: more for pg_restore;
-    ``stall_timeout``: seconds that it may stand still (0: no limit)."""
+    ``stall_timeout``: seconds that it may stand still (0: no limit). ``without_broken``: constraints that do not hold
+    are left out; ``told`` has what is left out, by name."""
 
     program: Program
     address: Address
@@ -55,6 +66,8 @@ class Restorer:
     switches: tuple[str, ...] = ()
     stall_timeout: float = 0.0
     left_out: frozenset[str] = frozenset()
+    without_broken: bool = False
+    told: LeftOut = field(default_factory=LeftOut)
 
     def whole(self, dump: Path, *, clean: bool, lock_timeout: float, advance: Advance | None = None) -> None:
         """Everything in one go, in place of what is there (``clean``), in one transaction: all of it or nothing.
@@ -76,7 +89,8 @@ class Restorer:
 
     def beside(self, dump: Path, expected: Mapping[str, TableFacts] | None) -> Mapping[str, TableFacts]:
         """Into an empty database; returns what it holds then."""
-        parallel = [f"--jobs={self.jobs}"]
+        with self.address.session() as session:
+            parallel = [f"--jobs={fitting_jobs(session, self.jobs)}"]  # its connection is the reading's then
         with self._listed(dump, "--section=pre-data") as chosen:
             self._run(dump, ["--section=pre-data", *chosen])
         with Reading(self.address, expected or {}) as reading:
@@ -86,13 +100,66 @@ class Restorer:
             with self._steps(dump) as (first, last):
                 if first:
                     self._run(dump, [*parallel, *first])
-                with self._started(dump, [*parallel, *last]):
+                with self._stumbling(dump), self._started(dump, [*parallel, *last]):
                     facts = reading.facts()
+            self.told.require(self.address)
+            self.told.missing.update(reading.missing)
         reach("database.indexed")
         with self.address.session() as session:
-            session.execute("ANALYZE")
+            self._analyze(session)
             views = [one for one in relations(session) if one.kind == "m"]
-            return facts | dict(read_facts(session, views, expected=expected or {}).tables)
+            empty = [one.name for one in views if not one.populated and one.name in (expected or {})]
+            self.told.missing.update({name: "the view could not be filled" for name in empty})
+            filled = read_facts(session, views, expected=expected or {})
+            self.told.missing.update(filled.missing)
+            self.told.missing.update(generated_anew(relations(session), facts, expected or {}))
+            return facts | dict(filled.tables)
+
+    def _analyze(self, session: psycopg.Connection[Row]) -> None:
+        """Statistics of an index on a function call it; only the planner suffers where that fails."""
+        import psycopg
+
+        for path in ("", own_path(session)):
+            try:
+                session.execute("SELECT set_config('search_path', %s, false)", (path,))
+                session.execute("ANALYZE")
+                break
+            except psycopg.OperationalError:
+                raise
+            except psycopg.Error as error:
+                last = error
+        else:
+            self.told.warnings.append(f"statistics could not be taken: {last}; run ANALYZE")
+        session.execute("SET search_path = ''")
+
+    def again(self, dump: Path, lines: Sequence[str], path: str) -> None:
+        """Entries of the dump, once more, with this ``search_path``. ``Stumbled`` has those that still fail."""
+        with _lists([lines]) as (chosen,), without_emptying(dump) as (named, reading):
+            words = [f"--use-list={chosen}"]
+            with self._started(Path(named[0]) if named else None, words, path=path, stdin=reading):
+                pass
+
+    def lines(self, dump: Path, numbers: Collection[int]) -> list[str]:
+        """The lines of the table of contents with these numbers, in their order."""
+        argv = [self.program.path, "--list", str(dump)]
+        listed = process.run(argv, timeout=600).stdout.decode("utf-8", "surrogateescape").splitlines()
+        return [line for line in listed if (found := _ANY_ENTRY.match(line)) and int(found["number"]) in numbers]
+
+    def script(self, dump: Path, line: str) -> bytes:
+        """The SQL of one entry, in the dump's encoding."""
+        with _lists([[line]]) as (chosen,):
+            argv = [self.program.path, *self.switches, f"--use-list={chosen}", "--file=-", str(dump)]
+            return process.run(argv, timeout=600).stdout
+
+    @contextlib.contextmanager
+    def _stumbling(self, dump: Path) -> Iterator[None]:
+        """What fails in the block is tried in a second way, and then one by one."""
+        try:
+            yield
+        except Stumbled as stumbled:
+            if not stumbled.entries:
+                raise
+            try_again(self, dump, stumbled)
 
     @property
     def _too_new(self) -> bool:
@@ -132,24 +199,34 @@ class Restorer:
             yield [*after, f"--use-list={first}"], [*after, f"--use-list={last}"]
 
     def _run(self, dump: Path, switches: Sequence[str]) -> None:
-        with self._started(dump, switches):
+        with self._stumbling(dump), self._started(dump, switches):
             pass
 
     @contextlib.contextmanager
     def _started(
-        self, dump: Path, switches: Sequence[str], application: str = "", *, living: bool = False
+        self,
+        dump: Path | None,
+        switches: Sequence[str],
+        application: str = "",
+        *,
+        living: bool = False,
+        path: str = "",
+        stdin: int | None = None,
     ) -> Iterator[process.Child]:
-        """pg_restore beside the block; leaving the block waits for it and raises what went wrong."""
-        strict = [] if self._too_new else ["--exit-on-error"]
+        """pg_restore beside the block; leaving the block waits for it and raises what went wrong. ``living``: in one
+        transaction. ``path``: with this ``search_path``. No ``dump``: it comes from ``stdin``."""
+        strict = ["--exit-on-error"] if living else []
         application = application or _application()
         target = f"--dbname={self.address.of_child(application, sends=True)}"
-        argv = [self.program.path, *strict, "--no-password", *self.switches, *switches, target, str(dump)]
+        argv = [self.program.path, *strict, "--no-password", "--verbose", *self.switches, *switches, target]
+        argv += [str(dump)] if dump is not None else []
         environment = self.address.environment(application)
         memory = f"-c maintenance_work_mem={max(64, min(256, _MEMORY // self.jobs))}MB"
-        options = (process.variable("PGOPTIONS") or "", memory, *_PLAIN, *(() if living else _NEW))
+        options = (process.variable("PGOPTIONS") or "", memory, *_PLAIN, *(() if living else _NEW), *_with_path(path))
         environment["PGOPTIONS"] = " ".join(options).strip()
         with os.fdopen(os.memfd_create("pg_restore"), "w+b") as said:
-            child = process.start(argv, env=environment, stdout=said.fileno(), stderr=said.fileno())
+            out = said.fileno()
+            child = process.start(argv, env=environment, stdin=stdin or process.NOTHING, stdout=out, stderr=out)
             try:
                 reach("database.restoring")
                 with StallWatch(child, "pg_restore", self.address, application, self.stall_timeout):
@@ -164,17 +241,25 @@ class Restorer:
             self._judge(status, words)
 
     def _judge(self, status: int, words: str) -> None:
-        errors = _ERROR.findall(words)
-        real = [error for error in errors if not _HARMLESS.search(error)]
-        if errors and not real and status == 1:
+        real = [error for error in _ERROR.findall(words) if not _HARMLESS.search(error)]
+        entries = frozenset(map(int, _STUMBLED.findall(words)))
+        said, hidden = _PROGRESS.sub("", words), self.address.secrets
+        if self._too_new and _HARMLESS.search(words) and not real and status == 1:
             return
         if status < 0 or not real:
-            raise process.failure([self.program.path], status, words, self.address.secrets)
-        hidden = self.address.secrets
-        error = worded(real[0], self.address, secrets=hidden)
-        if type(error) is ToolFailed and not error.hint:
-            raise ToolFailed(f"pg_restore failed: {error.what}", on=error.on, hint=in_one_line(words, hidden))
-        raise error
+            raise process.failure([self.program.path], status, said, hidden)
+        errors = [worded(one, self.address, secrets=hidden) for one in real]
+        error = next((one for one in errors if type(one) is not ToolFailed), errors[0])
+        if type(error) is not ToolFailed:
+            raise error
+        hint = error.hint or in_one_line(said, hidden)
+        raise Stumbled(f"pg_restore failed: {error.what}", on=error.on, hint=hint, entries=entries)
+
+
+def _with_path(path: str) -> tuple[str, ...]:
+    """As a word of PGOPTIONS, in which a backslash keeps a blank."""
+    escaped = re.sub(r"([ \\])", r"\\\1", path)
+    return (f"-c search_path={escaped}",) if path else ()
 
 
 def _application() -> str:

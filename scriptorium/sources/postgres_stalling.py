@@ -19,6 +19,7 @@ from scriptorium import process
 from scriptorium.errors import ScriptoriumError, ToolStalled
 from scriptorium.sources.postgres_connection import Address, Row
 from scriptorium.sources.postgres_errors import in_our_words
+from scriptorium.sources.postgres_limits import watching
 
 if TYPE_CHECKING:
     import psycopg
@@ -133,21 +134,22 @@ class _Server:
         self._application = application
         self._but = but
         self._session: psycopg.Connection[Row] | None = None
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self._open.close()
+        self._session = None
 
     def works(self) -> bool:
         """True also where it cannot be asked."""
         try:
             with in_our_words(self.address):
                 if self._session is None:
-                    self._session = self.address.open(application=f"{self._application} stall watch")
+                    look = watching(self.address, f"{self._application} stall watch")
+                    self._session = self._open.enter_context(look)
                 found = self._session.execute(_SESSIONS, (self._application, self._but)).fetchall()
         except ScriptoriumError:
             self.__exit__()

@@ -43,6 +43,7 @@ class Target:
     former: int
     without_roles: bool
     elsewhere: bool
+    without_broken: bool = False
 
 
 class Unpacked:

@@ -6,6 +6,7 @@ A test's child process imports it too.
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import psycopg
@@ -52,3 +53,8 @@ def ask(url: str, query: str):
 def databases(server, base: str) -> set[str]:
     found = ask(server.address(), f"SELECT datname FROM pg_database WHERE starts_with(datname, '{base}')")
     return {name for (name,) in found}
+
+
+def schema(programs: Path, url: str) -> str:
+    dumped = subprocess.run([programs / "pg_dump", "--schema-only", url], capture_output=True, text=True, check=True)
+    return "\n".join(line for line in dumped.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))

@@ -45,21 +45,23 @@ def settings_for(url: str, folder: Path, drill: str) -> Settings:
     return load(file, {})
 
 
-UNRESTORABLE = (  # pg_restore finds no table whose schema is not named
-    "CREATE TABLE rates (k int PRIMARY KEY, v int)",
-    "INSERT INTO rates VALUES (1, 1)",
-    "CREATE FUNCTION rate(a int) RETURNS int LANGUAGE plpgsql IMMUTABLE"
-    " AS 'BEGIN RETURN (SELECT v FROM rates WHERE k = 1); END'",
-    "CREATE TABLE priced (id int CHECK (rate(id) > 0))",
-    "INSERT INTO priced VALUES (1)",
-)
+def refusing(programs: Path, folder: Path) -> Path:
+    """Programs of PostgreSQL whose pg_restore cannot make what a dump begins with."""
+    folder.mkdir()
+    for name in ("pg_dump", "pg_dumpall", "pg_restore", "psql"):
+        said = """echo 'pg_restore: error: relation "rates" does not exist' >&2; exit 1"""
+        refused = f'case "$*" in *section=pre-data*--dbname*) {said};; esac\n'
+        script = f'#!/bin/sh\n{refused if name == "pg_restore" else ""}exec {programs / name} "$@"\n'
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+    return folder
 
 
-def database_alone(server, url: str, folder: Path, more: str = "") -> Settings:
+def database_alone(server, url: str, folder: Path, more: str = "", programs: Path | None = None) -> Settings:
     file = folder / "scriptorium.toml"
     file.write_text(
         f'[libraries.l]\nsources = [{{ name = "pg", kind = "postgres", database = "{url}",'
-        f' tools = "{server.programs}"{more} }}]\n[stores.local]\nkind = "local"\npath = "backups"\n'
+        f' tools = "{programs or server.programs}"{more} }}]\n[stores.local]\nkind = "local"\npath = "backups"\n'
     )
     return load(file, {})
 
@@ -150,10 +152,8 @@ def test_books_that_are_all_gone_are_missing_as_one_is(library, tmp_path):
 
 
 def test_a_dump_that_cannot_be_restored_is_a_verdict_in_place_of_an_older_proof(server, new_database, tmp_path):
-    url = new_database(server)
-    for statement in UNRESTORABLE:
-        ask(url, statement)
-    settings = database_alone(server, url, tmp_path)
+    url = new_database(server, "CREATE TABLE rates (k int PRIMARY KEY, v int)")
+    settings = database_alone(server, url, tmp_path, programs=refusing(server.programs, tmp_path / "programs"))
     manifest = real_backup.take(settings, datetime.now(UTC))
     order = place_drill(settings, "latest")
     older = Proof(manifest.created_at, "local", True, 1.0, 1.0, 1, 1, 1, 1)

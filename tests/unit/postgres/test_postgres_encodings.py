@@ -12,6 +12,9 @@ from scriptorium.sources.postgres import PostgresSource
 ROWS = {
     "SQL_ASCII": "INSERT INTO t SELECT g, E'caf\\xe9 ' || g FROM generate_series(1, 50) g",
     "LATIN1": "INSERT INTO t SELECT g, convert_from('\\x636166e9', 'LATIN1') || g FROM generate_series(1, 50) g",
+    # 0x81 and 0x9d have no meaning there, so that UTF-8 has nothing for them
+    "WIN1252": "SET client_encoding = 'WIN1252'; INSERT INTO t "
+    "SELECT g, E'odd \\x81\\x9d ' || g FROM generate_series(1, 50) g",
     "EUC_JP": "INSERT INTO t SELECT g, convert_from('\\xe697a5e69cac', 'UTF8') || g FROM generate_series(1, 50) g",
 }
 

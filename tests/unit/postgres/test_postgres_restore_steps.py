@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
-from postgres_items import ID, ask, unpack
+from postgres_items import ID, ask, schema, unpack
 
 from scriptorium.sources.postgres import PostgresSource
 from scriptorium.sources.postgres_embedded import major_version
@@ -43,11 +42,6 @@ INSERT INTO t SELECT g, 'n' || g FROM generate_series(1, 100) g;
 CREATE MATERIALIZED VIEW grouped AS SELECT id, name, count(*) AS many FROM t GROUP BY id;
 CREATE UNIQUE INDEX grouped_ids ON grouped (id);
 """
-
-
-def schema(programs: Path, url: str) -> str:
-    dumped = subprocess.run([programs / "pg_dump", "--schema-only", url], capture_output=True, text=True, check=True)
-    return "\n".join(line for line in dumped.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
 
 @pytest.mark.parametrize(("script", "steps"), [(ORDINARY, 2), (TANGLED, 1)], ids=["ordinary", "tangled"])
