@@ -296,7 +296,10 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A backup in one store. ``drilled_at`` to ``recovery_seconds``: of the last drill with it, whatever it found."""
+    """A backup in one store. ``drilled_at`` to ``recovery_seconds``: of the last drill with it, whatever it found.
+
+    ``disputed``: the drill did not prove it, and nothing else speaks against it: its bytes are as they were written.
+    """
 
     store: str
     key: str
@@ -309,6 +312,7 @@ class Copy:
     drilled_at: datetime | None = None
     verdict: str = ""
     recovery_seconds: float | None = None
+    disputed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

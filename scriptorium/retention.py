@@ -9,7 +9,9 @@ Rules are applied to groups, as restic groups by host and paths: here by library
 never fills the place of a ``full`` one. Backups made before a restore are groups of their own: they hold the state
 that somebody wanted to be rid of, and must not stand for the day on which they were made.
 
-Only a good backup fills a place, so that a bad one never pushes out a good one.
+Only a good backup fills a place, so that a bad one never pushes out a good one. One that a drill could not prove and
+whose bytes are as they were written is *disputed*: it fills no place of a good one, and it goes only where it would if
+it were good.
 
 ``max_age`` and ``max_count`` say what may go: alone, whatever is older, or beyond the n newest of its group, goes and
 the rest stays. Together with ``keep`` words, only what they let go *and* no ``keep`` word wants is removed
@@ -32,7 +34,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
 from typing import Annotated, Self
@@ -44,6 +46,7 @@ from scriptorium.model import Backup, BackupType, Status, Tier
 
 UNLIMITED = MOST
 SAFETY_DAYS = 7
+_DISPUTED = "not proven, but it reads back as it was written: judged as a good one"
 _SPAN = re.compile(r"(?:([0-9]{1,9})y)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?")
 
 
@@ -105,6 +108,7 @@ class Candidate:
     status: Status
     pinned: bool = False
     bytes: int = 0
+    disputed: bool = False
 
     @classmethod
     def of(cls, backup: Backup) -> Self:
@@ -117,6 +121,7 @@ class Candidate:
             status=backup.status,
             pinned=backup.pinned,
             bytes=backup.bytes,
+            disputed=not backup.status.good and any(copy.disputed for copy in backup.copies),
         )
 
     @property
@@ -151,6 +156,19 @@ def plan(
     part. ``busy``: ids of backups that something is reading. ``tz``: whose calendar the ``keep`` words mean.
     """
     ordered = sorted(backups, key=lambda one: (one.created_at, one.id), reverse=True)
+    decided = _decided(ordered, policy, now, busy, tz)
+    if any(one.disputed for one in ordered):
+        if_good = [replace(one, status=Status.VERIFIED) if one.disputed else one for one in ordered]
+        for one, otherwise in _decided(if_good, policy, now, busy, tz).items():
+            mine = decided[one]
+            if mine.candidate.disputed and otherwise.keep and not mine.keep:
+                decided[one] = Decision(mine.candidate, True, (_DISPUTED, *otherwise.reasons))
+    return tuple(decided[one.id] for one in ordered)
+
+
+def _decided(
+    ordered: Sequence[Candidate], policy: Policy, now: datetime, busy: frozenset[str], tz: tzinfo
+) -> dict[str, Decision]:
     protected = _protected(ordered, policy.good, now, busy)
     groups: dict[Hashable, list[Candidate]] = defaultdict(list)
     for one in ordered:
@@ -162,7 +180,7 @@ def plan(
                 decided[one.id] = Decision(one, True, (*shields, *(reasons if keep else ())))
             else:
                 decided[one.id] = Decision(one, keep, tuple(reasons))
-    return tuple(decided[one.id] for one in ordered)
+    return decided
 
 
 # --- what no policy removes ---------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from scriptorium.stores import Store
 from scriptorium.stores.backups import Stored, read_manifest, read_marks, stored
 
 INDEX_NAME = "backup_index.json"
-_FORMAT = 4
+_FORMAT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ def _read_entry(store: Store, found: Stored) -> Entry:
 
 
 def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Backup:
-    status, damage = _proven(*_status(found, manifest, marks), marks)
+    looked, damaged = _status(found, manifest, marks)
+    status, damage = _proven(looked, damaged, marks)
     if manifest.unsaved_count and status.whole:  # however often it is verified, it lacks something
         status = Status.DEGRADED
     size = found.archive.size if found.archive else 0
@@ -93,6 +94,7 @@ def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Ba
         drilled_at=marks.proof.at if marks.proof else None,
         verdict=marks.proof.verdict if marks.proof else "",
         recovery_seconds=marks.proof.seconds if marks.proof else None,
+        disputed=looked.good and not status.good,
     )
     return Backup(
         id=manifest.id,
@@ -197,6 +199,7 @@ def _parse(row: dict[str, object], store: str) -> Entry:
         drilled_at=datetime.fromisoformat(more["drilled_at"]) if more["drilled_at"] else None,
         verdict=str(more["verdict"]),
         recovery_seconds=None if more["recovery_seconds"] is None else float(more["recovery_seconds"]),
+        disputed=bool(more["disputed"]),
     )
     backup = Backup(
         id=str(row["id"]),
@@ -233,6 +236,7 @@ def _row(store: Store, entry: Entry) -> dict[str, object]:
         "drilled_at": copy.drilled_at.isoformat() if copy.drilled_at else None,
         "verdict": copy.verdict,
         "recovery_seconds": copy.recovery_seconds,
+        "disputed": copy.disputed,
         "parts": list(backup.parts),
         "warnings": backup.warnings,
         "unrecorded": list(backup.unrecorded),

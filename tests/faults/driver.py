@@ -81,8 +81,8 @@ def drill(settings: Settings) -> str:
     """The newest backup into a scratch place; returns what was not as recorded."""
     with no_child_outlives():
         proof = run_drill(settings, place_drill(settings, "latest"), advance=_moving)
-    assert proof.proven == (not proof.differences)
-    return "; ".join(proof.differences)
+    assert proof.proven == (not proof.differences and not proof.uncompared)
+    return "; ".join((*proof.differences, *proof.uncompared))
 
 
 def cleanup(settings: Settings) -> str:

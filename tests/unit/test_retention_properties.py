@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -27,7 +28,8 @@ _candidates = st.lists(
         status=st.sampled_from([Status.VERIFIED] * 4 + list(Status)),
         pinned=st.sampled_from([False] * 6 + [True]),
         bytes=st.just(1),
-    ),
+        disputed=st.booleans(),
+    ).map(lambda one: one if one.status is Status.DAMAGED else replace(one, disputed=False)),
     unique_by=lambda one: one.id,
     max_size=40,
 )
@@ -107,7 +109,7 @@ def test_a_rule_takes_at_most_its_number_in_each_group(
     groups: dict[tuple[object, ...], list[Candidate]] = {}
     for decision in decisions:
         one = decision.candidate
-        if any(f"{word} snapshot" in reason for reason in decision.reasons):
+        if not one.disputed and any(f"{word} snapshot" in reason for reason in decision.reasons):
             assert one.good
             groups.setdefault((one.library, one.type, one.tier is Tier.BEFORE_RESTORE), []).append(one)
     assert all(len(group) <= count for group in groups.values())
@@ -126,3 +128,19 @@ def test_max_count_leaves_no_more_good_ones_than_it_says(backups: list[Candidate
             assert min(count, len(there)) <= len(group) <= min(count + 1, len(there))
             if len(group) > count:  # the newest that lacks nothing stays beside degraded ones
                 assert whole == group[-1:]
+
+
+@_quick
+@given(_candidates, _policies, _zones)
+def test_what_reads_back_as_it_was_written_goes_no_sooner_than_a_good_one(
+    backups: list[Candidate], policy: Policy, tz: ZoneInfo
+) -> None:
+    """A drill that could not prove a backup may have been wrong; and it must not cost a good one its place."""
+    kept_now = set(kept(plan(backups, policy, NOW, tz=tz)))
+    if_good = [replace(one, status=Status.VERIFIED) if one.disputed else one for one in backups]
+    kept_if_good = set(kept(plan(if_good, policy, NOW, tz=tz)))
+    if_bad = [replace(one, disputed=False) for one in backups]
+    kept_if_bad = set(kept(plan(if_bad, policy, NOW, tz=tz)))
+    disputed = {one.id for one in backups if one.disputed}
+    assert disputed & kept_if_good <= kept_now
+    assert kept_if_bad - disputed == kept_now - disputed
