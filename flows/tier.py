@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
+from prefect.runtime import deployment
 
 from flows.backup import backup
 from flows.conduct import concluded, for_each
 from scriptorium.model import Backup, Tier
-from scriptorium.settings import current
+from scriptorium.settings import Settings, current
+from scriptorium.settings.schedules import schedule_of
 
 
 @flow(name="tier", flow_run_name="{tier} backups", persist_result=False)
@@ -19,8 +22,29 @@ def tier(tier: str) -> tuple[Backup, ...]:
     are switched off (``enabled = false``), nothing is done.
     """
     settings, chosen = current(), Tier.parse(tier)
+    _compare_schedules(settings, chosen)
     if not settings.enabled:
         get_run_logger().warning("scheduled backups are switched off (enabled = false): nothing was done")
         return ()
     taken = for_each(settings.libraries_of(chosen), lambda library: backup(library=library, tier=chosen.value))
     return concluded(taken, taken)
+
+
+def _compare_schedules(settings: Settings, tier: Tier) -> None:
+    """Say where this deployment was made before the settings were changed: they would seem to have no effect."""
+    if not deployment.id:
+        return
+    wanted = schedule_of(settings, tier)
+    try:
+        with get_client(sync_client=True) as client:
+            found = [one for one in client.read_deployment(deployment.id).schedules if one.active]
+    except Exception:  # noqa: BLE001  no backup is to fail because of this
+        return
+    deployed = {(getattr(one.schedule, "cron", ""), getattr(one.schedule, "timezone", "")) for one in found}
+    if deployed != ({(wanted.cron, wanted.timezone)} if wanted.active else set()):
+        said = f"at '{wanted.cron}' in {wanted.timezone}" if wanted.active else "not by itself"
+        get_run_logger().warning(
+            "the settings say that the tier %s runs %s, this deployment was made otherwise: prefect deploy --all",
+            tier,
+            said,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ _PREFECT = {
     # whose work is done would hang for minutes. A server that is being restarted is back within these.
     "PREFECT_CLIENT_MAX_RETRIES": "2",
 }
+# They warn that they have yet to send something, on a busy machine at the end of each run; we wait for them ourselves.
+_SENDERS = ("EventsWorker", "APILogWorker")
 
 
 @contextlib.contextmanager
@@ -35,6 +38,8 @@ def flow_runs() -> Iterator[None]:
     from scriptorium.settings import set_defaults
 
     set_defaults({**_PREFECT, "PREFECT_LOGGING_LEVEL": level})
+    for name in _SENDERS:
+        logging.getLogger(name).setLevel(level)
     with _interruptible(), contextlib.ExitStack() as running:
         with _spinner("starting") if _lively() else contextlib.nullcontext():
             from scriptorium.cli.embedded import api

@@ -56,7 +56,11 @@ def test_a_schedule_of_the_settings_comes_true(
         assert (daily.type, daily.status) == ("data", "verified")
         assert {one.name for one in house.backups()} >= {"by-worker"}
 
-        house.tiers('[tiers.daily]\ncron = "17 4 * * *"\n')
+        house.tiers('[tiers.daily]\ncron = "17 4 * * *"\ntype = "config"\n')
+        with house.worker():  # not deployed yet: the next run says so
+            house.prefect("deployment", "run", "tier/daily")
+            wait_for(lambda: "config" in {one.type for one in house.backups()}, 120)
+        assert any("'17 4 * * *' in Asia/Tokyo" in one["message"] for one in house.ask("/logs/filter", {}))
         house.prefect("deploy", "-n", "tier/daily")
         wait_for(lambda: {(moment.hour, moment.minute) for moment in house.scheduled("daily")} == {(19, 17)}, 60)
     require_silent(house.server_home / "log")

@@ -10,7 +10,7 @@ import subprocess
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,13 @@ class Deployed:
             return json.load(answer)
 
     def scheduled(self, name: str) -> list[datetime]:
-        """When the runs of a deployment are to begin that its schedule has made."""
+        """When the runs of a deployment are to begin that its schedule has made; those that are late do not count."""
         wanted = {"state": {"type": {"any_": ["SCHEDULED"]}}}
         found = self.ask(
             "/flow_runs/filter", {"deployments": {"name": {"any_": [name]}}, "flow_runs": wanted, "limit": 50}
         )
-        assert all(run["auto_scheduled"] for run in found)
-        return sorted(datetime.fromisoformat(run["expected_start_time"]) for run in found)
+        moments = (datetime.fromisoformat(run["expected_start_time"]) for run in found if run["auto_scheduled"])
+        return sorted(moment for moment in moments if moment > datetime.now(UTC))
 
     def backups(self) -> Sequence[Backup]:
         return [one for one in Catalog(self.place.settings).backups() if one.status.good]
