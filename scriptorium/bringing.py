@@ -19,12 +19,14 @@ from scriptorium.rescue import (
     Restored,
     Supply,
     cut_short,
+    find_previous,
     newest_kept,
     plan_in_place,
     plan_into,
     plan_renamed,
     recover,
     require_idle,
+    require_previous,
     restore_as,
     restore_in_place,
     restore_into,
@@ -35,6 +37,7 @@ from scriptorium.sources import Source, Streamable
 from scriptorium.stores.backups import read_manifest
 
 Advance = Callable[[int], None]
+_OTHER_WAY = "bring it back, or restore the safety backup of before the restore: scriptorium list"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +234,13 @@ def way_back(settings: Settings, library: str | None) -> WayBack:
 
 
 def check_undo(settings: Settings, library: str | None) -> WayBack:
-    """The way back, once nothing known stands in it: ``LibraryBusy`` while the application holds the data open."""
+    """The way back, once nothing known stands in it: ``LibraryBusy`` while the application holds the data open,
+    ``RestoreFailed`` when the previous data of a part is not there."""
     way = way_back(settings, library)
     if not way.cut_short:  # otherwise it depends on how far the restore came, which recover knows
-        require_idle(settings.library(way.library))
+        chosen = settings.library(way.library)
+        require_idle(chosen)
+        require_previous(newest_kept(settings, chosen), chosen)
     return way
 
 
@@ -243,11 +249,17 @@ def plan_undo(settings: Settings, way: WayBack) -> Plan:
     if way.cut_short:
         return Plan((_interrupted(way.backup), Planned("safety backup", "none: a mixture is not saved")), {})
     rows = [Planned("restore", f"of {way.backup} over {way.library}: what it replaced is put back")]
+    chosen = settings.library(way.library)
     try:
-        check_undo(settings, way.library)
+        require_idle(chosen)
         rows.append(Planned("application", "holds nothing open"))
     except LibraryBusy as error:
         rows.append(Planned("application", "running", error))
+    for source, one in find_previous(newest_kept(settings, chosen), chosen).items():
+        trouble = RestoreFailed("the previous data cannot be put back", on=f"{source}: {one.what}", hint=_OTHER_WAY)
+        rows.append(
+            Planned(f"previous data of {source}", f"{one.where}: {one.what}", trouble if one.where == "gone" else None)
+        )
     return Plan(tuple(rows), {})
 
 

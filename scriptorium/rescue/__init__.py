@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from scriptorium.rescue.comparing import compare_files
 from scriptorium.rescue.elsewhere import restore_into, source_of
-from scriptorium.rescue.going_back import cut_short, drop_former, newest_kept, recover, require_idle, undo
+from scriptorium.rescue.going_back import (
+    cut_short,
+    drop_former,
+    find_previous,
+    newest_kept,
+    recover,
+    require_idle,
+    require_previous,
+    undo,
+)
 from scriptorium.rescue.inplace import restore_in_place
 from scriptorium.rescue.planning import Plan, Planned, plan_in_place, plan_into, plan_renamed
 from scriptorium.rescue.reading import Read, Restored, Supply, load_part, load_parts, missing_facts, part_of, read_parts
@@ -23,6 +32,7 @@ __all__ = [
     "compare_files",
     "cut_short",
     "drop_former",
+    "find_previous",
     "load_part",
     "load_parts",
     "missing_facts",
@@ -34,6 +44,7 @@ __all__ = [
     "read_parts",
     "recover",
     "require_idle",
+    "require_previous",
     "restore_as",
     "restore_in_place",
     "restore_into",

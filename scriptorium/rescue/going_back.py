@@ -5,30 +5,47 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from scriptorium.crashpoints import reach
 from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
 from scriptorium.rescue.journal import DROPPING, GOING_BACK, KEPT, PREPARING, Journal, journals
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
+from scriptorium.sources.previous import Keeping, Kept, Previous, Whereabouts
 
 _STOP = "stop it, restore, start it again; or restore to a folder with --restore-path"
 
 
-def put_back(incoming: Mapping[str, Incoming], error: BaseException) -> None:
-    """Undo every part; what cannot be put back is said with where it lies, never swallowed."""
+def put_back(
+    incoming: Mapping[str, Incoming], error: BaseException, kept: Mapping[str, Kept] = MappingProxyType({})
+) -> None:
+    """Undo every part, and compare what is there now with what was ``kept``, where that is known.
+
+    What cannot be put back is said with where it lies, never swallowed; ``RestoreFailed``.
+    """
     failures = []
     for name, one in reversed(list(incoming.items())):
         try:
             one.undo()
+            if name in kept and (trouble := _not_back(one, kept[name])):
+                failures.append(f"{name}: {trouble}")
         except (OSError, ScriptoriumError) as trouble:
             failures.append(f"{name}: {trouble}")
     if failures:
+        others = [name for name in incoming if not any(failure.startswith(f"{name}: ") for failure in failures)]
         raise RestoreFailed(
-            "the restore failed and the former data could not be put back by itself",
+            "the previous data is not back in every part",
             on="; ".join(failures),
-            hint="it lies complete in the folders .scriptorium-restore-*/former beside the living data",
+            hint=f"back: {', '.join(others) or 'nothing'}. What was put aside lies in the folders "
+            ".scriptorium-restore-*/former near the living data; once it can be had, do this again",
         ) from error
+
+
+def _not_back(one: Incoming, kept: Kept) -> str:
+    """What is wrong with a part that was put back; nothing when it is what it was."""
+    found = one.previous(kept) if isinstance(one, Keeping) else None
+    return found.what if found is not None and found.where is not Whereabouts.BACK else ""
 
 
 def recover(settings: Settings, library: Library) -> tuple[str, ...]:
@@ -47,7 +64,7 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
             continue
         if journal.state != PREPARING:
             require_idle(library, "a restore was cut short and must be undone first; stop it and do this again")
-        put_back(journal.incoming(library), RestoreFailed("cut short", on=journal.backup))
+        put_back(journal.incoming(library), RestoreFailed("cut short", on=journal.backup), journal.kept)
         journal.close()
         said.append(f"a restore of {journal.backup} that was cut short was undone")
     return tuple(said)
@@ -74,15 +91,44 @@ def newest_kept(settings: Settings, library: Library) -> Journal:
     return kept[-1]
 
 
+def find_previous(journal: Journal, library: Library) -> dict[str, Previous]:
+    """By source, where the data is that a restore replaced; changes nothing. ``Untrusted``, ``RestoreFailed``."""
+    found = {}
+    for name, one in journal.incoming(library).items():
+        if not isinstance(one, Keeping) or (journal.kept and name not in journal.kept):
+            continue
+        try:
+            previous = one.previous(journal.kept.get(name, {}))
+        except ScriptoriumError as error:
+            previous = Previous(Whereabouts.GONE, f"it cannot be asked for: {error}")
+        if not journal.kept and previous.where is Whereabouts.BACK:
+            previous = Previous(Whereabouts.GONE, "nothing that this restore put aside is found")
+        found[name] = previous
+    return found
+
+
+def require_previous(journal: Journal, library: Library) -> None:
+    """``RestoreFailed`` names the parts whose previous data is not there to be put back; nothing was changed."""
+    gone = {name: one for name, one in find_previous(journal, library).items() if one.where is Whereabouts.GONE}
+    if gone:
+        raise RestoreFailed(
+            "the previous data cannot be put back, so nothing was changed",
+            on="; ".join(f"{name}: {one.what}" for name, one in gone.items()),
+            hint="bring it back, or restore the safety backup of before the restore: scriptorium list",
+        )
+
+
 def undo(settings: Settings, library: Library) -> str:
     """Put the data back that the newest restore replaced; returns the id of the backup that is undone.
 
-    The lock must be held. ``LibraryBusy`` while the application holds the data open, ``NotFound`` when nothing is kept.
+    The lock must be held. ``LibraryBusy`` while the application holds the data open, ``NotFound`` when nothing is kept,
+    ``RestoreFailed`` when not all of it is there (then nothing was changed), or when it is not back afterwards.
     """
     journal = newest_kept(settings, library)
     require_idle(library)
-    journal.mark(GOING_BACK)  # from here on it is neither the one nor the other, until every part is back
-    put_back(journal.incoming(library), RestoreFailed("going back failed", on=journal.backup))
+    require_previous(journal, library)
+    journal = journal.mark(GOING_BACK)  # from here on it is neither the one nor the other, until every part is back
+    put_back(journal.incoming(library), RestoreFailed("going back failed", on=journal.backup), journal.kept)
     journal.close()
     return journal.backup
 

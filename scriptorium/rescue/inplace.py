@@ -17,6 +17,7 @@ from scriptorium.rescue.planning import plan_in_place
 from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts, told
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
+from scriptorium.sources.previous import Keeping
 
 Healthy = Callable[[], None]
 
@@ -89,7 +90,8 @@ def _carry_out(
         reach("restore.before-switch")
         incoming[source].switch()
     reach("restore.all-switched")
-    journal.mark(SWITCHED)
+    kept = {source: one.kept() for source in read.parts if isinstance(one := incoming[source], Keeping)}
+    journal = journal.keeping(kept).mark(SWITCHED)
     if healthy is not None:
         healthy()
     reach("restore.before-kept")

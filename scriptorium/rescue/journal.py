@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scriptorium.errors import NoSpace, RestoreFailed
+from scriptorium.errors import NoSpace, RestoreFailed, Untrusted
 from scriptorium.model import Part
+from scriptorium.ours import others_may_write
 from scriptorium.removal import sweep_unnamed
 from scriptorium.rescue.reading import Supply
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
+from scriptorium.sources.previous import Kept
 from scriptorium.sources.renames import sync_folder
 from scriptorium.workspace import room
 
@@ -67,8 +69,31 @@ class Journal:
     def close(self) -> None:
         self.file.unlink(missing_ok=True)
 
+    @property
+    def kept(self) -> Mapping[str, Kept]:
+        """By source, how the previous data is known again; empty before the switch, and from earlier versions."""
+        found = self.facts.get("kept", {})
+        assert isinstance(found, dict)
+        return found
+
+    def keeping(self, kept: Mapping[str, Kept]) -> Journal:
+        """The same with what the previous data is known by; ``mark`` writes it."""
+        return Journal(self.file, {**self.facts, "kept": dict(kept)}, self.state)
+
+    def require_trusted(self) -> None:
+        """A journal is a list of renames that whoever reads it carries out: it must be ours alone."""
+        why = others_may_write(self.file.parent) or others_may_write(self.file)
+        if why:
+            raise Untrusted(
+                f"the journal of a restore is not believed: {why}",
+                on=str(self.file),
+                hint="run this as the user who restored; if it was that user, look who wrote this file",
+            )
+
     def incoming(self, library: Library) -> dict[str, Incoming]:
-        """The restore's parts, built anew from the settings. ``RestoreFailed`` when a source is gone from them."""
+        """The restore's parts, built anew from the settings. ``RestoreFailed`` when a source is gone from them,
+        ``Untrusted`` when others may have written the journal."""
+        self.require_trusted()
         known: dict[str, Source] = {source.name: source for source in library.sources}
         rows = self.facts["parts"]
         assert isinstance(rows, list)
@@ -120,7 +145,7 @@ def journals(settings: Settings, library: str) -> Iterator[Journal]:
             raise RestoreFailed(
                 "the journal of a restore cannot be read",
                 on=str(file),
-                hint="look for .scriptorium-restore-*/former beside the living data, put it back, remove the journal",
+                hint="look for .scriptorium-restore-*/former near the living data, put it back, remove the journal",
             ) from error
 
 

@@ -168,11 +168,12 @@ class Source(Protocol):
         ...
 
     @property
-    def way(self) -> Mapping[str, bool]:
-        """How it would be restored in place, for the journal: whoever goes back must come by the same way."""
+    def way(self) -> Mapping[str, bool | str]:
+        """Where it is and how it would be restored in place, for the journal: whoever goes back must come by the same
+        way, whatever the settings say then. No secret is in it."""
         ...
 
-    def by(self, way: Mapping[str, bool]) -> Source:
+    def by(self, way: Mapping[str, bool | str]) -> Source:
         """The same source with the ``way`` that a restore went, whatever its settings say now."""
         ...
 

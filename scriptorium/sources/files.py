@@ -133,11 +133,11 @@ class FilesSource(BaseModel):
         return self
 
     @property
-    def way(self) -> Mapping[str, bool]:
-        return {}
+    def way(self) -> Mapping[str, bool | str]:
+        return {"path": str(self.path.absolute())}
 
-    def by(self, way: Mapping[str, bool]) -> FilesSource:
-        return self
+    def by(self, way: Mapping[str, bool | str]) -> FilesSource:
+        return self.model_copy(update={"path": Path(str(way["path"]))}) if "path" in way else self
 
     def tidy(self) -> tuple[str, ...]:
         return ()

@@ -14,7 +14,8 @@ from scriptorium.errors import RestoreFailed
 from scriptorium.fs.kinds import is_file, is_folder
 from scriptorium.model import Part, Rows, TableFacts, Tree
 from scriptorium.sources.mounts import mounted_in
-from scriptorium.sources.renames import Dress, Move, StagingFolder
+from scriptorium.sources.previous import Kept, Previous
+from scriptorium.sources.renames import Dress, Move, StagingFolder, anchors
 
 
 class FilesElsewhere:
@@ -63,14 +64,13 @@ class FilesIncoming:
         self._staging = self._find()
 
     def _find(self) -> StagingFolder:
-        """The staging folder: one that is there already, else inside the living folder, else beside what is restored
-        (a single file, or a folder that was lost)."""
-        inside = StagingFolder.beside(self._root, self._mark)
-        beside = StagingFolder.beside(self._root.parent, self._mark)
-        for one in (inside, beside):
-            if one.path.exists():
-                return one
-        return inside if self._root.is_dir() else beside
+        """The staging folder: one that is there already, else beside what is restored. Of a folder of which only some
+        is saved, inside it: nobody packs such a folder as a whole, and what is beside it is not the library's."""
+        if self._tree.include and self._root.is_dir():
+            return StagingFolder.in_one_of((self._root, self._root.parent), self._mark)
+        if not self._root.is_dir():
+            return StagingFolder.in_one_of((self._root.parent, self._root), self._mark)
+        return StagingFolder.in_one_of(anchors(self._root), self._mark)
 
     def prepare(self) -> None:
         self.undo()  # a crashed restore may have left the only copy of the former data
@@ -159,6 +159,12 @@ class FilesIncoming:
         if self._staging.path.exists():
             self._staging.revert()
             self._staging.remove()
+
+    def kept(self) -> Kept:
+        return self._staging.kept()
+
+    def previous(self, kept: Kept) -> Previous:
+        return self._staging.previous(kept)
 
     def finish(self) -> None:
         if self._staging.path.exists():

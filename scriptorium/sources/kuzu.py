@@ -140,6 +140,7 @@ class KuzuSource(BaseModel):
             rebuild=rebuild,
             statements=self.statements,
             share=self.memory_share,
+            scratch=into is not None,
         )
 
     def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
@@ -159,11 +160,11 @@ class KuzuSource(BaseModel):
         return self
 
     @property
-    def way(self) -> Mapping[str, bool]:
-        return {}
+    def way(self) -> Mapping[str, bool | str]:
+        return {"path": str(self.path.absolute())}
 
-    def by(self, way: Mapping[str, bool]) -> KuzuSource:
-        return self
+    def by(self, way: Mapping[str, bool | str]) -> KuzuSource:
+        return self.model_copy(update={"path": Path(str(way["path"]))}) if "path" in way else self
 
     def tidy(self) -> tuple[str, ...]:
         return ()

@@ -16,11 +16,13 @@ from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import kuzu_verdict
 from scriptorium.sources.kuzu_layout import COMPANIONS, companion
 from scriptorium.sources.kuzu_memory import SHARE
-from scriptorium.sources.renames import Move, StagingFolder
+from scriptorium.sources.previous import Kept, Previous
+from scriptorium.sources.renames import Move, StagingFolder, anchors
 
 
 class KuzuIncoming:
-    """One database that is restored to ``target``; ``mark`` makes its staging folder its own."""
+    """One database that is restored to ``target``; ``mark`` makes its staging folder its own.
+    ``scratch``: the target lies in a folder of ours, and so does what is staged."""
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class KuzuIncoming:
         rebuild: bool,
         statements: Mapping[str, str] | None = None,
         share: float = SHARE,
+        scratch: bool = False,
     ) -> None:
         if rebuild and part.export is None:
             raise RestoreFailed(
@@ -47,7 +50,14 @@ class KuzuIncoming:
         self._share = share
         self.answers: Mapping[str, Rows] = {}
         self.missing_facts: Mapping[str, str] = {}
-        self._staging = StagingFolder.beside(self._target.parent, mark)
+        self._mark = mark
+        self._scratch = scratch
+        self._staging = self._find()
+
+    def _find(self) -> StagingFolder:
+        """Beside the folder that the database lies in, which the application packs and counts; else in that folder."""
+        folder = self._target.parent
+        return StagingFolder.in_one_of((folder,) if self._scratch else anchors(folder), self._mark)
 
     @property
     def _new(self) -> Path:
@@ -60,6 +70,7 @@ class KuzuIncoming:
     def prepare(self) -> None:
         self.undo()  # a crashed restore may have left the only copy of the former data
         self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._staging = self._find()
         self._staging.create()
 
     def receive(self, member: str) -> Path | None:
@@ -134,6 +145,12 @@ class KuzuIncoming:
                     path.rename(self._staging.incoming / path.name)
         self._staging.revert()
         self._staging.remove()
+
+    def kept(self) -> Kept:
+        return self._staging.kept()
+
+    def previous(self, kept: Kept) -> Previous:
+        return self._staging.previous(kept)
 
     def finish(self) -> None:
         if self._staging.path.exists():

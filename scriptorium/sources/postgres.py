@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, SecretStr
 
 from scriptorium.errors import SourceUnavailable
 from scriptorium.limits import Seconds, SecondsOrNever, SourceName
@@ -38,6 +38,7 @@ def useful_jobs(*, restoring: bool = False) -> int:
     return max(1, min(_TOO_MANY_JOBS, cores if restoring else cores // 2))
 
 
+_CHOICES = ("in_place", "without_roles", "without_broken_constraints")
 _STREAMS = {"auto": Streams.WHERE_SHORT, "stage": Streams.NEVER, "stream": Streams.ALWAYS}
 
 
@@ -244,15 +245,16 @@ class PostgresSource(Login):
         return self.model_copy(update=given)
 
     @property
-    def way(self) -> Mapping[str, bool]:
-        return {
-            "in_place": self.in_place,
-            "without_roles": self.without_roles,
-            "without_broken_constraints": self.without_broken_constraints,
-        }
+    def way(self) -> Mapping[str, bool | str]:
+        chosen = {key: bool(getattr(self, key)) for key in _CHOICES}
+        return {**chosen, "address": self.address().plain}
 
-    def by(self, way: Mapping[str, bool]) -> PostgresSource:
-        return self.model_copy(update={key: way.get(key, value) for key, value in self.way.items()})
+    def by(self, way: Mapping[str, bool | str]) -> PostgresSource:
+        given: dict[str, object] = {key: way[key] for key in _CHOICES if key in way}
+        address = self.address()
+        if way.get("address", address.plain) != address.plain:  # the password is the one that is known now
+            given |= {"database": way["address"], "service": "", "password": SecretStr(address.password)}
+        return self.model_copy(update=given)
 
     def tidy(self) -> tuple[str, ...]:
         """Former databases beyond ``former``, and what killed restores were loading. A server that does not answer has

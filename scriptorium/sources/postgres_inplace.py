@@ -14,18 +14,22 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from scriptorium.crashpoints import reach
-from scriptorium.errors import DamageFound, NoSpace
+from scriptorium.errors import DamageFound, NoSpace, RestoreFailed, Untrusted
 from scriptorium.model import TableFacts
+from scriptorium.ours import others_may_write
 from scriptorium.sources.postgres_connection import Row, sql
 from scriptorium.sources.postgres_dump import PART, DumpFacts, plain_size, take
 from scriptorium.sources.postgres_errors import in_our_words
 from scriptorium.sources.postgres_facts import Relation, generated_anew, read_facts, relations
 from scriptorium.sources.postgres_locks import patient_program, patient_session
+from scriptorium.sources.postgres_previous import another_server
 from scriptorium.sources.postgres_programs import major_of
+from scriptorium.sources.postgres_records import number_of, system_of
 from scriptorium.sources.postgres_requirements import Requirements, require, required
 from scriptorium.sources.postgres_restore import Restorer
 from scriptorium.sources.postgres_script import run_script, schemas
 from scriptorium.sources.postgres_unpacked import Unpacked, dump_in, is_script
+from scriptorium.sources.previous import Kept, Previous, Whereabouts
 
 if TYPE_CHECKING:
     import psycopg
@@ -131,12 +135,57 @@ class InPlaceIncoming(Unpacked):
         return patient_session(self._target.address, self._target.options.lock_timeout)
 
     def undo(self) -> None:
-        if self._replaced.exists() and self._now() != DumpFacts.read(self._former / "facts.json").tables:
+        self._require_ours()
+        if self._replaced.exists() and self._differing():
             reach("inplace.before-back")
             self._drop_what_came()
             self._replace(dump_in(self._former / PART, self._target.name))
             reach("inplace.back")
+            if wrong := self._differing():
+                raise RestoreFailed(
+                    f"not as they were before the restore: {', '.join(wrong[:5])}",
+                    on=self._target.name,
+                    hint=f"the dump of what was there before is kept in {self._former}",
+                )
         self._drop_folder()
+
+    def _require_ours(self) -> None:
+        """A dump is a program: one that others may have put there is not run."""
+        why = others_may_write(self._folder) if self._folder.exists() else ""
+        if why:
+            raise Untrusted("the dump of the previous data is not ours alone", on=str(self._folder), hint=why)
+
+    def kept(self) -> Kept:
+        facts = DumpFacts.read(self._former / "facts.json").tables
+        with self._target.address.session() as session:
+            name = session.info.dbname
+            number, system = number_of(session, name), system_of(session)
+        return {
+            "system": system,
+            "database": name,
+            "replaced": number,
+            "folder": str(self._former),
+            "tables": {name: [one.rows, one.fingerprint] for name, one in facts.items()},
+        }
+
+    def previous(self, kept: Kept) -> Previous:
+        if not kept:
+            there = self._replaced.exists()
+            return Previous(Whereabouts.ASIDE if there else Whereabouts.BACK, "put aside" if there else "not recorded")
+        with self._patient() as session:
+            if other := another_server(session, kept):
+                return other
+            if number_of(session, str(kept["database"])) != kept["replaced"]:
+                return Previous(Whereabouts.GONE, f"another database has the name {kept['database']} now")
+            former = Path(str(kept["folder"]))
+            if former == self._former and (former / "facts.json").is_file() and self._replaced.exists():
+                return Previous(Whereabouts.ASIDE, f"as a dump in {former}")
+            tables = kept["tables"]
+            assert isinstance(tables, dict)
+            expected = {name: TableFacts(*facts) for name, facts in tables.items()}
+            if read_facts(session, relations(session), expected=expected).tables == expected:
+                return Previous(Whereabouts.BACK, "rows and fingerprints of all tables are those of before the restore")
+        return Previous(Whereabouts.GONE, f"the dump in {former} is gone")
 
     def _drop_what_came(self) -> None:
         """What the restore brought and the former dump will not replace, because it does not know it."""
@@ -149,11 +198,12 @@ class InPlaceIncoming(Unpacked):
                         session.execute(sql(f"DROP {word} IF EXISTS {one.sql} CASCADE"))
             session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # all of the former ones come back
 
-    def _now(self) -> Mapping[str, TableFacts]:
-        """What the living database holds: where the transaction was rolled back, that is what it held before."""
+    def _differing(self) -> list[str]:
+        """The tables that are not as they were before; none where the transaction was rolled back."""
         expected = DumpFacts.read(self._former / "facts.json").tables
         with self._patient() as session:
-            return read_facts(session, relations(session), expected=expected).tables
+            now = read_facts(session, relations(session), expected=expected).tables
+        return sorted(name for name in expected.keys() | now.keys() if expected.get(name) != now.get(name))
 
     def finish(self) -> None:
         self._drop_folder()

@@ -19,7 +19,7 @@ from scriptorium.sources import postgres_databases as databases
 from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres_facts import read_facts, relations
 from scriptorium.sources.postgres_pieces import JOINED
-from scriptorium.sources.postgres_previous import drop_surplus
+from scriptorium.sources.postgres_previous import drop_surplus, kept, whereabouts
 from scriptorium.sources.postgres_programs import major_of
 from scriptorium.sources.postgres_properties import Dressing, from_dump, like, own_script
 from scriptorium.sources.postgres_records import Record, Records, begun, name_of, number_of, system_of
@@ -34,6 +34,7 @@ from scriptorium.sources.postgres_unpacked import (
     below,
     is_script,
 )
+from scriptorium.sources.previous import Kept, Previous, Whereabouts
 
 if TYPE_CHECKING:
     import psycopg
@@ -261,6 +262,20 @@ class BesideIncoming(Unpacked):
             databases.switch(session, self._target.address, renames, {})
             databases.set_comment(session, self._new, mark.comment)
         databases.drop(session, self._new)
+
+    def kept(self) -> Kept:
+        record = self._records.read(self._restore, self._part.source)
+        if record is None:
+            raise RestoreFailed("the record of the restored database is gone", on=self._target.name)
+        return kept(record)
+
+    def previous(self, kept: Kept) -> Previous:
+        with self._target.address.maintenance() as session:
+            if kept:
+                return whereabouts(session, kept)
+            mark = databases.Mark.of(session, self._target.name)
+            there = mark is not None and mark.restore == self._restore
+            return Previous(Whereabouts.ASIDE if there else Whereabouts.BACK, "put aside" if there else "not recorded")
 
     def finish(self) -> None:
         record = self._records.read(self._restore, self._part.source)

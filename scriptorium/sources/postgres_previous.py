@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scriptorium.sources.postgres_databases import drop
-from scriptorium.sources.postgres_records import Record, Records, number_of
+from scriptorium.sources.postgres_records import Record, Records, name_of, number_of, system_of
+from scriptorium.sources.previous import Kept, Previous, Whereabouts
 
 if TYPE_CHECKING:
     import psycopg
@@ -53,3 +54,44 @@ def drop_unfinished(session: psycopg.Connection[Row], records: Records, database
             dropped.append(record.new)
         records.remove(record)
     return tuple(dropped)
+
+
+def kept(record: Record) -> Kept:
+    """How the database that a restore replaced is known again; see ``Keeping``."""
+    return {
+        "system": record.system,
+        "database": record.database,
+        "former": record.former,
+        "replaced": record.replaced,
+        "made": record.made,
+    }
+
+
+def whereabouts(session: psycopg.Connection[Row], kept: Kept) -> Previous:
+    """Where the database is that a restore replaced, by its number on its server."""
+    if other := another_server(session, kept):
+        return other
+    name, former, replaced = str(kept["database"]), kept["former"], kept["replaced"]
+    here = number_of(session, name)
+    if here == replaced:
+        there = f"database {name}, number {replaced}" if replaced is not None else f"no database {name}, as before"
+        return Previous(Whereabouts.BACK, there)
+    if replaced is None:
+        ours = here == kept["made"]
+        there = "no database was there before" if ours else f"a database {name} that no restore made is there"
+        return Previous(Whereabouts.ASIDE if ours else Whereabouts.GONE, there)
+    called = name_of(session, int(str(replaced)))
+    if called == former:
+        return Previous(Whereabouts.ASIDE, f"as the database {former}")
+    if called is None:
+        return Previous(Whereabouts.GONE, f"the database {former} was dropped")
+    return Previous(
+        Whereabouts.GONE, f'{former} was renamed: ALTER DATABASE "{called}" RENAME TO "{former}" makes an undo possible'
+    )
+
+
+def another_server(session: psycopg.Connection[Row], kept: Kept) -> Previous | None:
+    """The verdict where another server answers than the one that was restored to."""
+    if kept["system"] in ("", system_of(session)):
+        return None
+    return Previous(Whereabouts.GONE, "another server answers at its address than the one that was restored to")

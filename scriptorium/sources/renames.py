@@ -1,12 +1,15 @@
 """Switching staged data in by renames, and back, from whatever point a crash left.
 
-Everything happens inside one staging folder on the filesystem of the living data::
+Everything happens inside one staging folder on the filesystem of the living data, so that a switch is a rename. It lies
+beside the folder that is replaced, not in it, where that is possible (see ``anchors``): what an application packs and
+counts as its own is not to hold what we put aside. It is ours alone (0700), and is not believed when it is not::
 
     .scriptorium-restore-<restore id>/
-        incoming/       what the archive held
-        former/         what was there before
-        aside/          what appeared in a place that ``revert`` needed
-        moves.json      the plan, on disk before the first rename
+        scriptorium.json  says that the folder is ours
+        incoming/         what the archive held
+        former/           what was there before
+        aside/            what appeared in a place that ``revert`` needed
+        moves.json        the plan, on disk before the first rename
 
 Every step moves one path to a place where nothing is, so the state of each can be read off the disk: a step
 is done when its source is gone and its target is there. That makes ``apply`` and ``revert`` repeatable.
@@ -21,9 +24,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scriptorium import ours
 from scriptorium.crashpoints import reach
-from scriptorium.errors import RestoreFailed
+from scriptorium.errors import RestoreFailed, Untrusted
 from scriptorium.removal import remove_tree
+from scriptorium.sources.mounts import mounted_in
+from scriptorium.sources.previous import Kept, Previous, Whereabouts, fingerprint
+
+_RESTORE = f"{ours.PREFIX}restore-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,18 @@ class Dress:
 
     folder: Path
     like: Path
+
+
+def anchors(replaced: Path) -> tuple[Path, ...]:
+    """Where the staging folder for a living folder may lie, the best place first: beside it, else in it.
+
+    Beside it only where a rename leads out of it (it is no mount of its own), and where we may write.
+    """
+    beside = replaced.parent
+    mounted = Path(os.path.realpath(replaced)) in mounted_in(replaced)
+    usable = beside.is_dir() and not mounted and beside != beside.parent and os.access(beside, os.W_OK | os.X_OK)
+    same = usable and (not replaced.is_dir() or replaced.stat().st_dev == beside.stat().st_dev)
+    return (beside, replaced) if same else (replaced, beside)
 
 
 def sync_folder(folder: Path) -> None:
@@ -78,9 +98,16 @@ class StagingFolder:
     path: Path
 
     @classmethod
-    def beside(cls, anchor: Path, restore_id: str) -> StagingFolder:
-        """In ``anchor``, a folder on the filesystem of the living data."""
-        return cls(anchor / f".scriptorium-restore-{restore_id}")
+    def beside(cls, anchor: Path, mark: str) -> StagingFolder:
+        """In ``anchor``, a folder on the filesystem of the living data. ``mark``: the restore's id, and what more makes
+        it this part's own."""
+        return cls(anchor / f"{_RESTORE}{mark}")
+
+    @classmethod
+    def in_one_of(cls, anchors: Sequence[Path], mark: str) -> StagingFolder:
+        """In the first of the folders, but for one that is there already."""
+        found = [cls.beside(anchor, mark) for anchor in anchors]
+        return next((one for one in found if os.path.lexists(one.path)), found[0])
 
     @property
     def incoming(self) -> Path:
@@ -93,6 +120,21 @@ class StagingFolder:
     @property
     def _aside(self) -> Path:
         return self.path / "aside"
+
+    @property
+    def _id(self) -> str:
+        return self.path.name.removeprefix(_RESTORE)[:12]
+
+    def _require_ours(self) -> None:
+        """What another user planted here is not carried out, nor removed as if it were ours."""
+        for path in (self.path, self._plan):
+            why = ours.others_may_write(path) if os.path.lexists(path) else ""
+            if why:
+                raise Untrusted(
+                    f"the previous data is not where only we can write: {why}",
+                    on=str(self.path),
+                    hint="run this as the user who restored; if it was that user, look who made this folder",
+                )
 
     @property
     def _plan(self) -> Path:
@@ -109,12 +151,14 @@ class StagingFolder:
             self.remove()
         self.path.mkdir(parents=True, mode=0o700)
         self.path.chmod(0o700)
+        ours.mark(self.path, self._id)
         self.incoming.mkdir(mode=0o700)
         self.former.mkdir(mode=0o700)
         sync_folder(self.path.parent)
 
     def remove(self) -> None:
         """Drop it with all that it holds; refuses while a switch is neither finished nor undone."""
+        self._require_ours()
         if self._plan.exists():
             raise RestoreFailed(
                 "a former restore was neither finished nor undone",
@@ -145,6 +189,7 @@ class StagingFolder:
         reach("renames.planned")
 
     def _read_plan(self) -> tuple[list[Move], list[tuple[Path, _Facts, _Facts]]]:
+        self._require_ours()
         if not self._plan.exists():
             return [], []
         plan = json.loads(self._plan.read_bytes())
@@ -191,8 +236,7 @@ class StagingFolder:
             if os.path.lexists(move.source):
                 if not outgoing:
                     continue  # this step had not begun
-                self._aside.mkdir(exist_ok=True, mode=0o700)
-                move.source.rename(self._aside / f"{number}-{move.source.name[-100:]}")
+                self._put_aside(move.source, number)
             move.source.parent.mkdir(parents=True, exist_ok=True)
             move.target.rename(move.source)
             reach("renames.moved-back")
@@ -210,8 +254,52 @@ class StagingFolder:
         reach("renames.all-back")
         self._plan.unlink(missing_ok=True)
 
+    def _put_aside(self, path: Path, number: int) -> None:
+        if not self._aside.exists():
+            self._aside.mkdir(mode=0o700)
+            ours.mark(self._aside, self._id)
+        path.rename(self._aside / f"{number}-{path.name[-100:]}")
+
+    def kept(self) -> Kept:
+        """See ``Keeping``: the folder, each path that was put aside with what lies there now, and what came where
+        nothing was."""
+        moves, _ = self._read_plan()
+        outgoing = [move for move in moves if move.target.is_relative_to(self.former)]
+        replaced = {move.source for move in outgoing}
+        came = [str(move.target) for move in moves if move not in outgoing and move.target not in replaced]
+        rows = [[str(move.source), str(move.target), fingerprint(move.target)] for move in outgoing]
+        return {"folder": str(self.path), "moves": rows, "came": came}
+
+    def previous(self, kept: Kept) -> Previous:
+        """See ``Keeping``."""
+        if not kept:
+            there = self.planned
+            return Previous(Whereabouts.ASIDE if there else Whereabouts.BACK, "put aside" if there else "not recorded")
+        folder, moves, came = Path(str(kept["folder"])), kept["moves"], kept["came"]
+        assert isinstance(moves, list) and isinstance(came, list)
+        if os.path.lexists(folder):
+            StagingFolder(folder)._require_ours()
+        aside, lost = 0, []
+        for source, target, was in moves:
+            if was is not None and fingerprint(Path(target)) == was:
+                aside += 1
+            elif was is None or fingerprint(Path(source)) != was:
+                lost.append(str(source))
+        if lost:
+            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            return Previous(Whereabouts.GONE, f"not what was put aside: {', '.join(lost[:3])}{more}")
+        if aside or (not moves and os.path.lexists(folder)):
+            return Previous(Whereabouts.ASIDE, f"in {folder}")
+        left = [path for path in came if os.path.lexists(path)]
+        if left and not moves:
+            return Previous(Whereabouts.GONE, f"{left[0]} is there, which was not, and {folder} is gone")
+        if left:
+            return Previous(Whereabouts.GONE, f"{left[0]} is there, which was not")
+        return Previous(Whereabouts.BACK, "what was there before, by names, sizes and times")
+
     def settle(self) -> None:
         """The switch stands: forget the plan and drop the former data."""
+        self._require_ours()
         self._plan.unlink(missing_ok=True)
         sync_folder(self.path)
         self.remove()

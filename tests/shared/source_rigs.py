@@ -325,5 +325,6 @@ def brought(rig: Rig, packed: Packed, **more: Any) -> Any:
 
 def leavings(rig: Rig) -> list[str]:
     if rig.folder is None:
-        return [path.name for path in getattr(rig.source, "staging", Path("/nowhere")).glob("*")]
+        staging = getattr(rig.source, "staging", Path("/nowhere"))  # the records outlive a restore: a database is kept
+        return [path.name for path in staging.glob("*") if path.name != "databases"]
     return [path.name for path in rig.folder.rglob(".scriptorium*")]

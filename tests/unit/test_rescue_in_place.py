@@ -207,7 +207,7 @@ def test_former_data_is_kept_for_a_while_or_not_at_all(home: Home, keep: int) ->
         assert bool(list(home.folder.rglob(".scriptorium-restore-*"))) == bool(keep)
     journals = list((settings.workroom / "restores").glob("*.json"))
     assert len(journals) == (1 if keep else 0), "of two restores in a row the newest is kept"
-    assert len(list(home.data.glob(".scriptorium-restore-*"))) == (1 if keep else 0)
+    assert len(list(home.folder.glob(".scriptorium-restore-*-data"))) == (1 if keep else 0)
     if journals:
         facts_of = json.loads(journals[0].read_text())
         assert facts_of["state"] == "kept" and stat.S_IMODE(journals[0].stat().st_mode) == 0o600

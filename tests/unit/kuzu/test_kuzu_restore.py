@@ -103,7 +103,8 @@ def test_in_place_with_a_former_wal(bench: Bench, rebuild: bool) -> None:
     assert raw[0] == bench.staged.tables
     assert bench.database.read_bytes() == living, "nothing living is touched before the switch"
     incoming.switch()
-    assert bench.names() == {"app.db", ".scriptorium-restore-0123456789ab-kuzu"}
+    assert bench.names() == {"app.db"}, "what we put aside is not in the folder that the application packs"
+    assert (bench.folder / ".scriptorium-restore-0123456789ab-kuzu" / "former").is_dir()
     incoming.finish()
     assert bench.names() == {"app.db"}
     assert bench.database.stat().st_mode & 0o777 == (0o640 if rebuild else 0o644)
@@ -190,7 +191,7 @@ def test_a_crash_at_every_rename_is_undone_or_carried_on(
         (bench.database.parent / "app.db.wal").write_bytes(b"of the new database, opened since")
     getattr(after, again)()
     if again == "prepare":
-        assert {path.name for path in after._staging.path.iterdir()} == {"incoming", "former"}
+        assert {path.name for path in after._staging.path.iterdir()} == {"incoming", "former", "scriptorium.json"}
         after.undo()
     assert {name: (bench.database.parent / name).read_bytes() for name in bench.names()} == former
     after.undo()  # once more changes nothing
@@ -209,7 +210,8 @@ def test_undo_where_nothing_was_before(bench: Bench) -> None:
     bench.database.unlink()
     incoming = bench.bring()
     incoming.switch()
-    assert bench.names() == {"app.db", ".scriptorium-restore-0123456789ab-kuzu"}
+    assert bench.names() == {"app.db"}, "what we put aside is not in the folder that the application packs"
+    assert (bench.folder / ".scriptorium-restore-0123456789ab-kuzu" / "former").is_dir()
     incoming.undo()
     assert bench.names() == set()
 
