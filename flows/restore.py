@@ -108,7 +108,8 @@ def _save_first(library: str, why: str) -> Backup | None:
 
 def _report(order: RestoreOrder, plan: Plan, restored: Restored, saved: Backup | None, seconds: float) -> None:
     facts = {
-        "verdict": "equal to what was backed up",
+        "verdict": "restored; every file has its recorded hash",
+        "tables": restored.said,
         "backup": order.backup,
         "from": order.store,
         "to": restored.place,

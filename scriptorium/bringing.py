@@ -251,8 +251,7 @@ def plan_undo(settings: Settings, way: WayBack) -> Plan:
     rows = [Planned("restore", f"of {way.backup} over {way.library}: what it replaced is put back")]
     chosen = settings.library(way.library)
     try:
-        require_idle(chosen)
-        rows.append(Planned("application", "holds nothing open"))
+        rows.append(Planned("application", require_idle(chosen)))
     except LibraryBusy as error:
         rows.append(Planned("application", "running", error))
     for source, one in find_previous(newest_kept(settings, chosen), chosen).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +15,8 @@ from scriptorium.settings import HealthCheck
 
 _PAUSE = 0.5
 _ANSWER_SECONDS = 10.0
+_ASKED_SECONDS = 5.0
+_OF_A_PROXY = (502, 503, 504)
 
 
 def require_healthy(check: HealthCheck) -> None:
@@ -37,6 +40,28 @@ def require_healthy(check: HealthCheck) -> None:
         raise RestoreFailed(
             f"the application is not well after the restore: {last}", hint="what was there before is put back"
         )
+
+
+def answering(check: HealthCheck) -> str:
+    """What of an application answers now, so that it is running; nothing where nobody does.
+
+    502 to 504 are what a proxy says whose application is stopped. Who takes the connection and says nothing for a while
+    is busy, not stopped.
+    """
+    if not check.url:
+        return ""
+    try:
+        with urllib.request.urlopen(check.url, timeout=_ASKED_SECONDS) as answer:  # noqa: S310 - http(s), see settings
+            return f"{check.url} answers ({answer.status})"
+    except urllib.error.HTTPError as error:
+        return "" if error.code in _OF_A_PROXY else f"{check.url} answers ({error.code})"
+    except TimeoutError:
+        return f"{check.url} takes connections"
+    except http.client.HTTPException:
+        return f"{check.url} answers"
+    except OSError as error:  # URLError is one
+        reason = getattr(error, "reason", error)
+        return f"{check.url} answers (TLS)" if isinstance(reason, ssl.SSLError) else ""
 
 
 def _ask_until(check: HealthCheck) -> str:

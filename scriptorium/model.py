@@ -348,7 +348,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that has the living data open."""
+    """A process that has the living data open. ``pid`` 0: one of another container, which has no number here."""
 
     pid: int
     command: str

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from scriptorium.rescue import Plan, Restored
 
 app = typer.Typer()
+_PREVIOUS = {
+    "kept": "what was there before is kept for a while: scriptorium restore --undo goes back to it",
+    "not kept": "what was there before is not kept (keep_former = 0)",
+    "none was there": "nothing was there before; scriptorium restore --undo takes away what was restored",
+}
 
 
 @command(app, "restore", example="scriptorium restore latest --restore-path /tmp/look")
@@ -104,7 +109,6 @@ def restore(
         confirm(f"Replace the living data of {order.library} by backup {order.backup}?", yes=yes)
     elif clean and restore_path is not None and restore_path.exists():
         confirm(f"Replace everything in {restore_path}?", yes=yes)
-    replaced = _something_lives(order)
     with flow_runs():
         from flows.restore import restore as flow
 
@@ -122,7 +126,7 @@ def restore(
             without_roles=without_roles,
             without_broken_constraints=without_broken_constraints,
         )
-    _show(order, restored, replaced=replaced)
+    _show(order, restored)
 
 
 def _require_alone(told: Sequence[str]) -> None:
@@ -176,7 +180,7 @@ def _rows(plan: Plan) -> list[dict[str, str]]:
     ]
 
 
-def _show(order: RestoreOrder, restored: Restored, *, replaced: bool) -> None:
+def _show(order: RestoreOrder, restored: Restored) -> None:
     if manner.json:
         tables = {name: {"rows": held.rows, "fingerprint": held.fingerprint} for name, held in restored.tables.items()}
         put_json(
@@ -190,6 +194,7 @@ def _show(order: RestoreOrder, restored: Restored, *, replaced: bool) -> None:
                 "parts": list(restored.parts),
                 "warnings": list(restored.warnings),
                 "tables": tables,
+                "not_compared": dict(restored.comparison.not_compared),
             }
         )
     facts(
@@ -202,8 +207,8 @@ def _show(order: RestoreOrder, restored: Restored, *, replaced: bool) -> None:
     )
     for warning in restored.warnings:
         say(f"warning: {warning}")
-    if order.in_place and replaced:
-        say("what was there before is kept for a while: scriptorium restore --undo goes back to it")
+    if order.in_place:
+        say(_PREVIOUS[restored.previous])
 
 
 def _manifest(order: RestoreOrder) -> Manifest | None:
@@ -229,17 +234,6 @@ def tables_said(manifest: Manifest | None, restored: Restored) -> str:
     if Path(restored.place).is_absolute():
         said += [f"in a dump, which waits to be loaded: {dump.load}" for dump in lying_dumps(manifest, restored)]
     return "; ".join(said) or "none"
-
-
-def _something_lives(order: RestoreOrder) -> bool:
-    """Whether a restore in place replaces anything, and keeps it."""
-    from scriptorium.bringing import nothing_to_save
-
-    settings = current()
-    try:
-        return order.in_place and settings.keep_former > 0 and not nothing_to_save(settings, order.library)
-    except ScriptoriumError:  # it cannot be read, so something is there
-        return settings.keep_former > 0
 
 
 def _undo(library: str | None, yes: bool, no_safety: bool) -> None:

@@ -132,7 +132,8 @@ def _say_restored(restored: Restored) -> None:
     _say(f"restored: {restored.files} files, {wording.size(restored.bytes)}, in {restored.place}")
     _say("every file has the hash that the manifest recorded")
     for table, facts in sorted(restored.tables.items()):
-        _say(f"table {table}: {facts.rows} rows, as recorded")
+        why = restored.comparison.not_compared.get(table)
+        _say(f"table {table}: {facts.rows} rows, {f'not compared: {why}' if why else 'as recorded'}")
 
 
 def _say_dumps(manifest: Manifest, restored: Restored) -> None:

@@ -147,19 +147,13 @@ def _read(
     for one in incoming.values():
         one.prepare()
     read = read_parts(supply, incoming, [stage], advance=advance)
-    tables = load_parts(supply, incoming, read.parts)
+    tables, compared = load_parts(supply, incoming, read.parts)
     for source, one in incoming.items():
         if source in read.parts:
             one.switch()
         one.finish()
-    return Restored(
-        str(target),
-        read.files,
-        read.bytes,
-        tables,
-        read.parts,
-        (*read.warnings, *told(incoming, supply.manifest.parts)),
-    )
+    warnings = (*read.warnings, *told(incoming, supply.manifest.parts))
+    return Restored(str(target), read.files, read.bytes, tables, read.parts, warnings, compared)
 
 
 def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:

@@ -3,43 +3,67 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from scriptorium.crashpoints import reach
 from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
+from scriptorium.health import answering
 from scriptorium.rescue.journal import DROPPING, GOING_BACK, KEPT, PREPARING, Journal, journals
-from scriptorium.settings import Library, Settings
-from scriptorium.sources import Incoming
+from scriptorium.settings import Library, Settings, again
+from scriptorium.sources import Exclusive, Incoming
 from scriptorium.sources.previous import Keeping, Kept, Previous, Whereabouts
 
 _STOP = "stop it, restore, start it again; or restore to a folder with --restore-path"
 
 
+_GONE = Whereabouts.GONE
+_NOTHING: Mapping[str, Kept] = MappingProxyType({})
+
+
 def put_back(
-    incoming: Mapping[str, Incoming], error: BaseException, kept: Mapping[str, Kept] = MappingProxyType({})
+    incoming: Mapping[str, Callable[[], Incoming]], error: BaseException, kept: Mapping[str, Kept] = _NOTHING
 ) -> None:
-    """Undo every part, and compare what is there now with what was ``kept``, where that is known.
+    """Undo every part, the last one first, and compare what is there now with what was ``kept``, where that is known.
 
     What cannot be put back is said with where it lies, never swallowed; ``RestoreFailed``.
     """
-    failures = []
-    for name, one in reversed(list(incoming.items())):
+    failures: dict[str, str] = {}
+    for name, way in reversed(list(incoming.items())):
         try:
+            one = way()
             one.undo()
-            if name in kept and (trouble := _not_back(one, kept[name])):
-                failures.append(f"{name}: {trouble}")
+            if name in kept and (found := _not_back(one, kept[name])):
+                failures[name] = found
         except (OSError, ScriptoriumError) as trouble:
-            failures.append(f"{name}: {trouble}")
+            failures[name] = str(trouble)
     if failures:
-        others = [name for name in incoming if not any(failure.startswith(f"{name}: ") for failure in failures)]
+        others = [name for name in incoming if name not in failures]
         raise RestoreFailed(
             "the previous data is not back in every part",
-            on="; ".join(failures),
+            on="; ".join(f"{name}: {found}" for name, found in failures.items()),
             hint=f"back: {', '.join(others) or 'nothing'}. What was put aside lies in the folders "
             ".scriptorium-restore-*/former near the living data; once it can be had, do this again",
         ) from error
+
+
+def _ways(journal: Journal, settings: Settings, library: Library) -> dict[str, Callable[[], Incoming]]:
+    """How the parts go back, in order: files before databases on a server, whose password may be in a file that comes
+    back. Each is made when its turn comes, of settings that were read anew."""
+    journal.incoming(library)  # what is wrong with the journal or the settings is said before anything is done
+
+    def way(name: str) -> Callable[[], Incoming]:
+        return lambda: journal.incoming(_fresh(settings, library))[name]
+
+    return {name: way(name) for name in sorted(journal.sources, key=lambda name: journal.sources[name] != "postgres")}
+
+
+def _fresh(settings: Settings, library: Library) -> Library:
+    try:
+        return again(settings).library(library.name)
+    except ScriptoriumError:  # between two versions of its files an application's settings may not be readable
+        return library
 
 
 def _not_back(one: Incoming, kept: Kept) -> str:
@@ -64,7 +88,8 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
             continue
         if journal.state != PREPARING:
             require_idle(library, "a restore was cut short and must be undone first; stop it and do this again")
-        put_back(journal.incoming(library), RestoreFailed("cut short", on=journal.backup), journal.kept)
+        ways = _ways(journal, settings, library)
+        put_back(ways, RestoreFailed("cut short", on=journal.backup), journal.kept)
         journal.close()
         said.append(f"a restore of {journal.backup} that was cut short was undone")
     return tuple(said)
@@ -100,11 +125,19 @@ def find_previous(journal: Journal, library: Library) -> dict[str, Previous]:
         try:
             previous = one.previous(journal.kept.get(name, {}))
         except ScriptoriumError as error:
-            previous = Previous(Whereabouts.GONE, f"it cannot be asked for: {error}")
+            later = journal.sources[name] == "postgres" and _settings_come_back(journal)
+            where = Whereabouts.ASIDE if later else _GONE
+            previous = Previous(where, f"it cannot be asked for with the restored settings: {error}")
         if not journal.kept and previous.where is Whereabouts.BACK:
             previous = Previous(Whereabouts.GONE, "nothing that this restore put aside is found")
         found[name] = previous
     return found
+
+
+def _settings_come_back(journal: Journal) -> bool:
+    """Whether an application's own settings are among what was put aside: with these a server may let us in again."""
+    moves = [move for kept in journal.kept.values() if isinstance(found := kept.get("moves"), list) for move in found]
+    return any(str(move[0]).rpartition("/")[2] == ".env" for move in moves)
 
 
 def require_previous(journal: Journal, library: Library) -> None:
@@ -127,21 +160,39 @@ def undo(settings: Settings, library: Library) -> str:
     journal = newest_kept(settings, library)
     require_idle(library)
     require_previous(journal, library)
+    ways = _ways(journal, settings, library)
     journal = journal.mark(GOING_BACK)  # from here on it is neither the one nor the other, until every part is back
-    put_back(journal.incoming(library), RestoreFailed("going back failed", on=journal.backup), journal.kept)
+    put_back(ways, RestoreFailed("going back failed", on=journal.backup), journal.kept)
     journal.close()
     return journal.backup
 
 
-def require_idle(library: Library, hint: str = _STOP) -> None:
-    """``LibraryBusy`` names the processes that hold living data open."""
+def require_idle(library: Library, hint: str = _STOP) -> str:
+    """``LibraryBusy`` while an application has living data open that it must not lose; else what a look at it found.
+
+    Processes that can be seen are named. For a database that is files, the kernel is asked whether anybody has it open
+    for writing, in whatever container, and the health check's address whether it answers.
+    """
     holders = [holder for source in library.sources for holder in source.holders()]
     if holders:
-        raise LibraryBusy(
-            f"the application is running: {'; '.join(str(holder) for holder in holders[:3])}",
-            on=library.name,
-            hint=hint,
+        raise _running("; ".join(str(holder) for holder in holders[:3]), library, hint)
+    exclusive = [source for source in library.sources if isinstance(source, Exclusive)]
+    if exclusive and library.health is not None and (answer := answering(library.health)):
+        raise _running(answer, library, hint)
+    looks = [source.in_use() for source in exclusive]
+    writers = [writer for look in looks for writer in look.writers]
+    if writers:
+        raise _running(f"{'; '.join(writers[:3])}, by a process that cannot be seen from here", library, hint)
+    unknown = [look.unknown for look in looks if look.unknown]
+    if unknown:
+        return (
+            f"nobody is seen to hold a file open; not known of other containers ({unknown[0]}): make sure it is stopped"
         )
+    return "holds no file open"
+
+
+def _running(found: str, library: Library, hint: str) -> LibraryBusy:
+    return LibraryBusy(f"the application is running: {found}", on=library.name, hint=hint)
 
 
 def drop_former(settings: Settings, library: Library, now: datetime, *, but: Journal | None = None) -> int:

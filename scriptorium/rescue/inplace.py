@@ -5,13 +5,16 @@ The former data is kept when the switch is done, so that ``undo`` can go back to
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
+from typing import Literal
 
 from scriptorium.crashpoints import reach
 from scriptorium.model import Part
 from scriptorium.rescue.fitting import nearest_folder
-from scriptorium.rescue.going_back import drop, drop_former, put_back
+from scriptorium.rescue.going_back import drop, drop_former, put_back, require_idle
 from scriptorium.rescue.journal import KEPT, SWITCHED, SWITCHING, Journal, open_journal
 from scriptorium.rescue.planning import plan_in_place
 from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts, told
@@ -53,9 +56,9 @@ def restore_in_place(
     journal = open_journal(settings, library, supply, restore_id, parts)
     try:
         reach("restore.journal-open")
-        restored = _carry_out(supply, parts, incoming, journal, healthy, advance)
+        restored = _carry_out(library, supply, parts, incoming, journal, healthy, advance)
     except BaseException as error:
-        put_back(incoming, error)
+        put_back({source: partial(incoming.__getitem__, source) for source in incoming}, error)
         journal.close()
         raise
     for source, one in incoming.items():
@@ -63,12 +66,13 @@ def restore_in_place(
             one.undo()
     reach("restore.before-former-is-dropped")
     drop_former(settings, library, datetime.now(UTC), but=journal)
-    if settings.keep_former == 0:
-        drop(journal, library)
+    if settings.keep_former == 0 and drop(journal, library) and restored.previous == "kept":
+        return dataclasses.replace(restored, previous="not kept")
     return restored
 
 
 def _carry_out(
+    library: Library,
     supply: Supply,
     parts: list[Part],
     incoming: Mapping[str, Incoming],
@@ -83,8 +87,9 @@ def _carry_out(
     roots += [root for root in (incoming[p.source].receive(p.export) for p in parts if p.export) if root is not None]
     read = read_parts(supply, incoming, sorted({nearest_folder(root) for root in roots}), advance=advance)
     reach("restore.unpacked")
-    tables = load_parts(supply, incoming, read.parts)
+    tables, compared = load_parts(supply, incoming, read.parts)
     reach("restore.loaded")
+    require_idle(library)  # once more: it may have been started meanwhile
     journal.mark(SWITCHING)
     for source in read.parts:
         reach("restore.before-switch")
@@ -96,4 +101,7 @@ def _carry_out(
         healthy()
     reach("restore.before-kept")
     journal.mark(KEPT)
-    return Restored("in place", read.files, read.bytes, tables, read.parts, (*read.warnings, *told(incoming, parts)))
+    there = any(one.get("moves") or one.get("replaced") is not None for one in kept.values())
+    warnings = (*read.warnings, *told(incoming, parts))
+    previous: Literal["kept", "none was there"] = "kept" if there else "none was there"
+    return Restored("in place", read.files, read.bytes, tables, read.parts, warnings, compared, previous)

@@ -70,15 +70,22 @@ class Journal:
         self.file.unlink(missing_ok=True)
 
     @property
+    def sources(self) -> Mapping[str, str]:
+        """Its parts' sources, each with its kind."""
+        rows = self.facts["parts"]
+        assert isinstance(rows, list)
+        return {str(row["source"]): str(row["kind"]) for row in rows}
+
+    @property
     def kept(self) -> Mapping[str, Kept]:
         """By source, how the previous data is known again; empty before the switch, and from earlier versions."""
-        found = self.facts.get("kept", {})
+        found = self.facts.get("previous", {})
         assert isinstance(found, dict)
         return found
 
     def keeping(self, kept: Mapping[str, Kept]) -> Journal:
         """The same with what the previous data is known by; ``mark`` writes it."""
-        return Journal(self.file, {**self.facts, "kept": dict(kept)}, self.state)
+        return Journal(self.file, {**self.facts, "previous": dict(kept)}, self.state)
 
     def require_trusted(self) -> None:
         """A journal is a list of renames that whoever reads it carries out: it must be ours alone."""

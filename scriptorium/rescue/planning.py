@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from scriptorium.model import Part
 from scriptorium.rescue.elsewhere import check_target
 from scriptorium.rescue.fitting import nearest_folder, saved_sizes, staged_sizes
 from scriptorium.rescue.going_back import require_idle
-from scriptorium.rescue.reading import Supply, wanted
+from scriptorium.rescue.reading import Supply, part_of, wanted
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Source
 
@@ -54,6 +55,7 @@ def plan_in_place(library: Library, supply: Supply, restore_id: str, *, saving: 
         if source is not None:
             sources[part.source] = source
             rows += _conditions(source, part, supply.rebuild)
+            rows += _other_settings(source, part, supply)
     rows.append(_idle(library))
     if library.doubts:
         rows.append(_doubted(library))
@@ -86,6 +88,19 @@ def _unsaved(part: Part, then: str) -> Iterator[Planned]:
         yield Planned(f"{part.source}: not in the backup", f"{part.unsaved_count:,} ({first}{more}); {then}")
 
 
+def _other_settings(source: Source, part: Part, supply: Supply) -> Iterator[Planned]:
+    """An application's own settings that are about to change: its database may then be another one."""
+    root = getattr(source, "path", None)
+    for entry in supply.manifest.files.entries or ():
+        inside = entry.path.removeprefix(f"{part.path}/") if part.path else entry.path
+        if inside.rpartition("/")[2] != ".env" or part_of(entry.path, (part,)) is None or not supply.wants(entry.path):
+            continue
+        living = Path(root) / inside if isinstance(root, Path) else None
+        if living is not None and living.is_file() and hashlib.sha256(living.read_bytes()).hexdigest() != entry.sha256:
+            found = "differs from the living one: it may name another database, user or password for the application"
+            yield Planned(entry.path, f"{found}. --undo goes by the address that is in use now")
+
+
 def _conditions(source: Source, part: Part, rebuild: bool) -> Iterator[Planned]:
     for what, check in source.preconditions(part, rebuild=rebuild).items():
         try:
@@ -96,10 +111,9 @@ def _conditions(source: Source, part: Part, rebuild: bool) -> Iterator[Planned]:
 
 def _idle(library: Library) -> Planned:
     try:
-        require_idle(library)
+        return Planned("application", require_idle(library))
     except ScriptoriumError as error:
         return Planned("application", "running", error)
-    return Planned("application", "holds no file open")
 
 
 def _doubted(library: Library) -> Planned:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from scriptorium.archive import compiled, listed_entries, unpack
 from scriptorium.errors import DamageFound, NotFound
@@ -14,11 +14,13 @@ from scriptorium.manifest import uncompared
 from scriptorium.model import Manifest, Part, TableFacts
 from scriptorium.proof import compare_tables
 from scriptorium.sources import Incoming, Reticent, Telling, beside
+from scriptorium.sources.previous import Keeping
 from scriptorium.stores import Store
 
 EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
 RECORDS = frozenset({"backup_metadata.json", "manifest.json", "SHA256SUMS", "files.jsonl"})
 Advance = Callable[[int], None]
+_UNRECORDED = "nothing of it was recorded when it was backed up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,11 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore brought back, each file equal to its hash and each table to its fingerprint.
+    """What a restore brought back, each file equal to its hash.
 
     ``parts``: the sources that something came back of; ``tables``: what their databases hold; ``warnings``: what could
-    not be set or made as it was, by name.
+    not be set or made as it was, by name. ``comparison``: which of the tables were compared with what was recorded.
+    ``previous``: what became of the data that was there before.
     """
 
     place: str
@@ -62,6 +65,34 @@ class Restored:
     tables: Mapping[str, TableFacts]
     parts: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    comparison: Comparison = field(default_factory=lambda: Comparison())
+    previous: Literal["none was there", "kept", "not kept"] = "none was there"
+
+    @property
+    def said(self) -> str:
+        """What may be said of its tables, in one line."""
+        return self.comparison.said
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``equal``: tables whose rows and fingerprint are those that were recorded. ``not_compared``: what could not be
+    compared, and why. ``waiting``: sources whose dump was unpacked and is in no database."""
+
+    equal: int = 0
+    not_compared: Mapping[str, str] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """One line for people; it claims what was compared and nothing else."""
+        words = [f"{self.equal}, rows and fingerprints equal to the snapshot's"] if self.equal else []
+        if self.not_compared:
+            reasons = "; ".join(dict.fromkeys(self.not_compared.values()))
+            names = ", ".join(list(self.not_compared)[:5]) + (", …" if len(self.not_compared) > 5 else "")
+            words.append(f"{len(self.not_compared)} not compared ({names}: {reasons})")
+        words += [f"the dump of {source} is not loaded: it waits for pg_restore" for source in self.waiting]
+        return "; ".join(words) or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +191,29 @@ def _stand_ins(supply: Supply, place: Callable[[str], Path | None]) -> dict[str,
     return found
 
 
-def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]) -> dict[str, TableFacts]:
-    """Make the parts that came usable, and compare their tables with the manifest; returns what they hold."""
+def load_parts(
+    supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]
+) -> tuple[dict[str, TableFacts], Comparison]:
+    """Make the parts that came usable, and compare their tables with the manifest; returns what they hold, and what was
+    compared."""
     tables: dict[str, TableFacts] = {}
+    equal, not_compared, waiting = 0, dict[str, str](), []
     for part in supply.manifest.parts:
-        if part.source in came:
-            tables |= load_part(part, incoming[part.source])
-    return tables
+        if part.source not in came:
+            continue
+        found, one = load_part(part, incoming[part.source]), incoming[part.source]
+        missing = {**part.missing_facts, **missing_facts(one)}
+        if part.kind == "postgres" and not isinstance(one, Keeping):  # files in a folder
+            waiting.append(part.source)
+        elif "" in missing or (part.kind != "files" and part.tables is None):
+            not_compared[part.source] = missing.get("", _UNRECORDED)
+        for name in found:
+            if name in (part.tables or {}) and name not in missing and "" not in missing:
+                equal += 1
+            else:
+                not_compared[name] = missing.get(name) or missing.get("") or _UNRECORDED
+        tables |= found
+    return tables, Comparison(equal, not_compared, tuple(waiting))
 
 
 def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFacts]:

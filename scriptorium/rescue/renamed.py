@@ -30,11 +30,11 @@ def restore_as(
         root = incoming.receive(part.path)
         roots = [nearest_folder(root)] if root is not None else []
         read = read_parts(supply, {part.source: incoming}, roots, advance=advance)
-        tables = load_parts(supply, {part.source: incoming}, read.parts)
+        tables, compared = load_parts(supply, {part.source: incoming}, read.parts)
         incoming.switch()
     except BaseException:
         incoming.undo()
         raise
     incoming.finish()
     warnings = (*read.warnings, *told({part.source: incoming}, [part]))
-    return Restored(f"database {name}", read.files, read.bytes, tables, read.parts, warnings)
+    return Restored(f"database {name}", read.files, read.bytes, tables, read.parts, warnings, compared)

@@ -11,7 +11,16 @@ the inspecting commands most of their half second (docs/decisions/0001).
 
 from __future__ import annotations
 
-from scriptorium.settings.finding import CONFIG_VARIABLE, FILE_NAME, choose_file, current, find_file, load, set_defaults
+from scriptorium.settings.finding import (
+    CONFIG_VARIABLE,
+    FILE_NAME,
+    again,
+    choose_file,
+    current,
+    find_file,
+    load,
+    set_defaults,
+)
 from scriptorium.settings.models import HealthCheck, Library, Settings, TierSettings
 
 __all__ = [
@@ -21,6 +30,7 @@ __all__ = [
     "Library",
     "Settings",
     "TierSettings",
+    "again",
     "choose_file",
     "current",
     "find_file",

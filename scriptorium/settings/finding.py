@@ -87,6 +87,13 @@ def current() -> Settings:
     return _cached(file, stamp, Path.cwd(), variables)
 
 
+def again(settings: Settings) -> Settings:
+    """The same settings read anew, where they come from a file: what they are made from (an application's own ``.env``)
+    may have changed without it."""
+    file = Path(settings.origin)
+    return load(file) if file.is_file() else settings
+
+
 @lru_cache(maxsize=4)
 def _cached(file: Path | None, stamp: int, folder: Path, variables: frozenset[tuple[str, str]]) -> Settings:
     return load(file)

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from scriptorium.errors import ToolMissing
 from scriptorium.model import Part
-from scriptorium.sources.base import Checkable, Incoming, Reticent, Source, Streamable, Telling
+from scriptorium.sources.base import Checkable, Exclusive, Incoming, Reticent, Source, Streamable, Telling
 from scriptorium.sources.files import FilesSource
 from scriptorium.sources.kuzu import KuzuSource
 from scriptorium.sources.kuzu_layout import COMPANIONS, companion
@@ -47,6 +47,7 @@ def territory(source: AnySource) -> tuple[Path, ...]:
 __all__ = [
     "AnySource",
     "Checkable",
+    "Exclusive",
     "FilesSource",
     "Incoming",
     "KuzuSource",

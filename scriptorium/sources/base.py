@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from scriptorium.model import Finding, Holder, Part, Role, Rows, Staged, Survey, TableFacts
+from scriptorium.sources.in_use import Look
 from scriptorium.sources.pausing import Quiesce
 
 if TYPE_CHECKING:
@@ -73,6 +74,15 @@ class Telling(Protocol):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is left out so far, by name, with what to do about it."""
+        ...
+
+
+@runtime_checkable
+class Exclusive(Protocol):
+    """A source that is lost when it is replaced under its application, whichever way that has it open."""
+
+    def in_use(self) -> Look:
+        """Whether anybody has it open for writing, in whatever container. Changes nothing; takes a moment."""
         ...
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scriptorium.errors import NotFound, SourceDamaged
 from scriptorium.limits import Seconds, SourceName
 from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
 from scriptorium.sources.kuzu_layout import COMPANIONS
@@ -15,6 +16,7 @@ from scriptorium.sources.pausing import Quiesce
 from scriptorium.sources.rights import may_write
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
+    from scriptorium.sources.in_use import Look
     from scriptorium.sources.kuzu_capture import Living
     from scriptorium.sources.kuzu_restore import KuzuIncoming
 
@@ -118,6 +120,17 @@ class KuzuSource(BaseModel):
         pid = lock_holder(layout.locked)
         if pid is not None and pid not in seen:
             yield Holder(pid, command_of(pid), str(self.path))
+
+    def in_use(self) -> Look:
+        """By leases on the files of the database, and by a WAL that comes or grows."""
+        from scriptorium.sources import kuzu_layout
+        from scriptorium.sources.in_use import Look, look
+
+        try:
+            layout = kuzu_layout.find(self.path)
+            return look(layout.files(), [layout.wal])
+        except (OSError, NotFound, SourceDamaged):
+            return Look()
 
     def incoming(
         self,

@@ -90,7 +90,7 @@ def test_restore_in_place(scriptorium: Scriptorium, place: Any) -> None:
     told = scriptorium("restore", "--undo", "--only", "data", "--from", "local", "--yes")
     assert told.code == 2 and "takes no --only, --from" in told.err, "it would go back from all of it"
     planned = scriptorium("restore", "--undo", "--dry-run", "--yes")
-    assert planned.code == 0 and "holds nothing open" in planned.out and "nothing was changed" in planned.out
+    assert planned.code == 0 and "holds no file open" in planned.out and "nothing was changed" in planned.out
     assert place.execute("MATCH (b:Book) RETURN count(*)") == [[50]], "a plan goes nowhere"
     (journal,) = (place.settings.workroom / "restores").iterdir()
     journal.write_text(journal.read_text().replace('"kept"', '"switched"'))  # as when it was killed a moment earlier

@@ -147,7 +147,7 @@ def _take_away(mixture: Mixture, source: str) -> None:
 def _another_server(mixture: Mixture) -> None:
     file = mixture.journal()
     facts = json.loads(file.read_text())
-    facts["kept"]["db"]["system"] = "1234"
+    facts["previous"]["db"]["system"] = "1234"
     file.write_text(json.dumps(facts))
 
 
