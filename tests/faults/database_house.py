@@ -87,7 +87,8 @@ class Place:
         address = f"postgresql://{server.user}@127.0.0.1:{server.port}/{self.name}"
         self.config.write_text(
             '[libraries.alexandria]\npreset = "alexandria"\nhome = "home"\n'
-            f'postgres = {{ database = "{address}", password = "{server.password}", tools = "{server.programs}", staging = "unpacked", '
+            f'postgres = {{ database = "{address}", '
+            f'password = "{server.password}", tools = "{server.programs}", staging = "unpacked", '
             f'jobs = 2, dump = "{dump}" }}\n'
             '[stores.local]\nkind = "local"\npath = "backups"\n[stores.second]\nkind = "local"\npath = "second"\n'
         )
