@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, SecretStr
 
-from scriptorium.errors import SourceUnavailable
+from scriptorium.errors import NotFound, SourceUnavailable
 from scriptorium.limits import Seconds, SecondsOrNever, SourceName
 from scriptorium.model import Holder, Part, Role, Staged, Streams, Survey, Tree
 from scriptorium.sources.postgres_login import Login
@@ -207,8 +207,19 @@ class PostgresSource(Login):
         return restorer_at_hand(dump, major, self.tools, in_place=self.in_place)
 
     def _requirements(self) -> str:
+        from scriptorium.sources.postgres_rights import closed_extensions, extensions_in
+
         without = "; it will go on without missing roles and tablespaces" if self.without_roles else ""
-        return f"compared when the dump is unpacked, before anything is replaced{without}"
+        found = f"compared when the dump is unpacked, before anything is replaced{without}"
+        address = self.address().resolved()
+        try:
+            with address.session() as session:
+                closed = closed_extensions(session, extensions_in(session))
+        except NotFound:
+            return found
+        if not closed or self.in_place:
+            return found
+        return f"{found}; the living database has {', '.join(closed)}, which only a superuser can make"
 
     def _settings(self) -> str:
         from scriptorium.sources.postgres_properties import prospects

@@ -25,6 +25,7 @@ from scriptorium.sources.postgres_programs import find, major_of
 from scriptorium.sources.postgres_progress import measured
 from scriptorium.sources.postgres_requirements import require, required
 from scriptorium.sources.postgres_restore import Restorer
+from scriptorium.sources.postgres_rights import require_readable_objects
 from scriptorium.sources.postgres_script import (
     APPLICATION,
     judge,
@@ -68,6 +69,7 @@ def backup(
         with patient_session(address, options.lock_timeout) as session:
             major = major_of(session.info.server_version)
             require_readable(relations(session), address)
+            require_readable_objects(session, address)
             encoding = bytes_as_they_are(session)
             jobs = fitting_jobs(session, options.jobs)  # its own leader has the place of this session
         program = find("pg_dump", major, tools=options.tools)

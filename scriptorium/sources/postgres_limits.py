@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,13 @@ SELECT 'of the server (max_connections)',
 FROM pg_roles r WHERE r.rolname = session_user
 """
 _MANY = 1000
+_PATIENCE, _LOOK = 3.0, 0.2  # seconds
 
 
 def left(session: psycopg.Connection[Row]) -> tuple[int, str]:
     """How many more connections this session's role may open to its database now, and whose limit that is."""
     with session.transaction(force_rollback=True):  # so that no lock of this look is kept to the end of a long one
+        session.execute("SELECT pg_stat_clear_snapshot()")  # a transaction keeps what it saw of the sessions
         rows = session.execute(_LIMITS.encode()).fetchall()
     found = [
         (int(str(limit)) - int(str(used)), f"{what} is {limit}, {used} are in use")
@@ -55,7 +58,10 @@ def fitting_jobs(session: psycopg.Connection[Row], jobs: int, *, leader: int = 0
 
 def require_one_more(session: psycopg.Connection[Row], address: Address, what: str) -> None:
     """``SourceUnavailable`` where ``what`` could not connect beside this session: another may end at any time."""
-    free, limit = left(session)
+    until = time.monotonic() + _PATIENCE
+    while (found := left(session))[0] < 1 and time.monotonic() < until:
+        time.sleep(_LOOK)  # a watch of ours may have the last one for a moment
+    free, limit = found
     if free < 1:
         raise SourceUnavailable(
             f"no connection is left for {what}: the connection limit {limit}",

@@ -24,6 +24,7 @@ from scriptorium.sources.postgres_limits import require_one_more
 from scriptorium.sources.postgres_locks import naming_holders
 from scriptorium.sources.postgres_pieces import PIECE
 from scriptorium.sources.postgres_programs import Program, find, major_of
+from scriptorium.sources.postgres_rights import require_readable_objects
 from scriptorium.sources.postgres_statements import answers
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def _held(
     dumper = find("pg_dump", major, tools=options.tools)
     restorer = find("pg_restore", dumper.version[0], tools=options.tools)
     found = _hold_still(session, address, options)
+    with session.transaction(force_rollback=True):
+        require_readable_objects(session, address)
     require_one_more(session, address, "pg_dump")
     reach("dump.held")
     row = session.execute("SELECT pg_export_snapshot()").fetchone()

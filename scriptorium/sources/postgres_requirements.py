@@ -14,6 +14,7 @@ from scriptorium.errors import PermanentError
 from scriptorium.sources.postgres_connection import Address, Row
 from scriptorium.sources.postgres_encodings import codec_of, meant
 from scriptorium.sources.postgres_programs import Program
+from scriptorium.sources.postgres_rights import extensions_in, require_making
 
 if TYPE_CHECKING:
     import psycopg
@@ -161,4 +162,6 @@ def require(session: psycopg.Connection[Row], needed: Requirements, address: Add
         raise PermanentError(
             f"the server lacks what the backup needs: {lacking}", on=str(address), hint="; ".join(hints)
         )
+    there = extensions_in(session) if session.info.dbname == address.words.get("dbname") else ()
+    require_making(session, needed.extensions - lacking.extensions - set(there), address)
     return lacking
