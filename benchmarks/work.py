@@ -91,12 +91,13 @@ def kuzu_capture(path: str, stage: str) -> None:
 
 
 def kuzu_read(path: str, export: str = "") -> None:
-    """Open a copy in a child, count and fingerprint every table; export it where a folder is given."""
-    from scriptorium.sources import kuzu_verdict
+    """Open a copy in a child, count and fingerprint every table; make and try its export where a folder is given."""
+    from scriptorium.sources import kuzu_export, kuzu_memory, kuzu_verdict
 
+    facts = kuzu_verdict.read(Path(path), engine=None)
     if export:
         shutil.rmtree(export, ignore_errors=True)
-    kuzu_verdict.read(Path(path), engine=None, read_only=True, export=Path(export) if export else None)
+        kuzu_export.make(Path(path), Path(export), facts, engine=None, share=kuzu_memory.SHARE)
 
 
 def create(settings_file: str) -> None:

@@ -120,6 +120,7 @@ class Staged:
     engine_version: str | None = None
     tables: Mapping[str, TableFacts] | None = None
     export: str | None = None
+    export_lacks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, Rows] = field(default_factory=dict)
     streamed: bool = False
@@ -173,6 +174,7 @@ class Part:
 
     ``missing_facts``: what of a saved database is in the archive without rows and fingerprint in ``tables``, and why:
     by the table's name, or ``""`` for the whole database. Nothing can prove it.
+    ``export_lacks``: what a database has otherwise that is made from its logical export, by name.
     ``unsaved``: what of it could not be saved, the first ``MOST_UNSAVED`` by name; ``unsaved_count``: how many there
     are.
     """
@@ -188,6 +190,7 @@ class Part:
     engine_version: str | None = None
     tables: Mapping[str, TableFacts] | None = None
     export: str | None = None
+    export_lacks: tuple[str, ...] = ()
     missing_facts: Mapping[str, str] = field(default_factory=dict)
     unsaved: tuple[Unsaved, ...] = ()
     unsaved_count: int = 0

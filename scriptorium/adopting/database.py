@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from scriptorium.errors import NoSpace, ScriptoriumError, UnsafeArchive
 from scriptorium.manifest import NOT_OPENED, readable
 from scriptorium.model import Staged, Tree
-from scriptorium.sources import KuzuSource, kuzu_layout, kuzu_verdict, reflink
+from scriptorium.sources import KuzuSource, kuzu_export, kuzu_layout, kuzu_verdict, reflink
 from scriptorium.workspace import require_space
 
 _ROOMS = ("data/kuzu", "kuzu", "kuzu_db", "")  # where old archives have it; the last is the top
@@ -121,9 +121,8 @@ def staged_database(
 def _opened(database: Database, source: KuzuSource, stage: Path, created_at: datetime, method: str) -> Staged:
     copy, export = stage / "opened" / source.path.name, stage / "export"
     _copied(database, copy)
-    facts = kuzu_verdict.read(
-        copy, engine=source.engine, share=source.memory_share, export=export, statements=source.statements
-    )
+    facts = kuzu_verdict.read(copy, engine=source.engine, share=source.memory_share, statements=source.statements)
+    facts = kuzu_export.with_export(facts, copy, export, engine=source.engine, share=source.memory_share)
     beside = [] if database.folder else [end for end in (".wal", ".shadow") if Path(f"{copy}{end}").exists()]
     trees = [Tree(root=f"{copy}{end}", at=f"{source.place}{end}") for end in ("", *beside)]
     if facts.exported:
@@ -139,6 +138,7 @@ def _opened(database: Database, source: KuzuSource, stage: Path, created_at: dat
         engine_version=facts.engine_version,
         tables=facts.tables,
         export=source.export_place if facts.exported else None,
+        export_lacks=facts.export_lacks,
         warnings=(*database.warnings, *facts.warnings),
         answers=facts.answers,
         missing_facts=facts.missing,

@@ -158,6 +158,7 @@ class _Packing:
             engine_version=part.engine_version,
             tables=part.tables,
             export=part.export,
+            export_lacks=part.export_lacks,
             missing_facts=part.missing_facts,
             unsaved=self._remarks.unsaved(part.source),
             unsaved_count=self._remarks.unsaved_count(part.source),

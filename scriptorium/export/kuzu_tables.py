@@ -24,6 +24,7 @@ _GUIDE = "copy.cypher"
 _BATCH_BYTES = 16 << 20
 _COPY = re.compile(r'COPY `?(?P<table>.+?)`?(?: \(.*\))? FROM "(?P<file>[^/]+\.parquet)" \((?P<how>.*)\);')
 _END = re.compile(r"\b(from|to)='(.*?)'(?=, |$)")
+_ESCAPED = re.compile(r"\\([\\'])")
 _ENDS = {"a.": "from", "b.": "to"}
 
 
@@ -69,7 +70,7 @@ class KuzuTables:
         for line in (self._folder / _GUIDE).read_text("utf-8").split(";\n"):
             match = _COPY.fullmatch(f"{line.strip().removesuffix(';')};")
             if match and match["table"] in self._wanted:
-                ends = dict(_END.findall(match["how"]))
+                ends = {end: _ESCAPED.sub(r"\1", table) for end, table in _END.findall(match["how"])}
                 file = _File(self._wanted[match["table"]], ends.get("from", ""), ends.get("to", ""))
                 files[f"{self._at}/{match['file']}"] = file
                 pairs[match["table"]] += 1

@@ -127,6 +127,8 @@ def _part(part: Part) -> dict[str, object]:
         record["tables"] = {
             name: {"rows": facts.rows, "fingerprint": facts.fingerprint} for name, facts in sorted(part.tables.items())
         }
+    if part.export_lacks:
+        record["export_lacks"] = list(part.export_lacks)
     if part.missing_facts:
         record["missing_facts"] = dict(sorted(part.missing_facts.items()))
     if part.export is not None:
@@ -251,6 +253,7 @@ def _read_part(record: Record, unsaved: Sequence[Unsaved]) -> Part:
             for name in tables.raw
         },
         export=record.optional_path("export"),
+        export_lacks=record.texts("export_lacks") if "export_lacks" in record.raw else (),
         missing_facts={} if missing is None else {name: missing.text(name) for name in missing.raw},
         unsaved=tuple(one for one in unsaved if one.source == source),
         unsaved_count=record.number("unsaved_count") if "unsaved_count" in record.raw else 0,

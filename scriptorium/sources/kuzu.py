@@ -94,6 +94,7 @@ class KuzuSource(BaseModel):
             engine_version=facts.engine_version,
             tables=facts.tables,
             export=self.export_place if facts.exported else None,
+            export_lacks=facts.export_lacks,
             warnings=facts.warnings,
             answers=facts.answers,
             missing_facts=facts.missing,
@@ -162,7 +163,12 @@ class KuzuSource(BaseModel):
 
             return require_reading(part, engine_version(self.engine), rebuild=rebuild)
 
-        return {"rights": lambda: may_write(self.path.parent), "engine": engine}
+        def carried() -> str:
+            lacks = ", ".join(part.export_lacks)
+            return f"the new database will not have as it was: {lacks}" if lacks else "rows, and all that Kuzu tells"
+
+        found = {"rights": lambda: may_write(self.path.parent), "engine": engine}
+        return {**found, "export": carried} if rebuild and part.export else found
 
     def working_in(self, room: Path) -> KuzuSource:
         return self

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium.errors import SnapshotBusy, SourceDamaged, ToolMissing
-from scriptorium.sources import kuzu_epoch, kuzu_layout, kuzu_verdict
+from scriptorium.sources import kuzu_epoch, kuzu_export, kuzu_layout, kuzu_verdict
 
 _BAD_COPIES = 3  # in a row: then it is the living database that is damaged
 _LONGEST_PAUSE = 0.5
@@ -144,9 +144,8 @@ def _prove(living: Living, stage: Path) -> None:
     """Have a child read the copy, and keep what it says. Nothing is said of a copy that nobody could read."""
     copy = stage / "raw" / living.path.name
     try:
-        facts = kuzu_verdict.read(
-            copy, engine=living.engine, share=living.share, export=stage / "export", statements=living.statements
-        )
+        facts = kuzu_verdict.read(copy, engine=living.engine, share=living.share, statements=living.statements)
+        facts = kuzu_export.with_export(facts, copy, stage / "export", engine=living.engine, share=living.share)
     except ToolMissing as missing:
         raise ToolMissing(missing.what, on=str(living.path), hint=missing.hint) from None
     except kuzu_verdict.Unread as hindrance:

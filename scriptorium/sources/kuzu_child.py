@@ -55,7 +55,9 @@ class _Scarce(Exception):
     """There was too little memory for it; more may do."""
 
 
-def ask(request: Mapping[str, object], opened: Opened, *, bytes: int, share: float) -> Answers:
+def ask(
+    request: Mapping[str, object], opened: Opened, *, bytes: int, share: float, program: str = "kuzu_reader.py"
+) -> Answers:
     """The answers of the child to a request; each try gets a larger buffer pool, and the path that ``opened`` gives it.
 
     Answers that lack something for want of memory come when no larger pool is left. Raises ``Unreadable``, ``Unread``,
@@ -68,7 +70,7 @@ def ask(request: Mapping[str, object], opened: Opened, *, bytes: int, share: flo
         try:
             with opened() as database:
                 wish = {**request, "database": str(database), "pool": pool, "virtual": _virtual(bytes)}
-                answers = _run(wish, seconds=seconds)
+                answers = _run(program, wish, seconds=seconds)
             if last or not any(scarce(reason) for reason in answers[0].get("missing", {}).values()):
                 return answers
         except _Scarce as scarcity:
@@ -105,8 +107,8 @@ def _virtual(bytes: int) -> int:
     return 1 << max(64 << 20, 4 * bytes).bit_length()
 
 
-def _run(request: Mapping[str, object], *, seconds: float) -> Answers:
-    argv = [sys.executable, "-P", str(Path(__file__).with_name("kuzu_reader.py")), json.dumps(request)]
+def _run(program: str, request: Mapping[str, object], *, seconds: float) -> Answers:
+    argv = [sys.executable, "-P", str(Path(__file__).with_name(program)), json.dumps(request)]
     try:
         outcome = process.run(argv, env=_ONE_THREAD, timeout=seconds, check=False)
     except ToolStalled:

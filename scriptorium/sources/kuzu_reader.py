@@ -1,12 +1,11 @@
 """The child that opens a Kuzu database: ``python -P …/kuzu_reader.py '<request as JSON>'``.
 
-A damaged database may crash whoever opens it, so nobody else does. The request is one JSON object: ``do`` (``facts``
-or ``import``), ``database``, ``engine`` (a folder to import kuzu from, or null), ``pool`` (bytes), ``virtual`` (bytes
-of address space, where that is limited), ``storage_version`` (as the header says, or null), ``read_only``,
-``statements`` (queries by name), ``export`` (a folder to export to, or to import from; or null). The answers are JSON
-objects, one a line, on standard output: first ``{"verdict": "ok", "engine": …, "tables": …, "missing": …}`` (tables
-without facts, and why), or a verdict ``version``, ``missing`` or ``unreadable``; then a line for each statement; then,
-where an export was asked for, ``{"export": true}`` or why there is none; at last ``{"closed": true}``.
+A damaged database may crash whoever opens it, so nobody else does. The request is one JSON object: ``do`` (``facts``),
+``database``, ``engine`` (a folder to import kuzu from, or null), ``pool`` (bytes), ``virtual`` (bytes of address space,
+where that is limited), ``storage_version`` (as the header says, or null), ``read_only``, ``statements`` (queries by
+name). The answers are JSON objects, one a line, on standard output: first ``{"verdict": "ok", "engine": …, "tables": …,
+"missing": …}`` (tables without facts, and why), or a verdict ``version``, ``missing`` or ``unreadable``; then a line
+for each statement; at last ``{"closed": true}``. Exports are the work of ``kuzu_builder``.
 
 It is run as a file and imports nothing of the package, so that it starts quickly and with the engine it was told.
 """
@@ -27,9 +26,6 @@ _PORTION_BYTES = 48 << 20  # of Arrow at a time
 Column = tuple[str, str, bool]  # name, type, whether it is the primary key
 _FIRST_PORTION = 1_500_000  # cells; the next ones go by what it weighed
 _SAMPLE = 50  # keys looked up by index in each portion
-# Measured: Parquet has 0 for an INT128 that is no double, drops the microseconds of an INTERVAL, and shifts the fields
-# of structs and unions after a null one.
-_LOSSY = ("INT128", "STRUCT(", "UNION(", "INTERVAL")
 _LOOKED_UP = {"STRING", "INT64", "SERIAL", "INT32"}
 # How the engine begins to say that a statement of ours is none, or names nothing: it says so of names that its own
 # statements cannot express, and never of damaged rows.
@@ -53,10 +49,7 @@ def main(argv: list[str]) -> int:
     if found is not None and found != reads:
         return _say({"verdict": "version", "engine": kuzu.__version__, "reads": reads})
     try:
-        if request["do"] == "import":
-            _import(kuzu, request)
-        else:
-            _facts(kuzu, request)
+        _facts(kuzu, request)
     except NotImplementedError:
         raise  # pyarrow's, and a fault of ours
     except (RuntimeError, IndexError, ValueError, MemoryError, OverflowError) as error:
@@ -95,11 +88,9 @@ def _facts(kuzu: Any, request: dict[str, Any]) -> None:
     connection = kuzu.Connection(database)
     tables: dict[str, Any] = {}
     missing: dict[str, str] = {}
-    lossy: list[str] = []
     for name, kind in _tables(connection):
         try:
             columns = _columns(connection, name)
-            lossy += [f"{name}.{one[0]} ({one[1]})" for one in columns if any(word in one[1] for word in _LOSSY)]
             tables[name] = _node(connection, name, columns) if kind == "NODE" else _rel(connection, name, columns)
         except (RuntimeError, MemoryError) as error:
             told = _told(error)
@@ -109,8 +100,6 @@ def _facts(kuzu: Any, request: dict[str, Any]) -> None:
     _say({"verdict": "ok", "engine": kuzu.__version__, "tables": tables, "missing": missing})
     for statement, query in request["statements"].items():
         _say({"statement": statement, **_answer(connection, query)})
-    if request["export"]:
-        _say({"export": _export(connection, request["export"], lossy)})
     connection.close()
     database.close()
     _say({"closed": True})
@@ -128,26 +117,6 @@ def _answer(connection: Any, query: str) -> dict[str, Any]:
     except RuntimeError as error:
         return {"trouble": str(error)[:300]}
     return {"rows": [[None if value is None else str(value) for value in row] for row in rows]}
-
-
-def _export(connection: Any, folder: str, lossy: list[str]) -> Any:
-    if lossy:
-        return f"Kuzu's Parquet export does not keep {', '.join(lossy)}"
-    try:
-        connection.execute(f"EXPORT DATABASE '{_quoted(folder)}' (format='parquet')")
-    except RuntimeError as error:
-        return str(error)[:300]
-    return True
-
-
-def _import(kuzu: Any, request: dict[str, Any]) -> None:
-    database = _open(kuzu, request)
-    connection = kuzu.Connection(database)
-    connection.execute(f"IMPORT DATABASE '{_quoted(request['export'])}'")
-    connection.close()
-    database.close()
-    _say({"verdict": "ok", "engine": kuzu.__version__, "tables": {}})
-    _say({"closed": True})
 
 
 def _rows() -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scriptorium.errors import RestoreFailed
 from scriptorium.model import Part, Rows, TableFacts
-from scriptorium.sources import kuzu_verdict
+from scriptorium.sources import kuzu_export, kuzu_verdict
 from scriptorium.sources.kuzu_layout import COMPANIONS, companion
 from scriptorium.sources.kuzu_memory import SHARE
 from scriptorium.sources.previous import Kept, Previous
@@ -99,7 +99,7 @@ class KuzuIncoming:
 
     def _build(self) -> None:
         try:
-            kuzu_verdict.build(self._export, self._new, engine=self._engine, share=self._share)
+            kuzu_export.build(self._export, self._new, engine=self._engine, share=self._share)
         except (kuzu_verdict.Unreadable, kuzu_verdict.Unread) as trouble:
             raise RestoreFailed(
                 f"the export cannot be imported: {trouble}",

@@ -35,6 +35,7 @@ class Facts:
     exported: bool = False
     answers: dict[str, Rows] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    export_lacks: tuple[str, ...] = ()
 
 
 def read(
@@ -42,42 +43,31 @@ def read(
     *,
     engine: Path | None,
     share: float = kuzu_memory.SHARE,
-    export: Path | None = None,
     statements: Mapping[str, str] | None = None,
 ) -> Facts:
-    """Open the database in a child, count and fingerprint its tables, put the ``statements`` to it, export it to the
-    new folder ``export``. A statement that the database does not understand has no answer.
+    """Open the database in a child, count and fingerprint its tables, put the ``statements`` to it. A statement that
+    the database does not understand has no answer.
 
     The database and its WAL are not changed. ``share``: of the memory that this process may use. A table that cannot be
     read for want of memory, or whose name the engine's own statements cannot express, is among the ``missing``. Raises
     ``Unreadable``, ``Unread``, ``ToolMissing``.
     """
     request: dict[str, object] = {"do": "facts", "statements": dict(statements or {})}
-    request["export"] = str(export) if export else None
-    try:
-        answers = _facts(database, request, engine, share)
-    except BaseException:
-        _drop(export)
-        raise
+    answers = _facts(database, request, engine, share)
     first = answers[0]
     tables = {name: TableFacts(int(row["rows"]), row["fingerprint"]) for name, row in first["tables"].items()}
     missing = {
         name: kuzu_child.needed(share) if kuzu_child.scarce(reason) else reason
         for name, reason in first["missing"].items()
     }
-    exported = next((answer["export"] for answer in answers if "export" in answer), "the reader crashed")
-    warnings: tuple[str, ...] = ()
-    if export is not None and exported is not True:
-        _drop(export)
-        warnings = (f"no logical export of {database.name}: {exported}",)
-    elif not answers[-1].get("closed"):
+    if not answers[-1].get("closed"):
         raise Unreadable("the reader crashed while it closed the database")
     said = {
         answer["statement"]: tuple(tuple(row) for row in answer["rows"])
         for answer in answers
         if "statement" in answer and "rows" in answer
     }
-    return Facts(first["engine"], tables, warnings, exported is True, said, missing)
+    return Facts(first["engine"], tables, answers=said, missing=missing)
 
 
 def unread(hindrance: Unread, engine: Path | None) -> Facts:
@@ -95,7 +85,7 @@ def _facts(database: Path, request: Mapping[str, object], engine: Path | None, s
     wish = {**request, "engine": str(engine) if engine else None, "storage_version": version}
 
     def opened(*, writing: bool) -> Answers:
-        place: Opened = (lambda: _thrown_away(layout)) if writing else (lambda: contextlib.nullcontext(layout.path))
+        place: Opened = (lambda: thrown_away(layout)) if writing else (lambda: contextlib.nullcontext(layout.path))
         return kuzu_child.ask({**wish, "read_only": not writing}, place, bytes=layout.size(), share=share)
 
     try:
@@ -111,7 +101,7 @@ def _facts(database: Path, request: Mapping[str, object], engine: Path | None, s
 
 
 @contextlib.contextmanager
-def _thrown_away(layout: kuzu_layout.Layout) -> Iterator[Path]:
+def thrown_away(layout: kuzu_layout.Layout) -> Iterator[Path]:
     """A new copy of the database, for as long as the block lasts."""
     room = layout.path.with_name(f".{layout.path.name}.tried")
     shutil.rmtree(room, ignore_errors=True)
@@ -125,11 +115,6 @@ def _thrown_away(layout: kuzu_layout.Layout) -> Iterator[Path]:
         yield copy
     finally:
         shutil.rmtree(room, ignore_errors=True)
-
-
-def _drop(export: Path | None) -> None:
-    if export is not None:
-        shutil.rmtree(export, ignore_errors=True)
 
 
 def engine_version(engine: Path | None) -> str:
@@ -161,38 +146,23 @@ def require_reading(part: Part, engine: str, *, rebuild: bool) -> str:
     return f"kuzu {engine}, saved by {saved}"
 
 
-def build(export: Path, database: Path, *, engine: Path | None, share: float = kuzu_memory.SHARE) -> None:
-    """Make the new database ``database`` from a logical export. Raises ``Unreadable``, ``Unread``, ``ToolMissing``."""
-
-    @contextlib.contextmanager
-    def emptied() -> Iterator[Path]:
-        for path in (database, *(kuzu_layout.companion(database, ending) for ending in kuzu_layout.COMPANIONS)):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        yield database
-
-    request: dict[str, object] = {
-        "do": "import",
-        "engine": str(engine) if engine else None,
-        "storage_version": None,
-        "read_only": False,
-        "statements": {},
-        "export": str(export),
-    }
-    size = sum(path.stat().st_size for path in export.rglob("*"))
-    if not kuzu_child.ask(request, emptied, bytes=size, share=share)[-1].get("closed"):
-        raise Unreadable("the reader crashed while it closed the database")
-
-
 def dump(facts: Facts) -> str:
     tables = {name: [table.rows, table.fingerprint] for name, table in facts.tables.items()}
-    return json.dumps([facts.engine_version, tables, facts.warnings, facts.exported, facts.answers, facts.missing])
+    return json.dumps(
+        [
+            facts.engine_version,
+            tables,
+            facts.warnings,
+            facts.exported,
+            facts.answers,
+            facts.missing,
+            facts.export_lacks,
+        ]
+    )
 
 
 def load(text: str) -> Facts:
-    engine, tables, warnings, exported, answers, missing = json.loads(text)
+    engine, tables, warnings, exported, answers, missing, lacks = json.loads(text)
     return Facts(
         engine,
         {name: TableFacts(*row) for name, row in tables.items()},
@@ -200,6 +170,7 @@ def load(text: str) -> Facts:
         exported,
         {name: tuple(tuple(row) for row in rows) for name, rows in answers.items()},
         missing,
+        tuple(lacks),
     )
 
 
@@ -207,11 +178,11 @@ __all__ = [
     "Facts",
     "Unread",
     "Unreadable",
-    "build",
     "dump",
     "engine_version",
     "load",
     "read",
     "require_reading",
+    "thrown_away",
     "unread",
 ]

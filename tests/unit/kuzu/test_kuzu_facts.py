@@ -14,7 +14,7 @@ import pytest
 from scriptorium.errors import NotFound, SnapshotBusy, SourceDamaged, ToolMissing
 from scriptorium.model import Holder, Staged
 from scriptorium.quiesce import snapshot
-from scriptorium.sources import kuzu_verdict
+from scriptorium.sources import kuzu_export, kuzu_verdict
 from scriptorium.sources.kuzu import KuzuSource
 
 # name: (type, value, another value, whether Kuzu's Parquet export can keep it)
@@ -93,8 +93,8 @@ ROWS = (
 OWNS = "CREATE REL TABLE OWNS(FROM Person TO Book, FROM Book TO Book, n INT64)"
 
 
-def read(database: Path, engine: Path | None = None, export: Path | None = None) -> dict[str, tuple[int, str]]:
-    facts = kuzu_verdict.read(database, engine=engine, export=export)
+def read(database: Path, engine: Path | None = None) -> dict[str, tuple[int, str]]:
+    facts = kuzu_verdict.read(database, engine=engine)
     return {name: (table.rows, table.fingerprint) for name, table in facts.tables.items()}
 
 
@@ -190,7 +190,7 @@ def test_raw_copy_and_rebuilt_export_have_the_same_fingerprints(lab: ModuleType,
     )
     staged = take(KuzuSource(path=tmp_path / "app.db"), tmp_path / "stage")
     assert staged.warnings == ()
-    kuzu_verdict.build(tmp_path / "stage" / "export", tmp_path / "rebuilt.db", engine=None)
+    kuzu_export.build(tmp_path / "stage" / "export", tmp_path / "rebuilt.db", engine=None)
     rebuilt = kuzu_verdict.read(tmp_path / "rebuilt.db", engine=None)
     assert rebuilt.tables == staged.tables
 
