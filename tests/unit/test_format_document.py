@@ -80,6 +80,7 @@ def odd(manifest: Manifest) -> Manifest:
         manifest.parts[0],
         path="caf\udce9",
         export="exports/caf\udce9",
+        export_lacks=("comment of Book",),
         missing_facts={"Book": "too little memory"},
         unsaved=tuple(lost),
         unsaved_count=2,
