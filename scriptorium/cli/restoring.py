@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.frame import catalog_of, command, confirm, current, facts, manner, meant, put_json, say, table
+from scriptorium.cli.frame import command, confirm, current, facts, manner, meant, put_json, say, table
 from scriptorium.cli.inspecting import Library, Yes
 from scriptorium.cli.running import carried_out, flow_runs
-from scriptorium.errors import ScriptoriumError, UsageError
+from scriptorium.errors import UsageError
 
 if TYPE_CHECKING:
     from scriptorium.bringing import RestoreOrder
-    from scriptorium.model import Manifest
     from scriptorium.rescue import Plan, Restored
 
 app = typer.Typer()
@@ -202,38 +201,13 @@ def _show(order: RestoreOrder, restored: Restored) -> None:
             "restored": f"{order.backup} of {order.library} from {order.store}",
             "to": restored.place,
             "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
-            "tables": tables_said(_manifest(order), restored),
+            "tables": restored.said,
         }
     )
     for warning in restored.warnings:
         say(f"warning: {warning}")
     if order.in_place:
         say(_PREVIOUS[restored.previous])
-
-
-def _manifest(order: RestoreOrder) -> Manifest | None:
-    """The record of what was restored; none where its store is gone by now."""
-    try:
-        catalog = catalog_of(current())
-        copies = catalog.find(order.backup, library=order.library).copies
-        return catalog.manifest(next(copy for copy in copies if copy.store == order.store))
-    except (ScriptoriumError, StopIteration):
-        return None
-
-
-def tables_said(manifest: Manifest | None, restored: Restored) -> str:
-    """What became of the tables: no more is said to be equal than was compared, and a dump is no database yet."""
-    from scriptorium.rescue.dumps import lying_dumps
-
-    if manifest is None:
-        return f"{len(restored.tables)} loaded" if restored.tables else "none"
-    recorded = {name for part in manifest.parts if part.source in restored.parts for name in part.tables or ()}
-    equal, loaded = len(recorded & restored.tables.keys()), len(restored.tables.keys() - recorded)
-    said = [f"{equal}, rows and fingerprints equal to the snapshot's"] if equal else []
-    said += [f"{loaded} loaded, of which nothing is recorded to compare them with"] if loaded else []
-    if Path(restored.place).is_absolute():
-        said += [f"in a dump, which waits to be loaded: {dump.load}" for dump in lying_dumps(manifest, restored)]
-    return "; ".join(said) or "none"
 
 
 def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
