@@ -15,6 +15,7 @@ from scriptorium.model import Backup, BackupType, Compression, Copy, Manifest, T
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
 from scriptorium.taking import Order, finished, place_order, running, without_copies
+from scriptorium.umask import private_files
 from tasks.archive import archive, verify_archive
 from tasks.snapshot import snapshot
 from tasks.stores import check_room, upload
@@ -60,7 +61,7 @@ def backup(
 def take(order: Order) -> Backup:
     """The recipe."""
     began = time.monotonic()
-    with no_child_outlives(), running(current(), order) as folder:
+    with no_child_outlives(), private_files(), running(current(), order) as folder:
         room = check_room(order)
         staged = [snapshot(order, source, folder, room) for source in order.sources]
         manifest = archive(order, staged, folder)

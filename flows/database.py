@@ -10,6 +10,7 @@ from prefect import flow
 from flows.conduct import given, publish
 from scriptorium import wording
 from scriptorium.process import no_child_outlives
+from scriptorium.umask import private_files
 from tasks.database import dump, load
 
 
@@ -19,7 +20,7 @@ def database_backup(
 ) -> int:
     """Write a library's PostgreSQL database to one file (``format``: custom, sql, directory); returns its bytes."""
     began = time.monotonic()
-    with no_child_outlives():
+    with no_child_outlives(), private_files():
         size = dump(library, source, Path(file), format, compress)
     facts = {"file": file, "size": wording.size(size), "took": wording.duration(time.monotonic() - began)}
     publish("database-backup", library or "database", "Database written to one file", facts, ())
@@ -33,7 +34,7 @@ def database_restore(
     """Bring a library's PostgreSQL database back from one file, in one transaction; ``clean``: over what is there;
     ``trust``: the file may hold statements that reach the server's machine."""
     began = time.monotonic()
-    with no_child_outlives():
+    with no_child_outlives(), private_files():
         load(library, source, Path(file), clean, trust)
     facts = {"file": file, "took": wording.duration(time.monotonic() - began)}
     publish("database-restore", library or "database", "Database loaded from one file", facts, ())

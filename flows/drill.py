@@ -11,6 +11,7 @@ from scriptorium.errors import DamageFound
 from scriptorium.model import NOT_PROVEN, Proof
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
+from scriptorium.umask import private_files
 from tasks.drill import drill as rehearse
 
 
@@ -24,7 +25,7 @@ def drill(reference: str = "latest", library: str | None = None, store: str | No
 
     A difference is a result, not an error: the caller looks at ``proven``.
     """
-    with no_child_outlives():
+    with no_child_outlives(), private_files():
         order = place_drill(current(), reference, library=library, store=store)
         proof = rehearse(order)
     _report(order, proof)

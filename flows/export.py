@@ -9,6 +9,7 @@ from scriptorium import wording
 from scriptorium.export import Exported, place_export
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
+from scriptorium.umask import private_files
 from tasks.export import write_tables
 
 
@@ -25,7 +26,7 @@ def export(
     output: str | None = None,
 ) -> Exported:
     """Export tables (all without names) of a backup as ``csv``, ``json`` or ``parquet``; ``output``: file or folder."""
-    with no_child_outlives():
+    with no_child_outlives(), private_files():
         order = place_export(current(), reference, library=library, tables=tables or (), format=format, output=output)
         exported = write_tables(order)
     facts = {

@@ -16,6 +16,7 @@ from scriptorium.model import Backup
 from scriptorium.process import no_child_outlives
 from scriptorium.rescue import Plan, Restored
 from scriptorium.settings import current
+from scriptorium.umask import private_files
 from tasks.restore import preflight, preflight_undo
 from tasks.restore import restore as bring
 from tasks.restore import undo as go_back
@@ -69,7 +70,7 @@ def restore(
         safety=safety,
     )
     saved = None
-    with no_child_outlives():
+    with no_child_outlives(), private_files():
         plan = preflight(order)
         if order.in_place and order.safety:
             saved = _save_first(order.library, f"before the restore of {order.backup}")
@@ -86,7 +87,7 @@ def undo(library: str | None = None, safety: bool = True) -> str:
     is taken. Returns the id of the backup whose restore is undone.
     """
     saved = None
-    with no_child_outlives():
+    with no_child_outlives(), private_files():
         way = preflight_undo(library)
         if safety and not way.cut_short:
             saved = _save_first(way.library, f"before going back from the restore of {way.backup}")

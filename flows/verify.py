@@ -13,6 +13,7 @@ from scriptorium.checking import Checked, choose_copies
 from scriptorium.errors import StoreUnavailable
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
+from scriptorium.umask import private_files
 from tasks.stores import verify_copy
 
 
@@ -36,7 +37,7 @@ def verify(
     """
     checked: list[Checked] = []
     silent: dict[str, StoreUnavailable] = {}
-    with no_child_outlives():
+    with no_child_outlives(), private_files():
         for backup, copy in choose_copies(Catalog(current()), ids or (), library=library, store=store, share=share):
             try:
                 checked.append(Checked(backup, copy, verify_copy(backup.id, copy)))

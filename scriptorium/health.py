@@ -77,7 +77,7 @@ def _ask_until(check: HealthCheck) -> str:
 def _ask(check: HealthCheck) -> str:
     if check.command:
         try:
-            process.run(check.command, timeout=check.within)
+            process.run(check.command, timeout=check.within, users=True)
         except ToolFailed as error:
             return str(error)
     if check.url:
@@ -96,6 +96,6 @@ def _stop(check: HealthCheck, started: int | None) -> None:
     """A stop command that fails is not the news: what holds the data open is found when it is put back."""
     if check.stop:
         with contextlib.suppress(ScriptoriumError):
-            process.run(check.stop, timeout=check.within, check=False)
+            process.run(check.stop, timeout=check.within, check=False, users=True)
     if started is not None:
         process.end_group(started)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.errors import ToolFailed, ToolMissing, ToolStalled
+from scriptorium.umask import users_umask
 
 _GRACE_SECONDS = 5.0
 _TAIL_LINES = 20
@@ -76,10 +77,12 @@ def start(
     stderr: int | None = subprocess.PIPE,
     outlive_us: bool = False,
     pass_fds: Sequence[int] = (),
+    users: bool = False,
 ) -> Child:
     """Start a child in its own process group. Prefer ``run`` and ``stream``; the caller must ``end`` this one.
 
     ``env``: variables added to ours. ``outlive_us``: not to be killed with us (a watchdog).
+    ``users``: a command of the user's, which makes files as it always does.
     """
     command = [find_tool(argv[0]), *argv[1:]]
     setpriv = None if outlive_us else shutil.which("setpriv")
@@ -94,6 +97,7 @@ def start(
         stderr=stderr,
         start_new_session=True,
         pass_fds=tuple(pass_fds),
+        umask=users_umask() if users else -1,
     )
     if not outlive_us:
         with _live_guard:
@@ -194,6 +198,7 @@ def run(
     timeout: float | None = None,
     secrets: Sequence[str] = (),
     check: bool = True,
+    users: bool = False,
     watch: Callable[[Child], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Outcome:
     """Run a child to its end and return what it printed (for outputs that fit in memory).
@@ -202,7 +207,8 @@ def run(
     Raises ``ToolMissing``, ``ToolFailed`` (with ``check``), ``ToolStalled`` past ``timeout`` seconds.
     """
     began = time.monotonic()
-    child = start(argv, env=env, cwd=cwd, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL)
+    stdin = subprocess.PIPE if input is not None else subprocess.DEVNULL
+    child = start(argv, env=env, cwd=cwd, stdin=stdin, users=users)
     try:
         try:
             with watch(child):
@@ -226,7 +232,7 @@ def launch(argv: Sequence[str], *, timeout: float) -> int:
     ``ToolFailed``, ``ToolStalled`` past ``timeout`` seconds; then all of the group is ended.
     """
     with tempfile.TemporaryFile() as words:
-        child = start(argv, stdout=words.fileno(), stderr=words.fileno(), outlive_us=True)
+        child = start(argv, stdout=words.fileno(), stderr=words.fileno(), outlive_us=True, users=True)
         try:
             status = child.wait(timeout=timeout)
         except subprocess.TimeoutExpired:

@@ -87,7 +87,7 @@ def paused(how: Quiesce) -> Iterator[Pause]:
 
 def _by_commands(how: Quiesce, pause: Sequence[str], resume: Sequence[str], watchdog: _Watchdog) -> Iterator[Pause]:
     try:
-        process.run(pause, timeout=how.limit)
+        process.run(pause, timeout=how.limit, users=True)
     except BaseException:  # also Ctrl-C: it may have got half way; that it failed is what matters
         with contextlib.suppress(ScriptoriumError):
             _resume_by(resume, how.limit, watchdog)
@@ -103,7 +103,7 @@ def _resume_by(resume: Sequence[str], limit: float, watchdog: _Watchdog) -> None
     if watchdog.acted:
         return
     try:
-        process.run(resume, timeout=limit)
+        process.run(resume, timeout=limit, users=True)
     except BaseException as error:
         if not watchdog.resumes(limit) or not isinstance(error, ScriptoriumError):
             raise
@@ -112,7 +112,7 @@ def _resume_by(resume: Sequence[str], limit: float, watchdog: _Watchdog) -> None
 class _Watchdog:
     def __init__(self, limit: float, resume: Sequence[str]) -> None:
         argv = [sys.executable, "-I", str(_WATCHDOG), str(limit), *resume]
-        self._child = process.start(argv, stdin=_PIPE, stderr=None, outlive_us=True)
+        self._child = process.start(argv, stdin=_PIPE, stderr=None, outlive_us=True, users=True)
         self._told("ready")
 
     def _told(self, word: str) -> None:
@@ -213,7 +213,7 @@ def _roots(how: Quiesce) -> Callable[[], set[int]]:
             ) from error
     else:
         assert how.pid_command is not None
-        text = process.run(how.pid_command, timeout=how.limit).stdout.decode("utf-8", "replace")
+        text = process.run(how.pid_command, timeout=how.limit, users=True).stdout.decode("utf-8", "replace")
     try:
         pids = {int(word) for word in text.split()}
     except ValueError:

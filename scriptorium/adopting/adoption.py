@@ -27,6 +27,7 @@ from scriptorium.proof import all_answers, fulfilled
 from scriptorium.settings import Library, Settings
 from scriptorium.stores import Store
 from scriptorium.stores.backups import commit, free_name, write_marks
+from scriptorium.umask import usual_files
 from scriptorium.verify import verified
 
 _POSTGRES = (Form.SQL, Form.DUMP)
@@ -150,10 +151,11 @@ def _adopt(order: _Order, file: Path) -> Adopted:
         workspace.lock(order.settings, library.name, f"adopting {file.name}"),
         workspace.staging(order.settings, library.name, identity) as folder,
     ):
-        if form in _POSTGRES:
-            staging = dumps.stage(file, form, sha256, library, folder, order.now, trusted=order.trusted)
-        else:
-            staging = bibliotheca.stage(file, form, sha256, library, folder, order.now)
+        with usual_files():
+            if form in _POSTGRES:
+                staging = dumps.stage(file, form, sha256, library, folder, order.now, trusted=order.trusted)
+            else:
+                staging = bibliotheca.stage(file, form, sha256, library, folder, order.now)
         if _stamp(file) != before:
             raise SourceUnavailable("the file changed while it was read", on=str(file), hint="try again")
         archive, manifest = _packed(order, library, identity, staging, folder)

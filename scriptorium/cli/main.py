@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from scriptorium import __version__
 from scriptorium.cli.frame import Config, Json, Quiet, Verbose, complain, manner, set_manner, with_errors
+from scriptorium.umask import keep_private
 
 # In the order of the help page. A module whose name is not the command's holds several of them.
 ROOMS = {
@@ -108,6 +109,7 @@ def everywhere(
 def main() -> None:
     """The console script."""
     _have_streams()
+    keep_private()
     try:
         ended = app(prog_name="scriptorium", standalone_mode=False)
     except typer.TyperException as error:

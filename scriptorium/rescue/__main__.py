@@ -19,6 +19,7 @@ from scriptorium.rescue.elsewhere import restore_into
 from scriptorium.rescue.holdings import Holding, archive_alone, choose, holdings, manifest_of
 from scriptorium.rescue.reading import Restored, Supply
 from scriptorium.stores import LocalStore, Store
+from scriptorium.umask import private_files
 
 _HEADINGS = ("created (UTC)", "library", "type", "tier", "size", "id", "name", "state")
 _EPILOG = """examples:
@@ -50,7 +51,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """List or restore; returns the exit code (see docs/runbook.md)."""
     wish = _parser().parse_args(words)
     try:
-        _obey(wish)
+        with private_files():
+            _obey(wish)
     except ScriptoriumError as error:
         _complain(str(error), error.hint)
         return error.exit_code

@@ -18,6 +18,7 @@ from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, re
 from scriptorium.sources import Source, made_for
 from scriptorium.sources.mounts import mounted_in
 from scriptorium.system_errors import advice, said
+from scriptorium.umask import make_folders
 
 # Twelve hex digits alone follow; what a restore in place stages has its source's name as well.
 _STAGE = ".scriptorium-restore-"
@@ -43,7 +44,7 @@ def restore_into(
     target = target.absolute()
     check_target(target, clean, never)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
     except OSError as error:
         raise UsageError(
             f"the folder to restore to cannot be made: {said(error)}", on=str(target), hint=advice(error, target)

@@ -16,6 +16,7 @@ from scriptorium.model import Part, Rows, TableFacts, Tree
 from scriptorium.sources.mounts import mounted_in
 from scriptorium.sources.previous import Kept, Previous
 from scriptorium.sources.renames import Dress, Move, StagingFolder, anchors
+from scriptorium.umask import make_folders
 
 
 class FilesElsewhere:
@@ -74,7 +75,7 @@ class FilesIncoming:
 
     def prepare(self) -> None:
         self.undo()  # a crashed restore may have left the only copy of the former data
-        self._root.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(self._root.parent)
         self._staging = self._find()
         self._staging.create()
 

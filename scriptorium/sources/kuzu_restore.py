@@ -18,6 +18,7 @@ from scriptorium.sources.kuzu_layout import COMPANIONS, companion
 from scriptorium.sources.kuzu_memory import SHARE
 from scriptorium.sources.previous import Kept, Previous
 from scriptorium.sources.renames import Move, StagingFolder, anchors
+from scriptorium.umask import make_folders
 
 
 class KuzuIncoming:
@@ -69,7 +70,7 @@ class KuzuIncoming:
 
     def prepare(self) -> None:
         self.undo()  # a crashed restore may have left the only copy of the former data
-        self._target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(self._target.parent)
         self._staging = self._find()
         self._staging.create()
 

@@ -37,6 +37,7 @@ from scriptorium.sources.postgres_script import (
 from scriptorium.sources.postgres_stalling import StallWatch, size_of
 from scriptorium.sources.postgres_unpacked import restorer_for
 from scriptorium.system_errors import advice, said
+from scriptorium.umask import make_folders
 
 FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
 _PROGRESS_SECONDS = 0.5
@@ -92,7 +93,7 @@ def backup(
 def _require_place(file: Path, format: str) -> None:
     """``UsageError`` where the file cannot be made, or something else has its name."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(file.parent)
     except OSError as error:
         raise UsageError(
             f"its folder cannot be made: {said(error)}", on=str(file), hint=advice(error, file) or "name another place"

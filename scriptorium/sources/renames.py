@@ -30,6 +30,7 @@ from scriptorium.errors import RestoreFailed, Untrusted
 from scriptorium.removal import remove_tree
 from scriptorium.sources.mounts import mounted_in
 from scriptorium.sources.previous import Kept, Previous, Whereabouts, fingerprint
+from scriptorium.umask import make_folders
 
 _RESTORE = f"{ours.PREFIX}restore-"
 
@@ -205,7 +206,7 @@ class StagingFolder:
             if not os.path.lexists(move.target):
                 if not os.path.lexists(move.source):
                     raise RestoreFailed("something that was to be switched has vanished", on=str(move.source))
-                move.target.parent.mkdir(parents=True, exist_ok=True)
+                make_folders(move.target.parent)
                 move.source.rename(move.target)
                 reach("renames.moved")
                 touched |= {move.source.parent, move.target.parent}
@@ -237,7 +238,7 @@ class StagingFolder:
                 if not outgoing:
                     continue  # this step had not begun
                 self._put_aside(move.source, number)
-            move.source.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(move.source.parent)
             move.target.rename(move.source)
             reach("renames.moved-back")
             touched |= {move.source.parent, move.target.parent}
