@@ -167,7 +167,8 @@ class _Rehearsed:
 def _rehearse(
     settings: Settings, order: DrillOrder, manifest: Manifest, scratch: Path, advance: Advance | None
 ) -> _Rehearsed:
-    library = settings.libraries.get(order.backup.library)
+    name = order.backup.library
+    library = settings.library(name) if name in settings.libraries else None  # with its records of scratch databases
     known = {source.name: source for source in library.sources} if library else {}
     place = scratch / "restored"
     place.mkdir(mode=0o700)
