@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import re
 import secrets
+import select
 import socket
 import sys
 import tempfile
@@ -20,8 +22,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
-
-from filelock import FileLock, Timeout
 
 from scriptorium import process
 from scriptorium.errors import ToolFailed, ToolMissing
@@ -58,35 +58,9 @@ def api() -> Iterator[bool]:
             hint="set PREFECT_API_URL, or allow it",
         )
     password = f"scriptorium:{secrets.token_urlsafe(32)}"
-    with _turn():
-        url = _start(password)
+    url = _start(password)
     with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}):
         yield True
-
-
-@contextlib.contextmanager
-def _turn() -> Iterator[None]:
-    """One server at a time begins on one PREFECT_HOME: each of them brings the database up to date first, and two that
-    do so at once find it locked or half made. The kernel drops the lock of whoever dies."""
-    from prefect.settings import get_current_settings
-
-    home = get_current_settings().home
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        turn = FileLock(home / _LOCK, mode=0o600)
-        turn.acquire(timeout=_TURN, poll_interval=0.1)
-    except Timeout:
-        raise ToolFailed(
-            f"other commands have been starting Prefect's embedded server for {_TURN / 60:.0f} minutes",
-            on=str(home),
-            hint="end them; or run a server (prefect server start) and set PREFECT_API_URL",
-        ) from None
-    except OSError as error:
-        raise _unusable(error.strerror or type(error).__name__, home) from error
-    try:
-        yield
-    finally:
-        turn.release()
 
 
 def _unusable(why: str, home: Path) -> ToolFailed:
@@ -102,32 +76,52 @@ def _start(password: str) -> str:
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(error.strerror or type(error).__name__, settings.home) from error
     said = tempfile.TemporaryFile()  # noqa: SIM115 -- the server's, as long as it lives
-    with socket.socket() as listening:
+    turn, told = os.pipe()
+    with socket.socket() as listening, contextlib.ExitStack() as pipe:
+        pipe.callback(os.close, turn)
         # Bound by us and never let go: whoever takes a port that was only looked up would hear what is Prefect's.
         listening.bind((_HOST, 0))
-        port = listening.getsockname()[1]
-        child = process.start(
-            [sys.executable, "-P", "-m", "scriptorium.cli.embedded_server", str(listening.fileno())],
-            # The password is in no argument: everybody sees those, and the environment only the same user.
-            env={
-                **_EMBEDDED,
-                **settings.to_environment_variables(exclude_unset=True),
-                "PREFECT_SERVER_API_AUTH_STRING": password,
-                "PREFECT_API_AUTH_STRING": password,
-            },
-            stdout=said.fileno(),
-            stderr=said.fileno(),
-            pass_fds=(listening.fileno(),),
-        )
-    atexit.register(process.end, child)
+        url = f"http://{_HOST}:{listening.getsockname()[1]}/api"
+        given = [str(listening.fileno()), str(told), str(settings.home / _LOCK)]
+        try:
+            child = process.start(
+                [sys.executable, "-P", "-m", "scriptorium.cli.embedded_server", *given],
+                # The password is in no argument: everybody sees those, and the environment only the same user.
+                env={
+                    **_EMBEDDED,
+                    **settings.to_environment_variables(exclude_unset=True),
+                    "PREFECT_SERVER_API_AUTH_STRING": password,
+                    "PREFECT_API_AUTH_STRING": password,
+                },
+                stdout=said.fileno(),
+                stderr=said.fileno(),
+                pass_fds=(listening.fileno(), told),
+            )
+        finally:
+            os.close(told)
+        atexit.register(process.end, child)
+        _wait_for_the_turn(turn, settings.home)
     until = time.monotonic() + _PATIENCE
-    url = f"http://{_HOST}:{port}/api"
     while not _answers(f"{url}/health"):
         if child.poll() is not None or time.monotonic() > until:
             raise _unusable(_reason(said), settings.home)
         time.sleep(0.05)
     return url
+
+
+def _wait_for_the_turn(turn: int, home: Path) -> None:
+    """Until the server may begin, or has ended: its end of the pipe is closed then."""
+    if not select.select([turn], [], [], _TURN)[0]:
+        raise ToolFailed(
+            f"other commands have been starting Prefect's embedded server for {_TURN / 60:.0f} minutes",
+            on=str(home),
+            hint="end them; or run a server (prefect server start) and set PREFECT_API_URL",
+        )
 
 
 def _answers(url: str) -> bool:
