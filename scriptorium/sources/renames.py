@@ -23,8 +23,11 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scriptorium import ours
+from scriptorium.archive.access_lists import ACCESS, DEFAULT, AccessList
+from scriptorium.archive.attributes import set_lists
 from scriptorium.crashpoints import reach
 from scriptorium.errors import RestoreFailed, Untrusted
 from scriptorium.removal import remove_tree
@@ -74,22 +77,50 @@ def sync_folder(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """The mode and owner of a folder, as the plan remembers them."""
+    """The mode, owner and access lists of a folder, as the plan remembers them. ``lists``: in hexadecimal, ``""`` for
+    none; plans of earlier versions say nothing of them."""
 
     mode: int
     uid: int
     gid: int
+    lists: tuple[str, str] | None = None
 
     @classmethod
     def of(cls, folder: Path) -> _Facts:
         found = folder.stat()
-        return cls(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+        access, default = (_list(folder, name) for name in (ACCESS, DEFAULT))
+        return cls(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, (access, default))
 
     def put_on(self, folder: Path) -> None:
         if os.geteuid() == 0:
             os.chown(folder, self.uid, self.gid)
+        if self.lists is not None and self.lists != self.of(folder).lists:
+            self._put_lists_on(folder, *self.lists)
         if stat.S_IMODE(folder.stat().st_mode) != self.mode:
             folder.chmod(self.mode)
+
+    def _put_lists_on(self, folder: Path, access: str, default: str) -> None:
+        """The group bits of the mode mean another thing with a list than without: nobody enters in between."""
+        folder.chmod(self.mode & 0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            lists = [AccessList.of_kernel(bytes.fromhex(one)) if one else None for one in (access, default)]
+            set_lists(descriptor, *lists)
+        finally:
+            os.close(descriptor)
+
+
+def _list(folder: Path, name: str) -> str:
+    try:
+        return os.getxattr(folder, name).hex()
+    except OSError:
+        return ""
+
+
+def _facts(row: Sequence[Any], at: int, lists: int) -> _Facts:
+    """From a row of the plan: the numbers begin at ``at``."""
+    mode, uid, gid = row[at : at + 3]
+    return _Facts(mode, uid, gid, tuple(row[lists]) if len(row) > lists and row[lists] else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +206,8 @@ class StagingFolder:
         plan = {
             "moves": [[str(move.source), str(move.target)] for move in moves],
             "folders": [
-                [str(folder), was.mode, was.uid, was.gid, will.mode, will.uid, will.gid] for folder, was, will in facts
+                [str(folder), *(was.mode, was.uid, was.gid, will.mode, will.uid, will.gid), was.lists, will.lists]
+                for folder, was, will in facts
             ],
         }
         beside = self._plan.with_suffix(".partial")
@@ -195,7 +227,7 @@ class StagingFolder:
             return [], []
         plan = json.loads(self._plan.read_bytes())
         moves = [Move(Path(source), Path(target)) for source, target in plan["moves"]]
-        return moves, [(Path(row[0]), _Facts(*row[1:4]), _Facts(*row[4:7])) for row in plan["folders"]]
+        return moves, [(Path(row[0]), _facts(row, 1, 7), _facts(row, 4, 8)) for row in plan["folders"]]
 
     def apply(self) -> None:
         """Carry the plan out, or what is left of it; folders that stay take the mode and owner of their like."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import stat
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ from file_trees import (
 )
 
 from scriptorium.archive import select
+from scriptorium.archive.access_lists import ACCESS
 from scriptorium.errors import NotFound, RestoreFailed, SourceUnavailable, UsageError
 from scriptorium.ours import mark
 from scriptorium.sources import FilesSource
 from scriptorium.sources.files_restore import FilesElsewhere
 
 home = file_trees.home  # a fixture, for these tests alone
+_NOBODY = 0xFFFFFFFF
 
 
 # --- out --------------------------------------------------------------------------------------------------------------
@@ -262,6 +265,34 @@ def test_a_folder_that_another_part_made_meanwhile_is_filled(tmp_path: Path) -> 
     incoming.finish()
     assert seen(root) == {"a": b"1", "kuzu": {}}
     assert other.is_dir()
+
+
+@pytest.mark.parametrize("living_has", [True, False], ids=["with a list", "without one"])
+def test_a_folder_that_stays_takes_the_access_list_of_what_came(home: Path, living_has: bool) -> None:
+    """Its mode alone, whose bits for the group are the mask, would open it to the owning group."""
+    listed = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", *one)
+        for one in ((1, 7, _NOBODY), (2, 7, 1005), (4, 0, _NOBODY), (16, 7, _NOBODY), (32, 0, _NOBODY))
+    )
+    build(home, {"kept.log": b"excluded", "a": b"former"})
+    home.chmod(0o700)
+    incoming = incoming_of(source_of(home, exclude=["*.log"]))
+    bring(incoming, {"a": b"restored"})
+    content = incoming.receive("data")
+    assert content is not None
+    content.chmod(0o700)
+    try:
+        for one, has in ((content, not living_has), (home, living_has)):
+            if has:
+                os.setxattr(one, ACCESS, listed)
+    except OSError:
+        pytest.skip("no access lists on this filesystem")
+    before = facts(home)
+    incoming.switch()
+    assert (ACCESS in os.listxattr(home)) is not living_has
+    assert stat.S_IMODE(home.stat().st_mode) == (0o700 if living_has else 0o770)
+    incoming.undo()
+    assert (ACCESS in os.listxattr(home)) is living_has and facts(home) == before
 
 
 @pytest.mark.parametrize("living", [None, b"former", "link"])
