@@ -15,6 +15,7 @@ from scriptorium.adopting.inventory import Inventory
 from scriptorium.adopting.places import Sorted, sort
 from scriptorium.adopting.staging import Staging, type_of
 from scriptorium.errors import PermanentError
+from scriptorium.fs.walking import walk
 from scriptorium.manifest import readable
 from scriptorium.model import ADOPTED, Staged, Tree
 from scriptorium.settings import Library
@@ -120,6 +121,6 @@ def _like_the_living(library: Library, folder: Path) -> None:
         place = place.parent
     owner = place.stat()
     for top in (folder / "home", folder / "database"):
-        for here, names, files in os.walk(top):
-            for name in [*names, *files]:
-                os.chown(Path(here, name), owner.st_uid, owner.st_gid, follow_symlinks=False)
+        for found in walk(top):
+            for name in (*found.folders, *found.others):
+                os.chown(name, owner.st_uid, owner.st_gid, dir_fd=found.descriptor, follow_symlinks=False)

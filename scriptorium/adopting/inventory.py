@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scriptorium.errors import UnsafeArchive
@@ -11,6 +12,8 @@ from scriptorium.manifest import readable
 
 METADATA = "backup_metadata.json"
 LARGEST_METADATA = 1 << 20
+_LONGEST_NAME = 255  # bytes of one name: what filesystems take
+_DEEPEST = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class Inventory:
 def checked_name(name: str) -> str:
     """The name of a member, without a closing ``/``. ``UnsafeArchive`` when it leads out of the archive."""
     path = name.rstrip("/")
+    if len(path.split("/")) > _DEEPEST or max(map(len, map(os.fsencode, path.split("/")))) > _LONGEST_NAME:
+        raise UnsafeArchive(
+            f"a name in the archive is longer than {_LONGEST_NAME} bytes, or more than {_DEEPEST:,} folders deep",
+            on=readable(path[:_LONGEST_NAME]),
+        )
     if name.startswith("/") or not path or "\0" in name or any(step in ("", ".", "..") for step in path.split("/")):
         raise UnsafeArchive("a member of the archive would be written outside its folder", on=readable(name))
     return path
@@ -42,14 +50,12 @@ def leads_out(path: str, target: str) -> bool:
 
 def require_tree(files: Iterable[str], folders: Iterable[str]) -> None:
     """``UnsafeArchive`` when a file (or a link) has the name of a folder, or of one that another member lies in."""
-    names = set(files)
-    inside = {above for path in names.union(folders) for above in _above(path)}
-    if both := names & inside.union(folders):
+    names, inside = set(files), set[str]()
+    known = set(folders)
+    for path in names | known:
+        cut = path.rfind("/")
+        while cut != -1 and path[:cut] not in inside:  # what lies above that is known as well
+            inside.add(path[:cut])
+            cut = path.rfind("/", 0, cut)
+    if both := names & (inside | known):
         raise UnsafeArchive("a member of the archive lies in something that is no folder", on=readable(min(both)))
-
-
-def _above(path: str) -> Iterator[str]:
-    cut = path.find("/")
-    while cut != -1:
-        yield path[:cut]
-        cut = path.find("/", cut + 1)

@@ -12,15 +12,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scriptorium.adopting.inventory import METADATA
 from scriptorium.archive import compiled
+from scriptorium.archive.placing import Placing
 from scriptorium.errors import UnsafeArchive
+from scriptorium.fs.walking import Folder, walk
 from scriptorium.manifest import readable
 from scriptorium.sources import FilesSource
 
@@ -33,6 +37,8 @@ _FOLDERS = {
     "covers": "data/covers",
     "uploads": "data/uploads",
 }
+_LONGEST = 3000  # bytes of a path that can surely be asked about
+_NEW_FOLDER = 0o755  # that the archive says nothing of
 _NAMED = 5  # of what is left out
 _DROPPED = frozenset({METADATA, ".container_marker", ".clean_shutdown"})  # marks of a running application say nothing
 
@@ -68,39 +74,59 @@ class Sorted:
 
 
 def sort(raw: Path, home: Path, sources: Sequence[FilesSource]) -> Sorted:
-    """Move what was unpacked into ``raw`` to its places of today in the new folder ``home``."""
+    """Move what was unpacked into ``raw`` to its places of today in the new folder ``home``, however deep it lies."""
     home.mkdir(mode=0o700)
     result = Sorted(home)
-    folders: list[tuple[Path, Path]] = []
-    for here, names, files in os.walk(raw):
-        linked = [name for name in names if Path(here, name).is_symlink()]
-        for name in sorted(set(names) - set(linked)):
-            path = Path(here, name)
-            place = todays_path(path.relative_to(raw).as_posix())
-            owner = _owner(place, sources, folder=True) if place else None
-            if place and owner:
-                (home / place).mkdir(parents=True, exist_ok=True)
-                folders.append((path, home / place))
-        for name in sorted([*files, *linked]):
-            _move(Path(here, name), raw, result, sources)
-    for old, new in reversed(folders):
-        shutil.copystat(old, new)
-    _require_inside(home)
+    links: list[str] = []
+    dressed: set[str] = set()
+    with contextlib.closing(Placing([home])) as placing:
+
+        def dress(old: str, descriptor: int) -> None:
+            place = todays_path(old) if old else None
+            if place and _owner(place, sources, folder=True):
+                made = placing.folder(home / place)
+                shutil.copystat(f"/proc/self/fd/{descriptor}", f"/proc/self/fd/{made}")
+                os.close(made)
+                dressed.add(place)
+
+        for folder in walk(raw, leaving=dress):
+            for name in folder.others:
+                links += _moved(folder, name, placing, result, sources)
+    for made in walk(home):
+        if made.path and made.path not in dressed:
+            os.fchmod(made.descriptor, _NEW_FOLDER)
+    _require_inside(home, links)
     return result
 
 
-def _move(path: Path, raw: Path, result: Sorted, sources: Sequence[FilesSource]) -> None:
-    old = path.relative_to(raw).as_posix()
-    if path.name in _DROPPED:
+def _moved(
+    folder: Folder, name: str, placing: Placing, result: Sorted, sources: Sequence[FilesSource]
+) -> Iterator[str]:
+    """Move one to its place; says where it is when it is a link."""
+    old = folder.inside(name)
+    if name in _DROPPED:
         return
     place = todays_path(old)
     owner = _owner(place, sources, folder=False) if place else None
-    if place is None or owner is None or os.path.lexists(result.home / place):
+    if place is None or owner is None:
         result.left_out.append(old)
         return
-    (result.home / place).parent.mkdir(parents=True, exist_ok=True)
-    path.rename(result.home / place)
+    parent, new = placing.parent(result.home / place)
+    if _is_there(new, parent):
+        result.left_out.append(old)
+        return
+    os.rename(name, new, src_dir_fd=folder.descriptor, dst_dir_fd=parent)
     result.parts.add(owner.name)
+    if stat.S_ISLNK(os.stat(new, dir_fd=parent, follow_symlinks=False).st_mode):
+        yield place
+
+
+def _is_there(name: bytes, parent: int) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _owner(place: str, sources: Sequence[FilesSource], *, folder: bool) -> FilesSource | None:
@@ -118,13 +144,10 @@ def _owner(place: str, sources: Sequence[FilesSource], *, folder: bool) -> Files
     return source if chosen else None
 
 
-def _require_inside(home: Path) -> None:
+def _require_inside(home: Path, links: Sequence[str]) -> None:
     """A chain of symlinks may lead out although none of them does by itself."""
     top = os.path.realpath(home)
-    for here, names, files in os.walk(home):
-        for name in [*names, *files]:
-            path = Path(here, name)
-            if path.is_symlink() and not f"{os.path.realpath(path)}/".startswith(f"{top}/"):
-                raise UnsafeArchive(
-                    "a symlink leads out of the archive", on=readable(path.relative_to(home).as_posix())
-                )
+    for place in links:
+        path = os.fsencode(home / place)
+        if len(path) > _LONGEST or not f"{os.path.realpath(home / place)}/".startswith(f"{top}/"):
+            raise UnsafeArchive("a symlink leads out of the archive", on=readable(place))

@@ -19,6 +19,7 @@ from scriptorium.adopting.inventory import (
 from scriptorium.archive import unpack as unpack_ours
 from scriptorium.archive.members import Member, Reader
 from scriptorium.errors import DamageFound, UnsafeArchive
+from scriptorium.fs.walking import walk
 from scriptorium.manifest import readable
 
 _KINDS = ("file", "folder", "symlink", "hardlink")
@@ -86,11 +87,10 @@ def unpack(file: Path, folder: Path, stock: Inventory) -> tuple[str, ...]:
 def _plain_modes(folder: Path) -> list[str]:
     """Take away what lets a program run with its owner's rights."""
     said = []
-    for here, _, files in os.walk(folder):
-        for name in files:
-            path = Path(here, name)
-            mode = path.lstat().st_mode
+    for found in walk(folder):
+        for name in found.others:
+            mode = os.stat(name, dir_fd=found.descriptor, follow_symlinks=False).st_mode
             if stat.S_ISREG(mode) and mode & _SPECIAL:
-                path.chmod(mode & 0o777)
-                said.append(f"{readable(str(path.relative_to(folder)))}: its set-uid or set-gid bit was taken away")
+                os.chmod(name, mode & 0o777, dir_fd=found.descriptor)
+                said.append(f"{readable(found.inside(name))}: its set-uid or set-gid bit was taken away")
     return said

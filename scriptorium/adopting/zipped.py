@@ -14,12 +14,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scriptorium.adopting.inventory import LARGEST_METADATA, METADATA, Inventory, checked_name, require_tree
+from scriptorium.adopting.zip_names import Named, guesses, named
 from scriptorium.archive.headers import no_space
 from scriptorium.archive.placing import Placing
 from scriptorium.errors import DamageFound, NoSpace, ToolMissing, UnsafeArchive
 from scriptorium.manifest import readable
 
 _CHUNK = 1 << 20
+_FIELD = struct.Struct("<HH")
+_EXTENDED_TIME = 0x5455
+_TIME = struct.Struct("<Bi")
+_COMPRESSIONS = {1: "shrink", 6: "implode", 9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz", 98: "PPMd"}
 _ENCRYPTED = 0x1
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, struct.error, OverflowError)
 
@@ -27,35 +32,39 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, struct.
 def take_stock(file: Path) -> Inventory:
     """What the directory of the zip says. ``UnsafeArchive``, ``DamageFound``, ``ToolMissing``."""
     with _opened(file) as archive:
-        members = archive.infolist()
-        _require_apart(members)
-        folders = {_judged(member) for member in members if member.is_dir()}
-        files = [member for member in members if not member.is_dir()]
-        times = Counter(_judged(member) for member in files)
+        members = named(archive.infolist())
+        _require_apart(archive.infolist())
+        folders = {_judged(one) for one in members if one.is_folder}
+        files = [one for one in members if not one.is_folder]
+        times = Counter(_judged(one) for one in files)
         require_tree(times, folders)
-        own = next((member for member in files if member.filename == METADATA), None)
+        own = next((one.member for one in reversed(files) if one.path == METADATA), None)
         if own is not None and own.file_size > LARGEST_METADATA:
             raise DamageFound("the metadata of the archive is impossibly large", on=file.name)
         twice = sorted(path for path, count in times.items() if count > 1)
         return Inventory(
             files=len(files),
-            size=sum(member.file_size for member in files),
+            size=sum(one.member.file_size for one in files),
             metadata=archive.read(own) if own is not None else None,
             left_out={},
-            warnings=tuple(f"{readable(path)}: twice in the zip, the last one was taken" for path in twice[:5]),
+            warnings=(
+                *guesses(members),
+                *(f"{readable(path)}: twice in the zip, the last one was taken" for path in twice[:5]),
+            ),
         )
 
 
-def _judged(member: zipfile.ZipInfo) -> str:
-    path = checked_name(member.filename)
+def _judged(one: Named) -> str:
+    path, member = checked_name(one.path), one.member
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise UnsafeArchive("a member of the zip is neither file nor folder", on=readable(path))
     if member.flag_bits & _ENCRYPTED:
         raise ToolMissing("the zip is encrypted", on=readable(path), hint="unpack it and zip it again without")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        way = _COMPRESSIONS.get(member.compress_type, f"method {member.compress_type}")
         raise ToolMissing(
-            "the zip is compressed in a way that is not known here",
+            f"the zip is compressed in a way that is not known here ({way})",
             on=readable(path),
             hint="unpack it and zip it again with 'deflate'",
         )
@@ -75,17 +84,17 @@ def unpack(file: Path, folder: Path) -> None:
     """Write everything into ``folder``. Modes are kept as far as rights go, times as local ones."""
     with _opened(file) as archive, contextlib.closing(Placing([folder])) as placing:
         try:
-            for member in archive.infolist():
-                _write(archive, member, folder, placing)
+            for one in named(archive.infolist()):
+                _write(archive, one, folder, placing)
         except OSError as error:
             if no_space(error):
                 raise NoSpace("the disk became full while unpacking", on=str(folder)) from error
             raise
 
 
-def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, placing: Placing) -> None:
-    destination = folder / checked_name(member.filename)
-    if member.is_dir():
+def _write(archive: zipfile.ZipFile, one: Named, folder: Path, placing: Placing) -> None:
+    destination, member = folder / checked_name(one.path), one.member
+    if one.is_folder:
         os.close(placing.folder(destination))
         return
     with os.fdopen(placing.new_file(destination), "wb") as target, archive.open(member) as content:
@@ -96,8 +105,23 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, plac
             raise zipfile.BadZipFile(f"{readable(member.filename)} is shorter than it should be")
         os.fchmod(target.fileno(), member.external_attr >> 16 & 0o777 | 0o600)
         with contextlib.suppress(ValueError, OverflowError):  # no such day: the time of unpacking will do
-            seconds = int(time.mktime((*member.date_time, 0, 0, -1)))
+            seconds = _modified(member.extra)
+            if seconds is None:
+                seconds = int(time.mktime((*member.date_time, 0, 0, -1)))
             os.utime(target.fileno(), (seconds, seconds))
+
+
+def _modified(extra: bytes) -> int | None:
+    """The time in the extra field of Info-ZIP: seconds since 1970, of no time zone; the zip's own is a local one."""
+    at = 0
+    while at + _FIELD.size <= len(extra):
+        kind, size = _FIELD.unpack_from(extra, at)
+        at += _FIELD.size
+        if kind == _EXTENDED_TIME and size >= _TIME.size and at + _TIME.size <= len(extra):
+            flags, seconds = _TIME.unpack_from(extra, at)
+            return int(seconds) if flags & 1 else None
+        at += size
+    return None
 
 
 @contextlib.contextmanager
