@@ -156,6 +156,7 @@ def deep(target: Path, name: str) -> Path:
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [zipped_archive, tarred_archive])
 def test_deeper_than_python_calls_and_longer_than_a_path(app: Any, tmp_path: Path, reader: Any) -> None:
     name = "data/covers/" + "folder/" * 1100 + "x.jpg"
