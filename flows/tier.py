@@ -8,13 +8,13 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 
 from flows.backup import backup
-from flows.conduct import concluded, for_each
+from flows.conduct import concluded, for_each, given
 from scriptorium.model import Backup, Tier
 from scriptorium.settings import Settings, current
 from scriptorium.settings.schedules import schedule_of
 
 
-@flow(name="tier", flow_run_name="{tier} backups", persist_result=False)
+@flow(name="tier", flow_run_name=lambda: f"{given()['tier']} backups", persist_result=False)
 def tier(tier: str) -> tuple[Backup, ...]:
     """Back up every library of a tier (hourly, daily, weekly, monthly): what it takes and where to is in the settings.
 

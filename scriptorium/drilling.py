@@ -112,7 +112,7 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
             return replace(proof, unkept="what an earlier drill proved still holds")  # this one says nothing against it
         write_marks(store, order.copy.key, replace(marks, proof=proof))
     except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: what was found is told all the same
-        return replace(proof, unkept=str(error))
+        return replace(proof, unkept=error.exact)
     return proof
 
 
@@ -310,5 +310,5 @@ def _disproof(order: DrillOrder, at: datetime, seconds: float, error: Scriptoriu
         bytes=0,
         tables=0,
         rows=0,
-        differences=(str(error), *details)[:_SHOWN],
+        differences=(error.exact, *details)[:_SHOWN],
     )

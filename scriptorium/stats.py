@@ -67,5 +67,5 @@ def _storage(settings: Settings) -> Document:
             used, free = store.usage()
             storage[name] = {"kind": store.kind, "used": used, "free": free}
         except StoreUnavailable as error:
-            storage[name] = {"kind": store.kind, "used": None, "free": None, "error": str(error)}
+            storage[name] = {"kind": store.kind, "used": None, "free": None, "error": error.exact}
     return storage

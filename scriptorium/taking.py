@@ -158,7 +158,12 @@ def running(settings: Settings, order: Order) -> Iterator[Path]:
                 yield folder
                 reach("take.stored")
         except Exception as error:
-            finish_run(settings, order.backup(Status.FAILED), Status.FAILED, str(error))
+            finish_run(
+                settings,
+                order.backup(Status.FAILED),
+                Status.FAILED,
+                error.exact if isinstance(error, ScriptoriumError) else str(error),
+            )
             raise
         except BaseException:
             finish_run(settings, order.backup(Status.CANCELLED), Status.CANCELLED, "the run was cancelled")

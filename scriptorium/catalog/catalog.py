@@ -60,7 +60,7 @@ class Catalog:
             try:
                 entries = read_index(place, self._cache)
             except StoreUnavailable as error:
-                problems.append(Problem(place.name, str(error)))
+                problems.append(Problem(place.name, error.exact))
                 continue
             for entry in entries:
                 known = merged.get(entry.backup.id)

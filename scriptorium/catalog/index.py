@@ -143,7 +143,7 @@ def _unreadable(store: Store, found: Stored, error: ScriptoriumError) -> Backup:
     identity = hashlib.sha256(found.key.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     library, _, name = found.key.partition("/")
     size = found.archive.size if found.archive else 0
-    copy = Copy(store.name, found.key, size, Status.DAMAGED, damage=(str(error),))
+    copy = Copy(store.name, found.key, size, Status.DAMAGED, damage=(error.exact,))
     return Backup(
         id=identity,
         name=name,
@@ -155,7 +155,7 @@ def _unreadable(store: Store, found: Stored, error: ScriptoriumError) -> Backup:
         bytes=size,
         status=Status.DAMAGED,
         copies=(copy,),
-        error=str(error),
+        error=error.exact,
     )
 
 

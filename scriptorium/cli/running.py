@@ -23,6 +23,7 @@ R = TypeVar("R")
 _PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
+    "DO_NOT_TRACK": "1",
     # Each call to an API that is gone is tried again for 2, 4, 8 ... seconds: with Prefect's own five tries, a command
     # whose work is done would hang for minutes. A server that is being restarted is back within these.
     "PREFECT_CLIENT_MAX_RETRIES": "2",

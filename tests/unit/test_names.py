@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from scriptorium import wording
+from scriptorium.catalog import Problem
 from scriptorium.cli import frame
 from scriptorium.cli.frame import Manner
-from scriptorium.errors import DamageFound, NotFound
+from scriptorium.errors import DamageFound, NotFound, StoreUnavailable
 from scriptorium.rescue import __main__ as rescue
 
 HOSTILE = (
@@ -192,3 +193,13 @@ def test_what_runs_log_is_legible() -> None:
     first, *rest = out.getvalue().rstrip("\n").split("\n")
     assert first == "name a\\n\\x1bb\\xff"
     assert rest and all(map(harmless, rest))
+
+
+def test_what_a_store_says_is_exact_in_json_and_harmless_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The errors of a list of backups are kept as they were raised; only what people read is rendered."""
+    error = StoreUnavailable("the store does not answer", on="/srv/a\n\x1b[31m")
+    out = io.StringIO()
+    monkeypatch.setattr(frame, "manner", Manner())
+    monkeypatch.setattr("sys.stdout", out)
+    frame.say(f"warning: {Problem('local', error.exact).error}")
+    assert out.getvalue() == "warning: the store does not answer: /srv/a\\n\\x1b[31m\n"
