@@ -158,12 +158,8 @@ def running(settings: Settings, order: Order) -> Iterator[Path]:
                 yield folder
                 reach("take.stored")
         except Exception as error:
-            finish_run(
-                settings,
-                order.backup(Status.FAILED),
-                Status.FAILED,
-                error.exact if isinstance(error, ScriptoriumError) else str(error),
-            )
+            said = error.exact if isinstance(error, ScriptoriumError) else str(error)
+            finish_run(settings, order.backup(Status.FAILED), Status.FAILED, said)
             raise
         except BaseException:
             finish_run(settings, order.backup(Status.CANCELLED), Status.CANCELLED, "the run was cancelled")
