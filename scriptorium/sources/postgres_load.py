@@ -137,7 +137,8 @@ class BesideIncoming(Unpacked):
         reach("database.created")
         limit = self._target.options.stall_timeout
         self._told = LeftOut()
-        without = self._target.without_broken
+        # Where nothing living is replaced, all rows are worth more than a constraint that they break.
+        without = self._target.without_broken or gone or self._target.elsewhere
         restorer = Restorer(
             program,
             new,

@@ -78,14 +78,34 @@ class Restorer:
                 on=str(self.program),
                 hint=f"install it: apt-get install postgresql-client-{self.server_major}",
             )
+        switches = ["--single-transaction", *(["--clean", "--if-exists"] if clean else [])]
+        try:
+            with self._listed(dump) as chosen:
+                self._whole(dump, [*switches, *chosen], lock_timeout, advance)
+        except Stumbled:  # all of it is as it was: once more, with the database's own names
+            with self.address.session() as session:
+                path = own_path(session)
+            with self._listed(dump) as chosen, without_emptying(dump) as (named, reading):
+                again = Path(named[0]) if named else None
+                self._whole(again, [*switches, *chosen], lock_timeout, None, path=path, stdin=reading)
+
+    def _whole(
+        self,
+        dump: Path | None,
+        switches: Sequence[str],
+        lock_timeout: float,
+        advance: Advance | None,
+        *,
+        path: str = "",
+        stdin: int | None = None,
+    ) -> None:
         application = _application()
-        with patient_program(self.address, application, lock_timeout), self._listed(dump) as chosen:
-            switches = ["--single-transaction", *(["--clean", "--if-exists"] if clean else []), *chosen]
-            with (
-                self._started(dump, switches, application, living=True) as child,
-                measured(lambda: bytes_read(child.pid), advance),
-            ):
-                child.wait()
+        with (
+            patient_program(self.address, application, lock_timeout),
+            self._started(dump, switches, application, living=True, path=path, stdin=stdin) as child,
+            measured(lambda: bytes_read(child.pid), advance),
+        ):
+            child.wait()
 
     def beside(self, dump: Path, expected: Mapping[str, TableFacts] | None) -> Mapping[str, TableFacts]:
         """Into an empty database; returns what it holds then."""
