@@ -74,7 +74,7 @@ def lock(settings: Settings, library: str, doing: str, *, wait: float = 0.0) -> 
         ) from None
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        sweep_unnamed(folder, f"{library}.holder.[0-9]*", seconds=0)
+        sweep_unnamed(folder, f".{library}.holder.[0-9]*", seconds=0)
         with contextlib.suppress(OSError):  # it is for a message; a full disk is found by who needs room
             _write(holder, {"pid": os.getpid(), "host": socket.gethostname(), "doing": doing, "since": since})
         _clear_staging(folder, library)
@@ -90,7 +90,7 @@ def drill_room(library: str) -> str:
 
 
 def _write(file: Path, facts: dict[str, object]) -> None:
-    beside = file.with_suffix(f".{os.getpid()}")
+    beside = file.with_name(f".{file.stem}.{os.getpid()}")  # no name of another library's begins with a dot
     beside.write_text(json.dumps(facts), "utf-8")
     beside.chmod(0o600)
     beside.replace(file)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium import health
 from scriptorium.errors import RestoreFailed
-from scriptorium.health import require_healthy
+from scriptorium.health import answering, require_healthy
 from scriptorium.settings import HealthCheck
 
 Serve = Callable[[list[int]], str]
@@ -186,3 +187,18 @@ def test_a_start_that_does_not_end_is_ended_and_said(tmp_path: Path) -> None:
     assert "no such thing" in unwell(
         HealthCheck(command=("true",), start=("sh", "-c", "echo no such thing >&2; exit 3"), within=5)
     )
+
+
+@pytest.mark.parametrize(("status", "runs"), [(200, True), (404, True), (500, True), (502, False), (503, False)])
+def test_an_application_that_answers_is_running_and_a_proxy_without_one_is_not(
+    serve: Serve, status: int, runs: bool
+) -> None:
+    assert bool(answering(HealthCheck(url=serve([status])))) == runs
+
+
+def test_an_application_that_takes_the_connection_alone_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_ASKED_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        address = f"http://127.0.0.1:{busy.getsockname()[1]}/"
+        assert "takes connections" in answering(HealthCheck(url=address))
+    assert answering(HealthCheck(url=address)) == "" == answering(HealthCheck(command=("true",)))

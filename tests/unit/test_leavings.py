@@ -51,7 +51,7 @@ def test_the_index_of_a_store_elsewhere(tmp_path: Path) -> None:
 
 def test_who_holds_a_library(place: Any) -> None:
     room = workspace.room(place.settings)
-    old, others = left(room / "bibliotheca.holder.4711", age=0), left(room / "other.holder.4711")
+    old, others = left(room / ".bibliotheca.holder.4711", age=0), left(room / "bibliotheca.holder.1.lock")
     with workspace.lock(place.settings, "bibliotheca", "a test"):
         assert not old.exists() and others.exists()
 

@@ -18,7 +18,7 @@ import rescue_home
 from dying import dying_before, killed
 from postgres_items import ask, databases
 
-from scriptorium.bringing import bring_back, check_undo, go_back, place_restore, plan_undo, way_back
+from scriptorium.bringing import bring_back, check_undo, go_back, place_restore, plan_restore, plan_undo, way_back
 from scriptorium.errors import NotFound, RestoreFailed, Untrusted
 from scriptorium.pruning import carry_out
 from scriptorium.rescue import going_back
@@ -182,8 +182,14 @@ def test_one_part_alone_goes_back_alone(mixture):
     assert mixture.now() == {"changed1", "changed2"} and mixture.file.read_text() == "changed1"
 
 
-@pytest.mark.parametrize("clean", [False, True])
-@pytest.mark.parametrize("part", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("part", "clean"),
+    [
+        (2, False),
+        (3, True),
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in ((1, False), (1, True), (2, True), (3, False))),
+    ],
+)
 def test_going_back_that_is_killed_is_gone_on_with(mixture, clean, part):
     mixture.put("changed1")
     mixture.restore(clean=clean)
@@ -213,6 +219,45 @@ def test_settings_that_name_another_database_do_not_mislead_it(mixture, server):
     )
     mixture.undo()
     assert mixture.now() == {"changed1"}
+
+
+def test_a_password_that_the_restore_changed_is_read_again(server, new_database, tmp_path):
+    """The restored ``.env`` has the password of another day; the one that lived has the right one."""
+    url = new_database(server)
+    name = url.rpartition("/")[2]
+    home = tmp_path / "home"
+    (home / "library").mkdir(parents=True)
+    (tmp_path / "scriptorium.toml").write_text(
+        f"""[libraries.lib]
+preset = "alexandria"
+home = "home"
+postgres = {{ tools = "{server.programs}", statements = {{}} }}
+[stores.local]
+kind = "local"
+path = "backups"
+"""
+    )
+    role = f"role_of_{name}"
+    ask(url, f"CREATE ROLE {role} LOGIN SUPERUSER")
+    ask(url, "CREATE TABLE book (t text); INSERT INTO book VALUES ('oldest')")
+
+    def password(word: str) -> None:
+        ask(url, f"ALTER ROLE {role} PASSWORD '{word}'")
+        words = {"HOST": "127.0.0.1", "PORT": server.port, "NAME": name, "USER": role, "PASSWORD": word}
+        (home / ".env").write_text("".join(f"ALEXANDRIA_DB_{key}={value}\n" for key, value in words.items()))
+
+    settings = lambda: load(tmp_path / "scriptorium.toml", {})  # noqa: E731
+    password("first")
+    rescue_home.take(settings())
+    password("second")
+    ask(url, "UPDATE book SET t = 'changed1'")
+    order = place_restore(settings(), "latest", safety=False)
+    assert any(row.what == ".env" and "another database" in row.found for row in plan_restore(settings(), order).rows)
+    bring_back(settings(), order)
+    assert "first" in (home / ".env").read_text() and ask(url, "SELECT t FROM book") == [("oldest",)]
+    check_undo(settings(), None)
+    go_back(settings(), "lib")
+    assert "second" in (home / ".env").read_text() and ask(url, "SELECT t FROM book") == [("changed1",)]
 
 
 def test_a_journal_that_others_may_have_written_is_not_carried_out(mixture):
