@@ -159,14 +159,13 @@ class StagingFolder:
 
     def _require_ours(self) -> None:
         """What another user planted here is not carried out, nor removed as if it were ours."""
-        for path in (self.path, self._plan):
-            why = ours.others_may_write(path) if os.path.lexists(path) else ""
-            if why:
-                raise Untrusted(
-                    f"the previous data is not where only we can write: {why}",
-                    on=str(self.path),
-                    hint="run this as the user who restored; if it was that user, look who made this folder",
-                )
+        why = ours.others_may_write(self.path) if os.path.lexists(self.path) else ""
+        if why:  # the modes of what is in it do not matter: nobody else comes there
+            raise Untrusted(
+                f"the previous data is not where only we can write: {why}",
+                on=str(self.path),
+                hint="run this as the user who restored; if it was that user, look who made this folder",
+            )
 
     @property
     def _plan(self) -> Path:
@@ -211,7 +210,8 @@ class StagingFolder:
             ],
         }
         beside = self._plan.with_suffix(".partial")
-        with beside.open("wb") as file:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
             # json with ensure_ascii keeps the surrogates of names that are not UTF-8
             file.write(json.dumps(plan).encode("ascii"))
             file.flush()

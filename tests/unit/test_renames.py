@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.errors import RestoreFailed
+from scriptorium.errors import RestoreFailed, Untrusted
 from scriptorium.sources.renames import Dress, Move, StagingFolder
 
 
@@ -220,3 +220,30 @@ def test_names_that_are_not_utf_8_survive_the_plan(living: Path, staging: Stagin
     assert (living / odd).read_text() == "restored"
     StagingFolder(staging.path).revert()
     assert (living / odd).read_text() == "former"
+
+
+def test_whatever_the_umask_the_plan_is_ours_alone_and_believed(living: Path, tmp_path: Path) -> None:
+    former = os.umask(0)
+    try:
+        staging = StagingFolder.beside(living, "ba9876543210")
+        staging.create()
+        (staging.incoming / "one").write_text("restored one")
+        staging.write_plan(
+            [Move(living / "one", staging.former / "one"), Move(staging.incoming / "one", living / "one")]
+        )
+    finally:
+        os.umask(former)
+    assert (staging.path / "moves.json").stat().st_mode & 0o777 == 0o600
+    staging.apply()
+    (staging.path / "moves.json").chmod(0o664)  # as an earlier version wrote it
+    staging.revert()
+    assert content(living) == FORMER
+
+
+def test_a_folder_that_others_may_write_is_not_carried_out(living: Path, staging: StagingFolder) -> None:
+    staging.write_plan(plan(living, staging))
+    staging.path.chmod(0o777)
+    for attempt in (staging.apply, staging.revert, staging.settle, staging.remove):
+        with pytest.raises(Untrusted):
+            attempt()
+    assert content(living) == FORMER
