@@ -220,7 +220,8 @@ def save_globals(moment: Moment, folder: Path) -> tuple[str, ...]:
             name = address.words.get("dbname", "")
             argv = [program.path, "--globals-only", *more, "--no-password", f"--file={file}", f"--database={name}"]
             argv += [f"--dbname={address.plain}", f"--lock-wait-timeout={int(options.lock_timeout * 1000)}"]
-            process.run(argv, env=address.environment(), timeout=120, secrets=address.secrets)
+            environment = plain_environment(address, "scriptorium")
+            process.run(argv, env=environment, timeout=120, secrets=address.secrets)
             file.chmod(0o600)
             return ("globals.sql holds the roles without their passwords",) if more else ()
         except ScriptoriumError as error:

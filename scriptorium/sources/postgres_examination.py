@@ -232,7 +232,7 @@ def _of_the_cluster(statement: Statement, named: str, of_pg_restore: bool) -> st
     what = words[1] if len(words) > 1 else b""
     of_one_database = what == b"DATABASE" or (what == b"ROLE" and words[3:5] == (b"IN", b"DATABASE"))
     if of_one_database and of_pg_restore:
-        return named if library else ""
+        return ""  # never carried out by pg_restore; postgres_properties leaves out what loads a library
     if what == b"DATABASE":
         return "leaves its database: it makes or changes one, and would \\connect to it"
     if what in _OF_THE_CLUSTER or (what == b"USER" and words[2:3] != (b"MAPPING",)):

@@ -107,7 +107,7 @@ def bytes_as_they_are(session: psycopg.Connection[Row]) -> list[str]:
 
 def plain_environment(address: Address, application: str) -> dict[str, str]:
     """Of pg_dump: how it writes literals follows its session, and the database or the role may have the old way."""
-    options = (process.variable("PGOPTIONS") or "", "-c standard_conforming_strings=on")
+    options = (process.variable("PGOPTIONS") or "", "-c standard_conforming_strings=on -c statement_timeout=0")
     return address.environment(application) | {"PGOPTIONS": " ".join(options).strip()}
 
 

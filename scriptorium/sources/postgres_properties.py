@@ -40,6 +40,8 @@ _OF_DATABASE = re.compile(
     re.DOTALL,
 )
 _SETS = re.compile(rb"\s+SET (" + _IDENTIFIER + rb"(?:\." + _IDENTIFIER + rb")*) ")
+# What makes every session load a program is not taken from an archive, which somebody may have changed.
+_LIBRARIES = re.compile(r"(?i)_preload_libraries|dynamic_library_path")
 _LAST = re.compile(rb"\s+(?:CONNECTION LIMIT|IS_TEMPLATE)\b")
 _SESSION = re.compile(rb"SET (standard_conforming_strings|SESSION AUTHORIZATION)|RESET SESSION AUTH")
 _PIECE = re.compile(rb"""--[^\n]*|E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|;|[^-E'";]+|.""", re.DOTALL)
@@ -286,6 +288,11 @@ def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> Dre
             made = True
         elif setting := _SETS.match(found["after"]):
             key = setting[1].replace(b'"', b"").decode("utf-8", "replace")
+            if _LIBRARIES.search(key):
+                dressing.warnings.append(
+                    f"not set on the database: {_shown(ours)} (it loads a program; set it by hand)"
+                )
+                continue
             dressing.add_setting(found["before"] + b" " + quoted(name).encode(), key, ours)
         else:
             late = statement.startswith(b"COMMENT") or _LAST.match(found["after"])

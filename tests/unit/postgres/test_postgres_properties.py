@@ -35,6 +35,7 @@ def dressed(server, new_database, tmp_path):
         f"ALTER DATABASE {name} SET work_mem = '9MB'",
         f"ALTER DATABASE {name} SET app.banner = E'first; line\\nsecond ''line'''",
         f"ALTER DATABASE {name} SET default_transaction_read_only = on",
+        f"ALTER DATABASE {name} SET statement_timeout = '1ms'",
         f"ALTER DATABASE {name} SET standard_conforming_strings = off",
         f"ALTER ROLE property_reader IN DATABASE {name} SET statement_timeout = '5s'",
         f"ALTER ROLE property_owner IN DATABASE {name} SET app.own = 'x'",
@@ -67,6 +68,17 @@ def test_a_dropped_database_comes_back_with_all_that_was_set_on_it(dressed, serv
     assert ask(url, "SELECT count(*) FROM public.items") == [(2000,)]
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         psycopg.connect(url, user="property_stranger", password="x")
+
+
+def test_a_setting_that_loads_a_program_is_left_out_by_name(server, new_database, tmp_path):
+    url = new_database(server, ITEMS)
+    name = url.rpartition("/")[2]
+    ask(server.address(), f"ALTER DATABASE {name} SET session_preload_libraries = 'plpgsql'")
+    source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
+    staged, part = back_up(source, tmp_path / "stage")
+    ask(server.address(), f"DROP DATABASE {name}")
+    incoming = _brought(source, staged, part)
+    assert len(incoming.warnings) == 1 and "session_preload_libraries" in incoming.warnings[0]
 
 
 def test_a_living_database_keeps_what_is_set_on_it_now(dressed, server, tmp_path):
