@@ -46,12 +46,13 @@ def catalog(connection: Any) -> Catalog:
         if kind == "REL":
             for pair in _rows(connection, f"CALL SHOW_CONNECTION({_quoted(table)}) RETURN *"):
                 found[f"relationship {table} from {pair[0]} to {pair[1]}"] = "there"
+    future = {now: then for then, now in _serials(connection).items()}
     for sequence in _sequences(connection):
-        name = sequence["name"]
+        name = future.get(sequence["name"], sequence["name"])
         found[f"sequence {name}"] = ", ".join(
             f"{key} {sequence[key]}" for key in ("increment", "min value", "max value", "cycle")
         )
-        found[f"next value of {name}"] = _current(connection, name)
+        found[f"next value of {name}"] = _current(connection, sequence["name"])
     for index in _indexes(connection):
         found[f"index {index['index_name']} of {index['table_name']}"] = (
             f"{index['index_type']} {index['property_names']}"
@@ -155,21 +156,38 @@ def _with_defaults(connection: Any, statement: Any, doubtful: list[str], aside: 
     return f"{module.written(statement[: opening + 1])}{', '.join(told)}) {tail}".rstrip()
 
 
-def _serials(connection: Any) -> set[str]:
-    """The names of the sequences that the engine makes with a table, for its SERIAL columns."""
-    found = set()
-    for table, kind in _rows(connection, "CALL SHOW_TABLES() RETURN name, type"):
-        if kind in ("NODE", "REL"):
-            found |= {f"{table}_{one['name']}_serial" for one in _columns(connection, table) if one["type"] == "SERIAL"}
+def _serials(connection: Any) -> dict[str, str]:
+    """The sequences that the engine makes with SERIAL columns: what a table that is made now calls it, and what it is
+    called here, since it keeps its name when the table or the column gets another one. Only what is told apart for
+    sure is named."""
+    sequences = {str(one["name"]) for one in _sequences(connection)}
+    columns = [
+        (table, column["name"])
+        for table, kind in _rows(connection, "CALL SHOW_TABLES() RETURN name, type")
+        if kind in ("NODE", "REL")
+        for column in _columns(connection, table)
+        if column["type"] == "SERIAL"
+    ]
+    found = {f"{table}_{column}_serial": f"{table}_{column}_serial" for table, column in columns}
+    found = {name: name for name in found if name in sequences}
+    left = [one for one in columns if f"{one[0]}_{one[1]}_serial" not in found]
+    orphans = {name for name in sequences - found.keys() if name.endswith("_serial")}
+    for table, column in left:
+        by_name = [name for name in orphans if name.endswith(f"_{column}_serial") or name.startswith(f"{table}_")]
+        fitting = list(orphans) if len(left) == len(orphans) == 1 else by_name
+        if len(fitting) == 1:
+            found[f"{table}_{column}_serial"] = fitting[0]
+            orphans.discard(fitting[0])
     return found
 
 
-def _counters(connection: Any, serials: set[str], *, serial: bool) -> list[str]:
+def _counters(connection: Any, serials: dict[str, str], *, serial: bool) -> list[str]:
     """Sequences with their next value; one that was never asked for a value is not moved on."""
     found = []
+    future = {now: then for then, now in serials.items()}
     for one in _sequences(connection):
-        name = one["name"]
-        current = _current(connection, name)
+        name = future.get(one["name"], one["name"])
+        current = _current(connection, one["name"])
         if (name in serials) != serial or (serial and current == _UNASKED):
             continue
         named = _statements().named(name)

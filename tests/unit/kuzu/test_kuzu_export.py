@@ -131,6 +131,22 @@ def test_a_database_that_is_made_from_its_export_goes_on_as_before(place: Path, 
     assert ask(by_hand, *QUESTIONS) == expected
 
 
+@pytest.mark.parametrize(
+    ("renaming", "asked"),
+    [
+        ("ALTER TABLE A RENAME TO B", "CREATE (n:B) RETURN n.id"),
+        ("ALTER TABLE A RENAME id TO k", "CREATE (n:A) RETURN n.k"),
+    ],
+)
+def test_a_counter_follows_a_table_that_got_another_name(
+    place: Path, tmp_path: Path, renaming: str, asked: str
+) -> None:
+    make(place, "CREATE NODE TABLE A (id SERIAL, n STRING, PRIMARY KEY (id))", "CREATE (:A), (:A)", renaming)
+    staged = stage(place, tmp_path / "stage")
+    assert not staged.warnings
+    assert ask(rebuilt(staged, tmp_path / "stage", tmp_path / NEW), asked) == ask(place, asked) == [2]
+
+
 def test_indexes_come_back(place: Path, tmp_path: Path) -> None:
     make(
         place,
