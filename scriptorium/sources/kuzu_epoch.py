@@ -22,9 +22,11 @@ included, copies a database that a crash left in a checkpoint and that nobody ha
 
 One hole is Kuzu's own: rows of a bulk ``COPY`` are never in the WAL but become durable with the checkpoint
 that its commit forces. Until that checkpoint begins, what a crash would leave, and what a copy holds, is the
-transaction's other statements without them. The attempt therefore waits until the last commit in its copy
-was not followed by a checkpoint (``_SETTLED``); a transaction that mixes ``COPY`` with other statements *and*
-whose checkpoint is held up for longer by an open read transaction can still be seen in part.
+transaction's other statements without them. Nothing in the files tells such a commit from another. The attempt
+therefore waits until the last commit in its copy was followed by another one, or not by a checkpoint for a time
+that grows with the load (``_settled``; 50 ms were too few on a loaded machine). A transaction that mixes ``COPY``
+with other statements *and* whose checkpoint is held up for longer, by an open read transaction or because the
+application is stopped, can still be seen in part.
 
 The database must never be opened by the application's own process through us: closing any descriptor of it
 would drop that process's lock. Scriptorium runs in processes of its own.
@@ -44,7 +46,8 @@ from scriptorium.sources.kuzu_layout import Layout, companion
 from scriptorium.sources.open_files import holders_of, lock_holder
 
 CLOCK_TICK = 0.02  # seconds; file times move in steps of a kernel tick (at most 10 ms) before Linux 6.13
-_SETTLED = 0.05  # seconds without a checkpoint after the last commit
+_SETTLED = 1.0  # seconds without a checkpoint after the last commit, on a machine whose processors are not waited for
+_SETTLED_AT_MOST = 10.0
 _ABANDONED = 10.0  # seconds without a change
 _CHECKPOINT_RECORD = 0xFE
 _PAGE = 4096
@@ -162,12 +165,12 @@ class _Epoch:
     def settle(self) -> None:
         """Wait until the last copied commit is known not to be followed by the checkpoint that it forced."""
         assert self.wal is not None
-        began = time.monotonic()
-        while time.monotonic() - began < _SETTLED:
+        began, settled = time.monotonic(), _settled()
+        while time.monotonic() - began < settled:
             self.check()
             found = os.fstat(self.wal)
             age = time.time() - found.st_mtime
-            if found.st_size > self._copied_wal or age >= _SETTLED:
+            if found.st_size > self._copied_wal or age >= settled:
                 return  # the next commit began, or it was long ago (not so after a clock was set back)
             time.sleep(0.005)
 
@@ -185,6 +188,13 @@ class _Epoch:
             raise EpochEnded("the database began to be written to")
         if _identity(self._layout.path.stat()) != self._identity or os.pread(self._main, _PAGE, 0) != self._header:
             raise EpochEnded("the database file was replaced")
+
+
+def _settled() -> float:
+    """How long after a commit the checkpoint that it forced has begun for certain. It takes 2 ms of a processor, so it
+    takes as much longer as there are processes that wait for one (measured: beyond 50 ms at six for each)."""
+    waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return min(_SETTLED * max(1.0, waiting), _SETTLED_AT_MOST)
 
 
 @contextlib.contextmanager
