@@ -60,13 +60,15 @@ class Streams(StrEnum):
 class Survey:
     """What a source is expected to bring, for the check of free space: bytes, number of files.
 
-    ``staged_bytes``: how much the workspace needs for its copy, where it is copied there first.
+    ``staged_bytes``: how much the workspace needs for its copy, where it is copied there first. ``holes``: of the
+    bytes, those that take no room on the disk (sparse files).
     """
 
     bytes: int
     files: int
     staged_bytes: int = 0
     streams: Streams = Streams.NEVER
+    holes: int = 0
 
 
 # How the method of a part begins that was taken over from another program's backup: it may be less than its source has.
@@ -176,7 +178,7 @@ class Part:
     by the table's name, or ``""`` for the whole database. Nothing can prove it.
     ``export_lacks``: what a database has otherwise that is made from its logical export, by name.
     ``unsaved``: what of it could not be saved, the first ``MOST_UNSAVED`` by name; ``unsaved_count``: how many there
-    are.
+    are. ``holes``: of the bytes, those that took no room on the disk (sparse files), and will take none.
     """
 
     source: str
@@ -194,6 +196,12 @@ class Part:
     missing_facts: Mapping[str, str] = field(default_factory=dict)
     unsaved: tuple[Unsaved, ...] = ()
     unsaved_count: int = 0
+    holes: int = 0
+
+    @property
+    def room(self) -> int:
+        """The bytes that it takes on a disk, about."""
+        return self.bytes - self.holes
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium import workspace
-from scriptorium.model import Streams
+from scriptorium.model import Compression, Streams
 from scriptorium.settings import Library, Settings
 
 
@@ -24,15 +24,24 @@ class Room:
     streamed: tuple[str, ...] = ()
 
 
-def find_room(settings: Settings, library: Library, sources: Sequence[str], stores: Sequence[str]) -> Room:
+def find_room(
+    settings: Settings,
+    library: Library,
+    sources: Sequence[str],
+    stores: Sequence[str],
+    compression: Compression | None = None,
+) -> Room:
     """Check that the workroom and the local stores can take a backup of ``sources``, with as few of them streamed as
     must be. ``NoSpace`` where it does not fit even so.
 
-    The estimate is what there is, uncompressed: a library of books hardly shrinks. ``space_factor`` corrects it.
+    The estimate is what there is on the disk, uncompressed: a library of books hardly shrinks, but for the holes of
+    sparse files, which only an archive without compression has as zeros. ``space_factor`` corrects it.
     """
     chosen = [source for source in library.sources if source.name in sources]
     surveys = {source.name: source.survey(settings.never_of(library, source)) for source in chosen}
-    archive = int(sum(survey.bytes for survey in surveys.values()) * settings.space_factor)
+    whole = (compression or settings.compression) is Compression.NONE
+    read = sum(survey.bytes - (0 if whole else survey.holes) for survey in surveys.values())
+    archive = int(read * settings.space_factor)
     workroom = workspace.room(settings)
     home = _device(workroom)
     needed, places = _archives(settings, stores, archive, workroom)

@@ -179,7 +179,7 @@ def _clear_former_runs(settings: Settings, library: str) -> None:
 
 def require_room(settings: Settings, order: Order) -> Room:
     """Check that the workroom and the local stores can take the backup; decides which sources are streamed for that."""
-    return find_room(settings, settings.library(order.library), order.sources, order.stores)
+    return find_room(settings, settings.library(order.library), order.sources, order.stores, order.compression)
 
 
 def stage_source(settings: Settings, order: Order, source: str, folder: Path, room: Room | None = None) -> Staged:

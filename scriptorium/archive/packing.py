@@ -131,7 +131,7 @@ class _Packing:
 
     def _part(self, number: int) -> Part:
         part = self._staged[number]
-        bytes_before, files_before = self._scribe.bytes, self._scribe.files
+        bytes_before, files_before, holes_before = self._scribe.bytes, self._scribe.files, self._scribe.holes
         self._remarks.begin(part.source)
         for tree in part.trees:
             first = True
@@ -162,6 +162,7 @@ class _Packing:
             missing_facts=part.missing_facts,
             unsaved=self._remarks.unsaved(part.source),
             unsaved_count=self._remarks.unsaved_count(part.source),
+            holes=self._scribe.holes - holes_before,
         )
 
     def _require_seen(self, part: Staged, path: str) -> None:

@@ -15,7 +15,7 @@ from scriptorium.archive.headers import header, header_for, padding
 from scriptorium.archive.ledger import SUMS, Ledger
 from scriptorium.archive.outflow import Outflow
 from scriptorium.archive.remarks import Remark, Remarks
-from scriptorium.archive.selection import Found, unread
+from scriptorium.archive.selection import Found, holes, unread
 from scriptorium.model import FileEntry
 
 Advance = Callable[[int], None]
@@ -35,6 +35,7 @@ class Scribe:
         self.remarks = remarks
         self.bytes = 0
         self.files = 0
+        self.holes = 0
         self.last: FileEntry | None = None  # the file or link that was written last
 
     def folder(self, path: str, mode: int, mtime_ns: int, owner: tuple[int, int], attributes: Attributes) -> None:
@@ -117,6 +118,7 @@ class Scribe:
             self.remarks.add(Remark(found.path, changed, lost))
         out.zeros(padding(size))
         self.bytes += size
+        self.holes += holes(facts)
         self._record(found.path, "file", facts, mode=mode, size=size, sha256=digest.hexdigest())
 
     def piece(self, path: str, data: memoryview, owner: tuple[int, int]) -> None:

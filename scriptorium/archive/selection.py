@@ -263,13 +263,23 @@ def _folders_above(path: str) -> Iterator[str]:
 
 def survey(trees: Sequence[Tree]) -> Survey:
     """Bytes and number of files that packing these trees would read, without reading them. Raises like ``select``."""
-    total = count = 0
+    total = count = sparse = 0
+    seen: set[tuple[int, int]] = set()  # files with several names are saved once
     for tree in trees:
         for found in select(tree, lambda _: None, claims(trees, tree)):
-            if found.kind == "file":
+            inode = (found.stat.st_dev, found.stat.st_ino)
+            if found.kind == "file" and inode not in seen:
                 total += found.stat.st_size
+                sparse += holes(found.stat)
+            if found.kind == "file" and found.stat.st_nlink > 1:
+                seen.add(inode)
             count += found.kind != "folder"
-    return Survey(total, count)
+    return Survey(total, count, holes=sparse)
+
+
+def holes(facts: os.stat_result) -> int:
+    """How many bytes of a file take no room on its disk."""
+    return max(0, facts.st_size - facts.st_blocks * 512)
 
 
 def odd_kind(mode: int) -> str:

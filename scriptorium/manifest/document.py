@@ -135,6 +135,8 @@ def _part(part: Part) -> dict[str, object]:
         record["export"] = part.export
     if part.unsaved_count:
         record["unsaved_count"] = part.unsaved_count
+    if part.holes:
+        record["holes"] = part.holes
     return with_raw_bytes(record, "path", "export")
 
 
@@ -257,6 +259,7 @@ def _read_part(record: Record, unsaved: Sequence[Unsaved]) -> Part:
         missing_facts={} if missing is None else {name: missing.text(name) for name in missing.raw},
         unsaved=tuple(one for one in unsaved if one.source == source),
         unsaved_count=record.number("unsaved_count") if "unsaved_count" in record.raw else 0,
+        holes=record.number("holes") if "holes" in record.raw else 0,
     )
 
 

@@ -125,7 +125,7 @@ def _clear_former_tries(target: Path) -> None:
 
 
 def _room(target: Path, supply: Supply) -> None:
-    needed = sum(part.bytes for part in supply.manifest.parts)
+    needed = sum(part.room for part in supply.manifest.parts)
     free = shutil.disk_usage(target if target.exists() else target.parent).free
     if needed > free and not supply.only:
         raise NoSpace(f"the restore needs {needed:,} bytes, there are {free:,}", on=str(target), hint="free some room")

@@ -33,7 +33,10 @@ def staged_sizes(supply: Supply, sources: Mapping[str, Source], restore_id: str)
         place = way and (way.receive(part.path) or (way.receive(part.export) if part.export else None))
         if place:
             whole = chosen is None or (supply.rebuild and part.export is not None)  # the export, and what is made of it
-            yield nearest_folder(place), part.bytes if chosen is None or whole else chosen[part.source]
+            if chosen is None or whole:
+                yield nearest_folder(place), part.room
+            else:
+                yield nearest_folder(place), max(0, chosen[part.source] - (0 if supply.only else part.holes))
 
 
 def _chosen(supply: Supply, ways: Mapping[str, Incoming]) -> dict[str, int] | None:

@@ -180,5 +180,5 @@ def plan_into(supply: Supply, target: Path, *, clean: bool, never: Sequence[Path
     except UsageError as error:
         rows.append(Planned("target", str(target), error))
     if not supply.only:
-        rows.append(_room(nearest_folder(target), sum(part.bytes for part in parts)))
+        rows.append(_room(nearest_folder(target), sum(part.room for part in parts)))
     return Plan(tuple(rows), {})

@@ -84,6 +84,7 @@ def odd(manifest: Manifest) -> Manifest:
         missing_facts={"Book": "too little memory"},
         unsaved=tuple(lost),
         unsaved_count=2,
+        holes=4096,
     )
     return replace(manifest, parts=(part,), checks=(), preset=None)
 

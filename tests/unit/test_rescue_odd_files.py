@@ -18,6 +18,7 @@ from scriptorium.drilling import place_drill, run_drill
 from scriptorium.manifest import new_id
 from scriptorium.model import Status
 from scriptorium.rescue import plan_in_place, restore_into, undo
+from scriptorium.rescue.fitting import staged_sizes
 
 Nobody = Callable[[], AbstractContextManager[None]]
 
@@ -235,3 +236,21 @@ def test_links_are_never_followed_wherever_they_lead(folder: Path, as_nobody: No
         assert (home.data / "open.txt").read_text() == "open.txt, at the backup"
     finally:
         forbidden.chmod(0o700)
+
+
+def test_room_is_reckoned_from_what_a_sparse_file_takes(folder: Path) -> None:
+    """A file that is nearly all hole, on the way out and on the way back."""
+    home = library(folder)
+    os.truncate(home.data / "open.txt", 1 << 28)
+    (home.data / "sub" / "again").hardlink_to(home.data / "open.txt")
+    survey = home.settings.library().sources[0].survey(())
+    assert survey.bytes - survey.holes < 1 << 20 < survey.bytes < 2 << 28
+    take(home.settings)
+    supply = supply_of(home.settings)
+    (part,) = supply.manifest.parts
+    assert part.bytes > 1 << 28 and part.room < 1 << 20
+    restore_into(supply, folder / "look", new_id())
+    assert (folder / "look" / "data" / "open.txt").stat().st_blocks * 512 < 1 << 20
+    assert all(
+        size < 1 << 20 for _, size in staged_sizes(supply, {"data": home.settings.library().sources[0]}, new_id())
+    )
