@@ -240,7 +240,7 @@ def test_12_disaster_with_scriptorium(scene: Scene, env: dict[str, str], server:
     now = {path: what for path, what in tree(scene.home).items() if ".scriptorium-" not in path}
     assert books(scene.place.database) == 50 and now == before
     if how == "corrupt":
-        (kept,) = (scene.home / "data/kuzu").glob(".scriptorium-restore-*/former")
+        (kept,) = (scene.home / "data").glob(".scriptorium-restore-*-kuzu/former")
         assert any(kept.iterdir()), "somebody may still get something out of it"
 
 
