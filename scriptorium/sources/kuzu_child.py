@@ -150,6 +150,8 @@ def _ended(outcome: process.Outcome) -> Answers:
     if outcome.status >= 0:
         raise Unread(f"the reader failed: {said or f'status {outcome.status}'}")
     how = signal.Signals(-outcome.status)
+    if how in _CRASHES and kuzu_memory.limited():  # where memory is refused, the engine crashes for want of it as well
+        raise _Scarce(f"it crashes the reader ({how.name}), whose address space is limited", False)
     if how in _CRASHES:
         raise Unreadable(f"it crashes the reader ({how.name})")
     raise Unread(f"the reader was ended by {how.name}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -183,6 +185,20 @@ def test_a_reader_that_crashes_with_memory_enough_is_still_a_verdict(library: Li
 def test_what_keeps_from_looking_is_told_from_damage(texts: Path, tmp_path: Path, does: str, reason: str) -> None:
     staged = take(texts / "graph.db", tmp_path / "stage", engine=engine_that(tmp_path / "engine", does))
     assert reason in staged.missing_facts[""] and staged.tables == {}
+
+
+def test_a_reader_that_crashes_where_memory_is_refused_is_no_verdict(texts: Path, tmp_path: Path) -> None:
+    """Below ``ulimit -v`` the engine does not always see that it got no memory: it crashes."""
+    code = (
+        "import resource, sys; from pathlib import Path; from scriptorium.sources import kuzu_verdict;"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "try: kuzu_verdict.read(Path(sys.argv[1]), engine=Path(sys.argv[2]))\n"
+        "except kuzu_verdict.Unread as hindrance: print(hindrance)"
+    )
+    engine = engine_that(tmp_path / "engine", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    argv = [sys.executable, "-c", code, str(texts / "graph.db"), str(engine)]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120)
+    assert "too little memory" in told.stdout and "SIGSEGV" in told.stdout
 
 
 def test_the_wal_of_the_backup_is_switched_in_and_goes_back(library: Library) -> None:
