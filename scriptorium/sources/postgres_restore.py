@@ -29,6 +29,7 @@ from scriptorium.sources.postgres_own_names import own_path, without_emptying
 from scriptorium.sources.postgres_programs import Program
 from scriptorium.sources.postgres_progress import Advance, bytes_read, measured
 from scriptorium.sources.postgres_reading import Reading
+from scriptorium.sources.postgres_spread import as_recorded
 from scriptorium.sources.postgres_stalling import StallWatch
 from scriptorium.sources.postgres_stumbling import LeftOut, Stumbled, try_again
 
@@ -133,7 +134,7 @@ class Restorer:
             filled = read_facts(session, views, expected=expected or {})
             self.told.missing.update(filled.missing)
             self.told.missing.update(generated_anew(relations(session), facts, expected or {}))
-            return facts | dict(filled.tables)
+            return facts | dict(filled.tables) | as_recorded(session, facts, expected or {})
 
     def _analyze(self, session: psycopg.Connection[Row]) -> None:
         """Statistics of an index on a function call it; only the planner suffers where that fails."""

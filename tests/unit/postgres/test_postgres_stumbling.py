@@ -159,3 +159,16 @@ def test_names_without_schema_in_one_transaction(server, new_database, tmp_path,
     restore_database(source, tmp_path / "one", clean=True)
     assert ask(url, "SELECT t, s FROM item") == [("A", "a-x")]
     assert {path.name for path in tmp_path.iterdir()} <= {"one", "staging"}
+
+
+def test_rows_that_a_hash_puts_elsewhere_are_compared_together(server, new_database, tmp_path):
+    url = new_database(
+        server,
+        "CREATE TYPE mood AS ENUM ('a', 'b', 'c', 'd', 'e'); CREATE TABLE h (k mood, v int) PARTITION BY HASH (k); "
+        "CREATE TABLE h0 PARTITION OF h FOR VALUES WITH (modulus 2, remainder 0); "
+        "CREATE TABLE h1 PARTITION OF h FOR VALUES WITH (modulus 2, remainder 1)",
+    )
+    ask(url, "INSERT INTO h SELECT (enum_range(NULL::mood))[g % 5 + 1], g FROM generate_series(1, 100) g")
+    source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
+    brought(source, *back_up(source, tmp_path / "stage"))
+    assert ask(url, "SELECT count(*), sum(v) FROM h") == [(100, 5050)]
