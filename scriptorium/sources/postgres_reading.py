@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
+from scriptorium.errors import ToolFailed
 from scriptorium.model import TableFacts
 from scriptorium.sources.postgres_computing import Uncomputable
 from scriptorium.sources.postgres_connection import Address, Row, sql
@@ -112,6 +113,8 @@ class Reading:
                 try:
                     self._read[one.name] = table_facts(session, one, self._expected.get(one.name))
                 except Uncomputable as error:
+                    if session.execute("SELECT FROM pg_class WHERE oid = %s", (one.oid,)).fetchone() is None:
+                        raise ToolFailed("a table vanished while it was restored", on=one.name) from error
                     self.missing[one.name] = str(error)
         objects = large_objects(session)
         if objects is not None:
