@@ -35,7 +35,7 @@ def dressed(server, new_database, tmp_path):
         f"ALTER DATABASE {name} SET work_mem = '9MB'",
         f"ALTER DATABASE {name} SET app.banner = E'first; line\\nsecond ''line'''",
         f"ALTER DATABASE {name} SET default_transaction_read_only = on",
-        f"ALTER DATABASE {name} SET statement_timeout = '1ms'",
+        f"ALTER DATABASE {name} SET statement_timeout = '30s'",
         f"ALTER DATABASE {name} SET standard_conforming_strings = off",
         f"ALTER ROLE property_reader IN DATABASE {name} SET statement_timeout = '5s'",
         f"ALTER ROLE property_owner IN DATABASE {name} SET app.own = 'x'",
