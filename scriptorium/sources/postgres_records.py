@@ -11,6 +11,7 @@ It is there before the database is made, and goes with the last database that it
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -97,6 +98,8 @@ class Records:
 
     def remove(self, record: Record) -> None:
         self._file(record.restore, record.source).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder goes with its last record
+            self._folder.rmdir()
 
     def of(self, session: psycopg.Connection[Row], database: str) -> list[Record]:
         """Those of a database of the server of this session, newest first."""
