@@ -20,10 +20,10 @@ _EARLIER = re.compile(r"\.scriptorium-restore-[0-9a-f]{12}-.+", re.DOTALL)
 _LONGEST = 4096
 
 
-def mark(folder: Path, restore_id: str) -> None:
-    """Say durably that the folder is ours. It must be new, and ours alone to write to."""
-    descriptor = os.open(folder / MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+def mark(folder: int, restore_id: str) -> None:
+    """Say durably that the open folder is ours. It must be new, and ours alone to write to."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(MARK, flags, 0o600, dir_fd=folder), "w", encoding="ascii") as file:
         json.dump({"scriptorium": "restore", "id": restore_id}, file)
         file.flush()
         os.fsync(file.fileno())
@@ -44,13 +44,24 @@ def is_ours(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bool:
     return bool(_EARLIER.fullmatch(name)) and all(_is_folder(f"{folder}/{one}") for one in ("incoming", "former"))
 
 
-def others_may_write(path: Path) -> str:
+def is_marked(folder: int, name: str) -> bool:
+    """The same of a folder that is open, whoever renames it meanwhile; ``name``: the one that it was opened by. One
+    that is empty was made a moment before it was marked."""
+    found = _NAMES.fullmatch(name)
+    inside = set(os.listdir(folder))
+    if found is None:
+        return False
+    return not inside or _marked_in(folder) == found[1] or {"incoming", "former"} <= inside
+
+
+def others_may_write(path: Path, found: os.stat_result | None = None) -> str:
     """Why what is read there may have been written by somebody else; nothing where only this user can have.
 
     The path itself is looked at, not what a link leads to: it must be this user's, and nobody else may write to it.
+    ``found``: what a look at it said, where it is open already.
     """
     try:
-        found = os.lstat(path)
+        found = found or os.lstat(path)
     except OSError as error:
         return f"{path} cannot be looked at: {error.strerror}"
     if stat.S_ISLNK(found.st_mode):
@@ -72,7 +83,18 @@ def _is_folder(path: str) -> bool:
 def _marked(folder: str) -> str:
     """The id that the mark in a folder names; nothing where there is no mark."""
     try:
-        descriptor = os.open(f"{folder}/{MARK}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return _marked_in(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _marked_in(folder: int) -> str:
+    try:
+        descriptor = os.open(MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
         return ""
     with os.fdopen(descriptor, "rb") as file:

@@ -21,14 +21,27 @@ _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def remove_tree(folder: Path) -> None:
     """Remove a folder with everything in it. Follows no link, whoever else works in the tree meanwhile."""
+    _remove(str(folder), None)
+
+
+def empty(descriptor: int, *, last: str = "") -> None:
+    """Remove everything in an open folder, whatever its name is now; what is called ``last`` goes last."""
+    for name in sorted(os.listdir(descriptor), key=lambda name: name == last):
+        if _is_folder(name, descriptor):
+            _remove(name, descriptor)
+        else:
+            os.unlink(name, dir_fd=descriptor)
+
+
+def _remove(name: str, parent: int | None) -> None:
     try:
-        shutil.rmtree(folder)  # a call, and an open folder, for each level: about a thousand of them
+        shutil.rmtree(name, dir_fd=parent)  # a call, and an open folder, for each level: about a thousand of them
     except (PermissionError, RecursionError):
-        _take_apart(folder)
+        _take_apart(name, parent)
     except OSError as error:
         if error.errno not in _TOO_DEEP:
             raise
-        _take_apart(folder)
+        _take_apart(name, parent)
 
 
 def sweep_unnamed(folder: Path, pattern: str, *, seconds: float = _DAY) -> None:
@@ -40,10 +53,10 @@ def sweep_unnamed(folder: Path, pattern: str, *, seconds: float = _DAY) -> None:
                 file.unlink()
 
 
-def _take_apart(folder: Path) -> None:
+def _take_apart(name: str, parent: int | None) -> None:
     """Folders inside folders are moved up to the top before they are emptied, so that nothing is ever deep."""
     names = (f".{secrets.token_hex(8)}-{number}" for number in itertools.count())
-    with _opened(str(folder), None) as top:
+    with _opened(name, parent) as top:
         while entries := os.listdir(top):  # noqa: PTH208  a descriptor, not a path
             for entry in entries:
                 if _is_folder(entry, top):
@@ -51,7 +64,7 @@ def _take_apart(folder: Path) -> None:
                     os.rmdir(entry, dir_fd=top)
                 else:
                     os.unlink(entry, dir_fd=top)
-    folder.rmdir()
+    os.rmdir(name, dir_fd=parent)
 
 
 def _empty(name: str, top: int, names: Iterator[str]) -> None:

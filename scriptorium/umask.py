@@ -41,15 +41,22 @@ def usual_files() -> Iterator[None]:
         os.umask(former)
 
 
-def make_folders(folder: Path) -> None:
-    """The way to living data, or to what the user wants somewhere: as the user makes folders, and never for others to
-    write in."""
+@contextlib.contextmanager
+def users_folders() -> Iterator[None]:
+    """Folders are made as the user makes them, and never for others to write in: the way to living data, or to what the
+    user wants somewhere."""
     former = os.umask(0o777)
     os.umask((_former[0] if _former else former) | _USUAL)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
         os.umask(former)
+
+
+def make_folders(folder: Path) -> None:
+    """The folder and what is missing above it, see ``users_folders``."""
+    with users_folders():
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def users_umask() -> int:

@@ -19,13 +19,16 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from scriptorium import wording
-from scriptorium.errors import LibraryBusy, NoSpace, SettingsError
+from scriptorium.errors import LibraryBusy, NoSpace, SettingsError, Untrusted
+from scriptorium.fs.descriptors import require_ours
+from scriptorium.fs.places import Places, real_path
 from scriptorium.removal import remove_tree, sweep_unnamed
 from scriptorium.settings import Settings
 from scriptorium.system_errors import advice, said
@@ -34,11 +37,18 @@ _MARGIN = 64 << 20
 
 
 def room(settings: Settings) -> Path:
-    """The workroom, made (0700) when it is not there. ``SettingsError`` when it cannot be."""
+    """The workroom, made (0700) when it is not there. ``SettingsError`` when it cannot be, ``Untrusted`` when others
+    may write to it: what it holds is carried out, and goes into archives."""
     folder = settings.workroom
-    with _trouble(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.mkdir(exist_ok=True, mode=0o700)
+    with _trouble(folder), closing(Places()) as places:
+        real = real_path(folder)
+        places.make_folders(real, 0o700)
+        with places.folder(real) as opened:
+            try:
+                require_ours(opened, folder)
+            except Untrusted as error:
+                hint = "chown and chmod it (0700), or run this as its owner; or set 'workspace' to another folder"
+                raise Untrusted(f"the workspace must be ours alone: {error.what}", on=str(folder), hint=hint) from error
     return folder
 
 
@@ -186,8 +196,9 @@ def _mark(settings: Settings, backup_id: str, how: int) -> int | None:
     path = settings.workroom / "reading" / backup_id
     while True:
         try:
+            real_path(path.parent)  # no link of somebody's
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError:
             return None
         try:

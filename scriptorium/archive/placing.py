@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from scriptorium.archive.selection import encoded
 from scriptorium.errors import RestoreFailed, UnsafeArchive
+from scriptorium.fs.descriptors import folder_at, require_own
 from scriptorium.manifest import readable
 
 T = TypeVar("T")
@@ -112,9 +113,11 @@ class Placing:
     def _enter(self, name: bytes, destination: Path) -> int:
         if self._open:
             return self._make(name, self._open[-1][1], destination)
-        with contextlib.suppress(FileExistsError):  # the root: named by the user, so it may be a symlink
+        with contextlib.suppress(FileExistsError):  # the root: on the way to it there may be symlinks
             os.makedirs(name, 0o700)  # noqa: PTH103 -- bytes
-        return os.open(name, _FOLDER & ~os.O_NOFOLLOW)
+        with folder_at(name) as root:
+            require_own(root, Path(os.fsdecode(name)))
+            return os.dup(root)
 
     def _make(self, name: bytes, parent: int, destination: Path) -> int:
         with contextlib.suppress(FileExistsError):

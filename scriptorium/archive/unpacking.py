@@ -20,6 +20,7 @@ from scriptorium.archive.outflow import write_whole
 from scriptorium.archive.owners import group_number, user_number
 from scriptorium.archive.placing import Placing, sync_filesystem
 from scriptorium.errors import DamageFound, NoSpace, UnsafeArchive
+from scriptorium.fs.descriptors import folder_at
 from scriptorium.manifest import readable
 from scriptorium.model import FileList, Finding
 
@@ -266,15 +267,11 @@ class _Unpacking:
         """One wait for each filesystem, not one for each file."""
         done: set[int] = set()
         for root in self._roots:
-            with contextlib.suppress(FileNotFoundError):  # nothing was written there
-                descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    device = os.fstat(descriptor).st_dev
-                    if device not in done:
-                        sync_filesystem(descriptor)
-                    done.add(device)
-                finally:
-                    os.close(descriptor)
+            with contextlib.suppress(FileNotFoundError), folder_at(root) as descriptor:  # nothing was written there
+                device = os.fstat(descriptor).st_dev
+                if device not in done:
+                    sync_filesystem(descriptor)
+                done.add(device)
 
 
 def _group_as_others(mode: int) -> int:

@@ -135,15 +135,21 @@ def _identity(descriptor: int) -> tuple[int, int]:
     return facts.st_dev, facts.st_ino
 
 
-def require_ours(descriptor: int, path: Path) -> None:
-    """``Untrusted`` unless the open file or folder belongs to us and nobody else may write to it."""
-    facts = os.fstat(descriptor)
-    if facts.st_uid != os.geteuid():
+def require_own(descriptor: int, path: Path) -> None:
+    """``Untrusted`` unless the open file or folder belongs to us."""
+    owner = os.fstat(descriptor).st_uid
+    if owner != os.geteuid():
         raise Untrusted(
-            f"this belongs to user {facts.st_uid}, not to us (user {os.geteuid()})",
+            f"this belongs to user {owner}, not to us (user {os.geteuid()})",
             on=str(path),
             hint="it is not used. Look who made it, and remove it",
         )
+
+
+def require_ours(descriptor: int, path: Path) -> None:
+    """``Untrusted`` unless the open file or folder belongs to us and nobody else may write to it."""
+    require_own(descriptor, path)
+    facts = os.fstat(descriptor)
     if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Untrusted("others may write to this", on=str(path), hint=f"chmod go-w {path}")
 

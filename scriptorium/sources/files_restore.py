@@ -12,11 +12,11 @@ from scriptorium.archive import select
 from scriptorium.archive.patterns import compiled
 from scriptorium.errors import RestoreFailed
 from scriptorium.fs.kinds import is_file, is_folder
+from scriptorium.fs.places import real_path
 from scriptorium.model import Part, Rows, TableFacts, Tree
 from scriptorium.sources.mounts import mounted_in
 from scriptorium.sources.previous import Kept, Previous
 from scriptorium.sources.renames import Dress, Move, StagingFolder, anchors
-from scriptorium.umask import make_folders
 
 
 class FilesElsewhere:
@@ -61,21 +61,20 @@ class FilesIncoming:
         # Of more than are named it is not known which they are: then nothing is removed.
         self._partial = partial or part.unsaved_count > len(part.unsaved)
         self._kept = frozenset(inside for one in part.unsaved if (inside := below(one.path, part.path)) is not None)
-        self._root = Path(os.path.realpath(tree.root))
+        self._root = real_path(Path(tree.root))
         self._staging = self._find()
 
     def _find(self) -> StagingFolder:
         """The staging folder: one that is there already, else beside what is restored. Of a folder of which only some
         is saved, inside it: nobody packs such a folder as a whole, and what is beside it is not the library's."""
         if self._tree.include and self._root.is_dir():
-            return StagingFolder.in_one_of((self._root, self._root.parent), self._mark)
+            return StagingFolder.in_one_of((self._root, self._root.parent), self._mark, (self._root,))
         if not self._root.is_dir():
-            return StagingFolder.in_one_of((self._root.parent, self._root), self._mark)
-        return StagingFolder.in_one_of(anchors(self._root), self._mark)
+            return StagingFolder.in_one_of((self._root.parent, self._root), self._mark, (self._root,))
+        return StagingFolder.in_one_of(anchors(self._root), self._mark, (self._root,))
 
     def prepare(self) -> None:
         self.undo()  # a crashed restore may have left the only copy of the former data
-        make_folders(self._root.parent)
         self._staging = self._find()
         self._staging.create()
 
@@ -127,10 +126,11 @@ class FilesIncoming:
     def _whole(self, new: Path) -> Iterator[Move]:
         """The root itself is replaced: a single file, or a folder that was lost."""
         if is_folder(new) and not self._part.path:
-            new.chmod(0o755)  # nothing says what it was; closed to all but us, it would be of no use to its application
-            if os.geteuid() == 0:
-                like = self._root.parent.stat()
-                os.chown(new, like.st_uid, like.st_gid)
+            came = self._staging.held(new)
+            # nothing says what it was; closed to all but us, it would be of no use to its application
+            came.chmod(0o755)
+            if os.geteuid() == 0 and (like := self._staging.places.lstat(self._root.parent)) is not None:
+                os.chown(came, like.st_uid, like.st_gid)
         if os.path.lexists(self._root):
             yield Move(self._root, self._staging.former / self._root.name)
         yield Move(new, self._root)
@@ -157,7 +157,7 @@ class FilesIncoming:
                 raise _mounted(source)
 
     def undo(self) -> None:
-        if self._staging.path.exists():
+        if self._staging.there:
             self._staging.revert()
             self._staging.remove()
 
@@ -168,7 +168,7 @@ class FilesIncoming:
         return self._staging.previous(kept)
 
     def finish(self) -> None:
-        if self._staging.path.exists():
+        if self._staging.there:
             self._staging.settle()
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.errors import NotFound, SourceDamaged, ToolMissing
+from scriptorium.fs.places import is_held, real_path
 
 COMPANIONS = (".wal", ".shadow", ".tmp")
 _LADYBUG_COMPANION = ".wal.checkpoint"  # Kuzu never makes one; its successor does
@@ -70,9 +71,10 @@ def companion(path: Path, ending: str) -> Path:
 def find(path: Path) -> Layout:
     """The layout of the database at ``path``, symlinks resolved (the engine's WAL lies beside the real file).
 
-    Raises ``NotFound``, or ``SourceDamaged`` when what is there is no Kuzu database.
+    Raises ``NotFound``, or ``SourceDamaged`` when what is there is no Kuzu database, ``Untrusted`` for a link that
+    leads to what its maker does not own.
     """
-    real = path.resolve()
+    real = path if is_held(path) else real_path(path)
     if real.is_file():
         return Layout(real, folder=False)
     if not real.is_dir():

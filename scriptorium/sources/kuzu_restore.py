@@ -8,17 +8,18 @@ come with its database.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from scriptorium.errors import RestoreFailed
+from scriptorium.fs.places import real_path
 from scriptorium.model import Part, Rows, TableFacts
 from scriptorium.sources import kuzu_export, kuzu_verdict
 from scriptorium.sources.kuzu_layout import COMPANIONS, companion
 from scriptorium.sources.kuzu_memory import SHARE
 from scriptorium.sources.previous import Kept, Previous
 from scriptorium.sources.renames import Move, StagingFolder, anchors
-from scriptorium.umask import make_folders
 
 
 class KuzuIncoming:
@@ -44,7 +45,7 @@ class KuzuIncoming:
                 hint="restore the raw copy instead",
             )
         self._part = part
-        self._target = target.resolve()
+        self._target = real_path(target)
         self._engine = engine
         self._rebuild = rebuild
         self._statements = statements or {}
@@ -58,7 +59,8 @@ class KuzuIncoming:
     def _find(self) -> StagingFolder:
         """Beside the folder that the database lies in, which the application packs and counts; else in that folder."""
         folder = self._target.parent
-        return StagingFolder.in_one_of((folder,) if self._scratch else anchors(folder), self._mark)
+        within = (self._target, *self._companions())
+        return StagingFolder.in_one_of((folder,) if self._scratch else anchors(folder), self._mark, within)
 
     @property
     def _new(self) -> Path:
@@ -70,7 +72,6 @@ class KuzuIncoming:
 
     def prepare(self) -> None:
         self.undo()  # a crashed restore may have left the only copy of the former data
-        make_folders(self._target.parent)
         self._staging = self._find()
         self._staging.create()
 
@@ -90,7 +91,7 @@ class KuzuIncoming:
         if self._rebuild:
             self._build()
         try:
-            facts = kuzu_verdict.read(self._new, engine=self._engine, share=self._share, statements=self._statements)
+            facts = kuzu_verdict.read(self._held(), engine=self._engine, share=self._share, statements=self._statements)
         except kuzu_verdict.Unreadable as verdict:
             raise RestoreFailed(f"the restored database cannot be read: {verdict}", on=self._part.source) from verdict
         except kuzu_verdict.Unread as hindrance:
@@ -98,9 +99,15 @@ class KuzuIncoming:
         self.answers, self.missing_facts = facts.answers, facts.missing
         return facts.tables
 
+    def _held(self) -> Path:
+        """The new database for the programs that make and read it: whoever owns the library may rename what he likes
+        meanwhile."""
+        return self._staging.held(self._new)
+
     def _build(self) -> None:
         try:
-            kuzu_export.build(self._export, self._new, engine=self._engine, share=self._share)
+            export = self._staging.held(self._export)
+            kuzu_export.build(export, self._held(), engine=self._engine, share=self._share)
         except (kuzu_verdict.Unreadable, kuzu_verdict.Unread) as trouble:
             raise RestoreFailed(
                 f"the export cannot be imported: {trouble}",
@@ -109,15 +116,16 @@ class KuzuIncoming:
             ) from trouble
 
     def switch(self) -> None:
-        if not self._new.exists():
+        places = self._staging.places
+        if not places.there(self._new):
             raise RestoreFailed("the backup brought no database", on=self._part.path)
         self._like_former()
         moves = []
         for path in (self._target, *self._companions()):
-            if os.path.lexists(path):
+            if places.there(path):
                 moves.append(Move(path, self._staging.former / path.name))
         for ending in COMPANIONS:  # before the database itself: `undo` goes by that one
-            if (new := companion(self._new, ending)).exists():
+            if places.there(new := companion(self._new, ending)):
                 moves.append(Move(new, companion(self._target, ending)))
         self._staging.write_plan([*moves, Move(self._new, self._target)])
         self._staging.apply()
@@ -126,24 +134,27 @@ class KuzuIncoming:
         """A rebuilt database has no mode and owner of its own: take the former one's."""
         if not self._rebuild:
             return
-        like = self._target if self._target.is_file() else self._target.parent
-        found = like.stat()
-        if os.geteuid() == 0:
-            os.chown(self._new, found.st_uid, found.st_gid)
-        if self._target.is_file() and self._new.is_file():
-            self._new.chmod(found.st_mode & 0o7777)
+        places, new = self._staging.places, self._held()
+        former = places.lstat(self._target)
+        like = former if former is not None and stat.S_ISREG(former.st_mode) else None
+        owner = like or places.lstat(self._target.parent)
+        if os.geteuid() == 0 and owner is not None:
+            os.chown(new, owner.st_uid, owner.st_gid)
+        if like is not None and new.is_file():
+            new.chmod(like.st_mode & 0o777)
 
     def _companions(self) -> list[Path]:
         return [companion(self._target, ending) for ending in COMPANIONS]
 
     def undo(self) -> None:
-        if not self._staging.path.exists():
+        if not self._staging.there:
             return
-        if self._staging.planned and not self._new.exists():
+        places = self._staging.places
+        if self._staging.planned and not places.there(self._new):
             # Switched in, and perhaps opened since: what then lies beside it is not the former database's.
             for path in self._companions():
-                if os.path.lexists(path):
-                    path.rename(self._staging.incoming / path.name)
+                if places.there(path):
+                    places.rename(path, self._staging.incoming / path.name)
         self._staging.revert()
         self._staging.remove()
 
@@ -154,7 +165,7 @@ class KuzuIncoming:
         return self._staging.previous(kept)
 
     def finish(self) -> None:
-        if self._staging.path.exists():
+        if self._staging.there:
             self._staging.settle()
 
 

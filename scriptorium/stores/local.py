@@ -18,7 +18,8 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict
 
 from scriptorium.crashpoints import reach
-from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, UsageError
+from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, Untrusted, UsageError
+from scriptorium.fs.places import real_path
 from scriptorium.stores.base import ObjectInfo, checked_key
 from scriptorium.system_errors import advice, said
 
@@ -52,7 +53,10 @@ class LocalStore(BaseModel):
     def _trouble(self, path: Path, *, lookup: bool = False) -> Iterator[None]:
         """Turn what the operating system says into what a person can act on."""
         try:
+            real_path(self.path)
             yield
+        except Untrusted as error:
+            raise StoreUnavailable(f"the store is not used: {error.what}", on=str(path), hint=error.hint) from error
         except OSError as error:
             if lookup and (isinstance(error, _ABSENT) or error.errno == errno.ENAMETOOLONG) and self._is_usable():
                 raise NotFound(

@@ -31,6 +31,7 @@ from file_trees import (
 from scriptorium.archive import select
 from scriptorium.archive.access_lists import ACCESS
 from scriptorium.errors import NotFound, RestoreFailed, SourceUnavailable, UsageError
+from scriptorium.fs.descriptors import folder_at
 from scriptorium.ours import mark
 from scriptorium.sources import FilesSource
 from scriptorium.sources.files_restore import FilesElsewhere
@@ -259,7 +260,8 @@ def test_a_folder_that_another_part_made_meanwhile_is_filled(tmp_path: Path) -> 
     (root / "kuzu").mkdir(parents=True)
     other = root / "kuzu" / f".scriptorium-restore-{RESTORE}-graph"
     other.mkdir()
-    mark(other, RESTORE)
+    with folder_at(other) as opened:
+        mark(opened, RESTORE)
     incoming.switch()
     assert stat.S_IMODE(root.stat().st_mode) == 0o750
     incoming.finish()

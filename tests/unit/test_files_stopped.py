@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from scriptorium.errors import RestoreFailed
+from scriptorium.fs.places import Places
 
 NAMES = ["a", "b", "c", "d.keep", ODD]
 LEAVES = st.sampled_from([b"1", b"2", b""]) | st.sampled_from(["a", "../x"])
@@ -80,14 +81,14 @@ def test_a_restore_that_stops_anywhere_goes_back_and_one_that_does_not_is_right(
         pass
 
     count = 0
-    real = Path.rename
+    real = Places.rename
 
-    def rename(self: Path, target: Path) -> Path:
+    def rename(self: Places, source: Path, target: Path) -> None:
         nonlocal count
         if count == steps:
             raise Crash
         count += 1
-        return real(self, target)
+        real(self, source, target)
 
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     try:
@@ -98,7 +99,7 @@ def test_a_restore_that_stops_anywhere_goes_back_and_one_that_does_not_is_right(
         incoming = incoming_of(source)
         bring(incoming, archive)
         stopped: BaseException | None = None
-        with mock.patch.object(Path, "rename", rename):
+        with mock.patch.object(Places, "rename", rename):
             try:
                 incoming.switch()
             except (Crash, RestoreFailed) as error:

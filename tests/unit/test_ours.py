@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium.fs.descriptors import folder_at
 from scriptorium.ours import MARK, is_ours, mark
 
 ID = "0123456789ab"
@@ -16,7 +17,8 @@ def test_a_marked_folder_is_ours(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
     assert not is_ours(folder)
-    mark(folder, ID)
+    with folder_at(folder) as opened:
+        mark(opened, ID)
     assert is_ours(folder) and is_ours(str(folder)) and is_ours(bytes(folder))
     (tmp_path / f".scriptorium-restore-{ID}-link").symlink_to(folder)
     assert not is_ours(tmp_path / f".scriptorium-restore-{ID}-link")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.errors import RestoreFailed, Untrusted
+from scriptorium.fs.places import Places
 from scriptorium.sources.renames import Dress, Move, StagingFolder
 
 
@@ -68,15 +69,15 @@ def test_a_switch_that_is_carried_out_and_settled_leaves_nothing(living: Path, s
 def stopping(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Renames end in a crash once the number in the list has been used up (-1: never)."""
     left = [-1]
-    real = Path.rename
+    real = Places.rename
 
-    def rename(self: Path, target: Path) -> Path:
+    def rename(self: Places, source: Path, target: Path) -> None:
         if left[0] == 0:
             raise KeyboardInterrupt
         left[0] -= 1
-        return real(self, target)
+        real(self, source, target)
 
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(Places, "rename", rename)
     yield left
 
 

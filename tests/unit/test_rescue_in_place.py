@@ -25,6 +25,7 @@ from rescue_home import (
 
 from scriptorium import workspace
 from scriptorium.errors import DamageFound, NotFound, RestoreFailed
+from scriptorium.fs.places import Places
 from scriptorium.rescue import inplace, undo
 from scriptorium.rescue.journal import Journal
 from scriptorium.sources.renames import StagingFolder
@@ -113,7 +114,7 @@ POINTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "preparing: the journal": dying_before(Journal, "mark", 2),
     "switching: no plan": dying_before(StagingFolder, "write_plan", 1),
     "switching: a plan": dying_before(StagingFolder, "apply", 1),
-    **{f"switching: rename {number}": dying_before(Path, "rename", number) for number in (2, 3, 4, 6, 9, 12, 14)},
+    **{f"switching: rename {number}": dying_before(Places, "rename", number) for number in (2, 3, 4, 6, 9, 12, 14)},
     "switching: one part of three": dying_before(StagingFolder, "write_plan", 2),
     "switching: two parts of three": dying_before(StagingFolder, "apply", 3),
     "switched: not said yet": dying_before(Journal, "mark", 3),
@@ -142,7 +143,7 @@ def test_killed_while_it_is_put_back_the_run_after_that_does_it(home: Home, firs
     before = facts(home.folder)
     settings, supply = home.settings, supply_of(home.settings)
     assert killed(lambda: in_place(settings, supply), POINTS[first])
-    killed(lambda: recovered(settings), dying_before(Path, "rename", second))
+    killed(lambda: recovered(settings), dying_before(Places, "rename", second))
     recovered(settings)
     assert facts(home.folder) == before and not list(home.folder.rglob(".scriptorium-restore-*"))
 

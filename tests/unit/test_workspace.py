@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium import workspace
-from scriptorium.errors import LibraryBusy, NoSpace, SettingsError
+from scriptorium.errors import LibraryBusy, NoSpace, SettingsError, Untrusted
 from scriptorium.settings import Settings, load
 
 ID, OTHER = "0123456789ab", "ba9876543210"
@@ -347,3 +347,28 @@ def test_a_full_disk_is_said_as_such(tmp_path: Path) -> None:
             pass
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
+def test_a_workroom_that_others_may_write_is_refused(settings: Settings, mode: int) -> None:
+    with workspace.lock(settings, "lib", "backup"):
+        pass
+    settings.workroom.chmod(mode)
+    with pytest.raises(Untrusted) as caught, workspace.lock(settings, "lib", "backup"):
+        pass
+    assert caught.value.on == str(settings.workroom) and "workspace" in caught.value.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_workroom_of_somebody_else_is_refused(settings: Settings) -> None:
+    settings.workroom.mkdir(parents=True)
+    os.chown(settings.workroom, 4711, 4711)
+    with pytest.raises(Untrusted), workspace.lock(settings, "lib", "backup"):
+        pass
+
+
+def test_a_store_that_others_share_is_no_matter_where_the_workroom_is_ours(settings: Settings) -> None:
+    settings.workroom.parent.mkdir(parents=True, exist_ok=True)
+    settings.workroom.parent.chmod(0o3777)
+    with workspace.lock(settings, "lib", "backup"):
+        assert stat.S_IMODE(settings.workroom.stat().st_mode) & 0o777 == 0o700

@@ -17,6 +17,7 @@ import pytest
 from scriptorium.archive import select, survey
 from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound
+from scriptorium.fs.descriptors import folder_at
 from scriptorium.model import Survey, Tree
 from scriptorium.ours import mark
 
@@ -145,7 +146,8 @@ def test_our_own_files_are_left_out(root: Path) -> None:
     """A folder is known by its mark; whatever else has such a name is the user's."""
     staged = "data/.scriptorium-restore-0123456789ab-data"
     make(root, f"{staged}/x", "data/.scriptorium-notes", ".scriptorium-restore-0123456789ab-mine/diary")
-    mark(root / staged, "0123456789ab")
+    with folder_at(root / staged) as opened:
+        mark(opened, "0123456789ab")
     said: list[Remark] = []
     found = [one.path for one in select(Tree(str(root), ""), said.append)]
     assert {"data/.scriptorium-notes", ".scriptorium-restore-0123456789ab-mine/diary"} <= set(found)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from scriptorium.errors import RestoreFailed
+from scriptorium.fs.places import Places
 from scriptorium.model import Part, Staged
 from scriptorium.quiesce import snapshot
 from scriptorium.sources import kuzu_verdict
@@ -165,19 +166,19 @@ def test_a_crash_at_every_rename_is_undone_or_carried_on(
     for name, content in former.items():
         (bench.database.parent / name).write_bytes(content)
     incoming = bench.bring()
-    real, left = Path.rename, renames + 1
+    real, left = Places.rename, renames + 1
 
     class Crash(BaseException): ...
 
-    def rename(self: Path, target: Path) -> Path:
+    def rename(self: Places, source: Path, target: Path) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise Crash
-        return real(self, target)
+        real(self, source, target)
 
     with monkeypatch.context() as patch, pytest.raises(Crash) if renames < 4 else pytest.MonkeyPatch.context():
-        patch.setattr(Path, "rename", rename)
+        patch.setattr(Places, "rename", rename)
         incoming.switch()
     after = bench.incoming()  # a new object, as after a crash
     if again == "switch":

@@ -19,6 +19,7 @@ import real_backup
 from scriptorium.catalog import Catalog
 from scriptorium.drilling import place_drill, run_drill
 from scriptorium.errors import SourceDamaged
+from scriptorium.fs.places import Places
 from scriptorium.manifest import new_id
 from scriptorium.model import NOT_COMPARABLE, Manifest, Proof, Staged, Status
 from scriptorium.pruning import carry_out, plan_cleanup
@@ -229,18 +230,18 @@ def test_a_switch_with_a_wal_that_dies_goes_back(
     living.mkdir()
     for ending in ("", ".wal"):
         (living / f"graph.db{ending}").write_bytes(f"former{ending}".encode())
-    former, real, left = hashes(living), Path.rename, renames + 1
+    former, real, left = hashes(living), Places.rename, renames + 1
 
-    def rename(self: Path, target: Path) -> Path:
+    def rename(self: Places, source: Path, target: Path) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise _Stop
-        return real(self, target)
+        real(self, source, target)
 
     incoming = _incoming(staged, living)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", rename)
+        patch.setattr(Places, "rename", rename)
         try:
             incoming.switch()
         except _Stop:
