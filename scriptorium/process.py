@@ -34,6 +34,18 @@ _live_guard = threading.Lock()
 Child = subprocess.Popen[bytes]
 NOTHING = subprocess.DEVNULL
 _BY_SIGNAL = "was ended by signal "
+_PREFECTS_SECRETS = frozenset(
+    {
+        "PREFECT_API_AUTH_STRING",
+        "PREFECT_API_DATABASE_CONNECTION_URL",
+        "PREFECT_API_DATABASE_PASSWORD",
+        "PREFECT_API_KEY",
+        "PREFECT_CLIENT_CUSTOM_HEADERS",
+        "PREFECT_SERVER_API_AUTH_STRING",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+        "PREFECT_SERVER_DATABASE_PASSWORD",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ def find_tool(name: str, *, package: str = "") -> str:
 
 
 def variable(name: str) -> str | None:
-    """A variable of the environment that children inherit: for secrets that the settings name (``password_env``)."""
+    """A variable of our environment: for secrets that the settings name (``password_env``)."""
     return os.environ.get(name)
 
 
@@ -81,7 +93,7 @@ def start(
 ) -> Child:
     """Start a child in its own process group. Prefer ``run`` and ``stream``; the caller must ``end`` this one.
 
-    ``env``: variables added to ours. ``outlive_us``: not to be killed with us (a watchdog).
+    ``env``: variables added to ours (without Prefect's secrets). ``outlive_us``: not to be killed with us (a watchdog).
     ``users``: a command of the user's, which makes files as it always does.
     """
     command = [find_tool(argv[0]), *argv[1:]]
@@ -90,7 +102,7 @@ def start(
         command = [setpriv, "--pdeathsig", "KILL", "--", *command]
     child = subprocess.Popen(
         command,
-        env={**os.environ, **env} if env else None,
+        env={**_inherited(), **(env or {})},
         cwd=cwd,
         stdin=stdin,
         stdout=stdout,
@@ -103,6 +115,12 @@ def start(
         with _live_guard:
             _live.add(child.pid)
     return child
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment without what opens Prefect's API and its database: whoever has that runs any command as us, and
+    a child may be the application, which a health check's ``start`` leaves running."""
+    return {name: value for name, value in os.environ.items() if name not in _PREFECTS_SECRETS}
 
 
 def end(child: Child, *, grace: float = _GRACE_SECONDS) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import subprocess
 import sys
 import urllib.error
@@ -14,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed import deployed
-from prefect_server import wait_for
+from deployed import PROJECT, deployed
+from prefect_server import PREFECT, clean, running, wait_for
 
 SCRIPTORIUM = Path(sys.executable).with_name("scriptorium")
 
@@ -64,3 +66,26 @@ def test_a_schedule_of_the_settings_comes_true(
         house.prefect("deploy", "-n", "tier/daily")
         wait_for(lambda: {(moment.hour, moment.minute) for moment in house.scheduled("daily")} == {(19, 17)}, 60)
     require_silent(house.server_home / "log")
+
+
+@pytest.mark.timeout(400)
+def test_the_commands_of_readme_give_a_server_and_a_worker(
+    place: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]
+) -> None:
+    """As they stand there, one after the other; a server that logs goes on all the same."""
+    house = deployed(place, tmp_path / "prefect", prefect_home(tmp_path / "server"))
+    chapter = (PROJECT / "README.md").read_text("utf-8").split("### By Prefect")[1].split("\n##")[0]
+    (block,) = re.findall(r"```console\n(.*?)```", chapter, re.DOTALL)
+    commands = block.replace("$ ", "").replace(":4200", f":{house.port}")
+    script = commands.replace("/etc/scriptorium/scriptorium.toml", str(place.config))
+    env = clean(
+        PATH=f"{PREFECT.parent}{os.pathsep}{os.environ['PATH']}",
+        PREFECT_HOME=str(house.server_home),
+        PREFECT_SERVER_API_PORT=str(house.port),
+        PREFECT_SERVER_LOGGING_LEVEL="DEBUG",
+    )
+    log = tmp_path / "log"
+    with running("bash", "-eu", "-c", script, env=env, cwd=house.folder / "checkout", log=log):
+        wait_for(lambda: "daily" in {one.tier for one in house.backups()}, 240)
+        assert urllib.request.urlopen(f"{house.url}/health", timeout=20).status == 200
+    assert stat.S_IMODE((house.folder / "checkout" / "prefect-server.log").stat().st_mode) == 0o600

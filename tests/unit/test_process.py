@@ -93,3 +93,14 @@ def test_a_child_dies_with_us_when_we_are_killed() -> None:
         assert not gone(pid)
         os.kill(parent.pid, signal.SIGKILL)
     assert soon(lambda: gone(pid))
+
+
+def test_no_child_has_what_opens_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application that a health check's ``start`` leaves running is such a child."""
+    for name in ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_SERVER_DATABASE_PASSWORD"):
+        monkeypatch.setenv(name, "librarian:at the desk")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    assert b"at the desk" not in process.run(["env"]).stdout
+    assert b"at the desk" not in process.run(["env"], env={"MORE": "1"}).stdout
+    assert b"PREFECT_API_URL=http" in process.run(["env"]).stdout
+    assert b"=at the desk" in process.run(["env"], env={"PREFECT_API_AUTH_STRING": "at the desk"}).stdout
