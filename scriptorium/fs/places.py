@@ -84,9 +84,18 @@ class Places:
     def unlink(self, path: Path) -> None:
         os.unlink(path.name, dir_fd=self._folder(path.parent))
 
+    def make_folder(self, folder: Path, mode: int) -> None:
+        """A new one. Raises ``FileExistsError``."""
+        os.mkdir(folder.name, mode, dir_fd=self._folder(folder.parent))
+
+    def remove_folder(self, folder: Path) -> None:
+        """One that is empty."""
+        os.rmdir(folder.name, dir_fd=self._folder(folder.parent))
+        self._forget(folder)
+
     def make_folders(self, folder: Path, mode: int) -> None:
-        """The folder and what is missing above it."""
-        missing = []
+        """The folder and what is missing above it. Raises ``NotADirectoryError`` where something else is there."""
+        wanted, missing = folder, []
         while not self.there(folder):
             missing.append(folder)
             folder = folder.parent
@@ -94,7 +103,8 @@ class Places:
             try:
                 os.mkdir(one.name, mode, dir_fd=self._folder(one.parent))
             except FileExistsError:
-                self._folder(one)
+                continue
+        self._folder(wanted)
 
     @contextmanager
     def folder(self, path: Path) -> Iterator[int]:

@@ -1,24 +1,32 @@
-"""Restoring into a folder: prepared beside it, compared, then put there by one rename."""
+"""Restoring into a folder: prepared beside it, compared, then put there by one rename.
+
+The folder may lie where others may write (``/tmp``). What is made there is made anew, ours alone, and held open; of
+what is found there only what is ours, and marked or locked by us, is taken over or removed.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import glob
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-from scriptorium.errors import NoSpace, RestoreFailed, UsageError
+from scriptorium import ours
+from scriptorium.errors import NoSpace, RestoreFailed, Untrusted, UsageError
+from scriptorium.fs.descriptors import require_ours
+from scriptorium.fs.places import Places, real_path
 from scriptorium.model import Part
-from scriptorium.removal import remove_tree
+from scriptorium.removal import empty, remove_tree
 from scriptorium.rescue.reading import Advance, Restored, Supply, load_parts, read_parts, told, wanted
 from scriptorium.sources import Source, made_for
 from scriptorium.sources.mounts import mounted_in
 from scriptorium.system_errors import advice, said
-from scriptorium.umask import make_folders
+from scriptorium.umask import users_folders
 
 # Twelve hex digits alone follow; what a restore in place stages has its source's name as well.
 _STAGE = ".scriptorium-restore-"
@@ -43,28 +51,27 @@ def restore_into(
     """
     target = target.absolute()
     check_target(target, clean, never)
-    try:
-        make_folders(target.parent)
-    except OSError as error:
-        raise UsageError(
-            f"the folder to restore to cannot be made: {said(error)}", on=str(target), hint=advice(error, target)
-        ) from error
-    _clear_former_tries(target)
-    _room(target, supply)
-    stage = _stage(target, restore_id)
-    stage.mkdir(mode=0o700)
-    held = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # how others know that it is in use; freed when we die
-        restored = _read(supply, stage, restore_id, sources or {}, target, advance)
-        _put(stage, target)
-    except BaseException:
-        with suppress(OSError):
-            remove_tree(stage)
-        raise
-    finally:
-        os.close(held)
-    return restored
+    with closing(Places()) as places:
+        try:
+            target = real_path(target.parent) / target.name
+            with users_folders():
+                places.make_folders(target.parent, 0o777)
+        except OSError as error:
+            raise UsageError(
+                f"the folder to restore to cannot be made: {said(error)}", on=str(target), hint=advice(error, target)
+            ) from error
+        _clear_former_tries(places, target)
+        _room(target, supply)
+        stage = _stage(target, restore_id)
+        with _made(places, stage) as held:
+            try:
+                restored = _read(supply, stage, restore_id, sources or {}, target, advance)
+                warnings = _put(places, stage, held, target)
+            except BaseException:
+                with suppress(OSError):
+                    _drop(places, stage, held)
+                raise
+    return dataclasses.replace(restored, warnings=(*restored.warnings, *warnings))
 
 
 def check_target(target: Path, clean: bool, never: Sequence[Path] = ()) -> None:
@@ -96,8 +103,38 @@ def _stage(target: Path, restore_id: str) -> Path:
 
 
 def _former(target: Path, restore_id: str) -> Path:
-    """Where what the target held goes for the moment of the switch."""
-    return target.with_name(f"{_FORMER}{restore_id}-{target.name}")
+    """The folder of ours in which what the target held lies for the moment of the switch."""
+    return target.with_name(f"{_FORMER}{restore_id}")
+
+
+@contextmanager
+def _made(places: Places, folder: Path) -> Iterator[int]:
+    """A new folder that is ours alone, open, and locked: so others know that it is in use, until we die."""
+    places.make_folder(folder, 0o700)
+    with places.folder(folder) as held:
+        require_ours(held, folder)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield held
+
+
+@contextmanager
+def _unused(places: Places, folder: Path) -> Iterator[int | None]:
+    """What a restore that was killed left, open and locked; ``None`` for what is in use, or is not ours."""
+    with ExitStack() as stack:
+        held: int | None = None
+        with suppress(OSError, Untrusted):
+            found = stack.enter_context(places.folder(folder))
+            require_ours(found, folder)
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = found
+        yield held
+
+
+def _drop(places: Places, folder: Path, held: int) -> None:
+    """Remove a folder of ours with everything in it, whatever its name is now."""
+    empty(held, last=ours.MARK)
+    with suppress(OSError):  # somebody moved it away: what is left is an empty folder
+        places.remove_folder(folder)
 
 
 def _is_mounted(target: Path) -> bool:
@@ -106,22 +143,35 @@ def _is_mounted(target: Path) -> bool:
     )
 
 
-def _clear_former_tries(target: Path) -> None:
+def _clear_former_tries(places: Places, target: Path) -> None:
     """What restores that were killed left: a target that was about to be replaced goes back, the rest goes away."""
+    for former in sorted(target.parent.glob(f"{_FORMER}????????????")):
+        with _unused(places, former) as held:
+            if held is None or not ours.is_marked(held, former.name):
+                continue
+            inside = set(os.listdir(held)) - {ours.MARK}  # noqa: PTH208 -- a descriptor, not a path
+            if inside - {target.name}:  # another target's
+                continue
+            if inside and not places.there(target):
+                places.rename(former / target.name, target)
+            _drop(places, former, held)
+    _clear_what_earlier_versions_left(target)
+    for folder in {target.parent, target} if target.is_dir() else {target.parent}:
+        for stage in folder.glob(f"{_STAGE}????????????"):
+            with _unused(places, stage) as held:
+                if held is not None:
+                    _drop(places, stage, held)
+
+
+def _clear_what_earlier_versions_left(target: Path) -> None:
+    """A former target without a mark: believed only where nobody else can have put it."""
+    if ours.others_may_write(target.parent):
+        return
     for former in target.parent.glob(f"{_FORMER}????????????-{glob.escape(target.name)}"):
         if os.path.lexists(target):
             remove_tree(former)
         else:
             former.rename(target)
-    for folder in {target.parent, target} if target.is_dir() else {target.parent}:
-        for stage in folder.glob(f"{_STAGE}????????????"):
-            with suppress(OSError):
-                held = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    remove_tree(stage)
-                finally:
-                    os.close(held)
 
 
 def _room(target: Path, supply: Supply) -> None:
@@ -165,61 +215,65 @@ def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:
     return made_for(part, stage / part.path)
 
 
-def _put(stage: Path, target: Path) -> None:
-    """Make the staged folder the target; a former one is kept until the new one is in place."""
+def _put(places: Places, stage: Path, held: int, target: Path) -> tuple[str, ...]:
+    """Make the staged folder the target; a former one is kept until the new one is in place. Returns warnings."""
     if stage.parent == target:
-        _put_inside(stage, target)
-        return
-    if not target.exists():
-        stage.rename(target)
+        _put_inside(places, stage, target)
+        return ()
+    like, warnings = places.lstat(target), tuple[str, ...]()
+    if like is None:
+        places.rename(stage, target)
     else:
-        _dress_like(stage, target)
         former = _former(target, stage.name.removeprefix(_STAGE))
-        target.rename(former)
-        try:
-            stage.rename(target)
-        except BaseException:
-            former.rename(target)
-            raise
-        remove_tree(former)
-    _sync(target.parent)
+        with _made(places, former) as kept:
+            ours.mark(kept, former.name.removeprefix(_FORMER))
+            _exchange(places, stage, target, former / target.name, kept)
+            warnings = _dress_like(held, like, target)
+            _drop(places, former, kept)
+    places.sync(target.parent)
+    return warnings
 
 
-def _dress_like(stage: Path, target: Path) -> None:
-    """A folder that somebody made ready keeps its mode and owner."""
-    like = target.stat()
+def _exchange(places: Places, stage: Path, target: Path, aside: Path, kept: int) -> None:
+    try:
+        places.rename(target, aside)
+        places.rename(stage, target)
+    except BaseException:
+        if places.there(aside):
+            places.rename(aside, target)
+        _drop(places, aside.parent, kept)
+        raise
+
+
+def _dress_like(held: int, like: os.stat_result, target: Path) -> tuple[str, ...]:
+    """A folder that somebody made ready keeps its mode and owner: where it was we, or nobody else can have made it."""
+    if like.st_uid != os.geteuid() and ours.others_may_write(target.parent):
+        return (f"{target}: is yours alone now; it was of user {like.st_uid}, in a folder where others may write",)
     if os.geteuid() == 0:
-        os.chown(stage, like.st_uid, like.st_gid)
-    stage.chmod(stat.S_IMODE(like.st_mode))
+        os.fchown(held, like.st_uid, like.st_gid)
+    os.fchmod(held, stat.S_IMODE(like.st_mode))
+    return ()
 
 
-def _put_inside(stage: Path, target: Path) -> None:
+def _put_inside(places: Places, stage: Path, target: Path) -> None:
     """The same in a target that is a filesystem of its own: entry by entry."""
     former = target / f"{_FORMER}{stage.name.removeprefix(_STAGE)}"
-    former.mkdir(mode=0o700)
-    moved: list[tuple[Path, Path]] = []
-    try:
-        for source, goal in ((target, former), (stage, target)):
-            for entry in sorted(source.iterdir()):
-                if entry in (stage, former):
-                    continue
-                entry.rename(goal / entry.name)
-                moved.append((entry, goal / entry.name))
-    except BaseException as error:
-        for was, now in reversed(moved):
-            now.rename(was)
-        former.rmdir()
-        if isinstance(error, OSError):
-            raise RestoreFailed(f"the switch failed: {said(error)}", on=str(target), hint=advice(error)) from error
-        raise
-    _sync(target)
-    stage.rmdir()
-    remove_tree(former)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with _made(places, former) as kept:
+        moved: list[tuple[Path, Path]] = []
+        try:
+            for source, goal in ((target, former), (stage, target)):
+                for entry in sorted(source.iterdir()):
+                    if entry in (stage, former):
+                        continue
+                    places.rename(entry, goal / entry.name)
+                    moved.append((entry, goal / entry.name))
+        except BaseException as error:
+            for was, now in reversed(moved):
+                places.rename(now, was)
+            places.remove_folder(former)
+            if isinstance(error, OSError):
+                raise RestoreFailed(f"the switch failed: {said(error)}", on=str(target), hint=advice(error)) from error
+            raise
+        places.sync(target)
+        places.remove_folder(stage)
+        _drop(places, former, kept)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from rescue_home import Facts, Home, facts, in_place, recovered, supply_of
 
 from scriptorium import crashpoints, workspace
 from scriptorium.errors import ScriptoriumError, Untrusted
-from scriptorium.rescue import going_back, inplace, undo
+from scriptorium.manifest import new_id
+from scriptorium.rescue import elsewhere, going_back, inplace, restore_into, undo
 from scriptorium.sources import renames
 
 SOMEBODY = 4711
@@ -188,16 +191,98 @@ def test_a_plan_that_names_what_is_not_the_librarys_is_not_carried_out(home: Hom
 
 def test_a_root_that_is_a_link_to_what_is_not_its_makers_is_refused(home: Home, canary: Path) -> None:
     link_in_place_of(home.data / "covers", canary / "covers")
+    source, before = home.settings.library().sources[0], roots(canary)
+    part = next(part for part in supply_of(home.settings).manifest.parts if part.source == source.name)
     link_in_place_of(home.data, canary)
-    before = roots(canary)
     with pytest.raises(Untrusted):
-        home.settings.library().sources[0].incoming(supply_of_part(home), "0123456789ab")
+        source.incoming(part, "0123456789ab")
     assert roots(canary) == before
 
 
-def supply_of_part(home: Home):
-    from scriptorium.model import Part
-    from scriptorium.rescue.journal import _part
+# -- into a folder, beside which others may write
 
-    part: Part = _part({"source": "data", "kind": "files", "path": "data", "export": None})
-    return part
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """As ``/tmp`` is."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
+def planted(folder: Path) -> Path:
+    """A folder that somebody made for us to take over."""
+    folder.mkdir(parents=True)
+    (folder / "planted").write_bytes(b"somebody's")
+    for path in (folder, folder / "planted"):
+        os.chown(path, SOMEBODY, SOMEBODY)
+    folder.chmod(0o777)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".scriptorium-former-0123456789ab-look",
+        ".scriptorium-former-0123456789ab/look",
+        ".scriptorium-former-0123456789ab",
+        ".scriptorium-restore-0123456789ab",
+    ],
+)
+def test_what_somebody_planted_beside_the_target_is_not_taken_over(home: Home, shared: Path, name: str) -> None:
+    folder = planted(shared / name)
+    if folder.parent != shared:
+        os.chown(folder.parent, SOMEBODY, SOMEBODY)
+        (folder.parent / "scriptorium.json").write_text('{"scriptorium": "restore", "id": "0123456789ab"}')
+    before = facts(shared, ours=True)
+    restored = restore_into(supply_of(home.settings), shared / "look", new_id())
+    found = (shared / "look").stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o700) and restored.warnings == ()
+    after = facts(shared, ours=True)
+    assert {path: after.get(path) for path in before if path != "."} == {k: v for k, v in before.items() if k != "."}
+
+
+def test_a_target_that_somebody_made_where_others_may_write_gives_it_to_nobody(home: Home, shared: Path) -> None:
+    planted(shared / "look")
+    restored = restore_into(supply_of(home.settings), shared / "look", new_id(), clean=True)
+    found = (shared / "look").stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o700)
+    assert len(restored.warnings) == 1 and f"of user {SOMEBODY}" in restored.warnings[0]
+    assert not list(shared.glob(".scriptorium-*"))
+
+
+def test_a_target_that_was_made_ready_for_somebody_stays_theirs(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "ready").mkdir(mode=0o750)
+    os.chown(tmp_path / "ready", SOMEBODY, SOMEBODY)
+    restored = restore_into(supply_of(home.settings), tmp_path / "ready", new_id())
+    found = (tmp_path / "ready").stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (SOMEBODY, 0o750) and restored.warnings == ()
+
+
+@pytest.mark.parametrize("what", ["link", "folder"])
+@pytest.mark.parametrize("when", ["_read", "_put"])
+def test_the_stage_is_swapped_while_it_is_filled(
+    home: Home, canary: Path, monkeypatch: pytest.MonkeyPatch, what: str, when: str
+) -> None:
+    """In a folder of somebody's: the target is theirs to spoil, what lies elsewhere is not."""
+    theirs = home.folder / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, SOMEBODY, SOMEBODY)
+    before, real = roots(canary), getattr(elsewhere, when)
+
+    def swapped(*args: object) -> object:
+        for stage in theirs.glob(".scriptorium-restore-*"):
+            link_in_place_of(stage, canary)
+            if what == "folder":
+                stage.unlink()
+                planted(stage)
+                for name in ("data", "etc"):
+                    (stage / name).symlink_to(canary)
+                    os.chown(stage / name, SOMEBODY, SOMEBODY, follow_symlinks=False)
+        return real(*args)
+
+    monkeypatch.setattr(elsewhere, when, swapped)
+    with suppress(ScriptoriumError, OSError):
+        restore_into(supply_of(home.settings), theirs / "look", new_id())
+    assert roots(canary) == before

@@ -24,6 +24,7 @@ from rescue_home import (
 )
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound, RestoreFailed, UsageError
+from scriptorium.fs.places import Places
 from scriptorium.manifest import new_id
 from scriptorium.rescue import elsewhere, restore_into
 
@@ -126,16 +127,16 @@ def test_a_switch_that_fails_puts_the_former_folder_back(
     target.mkdir()
     (target / "precious").write_bytes(b"p")
     before = facts(tmp_path, ours=True)
-    real, left = Path.rename, [fails]
+    real, left = Places.rename, [fails]
 
-    def rename(self: Path, goal: Path) -> Path:
+    def rename(self: Places, source: Path, goal: Path) -> None:
         left[0] -= 1
         if left[0] == 0:
             raise KeyboardInterrupt
-        return real(self, goal)
+        real(self, source, goal)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", rename)
+        patch.setattr(Places, "rename", rename)
         with pytest.raises(KeyboardInterrupt):
             restore_into(supply_of(home.settings), target, new_id(), clean=True)
     assert facts(tmp_path, ours=True) == before
@@ -182,18 +183,18 @@ def test_a_switch_that_fails_inside_a_filesystem_of_its_own_is_taken_back(
     for name in ("a", "b"):
         (target / name).write_bytes(b"p")
     before = facts(target, ours=True)
-    real = Path.rename
+    real = Places.rename
     for stop in range(1, 6):
         left = [stop]
 
-        def rename(self: Path, goal: Path) -> Path:
+        def rename(self: Places, source: Path, goal: Path) -> None:
             left[0] -= 1  # noqa: B023
             if left[0] == 0:  # noqa: B023
                 raise OSError(5, "Input/output error")
-            return real(self, goal)
+            real(self, source, goal)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "rename", rename)
+            patch.setattr(Places, "rename", rename)
             with pytest.raises(RestoreFailed):
                 restore_into(supply_of(home.settings), target, new_id(), clean=True)
         assert facts(target, ours=True) == before
@@ -244,9 +245,9 @@ def test_a_further_name_alone_brings_the_contents(home: Home, tmp_path: Path) ->
     [
         dying_before(elsewhere, "read_parts"),
         dying_before(elsewhere, "_put"),
-        dying_before(Path, "rename", 1),
-        dying_before(Path, "rename", 2),
-        dying_before(elsewhere, "remove_tree"),
+        dying_before(Places, "rename", 1),
+        dying_before(Places, "rename", 2),
+        dying_before(elsewhere, "_drop"),
     ],
     ids=["unpacking", "switching", "first rename", "second rename", "dropping what was there"],
 )
@@ -271,7 +272,7 @@ def test_killed_between_the_renames_the_former_folder_comes_back(home: Home, tmp
     target.mkdir()
     (target / "precious").write_bytes(b"p")
     supply = supply_of(home.settings)
-    assert killed(lambda: restore_into(supply, target, new_id(), clean=True), dying_before(Path, "rename", 2))
+    assert killed(lambda: restore_into(supply, target, new_id(), clean=True), dying_before(Places, "rename", 2))
     assert not target.exists()
     damage(home)
     with pytest.raises(DamageFound):
