@@ -28,13 +28,12 @@ from scriptorium.sources import PostgresSource, reflink
 from scriptorium.sources.postgres_dump import file_name
 from scriptorium.sources.postgres_examination import examine_dump, examine_script
 from scriptorium.sources.postgres_script import require_complete
+from scriptorium.sources.postgres_toc import CUSTOM, TocReader
 from scriptorium.sources.postgres_unpacked import restorer_for
 from scriptorium.workspace import require_space
 
 _HEAD = 4096
 _LONGEST_TEXT = 1024  # bytes of a name in a dump's head
-_CUSTOM = 1
-_FIRST_WITH_ALGORITHM = (1, 15)
 _STARTED = re.compile(r"^-- Started on (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.MULTILINE)
 _VERSIONS = re.compile(r"^-- Dumped (from database|by pg_dump) version (\S+)", re.MULTILINE)
 
@@ -107,54 +106,18 @@ def _living_name(source: PostgresSource) -> str:
 
 
 def head_of(file: Path) -> Head:
-    """The head of a dump in the custom format (pg_dump's own layout, versions 1.10 to 1.16). ``DamageFound``."""
+    """The head of a dump in the custom format. ``DamageFound``, ``UnsafeArchive``."""
     with file.open("rb") as stream:
-        reader = _Reader(stream, file)
-        reader.exactly(5)
-        version = (reader.byte(), reader.byte())
-        reader.byte()  # of the revision
-        reader.integer_size = reader.byte()
-        reader.byte()  # of offsets
-        if reader.byte() != _CUSTOM or not 1 <= reader.integer_size <= 8:
-            raise DamageFound("the dump's head is broken", on=str(file), hint="use another copy of it")
-        if version >= _FIRST_WITH_ALGORITHM:
-            reader.byte()
-        else:
-            reader.integer()
-        second, minute, hour, day, month, year, _ = (reader.integer() for _ in range(7))
-        database, server, program = reader.text(), reader.text(), reader.text()
+        head = TocReader(stream, file).head()
+    if head.format != CUSTOM:
+        raise DamageFound("the dump's head is broken", on=str(file), hint="use another copy of it")
+    second, minute, hour, day, month, year, _ = head.taken
     taken = f"{year + 1900:04d}-{month + 1:02d}-{day:02d}T{hour:02d}:{minute:02d}:{min(second, 59):02d}"
+    database, server, program = (
+        readable(text[:_LONGEST_TEXT].decode("utf-8", "surrogateescape"))
+        for text in (head.database, head.server, head.program)
+    )
     return Head(taken, database, server.split(" ")[0], program.split(" ")[0])
-
-
-class _Reader:
-    """The numbers and texts of a dump's head."""
-
-    def __init__(self, stream: BinaryIO, file: Path) -> None:
-        self._stream = stream
-        self._file = file
-        self.integer_size = 4
-
-    def exactly(self, count: int) -> bytes:
-        data = self._stream.read(count)
-        if len(data) < count:
-            raise DamageFound("the dump ends in its head", on=str(self._file), hint="use another copy of it")
-        return data
-
-    def byte(self) -> int:
-        return self.exactly(1)[0]
-
-    def integer(self) -> int:
-        """A sign, then the digits from the lowest."""
-        sign = self.byte()
-        value = int.from_bytes(self.exactly(self.integer_size), "little")
-        return -value if sign else value
-
-    def text(self) -> str:
-        length = self.integer()
-        if length > _LONGEST_TEXT:
-            raise DamageFound("the dump's head is broken", on=str(self._file), hint="use another copy of it")
-        return readable(self.exactly(length).decode("utf-8", "surrogateescape")) if length > 0 else ""
 
 
 def _script_head(file: Path) -> Head:

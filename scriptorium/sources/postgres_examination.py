@@ -8,6 +8,7 @@ database, other servers. What a function does when it runs is not known from its
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import shutil
 import tempfile
@@ -22,11 +23,12 @@ from scriptorium import process
 from scriptorium.errors import DamageFound, ToolFailed, UnsafeArchive
 from scriptorium.sources.postgres_lexer import Lexer, Readable, Statement, Token, Unreadable
 from scriptorium.sources.postgres_programs import Program
+from scriptorium.sources.postgres_toc import TocEntry, UnknownLayout, read_toc, require_own_files
 
 _HEADS = frozenset(
-    b"CREATE ALTER COMMENT GRANT REVOKE SET RESET INSERT DROP SECURITY REFRESH TRUNCATE BEGIN COMMIT SELECT "
-    b"COPY".split()
+    b"CREATE ALTER COMMENT GRANT REVOKE SET RESET INSERT DROP SECURITY REFRESH TRUNCATE SELECT COPY".split()
 )
+_ITS_OWN_TRANSACTION = ((b"BEGIN",), (b"COMMIT",))
 _BODY_HEADS = frozenset(b"SELECT INSERT UPDATE DELETE MERGE VALUES WITH TABLE RETURN END (".split())
 # What a SELECT of pg_dump is made of.
 _CALLS = frozenset(
@@ -38,10 +40,12 @@ _AROUND = frozenset(
     b"DOUBLE PRECISION SMALLINT REGCLASS XID '' . ( ) , :: : = * [ ] -".split()
 )
 _OF_THE_CLUSTER = frozenset(b"SYSTEM ROLE GROUP TABLESPACE DATABASE".split())
-_LIBRARIES = re.compile(rb"(?i)_preload_libraries|dynamic_library_path")
-# Encodings in which a second byte can be a backslash: their literals end where only the server knows.
-_UNSAFE_ENCODING = re.compile(
-    rb"(?i)sjis|shift_?jis|mskanji|big5|win(dows)?-?(932|936|949|950)|gbk|gb18030|uhc|johab|euc_?jis"
+_LIBRARIES = re.compile(rb"(?i)_preload_libraries|dynamic_library_path|allow_system_table_mods")
+# The encodings that a database can have, by all their names. In the others (SJIS, BIG5, GBK, ...) a second byte can be
+# a backslash: their literals end where only the server knows. The server ignores all but letters and digits of a name.
+_SAFE_ENCODING = re.compile(
+    rb"(?i)(?:utf-?8|unicode|sql_?ascii|latin-?[0-9]+|iso_?-?8859_?-?[0-9]+|win(?:dows)?-?_?(?:125[0-9]|866|874)|win|alt|"
+    rb"koi8_?-?[ru]?|euc_?-?(?:jp|cn|kr|tw|jis_?-?2004)|mule_?internal|tcvn(?:-?5712)?|abc|vscii)"
 )
 _LANGUAGES = frozenset(b"SQL PLPGSQL PLPERL PLTCL PLV8".split())
 _REACHING = re.compile(
@@ -63,7 +67,8 @@ _LAST_LINE = b"\\.\n\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A script that was looked through. ``keys``: byte ranges of psql's own keys in it, which must not count."""
+    """A script that was looked through. ``keys``: byte ranges of psql's own keys in it, and of ``BEGIN`` and ``COMMIT``
+    (pg_dump writes them around large objects), which must not count: a restore is one transaction."""
 
     keys: tuple[tuple[int, int], ...] = ()
 
@@ -78,9 +83,19 @@ def examine_script(file: Path, *, foreign: bool, trusted: bool = False) -> Exami
 
 
 def examine_dump(dump: Path, program: Program, *, foreign: bool, trusted: bool = False) -> None:
-    """The same for what pg_restore would send to the server, as ``program`` itself writes it."""
+    """The same for what pg_restore would send to the server, as ``program`` itself writes it, and for what it sends
+    and does not write."""
+    try:
+        entries = read_toc(dump)
+        require_own_files(dump, entries)
+    except UnknownLayout:
+        if foreign and not trusted:
+            raise
+        entries = []
     if trusted:
         return
+    for entry in entries:
+        _judge_the_unwritten(entry, dump, foreign=foreign)
     if dump.is_dir() and not foreign:
         with _without_rows(dump) as hollow:
             try:
@@ -90,6 +105,25 @@ def examine_dump(dump: Path, program: Program, *, foreign: bool, trusted: bool =
                 if "\\." not in error.what:  # rows as statements, not as data: they must be read
                     raise
     _read(dump, program, dump, foreign=foreign)
+
+
+def _judge_the_unwritten(entry: TocEntry, on: Path, *, foreign: bool) -> None:
+    """The statements of ``--clean``; and whether what brings rows is one statement: in the SQL that pg_restore writes,
+    what follows it looks like rows."""
+    for standard in (True, False):
+        _judged(io.BytesIO(entry.drop), on, foreign=foreign, of_pg_restore=True, standard=standard)
+    if entry.copy:
+        lexer = Lexer(io.BytesIO(entry.copy))
+        try:
+            first = next(iter(lexer), None)
+        except Unreadable:
+            first = None
+        if first is None or not first.brings_data or lexer.left.strip():
+            raise UnsafeArchive(
+                f"the dump brings the rows of {_text(entry.name)} with more than one statement",
+                on=str(on),
+                hint="use another copy of it",
+            )
 
 
 def _read(dump: Path, program: Program, on: Path, *, foreign: bool) -> None:
@@ -133,11 +167,21 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 def _judged(
-    stream: Readable, on: Path, *, foreign: bool, trusted: bool = False, of_pg_restore: bool = False
+    stream: Readable,
+    on: Path,
+    *,
+    foreign: bool,
+    trusted: bool = False,
+    of_pg_restore: bool = False,
+    standard: bool = True,
 ) -> list[tuple[int, int]]:
     lexer = Lexer(stream, connects=of_pg_restore)
+    lexer.standard = standard
     try:
         for statement in lexer:
+            if statement.words in _ITS_OWN_TRANSACTION and not statement.inside:
+                lexer.keys.append(statement.place)
+                continue
             why = _conforming(statement, lexer)
             if not why and not trusted:
                 why = _refused(statement, of_pg_restore) or (foreign and _reaching(statement)) or ""
@@ -162,10 +206,11 @@ def _judged(
 def _conforming(statement: Statement, lexer: Lexer) -> str:
     """Follow what decides where literals end; a reason to refuse where that cannot be followed."""
     words = statement.words
-    if words[0] == b"SET" and any(token.value.upper() == b"CLIENT_ENCODING" for token in statement.tokens):
-        value = statement.tokens[-1].value
-        return "sets an encoding in which literals have no certain end" if _UNSAFE_ENCODING.search(value) else ""
     named = {token.value.upper() for token in statement.tokens if token.kind in ("word", "name")}
+    if words[0] == b"SET" and {b"CLIENT_ENCODING", b"NAMES"} & named:
+        plain = len(words) == 4 and words[2] in (b"=", b"TO") and b"CLIENT_ENCODING" in named
+        safe = plain and _SAFE_ENCODING.fullmatch(statement.tokens[-1].value)
+        return "" if safe else "sets an encoding in which literals have no certain end"
     if b"STANDARD_CONFORMING_STRINGS" not in named:
         return ""
     if words[:2] in ((b"ALTER", b"DATABASE"), (b"ALTER", b"ROLE")) and not statement.inside:
@@ -191,6 +236,8 @@ def _refused(statement: Statement, of_pg_restore: bool) -> str:
         calls = _CALLS & set(words)
         rest = {word for token, word in zip(statement.tokens, words, strict=True) if token.kind != "number"}
         return "" if calls and rest <= _CALLS | _AROUND and _plain_setting(statement, calls) else named
+    if head in (b"COPY", b"INSERT") and _into_the_catalog(statement):
+        return f"writes into the server's own tables: {words_of(tuple(one.value for one in statement.tokens[:5]))}"
     if head == b"COPY":
         return (
             "" if _is_of_rows(words) else f"lets the server read or write its own files or programs: {words_of(words)}"
@@ -225,6 +272,16 @@ def _is_of_rows(words: tuple[bytes, ...]) -> bool:
         and not {b"TO", b"SELECT", b"PROGRAM", b"''"} & set(before)
         and after in ((), (b"WITH", b"(", b"FREEZE", b")"))
     )
+
+
+def _into_the_catalog(statement: Statement) -> bool:
+    """Whether rows go where roles, functions and settings are kept: ``pg_…``, or anything in such a schema."""
+    after = statement.tokens[2 if statement.words[1:2] == (b"INTO",) else 1 :]
+    parts = [token.value if token.kind == "name" else token.value.lower() for token in after[:5:2]]
+    dots = [token.value == b"." for token in after[1:4:2]]
+    count = 1 + (dots[0] if dots else 0) + (all(dots) if len(dots) == 2 else 0)
+    asked = parts[:count][-2] if count > 1 else (parts or [b""])[0]
+    return asked.startswith(b"pg_") or asked == b"information_schema"
 
 
 def _of_the_cluster(statement: Statement, named: str, of_pg_restore: bool) -> str:

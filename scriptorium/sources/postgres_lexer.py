@@ -75,11 +75,13 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """``inside``: a part of the ``BEGIN ATOMIC`` body of a function, or what pretends to be one."""
+    """``inside``: a part of the ``BEGIN ATOMIC`` body of a function, or what pretends to be one. ``place``: the bytes
+    of the script that it is, with its semicolon."""
 
     tokens: tuple[Token, ...]
     line: int
     inside: bool = False
+    place: tuple[int, int] = (0, 0)
 
     @property
     def words(self) -> tuple[bytes, ...]:
@@ -113,6 +115,7 @@ class Lexer:
         self._lines = 1
         self._counted = 0
         self._ended = False
+        self._token_begins = 0
         self._previous = ord("\n")  # the byte in front of the buffer
         self.standard = True
         self.keys: list[tuple[int, int]] = []
@@ -123,9 +126,11 @@ class Lexer:
             self._at = 3
         nesting = _Nesting()
         tokens: list[Token] = []
+        begins = 0
         while (token := self._token(beginning=not tokens)) is not None:
             if token.value == b";" and token.kind == "sign" and not nesting.parentheses:
-                statement = Statement(tuple(tokens), self._line, inside=nesting.inside)
+                place = (begins, self._before + self._at)
+                statement = Statement(tuple(tokens), self._line, inside=nesting.inside, place=place)
                 tokens = []
                 if statement.tokens:
                     yield statement
@@ -136,10 +141,16 @@ class Lexer:
                 if statement.brings_data:
                     self._pass_data()
                 continue
+            begins = begins if tokens else self._token_begins
             tokens.append(token)
             nesting.see(token)
         if tokens:
             yield Statement(tuple(tokens), self._line, inside=nesting.inside)
+
+    @property
+    def left(self) -> bytes:
+        """What was read and not looked at yet; behind a short text's statement, all that follows it."""
+        return self._buffer[self._at :]
 
     @property
     def _line(self) -> int:
@@ -187,11 +198,12 @@ class Lexer:
                 continue  # it may be longer than what was read so far
             if found is None or kind in ("unicode", "tag"):
                 raise Unreadable(f"not to be read: {self._quote()}", self._line)
+            self._token_begins = self._before + self._at
             if kind == "dollar":
                 return self._body(found[0])
             self._at = found.end()
-            if kind == "escape" and self._goes_on():
-                raise Unreadable("a literal goes on behind one with escapes", self._line)
+            if kind in ("escape", "string") and self._goes_on():  # the first piece decides whether it has escapes
+                raise Unreadable("a literal goes on behind one of another kind", self._line)
             if kind != "space":
                 return _made(kind, found[0])
 

@@ -195,8 +195,8 @@ def _first(program: Program) -> bytes:
 
 
 def _blocks(file: Path, major: int, examined: Examined, first: bytes) -> Iterator[bytes]:
-    """The SQL as a server of this generation can take it, without its own keys against commands: whoever wrote the
-    file knows them."""
+    """The SQL as a server of this generation can take it, without its own keys against commands (whoever wrote the
+    file knows them), and in one transaction."""
     yield first
     at = 0
     with opened(file) as stream:

@@ -25,8 +25,10 @@ from scriptorium.settings import Settings, load
 from scriptorium.sources import postgres_script
 from scriptorium.sources.postgres import PostgresSource
 from scriptorium.sources.postgres_embedded import EmbeddedPostgres
-from scriptorium.sources.postgres_examination import Examined
+from scriptorium.sources.postgres_examination import Examined, examine_dump
+from scriptorium.sources.postgres_programs import find
 from scriptorium.sources.postgres_script import run_script
+from scriptorium.sources.postgres_toc import read_toc
 
 BOOKS = (
     "CREATE TABLE items (id int PRIMARY KEY, title text); INSERT INTO items SELECT g, 't' FROM generate_series(1, 9) g;"
@@ -74,10 +76,24 @@ STATEMENTS = {
     " COPY (SELECT 1) TO PROGRAM 'touch CANARY'; RETURN 1; END $$;\nCREATE INDEX ON public.items (f(id));",
     "in a query of a query": "CREATE TABLE x AS SELECT"
     " query_to_xml('copy (select 1) to program ''touch CANARY''', true, true, '');",
+    "a literal of bits that goes on": "SET standard_conforming_strings = off;\n"
+    "COMMENT ON TABLE public.items IS b'0'\n'\\'; COPY (SELECT 1) TO PROGRAM $$touch CANARY$$; --';",
     "strings switched by a function": "SELECT set_config('standard_conforming_' || 'strings', 'off', false);\n"
     "COMMENT ON TABLE public.items IS 'a\\'; COPY (SELECT 1) TO PROGRAM $$touch CANARY$$; --';",
     "a literal that goes on": "COMMENT ON TABLE public.items IS E'a'\n'b\\';"
     " COPY (SELECT 1) TO PROGRAM $$touch CANARY$$; --';",
+    "an encoding by another name": "SET NAMES 'SJIS';\nCOMMENT ON TABLE public.items IS E'\udc83\\';"
+    " COPY (SELECT 1) TO PROGRAM $$touch CANARY$$; --';",
+    "an encoding with a hyphen": "SET client_encoding = 'S-JIS';\nCOMMENT ON TABLE public.items IS E'\udc83\\';"
+    " COPY (SELECT 1) TO PROGRAM $$touch CANARY$$; --';",
+    "an encoding with an escape": "SET client_encoding = E'S\\112IS';\nCOMMENT ON TABLE public.items IS E'\udc83\\';"
+    " COPY (SELECT 1) TO PROGRAM $$touch CANARY$$; --';",
+    "an encoding in two pieces": "SET client_encoding = 'SJ'\n'IS';\nCOMMENT ON TABLE public.items IS E'\udc83\\';"
+    " COPY (SELECT 1) TO PROGRAM $$touch CANARY$$; --';",
+    "a role, as a row": "INSERT INTO pg_catalog.pg_auth_members SELECT;",
+    "a catalog, as a row": "INSERT INTO pg_db_role_setting VALUES (0, 0, '{session_preload_libraries=CANARY}');",
+    "a catalog, as rows": 'COPY "pg_catalog".pg_db_role_setting FROM stdin;\n0\t0\t{work_mem=1MB}\n\\.',
+    "system tables": "SET allow_system_table_mods = on;",
     "the server's settings": "ALTER SYSTEM SET archive_command = 'touch CANARY';",
     "a role": "CREATE ROLE stranger SUPERUSER LOGIN;",
     "a library": "LOAD 'CANARY';",
@@ -126,7 +142,7 @@ class Home:
         mark = "\nALTER TABLE ONLY public.items\n"
         assert mark in text
         lines = lines.replace("CANARY", str(canary)).replace("KEY", key)
-        file.write_bytes(text.replace(mark, f"\n{lines}\n{mark}").encode())
+        file.write_bytes(text.replace(mark, f"\n{lines}\n{mark}").encode("utf-8", "surrogateescape"))
         return file
 
     def forged(self, statement: str, canary: Path) -> Path:
@@ -234,6 +250,60 @@ def test_a_dump_for_pg_restore(home: Home, canary: Path, form: str) -> None:
         adopt(home.settings(), file)
     assert not canary.exists()
     assert ask(home.url, "SELECT count(*) FROM items") == [(9,)]
+
+
+_ROWS = b"COPY public.items (id, title) FROM stdin;\n"
+_DROPPED = b"DROP TABLE public.items;\n"
+_PROGRAM = b"COPY (SELECT 1) TO PROGRAM 'touch CANARY';\n"
+
+
+@pytest.mark.parametrize(("text", "forged"), [(_ROWS, _ROWS + _PROGRAM), (_DROPPED, _DROPPED + _PROGRAM)])
+def test_what_pg_restore_sends_and_does_not_show(home: Home, canary: Path, text: bytes, forged: bytes) -> None:
+    """Behind the statement that brings rows, and in those of ``--clean``."""
+    folder = home.folder / f"unseen-{text[:4].decode()}"
+    subprocess.run([home.programs / "pg_dump", "-Fd", "-Z0", "-f", folder, home.url], check=True)
+    contents = folder / "toc.dat"
+    forged = forged.replace(b"CANARY", str(canary).encode())
+    data, (old, new) = contents.read_bytes(), ((b"\0" + len(one).to_bytes(4, "little") + one) for one in (text, forged))
+    assert data.count(old) == 1
+    contents.write_bytes(data.replace(old, new))
+    with pytest.raises(UnsafeArchive):
+        database.restore_database(home.source, folder, clean=True)
+    assert not canary.exists()
+    contents.write_bytes(data)
+    database.restore_database(home.source, folder, clean=True)
+
+
+@pytest.mark.parametrize("way", ["a link", "its objects", "its rows"])
+def test_a_dump_in_a_folder_leads_nowhere_else(home: Home, tmp_path: Path, way: str) -> None:
+    """An older pg_restore opens whatever file is named, as the user who restores."""
+    secret, folder = tmp_path / "secret", tmp_path / "dump"
+    secret.write_bytes(b"secret")
+    subprocess.run([home.programs / "pg_dump", "-Fd", "-Z0", "-f", folder, home.url], check=True)
+    contents = folder / "toc.dat"
+    (rows,) = folder.glob("[0-9]*.dat")
+    if way == "a link":
+        rows.rename(tmp_path / "moved")
+        rows.symlink_to(tmp_path / "moved")
+    elif way == "its objects":
+        (folder / "blobs.toc").write_bytes(b"77 ../secret\n")
+    else:
+        old, new = ((len(one).to_bytes(4, "little") + one) for one in (rows.name.encode(), b"../moved"))
+        contents.write_bytes(contents.read_bytes().replace(old, new))
+    program = find("pg_restore", 0, tools=home.programs)
+    with pytest.raises(UnsafeArchive, match="none of its own"):
+        examine_dump(folder, program, foreign=False)
+
+
+@pytest.mark.parametrize("kind", ["c", "d", "t"])
+def test_every_statement_of_a_whole_library_is_read(
+    server: EmbeddedPostgres, new_database: Callable[..., str], everything: str, tmp_path: Path, kind: str
+) -> None:
+    url, dump = new_database(server, everything), tmp_path / "dump"
+    subprocess.run([server.programs / "pg_dump", f"-F{kind}", "-f", dump, url], check=True)
+    entries = read_toc(dump)
+    assert {b"COPY public.all_types"} <= {entry.copy[:21] for entry in entries} and len(entries) >= 50
+    examine_dump(dump, find("pg_restore", 0, tools=server.programs), foreign=True)
 
 
 @pytest.mark.parametrize("form", ["in a function", "to a program", "command"])

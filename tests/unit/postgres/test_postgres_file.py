@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -263,3 +265,25 @@ def test_pg_amcheck_finds_a_damaged_table(generations, server_of, new_database):
     ask(server.address(), f"CREATE DATABASE damaged TEMPLATE {url.rpartition('/')[2]}{copied}")
     health = database.check_database(source_of(server.address("damaged"), server))
     assert any(one.verdict == "damaged structure" for one in health.findings), health
+
+
+def test_sql_with_large_objects_is_one_transaction(server, new_database: Callable[..., str], tmp_path: Path) -> None:
+    """pg_dump writes BEGIN and COMMIT around them: what fails behind these must not leave half of it."""
+    url = new_database(server, "CREATE TABLE items (id int); INSERT INTO items VALUES (1), (2)")
+    ask(url, "SELECT lo_from_bytea(77, 'hello')")
+    source = PostgresSource(database=url, tools=server.programs)
+    file = tmp_path / "library.sql"
+    database.backup_database(source, file, format="sql")
+    ask(url, "SELECT lo_unlink(77)")
+    whole = file.read_text()
+    assert "\nCOMMIT;\n" in whole
+    mark = "\nCOMMIT;\n"
+    file.write_text(whole.replace(mark, f"{mark}ALTER TABLE public.items ADD CHECK (id > 1);\n"))
+    ask(url, "UPDATE items SET id = 9")
+    with pytest.raises(ScriptoriumError, match="violated"):
+        database.restore_database(source, file, clean=True)
+    assert ask(url, "SELECT id FROM items") == [(9,), (9,)]
+    assert ask(url, "SELECT count(*) FROM pg_largeobject_metadata") == [(0,)]
+    file.write_text(whole)
+    database.restore_database(source, file, clean=True)
+    assert ask(url, "SELECT convert_from(lo_get(77), 'UTF8')") == [("hello",)]

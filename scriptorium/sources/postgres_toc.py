@@ -1,0 +1,187 @@
+"""The table of contents of a dump for ``pg_restore``, as pg_dump writes it (layouts 1.10 to 1.16: pg_dump 8.0 to 18).
+
+``pg_restore --list`` and the SQL that it writes do not show all that it sends to a server: not the statements of
+``--clean``, and not where the statement that brings rows ends and the rows begin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from scriptorium.errors import DamageFound, UnsafeArchive
+
+CUSTOM, TAR = 1, 3  # what is in a folder calls itself tar, too
+_KNOWN = range(10, 17)  # of the layouts 1.x
+_LONGEST = 1 << 30  # bytes of one text
+_OLDEST_ALGORITHM, _OLDEST_METHOD, _OLDEST_KIND = 15, 14, 16
+_TAR_BLOCK = 512
+_TABLE_OF_CONTENTS = "toc.dat"
+_PLAIN_NAME = re.compile(rb"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
+_LIST_OF_OBJECTS = re.compile(rb"blobs(?:_[0-9]+)?\.toc")
+_PACKED = (".gz", ".lz4", ".zst")
+
+
+class UnknownLayout(UnsafeArchive):
+    """A pg_dump wrote it that came after this program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """``layout``: y of 1.y; ``taken``: second, minute, hour, day, month - 1, year - 1900 of the dump, local time."""
+
+    layout: int
+    format: int
+    taken: tuple[int, ...]
+    database: bytes
+    server: bytes
+    program: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TocEntry:
+    """``drop``: what ``--clean`` runs before it; ``copy``: the statement in front of its rows; ``file``: where these
+    are, in the directory format."""
+
+    what: bytes
+    name: bytes
+    define: bytes
+    drop: bytes
+    copy: bytes
+    file: bytes
+
+
+class TocReader:
+    """The numbers and texts of a table of contents."""
+
+    def __init__(self, stream: IO[bytes], file: Path) -> None:
+        self._stream = stream
+        self._file = file
+        self._integer = 4
+        self._offset = 8
+
+    def head(self) -> Head:
+        """``DamageFound``; ``UnknownLayout``."""
+        if self._exactly(5) != b"PGDMP":
+            raise self._broken()
+        major, layout = self._byte(), self._byte()
+        if major != 1 or layout not in _KNOWN:
+            raise UnknownLayout(
+                f"the dump has a layout that is not known here ({major}.{layout})",
+                on=str(self._file),
+                hint="if you know who made it and what is in it, allow it: --trust",
+            )
+        self._byte()  # of the revision
+        self._integer, self._offset, format = self._byte(), self._byte(), self._byte()
+        if not 1 <= self._integer <= 8 or format not in (CUSTOM, TAR):
+            raise self._broken()
+        _ = self._byte() if layout >= _OLDEST_ALGORITHM else self._number()
+        taken = tuple(self._number() for _ in range(7))
+        return Head(layout, format, taken, self._text(), self._text(), self._text())
+
+    def entries(self, head: Head) -> Iterator[TocEntry]:
+        for _ in range(self._number()):
+            self._number()  # its own
+            self._number()  # whether it has rows
+            self._text(), self._text()  # oids
+            name, what = self._text(), self._text()
+            self._number()  # section
+            define, drop, copy = self._text(), self._text(), self._text()
+            self._text(), self._text()  # schema, tablespace
+            if head.layout >= _OLDEST_METHOD:
+                self._text()
+            if head.layout >= _OLDEST_KIND:
+                self._number()
+            self._text(), self._text()  # owner, with oids
+            while self._optional() is not None:
+                pass  # numbers of others
+            file = b""
+            if head.format == CUSTOM:
+                self._exactly(1 + self._offset)
+            else:
+                file = self._text()
+            yield TocEntry(what, name, define, drop, copy, file)
+
+    def _broken(self) -> DamageFound:
+        return DamageFound("the dump's head is broken", on=str(self._file), hint="use another copy of it")
+
+    def _exactly(self, count: int) -> bytes:
+        data = self._stream.read(count)
+        if len(data) < count:
+            raise DamageFound("the dump ends in its head", on=str(self._file), hint="use another copy of it")
+        return data
+
+    def _byte(self) -> int:
+        return self._exactly(1)[0]
+
+    def _number(self) -> int:
+        """A sign, then the digits from the lowest."""
+        sign = self._byte()
+        value = int.from_bytes(self._exactly(self._integer), "little")
+        return -value if sign else value
+
+    def _optional(self) -> bytes | None:
+        length = self._number()
+        if length > _LONGEST:
+            raise self._broken()
+        if length < 0:
+            return None
+        # pg_restore ends a text at a zero byte, where pg_dump never writes one.
+        text = self._exactly(length)
+        if b"\0" in text:
+            raise UnsafeArchive(
+                "the dump has a zero byte in its table of contents", on=str(self._file), hint="dump it anew"
+            )
+        return text
+
+    def _text(self) -> bytes:
+        return self._optional() or b""
+
+
+def read_toc(dump: Path) -> list[TocEntry]:
+    """The table of contents of a dump in the custom, tar or directory format. ``DamageFound``, ``UnsafeArchive``."""
+    with (dump / _TABLE_OF_CONTENTS if dump.is_dir() else dump).open("rb") as stream:
+        if stream.read(5) != b"PGDMP" and not dump.is_dir():
+            stream.seek(0)
+            _require_first(stream.read(_TAR_BLOCK), dump)
+        else:
+            stream.seek(0)
+        reader = TocReader(stream, dump)
+        return list(reader.entries(reader.head()))
+
+
+def _require_first(block: bytes, dump: Path) -> None:
+    """pg_dump writes the table of contents first into a tar file, and pg_restore takes the first of that name."""
+    if block[:100].rstrip(b"\0") != _TABLE_OF_CONTENTS.encode():
+        raise UnsafeArchive(
+            "the tar file does not begin with the table of contents of a dump", on=str(dump), hint="dump it anew"
+        )
+
+
+def require_own_files(dump: Path, entries: list[TocEntry]) -> None:
+    """A dump in the directory format leads to nothing but its own files: an older pg_restore opens whatever is named,
+    as the user who restores. ``UnsafeArchive``."""
+    if not dump.is_dir():
+        return
+    for entry in entries:
+        pattern = _LIST_OF_OBJECTS if entry.what.startswith(b"BLOBS") else _PLAIN_NAME
+        if entry.file and not pattern.fullmatch(entry.file):
+            raise _leads_away(dump, entry.file)
+    for file in dump.iterdir():
+        if file.is_symlink() or not file.is_file():
+            raise _leads_away(dump, file.name.encode("utf-8", "surrogateescape"))
+        if file.name.startswith("blobs"):
+            listed = file.read_bytes().split() if file.suffix not in _PACKED else [b"/"]
+            if away := next((word for word in listed if not _PLAIN_NAME.fullmatch(word)), None):
+                raise _leads_away(dump, away)
+
+
+def _leads_away(dump: Path, name: bytes) -> UnsafeArchive:
+    text = name[:80].decode("utf-8", "replace")
+    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    return UnsafeArchive(
+        f"the dump names a file that is none of its own: {shown}", on=str(dump), hint="use another copy of it"
+    )
