@@ -110,7 +110,8 @@ def examine_dump(dump: Path, program: Program, *, foreign: bool, trusted: bool =
 def _judge_the_unwritten(entry: TocEntry, on: Path, *, foreign: bool) -> None:
     """The statements of ``--clean``; and whether what brings rows is one statement: in the SQL that pg_restore writes,
     what follows it looks like rows."""
-    for standard in (True, False):
+    of_the_database = entry.what in (b"DATABASE", b"DATABASE PROPERTIES")  # without --create, none of it is sent
+    for standard in () if of_the_database else (True, False):
         _judged(io.BytesIO(entry.drop), on, foreign=foreign, of_pg_restore=True, standard=standard)
     if entry.copy:
         lexer = Lexer(io.BytesIO(entry.copy))
