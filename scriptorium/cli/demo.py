@@ -79,7 +79,7 @@ def _summary(stage: Stage, seconds: float) -> None:
             **stage.facts,
             "in all": wording.duration(seconds),
             "the runs": f"PREFECT_HOME={stage.folder / 'prefect'} {prefect} server start",
-            "": "then open http://127.0.0.1:4200/runs",
+            "then open": "http://127.0.0.1:4200/runs",
         }
     )
     say("")
