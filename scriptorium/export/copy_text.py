@@ -36,13 +36,12 @@ class Copied:
     rows: Iterator[list[Value]]
 
 
-def copied(stream: BinaryIO) -> Copied | None:
-    """The next table in the text; ``None`` when there is none. The text says its encoding before its first table, else
-    it is UTF-8, as our own pg_dump always writes it.
+def copied(stream: BinaryIO, codec: str = "utf-8") -> Copied | None:
+    """The next table in the text; ``None`` when there is none. The text says its encoding before its first table alone:
+    for those that follow it is given as ``codec``.
 
     ``DamageFound`` for text that ends early or is no COPY; ``PermanentError`` for bytes that are no characters.
     """
-    codec = "utf-8"
     for line in stream:
         if found := _ENCODING.fullmatch(line):
             codec = _codec(found[1].decode())

@@ -39,8 +39,9 @@ class Feed:
     ``done``: every row of them has been read. ``DamageFound`` where the dump is not what it should be.
     """
 
-    def __init__(self, program: Program, chosen: Path) -> None:
+    def __init__(self, program: Program, chosen: Path, codec: str) -> None:
         argv = [program.path, "--data-only", f"--use-list={chosen}", "--file=-"]
+        self._codec = codec
         self._said = chosen.with_name("said")
         with self._said.open("wb") as said:
             self._child = process.start(argv, env={"LC_ALL": "C"}, stdin=_PIPE, stderr=said.fileno())
@@ -54,7 +55,7 @@ class Feed:
         text = cast(BinaryIO, self._child.stdout)
         end: BaseException | None = None
         try:
-            while (found := copied(text)) is not None:
+            while (found := copied(text, self._codec)) is not None:
                 for rows in portions(found):
                     self._portions.put(Portion(found.name, found.columns, rows))
         except BaseException as error:  # noqa: BLE001 -- handed to the caller's thread

@@ -17,7 +17,8 @@ from scriptorium.export.origin import Batch
 from scriptorium.export.postgres_feed import Feed, Portion, arrow, portions
 from scriptorium.export.tables import Wanted, unquoted
 from scriptorium.model import Part
-from scriptorium.sources.postgres_contents import Entry, contents, contents_of_head
+from scriptorium.sources.postgres_contents import Entry, codec_of_dump, contents, contents_of_head
+from scriptorium.sources.postgres_encodings import meant
 from scriptorium.sources.postgres_pieces import piece_name, piece_number
 from scriptorium.sources.postgres_programs import Program
 from scriptorium.sources.postgres_unpacked import restorer_for
@@ -39,6 +40,7 @@ class PostgresTables:
         self._program: Program | None = None
         self._entries: dict[int, Entry] = {}
         self._left: set[int] = set()
+        self._codec = "utf-8"
 
     @property
     def lacking(self) -> Sequence[str]:
@@ -58,21 +60,28 @@ class PostgresTables:
 
     def follow(self) -> Sequence[Wanted]:
         self._program = restorer_for(self._folder, 0, self._tools)
+        self._codec = codec_of_dump(self._folder, self._program)
         return self._choose(contents(self._folder, self._program))
 
     def _choose(self, entries: Sequence[Entry]) -> Sequence[Wanted]:
         chosen: set[int] = set()
         without = []
         for one in self._wanted:
-            found = {entry.number for entry in entries if entry.what == "TABLE DATA" and _may_be(entry.rest, one)}
+            found = {entry.number for entry in entries if entry.what == "TABLE DATA" and self._may_be(entry, one)}
             chosen |= found
-            if not found and any(entry.what == "TABLE" and _may_be(entry.rest, one) for entry in entries):
+            if not found and any(entry.what == "TABLE" and self._may_be(entry, one) for entry in entries):
                 raise DamageFound("the dump lacks the rows of a table", on=one.table, hint="use another backup")
             if not found:
                 without.append(one)
         self._entries = {entry.number: entry for entry in entries if entry.number in chosen}
         self._left = chosen
         return without
+
+    def _may_be(self, entry: Entry, one: Wanted) -> bool:
+        """Whether a line of the list is about the table. Its names are not quoted there, so ``a`` may be ``a b`` as
+        well: which it is, is known when its rows are read."""
+        names = " ".join(unquoted(one.table)).translate(_BREAKS)
+        return meant(entry.rest, self._codec).startswith(f"{names} ")
 
     def data(self, member: str) -> Path | None:
         steps = self._below(member)
@@ -96,7 +105,7 @@ class PostgresTables:
 
     def _list(self, entries: Sequence[Entry]) -> Path:
         chosen = self._folder / "chosen"
-        chosen.write_text("".join(f"{entry.line}\n" for entry in entries), "utf-8")
+        chosen.write_text("".join(f"{entry.line}\n" for entry in entries), "utf-8", "surrogateescape")
         return chosen
 
     def _batch(self, portion: Portion) -> Generator[Batch, None, None]:
@@ -151,6 +160,7 @@ class StreamedTables(PostgresTables):
 
     def follow(self) -> Sequence[Wanted]:
         assert self._program is not None
+        self._codec = codec_of_dump(self._head, self._program)
         without = self._choose(contents(self._head, self._program))
         self._head.unlink()
         return without
@@ -164,7 +174,7 @@ class StreamedTables(PostgresTables):
             raise DamageFound("a piece of the dump is missing", on=piece_name(self._given), hint="use another copy")
         assert self._program is not None
         if self._feed is None:
-            self._feed = Feed(self._program, self._list(list(self._entries.values())))
+            self._feed = Feed(self._program, self._list(list(self._entries.values())), self._codec)
         for portion in self._feed.give(self._folder / "piece"):
             yield from self._batch(portion)
 
@@ -180,9 +190,3 @@ class StreamedTables(PostgresTables):
         steps = self._below(member)
         mine = len(steps) == 2 and self._database in ("", steps[0])
         return piece_number(steps[1]) if mine else None
-
-
-def _may_be(rest: str, one: Wanted) -> bool:
-    """Whether a line of the list is about the table. Its names are not quoted there, so ``a`` may be ``a b`` as well:
-    which it is, is known when its rows are read."""
-    return rest.startswith(f"{' '.join(unquoted(one.table)).translate(_BREAKS)} ")

@@ -10,7 +10,7 @@ from pathlib import Path
 from scriptorium import process
 from scriptorium.errors import DamageFound, ToolFailed
 from scriptorium.model import TableFacts
-from scriptorium.sources.postgres_encodings import as_utf8
+from scriptorium.sources.postgres_encodings import as_utf8, codec_of
 from scriptorium.sources.postgres_facts import sequence_facts
 from scriptorium.sources.postgres_programs import Program
 
@@ -37,6 +37,23 @@ def contents(dump: Path, program: Program) -> list[Entry]:
         return _entries(process.run([program.path, "--list", str(dump)], timeout=600).stdout)
     except ToolFailed as error:
         raise DamageFound(f"the dump cannot be read: {error.what}", on=str(dump)) from error
+
+
+def codec_of_dump(dump: Path, program: Program) -> str:
+    """Python's name of the encoding in which the names and rows of a dump are. ``DamageFound``.
+
+    ``dump``: a folder, or a file of which the beginning is enough. With nothing chosen from it, pg_restore writes its
+    settings alone.
+    """
+    nothing = dump.with_name(".nothing")
+    nothing.write_bytes(b"")
+    try:
+        argv = [program.path, "--schema-only", f"--use-list={nothing}", "--file=-", str(dump)]
+        return codec_of(process.run(argv, timeout=600).stdout)
+    except ToolFailed as error:
+        raise DamageFound(f"the dump cannot be read: {error.what}", on=str(dump)) from error
+    finally:
+        nothing.unlink()
 
 
 def contents_of_head(head: Path, program: Program) -> list[Entry] | None:
