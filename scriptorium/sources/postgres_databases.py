@@ -97,11 +97,16 @@ class Mark:
 
 
 def comment_of(session: psycopg.Connection[Row], name: str) -> str | None:
-    """A database's comment, if it has one."""
+    """A database's comment, if it has one.
+
+    It is kept in the encoding of the database in whose session it was made. Read in a session of another one, its bytes
+    may mean nothing: those are kept as they are.
+    """
     row = session.execute(
-        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (name,)
+        "SELECT encode(textsend(shobj_description(oid, 'pg_database')), 'hex') FROM pg_database WHERE datname = %s",
+        (name,),
     ).fetchone()
-    return str(row[0]) if row and row[0] is not None else None
+    return bytes.fromhex(str(row[0])).decode("utf-8", "surrogateescape") if row and row[0] is not None else None
 
 
 def set_comment(session: psycopg.Connection[Row], name: str, comment: str | None) -> None:

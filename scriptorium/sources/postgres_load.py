@@ -172,7 +172,7 @@ class BesideIncoming(Unpacked):
         )
         reach("database.before-create")
         if databases.exists(session, model):
-            self._dressing = like(session, self._new, model)
+            self._dressing = like(session, self._new, model, self._target.address)
         elif script is not None:
             self._dressing = from_dump(session, self._new, script())
         else:
@@ -188,7 +188,7 @@ class BesideIncoming(Unpacked):
             if record is None or made is None:
                 raise RestoreFailed("the restored database is not there", on=self._new)
             if self._dressing is not None:
-                self._dressing.after_data(session, self._new)
+                self._dressing.after_data(session, self._new, address.of(self._new))
             renames, former = [(self._new, name)], None
             replaced = number_of(session, name)
             if replaced is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from scriptorium import process
 from scriptorium.errors import NotFound, ScriptoriumError, SourceUnavailable, ToolFailed
-from scriptorium.sources.postgres_connection import Row, quoted, sql
+from scriptorium.sources.postgres_connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres_databases import Mark, comment_of, exists, literal, set_comment
 from scriptorium.sources.postgres_encodings import as_utf8
 from scriptorium.sources.postgres_errors import in_our_words
@@ -31,6 +31,7 @@ _READY_LISTS = {"search_path", "temp_tablespaces", "local_preload_libraries", "s
 # What functions and queries of the dump may rely on while objects are made; settings of the application's own, too.
 _EARLY = {"search_path", "default_text_search_config", "datestyle", "intervalstyle", "timezone", "lc_monetary",
           "lc_numeric", "lc_time", "bytea_output", "xmlbinary"}  # fmt: skip
+_COMMENT = b"COMMENT"
 _ENTRY = re.compile(rb"\d+; \d+ \d+ (DATABASE |DATABASE PROPERTIES |(ACL|COMMENT|SECURITY LABEL) - DATABASE )")
 _IDENTIFIER = rb'(?:"(?:[^"]|"")*"|[\w$]+)'
 _OF_DATABASE = re.compile(
@@ -71,10 +72,14 @@ class Dressing:
     def before_data(self, session: psycopg.Connection[Row]) -> None:
         self._carry_out(session, self.early)
 
-    def after_data(self, session: psycopg.Connection[Row], name: str) -> None:
-        """``name``: the database that gets them."""
-        self._carry_out(session, self.late)
-        set_comment(session, name, self.comment or _own_comment(session, name))
+    def after_data(self, session: psycopg.Connection[Row], name: str, inside: Address) -> None:
+        """``name``: the database that gets them; ``inside``: its address. A comment is kept in the encoding of the
+        database in whose session it is made, so it is made in a session of its own database."""
+        said = [statement for statement in self.late if statement.startswith(_COMMENT)]
+        with inside.session() as own:
+            self._carry_out(own, said)
+            set_comment(own, name, self.comment or _own_comment(own, name))
+        self._carry_out(session, (statement for statement in self.late if statement not in said))
 
     def _carry_out(self, session: psycopg.Connection[Row], statements: Iterable[bytes]) -> None:
         try:
@@ -108,11 +113,11 @@ def _reason(error: ScriptoriumError) -> str:
     return error.what.removeprefix("no right: ")
 
 
-def like(session: psycopg.Connection[Row], name: str, model: str) -> Dressing:
+def like(session: psycopg.Connection[Row], name: str, model: str, inside: Address) -> Dressing:
     """Make the empty database ``name`` with owner, encoding, locale and tablespace of the database ``model`` on this
-    server; the rest of what is set on that one is in the dressing."""
+    server (``inside``: its address); the rest of what is set on that one is in the dressing."""
     _create_like(session, name, model)
-    dressing = Dressing(comment=_own_comment(session, model))
+    dressing = Dressing(comment=_comment_inside(session, model, inside))
     for scope, key, value in _settings(session, name, model):
         dressing.add_setting(scope.encode(), key, f"{scope} SET {quoted(*key.split('.'))} TO {value}".encode())
     dressing.early += [statement.encode() for statement in _grants(session, name, model)]
@@ -134,6 +139,15 @@ def _own_comment(session: psycopg.Connection[Row], name: str) -> str | None:
     """The database's comment; what a restore wrote over it is not its own."""
     mark = Mark.of(session, name)
     return mark.comment if mark is not None else comment_of(session, name)
+
+
+def _comment_inside(session: psycopg.Connection[Row], name: str, inside: Address) -> str | None:
+    """Read in the database's own encoding, where it lets us in."""
+    try:
+        with inside.session() as own:
+            return _own_comment(own, name)
+    except ScriptoriumError:
+        return _own_comment(session, name)
 
 
 def _create_like(session: psycopg.Connection[Row], name: str, model: str) -> None:
@@ -295,7 +309,7 @@ def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> Dre
                 continue
             dressing.add_setting(found["before"] + b" " + quoted(name).encode(), key, ours)
         else:
-            late = statement.startswith(b"COMMENT") or _LAST.match(found["after"])
+            late = statement.startswith(_COMMENT) or _LAST.match(found["after"])
             (dressing.late if late else dressing.early).append(ours)
     if not made:
         raise ToolFailed("the dump does not say how its database was made", on=name)

@@ -42,3 +42,27 @@ def test_there_and_back(server, tmp_path, encoding):
     assert ask(url, "SELECT md5(string_agg(words::bytea::text, ',' ORDER BY id)) FROM t") == before
     restore_database(source, tmp_path / "one.dump", clean=True)
     assert ask(url, "SELECT md5(string_agg(words::bytea::text, ',' ORDER BY id)) FROM t") == before
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_comment_of_a_database_is_kept_in_its_encoding(server, tmp_path, gone):
+    """A comment is stored as bytes that the encoding of one database explains, and made in a session of another."""
+    name = f"said_{gone}".lower()
+    with psycopg.connect(server.address(), autocommit=True) as session:
+        session.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    url = server.address(name)
+    ask(url, f"CREATE TABLE t (id int); COMMENT ON DATABASE {name} IS 'B\u00fccher'")
+    said = "SELECT shobj_description(oid, 'pg_database'), current_setting('client_encoding') FROM pg_database"
+    before = ask(url, f"{said} WHERE datname = '{name}'")
+    assert before[0][0] == "B\u00fccher"
+    source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
+    staged, part = back_up(source, tmp_path / "stage")
+    if gone:
+        ask(server.address(), f"DROP DATABASE {name}")
+    incoming = source.incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    incoming.load()
+    incoming.switch()
+    incoming.finish()
+    assert ask(url, f"{said} WHERE datname = '{name}'") == before
