@@ -8,6 +8,9 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPMessage
+from typing import IO
+from urllib.request import Request
 
 from scriptorium import process
 from scriptorium.errors import RestoreFailed, ScriptoriumError, ToolFailed
@@ -46,12 +49,13 @@ def answering(check: HealthCheck) -> str:
     """What of an application answers now, so that it is running; nothing where nobody does.
 
     502 to 504 are what a proxy says whose application is stopped. Who takes the connection and says nothing for a while
-    is busy, not stopped.
+    is busy, not stopped. Who sends us to an address that cannot be reached from here has answered.
     """
     if not check.url:
         return ""
+    led = _Led()
     try:
-        with urllib.request.urlopen(check.url, timeout=_ASKED_SECONDS) as answer:  # noqa: S310 - http(s), see settings
+        with urllib.request.build_opener(led).open(check.url, timeout=_ASKED_SECONDS) as answer:
             return f"{check.url} answers ({answer.status})"
     except urllib.error.HTTPError as error:
         return "" if error.code in _OF_A_PROXY else f"{check.url} answers ({error.code})"
@@ -60,8 +64,22 @@ def answering(check: HealthCheck) -> str:
     except http.client.HTTPException:
         return f"{check.url} answers"
     except OSError as error:  # URLError is one
+        if led.elsewhere:
+            return f"{check.url} answers (it leads to another address, which cannot be reached: {error})"
         reason = getattr(error, "reason", error)
         return f"{check.url} answers (TLS)" if isinstance(reason, ssl.SSLError) else ""
+
+
+class _Led(urllib.request.HTTPRedirectHandler):
+    """Goes where an answer leads, and knows that it did."""
+
+    elsewhere = False
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        self.elsewhere = True
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _ask_until(check: HealthCheck) -> str:

@@ -59,6 +59,8 @@ def _export(kuzu: Any, request: dict[str, Any]) -> dict[str, Any]:
     catalog = schema.catalog(connection)
     if lossy := [f"{name[7:]} ({kind})" for name, kind in catalog.items() if _is_lossy(name, kind)]:
         raise RuntimeError(f"Kuzu's Parquet export does not keep {', '.join(lossy)}")
+    if outside := [name for (name,) in schema.names(connection) if "/" in name]:
+        raise RuntimeError(f"Kuzu makes a path of a name with '/': {', '.join(outside[:3])}")
     connection.execute(f"EXPORT DATABASE {_module('kuzu_statements').quoted(str(folder))} (format='parquet')")
     doubtful = schema.mend(connection, folder)
     _module("kuzu_statements").plan(folder)

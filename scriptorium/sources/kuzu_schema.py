@@ -60,6 +60,11 @@ def catalog(connection: Any) -> Catalog:
     return found
 
 
+def names(connection: Any) -> list[list[Any]]:
+    """The name of each table: an export has a file that is called by it."""
+    return _rows(connection, "CALL SHOW_TABLES() RETURN name")
+
+
 def mend(connection: Any, folder: Path) -> list[str]:
     """Write ``schema.cypher`` and ``index.cypher`` of an export anew. Returns what they may not carry, by name."""
     module = _statements()

@@ -196,6 +196,28 @@ def test_an_application_that_answers_is_running_and_a_proxy_without_one_is_not(
     assert bool(answering(HealthCheck(url=serve([status])))) == runs
 
 
+def test_one_that_leads_elsewhere_has_answered_unless_a_proxy_answers_there(serve: Serve, free_port: int) -> None:
+    """A name of the network outside may not be reached from here: the application runs all the same."""
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        to = ""
+
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", self.to)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        check = HealthCheck(url=f"http://127.0.0.1:{server.server_address[1]}/")
+        places = {f"http://127.0.0.1:{free_port}/": True, serve([200]): True, serve([503]): False, "/again": True}
+        for Elsewhere.to, runs in places.items():
+            assert bool(answering(check)) == runs, Elsewhere.to
+        server.shutdown()
+
+
 def test_an_application_that_takes_the_connection_alone_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_ASKED_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as busy:

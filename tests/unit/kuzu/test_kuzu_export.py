@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,6 +205,21 @@ def test_a_name_that_the_engine_cannot_export_has_a_backup_without(place: Path, 
     assert staged.export is None and "no logical export of graph.db" in staged.warnings[0]
     assert staged.tables is not None and staged.tables["a/b"].rows == 1
     assert not list((tmp_path / "stage").glob("export*"))
+
+
+def test_a_name_that_is_a_path_moves_no_file_of_others(place: Path, tmp_path: Path) -> None:
+    """Kuzu's export makes the table's name the name of a file, and of `/x` joined to a folder nothing is left of it."""
+    others = Path("/scriptorium-test-of-names.parquet")
+    with contextlib.suppress(OSError):  # where we may not write there, nothing can be moved
+        others.write_text("of others")
+    try:
+        make(place, f"CREATE NODE TABLE `{others.with_suffix('')}` (id INT64, PRIMARY KEY (id))")
+        staged = stage(place, tmp_path / "stage")
+        assert staged.export is None and "a name with '/'" in staged.warnings[0]
+        assert others.exists() == os.access("/", os.W_OK)
+    finally:
+        with contextlib.suppress(OSError):
+            others.unlink()
 
 
 def test_what_an_export_may_lack_is_named(place: Path, tmp_path: Path) -> None:
