@@ -55,7 +55,7 @@ def rebuilt(staged: Staged, folder: Path, target: Path) -> Path:
     """The database that is made from the export, by the way that a restore goes."""
     assert staged.export is not None, staged.warnings
     part = Part("graph", "kuzu", staged.path, 0, 0, staged.started_at, staged.finished_at, "hot", export=staged.export)
-    incoming = KuzuSource(name="graph", path=target).incoming(part, "r1", rebuild=True)
+    incoming = KuzuSource(name="graph", path=target).incoming(part, "0123456789ab", rebuild=True)
     incoming.prepare()
     for file in (folder / "export").iterdir():
         place = incoming.receive(f"{staged.export}/{file.name}")
