@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 MOST = 1_000_000_000
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -14,9 +14,18 @@ PATTERN = r"[^/]"
 WORD = r"^[^\x00]*$"
 LONGEST_PATTERN = 4096  # letters: no path is longer
 
-Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
-SecondsOrNever = Annotated[float, Field(ge=0, le=31 * 86400, allow_inf_nan=False)]  # 0: without a limit
-Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
+
+def _number(given: object) -> object:
+    """``true`` would count as 1."""
+    if isinstance(given, bool):
+        raise ValueError("a number, not true or false")
+    return given
+
+
+NoTruth = BeforeValidator(_number)
+Seconds = Annotated[float, NoTruth, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
+SecondsOrNever = Annotated[float, NoTruth, Field(ge=0, le=31 * 86400, allow_inf_nan=False)]  # 0: without a limit
+Days = Annotated[float, NoTruth, Field(ge=0, le=36_500, allow_inf_nan=False)]
 Pattern = Annotated[str, Field(max_length=LONGEST_PATTERN, pattern=PATTERN)]  # what is empty matches nothing
 Name = Annotated[str, Field(pattern=NAME, max_length=100)]
 SourceName = Annotated[str, Field(pattern=SOURCE_NAME, max_length=100)]

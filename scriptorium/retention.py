@@ -41,7 +41,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from scriptorium.limits import MOST
+from scriptorium.limits import MOST, NoTruth
 from scriptorium.model import Backup, BackupType, Status, Tier
 
 UNLIMITED = MOST
@@ -82,9 +82,9 @@ class Policy(BaseModel):
     monthly: Count = 0
     yearly: Count = 0
     within: Span = ""
-    max_age: int | None = Field(default=None, ge=1, le=36_500)
-    max_count: int | None = Field(default=None, ge=1, le=MOST)
-    good: int = Field(default=1, ge=1, le=MOST)
+    max_age: Annotated[int | None, NoTruth] = Field(default=None, ge=1, le=36_500)
+    max_count: Annotated[int | None, NoTruth] = Field(default=None, ge=1, le=MOST)
+    good: Annotated[int, NoTruth] = Field(default=1, ge=1, le=MOST)
 
     @property
     def has_keep(self) -> bool:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from scriptorium.errors import NotFound, SettingsError, UsageError
-from scriptorium.limits import Days, Name, Seconds, Word
+from scriptorium.limits import Days, Name, NoTruth, Seconds, Word
 from scriptorium.model import ROLES, BackupType, Compression, Tier
 from scriptorium.retention import Policy
 from scriptorium.settings.cron import cron_line
@@ -174,7 +174,7 @@ class Settings(BaseModel):
     keep: Policy = Policy(max_age=30, max_count=50)
     compression: Compression = Compression.GZIP
     workspace: Path | None = None
-    space_factor: float = Field(default=1.0, gt=0.0, le=1000, allow_inf_nan=False)
+    space_factor: Annotated[float, NoTruth] = Field(default=1.0, gt=0.0, le=1000, allow_inf_nan=False)
     timezone: str = ""
     keep_former: Days = 7.0
     enabled: bool = True
