@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Protocol
 
 from scriptorium import process
-from scriptorium.errors import ScriptoriumError, SettingsError, SnapshotBusy, SourceUnavailable
+from scriptorium.errors import ScriptoriumError, SettingsError, SnapshotBusy, SourceUnavailable, Untrusted
+from scriptorium.fs.descriptors import read_file
 from scriptorium.model import Staged
 from scriptorium.sources.base import Source
 from scriptorium.sources.pausing import Quiesce
@@ -203,16 +204,18 @@ class _Stopped:
 
 def _roots(how: Quiesce) -> Callable[[], set[int]]:
     if how.pid is not None:
-        text = str(how.pid)
+        text, owner = str(how.pid), 0
     elif how.pid_file is not None:
         try:
-            text = how.pid_file.read_text()
+            content, owner = read_file(how.pid_file, 4096)
         except OSError as error:
             raise SourceUnavailable(
                 "the pid file cannot be read", on=str(how.pid_file), hint="is it running?"
             ) from error
+        text = content.decode("utf-8", "replace")
     else:
         assert how.pid_command is not None
+        owner = 0
         text = process.run(how.pid_command, timeout=how.limit, users=True).stdout.decode("utf-8", "replace")
     try:
         pids = {int(word) for word in text.split()}
@@ -227,7 +230,20 @@ def _roots(how: Quiesce) -> Callable[[], set[int]]:
             raise SourceUnavailable(
                 "the process to pause is not there", on=str(pid), hint="is the application running?"
             )
+        _require_its_own(pid, owner, str(how.pid_file))
     return lambda: pids
+
+
+def _require_its_own(pid: int, owner: int, file: str) -> None:
+    """Who may write a pid file must not have root stop the process of another."""
+    with contextlib.suppress(FileNotFoundError):
+        user = Path(f"/proc/{pid}").stat().st_uid
+        if owner not in (0, os.geteuid(), user):
+            raise Untrusted(
+                f"the pid file of user {owner} names a process of user {user}",
+                on=f"{file}: {pid}",
+                hint="have the application write it as the user that it runs as, or give the pid file to root",
+            )
 
 
 def _with_descendants(roots: set[int]) -> set[int]:

@@ -63,6 +63,15 @@ def open_file(path: Path | bytes) -> int:
         return os.open(name, FILE, dir_fd=parent)
 
 
+def read_file(path: Path, most: int = 1 << 20) -> tuple[bytes, int]:
+    """What a regular file begins with, and its owner. Raises like ``folder_at``; ``OSError`` for what is no file."""
+    with os.fdopen(open_file(path), "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read(most), facts.st_uid
+
+
 class Descent:
     """Folders one inside the other, each entered by its name in the one above it, and left again.
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from scriptorium.errors import SettingsError
+from scriptorium.errors import SettingsError, Untrusted
+from scriptorium.fs.descriptors import read_file
 from scriptorium.model import Check
 from scriptorium.presets.checks import Answers, Files, Held, Places, broken, noted
 from scriptorium.presets.surroundings import env_file
@@ -57,9 +58,9 @@ def looks_like(folder: Path) -> bool:
     """An ``.env`` or compose file that speaks of ``ALEXANDRIA_``, or a ``library`` beside its ``alembic.ini``."""
     for name in (".env", "docker-compose.yml"):
         try:
-            if _PREFIX in (folder / name).read_text("utf-8", "replace"):
+            if _PREFIX in read_file(folder / name)[0].decode("utf-8", "replace"):
                 return True
-        except OSError:
+        except (OSError, Untrusted):
             continue
     return (folder / "alembic.ini").is_file() and (folder / "library").is_dir()
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scriptorium.fs.descriptors import read_file
+
 COMPOSE_FILES = ("docker-compose.override.yml", "docker-compose.yml", "compose.yaml", "compose.yml")
 _ASSIGNED = re.compile(r"\s*(?:export\s+)?(?P<key>[A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(?P<value>.*)", re.DOTALL)
 _QUOTED = re.compile(r"""(?P<quote>['"])(?P<text>(?:\\.|(?!(?P=quote)).)*)(?P=quote)""", re.DOTALL)
@@ -43,7 +45,7 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text("utf-8-sig").splitlines()
+        return read_file(path)[0].decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         return []
 

@@ -208,7 +208,7 @@ def _dress(original: kuzu_layout.Layout, copy: kuzu_layout.Layout) -> None:
         if path != copy.path:
             pairs.append((like if like.exists() else original.path, path))
     for old, new in pairs:
-        found = old.stat()
+        found = old.lstat()  # real paths: a link was put there meanwhile
         if os.geteuid() == 0:
             os.chown(new, found.st_uid, found.st_gid)
         new.chmod(found.st_mode & (0o777 if new.is_file() else 0o7777))

@@ -87,7 +87,7 @@ def attempt(layout: Layout, target: Path, *, paused: bool = False) -> Copied:
     except reflink.CameShort as short:
         raise EpochEnded("a file became shorter while it was copied") from short
     except FileNotFoundError as gone:
-        raise EpochEnded(f"{Path(gone.filename or '?').name} vanished") from gone
+        raise EpochEnded(f"{Path(os.fsdecode(gone.filename or '?')).name} vanished") from gone
 
 
 def checkpointing(layout: Layout) -> bool:
@@ -202,20 +202,16 @@ def _opened_wal(layout: Layout, *, paused: bool) -> Iterator[int | None]:
     """The WAL, pinned; ``None`` where there is none. A writer makes one at its next commit: worth a short wait,
     for an epoch that has just begun and can be pinned."""
     until = time.monotonic() + (0.0 if paused else CLOCK_TICK)
-    while True:
-        try:
-            handle = os.open(layout.wal, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            if time.monotonic() < until:
+    with contextlib.ExitStack() as stack:
+        handle = None
+        while handle is None:
+            try:
+                handle = stack.enter_context(reflink.opened(layout.wal))
+            except FileNotFoundError:
+                if time.monotonic() >= until:
+                    break
                 time.sleep(0.002)
-                continue
-            yield None
-            return
-        break
-    try:
         yield handle
-    finally:
-        os.close(handle)
 
 
 def _one_epoch(layout: Layout, target: Path, *, paused: bool) -> Copied:

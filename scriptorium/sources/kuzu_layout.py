@@ -12,7 +12,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium.errors import NotFound, SourceDamaged, ToolMissing
+from scriptorium.errors import NotFound, SourceDamaged, ToolMissing, Untrusted
+from scriptorium.fs.descriptors import read_file
 from scriptorium.fs.places import is_held, real_path
 
 COMPANIONS = (".wal", ".shadow", ".tmp")
@@ -94,8 +95,8 @@ def _hint_for_folder(folder: Path) -> str:
 
 
 def _begins(path: Path, *magics: bytes) -> bool:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        return file.read(4) in magics
+    with contextlib.suppress(OSError, Untrusted):
+        return read_file(path, 4)[0] in magics
     return False
 
 
@@ -104,8 +105,7 @@ def storage_version(layout: Layout) -> int | None:
 
     Raises ``SourceDamaged`` when the header is no database's, ``ToolMissing`` when it is a relative's.
     """
-    with layout.header.open("rb") as file:
-        head = file.read(8)
+    head, _ = read_file(layout.header, 8)
     if head[:4] == _LADYBUG_MAGIC:
         raise _relative(layout, "its header says LBUG")
     if len(head) < 8 or not head.strip(b"\0"):

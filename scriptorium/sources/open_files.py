@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from scriptorium.errors import Untrusted
+from scriptorium.fs.descriptors import open_file
 from scriptorium.model import Holder
 
 _FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid; padded to the kernel's size
@@ -63,8 +65,8 @@ def lock_holder(path: Path) -> int | None:
     drops this process's own locks on it, of which there are none.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        handle = open_file(path)
+    except (OSError, Untrusted):
         return None
     try:
         asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)

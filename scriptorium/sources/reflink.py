@@ -9,10 +9,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scriptorium.errors import NoSpace
+from scriptorium.errors import NoSpace, SourceUnavailable
+from scriptorium.fs.descriptors import open_file
 
 PIECE = 8 << 20
 _FICLONE = 0x40049409
@@ -112,9 +114,12 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """The file's descriptor, for reading, while the block lasts."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """The regular file's descriptor, for reading, while the block lasts. ``Untrusted`` where somebody has put a link
+    there to what is not theirs."""
+    handle = open_file(path)
     try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise SourceUnavailable("this is no regular file", on=str(path), hint="look what was put in its place")
         yield handle
     finally:
         os.close(handle)
