@@ -12,6 +12,7 @@ import json
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,6 +23,7 @@ from scriptorium.errors import ToolMissing, ToolStalled
 from scriptorium.sources import kuzu_memory
 
 SECONDS_AT_LEAST = 120.0
+_PAUSE = 1.0  # seconds before the second try of a reader that was killed
 _SLOWEST = 2 << 20  # bytes a second; a reader slower than this hangs
 _SCARCE = re.compile(
     r"buffer pool|buffer manager exception|unable to allocate|cannot allocate|bad_alloc|memoryerror|out of memory"
@@ -55,6 +57,10 @@ class _Scarce(Exception):
     """There was too little memory for it; more may do."""
 
 
+class _Killed(Exception):
+    """Something ended it by SIGKILL: the kernel for want of memory, or somebody. A larger pool would not help."""
+
+
 def ask(
     request: Mapping[str, object], opened: Opened, *, bytes: int, share: float, program: str = "kuzu_reader.py"
 ) -> Answers:
@@ -65,18 +71,25 @@ def ask(
     """
     pools = kuzu_memory.pools(share)
     seconds = SECONDS_AT_LEAST + bytes / _SLOWEST
-    for pool in pools:
-        last = pool == pools[-1]
+    at, killed = 0, False
+    while True:
+        pool, last = pools[at], at == len(pools) - 1
         try:
             with opened() as database:
                 wish = {**request, "database": str(database), "pool": pool, "virtual": _virtual(bytes)}
                 answers = _run(program, wish, seconds=seconds)
             if last or not any(scarce(reason) for reason in answers[0].get("missing", {}).values()):
                 return answers
+        except _Killed:
+            if killed:
+                raise Unread(_killed(pool)) from None
+            killed = True
+            time.sleep(_PAUSE)  # the machine may have been short of memory for a moment
+            continue
         except _Scarce as scarcity:
-            if last or scarcity.args[1]:  # the kernel ended it: with a larger pool all the more
+            if last:
                 raise Unread(_needed(pool, share, scarcity.args[0])) from None
-    raise AssertionError("there is always a last pool")
+        at += 1
 
 
 def scarce(detail: str) -> bool:
@@ -102,6 +115,14 @@ def _needed(pool: int, share: float, how: str) -> str:
     )
 
 
+def _killed(pool: int) -> str:
+    allowed = wording.size(kuzu_memory.allowed())
+    return (
+        f"the kernel ended the reader twice (SIGKILL), with a pool of {wording.size(pool)} of the {allowed} that it "
+        "may use: memory was short, or somebody ended it; a drill can be tried again"
+    )
+
+
 def _virtual(bytes: int) -> int:
     """How much of the address space Kuzu sets aside for the database where it is limited; by default 8 TB."""
     return 1 << max(64 << 20, 4 * bytes).bit_length()
@@ -115,7 +136,7 @@ def _run(program: str, request: Mapping[str, object], *, seconds: float) -> Answ
         raise Unread(f"reading it did not end within {seconds:.0f} s") from None
     except OSError as error:
         if error.errno in (errno.ENOMEM, errno.EAGAIN):
-            raise _Scarce("no process could be started", False) from None
+            raise _Scarce("no process could be started") from None
         raise
     answers: Answers = []
     for line in outcome.stdout.splitlines():
@@ -129,7 +150,7 @@ def _run(program: str, request: Mapping[str, object], *, seconds: float) -> Answ
 def _judged(answers: Answers, request: Mapping[str, object]) -> Answers:
     verdict, detail = answers[0]["verdict"], str(answers[0].get("detail", ""))
     if verdict in ("missing", "unreadable") and scarce(detail):
-        raise _Scarce(detail[:160], False)
+        raise _Scarce(detail[:160])
     if verdict == "missing":
         raise ToolMissing(
             "the kuzu package is missing", on=str(request["engine"] or sys.prefix), hint="pip install kuzu"
@@ -144,14 +165,14 @@ def _ended(outcome: process.Outcome) -> Answers:
     words = outcome.stderr.splitlines()
     said = words[-1][:200] if words else ""
     if outcome.status == -signal.SIGKILL:
-        raise _Scarce("the kernel ended the reader", True)
+        raise _Killed
     if scarce(outcome.stderr):
-        raise _Scarce(said, False)
+        raise _Scarce(said)
     if outcome.status >= 0:
         raise Unread(f"the reader failed: {said or f'status {outcome.status}'}")
     how = signal.Signals(-outcome.status)
     if how in _CRASHES and kuzu_memory.limited():  # where memory is refused, the engine crashes for want of it as well
-        raise _Scarce(f"it crashes the reader ({how.name}), whose address space is limited", False)
+        raise _Scarce(f"it crashes the reader ({how.name}), whose address space is limited")
     if how in _CRASHES:
         raise Unreadable(f"it crashes the reader ({how.name})")
     raise Unread(f"the reader was ended by {how.name}")

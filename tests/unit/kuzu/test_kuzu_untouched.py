@@ -188,6 +188,19 @@ def test_what_keeps_from_looking_is_told_from_damage(texts: Path, tmp_path: Path
     assert reason in staged.missing_facts[""] and staged.tables == {}
 
 
+def test_a_reader_that_is_killed_once_gets_a_second_try(texts: Path, tmp_path: Path) -> None:
+    """A machine may be short of memory for a moment; without facts a backup could never be proven."""
+    once = (
+        f"import os, signal, sys\nflag = {str(tmp_path / 'flag')!r}\n"
+        "if not os.path.exists(flag):\n    open(flag, 'w').close()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.path.remove(os.path.dirname(os.path.dirname(__file__)))\ndel sys.modules['kuzu']\n"
+        "import kuzu\nsys.modules['kuzu'] = kuzu\n"
+    )
+    staged = take(texts / "graph.db", tmp_path / "stage", engine=engine_that(tmp_path / "engine", once))
+    assert (tmp_path / "flag").exists()
+    assert staged.missing_facts == {} and (staged.tables or {})["Book"].rows == BOOKS
+
+
 def test_a_reader_that_crashes_where_memory_is_refused_is_no_verdict(texts: Path, tmp_path: Path) -> None:
     """Below ``ulimit -v`` the engine does not always see that it got no memory: it crashes."""
     code = (
