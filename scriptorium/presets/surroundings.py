@@ -21,7 +21,7 @@ _VOLUME = re.compile(
 
 def env_file(path: Path) -> dict[str, str]:
     """The variables of a ``.env``, as python-dotenv reads them: ``export``, quotes, comments, ``${NAME:-default}`` of
-    the file's own names. Empty where there is none, or none that is text."""
+    the file's own names. Bytes that are not UTF-8 hide no other line. Empty where there is no such file."""
     found: dict[str, str] = {}
     for line in _lines(path):
         if match := _ASSIGNED.fullmatch(line):
@@ -45,8 +45,8 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return read_file(path)[0].decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
+        return read_file(path)[0].decode("utf-8-sig", "surrogateescape").splitlines()
+    except OSError:
         return []
 
 

@@ -218,3 +218,8 @@ def test_alexandrias_settings_against_its_own(tmp_path: Path, env: str, setting:
     doubts = "; ".join(load(tmp_path / "scriptorium.toml", {}).library().doubts)
     assert says in doubts and bool(doubts) == bool(says)
     assert os.environ.get("ALEXANDRIA_DB_NAME") is None
+
+
+def test_a_line_that_is_not_utf_8_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"SITE_NAME=B\xfccher\nKUZU_DB_PATH=/elsewhere\n")
+    assert env_file(tmp_path / ".env")["KUZU_DB_PATH"] == "/elsewhere"
