@@ -22,6 +22,9 @@ from prefect_server import PREFECT, clean, running, wait_for
 SCRIPTORIUM = Path(sys.executable).with_name("scriptorium")
 
 
+_SAID = "'17 4 * * *' in Asia/Tokyo"
+
+
 def require_silent(log: Path) -> None:
     said = re.findall(r".*(?:\bERROR\b|\bCRITICAL\b|Traceback|OperationalError|locked).*", log.read_text())
     assert said == []
@@ -62,7 +65,8 @@ def test_a_schedule_of_the_settings_comes_true(
         with house.worker():  # not deployed yet: the next run says so
             house.prefect("deployment", "run", "tier/daily")
             wait_for(lambda: "config" in {one.type for one in house.backups()}, 120)
-        assert any("'17 4 * * *' in Asia/Tokyo" in one["message"] for one in house.ask("/logs/filter", {}))
+            newest = {"sort": "TIMESTAMP_DESC"}
+            wait_for(lambda: any(_SAID in one["message"] for one in house.ask("/logs/filter", newest)), 60)
         house.prefect("deploy", "-n", "tier/daily")
         wait_for(lambda: {(moment.hour, moment.minute) for moment in house.scheduled("daily")} == {(19, 17)}, 60)
     require_silent(house.server_home / "log")
