@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scriptorium.fs.descriptors import read_file
 
+_MARK = "\ufeff"  # of byte order; some editors write one
 COMPOSE_FILES = ("docker-compose.override.yml", "docker-compose.yml", "compose.yaml", "compose.yml")
 _ASSIGNED = re.compile(r"\s*(?:export\s+)?(?P<key>[A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(?P<value>.*)", re.DOTALL)
 _QUOTED = re.compile(r"""(?P<quote>['"])(?P<text>(?:\\.|(?!(?P=quote)).)*)(?P=quote)""", re.DOTALL)
@@ -45,7 +46,7 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return read_file(path)[0].decode("utf-8-sig", "surrogateescape").splitlines()
+        return read_file(path)[0].decode("utf-8", "surrogateescape").removeprefix(_MARK).splitlines()
     except OSError:
         return []
 

@@ -124,7 +124,7 @@ def _read(file: Path) -> RawTable:
             raise SettingsError(
                 f"the settings file is larger than {size(_LARGEST)}", on=str(file), hint="is it the right one?"
             )
-        return tomllib.loads(data.decode("utf-8-sig"))
+        return tomllib.loads(data.decode("utf-8").removeprefix("\ufeff"))  # a byte order mark
     except UnicodeDecodeError as error:
         raise SettingsError(
             f"the settings file is not valid TOML: not UTF-8, at byte {error.start}",

@@ -91,5 +91,5 @@ def test_the_commands_of_readme_give_a_server_and_a_worker(
     log = tmp_path / "log"
     with running("bash", "-eu", "-c", script, env=env, cwd=house.folder / "checkout", log=log):
         wait_for(lambda: "daily" in {one.tier for one in house.backups()}, 240)
-        assert urllib.request.urlopen(f"{house.url}/health", timeout=20).status == 200
+        wait_for(lambda: urllib.request.urlopen(f"{house.url}/health", timeout=20).status == 200, 120)
     assert stat.S_IMODE((house.folder / "checkout" / "prefect-server.log").stat().st_mode) == 0o600

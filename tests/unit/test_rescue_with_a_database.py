@@ -30,6 +30,7 @@ from scriptorium.model import Status
 from scriptorium.rescue import elsewhere, restore_into
 from scriptorium.rescue.journal import Journal
 from scriptorium.settings import Settings, load
+from scriptorium.sources import renames
 from scriptorium.sources.kuzu_restore import KuzuIncoming
 from scriptorium.sources.renames import StagingFolder
 
@@ -124,7 +125,7 @@ def test_a_lost_library_comes_back_with_its_database(library: Any) -> None:
 
 DATABASE_POINTS = {
     "the database is in, the files are not": dying_before(StagingFolder, "write_plan", 2),
-    "the former database is out, the new one not in": dying_before(Path, "rename", 3),
+    "the former database is out, the new one not in": dying_before(renames, "reach", 3),
     "all is in": dying_before(Journal, "mark", 3),
     "unpacked, not opened": dying_before(KuzuIncoming, "load"),
 }
