@@ -25,7 +25,7 @@ def _name() -> str:
 def prune(library: str | None = None, policy: dict[str, Any] | None = None, dry_run: bool = False) -> Pruned:
     """Remove what retention lets go of one library, or of all; sweep up what crashes left in the stores.
 
-    A library that is busy keeps no other from being pruned; the run fails at its end.
+    A library that is busy is left out, the others are pruned; the run fails at its end.
     ``policy``: rules instead of the settings' (``{"daily": 7, "max_age": 30}``).
     """
     settings = current()

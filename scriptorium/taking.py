@@ -282,7 +282,7 @@ def _draft(order: Order, staged: Sequence[Staged]) -> Manifest:
 
 
 def _refuse_without_files(order: Order, found: Sequence[Check]) -> None:
-    """What else a library does not fulfil is told with its backup, and keeps nobody from taking it."""
+    """What else a library does not fulfil is a warning of its backup, which is taken all the same."""
     if missing := missing_files(order.preset, found):
         raise SourceDamaged(
             "; ".join(map(str, missing)),
