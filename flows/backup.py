@@ -77,7 +77,7 @@ def take(order: Order) -> Backup:
 def _upload(
     order: Order, manifest: Manifest, verification: Verification, folder: Path
 ) -> tuple[list[Copy], dict[str, ScriptoriumError]]:
-    """A copy into every store. A store that fails does not stop the others; where every store fails, that is the error."""
+    """A copy into every store. One that fails does not stop the others; where every store fails, that is an error."""
     copies: list[Copy] = []
     failed: dict[str, ScriptoriumError] = {}
     for store in order.stores:

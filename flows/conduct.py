@@ -60,7 +60,7 @@ def of_library() -> str:
 
 
 def for_each(libraries: Sequence[str], work: Callable[[str], Made]) -> tuple[Made, ...]:
-    """Do it for one library after the other. One that fails does not stop the others; its error is raised at the end."""
+    """Do it for one library after the other. One that fails does not stop the others; it is an error at the end."""
     done: list[Made] = []
     failed: list[tuple[str, ScriptoriumError]] = []
     for library in libraries:

@@ -61,7 +61,7 @@ def _ours(settings: Settings) -> Iterator[tuple[Path, str]]:
 
 
 def _require_usable(folder: Path, what: str) -> None:
-    """What cannot be meant. Whether a place works is seen when it is used: the others are used all the same."""
+    """What cannot be meant. Whether a place works is seen when it is used; the others are used all the same."""
     if folder == _ROOT:
         raise ValueError(f"{what} is the root of all folders; give it a folder of its own")
     if any(folder.is_relative_to(one) for one in _OF_THE_SYSTEM) and not folder.is_relative_to("/dev/shm"):  # noqa: S108
