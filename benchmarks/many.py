@@ -13,7 +13,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.manifest import archive_name, new_id
 from scriptorium.model import Marks, Verification
 from scriptorium.settings import Settings, load
-from scriptorium.stores.backups import commit, read_manifest, write_marks
+from scriptorium.stores.objects.layout import commit, read_manifest, write_marks
 
 
 def fill(settings: Settings, count: int) -> None:

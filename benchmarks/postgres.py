@@ -24,7 +24,7 @@ from benchmarks import machine
 from benchmarks.contest import ROOT, Contestant, Row, groups, hold
 from scriptorium import process
 from scriptorium.sources import PostgresSource
-from scriptorium.sources.postgres_embedded import EmbeddedPostgres, major_version, server_folders
+from scriptorium.sources.postgres.embedded import EmbeddedPostgres, major_version, server_folders
 
 _RESULTS = Path(__file__).with_name("results") / "postgres.json"
 DUMP, PLAIN, PARALLEL = "pg_dump -Fc", "pg_dump -Fc -Z0", "pg_dump -Fd -j2 -Z0"
@@ -217,10 +217,11 @@ def backup(output: str, compression: str, facts: str) -> None:
     from scriptorium.archive import pack
     from scriptorium.manifest import dumps
     from scriptorium.model import Compression
-    from scriptorium.sources import postgres_facts, postgres_moment
+    from scriptorium.sources.postgres import fingerprint
+    from scriptorium.sources.postgres.dump import snapshot
 
     if facts == "bare":
-        postgres_moment.read_facts = lambda *_, **__: postgres_facts.Facts({})
+        snapshot.read_facts = lambda *_, **__: fingerprint.Facts({})
     source = _source()
     target = Path(output)
     stage = target.with_name(f"{target.name}.stage")

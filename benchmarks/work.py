@@ -63,7 +63,7 @@ def _draft(now: datetime) -> Manifest:
 
 def verify(output: str) -> None:
     """Read our archive back and compare every hash."""
-    from scriptorium.verify import verify_copy
+    from scriptorium.archive.verification import verify_copy
 
     target = Path(output)
     manifest = target.with_name(f"{target.name}.json").read_bytes()
@@ -80,7 +80,7 @@ def kuzu_build(path: str, megabytes: str, seed: str) -> None:
 
 def kuzu_capture(path: str, stage: str) -> None:
     """The whole snapshot: the hot copy, opened, every table counted and fingerprinted, exported as Parquet."""
-    from scriptorium.sources.kuzu import KuzuSource
+    from scriptorium.sources.kuzu.source import KuzuSource
 
     folder = Path(stage)
     shutil.rmtree(folder, ignore_errors=True)
@@ -92,28 +92,30 @@ def kuzu_capture(path: str, stage: str) -> None:
 
 def kuzu_read(path: str, export: str = "") -> None:
     """Open a copy in a child, count and fingerprint every table; make and try its export where a folder is given."""
-    from scriptorium.sources import kuzu_export, kuzu_memory, kuzu_verdict
+    from scriptorium.sources.kuzu import export as kuzu_export
+    from scriptorium.sources.kuzu import memory, reader
 
-    facts = kuzu_verdict.read(Path(path), engine=None)
+    facts = reader.read(Path(path), engine=None)
     if export:
         shutil.rmtree(export, ignore_errors=True)
-        kuzu_export.make(Path(path), Path(export), facts, engine=None, share=kuzu_memory.SHARE)
+        kuzu_export.make(Path(path), Path(export), facts, engine=None, share=memory.SHARE)
 
 
 def create(settings_file: str) -> None:
     """Everything that ``scriptorium create`` does, called directly: no flow, no tasks, no server."""
-    from scriptorium import taking
+    from scriptorium.operations import backup as backup_operation
     from scriptorium.settings import load
 
     settings = load(Path(settings_file))
-    order = taking.place_order(settings)
-    with taking.running(settings, order) as folder:
-        taking.require_room(settings, order)
-        staged = [taking.stage_source(settings, order, source, folder) for source in order.sources]
-        manifest = taking.pack_archive(settings, order, staged, folder)
-        verification = taking.check_archive(settings, order, manifest, folder)
-        copies = [taking.store_copy(settings, order, manifest, verification, folder, one) for one in order.stores]
-    taking.finished(order, manifest, copies)
+    order = backup_operation.place_order(settings)
+    with backup_operation.running(settings, order) as folder:
+        backup_operation.require_room(settings, order)
+        staged = [backup_operation.stage_source(settings, order, source, folder) for source in order.sources]
+        manifest = backup_operation.pack_archive(settings, order, staged, folder)
+        verification = backup_operation.check_archive(settings, order, manifest, folder)
+        stored = backup_operation.store_copy
+        copies = [stored(settings, order, manifest, verification, folder, one) for one in order.stores]
+    backup_operation.finished(order, manifest, copies)
 
 
 def create_again(settings_file: str, times: str) -> None:
@@ -124,7 +126,7 @@ def create_again(settings_file: str, times: str) -> None:
 
 def flow_again(settings_file: str, times: str) -> None:
     """Two flow runs in one process, of which the second counts: Prefect is loaded, and its server is up."""
-    from scriptorium.cli.running import flow_runs
+    from scriptorium.cli.run_flow import flow_runs
     from scriptorium.settings import choose_file
 
     choose_file(Path(settings_file))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.conduct import concluded, given, publish
+from flows.runs import concluded, given, publish
 from scriptorium import wording
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup, BackupType, Compression, Copy, Manifest, Tier, Verification
+from scriptorium.operations.backup import Order, finished, place_order, running, without_copies
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
-from scriptorium.taking import Order, finished, place_order, running, without_copies
 from scriptorium.umask import private_files
 from tasks.archive import archive, verify_archive
 from tasks.snapshot import snapshot

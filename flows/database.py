@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.conduct import given, publish
+from flows.runs import given, publish
 from scriptorium import wording
 from scriptorium.process import no_child_outlives
 from scriptorium.umask import private_files

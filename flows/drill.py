@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.conduct import for_each, given, of_library, publish
+from flows.runs import for_each, given, of_library, publish
 from scriptorium import wording
-from scriptorium.drilling import DrillOrder, place_drill
 from scriptorium.errors import DamageFound
 from scriptorium.model import NOT_PROVEN, Proof
+from scriptorium.operations.drill import DrillOrder, place_drill
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
 from scriptorium.umask import private_files

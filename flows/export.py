@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.conduct import given, of_library, publish
+from flows.runs import given, of_library, publish
 from scriptorium import wording
-from scriptorium.export import Exported, place_export
+from scriptorium.operations.export import Exported, place_export
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
 from scriptorium.umask import private_files

@@ -7,9 +7,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.conduct import for_each, given, publish
+from flows.runs import for_each, given, publish
 from scriptorium import wording
-from scriptorium.pruning import Pruned, plan_cleanup, policy_of
+from scriptorium.operations.prune import Pruned, plan_cleanup, policy_of
 from scriptorium.retention import Decision
 from scriptorium.settings import current
 from tasks.stores import prune as remove

@@ -8,13 +8,13 @@ from pathlib import Path
 from prefect import flow
 
 from flows.backup import backup
-from flows.conduct import given, of_library, publish
+from flows.runs import given, of_library, publish
 from scriptorium import wording
-from scriptorium.bringing import RestoreOrder, nothing_to_save, place_restore, without_safety
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup
+from scriptorium.operations.restore import RestoreOrder, nothing_to_save, place_restore, without_safety
 from scriptorium.process import no_child_outlives
-from scriptorium.rescue import Plan, Restored
+from scriptorium.restore import Plan, Restored
 from scriptorium.settings import current
 from scriptorium.umask import private_files
 from tasks.restore import preflight, preflight_undo

@@ -8,7 +8,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 
 from flows.backup import backup
-from flows.conduct import concluded, for_each, given
+from flows.runs import concluded, for_each, given
 from scriptorium.model import Backup, Tier
 from scriptorium.settings import Settings, current
 from scriptorium.settings.schedules import schedule_of

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from prefect import flow
 
-from flows.conduct import given, of_library, publish
+from flows.runs import given, of_library, publish
 from scriptorium import wording
 from scriptorium.catalog import Catalog
-from scriptorium.checking import Checked, choose_copies
 from scriptorium.errors import StoreUnavailable
+from scriptorium.operations.verify import Checked, choose_copies
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import current
 from scriptorium.umask import private_files

@@ -8,8 +8,8 @@ from pathlib import Path
 from prefect import task
 
 from scriptorium.model import Manifest, Staged, Verification
+from scriptorium.operations.backup import Order, check_archive, pack_archive
 from scriptorium.settings import current
-from scriptorium.taking import Order, check_archive, pack_archive
 from tasks.progress import moving
 from tasks.retry import RETRIED
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import task
 from prefect.runtime import task_run
 
-from scriptorium.database import backup_database, database_of, restore_database
+from scriptorium.operations.database import backup_database, database_of, restore_database
 from scriptorium.settings import current
 from scriptorium.wording import legible
 from tasks.progress import moving

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import task
 
-from scriptorium.drilling import DrillOrder, run_drill
 from scriptorium.model import Proof
+from scriptorium.operations.drill import DrillOrder, run_drill
 from scriptorium.settings import current
 from tasks.progress import moving
 from tasks.retry import RETRIED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 
-from scriptorium.export import Exported, ExportOrder, run_export
+from scriptorium.operations.export import Exported, ExportOrder, run_export
 from scriptorium.settings import current
 from tasks.progress import moving
 from tasks.retry import RETRIED

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import task
 
-from scriptorium.bringing import RestoreOrder, WayBack, bring_back, check_undo, go_back, plan_restore
-from scriptorium.rescue import Plan, Restored
+from scriptorium.operations.restore import RestoreOrder, WayBack, bring_back, check_undo, go_back, plan_restore
+from scriptorium.restore import Plan, Restored
 from scriptorium.settings import current
 from tasks.progress import moving
 from tasks.retry import ONCE

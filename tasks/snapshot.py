@@ -7,9 +7,9 @@ from pathlib import Path
 from prefect import task
 
 from scriptorium.model import Staged
-from scriptorium.room import Room
+from scriptorium.operations.backup import Order, stage_source
 from scriptorium.settings import current
-from scriptorium.taking import Order, stage_source
+from scriptorium.workspace.space import Room
 from tasks.retry import RETRIED
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from prefect import task
 
-from scriptorium.checking import verify_stored
 from scriptorium.model import Copy, Manifest, Verification
-from scriptorium.pruning import carry_out, sweep_stores
+from scriptorium.operations.backup import Order, require_room, store_copy
+from scriptorium.operations.prune import carry_out, sweep_stores
+from scriptorium.operations.verify import verify_stored
 from scriptorium.retention import Decision
-from scriptorium.room import Room
 from scriptorium.settings import current
-from scriptorium.taking import Order, require_room, store_copy
+from scriptorium.workspace.space import Room
 from tasks.progress import moving
 from tasks.retry import ONCE, RETRIED
 

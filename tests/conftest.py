@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import kuzu_lab
+import kuzu_writer
 import pytest
 from filelock import FileLock
 from prefect_server import prefect_server
@@ -126,8 +126,8 @@ _TESTS = Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def lab() -> ModuleType:
-    """The module ``kuzu_lab``."""
-    return kuzu_lab
+    """The module ``kuzu_writer``."""
+    return kuzu_writer
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +135,7 @@ def old_kuzu() -> Path:
     """A folder with kuzu 0.10.0 in it."""
     cache = Path(os.environ.get("SCRIPTORIUM_TEST_CACHE") or _TESTS.parent / ".cache")
     try:
-        return Path(kuzu_lab.old_engine(cache))
+        return Path(kuzu_writer.old_engine(cache))
     except OSError as error:
         pytest.skip(f"kuzu 0.10.0 cannot be had: {error}")
 

@@ -8,9 +8,9 @@ import stat
 import tarfile
 from collections.abc import Mapping
 
-from scriptorium.archive.access_lists import RECORDS, lists_of
-from scriptorium.archive.owners import group_name, user_name
 from scriptorium.archive.selection import decoded
+from scriptorium.fs.access_lists import RECORDS, lists_of
+from scriptorium.fs.owners import group_name, user_name
 from scriptorium.manifest import decimal_seconds
 
 BLOCK = tarfile.BLOCKSIZE

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from scriptorium.archive.access_lists import RECORDS
 from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
 from scriptorium.archive.inflow import EndsEarly, Inflow
 from scriptorium.archive.selection import decoded
 from scriptorium.errors import DamageFound, NotFound
+from scriptorium.fs.access_lists import RECORDS
 from scriptorium.manifest import parse_entry_line, readable
 from scriptorium.model import FileEntry, FileList
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scriptorium.archive.attributes import NONE, Attributes, attributes_of
 from scriptorium.archive.codec import codec_for
 from scriptorium.archive.headers import BLOCK, RECORD, no_space
 from scriptorium.archive.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, Ledger
@@ -19,6 +18,7 @@ from scriptorium.archive.scribe import Advance, Scribe
 from scriptorium.archive.selection import Found, claims, encoded, select
 from scriptorium.archive.streams import Stream
 from scriptorium.errors import NoSpace, SourceDamaged, UsageError
+from scriptorium.fs.attributes import NONE, Attributes, attributes_of
 from scriptorium.fs.descriptors import folder_at, reached
 from scriptorium.manifest import dumps, readable, sealed, uncompared
 from scriptorium.model import ArchiveFacts, Check, Compression, FileEntry, Manifest, Part, Staged, Tree

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from scriptorium.archive.attributes import Attributes, attributes_of
 from scriptorium.archive.headers import header, header_for, padding
 from scriptorium.archive.ledger import SUMS, Ledger
 from scriptorium.archive.outflow import Outflow
 from scriptorium.archive.remarks import Remark, Remarks
 from scriptorium.archive.selection import Found, holes, unread
+from scriptorium.fs.attributes import Attributes, attributes_of
 from scriptorium.model import FileEntry
 
 Advance = Callable[[int], None]

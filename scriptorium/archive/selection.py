@@ -22,9 +22,9 @@ from scriptorium.archive.patterns import Patterns, compiled
 from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound, SourceUnavailable, UsageError
 from scriptorium.fs.descriptors import FILE, FOLDER, Descent, reached
+from scriptorium.fs.ours import PREFIX, is_ours
+from scriptorium.fs.system_errors import advice, said
 from scriptorium.model import Survey, Tree
-from scriptorium.ours import PREFIX, is_ours
-from scriptorium.system_errors import advice, said
 
 Warn = Callable[[Remark], None]
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from scriptorium.archive.access_lists import ACCESS, DEFAULT, AccessList
-from scriptorium.archive.attributes import set_lists
 from scriptorium.archive.comparison import MISSING, Comparison
 from scriptorium.archive.headers import no_space
 from scriptorium.archive.ledger import LIST, OWN
 from scriptorium.archive.members import Member, Reader
 from scriptorium.archive.outflow import write_whole
-from scriptorium.archive.owners import group_number, user_number
 from scriptorium.archive.placing import Placing, sync_filesystem
 from scriptorium.errors import DamageFound, NoSpace, UnsafeArchive
+from scriptorium.fs.access_lists import ACCESS, DEFAULT, AccessList
+from scriptorium.fs.attributes import set_lists
 from scriptorium.fs.descriptors import folder_at
+from scriptorium.fs.owners import group_number, user_number
 from scriptorium.manifest import readable
 from scriptorium.model import FileList, Finding
 

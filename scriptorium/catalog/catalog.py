@@ -12,7 +12,7 @@ from scriptorium.catalog.runs import runs
 from scriptorium.errors import NotFound, StoreUnavailable, UsageError
 from scriptorium.model import Backup, BackupType, Copy, Manifest, Proof, Status, Tier
 from scriptorium.settings import Settings
-from scriptorium.stores.backups import read_manifest, read_marks
+from scriptorium.stores.objects.layout import read_manifest, read_marks
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
 _RANK = (Status.PROVEN, Status.VERIFIED, Status.COMPLETE, Status.DEGRADED, Status.DAMAGED)

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scriptorium.crashpoints import reach
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
+from scriptorium.failpoints import reach
+from scriptorium.fs.removal import sweep_unnamed
 from scriptorium.manifest import unrecorded
 from scriptorium.model import NOT_COMPARABLE, Backup, BackupType, Copy, Manifest, Marks, Status, Tier
-from scriptorium.removal import sweep_unnamed
 from scriptorium.stores import Store
-from scriptorium.stores.backups import Stored, read_manifest, read_marks, stored
+from scriptorium.stores.objects.layout import Stored, read_manifest, read_marks, stored
 
 INDEX_NAME = "backup_index.json"
 _FORMAT = 5

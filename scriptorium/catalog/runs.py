@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from scriptorium.fs.removal import sweep_unnamed
 from scriptorium.model import Backup, BackupType, Status, Tier
-from scriptorium.removal import sweep_unnamed
 from scriptorium.settings import Settings
 
 _KEPT = 100

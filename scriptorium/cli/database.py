@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.frame import command, confirm, current, facts, manner, put_json, say, table
-from scriptorium.cli.inspecting import Library, Yes
-from scriptorium.cli.running import carried_out, flow_runs
+from scriptorium.cli.inspect import Library, Yes
+from scriptorium.cli.output import command, confirm, current, facts, manner, put_json, say, table
+from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import DamageFound
 
 app = typer.Typer(help="One PostgreSQL database to one file and back, and whether it is sound.", no_args_is_help=True)
@@ -31,7 +31,7 @@ def backup(
     library: Library = None,
 ) -> None:
     """Write the database to one file."""
-    from scriptorium.database import database_of
+    from scriptorium.operations.database import database_of
 
     database_of(current().library(library), source)
     with flow_runs():
@@ -57,7 +57,7 @@ def restore(
     yes: Yes = False,
 ) -> None:
     """Bring the database back from one file, in one transaction: all of it or nothing."""
-    from scriptorium.database import database_of
+    from scriptorium.operations.database import database_of
 
     address = database_of(current().library(library), source).address()
     confirm(f"Load {file} into {address}{', over what is there' if clean else ''}?", yes=yes)
@@ -73,7 +73,7 @@ def restore(
 @command(app, "check", example="scriptorium database check")
 def check(source: Source = None, library: Library = None) -> None:
     """Whether the database is sound: reachable, versions, indexes, checksums, and the library's own rules."""
-    from scriptorium.database import check_database, database_of
+    from scriptorium.operations.database import check_database, database_of
 
     chosen = current().library(library)
     health = check_database(database_of(chosen, source), chosen)

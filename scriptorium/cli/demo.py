@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.frame import command, facts, manner, put_json, say, table
-from scriptorium.cli.running import flow_runs
+from scriptorium.cli.output import command, facts, manner, put_json, say, table
+from scriptorium.cli.run_flow import flow_runs
 from scriptorium.errors import UsageError
 
 if TYPE_CHECKING:

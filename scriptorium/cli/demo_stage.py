@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from scriptorium import wording
 from scriptorium.catalog import Catalog
-from scriptorium.cli.documents import backup_row
-from scriptorium.cli.frame import say, table
-from scriptorium.cli.running import carried_out
+from scriptorium.cli.output import say, table
+from scriptorium.cli.run_flow import carried_out
 from scriptorium.errors import DamageFound
 from scriptorium.model import Backup, Finding, TableFacts
+from scriptorium.report.documents import backup_row
 from scriptorium.settings import choose_file, current, set_defaults
 
 if TYPE_CHECKING:
-    from scriptorium.rescue import Restored
+    from scriptorium.restore import Restored
 
 
 @dataclass
@@ -112,7 +112,7 @@ def restore(
 
 def compare(stage: Stage, backup: Backup, target: Path, restored: list[Restored]) -> None:
     """Independently of what the restores compared: files read again from disk, tables side by side."""
-    from scriptorium.rescue import compare_files
+    from scriptorium.restore import compare_files
 
     with stage.step(f"{backup.library}: comparing what was restored with what the manifest recorded") as step:
         manifest = Catalog(current()).manifest(backup.copies[0])

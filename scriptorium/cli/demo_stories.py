@@ -41,7 +41,7 @@ def alexandria(stage: Stage, living: ExitStack, items: int) -> Start:
 
     from scriptorium.demo.alexandria import build_alexandria
     from scriptorium.demo.alexandria_writer import writing
-    from scriptorium.sources.postgres_embedded import EmbeddedPostgres, major_version
+    from scriptorium.sources.postgres.embedded import EmbeddedPostgres, major_version
 
     home = stage.folder / "alexandria"
     with stage.step(f"alexandria: a PostgreSQL server, and a library of {items:,} items in {home}") as step:

@@ -14,24 +14,24 @@ import typer
 from typer.core import TyperGroup
 
 from scriptorium import __version__
-from scriptorium.cli.frame import Config, Json, Quiet, Verbose, complain, manner, set_manner, with_errors
+from scriptorium.cli.output import Config, Json, Quiet, Verbose, complain, manner, set_manner, with_errors
 from scriptorium.umask import keep_private
 
 # In the order of the help page. A module whose name is not the command's holds several of them.
 ROOMS = {
-    "create": "operating",
-    "verify": "operating",
-    "drill": "operating",
-    "cleanup": "operating",
-    "restore": "restoring",
-    "list": "inspecting",
-    "show": "inspecting",
-    "stats": "inspecting",
-    "pin": "inspecting",
-    "unpin": "inspecting",
-    "delete": "inspecting",
-    "catalog": "cataloguing",
-    "export": "exporting",
+    "create": "operate",
+    "verify": "operate",
+    "drill": "operate",
+    "cleanup": "operate",
+    "restore": "restore",
+    "list": "inspect",
+    "show": "inspect",
+    "stats": "inspect",
+    "pin": "inspect",
+    "unpin": "inspect",
+    "delete": "inspect",
+    "catalog": "catalog",
+    "export": "export",
     "database": "database",
     "demo": "demo",
 }

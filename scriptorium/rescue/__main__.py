@@ -15,9 +15,9 @@ from scriptorium.errors import NotFound, ScriptoriumError, UsageError
 from scriptorium.manifest import new_id
 from scriptorium.model import Manifest
 from scriptorium.rescue.dumps import lying_dumps
-from scriptorium.rescue.elsewhere import restore_into
-from scriptorium.rescue.holdings import Holding, archive_alone, choose, holdings, manifest_of
-from scriptorium.rescue.reading import Restored, Supply
+from scriptorium.rescue.inventory import Holding, archive_alone, choose, holdings, manifest_of
+from scriptorium.restore.into_folder import restore_into
+from scriptorium.restore.supply import Restored, Supply
 from scriptorium.stores import LocalStore, Store
 from scriptorium.umask import private_files
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.model import Manifest
-from scriptorium.rescue.reading import Restored
+from scriptorium.restore.supply import Restored
 
 _KIND = "postgres"
 _GLOBALS = "globals.sql"

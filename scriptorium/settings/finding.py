@@ -12,11 +12,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from scriptorium.errors import SettingsError
+from scriptorium.fs.system_errors import advice, said
 from scriptorium.presets import recognise
 from scriptorium.settings.complaints import complaint
 from scriptorium.settings.models import Settings
 from scriptorium.settings.raw import LIBRARY_VARIABLE, RawTable, fill_in, is_ours, overlay
-from scriptorium.system_errors import advice, said
 from scriptorium.wording import size
 
 FILE_NAME = "scriptorium.toml"

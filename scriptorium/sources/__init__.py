@@ -10,10 +10,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from scriptorium.errors import ToolMissing
 from scriptorium.model import Part
 from scriptorium.sources.base import Checkable, Exclusive, Incoming, Reticent, Source, Streamable, Telling
-from scriptorium.sources.files import FilesSource
-from scriptorium.sources.kuzu import KuzuSource
-from scriptorium.sources.kuzu_layout import COMPANIONS, companion
-from scriptorium.sources.postgres import PostgresSource
+from scriptorium.sources.files.source import FilesSource
+from scriptorium.sources.kuzu.layout import COMPANIONS, companion
+from scriptorium.sources.kuzu.source import KuzuSource
+from scriptorium.sources.postgres.source import PostgresSource
 
 AnySource = Annotated[KuzuSource | PostgresSource | FilesSource, Field(discriminator="kind")]
 

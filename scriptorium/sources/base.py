@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from scriptorium.fs.in_use import Look
 from scriptorium.model import Finding, Holder, Part, Role, Rows, Staged, Survey, TableFacts
-from scriptorium.sources.in_use import Look
-from scriptorium.sources.pausing import Quiesce
+from scriptorium.sources.quiesce import Quiesce
 
 if TYPE_CHECKING:
     from scriptorium.archive import Stream

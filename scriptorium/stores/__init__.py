@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scriptorium.stores.base import ObjectInfo, Store
-from scriptorium.stores.local import LocalStore
+from scriptorium.stores.objects.local import LocalStore
 
 AnyStore = LocalStore
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from source_rigs import RIGS, Packed, Rig, stop_server
-from store_rooms import ROOMS, Room
+from source_fixtures import RIGS, Packed, Rig, stop_server
+from store_fixtures import ROOMS, Room
 
 from scriptorium.model import Staged
 from scriptorium.stores import Store

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_rooms import KEY, names
+from store_fixtures import KEY, names
 
 from scriptorium.errors import NoSpace
 from scriptorium.stores import LocalStore

@@ -1,6 +1,6 @@
 """One suite for every source: what it brings out comes back, and what was there can be put back.
 
-Those are the sources of ``RIGS`` in tests/shared/source_rigs.py. No test below may ask for the kind of a source.
+Those are the sources of ``RIGS`` in tests/shared/source_fixtures.py. No test below may ask for the kind of a source.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from source_rigs import RESTORE, Packed, Rig, brought, leavings
+from source_fixtures import RESTORE, Packed, Rig, brought, leavings
 
 from scriptorium.errors import NotFound, RestoreFailed, SourceUnavailable
 from scriptorium.model import Staged

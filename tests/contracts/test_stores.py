@@ -1,4 +1,4 @@
-"""One suite for every store that keeps archives as objects: those of ``ROOMS`` in tests/shared/store_rooms.py.
+"""One suite for every store that keeps archives as objects: those of ``ROOMS`` in tests/shared/store_fixtures.py.
 
 No test below may ask for the kind of a store; what holds for a folder alone stands in test_folder_store.py.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_rooms import KEY, Room, names
+from store_fixtures import KEY, Room, names
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, UsageError
 from scriptorium.stores import Store

@@ -19,7 +19,7 @@ import runbook
 from runbook import DOCS, perform
 
 from scriptorium.model import Compression, Manifest, Tier
-from scriptorium.sources import kuzu_verdict
+from scriptorium.sources.kuzu import reader as kuzu_reader
 
 BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 _JUNK = b"\xff" * 4096
@@ -119,7 +119,7 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 def books(database: Path) -> int:
-    tables = kuzu_verdict.read(database, engine=None).tables
+    tables = kuzu_reader.read(database, engine=None).tables
     return tables["Book"].rows
 
 
@@ -198,7 +198,7 @@ def test_4_what_was_there_before_comes_back(scene: Scene, env: dict[str, str]) -
 
 def test_5_a_database_is_made_from_its_export(scene: Scene, env: dict[str, str]) -> None:
     perform("5", scene.values, scene.folder, env)
-    found = kuzu_verdict.read(scene.work / "new/data/kuzu/bibliotheca.db", engine=None)
+    found = kuzu_reader.read(scene.work / "new/data/kuzu/bibliotheca.db", engine=None)
     assert found.tables == scene.newest.parts[0].tables
     rows = (scene.work / "csv/Book.csv").read_text().splitlines()
     assert len(rows) == 51 and rows[0] == "a.id,a.title,a.pages"
@@ -246,8 +246,8 @@ def test_12_disaster_with_scriptorium(scene: Scene, env: dict[str, str], server:
 
 def test_9_disaster_the_database_is_corrupt(scene: Scene, env: dict[str, str]) -> None:
     corrupt(scene.place.database)
-    with pytest.raises(kuzu_verdict.Unreadable):
-        kuzu_verdict.read(scene.place.database, engine=None)
+    with pytest.raises(kuzu_reader.Unreadable):
+        kuzu_reader.read(scene.place.database, engine=None)
     _stale(scene.home)
     outcomes = perform("9", scene.values, scene.folder, env)
     assert books(scene.place.database) == 50

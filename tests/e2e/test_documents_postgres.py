@@ -21,7 +21,7 @@ import runbook
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.settings import load
 from scriptorium.sources import PostgresSource
-from scriptorium.sources.postgres_embedded import EmbeddedPostgres, server_folders
+from scriptorium.sources.postgres.embedded import EmbeddedPostgres, server_folders
 
 BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 _OWNER = "alexandria:of-the-books"

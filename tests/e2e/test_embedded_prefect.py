@@ -20,7 +20,7 @@ import pytest
 
 RUN = """
 import sys
-from scriptorium.cli.embedded import api
+from scriptorium.server.prefect_api import api
 with api():
     from prefect import flow
     from prefect.settings import PREFECT_API_URL

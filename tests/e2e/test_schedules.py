@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed import PROJECT, deployed
+from prefect_deployments import PROJECT, deployed
 from prefect_server import PREFECT, clean, running, wait_for
 
 SCRIPTORIUM = Path(sys.executable).with_name("scriptorium")

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import database_house as alexandria
+import database_setup as alexandria
 import matrix
 import pytest
-from database_house import DatabaseHouse
+from database_setup import DatabaseHouse
 from matrix import House
 
-from scriptorium.sources.postgres_embedded import EmbeddedPostgres, server_folders
+from scriptorium.sources.postgres.embedded import EmbeddedPostgres, server_folders
 
 _MEMORY = Path("/dev/shm")  # thousands of small files, made and removed
 _numbers = itertools.count(1)
@@ -50,7 +50,7 @@ def _built_with_a_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
-def database_house(_built_with_a_database: alexandria.Place, tmp_path: Path) -> Iterator[DatabaseHouse]:
+def database_setup(_built_with_a_database: alexandria.Place, tmp_path: Path) -> Iterator[DatabaseHouse]:
     """The same for a library with a PostgreSQL database, of which besides: no scratch database, no session stays."""
     house = alexandria.copied(_built_with_a_database, tmp_path / "house", f"house{next(_numbers)}")
     try:

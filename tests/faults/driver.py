@@ -13,16 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from scriptorium import taking
-from scriptorium.bringing import bring_back, check_undo, go_back, place_restore, plan_restore
 from scriptorium.catalog import Catalog
-from scriptorium.checking import verify_stored
-from scriptorium.crashpoints import reach
-from scriptorium.drilling import place_drill, run_drill
 from scriptorium.errors import ScriptoriumError
+from scriptorium.failpoints import reach
 from scriptorium.model import Compression
+from scriptorium.operations import backup as backup_operation
+from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.prune import carry_out, plan_cleanup, policy_of
+from scriptorium.operations.restore import bring_back, check_undo, go_back, place_restore, plan_restore
+from scriptorium.operations.verify import verify_stored
 from scriptorium.process import no_child_outlives
-from scriptorium.pruning import carry_out, plan_cleanup, policy_of
 from scriptorium.settings import Settings, load
 
 
@@ -36,14 +36,14 @@ def _moving(_: int) -> None:
 
 def backup(settings: Settings, *, now: datetime | None = None, compression: str = "gzip") -> str:
     """The recipe of ``flows.backup``; returns the id."""
-    order = taking.place_order(settings, compression=Compression(compression), now=now)
-    with no_child_outlives(), taking.running(settings, order) as folder:
-        room = taking.require_room(settings, order)
-        staged = [taking.stage_source(settings, order, source, folder, room) for source in order.sources]
-        manifest = taking.pack_archive(settings, order, staged, folder, advance=_moving)
-        verification = taking.check_archive(settings, order, manifest, folder, advance=_moving)
+    order = backup_operation.place_order(settings, compression=Compression(compression), now=now)
+    with no_child_outlives(), backup_operation.running(settings, order) as folder:
+        room = backup_operation.require_room(settings, order)
+        staged = [backup_operation.stage_source(settings, order, source, folder, room) for source in order.sources]
+        manifest = backup_operation.pack_archive(settings, order, staged, folder, advance=_moving)
+        verification = backup_operation.check_archive(settings, order, manifest, folder, advance=_moving)
         for store in order.stores:
-            taking.store_copy(settings, order, manifest, verification, folder, store)
+            backup_operation.store_copy(settings, order, manifest, verification, folder, store)
     return order.id
 
 

@@ -21,11 +21,11 @@ import driver
 import psutil
 
 from scriptorium.catalog import Catalog
-from scriptorium.checking import verify_stored
-from scriptorium.crashpoints import VARIABLE
+from scriptorium.failpoints import VARIABLE
 from scriptorium.model import Status
+from scriptorium.operations.verify import verify_stored
 from scriptorium.settings import Settings
-from scriptorium.stores.backups import sweep
+from scriptorium.stores.objects.layout import sweep
 
 DRIVER = Path(driver.__file__)
 ROOT = Path(__file__).parents[2]

@@ -17,11 +17,11 @@ from typing import Any
 import driver
 import pytest
 
+from scriptorium.archive.verification import verify_copy
 from scriptorium.catalog import Catalog
-from scriptorium.checking import pin
 from scriptorium.manifest import loads_marks
-from scriptorium.pruning import plan_cleanup, policy_of
-from scriptorium.verify import verify_copy
+from scriptorium.operations.prune import plan_cleanup, policy_of
+from scriptorium.operations.verify import pin
 
 SHARES = {"archive": 45, "database": 20, "manifest": 15, "marks": 10, "index": 10}  # of a hundred
 
@@ -43,7 +43,7 @@ def turned(file: Path, offset: int, bit: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("count", "seed"), [(100, 1), pytest.param(1000, None, marks=pytest.mark.slow)], ids=["hundred", "thousand"]
 )
-@pytest.mark.parametrize("kind_of_house", ["house", "database_house"], ids=["kuzu", "postgres"])
+@pytest.mark.parametrize("kind_of_house", ["house", "database_setup"], ids=["kuzu", "postgres"])
 def test_every_bit_that_is_turned_over(
     request: pytest.FixtureRequest, kind_of_house: str, count: int, seed: int | None
 ) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from scriptorium import process
 from scriptorium.catalog import Catalog
-from scriptorium.drilling import place_drill, run_drill
 from scriptorium.errors import (
     DamageFound,
     NoSpace,
@@ -23,7 +22,8 @@ from scriptorium.errors import (
     ToolStalled,
 )
 from scriptorium.model import Status
-from scriptorium.sources import kuzu_child
+from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.sources.kuzu import child as kuzu_child
 
 # What opens a database hangs for ever: with a child of its own that does so too, or ignoring SIGTERM.
 HANGING = """
@@ -221,9 +221,9 @@ EARLY = {
     "fault",
     [pytest.param(name, id=name.replace(" ", "-"), marks=() if "cut" in name else pytest.mark.slow) for name in EARLY],
 )
-def test_a_dump_that_ends_early(database_house: Any, fault: str) -> None:
+def test_a_dump_that_ends_early(database_setup: Any, fault: str) -> None:
     """Most of these end with status 0, as if all were well."""
-    house = database_house
+    house = database_setup
     house.place.configure(dump="stream" if "stream" in fault else "stage")
     fake(house, "pg_dump", f"{WHERE}{EARLY[fault]}")
     with pytest.raises((ToolFailed, DamageFound, NoSpace)) as caught:
@@ -240,10 +240,10 @@ def test_a_dump_that_ends_early(database_house: Any, fault: str) -> None:
 
 @pytest.mark.parametrize("operation", ["backup", *SLOW])
 def test_a_program_of_the_database_that_hangs(
-    database_house: Any, operation: str, monkeypatch: pytest.MonkeyPatch
+    database_setup: Any, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What lists a dump's contents has ten minutes; here a second."""
-    house, real = database_house, process.run
+    house, real = database_setup, process.run
 
     def hurried(*args: Any, timeout: float | None = None, **how: Any) -> Any:
         return real(*args, timeout=1.0 if timeout == 600 else timeout, **how)
@@ -282,9 +282,9 @@ ON_THE_WAY = ("backup-hang", "backup as a stream-stop", "restore-stop")  # in th
         for how, words in HOW.items()
     ],
 )
-def test_a_program_of_the_database_that_stands_still(database_house: Any, case: str, how: str) -> None:
+def test_a_program_of_the_database_that_stands_still(database_setup: Any, case: str, how: str) -> None:
     """Stopped, or hanging: the default of a quarter of an hour is a second here."""
-    house, (program, dump) = database_house, STANDING[case]
+    house, (program, dump) = database_setup, STANDING[case]
     house.place.configure(dump=dump)
     text = house.place.config.read_text()
     house.place.config.write_text(text.replace("jobs = 2", "jobs = 2, stall_timeout = 1"))
@@ -305,9 +305,9 @@ def test_a_program_of_the_database_that_stands_still(database_house: Any, case: 
 @pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.slow
 def test_a_program_of_the_database_that_ignores_being_asked(
-    database_house: Any, name: str, ask: signal.Signals
+    database_setup: Any, name: str, ask: signal.Signals
 ) -> None:
-    house = database_house
+    house = database_setup
     here = Path(house.place.folder) / "here"
     fake(
         house,
@@ -326,8 +326,8 @@ def test_a_program_of_the_database_that_ignores_being_asked(
     house.require_tidy()
 
 
-def test_a_restore_whose_program_dies(database_house: Any) -> None:
-    house = database_house
+def test_a_restore_whose_program_dies(database_setup: Any) -> None:
+    house = database_setup
     script = 'case "$*" in *--dbname*) $real "$@" & sleep 0.05; kill -KILL $!; kill -KILL $$;; esac; exec $real "$@"'
     fake(house, "pg_restore", script)
     with pytest.raises(ScriptoriumError, match="SIGKILL"):

@@ -17,7 +17,7 @@ import pytest
 
 from scriptorium.catalog import Catalog
 from scriptorium.errors import LibraryBusy
-from scriptorium.pruning import carry_out, plan_cleanup, policy_of
+from scriptorium.operations.prune import carry_out, plan_cleanup, policy_of
 from scriptorium.retention import Policy
 
 
@@ -51,7 +51,8 @@ def test_a_clock_that_was_set_back_while_it_was_taken(house: Any, monkeypatch: p
     ahead = datetime.now(UTC) + timedelta(days=3)
     pid = os.fork()
     if pid == 0:
-        monkeypatch.setattr("scriptorium.stores.backups.reach", lambda point: os.kill(os.getpid(), signal.SIGKILL))
+        layout = "scriptorium.stores.objects.layout.reach"
+        monkeypatch.setattr(layout, lambda point: os.kill(os.getpid(), signal.SIGKILL))
         driver.backup(house.settings, now=ahead)
         os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -179,7 +180,7 @@ def wait_for(file: Path, child: subprocess.Popen[bytes]) -> None:
 
 def test_nothing_waits_where_nothing_is_armed() -> None:
     """In production a crash point is one look at an empty table: ten thousand of them cost less than a hundredth."""
-    code = "import time; from scriptorium.crashpoints import reach; t = time.process_time()\nfor _ in range(10_000):"
+    code = "import time; from scriptorium.failpoints import reach; t = time.process_time()\nfor _ in range(10_000):"
     code += " reach('upload.before-manifest')\nprint(time.process_time() - t)"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SCRIPTORIUM")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean)

@@ -207,8 +207,8 @@ def end_at(house: Any, operation: str, point: str, signal: str) -> None:
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("backup", "backup-streamed"))
-def test_a_backup_of_a_database_that_is_ended(database_house: Any, operation: str, point: str, signal: str) -> None:
-    house = database_house
+def test_a_backup_of_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
+    house = database_setup
     house.place.configure(dump="stream" if operation == "backup-streamed" else "stage")
     end_at(house, "backup", point, signal)
     house.require_listed(point, signal)
@@ -223,9 +223,9 @@ def test_a_backup_of_a_database_that_is_ended(database_house: Any, operation: st
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("restore", "restore-clean"))
-def test_a_restore_of_a_database_that_is_ended(database_house: Any, operation: str, point: str, signal: str) -> None:
+def test_a_restore_of_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
     """Right away the database by itself is whole; once anything else ran, database and files belong together."""
-    house = database_house
+    house = database_setup
     end_at(house, operation, point, signal)
     new = house.new_in_place if operation == "restore-clean" else house.new
     assert tables(house.living) in (tables(house.old), tables(new)), "the database is a mixture"
@@ -247,8 +247,8 @@ def tables(living: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("undo", "undo-clean"))
-def test_going_back_from_a_database_that_is_ended(database_house: Any, operation: str, point: str, signal: str) -> None:
-    house = database_house
+def test_going_back_from_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
+    house = database_setup
     clean = operation == "undo-clean"
     house.again("restore-clean" if clean else "restore")
     assert house.living == (house.new_in_place if clean else house.new)
@@ -261,8 +261,8 @@ def test_going_back_from_a_database_that_is_ended(database_house: Any, operation
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("drill"))
-def test_a_drill_of_a_database_that_is_ended(database_house: Any, operation: str, point: str, signal: str) -> None:
-    house = database_house
+def test_a_drill_of_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
+    house = database_setup
     end_at(house, operation, point, signal)
     assert house.living == house.old
     house.again("drill")
@@ -273,8 +273,8 @@ def test_a_drill_of_a_database_that_is_ended(database_house: Any, operation: str
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("verify", "rebuild"))
-def test_looking_after_a_database_that_is_ended(database_house: Any, operation: str, point: str, signal: str) -> None:
-    house = database_house
+def test_looking_after_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
+    house = database_setup
     end_at(house, operation, point, signal)
     house.require_sound()
     assert house.again(operation) == ("4" if operation == "rebuild" else "")
@@ -283,9 +283,9 @@ def test_looking_after_a_database_that_is_ended(database_house: Any, operation: 
 
 
 @pytest.mark.slow
-def test_a_drill_on_a_server_of_its_own_that_is_killed(database_house: Any) -> None:
+def test_a_drill_on_a_server_of_its_own_that_is_killed(database_setup: Any) -> None:
     """The server ends with us; its folder goes with the next such drill that comes an hour later."""
-    house = database_house
+    house = database_setup
     with tempfile.TemporaryDirectory(prefix="scriptorium-test-") as name:
         temporary = Path(name)
         temporary.chmod(0o711)  # the server runs as another user, who must come in
@@ -308,9 +308,9 @@ def test_a_drill_on_a_server_of_its_own_that_is_killed(database_house: Any) -> N
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("cleanup"))
 def test_a_cleanup_beside_a_database_that_is_ended(
-    database_house: Any, operation: str, point: str, signal: str
+    database_setup: Any, operation: str, point: str, signal: str
 ) -> None:
-    house = database_house
+    house = database_setup
     house.doomed = {id for id, _ in house.before} - {house.newest}
     end_at(house, operation, point, signal)
     house.require_sound()
@@ -323,8 +323,8 @@ def test_a_cleanup_beside_a_database_that_is_ended(
 @pytest.mark.parametrize(
     "operation", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("verify", "rebuild"))) for name in POINTS]
 )
-def test_every_point_of_a_database_is_in_the_matrix(database_house: Any, operation: str) -> None:
-    house = database_house
+def test_every_point_of_a_database_is_in_the_matrix(database_setup: Any, operation: str) -> None:
+    house = database_setup
     run = operation.removesuffix("-streamed")
     if operation == "backup-streamed":
         house.place.configure(dump="stream")

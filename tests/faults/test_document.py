@@ -8,7 +8,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 TABLE = (TESTS.parent / "docs" / "faults.md").read_text("utf-8")
-HOUSES = {"house", "database_house", "kind_of_house"}  # fixtures that end with the check of every row (``House.close``)
+HOUSES = {"house", "database_setup", "kind_of_house"}  # fixtures that end with the check of every row (``House.close``)
 NEED_NO_HOUSE = {"test_nothing_waits_where_nothing_is_armed"}
 ELSEWHERE = {"test_hot_snapshots.py", "test_document.py"}  # docs/snapshots.md, and this one
 

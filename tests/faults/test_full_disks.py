@@ -215,10 +215,10 @@ def beside(house: Any, small: Path) -> None:
 @pytest.mark.parametrize("count", [3, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("operation", ["backup", "restore"])
 def test_a_database_on_a_disk_that_becomes_full(
-    small: Path, database_house: Any, no_margin: None, operation: str, count: int
+    small: Path, database_setup: Any, no_margin: None, operation: str, count: int
 ) -> None:
     """The workroom, and where a restore unpacks the dump, are on the small filesystem."""
-    house = database_house
+    house = database_setup
     text = house.place.config.read_text().replace('staging = "unpacked"', f'staging = "{small}/unpacked"')
     house.place.config.write_text(f'workspace = "{small}/room"\n{text}')
     outcomes = set()

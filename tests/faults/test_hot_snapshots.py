@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from scriptorium.errors import SnapshotBusy, SourceDamaged
-from scriptorium.quiesce import snapshot
-from scriptorium.sources.kuzu import KuzuSource
-from scriptorium.sources.pausing import Quiesce
+from scriptorium.quiesce.pause import snapshot
+from scriptorium.sources.kuzu.source import KuzuSource
+from scriptorium.sources.quiesce import Quiesce
 
 LARGEST = 60 << 20  # bytes; kuzu's file grows by rewriting, and the test is about moments, not about sizes
 

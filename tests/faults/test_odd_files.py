@@ -15,9 +15,9 @@ import pytest
 from matrix import Ended
 
 from scriptorium.catalog import Catalog
-from scriptorium.drilling import place_drill, run_drill
-from scriptorium.removal import remove_tree
-from scriptorium.stores.backups import read_marks
+from scriptorium.fs.removal import remove_tree
+from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.stores.objects.layout import read_marks
 
 # Root may read what nobody may; without these two it may not.
 _WITHOUT = "-dac_override,-dac_read_search"

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from scriptorium.crashpoints import VARIABLE
+from scriptorium.failpoints import VARIABLE
 
 BIN = Path(sys.executable).parent
 

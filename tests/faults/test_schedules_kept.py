@@ -16,10 +16,10 @@ from typing import Any
 
 import psutil
 import pytest
-from deployed import Deployed, deployed
+from prefect_deployments import Deployed, deployed
 from prefect_server import clean, running, wait_for
 
-from scriptorium.crashpoints import VARIABLE
+from scriptorium.failpoints import VARIABLE
 
 SCRIPTORIUM = Path(sys.executable).with_name("scriptorium")
 

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from scriptorium import __version__, quiesce
 from scriptorium.archive import ledger, pack
+from scriptorium.archive.verification import verified
 from scriptorium.manifest import VERSION, archive_name
 from scriptorium.model import BackupType, Compression, FileList, Manifest, Marks, Staged, Tier
 from scriptorium.sources import FilesSource, KuzuSource
 from scriptorium.stores import LocalStore
-from scriptorium.stores.backups import commit, write_marks
-from scriptorium.verify import verified
+from scriptorium.stores.objects.layout import commit, write_marks
 
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were

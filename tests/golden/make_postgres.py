@@ -17,16 +17,16 @@ from pathlib import Path
 
 import psycopg
 
-from scriptorium import taking
 from scriptorium.catalog import Catalog
-from scriptorium.drilling import place_drill, run_drill
 from scriptorium.manifest import VERSION
 from scriptorium.model import Compression, TableFacts
+from scriptorium.operations import backup
+from scriptorium.operations.drill import place_drill, run_drill
 from scriptorium.settings import Settings, load
-from scriptorium.sources.postgres import PostgresSource
-from scriptorium.sources.postgres_embedded import EmbeddedPostgres
+from scriptorium.sources.postgres.embedded import EmbeddedPostgres
+from scriptorium.sources.postgres.source import PostgresSource
 from scriptorium.stores import LocalStore
-from scriptorium.stores.backups import read_marks, write_marks
+from scriptorium.stores.objects.layout import read_marks, write_marks
 
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were
@@ -158,13 +158,13 @@ def make_backup(server: EmbeddedPostgres, target: Path, moment: datetime, dump: 
     """One backup in the store ``target``, verified and proven; returns its archive's name."""
     settings = settings_for(server, target, dump)
     name = f"golden, PostgreSQL, {dump}"
-    order = taking.place_order(settings, name=name, compression=Compression.GZIP, now=moment)
-    with taking.running(settings, order) as folder:
-        room = taking.require_room(settings, order)
-        staged = [taking.stage_source(settings, order, source, folder, room) for source in order.sources]
-        manifest = taking.pack_archive(settings, order, staged, folder)
-        verification = taking.check_archive(settings, order, manifest, folder)
-        copy = taking.store_copy(settings, order, manifest, verification, folder, "golden")
+    order = backup.place_order(settings, name=name, compression=Compression.GZIP, now=moment)
+    with backup.running(settings, order) as folder:
+        room = backup.require_room(settings, order)
+        staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
+        manifest = backup.pack_archive(settings, order, staged, folder)
+        verification = backup.check_archive(settings, order, manifest, folder)
+        copy = backup.store_copy(settings, order, manifest, verification, folder, "golden")
     proof = run_drill(settings, place_drill(settings, order.id))
     assert proof.proven, proof.differences
     store = LocalStore(path=target)

@@ -21,13 +21,13 @@ from typing import Any
 import pytest
 
 from scriptorium.archive import unpack
+from scriptorium.archive.verification import verify_copy
 from scriptorium.errors import ToolMissing
 from scriptorium.manifest import VERSION, loads, loads_marks
 from scriptorium.model import Manifest
-from scriptorium.rescue import Supply, restore_into
+from scriptorium.restore import Supply, restore_into
 from scriptorium.stores import LocalStore
-from scriptorium.stores.backups import stored
-from scriptorium.verify import verify_copy
+from scriptorium.stores.objects.layout import stored
 
 HERE = Path(__file__).parent
 

@@ -15,15 +15,15 @@ import pytest
 from make_postgres import QUESTIONS
 
 from scriptorium.archive import unpack
+from scriptorium.archive.verification import verify_copy
 from scriptorium.errors import ToolMissing
 from scriptorium.manifest import loads, loads_marks
-from scriptorium.rescue import Supply, restore_into
-from scriptorium.sources import postgres_programs
-from scriptorium.sources.postgres import PostgresSource
-from scriptorium.sources.postgres_embedded import EmbeddedPostgres, server_folders
+from scriptorium.restore import Supply, restore_into
+from scriptorium.sources.postgres import programs
+from scriptorium.sources.postgres.embedded import EmbeddedPostgres, server_folders
+from scriptorium.sources.postgres.source import PostgresSource
 from scriptorium.stores import LocalStore
-from scriptorium.stores.backups import stored
-from scriptorium.verify import verify_copy
+from scriptorium.stores.objects.layout import stored
 
 FOLDER = Path(__file__).parent / "version-1"
 EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected-postgres.json").read_text())
@@ -143,7 +143,7 @@ def test_ordinary_tools_read_it(name: str, tmp_path: Path) -> None:
         dump = tmp_path / "dump"
         dump.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
     try:
-        restorer = postgres_programs.find("pg_restore", 15)  # PATH may have Debian's wrapper round nothing
+        restorer = programs.find("pg_restore", 15)  # PATH may have Debian's wrapper round nothing
     except ToolMissing:
         pytest.skip("no pg_restore here: apt-get install postgresql-client")
     listed = subprocess.run([restorer.path, "--list", dump], capture_output=True, text=True)

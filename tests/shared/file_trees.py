@@ -11,7 +11,7 @@ import pytest
 
 from scriptorium.model import Part
 from scriptorium.sources import FilesSource
-from scriptorium.sources.files_restore import FilesIncoming
+from scriptorium.sources.files.restore import FilesIncoming
 
 RESTORE = "0123456789ab"
 Node = dict[str, "Node"] | bytes | str  # folder, file, symlink

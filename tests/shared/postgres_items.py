@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 
 from scriptorium.model import Part, Staged
-from scriptorium.sources.postgres import PostgresSource
+from scriptorium.sources.postgres.source import PostgresSource
 
 ITEMS = (
     "CREATE TABLE items (id serial PRIMARY KEY, title text); CREATE INDEX ON items (title); "

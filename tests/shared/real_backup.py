@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from scriptorium import taking
 from scriptorium.model import BackupType, Compression, Manifest, Tier
+from scriptorium.operations import backup
 from scriptorium.settings import Settings
 
 
@@ -21,14 +21,14 @@ def take(
     library: str | None = None,
 ) -> Manifest:
     """Snapshot, pack, check and store, as the flow does; the time is the caller's, so names are known beforehand."""
-    order = taking.place_order(settings, library, type, tier, name=name, compression=compression, now=now)
-    with taking.running(settings, order) as folder:
-        room = taking.require_room(settings, order)
-        staged = [taking.stage_source(settings, order, source, folder, room) for source in order.sources]
-        manifest = taking.pack_archive(settings, order, staged, folder)
-        checked = taking.check_archive(settings, order, manifest, folder)
+    order = backup.place_order(settings, library, type, tier, name=name, compression=compression, now=now)
+    with backup.running(settings, order) as folder:
+        room = backup.require_room(settings, order)
+        staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
+        manifest = backup.pack_archive(settings, order, staged, folder)
+        checked = backup.check_archive(settings, order, manifest, folder)
         for store in order.stores:
-            taking.store_copy(settings, order, manifest, checked, folder, store)
+            backup.store_copy(settings, order, manifest, checked, folder, store)
     return manifest
 
 

@@ -12,7 +12,7 @@ import pytest
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.model import Manifest, Part
 from scriptorium.settings import Settings, load
-from scriptorium.sources.postgres import PostgresSource
+from scriptorium.sources.postgres.source import PostgresSource
 
 NOW = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 NAMED = "files that the database names and the backup lacks"

@@ -34,7 +34,7 @@ from scriptorium.model import (
     Tree,
 )
 from scriptorium.settings import load
-from scriptorium.stores.backups import commit, write_marks
+from scriptorium.stores.objects.layout import commit, write_marks
 
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
 

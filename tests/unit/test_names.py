@@ -16,8 +16,8 @@ from markdown_it import MarkdownIt
 
 from scriptorium import wording
 from scriptorium.catalog import Problem
-from scriptorium.cli import frame
-from scriptorium.cli.frame import Manner
+from scriptorium.cli import output
+from scriptorium.cli.output import Manner
 from scriptorium.errors import DamageFound, NotFound, StoreUnavailable
 from scriptorium.rescue import __main__ as rescue
 
@@ -75,7 +75,7 @@ def test_a_name_is_one_harmless_line(name: str) -> None:
 
 @with_hostile
 def test_markdown_shows_a_name_and_nothing_else(name: str) -> None:
-    from flows.conduct import markdown
+    from flows.runs import markdown
 
     page = markdown(f"Of {name}.", {f"f{name}.": f"v{name}."}, [{"one": f"c{name}.", "two": "last"}])
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -107,13 +107,13 @@ def test_bare_addresses_are_no_links(address: str, shown: str) -> None:
 
 
 SPOKEN: list[Callable[[str], object]] = [
-    frame.say,
-    frame.warn,
-    lambda name: frame.complain(name, name, None),
-    lambda name: frame.complain(name, name, ValueError("told by --verbose")),
-    lambda name: frame.facts({"name": name}),
-    lambda name: frame.table([{"ID": name, "Verdict": (name, name)}]),
-    lambda name: frame.table([{"ID": name, "Verdict": (name, name)}] * 101),
+    output.say,
+    output.warn,
+    lambda name: output.complain(name, name, None),
+    lambda name: output.complain(name, name, ValueError("told by --verbose")),
+    lambda name: output.facts({"name": name}),
+    lambda name: output.table([{"ID": name, "Verdict": (name, name)}]),
+    lambda name: output.table([{"ID": name, "Verdict": (name, name)}] * 101),
     lambda name: rescue._complain(name, name),
     lambda name: rescue._say(name),
 ]
@@ -121,7 +121,7 @@ SPOKEN: list[Callable[[str], object]] = [
 
 @pytest.mark.parametrize("number", range(len(SPOKEN)))
 def test_every_front_door_of_the_console(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame, "manner", Manner())
+    monkeypatch.setattr(output, "manner", Manner())
     for name in HOSTILE:
         out = io.StringIO()
         monkeypatch.setattr("sys.stdout", out)
@@ -140,31 +140,31 @@ def test_the_question_shows_the_name_harmless(monkeypatch: pytest.MonkeyPatch) -
     out = io.StringIO()
     monkeypatch.setattr("sys.stdin", Terminal("yes\n"))
     monkeypatch.setattr("sys.stderr", out)
-    frame.confirm("Delete a\x1b[2K\nb?", yes=False)
+    output.confirm("Delete a\x1b[2K\nb?", yes=False)
     assert out.getvalue() == "Delete a\\x1b[2K\\nb? Type 'yes' to go on: "
 
 
 def test_a_traceback_is_harmless_too(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
-    monkeypatch.setattr(frame, "manner", Manner(verbose=True))
+    monkeypatch.setattr(output, "manner", Manner(verbose=True))
     monkeypatch.setattr("sys.stderr", out)
     try:
         raise NotFound("no such thing", on="a\n\x1b[31mb")
     except NotFound as error:
-        frame.complain(error.exact, error.hint, error)
+        output.complain(error.exact, error.hint, error)
     assert all(map(harmless, out.getvalue().split("\n")))
 
 
 def test_json_keeps_a_name_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame, "manner", Manner(json=True))
+    monkeypatch.setattr(output, "manner", Manner(json=True))
     for name in HOSTILE:
         out = io.StringIO()
-        frame.manner.said_json = False
+        output.manner.said_json = False
         monkeypatch.setattr("sys.stdout", out)
         monkeypatch.setattr("sys.stderr", io.StringIO())
         error = NotFound("no such file", on=name, hint=name)
-        with pytest.raises(frame.typer.Exit):
-            frame.with_errors(lambda error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(output.typer.Exit):
+            output.with_errors(lambda error=error: (_ for _ in ()).throw(error))
         assert json.loads(out.getvalue()) == {"error": f"no such file: {name}", "hint": name}
         assert harmless(out.getvalue().replace("\n", ""))
 
@@ -176,7 +176,7 @@ def test_an_error_is_legible_in_states_and_logs_of_runs() -> None:
 
 
 def test_what_runs_log_is_legible() -> None:
-    import flows.conduct  # noqa: F401  makes it so
+    import flows.runs  # noqa: F401  makes it so
 
     out = io.StringIO()
     handler = logging.StreamHandler(out)
@@ -199,7 +199,7 @@ def test_what_a_store_says_is_exact_in_json_and_harmless_in_words(monkeypatch: p
     """The errors of a list of backups are kept as they were raised; only what people read is rendered."""
     error = StoreUnavailable("the store does not answer", on="/srv/a\n\x1b[31m")
     out = io.StringIO()
-    monkeypatch.setattr(frame, "manner", Manner())
+    monkeypatch.setattr(output, "manner", Manner())
     monkeypatch.setattr("sys.stdout", out)
-    frame.say(f"warning: {Problem('local', error.exact).error}")
+    output.say(f"warning: {Problem('local', error.exact).error}")
     assert out.getvalue() == "warning: the store does not answer: /srv/a\\n\\x1b[31m\n"

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from scriptorium.archive import access_lists
-from scriptorium.archive.access_lists import ACCESS, DEFAULT, AccessList
+from scriptorium.fs import access_lists
+from scriptorium.fs.access_lists import ACCESS, DEFAULT, AccessList
 from scriptorium.model import Tree
 
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER, _NOBODY = 1, 2, 4, 8, 16, 32, 0xFFFFFFFF

@@ -21,7 +21,7 @@ from pathlib import Path
 from scriptorium import manifest
 from scriptorium.archive import pack, unpack
 from scriptorium.model import BackupType, Compression, FileList, Manifest, Staged, Tier, Tree
-from scriptorium.verify import verify_copy
+from scriptorium.archive.verification import verify_copy
 
 act, scratch, compression = sys.argv[1], Path(sys.argv[2]), Compression(sys.argv[3])
 target, record = scratch / f"full{compression.ending}", scratch / "full.json"

@@ -18,8 +18,8 @@ from scriptorium.archive import select, survey
 from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound
 from scriptorium.fs.descriptors import folder_at
+from scriptorium.fs.ours import mark
 from scriptorium.model import Survey, Tree
-from scriptorium.ours import mark
 
 
 def make(root: Path, *files: str) -> Path:

@@ -12,8 +12,8 @@ from scriptorium.archive import Found, select
 from scriptorium.archive.remarks import Remark
 from scriptorium.errors import Untrusted
 from scriptorium.fs.descriptors import Descent, folder_at
+from scriptorium.fs.removal import remove_tree
 from scriptorium.model import Tree
-from scriptorium.removal import remove_tree
 
 
 @pytest.fixture

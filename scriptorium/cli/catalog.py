@@ -1,0 +1,112 @@
+"""``catalog``: its index made again; backups of other programs, or ours from elsewhere, taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scriptorium import wording
+from scriptorium.cli.inspect import Library
+from scriptorium.cli.output import catalog_of, command, current, manner, put_json, say
+from scriptorium.errors import PermanentError
+from scriptorium.report.documents import Document, backup_document
+
+if TYPE_CHECKING:
+    from scriptorium.operations.adopt import Outcome
+    from scriptorium.settings import Settings
+
+app = typer.Typer(help="Look after the index of what there is.", no_args_is_help=True)
+
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH…", help="Archives, or folders of them.", show_default=False)]
+To = Annotated[list[str] | None, typer.Option("--to", metavar="STORE", help="Stores (may be repeated).")]
+Pin = Annotated[bool, typer.Option("--pin", help="Keep them for ever: retention, which goes by age, lets them be.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="I know who made them: a dump may hold code that reaches the server's machine.")
+]
+
+
+@command(app, "rebuild", example="scriptorium catalog rebuild")
+def rebuild() -> None:
+    """Make the index of every store again from the manifests alone."""
+    copies = catalog_of(current()).rebuild()
+    if manner.json:
+        put_json({"copies": copies})
+    say(f"the index was made again: {copies} cop{'y' if copies == 1 else 'ies'}")
+
+
+@command(app, "adopt", example="scriptorium catalog adopt data/backups --to local")
+def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False, trust: Trust = False) -> None:
+    """Take in backups that Bibliotheca or librarian made, or archives of ours from elsewhere."""
+    from scriptorium.operations.adopt import Outcome, adopt_all
+    from scriptorium.operations.adopt import adopt as adopt_one
+
+    settings = current()
+    outcomes = []
+    if len(paths) == 1 and not paths[0].is_dir():
+        adopted = adopt_one(settings, paths[0], library=library, to=to or (), pinned=pin, trusted=trust)
+        outcomes.append(Outcome(paths[0], adopted))
+        _say(outcomes[0], warnings=True)
+    else:
+        for outcome in adopt_all(settings, paths, library=library, to=to or (), pinned=pin, trusted=trust):
+            _say(outcome, warnings=False)
+            outcomes.append(outcome)
+    leaving = _leaving(settings, outcomes)
+    if leaving:
+        say(f"note: the next cleanup would remove {', '.join(leaving)}, by age; scriptorium pin ID keeps one")
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if manner.json:
+        put_json({"files": [_document(outcome, leaving) for outcome in outcomes], "failed": len(failed)})
+    if not outcomes:
+        say("no archive was found that could be adopted")
+    if failed:
+        raise PermanentError(
+            f"{len(failed)} of {len(outcomes)} archives could not be adopted",
+            on=", ".join(outcome.file.name for outcome in failed[:5]),
+            hint="nothing of them was taken in; adopt one alone with --verbose to see more",
+        )
+
+
+def _say(outcome: Outcome, *, warnings: bool) -> None:
+    if outcome.adopted is None:
+        hint = f" ({outcome.error.hint})" if outcome.error and outcome.error.hint else ""
+        say(f"{outcome.file.name}: not adopted: {outcome.error}{hint}")
+        return
+    backup, found = outcome.adopted.backup, outcome.adopted.warnings
+    if outcome.adopted.already:
+        say(f"{outcome.file.name}: already adopted as {backup.id}")
+        return
+    facts = f"{backup.type}, taken {wording.moment(backup.created_at)} UTC, {wording.size(backup.bytes)}"
+    many = f"; {len(found)} warnings (scriptorium show {backup.id})" if len(found) > 1 and not warnings else ""
+    many = f"; warning: {found[0]}" if len(found) == 1 and not warnings else many
+    say(f"{outcome.file.name}: adopted as {backup.id} ({facts}){many}")
+    for warning in found if warnings else ():
+        say(f"  warning: {warning}")
+
+
+def _leaving(settings: Settings, outcomes: Sequence[Outcome]) -> list[str]:
+    """Those that retention would remove at once: what is adopted is old, and its rules go by age."""
+    from scriptorium.operations.prune import plan_cleanup
+
+    new = {
+        outcome.adopted.backup.id: outcome.adopted.backup.library
+        for outcome in outcomes
+        if outcome.adopted and not outcome.adopted.already
+    }
+    decisions = [one for library in sorted(set(new.values())) for one in plan_cleanup(settings, library)]
+    return [one.candidate.id for one in decisions if one.candidate.id in new and not one.keep]
+
+
+def _document(outcome: Outcome, leaving: Sequence[str]) -> Document:
+    if outcome.adopted is None:
+        error = outcome.error
+        return {"file": str(outcome.file), "error": error.exact if error else "", "hint": error.hint if error else ""}
+    return {
+        "file": str(outcome.file),
+        "already": outcome.adopted.already,
+        "warnings": list(outcome.adopted.warnings),
+        "leaving": outcome.adopted.backup.id in leaving,
+        "backup": backup_document(outcome.adopted.backup),
+    }

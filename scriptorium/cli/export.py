@@ -1,0 +1,64 @@
+"""``export``: tables of a backup as files for people and spreadsheets."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from scriptorium import wording
+from scriptorium.cli.inspect import Library
+from scriptorium.cli.output import command, current, manner, put_json, say, table
+from scriptorium.cli.run_flow import carried_out, flow_runs
+
+app = typer.Typer()
+
+
+@command(app, "export", example="scriptorium export --tables Book --output books.csv")
+def export(
+    format: Annotated[str, typer.Option("--format", "-f", metavar="F", help="csv, json or parquet.")] = "csv",
+    reference: Annotated[
+        str, typer.Option("--from", metavar="ID", help="An id, 4 or more digits of it, a name, or 'latest'.")
+    ] = "latest",
+    tables: Annotated[
+        str, typer.Option("--tables", metavar="A,B", help="Names as `show` lists them; without them, every table.")
+    ] = "",
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="PATH", help="A file for one table, else a folder.")
+    ] = None,
+    library: Library = None,
+) -> None:
+    """Write tables of a backup as CSV, JSON or Parquet, straight from its archive."""
+    from scriptorium.operations.export import listed, place_export
+
+    names = list(listed(tables))
+    order = place_export(current(), reference, library=library, tables=names, format=format, output=output)
+    with flow_runs():
+        from flows.export import export as flow
+
+        place = str(order.output)
+        exported = carried_out(
+            flow, reference=order.backup.id, library=library, tables=names, format=format, output=place
+        )
+    if manner.json:
+        files = [
+            {"source": one.source, "table": one.table, "path": one.path, "rows": one.rows, "bytes": one.bytes}
+            for one in exported.tables
+        ]
+        facts = {"backup": exported.backup, "format": format, "output": exported.output}
+        put_json({**facts, "files": files, "without_rows": list(exported.without_rows)})
+    shown = [
+        {
+            "Table": one.table,
+            "Rows": f"{one.rows:,}",
+            "Size": wording.size(one.bytes),
+            "File": os.path.relpath(one.path),
+        }
+        for one in exported.tables
+    ]
+    table(shown, right=("Rows", "Size"))
+    if exported.without_rows:
+        say(f"a backup holds no rows of: {', '.join(exported.without_rows)}")
+    count = len(exported.tables)
+    say(f"{count} table{'s' if count != 1 else ''}, {exported.rows:,} rows from {exported.name}")

@@ -1,0 +1,279 @@
+"""Commands that work: each is a Prefect flow run, started here. Flows are imported when they are needed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scriptorium import wording
+from scriptorium.cli.inspect import Library, Yes
+from scriptorium.cli.output import (
+    catalog_of,
+    command,
+    confirm,
+    current,
+    every,
+    facts,
+    manner,
+    meant,
+    put_json,
+    say,
+    table,
+    warn,
+    warn_of_half_restores,
+)
+from scriptorium.cli.run_flow import carried_out, flow_runs
+from scriptorium.errors import DamageFound, ScriptoriumError, UsageError
+from scriptorium.model import NOT_PROVEN, Backup, BackupType, Compression, Tier
+from scriptorium.report.documents import (
+    backup_document,
+    copy_document,
+    decision_document,
+    decision_rows,
+    proof_document,
+    proof_facts,
+)
+
+app = typer.Typer()
+_NAMES = 3
+DEGRADED = 8  # the exit code of a command that is done, but not with everything
+
+
+@command(app, "create", example='scriptorium create --type full --name "before the move"')
+def create(
+    library: Library = None,
+    type: Annotated[
+        str | None, typer.Option("--type", "-t", metavar="T", help="full, data, database, config; else the tier's own.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", metavar="N", help="What you will look for.")] = "",
+    description: Annotated[str, typer.Option("--description", metavar="D", help="A line about it.")] = "",
+    tier: Annotated[str, typer.Option("--tier", metavar="T", help=f"One of {', '.join(Tier)}.")] = "manual",
+    to: Annotated[list[str] | None, typer.Option("--to", metavar="STORE", help="Stores (may be repeated).")] = None,
+    compression: Annotated[
+        str | None, typer.Option("--compression", metavar="C", help=f"One of {', '.join(Compression)}.")
+    ] = None,
+) -> None:
+    """Take a backup and verify it."""
+    from scriptorium.operations.backup import place_order
+
+    settings = current()
+    names = list(settings.libraries) if library == "all" else [settings.library(library).name]
+    for one in names:  # what cannot be meant is said at once, before Prefect is loaded
+        place_order(
+            settings,
+            one,
+            BackupType.parse(type) if type else None,
+            Tier.parse(tier),
+            name=name,
+            to=to or (),
+            compression=Compression.parse(compression) if compression else None,
+        )
+    done = []
+    with flow_runs():
+        from flows.backup import backup as flow
+
+        for one in names:
+            backup = carried_out(
+                flow,
+                library=one,
+                type=type,
+                tier=tier,
+                name=name,
+                description=description,
+                to=to,
+                compression=compression,
+            )
+            done.append(backup)
+            facts(
+                {
+                    "backup": f"{backup.name} of {backup.library}",
+                    "id": backup.id,
+                    "status": str(backup.status),
+                    "size": wording.size(backup.bytes),
+                    "copies": ", ".join(settings.store(copy.store).location(copy.key) for copy in backup.copies),
+                }
+            )
+            _say_unsaved(backup)
+            _say_noticed(backup)
+    if manner.json:
+        documents = [backup_document(backup) for backup in done]
+        put_json(documents if library == "all" else documents[0])
+    if any(backup.unsaved for backup in done):
+        raise typer.Exit(DEGRADED)
+
+
+def _say_unsaved(backup: Backup) -> None:
+    """What could not be saved, on standard error and also with ``--quiet``: the first ones by name."""
+    if not backup.unsaved:
+        return
+    try:
+        first = [
+            f"{one.path}: {one.reason}" for one in catalog_of(current()).manifest(backup.copies[0]).unsaved[:_NAMES]
+        ]
+    except ScriptoriumError as error:  # the backup is taken, whatever becomes of its store now
+        first = [f"their names could not be read: {error}"]
+    warn(f"{backup.unsaved:,} could not be saved: the backup {backup.id} of {backup.library} is degraded")
+    for line in first:
+        warn(line)
+    if backup.unsaved > len(first):
+        warn(f"and {backup.unsaved - len(first):,} more (scriptorium show {backup.id} lists them)")
+
+
+def _say_noticed(backup: Backup) -> None:
+    """The first warnings by name, then what the library breaks or has in excess; all of it is in ``show``."""
+    if manner.json or manner.quiet:
+        return
+    try:
+        manifest = catalog_of(current()).manifest(backup.copies[0])
+    except ScriptoriumError as error:  # the backup is taken, whatever becomes of its store now
+        say(f"what was noticed of it could not be read: {error}")
+        return
+    lost = {f"{one.path}: {one.reason}" for one in manifest.unsaved}  # these have been named
+    warnings = [one for one in manifest.warnings if one not in lost]
+    for one in warnings[:_NAMES]:
+        say(f"warning: {one}")
+    if len(warnings) > _NAMES:
+        say(f"and {len(warnings) - _NAMES:,} more warnings (scriptorium show {backup.id} lists them)")
+    for check in manifest.checks:
+        if check.count or not check.good:
+            say(f"{'check' if check.good else 'warning'}: {check.name}: {check.cases(_NAMES)}")
+
+
+@command(app, "verify", example="scriptorium verify latest")
+def verify(
+    references: Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="Backups; or --all.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every copy of every backup.")] = False,
+    read_data: Annotated[
+        str | None, typer.Option("--read-data", metavar="N/T", help="The N-th of T shares of --all.")
+    ] = None,
+    library: Library = None,
+    store: Annotated[str | None, typer.Option("--store", metavar="S", help="Only copies in this store.")] = None,
+) -> None:
+    """Read copies back and compare every hash."""
+    if bool(references) == everything:
+        raise UsageError("say which backups to verify, or --all", hint="scriptorium verify latest")
+    if read_data and not everything:
+        raise UsageError("--read-data goes with --all")
+    from scriptorium.operations.verify import choose_copies
+
+    settings = current()
+    warn_of_half_restores(settings)
+    library = meant(settings, library, *references) if references else every(settings, library)
+    choose_copies(catalog_of(settings), references or (), library=library, store=store, share=read_data)
+    with flow_runs():
+        from flows.verify import verify as flow
+
+        checked = carried_out(flow, ids=references or None, library=library, store=store, share=read_data)
+    damaged = [one for one in checked if not one.verification.sound]
+    if manner.json:
+        rows = [
+            {
+                "id": one.backup.id,
+                **copy_document(one.copy),
+                "status": "verified" if one.verification.sound else "damaged",
+                "sound": one.verification.sound,
+                "damage": list(one.verification.damage),
+                "seconds": round(one.verification.seconds, 3),
+                "verified_at": one.verification.at.isoformat(),
+            }
+            for one in checked
+        ]
+        put_json({"checked": rows, "damaged": len(damaged)})
+    table(
+        [
+            {
+                "ID": one.backup.id,
+                "Name": one.backup.name,
+                "Store": one.copy.store,
+                "Size": wording.size(one.copy.bytes),
+                "Took": wording.duration(one.verification.seconds),
+                "Verdict": "sound" if one.verification.sound else tuple(one.verification.damage[:10]),
+            }
+            for one in checked
+        ],
+        right=("Size", "Took"),
+    )
+    if damaged:
+        raise DamageFound(
+            f"{len(damaged)} of {len(checked)} copies are damaged",
+            on=", ".join(one.backup.id for one in damaged[:5]),
+            hint="they are marked so and count for nothing; take a new backup, or copy a sound one from another store",
+        )
+    say(f"{len(checked)} cop{'y is' if len(checked) == 1 else 'ies are'} sound")
+
+
+@command(app, "drill", example="scriptorium drill latest")
+def drill(
+    reference: Annotated[str, typer.Argument(metavar="[ID]", help="A backup; else the latest good one.")] = "latest",
+    store: Annotated[str | None, typer.Option("--from", metavar="STORE", help="Drill this store's copy.")] = None,
+    library: Library = None,
+) -> None:
+    """Restore into a scratch place, compare with what was recorded, keep the proof, tidy up."""
+    settings = current()
+    warn_of_half_restores(settings)
+    library = meant(settings, library, reference)
+    with flow_runs():
+        from flows.drill import drill as flow
+
+        proof = carried_out(flow, reference=reference, library=library, store=store)
+    if manner.json:
+        put_json(proof_document(proof))
+    facts(proof_facts(proof))
+    if proof.verdict == NOT_PROVEN:
+        raise DamageFound(
+            "the backup is not what it should be", on=reference, hint="; ".join(proof.differences) or "see the checks"
+        )
+
+
+@command(app, "cleanup", example="scriptorium cleanup --keep-daily 7 --keep-weekly 4 --dry-run")
+def cleanup(
+    library: Library = None,
+    max_age: Annotated[int | None, typer.Option("--max-age", metavar="DAYS", help="Older ones may go.")] = None,
+    max_count: Annotated[int | None, typer.Option("--max-count", metavar="N", help="More than these may go.")] = None,
+    keep_last: Annotated[int | None, typer.Option("--keep-last", metavar="N")] = None,
+    keep_hourly: Annotated[int | None, typer.Option("--keep-hourly", metavar="N")] = None,
+    keep_daily: Annotated[int | None, typer.Option("--keep-daily", metavar="N")] = None,
+    keep_weekly: Annotated[int | None, typer.Option("--keep-weekly", metavar="N")] = None,
+    keep_monthly: Annotated[int | None, typer.Option("--keep-monthly", metavar="N")] = None,
+    keep_yearly: Annotated[int | None, typer.Option("--keep-yearly", metavar="N")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; do nothing.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Apply retention now: keep or remove, each with its reason. Without rules, the settings' are meant."""
+    from scriptorium.operations.prune import plan_cleanup, policy_of
+
+    settings = current()
+    warn_of_half_restores(settings)
+    given = {
+        "max_age": max_age,
+        "max_count": max_count,
+        "last": keep_last,
+        "hourly": keep_hourly,
+        "daily": keep_daily,
+        "weekly": keep_weekly,
+        "monthly": keep_monthly,
+        "yearly": keep_yearly,
+    }
+    rules = {name: value for name, value in given.items() if value is not None}
+    policy = policy_of(rules) if rules else None
+    names = [settings.library(library).name] if library and library != "all" else list(settings.libraries)
+    plans = {name: plan_cleanup(settings, name, policy) for name in names}
+    decisions = [decision for plan in plans.values() for decision in plan]
+    for name, plan in plans.items():
+        say(f"{name}: {sum(d.keep for d in plan)} to keep, {sum(not d.keep for d in plan)} to remove")
+        table(decision_rows(plan), right=("Size",))
+    doomed = [decision for decision in decisions if not decision.keep]
+    removed: tuple[str, ...] = ()
+    if not dry_run and doomed:
+        confirm(f"Remove {len(doomed)} backup{'s' if len(doomed) != 1 else ''}?", yes=yes)
+    if not dry_run:
+        with flow_runs():
+            from flows.prune import prune as flow
+
+            for name in names:
+                removed += carried_out(flow, library=name, policy=rules or None).removed
+    if manner.json:
+        rows = [decision_document(decision) for decision in decisions]
+        put_json({"dry_run": dry_run, "decisions": rows, "removed": list(removed)})
+    say("dry run: nothing was removed" if dry_run else f"{len(removed)} removed")

@@ -1,0 +1,250 @@
+"""What every command has in common: the options that work everywhere, output, errors, exit codes, the question."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, TypeVar
+
+import typer
+
+from scriptorium.errors import ScriptoriumError, UsageError
+from scriptorium.wording import legible, legible_lines
+
+if TYPE_CHECKING:
+    from scriptorium.catalog import Catalog
+    from scriptorium.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Row = Mapping[str, str | tuple[str, ...]]  # several texts are several lines of one cell
+_PANEL = "Everywhere"
+_LONG = 100
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="The settings file.", rich_help_panel=_PANEL)
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.", rich_help_panel=_PANEL)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.", rich_help_panel=_PANEL)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.", rich_help_panel=_PANEL)]
+_EVERYWHERE: Mapping[str, object] = {"config": Config, "verbose": Verbose, "quiet": Quiet, "json_output": Json}
+
+
+@dataclass
+class Manner:
+    """How this call is to speak; set once, from the options before or behind the command."""
+
+    verbose: bool = False
+    quiet: bool = False
+    json: bool = False
+    said_json: bool = False
+
+
+manner = Manner()
+
+
+def set_manner(config: Path | None, verbose: bool, quiet: bool, json_output: bool) -> None:
+    """Take what was given; what was given before the command stays in force."""
+    if config is not None:
+        from scriptorium.settings import choose_file
+
+        choose_file(config)
+    manner.verbose |= verbose
+    manner.quiet |= quiet
+    manner.json |= json_output
+
+
+def current() -> Settings:
+    """The settings in force. They are loaded when a command asks for them: a help page needs none."""
+    from scriptorium.settings import current as in_force
+
+    return in_force()
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    """What the stores have; loaded like the settings."""
+    from scriptorium.catalog import Catalog
+
+    return Catalog(settings)
+
+
+def meant(settings: Settings, library: str | None, *references: str) -> str | None:
+    """The library whose backup is meant. ``latest`` alone does not say it where several are configured: ``NotFound``
+    lists them."""
+    return settings.library(library).name if library or "latest" in references else None
+
+
+def every(settings: Settings, library: str | None) -> str | None:
+    """The one library that is looked at; ``None`` for all of them, which is meant where none is named."""
+    return settings.library(library).name if library and library != "all" else None
+
+
+def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command: gives it the options that work everywhere, an example in its help, and our errors."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def wrapped(*args: object, **given: object) -> None:
+            config, verbose, quiet, json_output = (given.pop(option) for option in _EVERYWHERE)
+            with_errors(lambda: set_manner(config, bool(verbose), bool(quiet), bool(json_output)))  # type: ignore[arg-type]
+            with_errors(lambda: function(*args, **given))
+
+        signature = inspect.signature(function, eval_str=True)
+        common = [
+            inspect.Parameter(
+                option, inspect.Parameter.KEYWORD_ONLY, default=None if option == "config" else False, annotation=kind
+            )
+            for option, kind in _EVERYWHERE.items()
+        ]
+        parameters = [*signature.parameters.values(), *common]
+        wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        app.command(name, epilog=f"Example:  {example}")(wrapped)
+        return wrapped
+
+    return register
+
+
+def with_errors(work: Callable[[], R]) -> R:
+    """Run it; an error is one line of what failed and one of what to do next, and an exit code."""
+    try:
+        return work()
+    except ScriptoriumError as error:
+        complain(error.exact, error.hint, error)
+        raise typer.Exit(error.exit_code) from None
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted", "nothing half done is left; run it again", None)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away (| head): no message about that
+        raise typer.Exit(0) from None
+    except OSError as error:
+        from scriptorium.fs.system_errors import advice, said
+
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        complain(f"{said(error)}: {where}" if where else said(error), advice(error) or "--verbose shows where", error)
+        raise typer.Exit(1) from None
+    except (typer.Exit, SystemExit):
+        raise
+    except Exception as error:  # noqa: BLE001  the last line of defence: a line, not a traceback
+        complain(f"unexpected: {type(error).__name__}: {error}", "--verbose shows where; please report it", error)
+        raise typer.Exit(1) from None
+
+
+def complain(what: str, hint: str, error: BaseException | None) -> None:
+    """Say what failed and what to do next; the traceback of ``error`` with ``--verbose``."""
+    if manner.verbose and error is not None:
+        sys.stderr.write(legible_lines("".join(traceback.format_exception(error))))
+    sys.stdout.flush()
+    sys.stderr.write(f"error: {legible(what)}\n" + (f"  {legible(hint)}\n" if hint else ""))
+    if manner.json and not manner.said_json:
+        put_json({"error": what, "hint": hint})
+
+
+def put_json(document: object) -> None:
+    """The one document of a ``--json`` call."""
+    manner.said_json = True
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
+
+
+def say(text: str) -> None:
+    """A line for people; nothing with ``--quiet`` or ``--json``."""
+    if not manner.quiet and not manner.json:
+        sys.stdout.write(legible(text) + "\n")
+
+
+def warn(text: str) -> None:
+    """A line on standard error, whatever was asked for: it went well, but not all of it."""
+    sys.stdout.flush()
+    sys.stderr.write(f"warning: {legible(text)}\n")
+
+
+def warn_of_half_restores(settings: Settings) -> None:
+    """Living data that a restore was killed over may be a mixture: whoever looks at the backups must learn of it."""
+    from scriptorium.catalog import half_restored
+
+    for library, backup in half_restored(settings):
+        warn(
+            f"a restore of {backup} over {library} is running now, or was cut short: then the living data may be half "
+            "old and half new. Do not start the application; scriptorium restore --undo puts back what was there"
+        )
+
+
+def table(rows: Sequence[Row], *, right: Sequence[str] = (), spare: Sequence[str] = ()) -> None:
+    """Rows as a table, their keys as its columns. Piped, it is not cut to a width; a terminal that is too narrow
+    goes without the ``spare`` columns, the first ones first, and never breaks what stands in the first column."""
+    if not rows or manner.quiet or manner.json:
+        return
+    if len(rows) > _LONG:
+        _plain_table([{name: _cell(value, "; ") for name, value in row.items()} for row in rows], right)
+    else:
+        _rich_table([{name: _cell(value, "\n") for name, value in row.items()} for row in rows], right, spare)
+
+
+def _cell(value: str | tuple[str, ...], between: str) -> str:
+    return legible(value) if isinstance(value, str) else between.join(map(legible, value))
+
+
+def _rich_table(rows: Sequence[Mapping[str, str]], right: Sequence[str], spare: Sequence[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console() if sys.stdout.isatty() else Console(width=240)
+    names = _fitting(rows, spare, console.width)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        grid.add_column(name, justify=justify, overflow="fold", no_wrap=name == names[0])
+    for row in rows:
+        grid.add_row(*(Text(row[name]) for name in names))
+    console.print(grid)
+
+
+def _fitting(rows: Sequence[Mapping[str, str]], spare: Sequence[str], width: int) -> list[str]:
+    """The columns there is room for."""
+    from rich.cells import cell_len
+
+    needed = {
+        name: max(map(cell_len, (name, *(line for row in rows for line in row[name].split("\n"))))) for name in rows[0]
+    }
+    for name in spare:
+        if sum(needed.values()) + 3 * (len(needed) - 1) + 2 <= width:
+            break
+        del needed[name]
+    return list(needed)
+
+
+def _plain_table(rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> None:
+    """The same without wrapping: measured, rich takes 0.6 s for 1,000 rows, which is more than a list may take."""
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in ({name: name for name in widths}, {name: "─" * width for name, width in widths.items()}, *rows):
+        cells = (row[name].rjust(width) if name in right else row[name].ljust(width) for name, width in widths.items())
+        sys.stdout.write(" " + "   ".join(cells).rstrip() + "\n")
+
+
+def facts(pairs: Mapping[str, str]) -> None:
+    """Name and value, a line each."""
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        say(f"{name + ':':<{width + 1}} {value}")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask for the word ``yes`` unless ``--yes`` was given. Without a terminal: ``UsageError``."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to ask on", hint="add --yes to do it without a question")
+    sys.stderr.write(f"{legible(question)} Type 'yes' to go on: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() != "yes":
+        raise UsageError("nothing was done", hint="the question wants the word 'yes'")

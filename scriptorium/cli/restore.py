@@ -1,0 +1,227 @@
+"""The way back: ``restore``, its plan, and going back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scriptorium import wording
+from scriptorium.cli.inspect import Library, Yes
+from scriptorium.cli.output import command, confirm, current, facts, manner, meant, put_json, say, table
+from scriptorium.cli.run_flow import carried_out, flow_runs
+from scriptorium.errors import UsageError
+
+if TYPE_CHECKING:
+    from scriptorium.operations.restore import RestoreOrder
+    from scriptorium.restore import Plan, Restored
+
+app = typer.Typer()
+_PREVIOUS = {
+    "kept": "what was there before is kept for a while: scriptorium restore --undo goes back to it",
+    "not kept": "what was there before is not kept (keep_former = 0)",
+    "none was there": "nothing was there before; scriptorium restore --undo takes away what was restored",
+}
+
+
+@command(app, "restore", example="scriptorium restore latest --restore-path /tmp/look")
+def restore(
+    reference: Annotated[
+        str | None, typer.Argument(metavar="ID", help="An id, 4 or more digits of it, a name, or 'latest'.")
+    ] = None,
+    restore_path: Annotated[
+        Path | None, typer.Option("--restore-path", metavar="DIR", help="Into this folder, not over the living data.")
+    ] = None,
+    database: Annotated[
+        str, typer.Option("--database", metavar="NAME", help="One database, under this new name beside the living one.")
+    ] = "",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these paths, or a source by its name.")
+    ] = None,
+    source: Annotated[str | None, typer.Option("--from", metavar="STORE", help="Read this store's copy.")] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="DIR is replaced; in place: PostgreSQL in one transaction.")
+    ] = False,
+    without_roles: Annotated[
+        bool, typer.Option("--without-roles", help="Although roles or tablespaces are missing on the server.")
+    ] = False,
+    without_broken_constraints: Annotated[
+        bool,
+        typer.Option("--without-broken-constraints", help="PostgreSQL: all rows, also those that break one."),
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--from-export", help="Make Kuzu databases from their Parquet export.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; do nothing.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Go back to what the last restore in place replaced.")] = False,
+    no_safety: Annotated[
+        bool, typer.Option("--no-safety", help="In place: without a safety backup (for data too broken to save).")
+    ] = False,
+    library: Library = None,
+    yes: Yes = False,
+) -> None:
+    """Restore a backup: into a folder, or over the living data (a safety backup is taken first)."""
+    if undo:
+        told = {
+            "ID": reference,
+            "--restore-path": restore_path,
+            "--database": database,
+            "--only": only,
+            "--from": source,
+            "--clean": clean,
+            "--without-roles": without_roles,
+            "--without-broken-constraints": without_broken_constraints,
+            "--from-export": rebuild,
+        }
+        _require_alone([option for option, said in told.items() if said])
+        if dry_run:
+            _show_undo_plan(library)
+        else:
+            _undo(library, yes, no_safety)
+        return
+    if reference is None:
+        raise UsageError("say which backup to restore", hint="scriptorium restore latest --restore-path DIR")
+    from scriptorium.operations.restore import place_restore
+
+    settings = current()
+    order = place_restore(
+        settings,
+        reference,
+        library=meant(settings, library, reference),
+        into=restore_path,
+        only=only or (),
+        store=source,
+        rebuild=rebuild,
+        clean=clean,
+        database=database,
+        without_roles=without_roles,
+        without_broken_constraints=without_broken_constraints,
+        safety=not no_safety,
+    )
+    if dry_run:
+        _show_plan(order)
+        return
+    _foretell(order)
+    if order.in_place:
+        confirm(f"Replace the living data of {order.library} by backup {order.backup}?", yes=yes)
+    elif clean and restore_path is not None and restore_path.exists():
+        confirm(f"Replace everything in {restore_path}?", yes=yes)
+    with flow_runs():
+        from flows.restore import restore as flow
+
+        restored = carried_out(
+            flow,
+            reference=order.backup,
+            library=order.library,
+            path=str(restore_path.absolute()) if restore_path else None,
+            only=only,
+            store=order.store,
+            rebuild=rebuild,
+            clean=clean,
+            safety=not no_safety,
+            database=database,
+            without_roles=without_roles,
+            without_broken_constraints=without_broken_constraints,
+        )
+    _show(order, restored)
+
+
+def _require_alone(told: Sequence[str]) -> None:
+    """``UsageError`` for what says which backup to restore, and how: ``--undo`` would not do it."""
+    if told:
+        raise UsageError(
+            f"--undo goes back from the last restore, all of it; it takes no {', '.join(told)}",
+            hint="with it go --library, --dry-run, --no-safety and --yes",
+        )
+
+
+def _show_plan(order: RestoreOrder) -> None:
+    from scriptorium.operations.restore import plan_restore
+
+    _show_rows(plan_restore(current(), order, thorough=True), order.backup)
+
+
+def _foretell(order: RestoreOrder) -> None:
+    """The plan, for people, before the question; with ``--json`` and ``--quiet`` it is in the flow's report alone."""
+    if manner.json or manner.quiet:
+        return
+    from scriptorium.operations.restore import plan_restore
+
+    plan = plan_restore(current(), order)
+    table(_rows(plan))
+    plan.require()
+
+
+def _show_undo_plan(library: str | None) -> None:
+    from scriptorium.operations.restore import plan_undo, way_back
+
+    settings = current()
+    way = way_back(settings, library)
+    _show_rows(plan_undo(settings, way), way.backup)
+
+
+def _show_rows(plan: Plan, backup: str) -> None:
+    """A dry run: the plan, and the first thing that stands in the way as an error."""
+    rows = _rows(plan)
+    if manner.json:
+        put_json({"dry_run": True, "id": backup, "plan": rows})
+    table(rows)
+    plan.require()
+    say("dry run: nothing was changed")
+
+
+def _rows(plan: Plan) -> list[dict[str, str]]:
+    return [
+        {"Looked at": row.what, "Found": row.found, "In the way": row.trouble.exact if row.trouble else ""}
+        for row in plan.rows
+    ]
+
+
+def _show(order: RestoreOrder, restored: Restored) -> None:
+    if manner.json:
+        tables = {name: {"rows": held.rows, "fingerprint": held.fingerprint} for name, held in restored.tables.items()}
+        put_json(
+            {
+                "id": order.backup,
+                "library": order.library,
+                "store": order.store,
+                "place": restored.place,
+                "files": restored.files,
+                "bytes": restored.bytes,
+                "parts": list(restored.parts),
+                "warnings": list(restored.warnings),
+                "tables": tables,
+                "not_compared": dict(restored.comparison.not_compared),
+            }
+        )
+    facts(
+        {
+            "restored": f"{order.backup} of {order.library} from {order.store}",
+            "to": restored.place,
+            "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
+            "tables": restored.said,
+        }
+    )
+    for warning in restored.warnings:
+        say(f"warning: {warning}")
+    if order.in_place:
+        say(_PREVIOUS[restored.previous])
+
+
+def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
+    from scriptorium.operations.restore import check_undo
+
+    way = check_undo(current(), library)
+    confirm(f"Undo the restore of {way.backup}, and put the former data of {way.library} back?", yes=yes)
+    with flow_runs():
+        from flows.restore import undo as flow
+
+        undone = carried_out(flow, library=way.library, safety=not no_safety)
+    if manner.json:
+        put_json({"library": way.library, "undone": undone, "cut_short": way.cut_short})
+    if way.cut_short:
+        say(f"a restore of {undone} was cut short; the data of {way.library} that was there before it is back")
+        return
+    say(f"the former data of {way.library} is back; the restore of {undone} is undone")

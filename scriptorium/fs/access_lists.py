@@ -1,0 +1,122 @@
+"""POSIX access lists, as the kernel has them and as tar archives hold them.
+
+In an archive a list is text, in the records ``SCHILY.acl.access`` and ``SCHILY.acl.default`` that star introduced and
+GNU tar (``--acls``) and bsdtar read: ``user::rw-,user:lisa:rw-:1005,group::---,mask::rw-,other::---``. The last field
+is the number of a user or group that is known by name here; without a name the number stands in its place.
+
+With a list, the group bits of a file's mode are the list's *mask*, the most that anybody but the owner and the others
+may do. Whoever unpacked such a mode without the list would give the owning group that much. So in an archive the bits
+say what the owning group may really do, and the mask stands in the list alone.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from scriptorium.fs.owners import group_name, group_number, user_name, user_number
+
+ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
+RECORDS = {ACCESS: "SCHILY.acl.access", DEFAULT: "SCHILY.acl.default"}
+
+_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_TAGS = {"user": (_USER_OBJ, _USER), "group": (_GROUP_OBJ, _GROUP), "mask": (_MASK, 0), "other": (_OTHER, 0)}
+_NOBODY = 0xFFFFFFFF
+_VERSION = struct.Struct("<I")
+_ENTRY = struct.Struct("<HHI")
+_NAME = re.compile(r"[A-Za-z0-9._@$-]+")
+_RIGHTS = re.compile(r"[r-][w-][x-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Who (``tag``, and the number of a named user or group) may do what (three bits)."""
+
+    tag: int
+    rights: int
+    number: int = _NOBODY
+
+
+@dataclass(frozen=True, slots=True)
+class AccessList:
+    """One list. ``ValueError`` is raised where it is not what it should be."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of_kernel(cls, data: bytes) -> AccessList:
+        if len(data) < _VERSION.size or _VERSION.unpack_from(data)[0] != 2 or (len(data) - 4) % _ENTRY.size:
+            raise ValueError("not an access list")
+        return cls(tuple(Entry(*_ENTRY.unpack_from(data, at)) for at in range(4, len(data), _ENTRY.size)))
+
+    def for_kernel(self) -> bytes:
+        ordered = sorted(self.entries, key=lambda one: (one.tag, one.number))
+        return _VERSION.pack(2) + b"".join(_ENTRY.pack(one.tag, one.rights, one.number) for one in ordered)
+
+    @classmethod
+    def of_text(cls, text: str) -> AccessList:
+        return cls(tuple(_entry(line) for line in re.split(r"[,\n]", text) if line.strip()))
+
+    def text(self) -> str:
+        return ",".join(map(_line, self.entries))
+
+    @property
+    def mask(self) -> int:
+        """The group bits of the mode that goes with the list."""
+        return self._rights(_MASK, self._rights(_GROUP_OBJ, 0))
+
+    def narrowed(self, mode: int) -> int:
+        """The mode with what the owning group may really do: its entry, as far as the mask allows."""
+        return mode & ~0o070 | (self.mask & self._rights(_GROUP_OBJ, 0)) << 3
+
+    def widened(self, mode: int) -> int:
+        """The mode as the kernel shows it with this list."""
+        return mode & ~0o070 | self.mask << 3
+
+    def _rights(self, tag: int, otherwise: int) -> int:
+        return next((one.rights for one in self.entries if one.tag == tag), otherwise)
+
+    def with_group_as_others(self) -> AccessList:
+        """The same where the owning group is another one than it was: it may do no more than anybody."""
+        others = self._rights(_OTHER, 0)
+        return AccessList(
+            tuple(replace(one, rights=one.rights & others) if one.tag == _GROUP_OBJ else one for one in self.entries)
+        )
+
+
+def _line(entry: Entry) -> str:
+    rights = "".join(letter if entry.rights & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1)))
+    word = next(word for word, tags in _TAGS.items() if entry.tag in tags)
+    if entry.tag not in (_USER, _GROUP):
+        return f"{word}::{rights}"
+    name = user_name(entry.number) if entry.tag == _USER else group_name(entry.number)
+    if not _NAME.fullmatch(name) or name.isdigit():
+        return f"{word}:{entry.number}:{rights}"
+    return f"{word}:{name}:{rights}:{entry.number}"
+
+
+def _entry(line: str) -> Entry:
+    word, name, rights, *more = line.strip().split(":")
+    rights = rights.strip()
+    if word not in _TAGS or not _RIGHTS.fullmatch(rights) or len(more) > 1:
+        raise ValueError(f"not an entry of an access list: {line[:60]!r}")
+    bits = sum(bit for letter, bit in zip(rights, (4, 2, 1), strict=True) if letter != "-")
+    own, named = _TAGS[word]
+    if not name:
+        return Entry(own, bits)
+    if not named:
+        raise ValueError(f"not an entry of an access list: {line[:60]!r}")
+    number = int(more[0] if more else name) if (more or name.isdigit()) else _NOBODY
+    number = (user_number if named == _USER else group_number)("" if name.isdigit() else name, number)
+    if not 0 <= number < _NOBODY:
+        raise ValueError(f"nobody here is called {name!r}")
+    return Entry(named, bits, number)
+
+
+def lists_of(attributes: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    """The lists among these attributes, as the records of an archive."""
+    for name, record in RECORDS.items():
+        if name in attributes:
+            yield record, AccessList.of_kernel(attributes[name]).text()

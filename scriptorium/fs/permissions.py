@@ -1,0 +1,20 @@
+"""Whether we may put something into a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from scriptorium.errors import RestoreFailed
+from scriptorium.fs.system_errors import advice, cannot_write, said
+
+
+def may_write(path: Path) -> str:
+    """Says where it may be written; ``RestoreFailed`` when the nearest folder that exists is not ours to write."""
+    folder = path
+    while not folder.is_dir():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        why = cannot_write(folder)
+        raise RestoreFailed(f"nothing can be written there: {said(why)}", on=str(folder), hint=advice(why, folder))
+    return f"{folder} may be written"

@@ -1,0 +1,372 @@
+"""Switching staged data in by renames, and back, from whatever point a crash left.
+
+Everything happens inside one staging folder on the filesystem of the living data, so that a switch is a rename. It lies
+beside the folder that is replaced, not in it, where that is possible (see ``anchors``): what an application packs and
+counts as its own is not to hold what we put aside. It is ours alone (0700), and is not believed when it is not::
+
+    .scriptorium-restore-<restore id>/
+        scriptorium.json  says that the folder is ours
+        incoming/         what the archive held
+        former/           what was there before
+        aside/            what appeared in a place that ``revert`` needed
+        moves.json        the plan, on disk before the first rename
+
+Every step moves one path to a place where nothing is, so the state of each can be read off the disk: a step
+is done when its source is gone and its target is there. That makes ``apply`` and ``revert`` repeatable.
+
+Whoever owns the library may rename and link what he likes in it at any time, while this runs as root. So the staging
+folder is held open and known by its mark, not by its name; what is renamed lies in it or in ``within``; and no link on
+the way to living data is followed (``Places``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.errors import RestoreFailed, Untrusted
+from scriptorium.failpoints import reach
+from scriptorium.fs import ours
+from scriptorium.fs.folder_attributes import FolderFacts, folder_facts
+from scriptorium.fs.mounts import mounted_in
+from scriptorium.fs.places import Places
+from scriptorium.fs.previous import Kept, Previous, Whereabouts, fingerprint
+from scriptorium.fs.removal import empty
+from scriptorium.umask import users_folders
+
+_RESTORE = f"{ours.PREFIX}restore-"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One rename; both paths absolute."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Dress:
+    """A living folder that stays, and the one whose mode and owner it takes."""
+
+    folder: Path
+    like: Path
+
+
+def anchors(replaced: Path) -> tuple[Path, ...]:
+    """Where the staging folder for a living folder may lie, the best place first: beside it, else in it.
+
+    Beside it only where a rename leads out of it (it is no mount of its own), and where we may write.
+    """
+    beside = replaced.parent
+    mounted = Path(os.path.realpath(replaced)) in mounted_in(replaced)
+    usable = beside.is_dir() and not mounted and beside != beside.parent and os.access(beside, os.W_OK | os.X_OK)
+    same = usable and (not replaced.is_dir() or replaced.stat().st_dev == beside.stat().st_dev)
+    return (beside, replaced) if same else (replaced, beside)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class StagingFolder:
+    """The place beside living data where a restore prepares, and keeps what was there. ``within``: what of the living
+    data it may move, with all below it; else what is in the folder that it lies in."""
+
+    def __init__(self, path: Path, within: Sequence[Path] = ()) -> None:
+        self.path = path
+        self._within = tuple(within) or (path.parent,)
+        self._descriptor = -1
+        self._reached: Places | None = None
+
+    @classmethod
+    def beside(cls, anchor: Path, mark: str, within: Sequence[Path] = ()) -> StagingFolder:
+        """In ``anchor``, a folder on the filesystem of the living data. ``mark``: the restore's id, and what more makes
+        it this part's own."""
+        return cls(anchor / f"{_RESTORE}{mark}", within)
+
+    @classmethod
+    def in_one_of(cls, anchors: Sequence[Path], mark: str, within: Sequence[Path] = ()) -> StagingFolder:
+        """In the first of the folders, but for one that is there already."""
+        found = [cls.beside(anchor, mark, within) for anchor in anchors]
+        return next((one for one in found if os.path.lexists(one.path)), found[0])
+
+    def __del__(self) -> None:
+        self._let_go()
+
+    @property
+    def incoming(self) -> Path:
+        return self.path / "incoming"
+
+    @property
+    def former(self) -> Path:
+        return self.path / "former"
+
+    @property
+    def _aside(self) -> Path:
+        return self.path / "aside"
+
+    @property
+    def _id(self) -> str:
+        return self.path.name.removeprefix(_RESTORE)[:12]
+
+    @property
+    def _plan(self) -> Path:
+        return self.path / "moves.json"
+
+    @property
+    def there(self) -> bool:
+        """Whether it is there, whatever its name is now."""
+        if self._descriptor >= 0:
+            return os.fstat(self._descriptor).st_nlink > 0
+        return os.path.lexists(self.path)
+
+    @property
+    def planned(self) -> bool:
+        """Whether a switch began that is neither finished nor undone."""
+        return self.there and self.places.there(self._plan)
+
+    @property
+    def places(self) -> Places:
+        """How everything in it is reached, and the living data: see the module. ``Untrusted`` where it is not ours."""
+        if self._reached is None:
+            with closing(Places()) as outside, outside.folder(self.path) as found:
+                self._require_ours(found)
+                self._descriptor = os.dup(found)
+            self._reached = Places(self.path, self._descriptor)
+        self._require_ours(self._descriptor)
+        return self._reached
+
+    def held(self, path: Path) -> Path:
+        """A name for something in it that leads there whoever renames what; for other programs, while we live."""
+        self.places  # noqa: B018 -- opens it
+        return Path(f"/proc/{os.getpid()}/fd/{self._descriptor}", path.relative_to(self.path))
+
+    def _require_ours(self, folder: int) -> None:
+        """What another user planted here is not carried out, nor removed as if it were ours."""
+        why = ours.others_may_write(self.path, os.fstat(folder))
+        if not why and not ours.is_marked(folder, self.path.name):
+            why = "it does not have the mark of this restore"
+        if why:  # the modes of what is in it do not matter: nobody else comes there
+            raise Untrusted(
+                f"the previous data is not where only we can write: {why}",
+                on=str(self.path),
+                hint="run this as the user who restored; if it was that user, look who made this folder",
+            )
+
+    def _let_go(self) -> None:
+        if self._reached is not None:
+            self._reached.close()
+            os.close(self._descriptor)
+        self._reached, self._descriptor = None, -1
+
+    def create(self) -> None:
+        """Make it, empty. One that holds former data is never emptied: ``RestoreFailed``."""
+        if self.there:
+            self.remove()
+        with closing(Places()) as outside:
+            with users_folders():
+                outside.make_folders(self.path.parent, 0o777)
+            with outside.folder(self.path.parent) as parent:
+                os.mkdir(self.path.name, 0o700, dir_fd=parent)
+                places = self.places
+                os.fchmod(self._descriptor, 0o700)
+                if os.listdir(self._descriptor):  # noqa: PTH208 -- a descriptor, not a path
+                    raise Untrusted("somebody has put another folder in its place", on=str(self.path))
+                ours.mark(self._descriptor, self._id)
+                places.make_folders(self.incoming, 0o700)
+                places.make_folders(self.former, 0o700)
+                os.fsync(parent)
+
+    def remove(self) -> None:
+        """Drop it with all that it holds; refuses while a switch is neither finished nor undone."""
+        if self.places.there(self._plan):
+            raise RestoreFailed(
+                "a former restore was neither finished nor undone",
+                on=str(self.path),
+                hint="the next run of this library goes back to what was there",
+            )
+        empty(self._descriptor, last=ours.MARK)
+        with closing(Places()) as outside, outside.folder(self.path.parent) as parent:
+            with suppress(FileNotFoundError):  # moved away by somebody: what is left is an empty folder
+                os.rmdir(self.path.name, dir_fd=parent)
+            os.fsync(parent)
+        self._let_go()
+
+    def write_plan(self, moves: Sequence[Move], dresses: Sequence[Dress] = ()) -> None:
+        """Record the plan, durably, before the first rename. ``dresses``: see ``apply``."""
+        places = self.places
+        facts = [
+            (one.folder, FolderFacts.of(places.itself(one.folder)), FolderFacts.of(places.itself(one.like)))
+            for one in dresses
+        ]
+        plan = {
+            "moves": [[str(move.source), str(move.target)] for move in moves],
+            "folders": [
+                [str(folder), *(was.mode, was.uid, was.gid, will.mode, will.uid, will.gid), was.lists, will.lists]
+                for folder, was, will in facts
+            ],
+        }
+        beside = self._plan.with_suffix(".partial")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(beside.name, flags, 0o600, dir_fd=self._descriptor), "wb") as file:
+            # json with ensure_ascii keeps the surrogates of names that are not UTF-8
+            file.write(json.dumps(plan).encode("ascii"))
+            file.flush()
+            os.fsync(file.fileno())
+        reach("renames.before-plan")
+        places.rename(beside, self._plan)
+        os.fsync(self._descriptor)
+        reach("renames.planned")
+
+    def _read_plan(self) -> tuple[list[Move], list[tuple[Path, FolderFacts, FolderFacts]]]:
+        if not self.places.there(self._plan):
+            return [], []
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(self._plan.name, flags, dir_fd=self._descriptor), "rb") as file:
+            plan = json.loads(file.read())
+        moves = [Move(Path(source), Path(target)) for source, target in plan["moves"]]
+        folders = [(Path(row[0]), folder_facts(row, 1, 7), folder_facts(row, 4, 8)) for row in plan["folders"]]
+        for path in (*(path for move in moves for path in (move.source, move.target)), *(row[0] for row in folders)):
+            self._require_within(path)
+        return moves, folders
+
+    def _require_within(self, path: Path) -> None:
+        if ".." in path.parts or not any(path.is_relative_to(place) for place in (self.path, *self._within)):
+            raise Untrusted(
+                "the plan of the switch names something else than the living data of its source",
+                on=str(path),
+                hint=f"nothing was done: look who wrote {self._plan}, and whether the source's path is what it was",
+            )
+
+    def apply(self) -> None:
+        """Carry the plan out, or what is left of it; folders that stay take the mode and owner of their like."""
+        moves, folders = self._read_plan()
+        places = self.places
+        arriving = {move.target: move.source for move in moves}
+        touched: set[Path] = set()
+        for move in moves:
+            if not places.there(move.target):
+                if not places.there(move.source):
+                    raise RestoreFailed("something that was to be switched has vanished", on=str(move.source))
+                self._move(move.source, move.target)
+                reach("renames.moved")
+                touched |= {move.source.parent, move.target.parent}
+            elif places.there(move.source) and places.there(arriving.get(move.source, move.source)):
+                # neither done, nor done and followed by what comes to the same place
+                raise RestoreFailed("something has appeared while it was being switched", on=str(move.target))
+        for folder, _, will in folders:
+            will.put_on(places.itself(folder))
+            reach("renames.dressed")
+        for folder in touched:
+            places.sync(folder)
+
+    def _move(self, source: Path, target: Path) -> None:
+        with users_folders():
+            self.places.make_folders(target.parent, 0o777)
+        self.places.rename(source, target)
+
+    def revert(self) -> None:
+        """Put everything back where it was; does nothing where nothing was moved.
+
+        What stands in a place that former data needs (the application was started in between) is not lost: it is left
+        beside the living data in ``.scriptorium-aside-*``.
+        """
+        moves, folders = self._read_plan()
+        places = self.places
+        touched: set[Path] = set()
+        lost = []
+        for number, move in enumerate(reversed(moves)):
+            outgoing = move.target.is_relative_to(self.former)
+            if not places.there(move.target):
+                if outgoing and not places.there(move.source):
+                    lost.append(str(move.source))
+                continue
+            if places.there(move.source):
+                if not outgoing:
+                    continue  # this step had not begun
+                self._put_aside(move.source, number)
+            self._move(move.target, move.source)
+            reach("renames.moved-back")
+            touched |= {move.source.parent, move.target.parent}
+        for folder, was, _ in folders:
+            if _is_folder(places.lstat(folder)):
+                was.put_on(places.itself(folder))
+        for folder in touched:
+            if places.there(folder):
+                places.sync(folder)
+        if lost:
+            raise RestoreFailed("former data has vanished", on=", ".join(lost[:3]), hint=f"see {self.path}")
+        if places.there(self._aside):
+            places.rename(self._aside, self.path.with_name(self.path.name.replace("restore", "aside", 1)))
+        reach("renames.all-back")
+        self._forget_plan()
+
+    def _forget_plan(self) -> None:
+        with suppress(FileNotFoundError):
+            self.places.unlink(self._plan)
+
+    def _put_aside(self, path: Path, number: int) -> None:
+        if not self.places.there(self._aside):
+            self.places.make_folders(self._aside, 0o700)
+            with self.places.folder(self._aside) as folder:
+                ours.mark(folder, self._id)
+        self.places.rename(path, self._aside / f"{number}-{path.name[-100:]}")
+
+    def kept(self) -> Kept:
+        """See ``Keeping``: the folder, each path that was put aside with what lies there now, and what came where
+        nothing was."""
+        moves, _ = self._read_plan()
+        outgoing = [move for move in moves if move.target.is_relative_to(self.former)]
+        replaced = {move.source for move in outgoing}
+        came = [str(move.target) for move in moves if move not in outgoing and move.target not in replaced]
+        rows = [[str(move.source), str(move.target), fingerprint(self.held(move.target))] for move in outgoing]
+        return {"folder": str(self.path), "moves": rows, "came": came}
+
+    def previous(self, kept: Kept) -> Previous:
+        """See ``Keeping``."""
+        if not kept:
+            there = self.planned
+            return Previous(Whereabouts.ASIDE if there else Whereabouts.BACK, "put aside" if there else "not recorded")
+        folder, moves, came = Path(str(kept["folder"])), kept["moves"], kept["came"]
+        assert isinstance(moves, list) and isinstance(came, list)
+        staging = StagingFolder(folder)
+        kept_there = staging.there
+        aside, lost = 0, []
+        for source, target, was in moves:
+            place = staging.held(Path(target)) if kept_there else Path(target)
+            if was is not None and fingerprint(place) == was:
+                aside += 1
+            elif was is None or fingerprint(Path(source)) != was:
+                lost.append(str(source))
+        if lost:
+            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            return Previous(Whereabouts.GONE, f"not what was put aside: {', '.join(lost[:3])}{more}")
+        if aside or (not moves and kept_there):
+            return Previous(Whereabouts.ASIDE, f"in {folder}")
+        left = [path for path in came if os.path.lexists(path)]
+        if left and not moves:
+            return Previous(Whereabouts.GONE, f"{left[0]} is there, which was not, and {folder} is gone")
+        if left:
+            return Previous(Whereabouts.GONE, f"{left[0]} is there, which was not")
+        return Previous(Whereabouts.BACK, "what was there before, by names, sizes and times")
+
+    def settle(self) -> None:
+        """The switch stands: forget the plan and drop the former data."""
+        self._forget_plan()
+        os.fsync(self._descriptor)
+        self.remove()
+
+
+def _is_folder(found: os.stat_result | None) -> bool:
+    return found is not None and stat.S_ISDIR(found.st_mode)

@@ -1,0 +1,1 @@
+"""How well a library is protected, from what the catalog says."""

@@ -1,0 +1,298 @@
+"""Adopting a file: what it is, whether it is there already, and its way into the stores."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import platform
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium import __version__, workspace
+from scriptorium.archive import pack
+from scriptorium.archive.verification import verified
+from scriptorium.catalog import Catalog
+from scriptorium.errors import DamageFound, NotFound, PermanentError, ScriptoriumError, SourceUnavailable, UsageError
+from scriptorium.manifest import archive_name, new_id
+from scriptorium.manifest import dumps as written
+from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, Marks, Tier, Verification
+from scriptorium.operations.adopt import bibliotheca, own, postgres
+from scriptorium.operations.adopt import tar as tar_module
+from scriptorium.operations.adopt.file_type import Form, form_of
+from scriptorium.operations.adopt.metadata import original_of
+from scriptorium.operations.adopt.staging import Staging
+from scriptorium.restore.proof import all_answers, fulfilled
+from scriptorium.settings import Library, Settings
+from scriptorium.stores import Store
+from scriptorium.stores.objects.layout import commit, free_name, write_marks
+from scriptorium.umask import usual_files
+
+_POSTGRES = (Form.SQL, Form.DUMP)
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A file and the backup that it became; ``already``: it was there before. ``warnings``: how far to trust it."""
+
+    file: Path
+    backup: Backup
+    warnings: tuple[str, ...]
+    already: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one file of several."""
+
+    file: Path
+    adopted: Adopted | None = None
+    error: ScriptoriumError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Where to, and how; the same for every file."""
+
+    settings: Settings
+    library: str | None
+    stores: tuple[Store, ...]
+    pinned: bool
+    now: datetime
+    trusted: bool
+
+
+def adopt(
+    settings: Settings,
+    file: Path,
+    *,
+    library: str | None = None,
+    to: Sequence[str] = (),
+    pinned: bool = False,
+    now: datetime | None = None,
+    trusted: bool = False,
+) -> Adopted:
+    """Make a foreign archive, or one of ours that lies elsewhere, a backup of ``library`` in the stores ``to``.
+
+    The file itself is not changed. ``trusted``: the statements in a dump are not judged.
+    Raises ``UsageError`` (not an archive, adopted already), ``DamageFound``,
+    ``UnsafeArchive``, ``NoSpace``, ``NotFound``; nothing is left behind then.
+    """
+    adopted = _adopt(_order(settings, library, to, pinned, now, trusted), file)
+    if adopted.already:
+        raise UsageError(
+            f"this is already adopted as {adopted.backup.id}",
+            on=str(file),
+            hint=f"scriptorium show {adopted.backup.id}",
+        )
+    return adopted
+
+
+def adopt_all(
+    settings: Settings,
+    paths: Sequence[Path],
+    *,
+    library: str | None = None,
+    to: Sequence[str] = (),
+    pinned: bool = False,
+    now: datetime | None = None,
+    trusted: bool = False,
+) -> Iterator[Outcome]:
+    """Adopt files, and of folders every archive in them (not in folders inside), one after another, whatever fails.
+
+    Raises only what concerns all of them (no such store or library), before the first.
+    """
+    order = _order(settings, library, to, pinned, now, trusted)
+    for file in [inside for path in paths for inside in _archives(path)]:
+        try:
+            yield Outcome(file, _adopt(order, file))
+        except ScriptoriumError as error:
+            yield Outcome(file, error=error)
+        except OSError as error:
+            yield Outcome(file, error=PermanentError(f"cannot be read or written ({error.strerror})", on=str(file)))
+
+
+def _order(
+    settings: Settings,
+    library: str | None,
+    to: Sequence[str],
+    pinned: bool,
+    now: datetime | None,
+    trusted: bool,
+) -> _Order:
+    if library is not None:
+        settings.library(library)
+    stores = settings.targets(Tier.MANUAL, to)
+    return _Order(settings, library, stores, pinned, (now or datetime.now(UTC)).replace(microsecond=0), trusted)
+
+
+def _archives(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = [inside for inside in sorted(path.iterdir()) if inside.is_file() and os.access(inside, os.R_OK)]
+    return [file for file in files if form_of(file) is not None]
+
+
+def _adopt(order: _Order, file: Path) -> Adopted:
+    form = _form(file)
+    before = _stamp(file)
+    if form is Form.TAR and tar_module.is_ours(file):
+        return _adopt_own(order, file)
+    library = _library(order, form)
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    known = _known(order.settings, library.name, sha256)
+    if known is not None:
+        return Adopted(file, known, (), already=True)
+    identity = new_id()
+    with (
+        workspace.lock(order.settings, library.name, f"adopting {file.name}"),
+        workspace.staging(order.settings, library.name, identity) as folder,
+    ):
+        with usual_files():
+            if form in _POSTGRES:
+                staging = postgres.stage(file, form, sha256, library, folder, order.now, trusted=order.trusted)
+            else:
+                staging = bibliotheca.stage(file, form, sha256, library, folder, order.now)
+        if _stamp(file) != before:
+            raise SourceUnavailable("the file changed while it was read", on=str(file), hint="try again")
+        archive, manifest = _packed(order, library, identity, staging, folder)
+        _stored(order, archive, manifest, _checked(archive, manifest))
+    return _adopted(order, file, manifest)
+
+
+def _form(file: Path) -> Form:
+    if not file.is_file():
+        raise NotFound("there is no such file", on=str(file))
+    form = form_of(file)
+    if form is None:
+        raise UsageError(
+            "this is no backup that can be adopted",
+            on=str(file),
+            hint="known: Bibliotheca's .zip and .tar.gz, pg_dump's custom format and SQL, archives of this program",
+        )
+    return form
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _library(order: _Order, form: Form) -> Library:
+    """The library that is meant: the named one, else the only one that such an archive can belong to."""
+    need = "one source of kind 'postgres'" if form in _POSTGRES else "the preset 'bibliotheca'"
+    fitting = [one for one in order.settings.libraries.values() if _fits(one, form)]
+    if order.library is not None:
+        chosen = order.settings.library(order.library)
+    elif len(fitting) == 1:
+        return fitting[0]
+    else:
+        chosen = order.settings.library(None)
+    if chosen not in fitting:
+        raise UsageError(
+            f"a {form.value} archive of this kind does not belong to this library",
+            on=chosen.name,
+            hint=f"it needs a library with {need}",
+        )
+    return chosen
+
+
+def _fits(library: Library, form: Form) -> bool:
+    if form in _POSTGRES:
+        return [source.kind for source in library.sources].count("postgres") == 1
+    return library.preset == "bibliotheca"
+
+
+def _known(settings: Settings, library: str, sha256: str) -> Backup | None:
+    """The good backup that was adopted from a file of these contents."""
+    backups = Catalog(settings).backups(library=library, records=False)
+    return next((one for one in backups if one.status.good and original_of(one.description) == sha256), None)
+
+
+def _packed(order: _Order, library: Library, identity: str, staging: Staging, folder: Path) -> tuple[Path, Manifest]:
+    compression, foreign = order.settings.compression, staging.foreign
+    kind = next((source.kind for source in library.sources if source.role == "database"), None)
+    names = (archive_name(staging.type, foreign.created_at, compression, kind, tie) for tie in (0, *range(2, 10_000)))
+    name = next(name for name in names if all(free_name(store, library.name, name) for store in order.stores))
+    engines = {part.kind: part.engine_version for part in staging.parts if part.engine_version}
+    draft = Manifest(
+        id=identity,
+        library=library.name,
+        preset=library.preset,
+        type=staging.type,
+        tier=Tier.MANUAL,
+        name=foreign.name,
+        description=foreign.description,
+        created_at=foreign.created_at,
+        finished_at=foreign.created_at,
+        host=socket.gethostname(),
+        scriptorium_version=__version__,
+        tools={"python": platform.python_version(), **engines},
+        parts=(),
+        files=FileList(count=0, sha256="", entries=()),
+        archive=None,
+        warnings=staging.warnings,
+    )
+    spool = folder / "spool"
+    spool.mkdir(mode=0o700)
+    answers = all_answers(part.answers for part in staging.parts)
+
+    def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
+        return fulfilled(library.preset, answers, entries, staging.parts)
+
+    return folder / name, pack(folder / name, draft, staging.parts, compression, spool=spool, judge=judge)
+
+
+def _checked(archive: Path, manifest: Manifest) -> Verification:
+    workspace.forget_cached(archive)
+    verification = verified(
+        lambda: archive.open("rb"), written(manifest), name=archive.name, size=archive.stat().st_size
+    )
+    if not verification.sound:
+        raise DamageFound(
+            "the archive that was just written does not read back as it was written",
+            on=archive.name,
+            hint="; ".join(verification.damage[:3]) + " — check the disk and the memory of this machine",
+        )
+    return verification
+
+
+def _stored(order: _Order, archive: Path, manifest: Manifest, verification: Verification) -> None:
+    for store in order.stores:
+        key = commit(store, archive, manifest)
+        write_marks(store, key, Marks(pinned=order.pinned, verification=verification))
+
+
+def _adopt_own(order: _Order, file: Path) -> Adopted:
+    """An archive of ours keeps its id, its library and its manifest."""
+    manifest = own.manifest_inside(file)
+    if order.library is not None and order.library != manifest.library:
+        raise UsageError(f"this archive is a backup of '{manifest.library}'", on=str(file), hint="leave --library out")
+    library = order.settings.library(manifest.library)
+    there = _copies(order.settings, manifest)
+    stores = tuple(store for store in order.stores if store.name not in {copy.store for copy in there})
+    if not stores:
+        return Adopted(file, Catalog(order.settings).find(manifest.id), (), already=True)
+    with (
+        workspace.lock(order.settings, library.name, f"adopting {file.name}"),
+        workspace.staging(order.settings, library.name, new_id()) as folder,
+    ):
+        manifest = own.named(manifest, stores)
+        archive, verification = own.copied(file, manifest, folder)
+        if not order.trusted:
+            own.examine(archive, manifest, library, folder)
+        _stored(dataclasses.replace(order, stores=stores), archive, manifest, verification)
+    return _adopted(order, file, manifest)
+
+
+def _copies(settings: Settings, manifest: Manifest) -> list[Copy]:
+    backups = Catalog(settings).backups(library=manifest.library, records=False)
+    return [copy for one in backups if one.id == manifest.id for copy in one.copies if copy.status.good]
+
+
+def _adopted(order: _Order, file: Path, manifest: Manifest) -> Adopted:
+    return Adopted(file, Catalog(order.settings).find(manifest.id), manifest.warnings)

@@ -1,0 +1,127 @@
+"""An archive of one of Bibliotheca's own backups, made into the parts of today."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from scriptorium.errors import PermanentError
+from scriptorium.fs.walking import walk
+from scriptorium.manifest import readable
+from scriptorium.model import ADOPTED, Staged, Tree
+from scriptorium.operations.adopt import tar as tar_module
+from scriptorium.operations.adopt import zip as zip_module
+from scriptorium.operations.adopt.file_type import Form
+from scriptorium.operations.adopt.inventory import Inventory
+from scriptorium.operations.adopt.kuzu import Database, staged_database, take_out
+from scriptorium.operations.adopt.metadata import Foreign, described
+from scriptorium.operations.adopt.relocation import Sorted, sort
+from scriptorium.operations.adopt.staging import Staging, type_of
+from scriptorium.settings import Library
+from scriptorium.sources import FilesSource, KuzuSource
+from scriptorium.workspace import require_space
+
+_RUNNING = (
+    "taken by Bibliotheca's own backup while it was running: not known to be one moment, and a table may lack rows "
+    "although it can be read"
+)
+_LEFT_OUT = {
+    Form.ZIP: "that backup held the database, covers, uploads and three settings files, and nothing else",
+    Form.TAR: "that backup left out hidden files and every path with 'backup', 'session' or 'cache' in it",
+}
+_IN_PLACE = "a restore in place puts back what came and leaves the library's other files alone"
+
+
+def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, now: datetime) -> Staging:
+    """Unpack a zip or a tar below ``folder``, sort it into the parts of ``library``, open its database.
+
+    Raises ``UnsafeArchive``, ``DamageFound``, ``NoSpace``, ``ToolMissing``, and ``PermanentError`` when nothing in it
+    belongs to such a library.
+    """
+    stock = zip_module.take_stock(file) if form is Form.ZIP else tar_module.take_stock(file)
+    require_space(folder, 2 * stock.size, f"adopting {readable(file.name)} (unpacked, and the new archive)")
+    foreign = described(file, sha256, stock.metadata, now)
+    said, raw = _unpacked(file, form, stock, folder), folder / "raw"
+    kuzu = next((source for source in library.sources if isinstance(source, KuzuSource)), None)
+    database = take_out(raw, folder / "database", kuzu.path.name) if kuzu else None
+    files = [source for source in library.sources if isinstance(source, FilesSource)]
+    sorted_out = sort(raw, folder / "home", files)
+    if form is Form.ZIP:
+        _like_the_living(library, folder)
+    method = f"{ADOPTED} ({form.value}{f', {foreign.kind}' if foreign.kind else ''})"
+    parts = _trees(sorted_out, files, foreign, method)
+    if kuzu and database:
+        taken = {part.path for part in parts}
+        home, created = sorted_out.home, foreign.created_at
+        parts.insert(0, staged_database(database, kuzu, folder, home, taken, created, method))
+    if not parts:
+        raise PermanentError(
+            "nothing in it belongs to a library of this kind",
+            on=str(file),
+            hint=f"{stock.files:,} files, none of them a database, a cover, an upload or a configuration file",
+        )
+    warnings = (
+        *foreign.warnings,
+        *stock.warnings,
+        *said,
+        *sorted_out.warnings(),
+        *_trust(form, database, bool(sorted_out.parts)),
+    )
+    return Staging(foreign, type_of(parts, library), tuple(parts), warnings)
+
+
+def _unpacked(file: Path, form: Form, stock: Inventory, folder: Path) -> tuple[str, ...]:
+    raw = folder / "raw"
+    raw.mkdir(mode=0o700)
+    if form is Form.TAR:
+        return tar_module.unpack(file, raw, stock)
+    zip_module.unpack(file, raw)
+    return ()
+
+
+def _trees(sorted_out: Sorted, files: list[FilesSource], foreign: Foreign, method: str) -> list[Staged]:
+    return [
+        Staged(
+            source=source.name,
+            kind=source.kind,
+            path=source.place,
+            method=method,
+            started_at=foreign.created_at,
+            finished_at=foreign.created_at,
+            trees=(_tree(sorted_out.home, source),),
+        )
+        for source in files
+        if source.name in sorted_out.parts
+    ]
+
+
+def _tree(home: Path, source: FilesSource) -> Tree:
+    """A part at the top shares its folder with the others, which have folders of their own."""
+    root = home / source.place if source.place else home
+    return Tree(root=str(root), at=source.place, include=() if source.place else source.include)
+
+
+def _trust(form: Form, database: Database | None, with_files: bool) -> Iterator[str]:
+    """How far what came can be counted on."""
+    if database is None:
+        yield "it holds no database"
+    else:
+        yield _RUNNING
+    if with_files:
+        yield f"{_LEFT_OUT[form]}: {_IN_PLACE}"
+
+
+def _like_the_living(library: Library, folder: Path) -> None:
+    """A zip knows no owners: its files get that of the library, so that its application can read them again."""
+    if os.geteuid() != 0:
+        return
+    place = next((source.path for source in library.sources if isinstance(source, KuzuSource)), folder)
+    while not place.exists():
+        place = place.parent
+    owner = place.stat()
+    for top in (folder / "home", folder / "database"):
+        for found in walk(top):
+            for name in (*found.folders, *found.others):
+                os.chown(name, owner.st_uid, owner.st_gid, dir_fd=found.descriptor, follow_symlinks=False)

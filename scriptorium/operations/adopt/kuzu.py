@@ -1,0 +1,194 @@
+"""The Kuzu database in an old archive: found, opened as a copy, and kept as it was when that fails."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+
+from scriptorium.errors import NoSpace, ScriptoriumError, UnsafeArchive
+from scriptorium.fs import reflink
+from scriptorium.manifest import NOT_OPENED, readable
+from scriptorium.model import Staged, Tree
+from scriptorium.sources import KuzuSource
+from scriptorium.sources.kuzu import export as kuzu_export
+from scriptorium.sources.kuzu import layout, reader
+from scriptorium.workspace import require_space
+
+_ROOMS = ("data/kuzu", "kuzu", "kuzu_db", "")  # where old archives have it; the last is the top
+_OF_A_FOLDER = re.compile(r"\.(wal|shadow|lock)|.+\.(kz|hindex|ovf|wal|shadow|tmp|lock)")  # Kuzu 0.10 and before
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database that was taken out of what was unpacked: ``path`` in a folder of its own, companions beside it."""
+
+    path: Path
+    folder: bool
+    warnings: tuple[str, ...] = field(default=())
+
+    def files(self) -> list[Path]:
+        room = self.path if self.folder else self.path.parent
+        return sorted(room.iterdir())
+
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.files())
+
+
+def take_out(raw: Path, room: Path, name: str) -> Database | None:
+    """Move the database (``name``: what it is called today) into the new folder ``room``; ``None``: there is none."""
+    room.mkdir(mode=0o700)
+    for path, folder in _candidates(raw, name):
+        _require_plain(raw, path)
+        if folder:
+            return _folder_taken(path, room / name)
+        ends = [end for end in ("", *layout.COMPANIONS) if os.path.lexists(f"{path}{end}")]
+        for end in ends:
+            _require_plain(raw, Path(f"{path}{end}"))
+            Path(f"{path}{end}").rename(room / f"{name}{end}")
+        return Database(room / name, folder=False, warnings=tuple(_lacks(ends)))
+    return None
+
+
+def _candidates(raw: Path, name: str) -> Iterator[tuple[Path, bool]]:
+    """Where it may be, the likeliest first, and whether it is a folder there."""
+    rooms = [raw / room for room in _ROOMS]
+    for room in rooms:
+        if (room / name).is_file():
+            yield room / name, False
+        for folder in (room / name, room):
+            if (folder / "catalog.kz").is_file():
+                yield folder, True
+    for room in rooms:
+        for path in sorted(room.iterdir()) if room.is_dir() else ():
+            if path.is_dir() and (path / "catalog.kz").is_file():
+                yield path, True
+            elif path.is_file() and path.suffix not in layout.COMPANIONS and _has_magic(path):
+                yield path, False
+
+
+def _has_magic(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"KUZU"
+
+
+def _require_plain(raw: Path, path: Path) -> None:
+    """The engine would follow a symlink, and write."""
+    if Path(os.path.realpath(path)) != Path(os.path.realpath(raw)) / path.relative_to(raw):
+        raise UnsafeArchive("the database in the archive is a symlink", on=readable(path.relative_to(raw).as_posix()))
+
+
+def _folder_taken(folder: Path, target: Path) -> Database:
+    target.mkdir(mode=0o755)
+    for path in sorted(folder.iterdir()):
+        if _OF_A_FOLDER.fullmatch(path.name):
+            if path.is_symlink() or not path.is_file():
+                raise UnsafeArchive("something else stands where a file of the database should be", on=path.name)
+            path.rename(target / path.name)
+    warnings = []
+    if not (target / ".wal").exists():
+        warnings.append(
+            "the database's .wal is missing (that backup left out hidden files): what was written to it after its "
+            "last checkpoint is lost"
+        )
+    return Database(target, folder=True, warnings=tuple(warnings))
+
+
+def _lacks(ends: list[str]) -> Iterator[str]:
+    if ".shadow" in ends:
+        yield "the database was copied during a checkpoint (there is a .shadow file)"
+    if ".wal" not in ends:
+        yield "no .wal came with the database: what was written to it after its last checkpoint, if anything, is lost"
+
+
+def staged_database(
+    database: Database, source: KuzuSource, stage: Path, home: Path, taken: set[str], created_at: datetime, method: str
+) -> Staged:
+    """The database as a part: opened, where that is possible, else its files as they were, marked by a warning.
+
+    ``stage``: a folder for the copy that is opened; ``home``: the rest of the backup, laid out as archives are;
+    ``taken``: the paths of the other parts. Raises ``NoSpace``.
+    """
+    require_space(stage, database.size() * 5 // 4, "opening the database")
+    try:
+        return _opened(database, source, stage, created_at, method)
+    except NoSpace:
+        raise
+    except (ScriptoriumError, reader.Unreadable, reader.Unread) as error:
+        return _as_it_was(database, source, home, taken, created_at, method, _verdict(error))
+
+
+def _opened(database: Database, source: KuzuSource, stage: Path, created_at: datetime, method: str) -> Staged:
+    copy, export = stage / "opened" / source.path.name, stage / "export"
+    _copied(database, copy)
+    facts = reader.read(copy, engine=source.engine, share=source.memory_share, statements=source.statements)
+    facts = kuzu_export.with_export(facts, copy, export, engine=source.engine, share=source.memory_share)
+    beside = [] if database.folder else [end for end in (".wal", ".shadow") if Path(f"{copy}{end}").exists()]
+    trees = [Tree(root=f"{copy}{end}", at=f"{source.place}{end}") for end in ("", *beside)]
+    if facts.exported:
+        trees.append(Tree(root=str(export), at=source.export_place))
+    return Staged(
+        source=source.name,
+        kind=source.kind,
+        path=source.place,
+        method=f"{method}; opened and read",
+        started_at=created_at,
+        finished_at=created_at,
+        trees=tuple(trees),
+        engine_version=facts.engine_version,
+        tables=facts.tables,
+        export=source.export_place if facts.exported else None,
+        export_lacks=facts.export_lacks,
+        warnings=(*database.warnings, *facts.warnings),
+        answers=facts.answers,
+        missing_facts=facts.missing,
+    )
+
+
+def _copied(database: Database, copy: Path) -> None:
+    """What opening changes is a copy; where it fails, the files themselves are what is kept."""
+    copy.parent.mkdir(mode=0o700)
+    target = copy if database.folder else copy.parent
+    if database.folder:
+        copy.mkdir(mode=0o755)
+    for path in database.files():
+        with reflink.opened(path) as file:
+            reflink.copy(file, target / path.name, path.stat().st_size, lambda _: None)
+        found = path.stat()
+        if os.geteuid() == 0:
+            os.chown(target / path.name, found.st_uid, found.st_gid)
+        (target / path.name).chmod(found.st_mode & 0o777)
+
+
+def _as_it_was(
+    database: Database, source: KuzuSource, home: Path, taken: set[str], created_at: datetime, method: str, why: str
+) -> Staged:
+    """Its files as a part of plain files: ``restore`` brings them back, but never over a living database."""
+    above = PurePosixPath(source.place).parent.as_posix()
+    place = f"{source.place}.files" if above in (".", *taken) else above
+    (home / place).mkdir(parents=True, exist_ok=True)
+    for path in [database.path] if database.folder else database.files():
+        path.rename(home / place / path.name)
+    return Staged(
+        source=source.name,
+        kind="files",
+        path=place,
+        method=f"{method}{NOT_OPENED}",
+        started_at=created_at,
+        finished_at=created_at,
+        trees=(Tree(root=str(home / place), at=place),),
+        warnings=(
+            *database.warnings,
+            f"database could not be opened: {why}: it is kept as it was, with no table facts",
+        ),
+    )
+
+
+def _verdict(error: ScriptoriumError | reader.Unreadable | reader.Unread) -> str:
+    """Why it could not be opened, on one line, with the way out where there is one."""
+    if isinstance(error, ScriptoriumError) and error.hint:
+        return f"{error.what} ({error.hint})"
+    return error.what if isinstance(error, ScriptoriumError) else str(error)

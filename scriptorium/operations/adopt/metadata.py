@@ -1,0 +1,129 @@
+"""What a foreign archive says of itself, and its application's index beside it: name, time, description."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium.manifest import readable
+from scriptorium.operations.adopt.inventory import METADATA
+
+_INDEXES = ("simple_backup_index.json", "backup_index.json")
+_LARGEST_INDEX = 16 << 20
+_LONGEST = 160  # characters of a name or a description that are kept
+_ENDINGS = re.compile(r"(\.tar\.gz|\.tar\.zst|\.sql\.gz|\.tgz|\.tar|\.zip|\.dump|\.backup|\.sql|\.gz)\Z", re.IGNORECASE)
+_ADOPTED = re.compile(r"adopted from .* \(sha256 ([0-9a-f]{64})\)\Z", re.DOTALL)
+
+Facts = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """An archive that is to be adopted. ``kind``: what it calls itself, ``""`` when it does not say."""
+
+    name: str
+    description: str
+    created_at: datetime
+    kind: str
+    warnings: tuple[str, ...]
+
+
+def described(file: Path, sha256: str, metadata: bytes | None, now: datetime) -> Foreign:
+    """Name, time and kind from the archive's own metadata, and from the index beside it where that knows it."""
+    facts, warnings = _facts(metadata)
+    row = _indexed(file, facts)
+    created, said = moment(facts.get("created_at") or row.get("created_at"), file, now)
+    identity = _text(facts.get("backup_id")) or _text(row.get("id"))
+    plain = name_of(file).removesuffix(f"_{identity[:8]}" if identity else "")
+    kind = _text(facts.get("backup_type")) or _text(row.get("backup_type"))
+    reason = _text(facts.get("reason"))
+    words = [_text(row.get("description")), f"{kind}, {reason}" if kind and reason else kind]
+    return Foreign(
+        name=_text(row.get("name")) or plain,
+        description=described_as(file, sha256, *words),
+        created_at=created,
+        kind=kind,
+        warnings=(*warnings, *said),
+    )
+
+
+def name_of(file: Path) -> str:
+    """What a file is called, without what says only its form."""
+    return _text(_ENDINGS.sub("", file.name)) or "adopted"
+
+
+def described_as(file: Path, sha256: str, *words: str) -> str:
+    """The description of an adopted backup; its end tells the original, so that it is known again."""
+    return "; ".join([*(word for word in words if word), f"adopted from {readable(file.name)} (sha256 {sha256})"])
+
+
+def original_of(description: str) -> str | None:
+    """The SHA-256 of the file that a backup was adopted from; ``None`` when it was not adopted."""
+    found = _ADOPTED.search(description)
+    return found[1] if found else None
+
+
+def moment(said: object, file: Path, now: datetime) -> tuple[datetime, tuple[str, ...]]:
+    """When it was taken (UTC), from the ISO time that it says, else from the file's own time; and what to warn of.
+
+    A time without a zone is taken as this machine's local time.
+    """
+    try:
+        if not isinstance(said, str):
+            raise ValueError("it says no time")
+        time = datetime.fromisoformat(said)
+        created = time.astimezone(UTC).replace(microsecond=0)
+        if created > now:
+            raise ValueError(f"it says {said}, which is yet to come")
+    except (ValueError, OverflowError) as error:
+        created = min(datetime.fromtimestamp(file.stat().st_mtime, UTC), now).replace(microsecond=0)
+        return created, (f"when it was taken is not known ({error}): the time of the file was taken",)
+    if time.tzinfo is not None:
+        return created, ()
+    zone = time.astimezone()
+    return created, (
+        f"taken at {said} by a clock of no known time zone: it was read as this machine's, {zone:%Z} (UTC{zone:%z})",
+    )
+
+
+def _facts(metadata: bytes | None) -> tuple[Facts, tuple[str, ...]]:
+    if metadata is None:
+        return {}, (f"it has no {METADATA}: what it is was told by its contents",)
+    try:
+        found = json.loads(metadata)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found, ()
+    return {}, (f"its {METADATA} cannot be read: what it is was told by its contents",)
+
+
+def _indexed(file: Path, facts: Facts) -> Facts:
+    """The row of the archive in the index that its application kept beside it; nothing when there is none."""
+    for name in _INDEXES:
+        try:
+            index = file.with_name(name)
+            rows = json.loads(index.read_bytes()) if index.stat().st_size <= _LARGEST_INDEX else {}
+        except (OSError, ValueError, RecursionError):
+            continue
+        for row in rows.values() if isinstance(rows, dict) else ():
+            if isinstance(row, dict) and _is_of(row, file, facts):
+                return row
+    return {}
+
+
+def _is_of(row: Facts, file: Path, facts: Facts) -> bool:
+    same_file = _text(row.get("file_path")).rpartition("/")[2] == file.name
+    identity = facts.get("backup_id")
+    return same_file if identity is None else row.get("id") == identity
+
+
+def _text(value: object) -> str:
+    """One line of text, whatever was there."""
+    if not isinstance(value, str):
+        return ""
+    return "".join(letter for letter in readable(value) if letter.isprintable()).strip()[:_LONGEST]

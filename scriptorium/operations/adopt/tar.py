@@ -1,0 +1,96 @@
+"""A tar that may be hostile, compressed or not: read once to be judged, read again to be written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from pathlib import Path
+
+from scriptorium.archive import unpack as unpack_ours
+from scriptorium.archive.members import Member, Reader
+from scriptorium.errors import DamageFound, UnsafeArchive
+from scriptorium.fs.walking import walk
+from scriptorium.manifest import readable
+from scriptorium.operations.adopt.inventory import (
+    LARGEST_METADATA,
+    METADATA,
+    Inventory,
+    checked_name,
+    leads_out,
+    require_tree,
+)
+
+_KINDS = ("file", "folder", "symlink", "hardlink")
+_SPECIAL = 0o7000  # set-uid and friends: of no use to a library
+
+
+def is_ours(file: Path) -> bool:
+    """Whether it is an archive that this program made: our metadata is its first member."""
+    with contextlib.suppress(DamageFound, ValueError), file.open("rb") as stream, Reader(stream) as reader:
+        first = next(iter(reader), None)
+        if first is not None and first.entry.path == METADATA and first.entry.size <= LARGEST_METADATA:
+            found = json.loads(first.contents())
+            return isinstance(found, dict) and "scriptorium_version" in found and "checksum" in found
+    return False
+
+
+def take_stock(file: Path) -> Inventory:
+    """What is in the tar, from its first header to its end. ``UnsafeArchive``, ``DamageFound``."""
+    size = 0
+    metadata: bytes | None = None
+    kinds: dict[str, str] = {}
+    links: dict[str, str] = {}
+    with file.open("rb") as stream, Reader(stream) as reader:
+        for member in reader:
+            entry, path = member.entry, _judged(member)
+            if kinds.setdefault(path, entry.kind) != entry.kind:
+                raise UnsafeArchive("two members of different kinds have the same name", on=readable(path))
+            if entry.kind == "symlink":
+                links[path] = entry.target or ""
+            if path == METADATA and entry.kind == "file":
+                if entry.size > LARGEST_METADATA:
+                    raise DamageFound("the metadata of the archive is impossibly large", on=file.name)
+                metadata = member.contents()
+            size += entry.size
+    files = [path for path, kind in kinds.items() if kind != "folder"]
+    require_tree(files, (path for path, kind in kinds.items() if kind == "folder"))
+    return Inventory(len(files), size, metadata, {path: to for path, to in links.items() if leads_out(path, to)})
+
+
+def _judged(member: Member) -> str:
+    entry = member.entry
+    path = checked_name(entry.path)
+    if entry.kind not in _KINDS:
+        raise UnsafeArchive(f"a member is a {entry.kind}, which no backup holds", on=readable(path))
+    if entry.kind == "hardlink":
+        checked_name(entry.target or "")
+    return path
+
+
+def unpack(file: Path, folder: Path, stock: Inventory) -> tuple[str, ...]:
+    """Write everything but what the inventory leaves out into ``folder``; returns what is to be said of it."""
+
+    def receive(path: str) -> Path | None:
+        return None if path in stock.left_out else folder / path
+
+    with file.open("rb") as stream:
+        done = unpack_ours(stream, receive, roots=[folder])
+    left = [
+        f"{readable(path)}: a link out of the archive (to {readable(to)}), left out"
+        for path, to in sorted(stock.left_out.items())
+    ]
+    return (*left, *(str(finding) for finding in done.findings), *done.warnings, *_plain_modes(folder))
+
+
+def _plain_modes(folder: Path) -> list[str]:
+    """Take away what lets a program run with its owner's rights."""
+    said = []
+    for found in walk(folder):
+        for name in found.others:
+            mode = os.stat(name, dir_fd=found.descriptor, follow_symlinks=False).st_mode
+            if stat.S_ISREG(mode) and mode & _SPECIAL:
+                os.chmod(name, mode & 0o777, dir_fd=found.descriptor)
+                said.append(f"{readable(found.inside(name))}: its set-uid or set-gid bit was taken away")
+    return said

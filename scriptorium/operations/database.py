@@ -1,0 +1,68 @@
+"""One database to one file and back, and whether it is sound: the work of the command ``database``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from scriptorium.errors import UsageError
+from scriptorium.model import Role
+from scriptorium.settings import Library
+from scriptorium.sources import FilesSource, PostgresSource
+from scriptorium.sources.postgres import check as checking
+from scriptorium.sources.postgres import single_file as single
+
+FORMATS = tuple(single.FORMATS)
+Advance = Callable[[int], None]
+Health = checking.Health
+
+
+def database_of(library: Library, name: str | None = None) -> PostgresSource:
+    """The library's PostgreSQL database. ``UsageError`` when it has none, or several and no ``name`` says which."""
+    found = [source for source in library.sources if isinstance(source, PostgresSource) and name in (None, source.name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(source.name for source in found)
+        raise UsageError("the library has several databases", on=library.name, hint=f"name one: {names}")
+    raise UsageError(
+        "the library has no PostgreSQL database" + (f" called {name}" if name else ""),
+        on=library.name,
+        hint="a Kuzu database is saved by: create --type database",
+    )
+
+
+def backup_database(
+    source: PostgresSource, file: Path, *, format: str = "custom", compress: int = 6, advance: Advance | None = None
+) -> int:
+    """Write it to one file; returns the file's bytes. ``advance`` is told the bytes written, now and then."""
+    address, options = source.address().resolved(), source.dump_options
+    return single.backup(address, file, format=format, compress=compress, options=options, advance=advance)
+
+
+def restore_database(
+    source: PostgresSource,
+    file: Path,
+    *,
+    clean: bool = False,
+    trusted: bool = False,
+    advance: Advance | None = None,
+) -> None:
+    """Bring it back from one file, in one transaction; ``clean``: in place of what is there. ``trusted``: the file may
+    hold statements that reach the server's machine."""
+    single.restore(
+        source.address().resolved(),
+        file,
+        clean=clean,
+        without_roles=source.without_roles,
+        trusted=trusted,
+        options=source.dump_options,
+        advance=advance,
+    )
+
+
+def check_database(source: PostgresSource, library: Library | None = None) -> Health:
+    """Whether it is sound; with its ``library``, its rows are compared with the book files too."""
+    trees = [one for one in (library.sources if library else ()) if isinstance(one, FilesSource)]
+    files = next((one.path for one in trees if one.role is Role.FILES), None)
+    return checking.check(source.address().resolved(), files=files, tools=source.tools)

@@ -1,0 +1,314 @@
+"""Drills: a copy is restored into a scratch place, compared with its manifest, judged by its preset, and tidied away.
+
+What came out is the backup's proof; it is kept beside the manifest of the copy that was drilled.
+
+A restore into the scratch place that fails is a verdict where it is the backup that cannot be restored: what was read
+is damaged or would leave its place, or what was read whole is refused by the programs that load it (an index that
+``pg_restore`` cannot make, a database that crashes its engine). Such a verdict counts when a second try, from the copy
+in the store, comes to it as well. Then it is the newest word on the copy and takes the place of an older proof. A
+database that could not be looked at for want of memory is not comparable, and that takes no proof away.
+
+Everything else is an error and leaves the former proof alone, for it says nothing of the backup: no room, a store or a
+server that does not answer, a library in use, a missing program, a child that stood still or was ended by a signal,
+settings that are wrong. So do rights, roles and extensions that the drill's server lacks: the same backup comes back
+where they are, and one that counted as damaged would not be chosen any more when it is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium import workspace
+from scriptorium.archive import Reread, listed_entries, reread
+from scriptorium.catalog import Catalog
+from scriptorium.errors import (
+    DamageFound,
+    NoSpace,
+    PermanentError,
+    RestoreFailed,
+    ScriptoriumError,
+    SourceDamaged,
+    StoreUnavailable,
+    ToolFailed,
+    UnsafeArchive,
+    UsageError,
+)
+from scriptorium.failpoints import reach
+from scriptorium.fs.removal import remove_tree
+from scriptorium.manifest import entry_line, new_id, parse_entry_line, uncompared, unrecorded
+from scriptorium.model import (
+    NOT_COMPARABLE,
+    NOT_PROVEN,
+    Backup,
+    Check,
+    Copy,
+    FileEntry,
+    Manifest,
+    Proof,
+    TableFacts,
+)
+from scriptorium.process import ended_by_signal
+from scriptorium.restore import Supply, load_part, missing_facts, part_of, read_parts, source_of
+from scriptorium.restore.proof import all_answers, compare_checks, fulfilled
+from scriptorium.settings import Settings
+from scriptorium.sources import Checkable, Incoming, Telling
+from scriptorium.stores.objects.layout import read_manifest, read_marks, write_marks
+
+Advance = Callable[[int], None]
+_SHOWN = 10
+_READ = (DamageFound, UnsafeArchive, RestoreFailed)  # of what was read: the copy cannot be restored
+_LOADED = (*_READ, ToolFailed, SourceDamaged)  # of what came whole, and its programs refuse
+
+
+@dataclass(frozen=True, slots=True)
+class DrillOrder:
+    """A drill that is to be done: which backup, which copy of it."""
+
+    id: str
+    backup: Backup
+    copy: Copy
+
+
+def place_drill(
+    settings: Settings, reference: str, *, library: str | None = None, store: str | None = None
+) -> DrillOrder:
+    """Find the backup and the copy to drill. ``NotFound``; ``UsageError`` for one that has no copy."""
+    catalog = Catalog(settings)
+    backup = catalog.find(reference, library=library)
+    if not backup.copies:
+        raise UsageError("this backup has no copy to drill", on=backup.id, hint=f"it is {backup.status}")
+    return DrillOrder(new_id(), backup, catalog.copy_of(backup, store))
+
+
+def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None = None) -> Proof:
+    """Restore the copy into a scratch place, compare, judge, tidy up, and keep the proof.
+
+    A backup that cannot be restored is a verdict and not an error: ``proven`` is false, with the first differences. It
+    counts only when a second try, which reads the copy anew, comes to it as well; ``before`` has what the first one
+    found. What stands in the way of drilling at all (no room, no server, no engine) is raised. A store that cannot be
+    written to keeps no proof (``unkept`` says why), and the verdict is none the worse for it.
+    """
+    store = settings.store(order.copy.store)
+    room = workspace.drill_room(order.backup.library)  # a backup may begin meanwhile, and clears its own room only
+    with (
+        workspace.lock(settings, room, f"drill of {order.backup.id}"),
+        workspace.reading(settings, order.backup.id),
+        workspace.staging(settings, room, order.id) as scratch,
+    ):
+        reach("drill.locked")
+        proof = _tried(settings, order, scratch, advance)
+        if proof.verdict == NOT_PROVEN:
+            first, proof = proof, _tried(settings, order, scratch, advance)
+            proof = replace(proof, before=first.differences)
+    reach("drill.before-marks")
+    try:
+        marks = read_marks(store, order.copy.key)
+        if proof.verdict == NOT_COMPARABLE and marks.proof is not None and marks.proof.proven:
+            return replace(proof, unkept="what an earlier drill proved still holds")  # this one says nothing against it
+        write_marks(store, order.copy.key, replace(marks, proof=proof))
+    except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: what was found is told all the same
+        return replace(proof, unkept=error.exact)
+    return proof
+
+
+def _tried(settings: Settings, order: DrillOrder, scratch: Path, advance: Advance | None) -> Proof:
+    """One restore into the scratch place, and what came of it; nothing of it is left there."""
+    at, began = datetime.now(UTC), time.monotonic()
+    try:
+        with _verdict(*_READ):
+            manifest = read_manifest(settings.store(order.copy.store), order.copy.key)
+        workspace.require_space(scratch, sum(part.bytes for part in manifest.parts), "the drill")
+        rehearsed = _rehearse(settings, order, manifest, scratch, advance)
+        return _proof(order, manifest, rehearsed, at, time.monotonic() - began)
+    except _CannotBeRestored as verdict:
+        return _disproof(order, at, time.monotonic() - began, verdict.error)
+
+
+class _CannotBeRestored(Exception):
+    """The verdict of a drill that came to an end before anything could be compared."""
+
+    def __init__(self, error: ScriptoriumError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def _verdict(*kinds: type[ScriptoriumError]) -> Iterator[None]:
+    """Errors of these kinds say that the backup cannot be restored; all others that the drill could not be done."""
+    try:
+        yield
+    except kinds as error:
+        if isinstance(error, ToolFailed) and ended_by_signal(error):
+            raise
+        raise _CannotBeRestored(error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Rehearsed:
+    """What came back, and what of it could be compared (``tables``, each equal to its record) and could not.
+
+    ``looking``: seconds that only a drill needs. ``health``: what the databases' own checks say. Their contents are
+    what was saved, so what these find was there before: it is told, and is no difference.
+    """
+
+    reread: Reread
+    looking: float
+    tables: Sequence[TableFacts]
+    uncompared: tuple[str, ...]
+    checks: tuple[Check, ...]
+    health: tuple[Check, ...]
+
+
+def _rehearse(
+    settings: Settings, order: DrillOrder, manifest: Manifest, scratch: Path, advance: Advance | None
+) -> _Rehearsed:
+    name = order.backup.library
+    library = settings.library(name) if name in settings.libraries else None  # with its records of scratch databases
+    known = {source.name: source for source in library.sources} if library else {}
+    place = scratch / "restored"
+    place.mkdir(mode=0o700)
+    supply = Supply(settings.store(order.copy.store), order.copy.key, manifest)
+    incoming: dict[str, Incoming] = {}
+    try:
+        for part in manifest.parts:
+            incoming[part.source] = source_of(part, known, place).rehearsal(part, order.id, place)
+            incoming[part.source].prepare()
+        reach("drill.prepared")
+        with _verdict(*_READ):
+            read = read_parts(supply, incoming, [scratch], advance=advance)
+        reach("drill.unpacked")
+        began = time.monotonic()
+        with _verdict(*_READ):
+            listed = _listed(supply, scratch)
+            came_back = _reread(manifest, incoming, listed(), scratch)
+        looking = time.monotonic() - began
+        with _verdict(*_LOADED):
+            tables = _load(manifest, incoming, read.parts)
+        reach("drill.loaded")
+        began = time.monotonic()
+        health = tuple(_health(name, one) for name, one in incoming.items() if isinstance(one, Checkable))
+        health += tuple(
+            _left_out(name, one) for name, one in incoming.items() if isinstance(one, Telling) and one.warnings
+        )
+        looking += time.monotonic() - began
+        answers = all_answers(one.answers for one in incoming.values())
+        with _verdict(*_READ):
+            checks = fulfilled(manifest.preset, answers, listed(), manifest.parts)
+    finally:
+        for one in incoming.values():
+            one.undo()
+        with suppress(OSError):
+            remove_tree(place)
+    return _Rehearsed(came_back, looking, tables, _uncompared(manifest, incoming, came_back), checks, health)
+
+
+def _listed(supply: Supply, scratch: Path) -> Callable[[], Iterator[FileEntry]]:
+    """The manifest's list of files, as often as it is asked for. A very long one is taken from the archive once, and
+    lies on the disk: a drill of a million files takes no more memory than one of ten thousand."""
+    files = supply.manifest.files
+    if files.entries is not None:
+        entries = files.entries
+        return lambda: iter(entries)
+    spool = scratch / "listed.jsonl"
+    with spool.open("wb") as out:
+        out.writelines(map(entry_line, listed_entries(supply.open, files)))
+    return lambda: _spooled(spool)
+
+
+def _spooled(spool: Path) -> Iterator[FileEntry]:
+    with spool.open("rb") as lines:
+        yield from map(parse_entry_line, lines)
+
+
+def _reread(manifest: Manifest, incoming: Mapping[str, Incoming], listed: Iterator[FileEntry], scratch: Path) -> Reread:
+    """What was restored to the scratch place, read back before anything works with it. ``DamageFound``."""
+
+    def place(member: str) -> Path | None:
+        part = part_of(member, manifest.parts)
+        return None if part is None else incoming[part.source].receive(member)
+
+    found = reread(listed, place, roots=[scratch])
+    if found.findings:
+        raise DamageFound(
+            "what was restored is not what was backed up",
+            on=found.findings[0].subject,
+            hint="; ".join(map(str, found.findings)),
+        )
+    return found
+
+
+def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[str]) -> list[TableFacts]:
+    """Make every part usable; the tables of those whose facts the manifest has, which are equal to them."""
+    compared: list[TableFacts] = []
+    for part in manifest.parts:
+        if part.source in came:
+            compared += load_part(part, incoming[part.source]).values()
+        elif part.tables is not None:
+            raise RestoreFailed("the backup brought no database", on=part.source)
+    return compared
+
+
+def _health(source: str, restored: Checkable) -> Check:
+    name = f"database check of {source}"
+    try:
+        found = tuple(map(str, restored.check()))
+    except PermanentError:  # no right to look that closely
+        return Check(name, good=False)
+    return Check(name, not found, len(found), found[:_SHOWN])
+
+
+def _left_out(source: str, restored: Telling) -> Check:
+    """What the data itself does not allow to be made as it was; the data came back."""
+    found = restored.warnings
+    return Check(f"not restored as it was in {source}", not found, len(found), found[:_SHOWN])
+
+
+def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], came_back: Reread) -> tuple[str, ...]:
+    without = [line for part in manifest.parts for line in uncompared(part, missing_facts(incoming[part.source]))]
+    told = {part.source for part in manifest.parts if part.missing_facts}
+    unknown = [
+        f"{source}: the backup does not record what this database held"
+        for source in unrecorded(manifest)
+        if source not in told
+    ]
+    nothing = not came_back.files and not any(part.tables for part in manifest.parts)
+    return (*without, *unknown, *(("there was nothing in it to compare",) if nothing else ()))
+
+
+def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: datetime, seconds: float) -> Proof:
+    worse = compare_checks(manifest.checks, rehearsed.checks)
+    return Proof(
+        at=at.replace(microsecond=0),
+        store=order.copy.store,
+        proven=not worse and not rehearsed.uncompared,
+        seconds=round(seconds - rehearsed.looking, 3),
+        age_seconds=round((at - manifest.created_at).total_seconds(), 3),
+        files=rehearsed.reread.files,
+        bytes=rehearsed.reread.bytes,
+        tables=len(rehearsed.tables),
+        rows=sum(table.rows for table in rehearsed.tables),
+        checks=(*rehearsed.checks, *rehearsed.health),
+        differences=tuple(str(one) for one in worse[:_SHOWN]),
+        uncompared=rehearsed.uncompared,
+    )
+
+
+def _disproof(order: DrillOrder, at: datetime, seconds: float, error: ScriptoriumError) -> Proof:
+    details = [line for line in error.hint.split("; ") if line]
+    return Proof(
+        at=at.replace(microsecond=0),
+        store=order.copy.store,
+        proven=False,
+        seconds=round(seconds, 3),
+        age_seconds=round((at - order.backup.created_at).total_seconds(), 3),
+        files=0,
+        bytes=0,
+        tables=0,
+        rows=0,
+        differences=(error.exact, *details)[:_SHOWN],
+    )

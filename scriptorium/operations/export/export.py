@@ -1,0 +1,262 @@
+"""Exporting, step by step: which backup and which tables are meant, then one file for each of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from scriptorium import workspace
+from scriptorium.catalog import Catalog
+from scriptorium.errors import DamageFound, NotFound, UsageError
+from scriptorium.model import ADOPTED, ROLES, STREAMED, Backup, Copy, Manifest, Part, Role
+from scriptorium.operations.export.kuzu_tables import KuzuTables
+from scriptorium.operations.export.members import Taking
+from scriptorium.operations.export.origin import Batch, Origin
+from scriptorium.operations.export.output import Output, output_to, require_free
+from scriptorium.operations.export.postgres_tables import PostgresTables, StreamedTables
+from scriptorium.operations.export.tables import Wanted, choose, untold
+from scriptorium.operations.export.writers import FORMATS, WRITERS, Writer
+from scriptorium.restore import Supply
+from scriptorium.settings import Settings
+from scriptorium.sources import PostgresSource
+
+Advance = Callable[[int], None]
+_LATEST = "latest"
+_HINT = "use another copy of this backup"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOrder:
+    """An export that is to be done. ``output``: a folder when ``folder``, else the one table's file."""
+
+    backup: Backup
+    copy: Copy
+    tables: tuple[str, ...]
+    format: str
+    output: Path
+    folder: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedTable:
+    """One file of an export: of which table, where, how many rows and bytes."""
+
+    source: str
+    table: str
+    path: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote; ``without_rows``: what no archive holds rows of (sequences, views, large objects)."""
+
+    backup: str
+    name: str
+    library: str
+    format: str
+    output: str
+    tables: tuple[ExportedTable, ...]
+    without_rows: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(one.rows for one in self.tables)
+
+    @property
+    def bytes(self) -> int:
+        return sum(one.bytes for one in self.tables)
+
+
+def place_export(
+    settings: Settings,
+    reference: str = _LATEST,
+    *,
+    library: str | None = None,
+    tables: Sequence[str] = (),
+    format: str = "csv",
+    output: str | None = None,
+) -> ExportOrder:
+    """Find the backup and the tables, and decide where they go. Nothing is written.
+
+    ``latest`` is the newest good backup that holds a database of which the tables are known. ``output``: a file for one
+    table (or the folder to put it in), a folder for several or for all. Raises ``NotFound``, ``UsageError``.
+    """
+    if format not in FORMATS:
+        more = "; a spreadsheet opens csv" if format == "xlsx" else ""
+        raise UsageError(f"'{format}' is not a format of an export", hint=f"allowed: {', '.join(FORMATS)}{more}")
+    catalog = Catalog(settings)
+    backup = _found(settings, catalog, reference, library)
+    copy = catalog.copy_of(backup)
+    chosen = choose(catalog.manifest(copy), tables)
+    folder = not tables or len(chosen) > 1
+    if folder:
+        place = Path(output or f"{copy.key.rpartition('/')[2].partition('.tar')[0]}-{format}")
+    else:
+        name = f"{chosen[0].stem}.{format}"
+        place = Path(output or name)
+        if output and (place.is_dir() or output.endswith("/")):
+            place /= name
+    place = place.absolute()
+    require_free(place, folder=folder)
+    return ExportOrder(backup, copy, tuple(tables), format, place, folder)
+
+
+def _found(settings: Settings, catalog: Catalog, reference: str, library: str | None) -> Backup:
+    if reference != _LATEST:
+        return catalog.find(reference, library=library)
+    name = settings.library(library).name if settings.libraries else library
+    good = []
+    for backup in catalog.backups(library=name, records=False):
+        if backup.status.good and Role.DATABASE in ROLES[backup.type]:
+            good.append(backup)
+    if good:  # one whose tables are known, where there is one
+        return next((backup for backup in good if not backup.unrecorded), good[0])
+    problems = ", ".join(problem.store for problem in catalog.problems)
+    hint = f"these stores could not be read: {problems}" if problems else "take one: scriptorium create"
+    raise NotFound("there is no good backup with a database yet", on=name or "", hint=hint)
+
+
+def run_export(settings: Settings, order: ExportOrder, *, advance: Advance | None = None) -> Exported:
+    """Write the tables; either all that were meant are there at the end, or nothing.
+
+    ``DamageFound`` when a member is not what was saved, or a table has not as many rows as the manifest says.
+    """
+    supply = _supply(settings, order)
+    wanted = choose(supply.manifest, order.tables)
+    with workspace.reading(settings, order.backup.id), output_to(order.output) as output:
+        origins = _origins(settings, order, wanted, output)
+        taking = Taking(supply, advance)
+        absent = _follow_guides(taking, origins, supply.manifest.parts)
+        if order.tables and absent:
+            raise NotFound(
+                "a backup holds no rows of it: a sequence, a view, or large objects",
+                on=absent[0].table,
+                hint="restore the database to have it",
+            )
+        written = _write(taking, list(origins.values()), output, order)
+        present = [one for one in wanted if one not in absent]
+        files = tuple(_checked(one, written.get(one.stem), order, output) for one in present)
+        if order.folder:
+            output.put_folder()
+        else:
+            output.put_file(f"{present[0].stem}.{order.format}")
+    return Exported(
+        backup=order.backup.id,
+        name=order.backup.name,
+        library=order.backup.library,
+        format=order.format,
+        output=str(order.output),
+        tables=files,
+        without_rows=tuple(one.table for one in absent),
+    )
+
+
+def _supply(settings: Settings, order: ExportOrder) -> Supply:
+    manifest: Manifest = Catalog(settings).manifest(order.copy)
+    return Supply(settings.store(order.copy.store), order.copy.key, manifest)
+
+
+def _origins(settings: Settings, order: ExportOrder, wanted: Sequence[Wanted], output: Output) -> Mapping[str, Origin]:
+    """The parts that hold the tables, by source."""
+    library = settings.libraries.get(order.backup.library)
+    tools = {one.name: one.tools for one in (library.sources if library else ()) if isinstance(one, PostgresSource)}
+    origins: dict[str, Origin] = {}
+    for number, part in enumerate({one.part.source: one.part for one in wanted}.values()):
+        mine = [one for one in wanted if one.part.source == part.source]
+        folder = output.spool / str(number)
+        folder.mkdir(mode=0o700)
+        if part.kind == "postgres":
+            way = StreamedTables if part.method.endswith(STREAMED) else PostgresTables
+            origins[part.source] = way(part, mine, folder, tools.get(part.source))
+        else:
+            origins[part.source] = KuzuTables(part, mine, folder)
+    return origins
+
+
+def _follow_guides(taking: Taking, origins: Mapping[str, Origin], parts: Sequence[Part]) -> list[Wanted]:
+    """Read every guide; returns the tables that have no rows in the archive."""
+
+    def place_of(member: str) -> Path | None:
+        return next((place for origin in origins.values() if (place := origin.guide(member)) is not None), None)
+
+    taking.guides(place_of, lambda: all(origin.guided() for origin in origins.values()))
+    for part in parts:
+        if part.source not in origins or origins[part.source].guided():
+            continue
+        if part.method.startswith(ADOPTED):
+            raise untold(part.source)
+        raise DamageFound("a file is missing in the archive", on=origins[part.source].lacking[0], hint=_HINT)
+    return [one for origin in origins.values() for one in origin.follow()]
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """A file that is being written."""
+
+    file: BinaryIO
+    writer: Writer
+    rows: int = 0
+
+
+@dataclass(slots=True)
+class _Sheets:
+    """The files of an export, opened when their first rows come; those of a relationship come from several members."""
+
+    output: Output
+    format: str
+    stack: contextlib.ExitStack
+    opened: dict[str, _Sheet] = field(default_factory=dict)
+
+    def add(self, batch: Batch) -> None:
+        stem = batch.table.stem
+        if stem not in self.opened:
+            file = self.stack.enter_context(self.output.file(f"{stem}.{self.format}"))
+            self.opened[stem] = _Sheet(file, WRITERS[self.format](file))
+            self.stack.callback(self.opened[stem].writer.close)  # before its file, also when something fails
+        sheet = self.opened[stem]
+        sheet.writer.write(batch.rows, batch.data)
+        sheet.rows += batch.rows
+
+
+def _write(taking: Taking, origins: Sequence[Origin], output: Output, order: ExportOrder) -> Mapping[str, int]:
+    """Every wanted member, one after the other, into its table's file; returns the rows written, by its stem."""
+
+    def place_of(member: str) -> Path | None:
+        return next((place for origin in origins if (place := origin.data(member)) is not None), None)
+
+    def enough() -> bool:
+        return not any(origin.lacking for origin in origins)
+
+    with contextlib.ExitStack() as stack:
+        sheets = _Sheets(output, order.format, stack)
+        for origin in origins:
+            stack.callback(origin.close)
+        for member, _ in stack.enter_context(contextlib.closing(taking.spooled(place_of, enough))):
+            origin = next(one for one in origins if one.data(member) is not None)
+            with contextlib.closing(origin.read(member)) as batches:
+                for batch in batches:
+                    sheets.add(batch)
+        for origin in origins:
+            for batch in origin.rest():
+                sheets.add(batch)
+            if origin.lacking:
+                raise DamageFound("a file is missing in the archive", on=origin.lacking[0], hint=_HINT)
+        taking.require_proven()
+        return {stem: sheet.rows for stem, sheet in sheets.opened.items()}
+
+
+def _checked(one: Wanted, rows: int | None, order: ExportOrder, output: Output) -> ExportedTable:
+    if rows != one.rows:
+        raise DamageFound(
+            f"the table has {rows or 0:,} rows in the archive, {one.rows:,} were saved",
+            on=one.table,
+            hint="use another copy of this backup, or restore it",
+        )
+    name = f"{one.stem}.{order.format}"
+    path = order.output / name if order.folder else order.output
+    return ExportedTable(one.part.source, one.table, str(path), rows, (output.working / name).stat().st_size)

@@ -1,0 +1,97 @@
+"""Passing through an archive and taking out what is wanted, each member checked against the manifest.
+
+The archive is read as a stream, from its start; nothing of it but the wanted members touches the disk. Where the
+manifest lists its files itself, reading stops behind the last wanted one; where they are listed in a member, that
+member is read too, since only it has their hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from scriptorium.archive.members import Member, Reader
+from scriptorium.errors import DamageFound
+from scriptorium.manifest import parse_entry_line
+from scriptorium.model import FileList
+from scriptorium.restore import Supply
+
+Advance = Callable[[int], None]
+_HINT = "use another copy of this backup"
+
+
+class Taking:
+    """One archive, passed through once or more; ``require_proven`` at the end."""
+
+    def __init__(self, supply: Supply, advance: Advance | None = None) -> None:
+        self._supply = supply
+        self._advance = advance
+        files: FileList = supply.manifest.files
+        self._expected = None if files.entries is None else {one.path: one.sha256 for one in files.entries}
+        self._unproven: dict[str, str] = {}
+
+    def spooled(
+        self, place_of: Callable[[str], Path | None], enough: Callable[[], bool]
+    ) -> Generator[tuple[str, Path], None, None]:
+        """Each file that ``place_of`` has a place for, spooled there; removed when the next one is asked for.
+
+        Ends when it is ``enough``, or with the archive; its end is damage as well, which the caller finds.
+        """
+        with self._supply.open() as stream, Reader(stream) as reader:
+            before = 0
+            for member in reader:
+                path = member.entry.path
+                place = place_of(path) if member.entry.kind == "file" else None
+                if place is not None:
+                    self._spool(member, place)
+                    yield path, place
+                    place.unlink(missing_ok=True)
+                elif path == self._supply.manifest.files.member and self._unproven:
+                    self._prove(member)
+                if self._advance is not None:
+                    self._advance(reader.flow.raw_bytes - before)
+                    before = reader.flow.raw_bytes
+                if enough() and not self._unproven:
+                    return
+
+    def guides(self, place_of: Callable[[str], Path | None], enough: Callable[[], bool]) -> None:
+        """Spool small members and leave them there."""
+        with self._supply.open() as stream, Reader(stream) as reader:
+            for member in reader:
+                place = place_of(member.entry.path) if member.entry.kind == "file" else None
+                if place is not None:
+                    self._spool(member, place)
+                if enough():
+                    return
+
+    def require_proven(self) -> None:
+        """``DamageFound`` unless every member that was taken out is listed with its hash."""
+        if self._unproven:
+            raise DamageFound("the list of files lacks a member", on=next(iter(self._unproven)), hint=_HINT)
+
+    def _spool(self, member: Member, place: Path) -> None:
+        digest = hashlib.sha256()
+        with place.open("wb") as file:
+            for chunk in member.chunks():
+                digest.update(chunk)
+                file.write(chunk)
+        path = member.entry.path
+        if self._expected is None:
+            self._unproven[path] = digest.hexdigest()
+        elif self._expected.get(path) != digest.hexdigest():
+            raise DamageFound("a file in the archive is not what was saved", on=path, hint=_HINT)
+
+    def _prove(self, listing: Member) -> None:
+        rest = b""
+        digest = hashlib.sha256()
+        for chunk in listing.chunks():
+            digest.update(chunk)
+            *lines, rest = (rest + bytes(chunk)).split(b"\n")
+            for line in lines:
+                entry = parse_entry_line(line + b"\n")
+                found = self._unproven.pop(entry.path, None)
+                if found is not None and found != entry.sha256:
+                    raise DamageFound("a file in the archive is not what was saved", on=entry.path, hint=_HINT)
+        if digest.hexdigest() != self._supply.manifest.files.sha256:
+            raise DamageFound("the list of files is not what was saved", on=listing.entry.path, hint=_HINT)

@@ -1,0 +1,128 @@
+"""Rows of a dump that comes in pieces: ``pg_restore`` is fed with them, one after the other, and read meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from scriptorium import process
+from scriptorium.errors import DamageFound
+from scriptorium.operations.export.copy_text import Copied, Value, copied
+from scriptorium.operations.export.origin import BATCH_ROWS
+from scriptorium.sources.postgres.programs import Program
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PIPE = -1  # subprocess.PIPE
+_CHUNK = 1 << 20
+_BATCH_CHARACTERS = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Some rows of one table, by its schema and name."""
+
+    name: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: list[list[Value]]
+
+
+class Feed:
+    """The tables of the list ``chosen`` (which must be in the dump's own order) out of a dump that is given in pieces.
+
+    ``done``: every row of them has been read. ``DamageFound`` where the dump is not what it should be.
+    """
+
+    def __init__(self, program: Program, chosen: Path, codec: str) -> None:
+        argv = [program.path, "--data-only", f"--use-list={chosen}", "--file=-"]
+        self._codec = codec
+        self._said = chosen.with_name("said")
+        with self._said.open("wb") as said:
+            self._child = process.start(argv, env={"LC_ALL": "C"}, stdin=_PIPE, stderr=said.fileno())
+        self._portions: queue.SimpleQueue[Portion | BaseException | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True, name="rows")
+        self._reader.start()
+        self.done = False
+
+    def _read(self) -> None:
+        """On a thread, so that pg_restore never waits for us while we wait for it."""
+        text = cast(BinaryIO, self._child.stdout)
+        end: BaseException | None = None
+        try:
+            while (found := copied(text, self._codec)) is not None:
+                for rows in portions(found):
+                    self._portions.put(Portion(found.name, found.columns, rows))
+        except BaseException as error:  # noqa: BLE001 -- handed to the caller's thread
+            end = error
+        self._portions.put(end)
+        with contextlib.suppress(ValueError, OSError):  # closed: nobody wants the rest
+            for _ in text:  # so that who feeds comes to see what is wrong
+                pass
+
+    def give(self, piece: Path) -> Generator[Portion, None, None]:
+        """Feed one piece; yields the rows that came out meanwhile. What is not needed any more is not taken."""
+        assert self._child.stdin is not None
+        with piece.open("rb") as file:
+            while not self.done and (chunk := file.read(_CHUNK)):
+                try:
+                    self._child.stdin.write(chunk)
+                    self._child.stdin.flush()
+                except BrokenPipeError:  # it has all that it was asked for, or has failed
+                    yield from self.rest()
+                    return
+                while not self.done and not self._portions.empty():
+                    yield from self._next()
+
+    def rest(self) -> Generator[Portion, None, None]:
+        """There are no more pieces: the rows that are still on their way."""
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.close()
+        while not self.done:
+            yield from self._next()
+
+    def _next(self) -> Iterator[Portion]:
+        item = self._portions.get()
+        if isinstance(item, Portion):
+            yield item
+            return
+        status = self._child.wait() if item is None else self._child.poll() or 0
+        if status != 0:
+            said = self._said.read_text("utf-8", "replace").strip()[-200:]
+            raise DamageFound(f"the dump cannot be read: {said}", hint="use another copy of this backup")
+        if item is not None:
+            raise item
+        self.done = True
+
+    def close(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            process.end(self._child)
+        self._reader.join(timeout=10)
+
+
+def portions(found: Copied) -> Iterator[list[list[Value]]]:
+    """The rows in portions; first one of none, which says which columns there are."""
+    yield []
+    rows: list[list[Value]] = []
+    characters = 0
+    for row in found.rows:
+        rows.append(row)
+        characters += sum(len(value) for value in row if value)
+        if len(rows) == BATCH_ROWS or characters > _BATCH_CHARACTERS:
+            yield rows
+            rows, characters = [], 0
+    if rows:
+        yield rows
+
+
+def arrow(columns: Sequence[str], rows: list[list[Value]]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    values = list(zip(*rows, strict=True)) if rows else [()] * len(columns)
+    return pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in values], names=list(columns))

@@ -1,0 +1,144 @@
+"""Removing backups: by hand, or by the rules of retention. Plans first, and says why for each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from scriptorium import workspace
+from scriptorium.catalog import Catalog, finish_run
+from scriptorium.errors import LibraryBusy, Protected, StoreUnavailable, UsageError
+from scriptorium.failpoints import reach
+from scriptorium.model import Backup, BackupType, Status
+from scriptorium.restore import drop_former
+from scriptorium.retention import Candidate, Decision, Policy, plan
+from scriptorium.settings import Settings
+from scriptorium.stores.objects.layout import read_marks, remove, sweep
+
+_UNKNOWN = "its manifest cannot be read, so nothing is known of it: see show, and delete it by hand"
+
+
+def policy_of(rules: Mapping[str, object]) -> Policy:
+    """Rules as somebody typed them. ``UsageError`` says which one is wrong."""
+    try:
+        return Policy.model_validate(rules)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise UsageError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}", hint="see cleanup --help") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a cleanup decided and did: ids that were removed, keys of rubbish that was swept up."""
+
+    decisions: tuple[Decision, ...]
+    removed: tuple[str, ...]
+    swept: tuple[str, ...]
+    dry_run: bool
+
+
+def plan_cleanup(
+    settings: Settings, library: str, policy: Policy | None = None, *, now: datetime | None = None
+) -> tuple[Decision, ...]:
+    """What retention would do with a library's backups now: keep or remove, each with its reasons. Changes nothing.
+
+    Without a ``policy``, a tier's own ``keep`` decides about the backups of that tier, the settings' about the others.
+    """
+    now = now or datetime.now(UTC)
+    backups = Catalog(settings).backups(library=library, records=False)
+    known = [Candidate.of(backup) for backup in backups if not backup.error]
+    busy = workspace.being_read(settings)
+    decisions = [
+        decision
+        for rules, ruled in _by_policy(settings, policy, known)
+        for decision in plan(ruled, rules, now, busy=busy, tz=settings.zone)
+    ]
+    unknown = [Decision(Candidate.of(backup), True, (_UNKNOWN,)) for backup in backups if backup.error]
+    return tuple(sorted((*decisions, *unknown), key=lambda one: one.candidate.created_at, reverse=True))
+
+
+def _by_policy(
+    settings: Settings, policy: Policy | None, known: Sequence[Candidate]
+) -> Iterator[tuple[Policy, list[Candidate]]]:
+    own = {} if policy else {name: tier.keep for name, tier in settings.tiers.items() if tier.keep != Policy()}
+    yield policy or settings.keep, [one for one in known if one.tier not in own]
+    for tier, rules in own.items():
+        yield rules, [one for one in known if one.tier is tier]
+
+
+def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -> tuple[str, ...]:
+    """Remove what a plan says, holding the library; returns the ids that were removed, oldest first.
+
+    What has become pinned, the newest good backup, or is being read, since the plan was made stays.
+    """
+    doomed = {decision.candidate.id for decision in decisions if not decision.keep}
+    removed = []
+    with workspace.lock(settings, library, "cleanup"):
+        reach("prune.locked")
+        known = settings.library(library)
+        drop_former(settings, known, datetime.now(UTC))
+        with suppress(LibraryBusy), workspace.lock(settings, workspace.drill_room(library), "cleanup"):
+            for source in known.sources:  # a drill that is running has something there
+                source.tidy()
+        catalog = Catalog(settings)
+        backups = catalog.backups(library=library, records=False)
+        stay = _newest_good(backups)
+        for backup in reversed(backups):
+            if backup.id in doomed - stay and not backup.error and not _is_pinned(settings, backup):
+                with workspace.removing(settings, backup.id) as free:
+                    if free:
+                        reach("prune.before-backup")
+                        _remove(settings, backup)
+                        removed.append(backup.id)
+        reach("prune.before-index")
+        if removed:
+            catalog.backups(records=False)  # brings the indexes up to date
+    return tuple(removed)
+
+
+def _newest_good(backups: Sequence[Backup]) -> set[str]:
+    """The newest good backup and the newest good full one, and of both the newest that lacks nothing (``backups``:
+    newest first)."""
+    good = [backup for backup in backups if backup.status.good]
+    full = [backup for backup in good if backup.type is BackupType.FULL]
+    whole = ([backup for backup in some if backup.status.whole] for some in (good, full))
+    return {some[0].id for some in (good, full, *whole) if some}
+
+
+def _is_pinned(settings: Settings, backup: Backup) -> bool:
+    """Whether it is pinned now, whatever an index says."""
+    return backup.pinned or any(read_marks(settings.store(copy.store), copy.key).pinned for copy in backup.copies)
+
+
+def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...]:
+    """Collect what crashes left in the stores, past its grace time; returns the keys."""
+    now = datetime.now(UTC)
+    swept = []
+    for store in settings.stores.values():
+        with contextlib.suppress(StoreUnavailable):  # it will be swept when it is there again
+            swept += [f"{store.name}:{info.key}" for info in sweep(store, now, dry_run=dry_run)]
+    return tuple(swept)
+
+
+def delete(settings: Settings, backup: Backup) -> None:
+    """Remove a backup from every store. ``Protected`` when it is pinned or something is reading it."""
+    if _is_pinned(settings, backup):
+        raise Protected("this backup is pinned", on=backup.id, hint=f"scriptorium unpin {backup.id}")
+    if backup.status is Status.RUNNING:
+        raise Protected("this backup is being taken", on=backup.id, hint="cancel the run first")
+    with workspace.removing(settings, backup.id) as free:
+        if not free:
+            raise Protected("something is reading this backup", on=backup.id, hint="wait for it to end")
+        _remove(settings, backup)
+    Catalog(settings).backups(records=False)  # brings the indexes up to date
+
+
+def _remove(settings: Settings, backup: Backup) -> None:
+    for copy in backup.copies:
+        remove(settings.store(copy.store), copy.key)
+    finish_run(settings, backup, Status.COMPLETE)

@@ -1,0 +1,53 @@
+"""Restore with a store, a manifest and the sources' own tools: no Prefect, no catalog.
+
+``restore_into`` puts a backup into a folder; ``restore_in_place`` replaces the living data, and leaves it as it was
+when anything fails; ``recover`` undoes a restore that a crash cut short; ``undo`` goes back from one that stands.
+"""
+
+from __future__ import annotations
+
+from scriptorium.restore.as_database import restore_as
+from scriptorium.restore.comparison import compare_files
+from scriptorium.restore.in_place import restore_in_place
+from scriptorium.restore.into_folder import restore_into, source_of
+from scriptorium.restore.preflight import Plan, Planned, plan_in_place, plan_into, plan_renamed
+from scriptorium.restore.rollback import (
+    cut_short,
+    drop_former,
+    find_previous,
+    newest_kept,
+    recover,
+    require_idle,
+    require_previous,
+    undo,
+)
+from scriptorium.restore.supply import Read, Restored, Supply, load_part, load_parts, missing_facts, part_of, read_parts
+
+__all__ = [
+    "Plan",
+    "Planned",
+    "Read",
+    "Restored",
+    "Supply",
+    "compare_files",
+    "cut_short",
+    "drop_former",
+    "find_previous",
+    "load_part",
+    "load_parts",
+    "missing_facts",
+    "newest_kept",
+    "part_of",
+    "plan_in_place",
+    "plan_into",
+    "plan_renamed",
+    "read_parts",
+    "recover",
+    "require_idle",
+    "require_previous",
+    "restore_as",
+    "restore_in_place",
+    "restore_into",
+    "source_of",
+    "undo",
+]

@@ -1,0 +1,40 @@
+"""Restoring a database under another name, beside the living one, which stays as it is."""
+
+from __future__ import annotations
+
+from scriptorium.errors import UsageError
+from scriptorium.restore.space import nearest_folder
+from scriptorium.restore.supply import Advance, Restored, Supply, load_parts, read_parts, told
+from scriptorium.settings import Library
+
+
+def restore_as(
+    library: Library, supply: Supply, restore_id: str, name: str, *, advance: Advance | None = None
+) -> Restored:
+    """Restore the backup's database into the new database ``name``, compared before it gets that name.
+
+    ``UsageError`` when the backup holds no database of a server, or several. On failure nothing new is there.
+    """
+    renamed = {source.name: other for source in library.sources if (other := source.renamed(name)) is not None}
+    parts = [part for part in supply.manifest.parts if part.source in renamed]
+    if len(parts) != 1:
+        raise UsageError(
+            "a database by another name needs a backup with one database of a server",
+            on=supply.manifest.name,
+            hint="restore to a folder: --restore-path DIR",
+        )
+    (part,) = parts
+    incoming = renamed[part.source].incoming(part, restore_id)
+    try:
+        incoming.prepare()
+        root = incoming.receive(part.path)
+        roots = [nearest_folder(root)] if root is not None else []
+        read = read_parts(supply, {part.source: incoming}, roots, advance=advance)
+        tables, compared = load_parts(supply, {part.source: incoming}, read.parts)
+        incoming.switch()
+    except BaseException:
+        incoming.undo()
+        raise
+    incoming.finish()
+    warnings = (*read.warnings, *told({part.source: incoming}, [part]))
+    return Restored(f"database {name}", read.files, read.bytes, tables, read.parts, warnings, compared)

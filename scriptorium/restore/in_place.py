@@ -1,0 +1,107 @@
+"""Restoring in place: everything is made ready and compared beside the living data, then switched by renames.
+
+The former data is kept when the switch is done, so that ``undo`` can go back to it; the journal knows where it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Literal
+
+from scriptorium.failpoints import reach
+from scriptorium.fs.previous import Keeping
+from scriptorium.model import Part
+from scriptorium.restore.journal import KEPT, SWITCHED, SWITCHING, Journal, open_journal
+from scriptorium.restore.preflight import plan_in_place
+from scriptorium.restore.rollback import drop, drop_former, put_back, require_idle
+from scriptorium.restore.space import nearest_folder
+from scriptorium.restore.supply import Advance, Restored, Supply, load_parts, read_parts, told
+from scriptorium.settings import Library, Settings
+from scriptorium.sources import Incoming
+
+Healthy = Callable[[], None]
+
+
+def restore_in_place(
+    settings: Settings,
+    library: Library,
+    supply: Supply,
+    restore_id: str,
+    *,
+    healthy: Healthy | None = None,
+    advance: Advance | None = None,
+) -> Restored:
+    """Replace the living data by a backup. On any failure what was there is there again, and the error is raised.
+
+    The library's lock must be held. ``healthy`` is called after the switch: what it raises undoes the restore.
+    """
+    plan = plan_in_place(library, supply, restore_id)
+    plan.require()
+    reach("restore.planned")
+    known = {source.name: source for source in library.sources}
+    parts = [part for part in supply.manifest.parts if part.source in plan.sources]
+    incoming: dict[str, Incoming] = {
+        part.source: known[part.source].incoming(
+            part,
+            restore_id,
+            rebuild=supply.rebuild,
+            partial=bool(supply.only),
+            never=settings.never_of(library, known[part.source]),
+        )
+        for part in parts
+    }
+    journal = open_journal(settings, library, supply, restore_id, parts)
+    try:
+        reach("restore.journal-open")
+        restored = _carry_out(library, supply, parts, incoming, journal, healthy, advance)
+    except BaseException as error:
+        put_back({source: partial(incoming.__getitem__, source) for source in incoming}, error)
+        journal.close()
+        raise
+    for source, one in incoming.items():
+        if source not in restored.parts:
+            one.undo()
+    reach("restore.before-former-is-dropped")
+    drop_former(settings, library, datetime.now(UTC), but=journal)
+    if settings.keep_former == 0 and drop(journal, library) and restored.previous == "kept":
+        return dataclasses.replace(restored, previous="not kept")
+    return restored
+
+
+def _carry_out(
+    library: Library,
+    supply: Supply,
+    parts: list[Part],
+    incoming: Mapping[str, Incoming],
+    journal: Journal,
+    healthy: Healthy | None,
+    advance: Advance | None,
+) -> Restored:
+    for one in incoming.values():
+        one.prepare()
+        reach("restore.part-prepared")
+    roots = [root for root in (incoming[part.source].receive(part.path) for part in parts) if root is not None]
+    roots += [root for root in (incoming[p.source].receive(p.export) for p in parts if p.export) if root is not None]
+    read = read_parts(supply, incoming, sorted({nearest_folder(root) for root in roots}), advance=advance)
+    reach("restore.unpacked")
+    tables, compared = load_parts(supply, incoming, read.parts)
+    reach("restore.loaded")
+    require_idle(library)  # once more: it may have been started meanwhile
+    journal.mark(SWITCHING)
+    for source in read.parts:
+        reach("restore.before-switch")
+        incoming[source].switch()
+    reach("restore.all-switched")
+    kept = {source: one.kept() for source in read.parts if isinstance(one := incoming[source], Keeping)}
+    journal = journal.keeping(kept).mark(SWITCHED)
+    if healthy is not None:
+        healthy()
+    reach("restore.before-kept")
+    journal.mark(KEPT)
+    there = any(one.get("moves") or one.get("replaced") is not None for one in kept.values())
+    warnings = (*read.warnings, *told(incoming, parts))
+    previous: Literal["kept", "none was there"] = "kept" if there else "none was there"
+    return Restored("in place", read.files, read.bytes, tables, read.parts, warnings, compared, previous)

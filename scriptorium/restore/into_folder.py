@@ -1,0 +1,279 @@
+"""Restoring into a folder: prepared beside it, compared, then put there by one rename.
+
+The folder may lie where others may write (``/tmp``). What is made there is made anew, ours alone, and held open; of
+what is found there only what is ours, and marked or locked by us, is taken over or removed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import glob
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+from scriptorium.errors import NoSpace, RestoreFailed, Untrusted, UsageError
+from scriptorium.fs import ours
+from scriptorium.fs.descriptors import require_ours
+from scriptorium.fs.mounts import mounted_in
+from scriptorium.fs.places import Places, real_path
+from scriptorium.fs.removal import empty, remove_tree
+from scriptorium.fs.system_errors import advice, said
+from scriptorium.model import Part
+from scriptorium.restore.supply import Advance, Restored, Supply, load_parts, read_parts, told, wanted
+from scriptorium.sources import Source, made_for
+from scriptorium.umask import users_folders
+
+# Twelve hex digits alone follow; what a restore in place stages has its source's name as well.
+_STAGE = ".scriptorium-restore-"
+_FORMER = ".scriptorium-former-"
+
+
+def restore_into(
+    supply: Supply,
+    target: Path,
+    restore_id: str,
+    *,
+    sources: Mapping[str, Source] | None = None,
+    clean: bool = False,
+    never: Sequence[Path] = (),
+    advance: Advance | None = None,
+) -> Restored:
+    """Restore into ``target``, which must be empty or not exist, unless ``clean`` allows it to be replaced.
+
+    ``sources``: by name, where a part needs settings (an older engine); others are made from the part itself.
+    ``never``: what is not replaced with the target (the stores, the living data).
+    Raises ``UsageError``, ``NoSpace``, ``DamageFound``; the target is then as it was.
+    """
+    target = target.absolute()
+    check_target(target, clean, never)
+    with closing(Places()) as places:
+        try:
+            target = real_path(target.parent) / target.name
+            with users_folders():
+                places.make_folders(target.parent, 0o777)
+        except OSError as error:
+            raise UsageError(
+                f"the folder to restore to cannot be made: {said(error)}", on=str(target), hint=advice(error, target)
+            ) from error
+        _clear_former_tries(places, target)
+        _room(target, supply)
+        stage = _stage(target, restore_id)
+        with _made(places, stage) as held:
+            try:
+                restored = _read(supply, stage, restore_id, sources or {}, target, advance)
+                warnings = _put(places, stage, held, target)
+            except BaseException:
+                with suppress(OSError):
+                    _drop(places, stage, held)
+                raise
+    return dataclasses.replace(restored, warnings=(*restored.warnings, *warnings))
+
+
+def check_target(target: Path, clean: bool, never: Sequence[Path] = ()) -> None:
+    """``UsageError`` unless the target is a folder that may be filled."""
+    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
+        raise UsageError("the place to restore to is not a folder", on=str(target))
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not clean:
+        raise UsageError(
+            "the folder to restore to is not empty", on=str(target), hint="choose another, or replace it with --clean"
+        )
+    real = Path(os.path.realpath(target))
+    for path in never:
+        if os.path.lexists(path) and Path(os.path.realpath(path)).is_relative_to(real):
+            raise UsageError(
+                f"the folder to replace is, or holds, {path}",
+                on=str(target),
+                hint="choose another; without --restore-path the living data is replaced",
+            )
+    for point in mounted_in(target):
+        if point != real:
+            raise UsageError("something is mounted inside the folder to replace", on=str(point), hint="unmount it")
+
+
+def _stage(target: Path, restore_id: str) -> Path:
+    """Beside the target, or inside it where that is a filesystem of its own."""
+    return (target if _is_mounted(target) else target.parent) / f"{_STAGE}{restore_id}"
+
+
+def _former(target: Path, restore_id: str) -> Path:
+    """The folder of ours in which what the target held lies for the moment of the switch."""
+    return target.with_name(f"{_FORMER}{restore_id}")
+
+
+@contextmanager
+def _made(places: Places, folder: Path) -> Iterator[int]:
+    """A new folder that is ours alone, open, and locked: so others know that it is in use, until we die."""
+    places.make_folder(folder, 0o700)
+    with places.folder(folder) as held:
+        require_ours(held, folder)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield held
+
+
+@contextmanager
+def _unused(places: Places, folder: Path) -> Iterator[int | None]:
+    """What a restore that was killed left, open and locked; ``None`` for what is in use, or is not ours."""
+    with ExitStack() as stack:
+        held: int | None = None
+        with suppress(OSError, Untrusted):
+            found = stack.enter_context(places.folder(folder))
+            require_ours(found, folder)
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = found
+        yield held
+
+
+def _drop(places: Places, folder: Path, held: int) -> None:
+    """Remove a folder of ours with everything in it, whatever its name is now."""
+    empty(held, last=ours.MARK)
+    with suppress(OSError):  # somebody moved it away: what is left is an empty folder
+        places.remove_folder(folder)
+
+
+def _is_mounted(target: Path) -> bool:
+    return target.is_dir() and (
+        target.stat().st_dev != target.parent.stat().st_dev or Path(os.path.realpath(target)) in mounted_in(target)
+    )
+
+
+def _clear_former_tries(places: Places, target: Path) -> None:
+    """What restores that were killed left: a target that was about to be replaced goes back, the rest goes away."""
+    for former in sorted(target.parent.glob(f"{_FORMER}????????????")):
+        with _unused(places, former) as held:
+            if held is None or not ours.is_marked(held, former.name):
+                continue
+            inside = set(os.listdir(held)) - {ours.MARK}  # noqa: PTH208 -- a descriptor, not a path
+            if inside - {target.name}:  # another target's
+                continue
+            if inside and not places.there(target):
+                places.rename(former / target.name, target)
+            _drop(places, former, held)
+    _clear_what_earlier_versions_left(target)
+    for folder in {target.parent, target} if target.is_dir() else {target.parent}:
+        for stage in folder.glob(f"{_STAGE}????????????"):
+            with _unused(places, stage) as held:
+                if held is not None:
+                    _drop(places, stage, held)
+
+
+def _clear_what_earlier_versions_left(target: Path) -> None:
+    """A former target without a mark: believed only where nobody else can have put it."""
+    if ours.others_may_write(target.parent):
+        return
+    for former in target.parent.glob(f"{_FORMER}????????????-{glob.escape(target.name)}"):
+        if os.path.lexists(target):
+            remove_tree(former)
+        else:
+            former.rename(target)
+
+
+def _room(target: Path, supply: Supply) -> None:
+    needed = sum(part.room for part in supply.manifest.parts)
+    free = shutil.disk_usage(target if target.exists() else target.parent).free
+    if needed > free and not supply.only:
+        raise NoSpace(f"the restore needs {needed:,} bytes, there are {free:,}", on=str(target), hint="free some room")
+
+
+def _read(
+    supply: Supply,
+    stage: Path,
+    restore_id: str,
+    sources: Mapping[str, Source],
+    target: Path,
+    advance: Advance | None,
+) -> Restored:
+    incoming = {
+        part.source: source_of(part, sources, stage).incoming(
+            part, restore_id, into=stage, rebuild=supply.rebuild, partial=bool(supply.only)
+        )
+        for part in wanted(supply)
+    }
+    for one in incoming.values():
+        one.prepare()
+    read = read_parts(supply, incoming, [stage], advance=advance)
+    tables, compared = load_parts(supply, incoming, read.parts)
+    for source, one in incoming.items():
+        if source in read.parts:
+            one.switch()
+        one.finish()
+    warnings = (*read.warnings, *told(incoming, supply.manifest.parts))
+    return Restored(str(target), read.files, read.bytes, tables, read.parts, warnings, compared)
+
+
+def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:
+    """The source of a part: as the settings have it, else made of what the part says."""
+    known = sources.get(part.source)
+    if known is not None and known.kind == part.kind:
+        return known
+    return made_for(part, stage / part.path)
+
+
+def _put(places: Places, stage: Path, held: int, target: Path) -> tuple[str, ...]:
+    """Make the staged folder the target; a former one is kept until the new one is in place. Returns warnings."""
+    if stage.parent == target:
+        _put_inside(places, stage, target)
+        return ()
+    like, warnings = places.lstat(target), tuple[str, ...]()
+    if like is None:
+        places.rename(stage, target)
+    else:
+        former = _former(target, stage.name.removeprefix(_STAGE))
+        with _made(places, former) as kept:
+            ours.mark(kept, former.name.removeprefix(_FORMER))
+            _exchange(places, stage, target, former / target.name, kept)
+            warnings = _dress_like(held, like, target)
+            _drop(places, former, kept)
+    places.sync(target.parent)
+    return warnings
+
+
+def _exchange(places: Places, stage: Path, target: Path, aside: Path, kept: int) -> None:
+    try:
+        places.rename(target, aside)
+        places.rename(stage, target)
+    except BaseException:
+        if places.there(aside):
+            places.rename(aside, target)
+        _drop(places, aside.parent, kept)
+        raise
+
+
+def _dress_like(held: int, like: os.stat_result, target: Path) -> tuple[str, ...]:
+    """A folder that somebody made ready keeps its mode and owner: where it was we, or nobody else can have made it."""
+    if like.st_uid != os.geteuid() and ours.others_may_write(target.parent):
+        return (f"{target}: is yours alone now; it was of user {like.st_uid}, in a folder where others may write",)
+    if os.geteuid() == 0:
+        os.fchown(held, like.st_uid, like.st_gid)
+    os.fchmod(held, stat.S_IMODE(like.st_mode))
+    return ()
+
+
+def _put_inside(places: Places, stage: Path, target: Path) -> None:
+    """The same in a target that is a filesystem of its own: entry by entry."""
+    former = target / f"{_FORMER}{stage.name.removeprefix(_STAGE)}"
+    with _made(places, former) as kept:
+        moved: list[tuple[Path, Path]] = []
+        try:
+            for source, goal in ((target, former), (stage, target)):
+                for entry in sorted(source.iterdir()):
+                    if entry in (stage, former):
+                        continue
+                    places.rename(entry, goal / entry.name)
+                    moved.append((entry, goal / entry.name))
+        except BaseException as error:
+            for was, now in reversed(moved):
+                places.rename(now, was)
+            places.remove_folder(former)
+            if isinstance(error, OSError):
+                raise RestoreFailed(f"the switch failed: {said(error)}", on=str(target), hint=advice(error)) from error
+            raise
+        places.sync(target)
+        places.remove_folder(stage)
+        _drop(places, former, kept)

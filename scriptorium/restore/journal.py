@@ -1,0 +1,171 @@
+"""The journal of a restore in place: one small file in the workroom, so that whoever comes next can go back.
+
+States: ``preparing`` and ``switching`` and ``switched`` (cut short: it is undone), ``kept`` (it stands; the former data
+is still there, and ``undo`` goes back to it), ``going-back`` (cut short: it is gone on with), ``dropping`` (the former
+data goes: nobody may go back to what is left of it).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium.errors import NoSpace, RestoreFailed, Untrusted
+from scriptorium.fs.ours import others_may_write
+from scriptorium.fs.previous import Kept
+from scriptorium.fs.removal import sweep_unnamed
+from scriptorium.fs.switch import sync_folder
+from scriptorium.model import Part
+from scriptorium.restore.supply import Supply
+from scriptorium.settings import Library, Settings
+from scriptorium.sources import Incoming, Source
+from scriptorium.workspace import room
+
+PREPARING, SWITCHING, SWITCHED, KEPT = "preparing", "switching", "switched", "kept"
+GOING_BACK, DROPPING = "going-back", "dropping"
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """``facts`` as they are on disk, but for the state."""
+
+    file: Path
+    facts: Mapping[str, object]
+    state: str
+
+    @property
+    def backup(self) -> str:
+        return str(self.facts["backup"])
+
+    @property
+    def written_at(self) -> datetime:
+        return datetime.fromtimestamp(self.file.stat().st_mtime, UTC)
+
+    def mark(self, state: str) -> Journal:
+        """Record how far it is, durably. ``NoSpace`` where it cannot be; the former record then stands."""
+        beside = self.file.with_suffix(".partial")
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump({**self.facts, "state": state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise NoSpace(
+                "there is no room for the journal of the restore", on=str(self.file.parent), hint="free some room"
+            ) from error
+        beside.replace(self.file)
+        sync_folder(self.file.parent)  # before a rename that only the journal can take back
+        return Journal(self.file, self.facts, state)
+
+    def close(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Its parts' sources, each with its kind."""
+        rows = self.facts["parts"]
+        assert isinstance(rows, list)
+        return {str(row["source"]): str(row["kind"]) for row in rows}
+
+    @property
+    def kept(self) -> Mapping[str, Kept]:
+        """By source, how the previous data is known again; empty before the switch, and from earlier versions."""
+        found = self.facts.get("previous", {})
+        assert isinstance(found, dict)
+        return found
+
+    def keeping(self, kept: Mapping[str, Kept]) -> Journal:
+        """The same with what the previous data is known by; ``mark`` writes it."""
+        return Journal(self.file, {**self.facts, "previous": dict(kept)}, self.state)
+
+    def require_trusted(self) -> None:
+        """A journal is a list of renames that whoever reads it carries out: it must be ours alone."""
+        why = others_may_write(self.file.parent) or others_may_write(self.file)
+        if why:
+            raise Untrusted(
+                f"the journal of a restore is not believed: {why}",
+                on=str(self.file),
+                hint="run this as the user who restored; if it was that user, look who wrote this file",
+            )
+
+    def incoming(self, library: Library) -> dict[str, Incoming]:
+        """The restore's parts, built anew from the settings. ``RestoreFailed`` when a source is gone from them,
+        ``Untrusted`` when others may have written the journal."""
+        self.require_trusted()
+        known: dict[str, Source] = {source.name: source for source in library.sources}
+        rows = self.facts["parts"]
+        assert isinstance(rows, list)
+        for row in rows:
+            if row["source"] not in known:
+                raise RestoreFailed(
+                    f"the settings of {library.name} no longer have '{row['source']}', whose former data is kept",
+                    on=str(self.file),
+                    hint="put the source back into the settings",
+                )
+        return {
+            row["source"]: known[row["source"]]
+            .by(row.get("way", {}))
+            .incoming(_part(row), str(self.facts["restore"]), rebuild=bool(self.facts["rebuild"]))
+            for row in rows
+        }
+
+
+def open_journal(
+    settings: Settings, library: Library, supply: Supply, restore_id: str, parts: Sequence[Part]
+) -> Journal:
+    """Begin one, before anything is made."""
+    folder = room(settings) / "restores"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    sweep_unnamed(folder, f"{library.name}-????????????.partial", seconds=0)
+    ways = {source.name: source.way for source in library.sources}
+    rows = [
+        {"source": p.source, "kind": p.kind, "path": p.path, "export": p.export, "way": dict(ways[p.source])}
+        for p in parts
+    ]
+    facts = {
+        "library": library.name,
+        "backup": supply.manifest.id,
+        "restore": restore_id,
+        "rebuild": supply.rebuild,
+        "parts": rows,
+    }
+    return Journal(folder / f"{library.name}-{restore_id}.json", facts, "").mark(PREPARING)
+
+
+def journals(settings: Settings, library: str) -> Iterator[Journal]:
+    """Every journal of a library, oldest first."""
+    files = (settings.workroom / "restores").glob(f"{library}-????????????.json")
+    for file in sorted(files, key=lambda path: path.stat().st_mtime_ns):
+        try:
+            facts = json.loads(file.read_bytes())
+            yield Journal(file, facts, str(facts.pop("state")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RestoreFailed(
+                "the journal of a restore cannot be read",
+                on=str(file),
+                hint="look for .scriptorium-restore-*/former near the living data, put it back, remove the journal",
+            ) from error
+
+
+def _part(row: Mapping[str, str | None]) -> Part:
+    never = datetime.fromtimestamp(0, UTC)
+    return Part(
+        source=str(row["source"]),
+        kind=str(row["kind"]),
+        path=str(row["path"]),
+        bytes=0,
+        files=0,
+        started_at=never,
+        finished_at=never,
+        method="",
+        export=row["export"],
+    )

@@ -1,0 +1,184 @@
+"""The plan of a restore: everything that can be known to stand in its way, before anything is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium import wording
+from scriptorium.errors import NoSpace, NotFound, ScriptoriumError, UsageError
+from scriptorium.model import Part
+from scriptorium.restore.into_folder import check_target
+from scriptorium.restore.rollback import require_idle
+from scriptorium.restore.space import nearest_folder, saved_sizes, staged_sizes
+from scriptorium.restore.supply import Supply, part_of, wanted
+from scriptorium.settings import Library, Settings
+from scriptorium.sources import Source
+
+_NAMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One thing that was looked at: what, what was found, and what stands in the way, if it does."""
+
+    what: str
+    found: str
+    trouble: ScriptoriumError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``rows`` in the order in which they were looked at; ``sources`` of the parts that will be restored in place."""
+
+    rows: tuple[Planned, ...]
+    sources: Mapping[str, Source]
+
+    def require(self) -> None:
+        """Raise the first thing that stands in the way."""
+        for row in self.rows:
+            if row.trouble is not None:
+                raise row.trouble
+
+
+def plan_in_place(library: Library, supply: Supply, restore_id: str, *, saving: Settings | None = None) -> Plan:
+    """What a restore over the living data would meet. ``saving``: a safety backup comes first, by these settings."""
+    rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    sources: dict[str, Source] = {}
+    for part in wanted(supply):
+        row, source = _source(library, part)
+        rows.append(row)
+        rows += _unsaved(part, "what lives there stays as it is")
+        if source is not None:
+            sources[part.source] = source
+            rows += _conditions(source, part, supply.rebuild)
+            rows += _other_settings(source, part, supply)
+    rows.append(_idle(library))
+    if library.doubts:
+        rows.append(_doubted(library))
+    saved: Sequence[tuple[Path, int]] = ()
+    if saving is not None:
+        row, saved = _saving(saving, library)
+        rows.append(row)
+    rows += _space([*staged_sizes(supply, sources, restore_id)], saved)
+    return Plan(tuple(rows), sources)
+
+
+def _source(library: Library, part: Part) -> tuple[Planned, Source | None]:
+    what = f"part {part.source}"
+    source = next((one for one in library.sources if one.name == part.source), None)
+    if source is None or source.kind != part.kind or source.place != part.path:
+        trouble = NotFound(
+            f"the settings of {library.name} have no such source any more",
+            on=f"{part.source} ({part.kind}, {part.path or 'top'})",
+            hint="restore to a folder: --restore-path DIR",
+        )
+        return Planned(what, "not in the settings", trouble), None
+    return Planned(what, f"{part.kind}, {part.files:,} files, {wording.size(part.bytes)}"), source
+
+
+def _unsaved(part: Part, then: str) -> Iterator[Planned]:
+    """What the backup could not save of a part, the first by name, and what becomes of it."""
+    if part.unsaved_count:
+        first = ", ".join(one.path for one in part.unsaved[:_NAMES])
+        more = ", …" if part.unsaved_count > _NAMES else ""
+        yield Planned(f"{part.source}: not in the backup", f"{part.unsaved_count:,} ({first}{more}); {then}")
+
+
+def _other_settings(source: Source, part: Part, supply: Supply) -> Iterator[Planned]:
+    """An application's own settings that are about to change: its database may then be another one."""
+    root = getattr(source, "path", None)
+    for entry in supply.manifest.files.entries or ():
+        inside = entry.path.removeprefix(f"{part.path}/") if part.path else entry.path
+        if inside.rpartition("/")[2] != ".env" or part_of(entry.path, (part,)) is None or not supply.wants(entry.path):
+            continue
+        living = Path(root) / inside if isinstance(root, Path) else None
+        if living is not None and living.is_file() and hashlib.sha256(living.read_bytes()).hexdigest() != entry.sha256:
+            found = "differs from the living one: it may name another database, user or password for the application"
+            yield Planned(entry.path, f"{found}. --undo goes by the address that is in use now")
+
+
+def _conditions(source: Source, part: Part, rebuild: bool) -> Iterator[Planned]:
+    for what, check in source.preconditions(part, rebuild=rebuild).items():
+        try:
+            yield Planned(f"{part.source}: {what}", check())
+        except ScriptoriumError as error:
+            yield Planned(f"{part.source}: {what}", "no", error)
+
+
+def _idle(library: Library) -> Planned:
+    try:
+        return Planned("application", require_idle(library))
+    except ScriptoriumError as error:
+        return Planned("application", "running", error)
+
+
+def _doubted(library: Library) -> Planned:
+    try:
+        library.require_no_doubt()
+    except ScriptoriumError as error:
+        return Planned("places", "in doubt", error)
+    return Planned("places", "those of the application")
+
+
+def _saving(settings: Settings, library: Library) -> tuple[Planned, Sequence[tuple[Path, int]]]:
+    """Whether the safety backup has room. What else stands in its way is not looked for here."""
+    what = "room for the safety backup"
+    try:
+        saved = saved_sizes(settings, library)
+    except NoSpace as error:
+        hint = f"{error.hint}; or --no-safety: what is replaced is kept all the same, for --undo"
+        return Planned(what, "too little", NoSpace(error.what, on=error.on, hint=hint)), ()
+    except ScriptoriumError as error:
+        return Planned(what, f"not known: {error}"), ()
+    sizes = ", ".join(f"about {wording.size(size)} at {folder}" for folder, size in saved)
+    return Planned(what, sizes or "its stores are elsewhere"), saved
+
+
+def _space(staged: Sequence[tuple[Path, int]], saved: Sequence[tuple[Path, int]]) -> Iterator[Planned]:
+    """By filesystem: what is staged on it, and what was ``saved`` there before that, against what is free."""
+    needed: dict[int, tuple[Path, int]] = {}
+    for folder, size in staged:
+        device = folder.stat().st_dev
+        needed[device] = (folder, needed.get(device, (folder, 0))[1] + size)
+    for device, (folder, size) in needed.items():
+        yield _room(folder, size + sum(bytes for place, bytes in saved if place.stat().st_dev == device))
+
+
+def _room(folder: Path, size: int) -> Planned:
+    free = shutil.disk_usage(folder).free
+    found = f"{wording.size(size)} needed, {wording.size(free)} free at {folder}"
+    if size <= free:
+        return Planned("room", found)
+    return Planned("room", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some room"))
+
+
+def plan_renamed(library: Library, supply: Supply, name: str) -> Plan:
+    """What a restore of one database under another name would meet."""
+    rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    for part in supply.manifest.parts:
+        source = next((one for one in library.sources if one.name == part.source), None)
+        renamed = source.renamed(name) if source is not None and source.kind == part.kind else None
+        if renamed is not None:
+            rows.append(Planned(f"part {part.source}", f"as the database {name}, {wording.size(part.bytes)}"))
+            rows += _conditions(renamed, part, supply.rebuild)
+    return Plan(tuple(rows), {})
+
+
+def plan_into(supply: Supply, target: Path, *, clean: bool, never: Sequence[Path] = ()) -> Plan:
+    """What a restore into a folder would meet."""
+    parts = wanted(supply)
+    rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    rows += [Planned(f"part {p.source}", f"{p.kind}, {p.files:,} files, {wording.size(p.bytes)}") for p in parts]
+    rows += [row for part in parts for row in _unsaved(part, "it could not be read when the backup was taken")]
+    try:
+        check_target(target, clean, never)
+        rows.append(Planned("target", f"{target} {'is replaced' if target.exists() else 'is made'}"))
+    except UsageError as error:
+        rows.append(Planned("target", str(target), error))
+    if not supply.only:
+        rows.append(_room(nearest_folder(target), sum(part.room for part in parts)))
+    return Plan(tuple(rows), {})

@@ -1,0 +1,223 @@
+"""Going back: from a restore that failed or was cut short, by hand from one that stands, and dropping former data."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
+from scriptorium.failpoints import reach
+from scriptorium.fs.previous import Keeping, Kept, Previous, Whereabouts
+from scriptorium.restore.health_check import answering
+from scriptorium.restore.journal import DROPPING, GOING_BACK, KEPT, PREPARING, Journal, journals
+from scriptorium.settings import Library, Settings, again
+from scriptorium.sources import Exclusive, Incoming
+
+_STOP = "stop it, restore, start it again; or restore to a folder with --restore-path"
+
+
+_GONE = Whereabouts.GONE
+_NOTHING: Mapping[str, Kept] = MappingProxyType({})
+
+
+def put_back(
+    incoming: Mapping[str, Callable[[], Incoming]], error: BaseException, kept: Mapping[str, Kept] = _NOTHING
+) -> None:
+    """Undo every part, the last one first, and compare what is there now with what was ``kept``, where that is known.
+
+    What cannot be put back is said with where it lies, never swallowed; ``RestoreFailed``.
+    """
+    failures: dict[str, str] = {}
+    for name, way in reversed(list(incoming.items())):
+        try:
+            one = way()
+            one.undo()
+            if name in kept and (found := _not_back(one, kept[name])):
+                failures[name] = found
+        except (OSError, ScriptoriumError) as trouble:
+            failures[name] = str(trouble)
+    if failures:
+        others = [name for name in incoming if name not in failures]
+        raise RestoreFailed(
+            "the previous data is not back in every part",
+            on="; ".join(f"{name}: {found}" for name, found in failures.items()),
+            hint=f"back: {', '.join(others) or 'nothing'}. What was put aside lies in the folders "
+            ".scriptorium-restore-*/former near the living data; once it can be had, do this again",
+        ) from error
+
+
+def _ways(journal: Journal, settings: Settings, library: Library) -> dict[str, Callable[[], Incoming]]:
+    """How the parts go back, in order: files before databases on a server, whose password may be in a file that comes
+    back. Each is made when its turn comes, of settings that were read anew."""
+    journal.incoming(library)  # what is wrong with the journal or the settings is said before anything is done
+
+    def way(name: str) -> Callable[[], Incoming]:
+        return lambda: journal.incoming(_fresh(settings, library))[name]
+
+    return {name: way(name) for name in sorted(journal.sources, key=lambda name: journal.sources[name] != "postgres")}
+
+
+def _fresh(settings: Settings, library: Library) -> Library:
+    try:
+        return again(settings).library(library.name)
+    except ScriptoriumError:  # between two versions of its files an application's settings may not be readable
+        return library
+
+
+def _not_back(one: Incoming, kept: Kept) -> str:
+    """What is wrong with a part that was put back; nothing when it is what it was."""
+    found = one.previous(kept) if isinstance(one, Keeping) else None
+    return found.what if found is not None and found.where is not Whereabouts.BACK else ""
+
+
+def recover(settings: Settings, library: Library) -> tuple[str, ...]:
+    """Undo restores of this library that were cut short; the lock must be held. Returns a line for each.
+
+    Going back that was cut short is gone on with; so is the dropping of former data.
+
+    ``LibraryBusy`` when the application was started on data that was half switched: it must not be changed under it.
+    """
+    said = []
+    for journal in journals(settings, library.name):
+        if journal.state == KEPT:
+            continue
+        if journal.state == DROPPING:
+            drop(journal, library)
+            continue
+        if journal.state != PREPARING:
+            require_idle(library, "a restore was cut short and must be undone first; stop it and do this again")
+        ways = _ways(journal, settings, library)
+        put_back(ways, RestoreFailed("cut short", on=journal.backup), journal.kept)
+        journal.close()
+        said.append(f"a restore of {journal.backup} that was cut short was undone")
+    return tuple(said)
+
+
+def cut_short(settings: Settings, library: Library) -> Journal | None:
+    """The newest restore, or going back, that did not come to its end; ``recover`` puts back what was there.
+
+    Without the library's lock it may be one that is still running.
+    """
+    cut = [journal for journal in journals(settings, library.name) if journal.state not in (KEPT, DROPPING)]
+    return cut[-1] if cut else None
+
+
+def newest_kept(settings: Settings, library: Library) -> Journal:
+    """The restore that ``undo`` would go back from. ``NotFound`` when no former data is kept."""
+    kept = [journal for journal in journals(settings, library.name) if journal.state == KEPT]
+    if not kept:
+        raise NotFound(
+            "no former data is kept to go back to",
+            on=library.name,
+            hint="the safety backup is: scriptorium list (tier before-restore)",
+        )
+    return kept[-1]
+
+
+def find_previous(journal: Journal, library: Library) -> dict[str, Previous]:
+    """By source, where the data is that a restore replaced; changes nothing. ``Untrusted``, ``RestoreFailed``."""
+    found = {}
+    for name, one in journal.incoming(library).items():
+        if not isinstance(one, Keeping) or (journal.kept and name not in journal.kept):
+            continue
+        try:
+            previous = one.previous(journal.kept.get(name, {}))
+        except ScriptoriumError as error:
+            later = journal.sources[name] == "postgres" and _settings_come_back(journal)
+            where = Whereabouts.ASIDE if later else _GONE
+            previous = Previous(where, f"it cannot be asked for with the restored settings: {error}")
+        if not journal.kept and previous.where is Whereabouts.BACK:
+            previous = Previous(Whereabouts.GONE, "nothing that this restore put aside is found")
+        found[name] = previous
+    return found
+
+
+def _settings_come_back(journal: Journal) -> bool:
+    """Whether an application's own settings are among what was put aside: with these a server may let us in again."""
+    moves = [move for kept in journal.kept.values() if isinstance(found := kept.get("moves"), list) for move in found]
+    return any(str(move[0]).rpartition("/")[2] == ".env" for move in moves)
+
+
+def require_previous(journal: Journal, library: Library) -> None:
+    """``RestoreFailed`` names the parts whose previous data is not there to be put back; nothing was changed."""
+    gone = {name: one for name, one in find_previous(journal, library).items() if one.where is Whereabouts.GONE}
+    if gone:
+        raise RestoreFailed(
+            "the previous data cannot be put back, so nothing was changed",
+            on="; ".join(f"{name}: {one.what}" for name, one in gone.items()),
+            hint="bring it back, or restore the safety backup of before the restore: scriptorium list",
+        )
+
+
+def undo(settings: Settings, library: Library) -> str:
+    """Put the data back that the newest restore replaced; returns the id of the backup that is undone.
+
+    The lock must be held. ``LibraryBusy`` while the application holds the data open, ``NotFound`` when nothing is kept,
+    ``RestoreFailed`` when not all of it is there (then nothing was changed), or when it is not back afterwards.
+    """
+    journal = newest_kept(settings, library)
+    require_idle(library)
+    require_previous(journal, library)
+    ways = _ways(journal, settings, library)
+    journal = journal.mark(GOING_BACK)  # from here on it is neither the one nor the other, until every part is back
+    put_back(ways, RestoreFailed("going back failed", on=journal.backup), journal.kept)
+    journal.close()
+    return journal.backup
+
+
+def require_idle(library: Library, hint: str = _STOP) -> str:
+    """``LibraryBusy`` while an application has living data open that it must not lose; else what a look at it found.
+
+    Processes that can be seen are named. For a database that is files, the kernel is asked whether anybody has it open
+    for writing, in whatever container, and the health check's address whether it answers.
+    """
+    holders = [holder for source in library.sources for holder in source.holders()]
+    if holders:
+        raise _running("; ".join(str(holder) for holder in holders[:3]), library, hint)
+    exclusive = [source for source in library.sources if isinstance(source, Exclusive)]
+    if exclusive and library.health is not None and (answer := answering(library.health)):
+        raise _running(answer, library, hint)
+    looks = [source.in_use() for source in exclusive]
+    writers = [writer for look in looks for writer in look.writers]
+    if writers:
+        raise _running(f"{'; '.join(writers[:3])}, by a process that cannot be seen from here", library, hint)
+    unknown = [look.unknown for look in looks if look.unknown]
+    if unknown:
+        return (
+            f"nobody is seen to hold a file open; not known of other containers ({unknown[0]}): make sure it is stopped"
+        )
+    return "holds no file open"
+
+
+def _running(found: str, library: Library, hint: str) -> LibraryBusy:
+    return LibraryBusy(f"the application is running: {found}", on=library.name, hint=hint)
+
+
+def drop_former(settings: Settings, library: Library, now: datetime, *, but: Journal | None = None) -> int:
+    """Drop former data that is past its time, or all of it but that of one restore; returns how many restores' was.
+
+    What cannot be dropped now (its source is gone from the settings, a file is in use) waits for the next time.
+    """
+    limit = timedelta(days=settings.keep_former)
+    dropped = 0
+    for journal in journals(settings, library.name):
+        past = now - journal.written_at > limit
+        if journal.state != KEPT or (but is None and not past) or (but is not None and journal.file == but.file):
+            continue
+        dropped += drop(journal, library)
+    return dropped
+
+
+def drop(journal: Journal, library: Library) -> bool:
+    """Drop the former data of one restore; whether it could be. What is half dropped is not there to go back to."""
+    with contextlib.suppress(OSError, ScriptoriumError):
+        incoming = journal.incoming(library)
+        journal.mark(DROPPING)
+        for one in incoming.values():
+            one.finish()
+            reach("former.part-dropped")
+        journal.close()
+        return True
+    return False

@@ -1,0 +1,71 @@
+"""What a restore in place puts on each filesystem before its switch: what it stages, by the manifest alone, and the
+safety backup, which is taken before that and stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from scriptorium.model import Manifest, Part, Tier
+from scriptorium.restore.supply import Supply, part_of
+from scriptorium.settings import Library, Settings
+from scriptorium.sources import Incoming, Source
+from scriptorium.workspace.space import find_room
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder that a path lies in, or will: the nearest one above it that exists."""
+    while not path.is_dir():
+        path = path.parent
+    return path
+
+
+def staged_sizes(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[tuple[Path, int]]:
+    """For each part that is staged on a disk of ours: a folder there, and the bytes that come to lie in it."""
+    ways = {
+        part.source: sources[part.source].incoming(part, restore_id, rebuild=supply.rebuild, partial=bool(supply.only))
+        for part in supply.manifest.parts
+        if part.source in sources
+    }
+    chosen = _chosen(supply, ways)
+    for part in supply.manifest.parts:
+        way = ways.get(part.source)
+        place = way and (way.receive(part.path) or (way.receive(part.export) if part.export else None))
+        if place:
+            whole = chosen is None or (supply.rebuild and part.export is not None)  # the export, and what is made of it
+            if chosen is None or whole:
+                yield nearest_folder(place), part.room
+            else:
+                yield nearest_folder(place), max(0, chosen[part.source] - (0 if supply.only else part.holes))
+
+
+def _chosen(supply: Supply, ways: Mapping[str, Incoming]) -> dict[str, int] | None:
+    """By source, the bytes of the members that will be unpacked; ``None`` where the manifest does not list them."""
+    if supply.manifest.files.entries is None:
+        return None
+    sizes = dict.fromkeys(ways, 0)
+    for path, size, part in _members(supply.manifest):
+        if part.source not in ways or (part.tables is None and not supply.wants(path)):
+            continue  # a database comes whole
+        if ways[part.source].receive(path) is not None:
+            sizes[part.source] += size
+    return sizes
+
+
+def _members(manifest: Manifest) -> Iterator[tuple[str, int, Part]]:
+    for entry in manifest.files.entries or ():
+        part = part_of(entry.path, manifest.parts) if entry.size else None
+        if part is not None:
+            yield entry.path, entry.size, part
+
+
+def saved_sizes(settings: Settings, library: Library) -> list[tuple[Path, int]]:
+    """For each local store that gets the safety backup: a folder there, and about how many bytes it will take.
+
+    ``NoSpace`` where it does not fit; what else stands in its way (a database that is gone) is raised as well.
+    """
+    stores = settings.targets(Tier.BEFORE_RESTORE)
+    sources = [source.name for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE))]
+    archive = find_room(settings, library, sources, [store.name for store in stores]).archive
+    places = [inside for store in stores if (inside := store.local_path("x")) is not None]
+    return [(nearest_folder(inside.parent), archive) for inside in places]

@@ -1,0 +1,255 @@
+"""What both ways of restoring share: reading a copy into its parts' places and comparing with the manifest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from scriptorium.archive import compiled, listed_entries, unpack
+from scriptorium.errors import DamageFound, NotFound
+from scriptorium.fs.previous import Keeping
+from scriptorium.manifest import uncompared
+from scriptorium.model import Manifest, Part, TableFacts
+from scriptorium.restore.proof import compare_tables
+from scriptorium.sources import Incoming, Reticent, Telling, beside
+from scriptorium.stores import Store
+
+EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
+RECORDS = frozenset({"backup_metadata.json", "manifest.json", "SHA256SUMS", "files.jsonl"})
+Advance = Callable[[int], None]
+_UNRECORDED = "nothing of it was recorded when it was backed up"
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """A copy to restore from, and what of it: ``only`` are glob patterns over paths in the archive (all when empty).
+
+    ``rebuild``: make databases from their logical exports instead of the raw copies.
+    """
+
+    store: Store
+    key: str
+    manifest: Manifest
+    only: tuple[str, ...] = ()
+    rebuild: bool = False
+
+    def open(self) -> BinaryIO:
+        """The archive from its start; the caller closes it."""
+        return self.store.open(self.key)
+
+    def wants(self, member: str, *, folder: bool = False) -> bool:
+        """Whether a member is meant, by itself, by a folder above it, or by the name of its source."""
+        if not self.only:
+            return True
+        part = part_of(member, self.manifest.parts)
+        if part is not None and part.source in self.only:
+            return True
+        return compiled(*self.only).hold(member, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore brought back, each file equal to its hash.
+
+    ``parts``: the sources that something came back of; ``tables``: what their databases hold; ``warnings``: what could
+    not be set or made as it was, by name. ``comparison``: which of the tables were compared with what was recorded.
+    ``previous``: what became of the data that was there before.
+    """
+
+    place: str
+    files: int
+    bytes: int
+    tables: Mapping[str, TableFacts]
+    parts: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    comparison: Comparison = field(default_factory=lambda: Comparison())
+    previous: Literal["none was there", "kept", "not kept"] = "none was there"
+
+    @property
+    def said(self) -> str:
+        """What may be said of its tables, in one line."""
+        return self.comparison.said
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``equal``: tables whose rows and fingerprint are those that were recorded. ``not_compared``: what could not be
+    compared, and why. ``waiting``: sources whose dump was unpacked and is in no database."""
+
+    equal: int = 0
+    not_compared: Mapping[str, str] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """One line for people; it claims what was compared and nothing else."""
+        words = [f"{self.equal}, rows and fingerprints equal to the snapshot's"] if self.equal else []
+        if self.not_compared:
+            reasons = "; ".join(dict.fromkeys(self.not_compared.values()))
+            names = ", ".join(list(self.not_compared)[:5]) + (", …" if len(self.not_compared) > 5 else "")
+            words.append(f"{len(self.not_compared)} not compared ({names}: {reasons})")
+        words += [f"the dump of {source} is not loaded: it waits for pg_restore" for source in self.waiting]
+        return "; ".join(words) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What unpacking brought: number of files, their bytes, the sources that something came of, what to warn of."""
+
+    files: int
+    bytes: int
+    parts: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def part_of(member: str, parts: Sequence[Part]) -> Part | None:
+    """The part that owns a member: the one with the longest path that leads to it, an export belonging to its part."""
+    if member == EXPORTS:
+        return None
+    best: Part | None = None
+    length = -1
+    for part in parts:
+        for path in (part.path, part.export, *beside(part)):
+            if path is None or len(path) <= length:
+                continue
+            if path == "" or member == path or member.startswith(f"{path}/"):
+                best, length = part, len(path)
+    return best
+
+
+def wanted(supply: Supply) -> tuple[Part, ...]:
+    """The parts of which at least something is to be restored. ``NotFound`` when nothing matches.
+
+    A database comes whole or not at all. Where the manifest lists too many files to hold them all, every tree of files
+    is taken to be wanted, and a database when its path is.
+    """
+    manifest = supply.manifest
+    if not supply.only:
+        return manifest.parts
+    if manifest.files.entries is None:
+        owners = {p.source for p in manifest.parts if p.tables is None or supply.wants(p.path, folder=True)}
+    else:
+        owners = {
+            owner.source
+            for entry in manifest.files.entries
+            if supply.wants(entry.path, folder=entry.kind == "folder")
+            and (owner := part_of(entry.path, manifest.parts)) is not None
+        }
+    if not owners:
+        raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
+    return tuple(part for part in manifest.parts if part.source in owners)
+
+
+def read_parts(
+    supply: Supply, incoming: Mapping[str, Incoming], roots: Sequence[Path], *, advance: Advance | None
+) -> Read:
+    """Unpack every wanted member into its part's place, hashing on the way. ``incoming``: of the wanted parts.
+
+    ``DamageFound`` when anything differs from the manifest; ``NotFound`` when nothing is wanted.
+    """
+    manifest = supply.manifest
+    came: dict[str, None] = {}
+
+    def place(member: str) -> Path | None:
+        part = None if member in RECORDS else part_of(member, manifest.parts)
+        if part is None or part.source not in incoming:
+            return None
+        if part.tables is None and not supply.wants(member):
+            return None
+        found = incoming[part.source].receive(member)
+        if found is not None:
+            came[part.source] = None
+        return found
+
+    stand_ins = _stand_ins(supply, place) if supply.only or len(incoming) < len(manifest.parts) else {}
+
+    def receive(member: str) -> Path | None:
+        return place(member) or (place(stand_ins[member]) if member in stand_ins else None)
+
+    came.clear()
+    with supply.open() as stream:
+        unpacked = unpack(stream, receive, roots=tuple(roots), expected=manifest.files, advance=advance)
+    if supply.only and not came:
+        raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
+    parts = tuple(part.source for part in manifest.parts if part.source in came)
+    warnings = (*map(str, unpacked.findings), *unpacked.warnings)
+    return Read(unpacked.files, unpacked.bytes, parts, warnings)
+
+
+def _stand_ins(supply: Supply, place: Callable[[str], Path | None]) -> dict[str, str]:
+    """Of files with several names whose first name is not wanted, the first one that is: the contents go there."""
+    found: dict[str, str] = {}
+    with contextlib.closing(listed_entries(supply.open, supply.manifest.files)) as entries:  # type: ignore[type-var]
+        for entry in entries:
+            if entry.kind != "hardlink" or entry.target is None or entry.target in found:
+                continue
+            if place(entry.path) is not None and place(entry.target) is None:
+                found[entry.target] = entry.path
+    return found
+
+
+def load_parts(
+    supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]
+) -> tuple[dict[str, TableFacts], Comparison]:
+    """Make the parts that came usable, and compare their tables with the manifest; returns what they hold, and what was
+    compared."""
+    tables: dict[str, TableFacts] = {}
+    equal, not_compared, waiting = 0, dict[str, str](), []
+    for part in supply.manifest.parts:
+        if part.source not in came:
+            continue
+        found, one = load_part(part, incoming[part.source]), incoming[part.source]
+        missing = {**part.missing_facts, **missing_facts(one)}
+        if part.kind == "postgres" and not isinstance(one, Keeping):  # files in a folder
+            waiting.append(part.source)
+        elif "" in missing or (part.kind != "files" and part.tables is None):
+            not_compared[part.source] = missing.get("", _UNRECORDED)
+        for name in found:
+            if name in (part.tables or {}) and name not in missing and "" not in missing:
+                equal += 1
+            else:
+                not_compared[name] = missing.get(name) or missing.get("") or _UNRECORDED
+        tables |= found
+    return tables, Comparison(equal, not_compared, tuple(waiting))
+
+
+def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFacts]:
+    """Make a part usable and compare it; its tables that are equal to their record. ``DamageFound`` names the first
+    differences."""
+    tables = incoming.load()
+    findings = compare_tables(part, tables, missing_facts(incoming))
+    if findings:
+        raise DamageFound(
+            "the restored database is not what was backed up",
+            on=part.source,
+            hint="; ".join(str(finding) for finding in findings[:5]),
+        )
+    without = part.missing_facts.keys() | missing_facts(incoming).keys()
+    if part.tables is None or "" in without:
+        return {}
+    return {name: held for name, held in (tables or {}).items() if name not in without}
+
+
+def missing_facts(incoming: Incoming) -> Mapping[str, str]:
+    """What of a loaded part could not be looked at, and why; nothing for most kinds."""
+    return incoming.missing_facts if isinstance(incoming, Reticent) else {}
+
+
+def told(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:
+    """What the parts have left out, and what of them could not be compared, by name."""
+    left_out = [
+        f"{source}: {warning}"
+        for source, one in incoming.items()
+        if isinstance(one, Telling)
+        for warning in one.warnings
+    ]
+    unseen = [
+        f"not compared with the snapshot: {line}"
+        for part in parts
+        if part.source in incoming
+        for line in uncompared(part, missing_facts(incoming[part.source]))
+    ]
+    return (*left_out, *unseen)

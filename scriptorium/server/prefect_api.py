@@ -1,0 +1,140 @@
+"""Prefect's API for the time of one command, where the user has configured no server.
+
+Prefect would start an embedded one by itself; but that one outlives a command that is killed, hears the Ctrl-C that is
+meant for the command before the run could be written down, answers every user of the machine, and fails when several
+begin at once on a new database. Here it is a child like every other, asks for a password that only we know, listens at
+a port that was ours before it began, and brings the database up to date while no other does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import re
+import secrets
+import select
+import socket
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from scriptorium import process
+from scriptorium.errors import ToolFailed, ToolMissing
+
+_PATIENCE = 180.0  # seconds: it is slow to start on a small or busy machine, above all the first time
+_TURN = 1800.0  # seconds: as many commands as a crontab may have in one line each start one after the other
+_LOCK = "scriptorium-start.lock"
+_HOST = "127.0.0.1"
+_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
+# What Prefect's own start of it sets: no page, and only the services that write down what runs tell.
+_EMBEDDED = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+
+
+@contextlib.contextmanager
+def api() -> Iterator[bool]:
+    """Have an API in the block; yields whether it is an embedded one. ``ToolFailed`` where that does not start,
+    ``ToolMissing`` where the user has forbidden it.
+
+    It is ended with the interpreter, after Prefect has sent what it had yet to send.
+    """
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_URL,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        temporary_settings,
+    )
+
+    if PREFECT_API_URL.value() is not None:
+        yield False
+        return
+    if not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        raise ToolMissing(
+            "no Prefect server is configured, and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE forbids an embedded one",
+            hint="set PREFECT_API_URL, or allow it",
+        )
+    password = f"scriptorium:{secrets.token_urlsafe(32)}"
+    url = _start(password)
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}):
+        yield True
+
+
+def _unusable(why: str, home: Path) -> ToolFailed:
+    return ToolFailed(
+        f"Prefect's embedded server did not start: {why}",
+        on=str(home),
+        hint="this PREFECT_HOME must be ours to write; or set PREFECT_API_URL to a server that runs",
+    )
+
+
+def _start(password: str) -> str:
+    """Start the server; returns the URL of its API when it answers."""
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(error.strerror or type(error).__name__, settings.home) from error
+    said = tempfile.TemporaryFile()  # noqa: SIM115 -- the server's, as long as it lives
+    turn, told = os.pipe()
+    with socket.socket() as listening, contextlib.ExitStack() as pipe:
+        pipe.callback(os.close, turn)
+        # Bound by us and never let go: whoever takes a port that was only looked up would hear what is Prefect's.
+        listening.bind((_HOST, 0))
+        url = f"http://{_HOST}:{listening.getsockname()[1]}/api"
+        given = [str(listening.fileno()), str(told), str(settings.home / _LOCK)]
+        try:
+            child = process.start(
+                [sys.executable, "-P", "-m", "scriptorium.server.embedded_server", *given],
+                # The password is in no argument: everybody sees those, and the environment only the same user.
+                env={
+                    **_EMBEDDED,
+                    **settings.to_environment_variables(exclude_unset=True),
+                    "PREFECT_SERVER_API_AUTH_STRING": password,
+                    "PREFECT_API_AUTH_STRING": password,
+                },
+                stdout=said.fileno(),
+                stderr=said.fileno(),
+                pass_fds=(listening.fileno(), told),
+            )
+        finally:
+            os.close(told)
+        atexit.register(process.end, child)
+        _wait_for_the_turn(turn, settings.home)
+    until = time.monotonic() + _PATIENCE
+    while not _answers(f"{url}/health"):
+        if child.poll() is not None or time.monotonic() > until:
+            raise _unusable(_reason(said), settings.home)
+        time.sleep(0.05)
+    return url
+
+
+def _wait_for_the_turn(turn: int, home: Path) -> None:
+    """Until the server may begin, or has ended: its end of the pipe is closed then."""
+    if not select.select([turn], [], [], _TURN)[0]:
+        raise ToolFailed(
+            f"other commands have been starting Prefect's embedded server for {_TURN / 60:.0f} minutes",
+            on=str(home),
+            hint="end them; or run a server (prefect server start) and set PREFECT_API_URL",
+        )
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 -- our own address
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _reason(said: IO[bytes]) -> str:
+    """The last error in what the server has said, else its last line."""
+    said.seek(0)
+    lines = said.read().decode("utf-8", "replace").strip().splitlines()
+    errors = [line for line in lines if _ERROR.match(line)]
+    return (errors or lines or ["it was silent"])[-1].strip()

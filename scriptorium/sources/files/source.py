@@ -1,0 +1,154 @@
+"""A tree of files, read where it lies.
+
+There is no moment that a tree of files shares with itself: each file is read once, and one that changes or vanishes
+while it is read is named in the backup's warnings. What belongs to a database must be a source of its own.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from scriptorium.errors import NotFound, SourceUnavailable, UsageError
+from scriptorium.fs.open_files import holders_of
+from scriptorium.fs.permissions import may_write
+from scriptorium.fs.system_errors import advice, said
+from scriptorium.limits import Pattern, SourceName
+from scriptorium.model import ADOPTED, Holder, Part, Role, Staged, Survey, Tree
+
+if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
+    from scriptorium.sources.files.restore import FilesElsewhere, FilesIncoming
+
+
+class FilesSource(BaseModel):
+    """``path``: a folder (or one file). ``at``: its path in the archive, by default the source's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["files"] = "files"
+    name: SourceName = "files"
+    path: Path
+    at: str | None = None
+    role: Role = Role.FILES
+    include: tuple[Pattern, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The path of the tree in the archive."""
+        return self.name if self.at is None else self.at
+
+    @property
+    def quiesce(self) -> None:
+        """Files are read where they lie; nothing is paused for them."""
+        return None
+
+    def tree(self, never: tuple[Path, ...] = ()) -> Tree:
+        return Tree(
+            root=str(self.path),
+            at=self.place,
+            include=self.include,
+            exclude=self.exclude,
+            never=tuple(str(path) for path in never),
+        )
+
+    def survey(self, never: tuple[Path, ...]) -> Survey:
+        from scriptorium.archive import survey
+
+        self._require()
+        return survey([self.tree(never)])
+
+    def _require(self) -> None:
+        """What is saved is a folder or a file; a symlink to one will do. Whatever else is a mistake in the settings, or
+        a mount that went wrong, and a backup of nothing must not look like one."""
+        from scriptorium.archive.selection import odd_kind
+
+        hint = f"see 'path' of the source {self.name}"
+        try:
+            mode = self.path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound("the folder does not exist", on=str(self.path), hint=hint) from None
+        except OSError as error:
+            raise SourceUnavailable(
+                f"it cannot be read: {said(error)}", on=str(self.path), hint=advice(error, self.path) or hint
+            ) from None
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise UsageError(f"what is to be saved is {odd_kind(mode)}", on=str(self.path), hint=hint)
+        if stat.S_ISREG(mode) and (self.include or self.exclude):
+            raise UsageError(
+                "what is to be saved is a file, and patterns are given for what is in it", on=str(self.path), hint=hint
+            )
+
+    def capture(self, stage: Path, *, paused: bool = False) -> None:
+        self._require()
+
+    def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
+        now = datetime.now(UTC)
+        return Staged(
+            source=self.name,
+            kind=self.kind,
+            path=self.place,
+            method="read in place, with attributes and access lists",
+            started_at=now,
+            finished_at=now,
+            trees=(self.tree(never),),
+        )
+
+    def holders(self) -> Iterator[Holder]:
+        """Open files of a tree do not stand in the way of a switch by rename."""
+        yield from ()
+
+    def writers(self) -> Iterator[Holder]:
+        """Processes that have something below the folder open."""
+        yield from holders_of([self.path])
+
+    def incoming(
+        self,
+        part: Part,
+        restore_id: str,
+        *,
+        into: Path | None = None,
+        rebuild: bool = False,
+        partial: bool = False,
+        never: tuple[Path, ...] = (),
+    ) -> FilesIncoming | FilesElsewhere:
+        from scriptorium.sources.files.restore import FilesElsewhere, FilesIncoming
+
+        if into is not None:
+            return FilesElsewhere(part, into)
+        less = partial or part.method.startswith(ADOPTED)
+        return FilesIncoming(self.tree(never), part, f"{restore_id}-{self.name}", partial=less)
+
+    def working_in(self, room: Path) -> FilesSource:
+        return self
+
+    def adapted(
+        self, *, clean: bool = False, without_roles: bool = False, without_broken_constraints: bool = False
+    ) -> FilesSource:
+        return self
+
+    @property
+    def way(self) -> Mapping[str, bool | str]:
+        return {"path": str(self.path.absolute())}
+
+    def by(self, way: Mapping[str, bool | str]) -> FilesSource:
+        return self.model_copy(update={"path": Path(str(way["path"]))}) if "path" in way else self
+
+    def tidy(self) -> tuple[str, ...]:
+        return ()
+
+    def renamed(self, name: str) -> None:
+        return None
+
+    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> FilesElsewhere:
+        from scriptorium.sources.files.restore import FilesElsewhere
+
+        return FilesElsewhere(part, scratch)
+
+    def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
+        return {"rights": lambda: may_write(self.path)}

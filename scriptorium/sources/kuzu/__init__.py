@@ -1,0 +1,1 @@
+"""Kuzu databases."""

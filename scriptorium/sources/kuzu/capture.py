@@ -1,0 +1,223 @@
+"""A Kuzu database copied into the workspace and read there: hot, again and again until a copy is good, or paused.
+
+What was copied, the database and its WAL, is what goes into the archive: reading it changes nothing, and the hashes of
+what was read go with it. A copy that nobody could read for want of memory is consistent by its protocol: it counts, and
+says what of it has no facts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium.errors import SnapshotBusy, SourceDamaged, ToolMissing
+from scriptorium.sources.kuzu import epoch, export, reader
+from scriptorium.sources.kuzu import layout as kuzu_layout
+
+_BAD_COPIES = 3  # in a row: then it is the living database that is damaged
+_LONGEST_PAUSE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Living:
+    """The database that is copied: where it is, seconds of trying for a hot copy, the engine that reads it where that
+    is not the installed one, what is asked of every snapshot, and the share of the memory that its reader may take."""
+
+    path: Path
+    patience: float
+    engine: Path | None
+    statements: Mapping[str, str]
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A copy that was opened and read: how and when it was made, and what it holds.
+
+    ``files``: what it is made of, by the ending behind the database's name (``""``, ``.wal``, ``.shadow``; in a folder
+    ``/data.kz`` and so on), each with the hash that it had when it was copied.
+    """
+
+    method: str
+    started_at: datetime
+    finished_at: datetime
+    facts: reader.Facts
+    files: Mapping[str, str]
+
+
+def capture(living: Living, stage: Path, *, paused: bool) -> None:
+    """Copy it into ``stage``: ``raw/<name>``, and once it is proven ``facts.json`` and ``export/``. A paused database
+    is only copied: it is opened by ``examine``, when the application runs again. Nothing is left there on an error."""
+    layout = kuzu_layout.find(living.path)
+    kuzu_layout.storage_version(layout)
+    try:
+        if paused:
+            _capture_paused(layout, living, stage)
+        else:
+            _capture_hot(layout, living, stage)
+    except BaseException:
+        _empty(stage)
+        raise
+
+
+def examine(living: Living, stage: Path) -> Captured:
+    """What ``capture`` has put there. ``SourceDamaged`` where a paused copy cannot be read."""
+    copied = json.loads((stage / "copied.json").read_text())
+    if not (stage / "facts.json").exists():  # a paused capture had no time to open it
+        copied["files"] = _hashes(stage / "raw" / living.path.name)
+        try:
+            _prove(living, stage)
+        except reader.Unreadable as verdict:
+            raise SourceDamaged(
+                f"the copy cannot be read: {verdict}", on=str(living.path), hint="try again"
+            ) from verdict
+    return Captured(
+        method=str(copied["method"]),
+        started_at=datetime.fromisoformat(copied["started_at"]),
+        finished_at=datetime.fromisoformat(copied["finished_at"]),
+        facts=reader.load((stage / "facts.json").read_text()),
+        files=copied["files"],
+    )
+
+
+def _capture_paused(layout: kuzu_layout.Layout, living: Living, stage: Path) -> None:
+    try:
+        _copy(layout, living, stage, paused=True)
+    except epoch.EpochEnded as ended:
+        raise SnapshotBusy(f"the application stopped at a bad moment: {ended}", on=str(living.path)) from ended
+
+
+def _capture_hot(layout: kuzu_layout.Layout, living: Living, stage: Path) -> None:
+    tries = _Tries(layout, living.patience)
+    bad = 0
+    while True:
+        tries.begin()
+        try:
+            _copy(layout, living, stage, paused=False)
+            _prove(living, stage)
+            return
+        except epoch.EpochEnded as ended:
+            tries.failed(str(ended), ended.seconds * layout.size() / ended.done if ended.done else 0.0)
+        except reader.Unreadable as verdict:
+            bad += 1
+            if bad == _BAD_COPIES:
+                raise SourceDamaged(
+                    f"the database cannot be read: {verdict}", on=str(living.path), hint="restore it from a backup"
+                ) from verdict
+            tries.failed(f"the copy cannot be read: {verdict}", 0.0)
+        _empty(stage)
+        tries.pause()
+
+
+def _copy(layout: kuzu_layout.Layout, living: Living, stage: Path, *, paused: bool) -> None:
+    started = datetime.now(UTC)
+    (stage / "raw").mkdir(mode=0o700)
+    copied = epoch.attempt(layout, stage / "raw" / living.path.name, paused=paused)
+    method = f"{copied.rule} (reflink)" if copied.how == "reflink" else copied.rule
+    words = {"method": method, "started_at": started.isoformat(), "finished_at": datetime.now(UTC).isoformat()}
+    files = {} if paused else _hashes(stage / "raw" / living.path.name)
+    (stage / "copied.json").write_text(json.dumps({**words, "files": files}))
+
+
+def _hashes(copy: Path) -> dict[str, str]:
+    """The files of the copy and their hashes; an empty WAL or shadow file beside it says nothing, and goes."""
+    layout = kuzu_layout.find(copy)
+    found = {}
+    for path in layout.files():
+        if not layout.folder and path != layout.path and (not path.stat().st_size or path.name.endswith(".tmp")):
+            path.unlink()
+            continue
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[f"/{path.name}" if layout.folder else path.name[len(layout.path.name) :]] = digest
+    return found
+
+
+def _prove(living: Living, stage: Path) -> None:
+    """Have a child read the copy, and keep what it says. Nothing is said of a copy that nobody could read."""
+    copy = stage / "raw" / living.path.name
+    try:
+        facts = reader.read(copy, engine=living.engine, share=living.share, statements=living.statements)
+        facts = export.with_export(facts, copy, stage / "export", engine=living.engine, share=living.share)
+    except ToolMissing as missing:
+        raise ToolMissing(missing.what, on=str(living.path), hint=missing.hint) from None
+    except reader.Unread as hindrance:
+        facts = reader.unread(hindrance, living.engine)
+    _dress(kuzu_layout.find(living.path), kuzu_layout.find(copy))
+    (stage / "facts.json").write_text(reader.dump(facts))
+
+
+class _Tries:
+    """Counts attempts, remembers how long epochs were, and waits between attempts."""
+
+    def __init__(self, layout: kuzu_layout.Layout, patience: float) -> None:
+        self._layout = layout
+        self._deadline = time.monotonic() + patience
+        self._count = 0
+        self._began = 0.0
+        self._longest = 0.0
+        self._copy_takes = 0.0
+        self._reason = ""
+        self._wait = 0.005
+
+    def begin(self) -> None:
+        self._count += 1
+        self._began = time.monotonic()
+
+    def failed(self, reason: str, copy_takes: float) -> None:
+        self._reason = reason
+        self._longest = max(self._longest, time.monotonic() - self._began)
+        self._copy_takes = max(self._copy_takes, copy_takes)
+
+    def pause(self) -> None:
+        """Wait a little, more each time; but mostly begin when the checkpoint that was met has just ended: no
+        epoch leaves more time than one from its first moment."""
+        wait = 0.0 if self._count % 3 else random.uniform(0.5, 1.5) * self._wait  # noqa: S311 - jitter, no secret
+        self._wait = min(self._wait * 1.5, _LONGEST_PAUSE)
+        if time.monotonic() + wait > self._deadline:
+            takes = f"the copy takes about {self._copy_takes:.2f} s" if self._copy_takes else "no copy came to its end"
+            raise SnapshotBusy(
+                f"the database never held still: {self._count} attempts, the longest epoch seen lasted "
+                f"{self._longest:.2f} s, {takes} (last: {self._reason})",
+                on=str(self._layout.path),
+                hint="try again when the application is calmer, or give the source a 'quiesce' setting",
+            )
+        time.sleep(wait or 0.001)
+        look = 0.001
+        while epoch.checkpointing(self._layout) and time.monotonic() < self._deadline:
+            look = min(look * 1.2, 0.05)
+            time.sleep(look)
+
+
+def _dress(original: kuzu_layout.Layout, copy: kuzu_layout.Layout) -> None:
+    """Give the copy the original's modes and, when root, its owners: a restore puts them back."""
+    pairs = [(original.path, copy.path)]
+    for path in copy.files():
+        like = (
+            original.path / path.name
+            if copy.folder
+            else kuzu_layout.companion(original.path, path.name[len(copy.path.name) :])
+        )
+        if path != copy.path:
+            pairs.append((like if like.exists() else original.path, path))
+    for old, new in pairs:
+        found = old.lstat()  # real paths: a link was put there meanwhile
+        if os.geteuid() == 0:
+            os.chown(new, found.st_uid, found.st_gid)
+        new.chmod(found.st_mode & (0o777 if new.is_file() else 0o7777))
+
+
+def _empty(stage: Path) -> None:
+    for path in stage.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

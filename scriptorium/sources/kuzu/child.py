@@ -1,0 +1,178 @@
+"""The child that opens a Kuzu database: started with more memory each time, and what its end means.
+
+Two ends are told apart. ``Unreadable``: the engine had what it needs and refused, or crashed. ``Unread``: nobody could
+look, for want of memory, time, rights or room, or because somebody ended the child; that says nothing of the database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from scriptorium import process, wording
+from scriptorium.errors import ToolMissing, ToolStalled
+from scriptorium.sources.kuzu import memory
+
+SECONDS_AT_LEAST = 120.0
+_PAUSE = 1.0  # seconds before the second try of a reader that was killed
+_SLOWEST = 2 << 20  # bytes a second; a reader slower than this hangs
+_SCARCE = re.compile(
+    r"buffer pool|buffer manager exception|unable to allocate|cannot allocate|bad_alloc|memoryerror|out of memory"
+    r"|mmap for size|failed to map segment|malloc of size|realloc of size|resource temporarily unavailable"
+    r"|can't start new thread|mmap failed",
+    re.IGNORECASE,
+)
+_HINDERED = re.compile(
+    r"permission denied|operation not permitted|too many open files|no space left|disk quota|read-only file system"
+    r"|input/output error|could not set lock",
+    re.IGNORECASE,
+)
+_ABSURD = "bad_alloc"
+_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
+# What a library for numbers sets aside for each thread is memory that the database then lacks.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+Answers = list[dict[str, Any]]
+Opened = Callable[[], AbstractContextManager[Path]]
+
+
+class Unreadable(Exception):
+    """The database cannot be opened and read whole; the message says how it showed."""
+
+
+class Unread(Exception):
+    """The database could not be looked at; the message says what was wanting. No verdict on it."""
+
+
+class _Scarce(Exception):
+    """There was too little memory for it; more may do."""
+
+
+class _Killed(Exception):
+    """Something ended it by SIGKILL: the kernel for want of memory, or somebody. A larger pool would not help."""
+
+
+def ask(
+    request: Mapping[str, object], opened: Opened, *, bytes: int, share: float, program: str = "reader_child.py"
+) -> Answers:
+    """The answers of the child to a request; each try gets a larger buffer pool, and the path that ``opened`` gives it.
+
+    Answers that lack something for want of memory come when no larger pool is left. Raises ``Unreadable``, ``Unread``,
+    ``ToolMissing`` for an engine that is not there. A ``version`` that does not fit is an answer.
+    """
+    pools = memory.pools(share)
+    seconds = SECONDS_AT_LEAST + bytes / _SLOWEST
+    at, killed = 0, False
+    while True:
+        pool, last = pools[at], at == len(pools) - 1
+        try:
+            with opened() as database:
+                wish = {**request, "database": str(database), "pool": pool, "virtual": _virtual(bytes)}
+                answers = _run(program, wish, seconds=seconds)
+            if last or not any(scarce(reason) for reason in answers[0].get("missing", {}).values()):
+                return answers
+        except _Killed:
+            if killed:
+                raise Unread(_killed(pool)) from None
+            killed = True
+            time.sleep(_PAUSE)  # the machine may have been short of memory for a moment
+            continue
+        except _Scarce as scarcity:
+            if last:
+                raise Unread(_needed(pool, share, scarcity.args[0])) from None
+        at += 1
+
+
+def scarce(detail: str) -> bool:
+    """Whether an error of the engine or of a library says that memory was wanting."""
+    return _SCARCE.search(detail) is not None
+
+
+def needed(share: float) -> str:
+    """What to say of a table that was given all the memory there is, and lacked some."""
+    return _needed(memory.pools(share)[-1], share, "")
+
+
+def _needed(pool: int, share: float, how: str) -> str:
+    allowed = wording.size(memory.allowed())
+    if _ABSURD in how and not memory.limited():  # nothing here refuses memory but to who asks for more than exists
+        return (
+            f"it asked for more memory than there is ({how}; {wording.size(pool)} of {allowed} were its pool): "
+            "too little memory, or a damaged database"
+        )
+    return (
+        f"too little memory to read it{f' ({how})' if how else ''}: it was given {wording.size(pool)} at last, of the "
+        f"{allowed} that this process may use; a drill needs more than that (memory_share is {share:g})"
+    )
+
+
+def _killed(pool: int) -> str:
+    allowed = wording.size(memory.allowed())
+    return (
+        f"the kernel ended the reader twice (SIGKILL), with a pool of {wording.size(pool)} of the {allowed} that it "
+        "may use: memory was short, or somebody ended it; a drill can be tried again"
+    )
+
+
+def _virtual(bytes: int) -> int:
+    """How much of the address space Kuzu sets aside for the database where it is limited; by default 8 TB."""
+    return 1 << max(64 << 20, 4 * bytes).bit_length()
+
+
+def _run(program: str, request: Mapping[str, object], *, seconds: float) -> Answers:
+    argv = [sys.executable, "-P", str(Path(__file__).with_name(program)), json.dumps(request)]
+    try:
+        outcome = process.run(argv, env=_ONE_THREAD, timeout=seconds, check=False)
+    except ToolStalled:
+        raise Unread(f"reading it did not end within {seconds:.0f} s") from None
+    except OSError as error:
+        if error.errno in (errno.ENOMEM, errno.EAGAIN):
+            raise _Scarce("no process could be started") from None
+        raise
+    answers: Answers = []
+    for line in outcome.stdout.splitlines():
+        with contextlib.suppress(ValueError):
+            answers.append(json.loads(line))
+    if answers and "verdict" in answers[0]:
+        return _judged(answers, request)
+    return _ended(outcome)
+
+
+def _judged(answers: Answers, request: Mapping[str, object]) -> Answers:
+    verdict, detail = answers[0]["verdict"], str(answers[0].get("detail", ""))
+    if verdict in ("missing", "unreadable") and scarce(detail):
+        raise _Scarce(detail[:160])
+    if verdict == "missing":
+        raise ToolMissing(
+            "the kuzu package is missing", on=str(request["engine"] or sys.prefix), hint="pip install kuzu"
+        )
+    if verdict == "unreadable":
+        raise Unread(detail) if _HINDERED.search(detail) else Unreadable(detail)
+    return answers
+
+
+def _ended(outcome: process.Outcome) -> Answers:
+    """The child ended without a verdict: what that says."""
+    words = outcome.stderr.splitlines()
+    said = words[-1][:200] if words else ""
+    if outcome.status == -signal.SIGKILL:
+        raise _Killed
+    if scarce(outcome.stderr):
+        raise _Scarce(said)
+    if outcome.status >= 0:
+        raise Unread(f"the reader failed: {said or f'status {outcome.status}'}")
+    how = signal.Signals(-outcome.status)
+    if how in _CRASHES and memory.limited():  # where memory is refused, the engine crashes for want of it as well
+        raise _Scarce(f"it crashes the reader ({how.name}), whose address space is limited")
+    if how in _CRASHES:
+        raise Unreadable(f"it crashes the reader ({how.name})")
+    raise Unread(f"the reader was ended by {how.name}")

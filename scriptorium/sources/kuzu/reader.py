@@ -1,0 +1,189 @@
+"""What a Kuzu database holds, as a child says that opens it, and which engine reads it.
+
+The bytes that are looked at stay as they are: a database is opened read-only, which replays its WAL in memory. Where
+the engine cannot do that (a checkpoint that was cut short, the folders of Kuzu 0.10), a copy is opened and thrown away;
+each try gets a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from scriptorium.errors import ToolMissing
+from scriptorium.fs import reflink
+from scriptorium.model import Part, Rows, TableFacts
+from scriptorium.sources.kuzu import child, memory
+from scriptorium.sources.kuzu import layout as kuzu_layout
+from scriptorium.sources.kuzu.child import Answers, Opened, Unread, Unreadable
+
+_READ_ONLY = "read-only mode"  # how the engine says that it wants to write
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a database holds; of what there are no facts, and why (as in ``Part.missing_facts``); why its logical export
+    is missing where it is."""
+
+    engine_version: str
+    tables: dict[str, TableFacts] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    exported: bool = False
+    answers: dict[str, Rows] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    export_lacks: tuple[str, ...] = ()
+
+
+def read(
+    database: Path,
+    *,
+    engine: Path | None,
+    share: float = memory.SHARE,
+    statements: Mapping[str, str] | None = None,
+) -> Facts:
+    """Open the database in a child, count and fingerprint its tables, put the ``statements`` to it. A statement that
+    the database does not understand has no answer.
+
+    The database and its WAL are not changed. ``share``: of the memory that this process may use. A table that cannot be
+    read for want of memory, or whose name the engine's own statements cannot express, is among the ``missing``. Raises
+    ``Unreadable``, ``Unread``, ``ToolMissing``.
+    """
+    request: dict[str, object] = {"do": "facts", "statements": dict(statements or {})}
+    answers = _facts(database, request, engine, share)
+    first = answers[0]
+    tables = {name: TableFacts(int(row["rows"]), row["fingerprint"]) for name, row in first["tables"].items()}
+    missing = {
+        name: child.needed(share) if child.scarce(reason) else reason for name, reason in first["missing"].items()
+    }
+    if not answers[-1].get("closed"):
+        raise Unreadable("the reader crashed while it closed the database")
+    said = {
+        answer["statement"]: tuple(tuple(row) for row in answer["rows"])
+        for answer in answers
+        if "statement" in answer and "rows" in answer
+    }
+    return Facts(first["engine"], tables, answers=said, missing=missing)
+
+
+def unread(hindrance: Unread, engine: Path | None) -> Facts:
+    """The facts of a database that could not be looked at: none, and why. ``ToolMissing`` without an engine."""
+    return Facts(
+        engine_version(engine),
+        warnings=("no logical export: the database could not be read",),
+        missing={"": str(hindrance)},
+    )
+
+
+def _facts(database: Path, request: Mapping[str, object], engine: Path | None, share: float) -> Answers:
+    layout = kuzu_layout.find(database)
+    version = kuzu_layout.storage_version(layout)
+    wish = {**request, "engine": str(engine) if engine else None, "storage_version": version}
+
+    def opened(*, writing: bool) -> Answers:
+        place: Opened = (lambda: thrown_away(layout)) if writing else (lambda: contextlib.nullcontext(layout.path))
+        return child.ask({**wish, "read_only": not writing}, place, bytes=layout.size(), share=share)
+
+    try:
+        answers = opened(writing=layout.folder)
+    except Unreadable as verdict:
+        if _READ_ONLY not in str(verdict):
+            raise
+        answers = opened(writing=True)
+    if answers[0]["verdict"] == "version":
+        assert version is not None
+        raise kuzu_layout.wrong_engine(database, version, answers[0]["engine"], answers[0]["reads"])
+    return answers
+
+
+@contextlib.contextmanager
+def thrown_away(layout: kuzu_layout.Layout) -> Iterator[Path]:
+    """A new copy of the database, for as long as the block lasts."""
+    room = layout.path.with_name(f".{layout.path.name}.tried")
+    shutil.rmtree(room, ignore_errors=True)
+    copy = room / layout.path.name
+    try:
+        (copy if layout.folder else room).mkdir(parents=True, mode=0o700)
+        for path in layout.files():
+            with reflink.opened(path) as file:
+                target = (copy if layout.folder else room) / path.name
+                reflink.copy(file, target, path.stat().st_size, lambda _: None)
+        yield copy
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def engine_version(engine: Path | None) -> str:
+    """The version of the kuzu package that would read; ``ToolMissing`` when there is none. Loads nothing."""
+    places = [str(engine)] if engine else None
+    found = (
+        list(metadata.distributions(name="kuzu", path=places)) if places else list(metadata.distributions(name="kuzu"))
+    )
+    if not found:
+        raise ToolMissing("the kuzu package is missing", on=str(engine or sys.prefix), hint="pip install kuzu")
+    return found[0].version
+
+
+def require_reading(part: Part, engine: str, *, rebuild: bool) -> str:
+    """Whether an engine of this version reads the part's raw copy, or makes it anew from its export (``rebuild``), by
+    the manifest alone. ``ToolMissing`` where it is known not to."""
+    saved = part.engine_version
+    if saved is None:
+        return f"kuzu {engine}; which one saved it is not known"
+    if rebuild:
+        return f"kuzu {engine} makes it anew from the export of {saved}"
+    if kuzu_layout.same_storage(engine, saved) is False:
+        hint = f'pip install --target DIR kuzu=={saved}, then engine = "DIR" in this source\'s settings'
+        raise ToolMissing(
+            f"the database was saved by kuzu {saved}, whose storage kuzu {engine} does not read",
+            on=part.source,
+            hint=f"{hint}; or make it anew from its export: --from-export" if part.export else hint,
+        )
+    return f"kuzu {engine}, saved by {saved}"
+
+
+def dump(facts: Facts) -> str:
+    tables = {name: [table.rows, table.fingerprint] for name, table in facts.tables.items()}
+    return json.dumps(
+        [
+            facts.engine_version,
+            tables,
+            facts.warnings,
+            facts.exported,
+            facts.answers,
+            facts.missing,
+            facts.export_lacks,
+        ]
+    )
+
+
+def load(text: str) -> Facts:
+    engine, tables, warnings, exported, answers, missing, lacks = json.loads(text)
+    return Facts(
+        engine,
+        {name: TableFacts(*row) for name, row in tables.items()},
+        tuple(warnings),
+        exported,
+        {name: tuple(tuple(row) for row in rows) for name, rows in answers.items()},
+        missing,
+        tuple(lacks),
+    )
+
+
+__all__ = [
+    "Facts",
+    "Unread",
+    "Unreadable",
+    "dump",
+    "engine_version",
+    "load",
+    "read",
+    "require_reading",
+    "thrown_away",
+    "unread",
+]

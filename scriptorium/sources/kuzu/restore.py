@@ -1,0 +1,176 @@
+"""A Kuzu database on its way back: staged beside the living one, opened, compared, switched in by renames.
+
+A WAL or a shadow file of another state beside a database loses data or crashes the engine, so they are switched
+together with it: the former ones go where the former database goes, and come back with it; those that the backup holds
+come with its database.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from scriptorium.errors import RestoreFailed
+from scriptorium.fs.places import real_path
+from scriptorium.fs.previous import Kept, Previous
+from scriptorium.fs.switch import Move, StagingFolder, anchors
+from scriptorium.model import Part, Rows, TableFacts
+from scriptorium.sources.kuzu import export as kuzu_export
+from scriptorium.sources.kuzu import reader
+from scriptorium.sources.kuzu.layout import COMPANIONS, companion
+from scriptorium.sources.kuzu.memory import SHARE
+
+
+class KuzuIncoming:
+    """One database that is restored to ``target``; ``mark`` makes its staging folder its own.
+    ``scratch``: the target lies in a folder of ours, and so does what is staged."""
+
+    def __init__(
+        self,
+        part: Part,
+        target: Path,
+        mark: str,
+        *,
+        engine: Path | None,
+        rebuild: bool,
+        statements: Mapping[str, str] | None = None,
+        share: float = SHARE,
+        scratch: bool = False,
+    ) -> None:
+        if rebuild and part.export is None:
+            raise RestoreFailed(
+                "the backup holds no logical export of this database",
+                on=part.source,
+                hint="restore the raw copy instead",
+            )
+        self._part = part
+        self._target = real_path(target)
+        self._engine = engine
+        self._rebuild = rebuild
+        self._statements = statements or {}
+        self._share = share
+        self.answers: Mapping[str, Rows] = {}
+        self.missing_facts: Mapping[str, str] = {}
+        self._mark = mark
+        self._scratch = scratch
+        self._staging = self._find()
+
+    def _find(self) -> StagingFolder:
+        """Beside the folder that the database lies in, which the application packs and counts; else in that folder."""
+        folder = self._target.parent
+        within = (self._target, *self._companions())
+        return StagingFolder.in_one_of((folder,) if self._scratch else anchors(folder), self._mark, within)
+
+    @property
+    def _new(self) -> Path:
+        return self._staging.incoming / self._target.name
+
+    @property
+    def _export(self) -> Path:
+        return self._staging.path / "export"
+
+    def prepare(self) -> None:
+        self.undo()  # a crashed restore may have left the only copy of the former data
+        self._staging = self._find()
+        self._staging.create()
+
+    def receive(self, member: str) -> Path | None:
+        if self._rebuild:
+            return _below(member, str(self._part.export), self._export)
+        for ending in COMPANIONS:
+            if member == f"{self._part.path}{ending}":
+                return companion(self._new, ending)
+        return _below(member, self._part.path, self._new)
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        """Import the export where it is to be rebuilt, then have the new database read; that changes nothing in it.
+
+        Where it cannot be looked at for want of memory it is what was packed, byte for byte, and ``missing_facts``.
+        """
+        if self._rebuild:
+            self._build()
+        try:
+            facts = reader.read(self._held(), engine=self._engine, share=self._share, statements=self._statements)
+        except reader.Unreadable as verdict:
+            raise RestoreFailed(f"the restored database cannot be read: {verdict}", on=self._part.source) from verdict
+        except reader.Unread as hindrance:
+            facts = reader.unread(hindrance, self._engine)
+        self.answers, self.missing_facts = facts.answers, facts.missing
+        return facts.tables
+
+    def _held(self) -> Path:
+        """The new database for the programs that make and read it: whoever owns the library may rename what he likes
+        meanwhile."""
+        return self._staging.held(self._new)
+
+    def _build(self) -> None:
+        try:
+            export = self._staging.held(self._export)
+            kuzu_export.build(export, self._held(), engine=self._engine, share=self._share)
+        except (reader.Unreadable, reader.Unread) as trouble:
+            raise RestoreFailed(
+                f"the export cannot be imported: {trouble}",
+                on=self._part.source,
+                hint="restore the raw copy instead",
+            ) from trouble
+
+    def switch(self) -> None:
+        places = self._staging.places
+        if not places.there(self._new):
+            raise RestoreFailed("the backup brought no database", on=self._part.path)
+        self._like_former()
+        moves = []
+        for path in (self._target, *self._companions()):
+            if places.there(path):
+                moves.append(Move(path, self._staging.former / path.name))
+        for ending in COMPANIONS:  # before the database itself: `undo` goes by that one
+            if places.there(new := companion(self._new, ending)):
+                moves.append(Move(new, companion(self._target, ending)))
+        self._staging.write_plan([*moves, Move(self._new, self._target)])
+        self._staging.apply()
+
+    def _like_former(self) -> None:
+        """A rebuilt database has no mode and owner of its own: take the former one's."""
+        if not self._rebuild:
+            return
+        places, new = self._staging.places, self._held()
+        former = places.lstat(self._target)
+        like = former if former is not None and stat.S_ISREG(former.st_mode) else None
+        owner = like or places.lstat(self._target.parent)
+        if os.geteuid() == 0 and owner is not None:
+            os.chown(new, owner.st_uid, owner.st_gid)
+        if like is not None and new.is_file():
+            new.chmod(like.st_mode & 0o777)
+
+    def _companions(self) -> list[Path]:
+        return [companion(self._target, ending) for ending in COMPANIONS]
+
+    def undo(self) -> None:
+        if not self._staging.there:
+            return
+        places = self._staging.places
+        if self._staging.planned and not places.there(self._new):
+            # Switched in, and perhaps opened since: what then lies beside it is not the former database's.
+            for path in self._companions():
+                if places.there(path):
+                    places.rename(path, self._staging.incoming / path.name)
+        self._staging.revert()
+        self._staging.remove()
+
+    def kept(self) -> Kept:
+        return self._staging.kept()
+
+    def previous(self, kept: Kept) -> Previous:
+        return self._staging.previous(kept)
+
+    def finish(self) -> None:
+        if self._staging.there:
+            self._staging.settle()
+
+
+def _below(member: str, at: str, place: Path) -> Path | None:
+    if member == at:
+        return place
+    return place / member[len(at) + 1 :] if member.startswith(f"{at}/") else None

@@ -1,0 +1,195 @@
+"""A Kuzu database, copied hot: see ``kuzu_epoch`` for the protocol and what it guarantees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from scriptorium.errors import NotFound, SourceDamaged
+from scriptorium.fs.permissions import may_write
+from scriptorium.limits import Seconds, SourceName
+from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
+from scriptorium.sources.kuzu.layout import COMPANIONS
+from scriptorium.sources.quiesce import Quiesce
+
+if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
+    from scriptorium.fs.in_use import Look
+    from scriptorium.sources.kuzu.capture import Living
+    from scriptorium.sources.kuzu.restore import KuzuIncoming
+
+EXPORTS = "exports"  # reserved at the top of an archive
+
+
+class KuzuSource(BaseModel):
+    """``path``: the database, a file or (Kuzu 0.10 and before) a folder. ``at``: its path in the archive, by default
+    ``<name>/<name of the file>``. ``patience``: seconds of trying for a hot copy. ``engine``: a folder with the kuzu
+    package that reads it, where that is not the installed one (``pip install --target DIR kuzu==0.10.0``).
+    ``memory_share``: how much of the memory that this process may use (the machine's, its container's) goes to the
+    child that reads the database. ``statements``: Cypher queries by name, put to every snapshot and to what is
+    restored; a preset's checks read them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["kuzu"] = "kuzu"
+    name: SourceName = "kuzu"
+    path: Path
+    at: str = ""
+    role: Role = Role.DATABASE
+    patience: Seconds = 60.0
+    engine: Path | None = None
+    memory_share: float = Field(default=0.5, gt=0, le=1)
+    quiesce: Quiesce | None = None
+    statements: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        return self.at or f"{self.name}/{self.path.name}"
+
+    @property
+    def export_place(self) -> str:
+        """The path of the logical export in the archive."""
+        return f"{EXPORTS}/{self.name}"
+
+    def survey(self, never: tuple[Path, ...]) -> Survey:
+        from scriptorium.sources.kuzu import layout as kuzu_layout
+
+        layout = kuzu_layout.find(self.path)
+        total = layout.size()
+        tried = total if layout.folder or layout.shadow.exists() else 0  # what is read by opening a copy for writing
+        return Survey(bytes=total, files=len(layout.files()), staged_bytes=total + total // 4 + tried)  # and its export
+
+    def capture(self, stage: Path, *, paused: bool = False) -> None:
+        """Copy the database into ``stage``: ``raw/<name>`` and its WAL; once it was read, ``facts.json``, ``export/``.
+
+        A hot copy counts only after it was read, or nobody could for want of memory. Raises ``SnapshotBusy`` (with how
+        long the epochs were), ``SourceDamaged`` when copies that nothing disturbed cannot be read, ``ToolMissing`` for
+        the database of another engine.
+        """
+        from scriptorium.sources.kuzu.capture import capture
+
+        capture(self.living, stage, paused=paused)
+
+    def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
+        from scriptorium.sources.kuzu.capture import examine
+
+        copied = examine(self.living, stage)
+        facts = copied.facts
+        raw = stage / "raw" / self.path.name
+        beside = [ending for ending in COMPANIONS if ending in copied.files]
+        trees = [Tree(root=f"{raw}{ending}", at=f"{self.place}{ending}") for ending in ("", *beside)]
+        if facts.exported:
+            trees.append(Tree(root=str(stage / "export"), at=self.export_place))
+        return Staged(
+            source=self.name,
+            kind=self.kind,
+            path=self.place,
+            method=copied.method,
+            started_at=copied.started_at,
+            finished_at=copied.finished_at,
+            trees=tuple(trees),
+            engine_version=facts.engine_version,
+            tables=facts.tables,
+            export=self.export_place if facts.exported else None,
+            export_lacks=facts.export_lacks,
+            warnings=facts.warnings,
+            answers=facts.answers,
+            missing_facts=facts.missing,
+            seen={f"{self.place}{ending}": digest for ending, digest in copied.files.items()},
+        )
+
+    @property
+    def living(self) -> Living:
+        from scriptorium.sources.kuzu.capture import Living
+
+        return Living(self.path, self.patience, self.engine, self.statements, self.memory_share)
+
+    def holders(self) -> Iterator[Holder]:
+        from scriptorium.fs.open_files import command_of, holders_of, lock_holder
+        from scriptorium.sources.kuzu import layout as kuzu_layout
+
+        if not self.path.exists():
+            return
+        layout = kuzu_layout.find(self.path)
+        seen = set()
+        for holder in holders_of([layout.path] if layout.folder else layout.files()):
+            seen.add(holder.pid)
+            yield holder
+        pid = lock_holder(layout.locked)
+        if pid is not None and pid not in seen:
+            yield Holder(pid, command_of(pid), str(self.path))
+
+    def in_use(self) -> Look:
+        """By leases on the files of the database, and by a WAL that comes or grows."""
+        from scriptorium.fs.in_use import Look, look
+        from scriptorium.sources.kuzu import layout as kuzu_layout
+
+        try:
+            layout = kuzu_layout.find(self.path)
+            return look(layout.files(), [layout.wal])
+        except (OSError, NotFound, SourceDamaged):
+            return Look()
+
+    def incoming(
+        self,
+        part: Part,
+        restore_id: str,
+        *,
+        into: Path | None = None,
+        rebuild: bool = False,
+        partial: bool = False,
+        never: tuple[Path, ...] = (),
+    ) -> KuzuIncoming:
+        from scriptorium.sources.kuzu.restore import KuzuIncoming
+
+        target = self.path if into is None else into / part.path
+        return KuzuIncoming(
+            part,
+            target,
+            f"{restore_id}-{self.name}",
+            engine=self.engine,
+            rebuild=rebuild,
+            statements=self.statements,
+            share=self.memory_share,
+            scratch=into is not None,
+        )
+
+    def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
+        def engine() -> str:
+            from scriptorium.sources.kuzu.reader import engine_version, require_reading
+
+            return require_reading(part, engine_version(self.engine), rebuild=rebuild)
+
+        def carried() -> str:
+            lacks = ", ".join(part.export_lacks)
+            return f"the new database will not have as it was: {lacks}" if lacks else "rows, and all that Kuzu tells"
+
+        found = {"rights": lambda: may_write(self.path.parent), "engine": engine}
+        return {**found, "export": carried} if rebuild and part.export else found
+
+    def working_in(self, room: Path) -> KuzuSource:
+        return self
+
+    def adapted(
+        self, *, clean: bool = False, without_roles: bool = False, without_broken_constraints: bool = False
+    ) -> KuzuSource:
+        return self
+
+    @property
+    def way(self) -> Mapping[str, bool | str]:
+        return {"path": str(self.path.absolute())}
+
+    def by(self, way: Mapping[str, bool | str]) -> KuzuSource:
+        return self.model_copy(update={"path": Path(str(way["path"]))}) if "path" in way else self
+
+    def tidy(self) -> tuple[str, ...]:
+        return ()
+
+    def renamed(self, name: str) -> None:
+        return None
+
+    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> KuzuIncoming:
+        return self.incoming(part, drill_id, into=scratch)

@@ -1,0 +1,186 @@
+"""Whether a database is sound: versions, indexes, checksums, structure, and what its application relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scriptorium import process
+from scriptorium.errors import ToolMissing
+from scriptorium.model import Finding
+from scriptorium.sources.postgres.connection import Address, Row, sql
+from scriptorium.sources.postgres.errors import worded
+from scriptorium.sources.postgres.programs import find, major_of
+
+if TYPE_CHECKING:
+    import psycopg
+
+_SHOWN = 5
+_AMCHECK_SECONDS = 3600
+_INVALID_INDEXES = """
+SELECT n.nspname || '.' || c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid OR NOT i.indisready ORDER BY 1
+"""
+_UNCHECKED = """
+SELECT conrelid::regclass || ': ' || conname FROM pg_constraint WHERE NOT convalidated ORDER BY 1
+"""
+# Alexandria's own rules: (verdict, what it is about, query of the ones that break it).
+_RULES = (
+    (
+        "item without files",
+        "items",
+        "SELECT i.id || ' ' || left(i.title, 60) FROM public.items i "
+        "WHERE NOT EXISTS (SELECT FROM public.files f WHERE f.item_id = i.id) ORDER BY i.id",
+    ),
+    (
+        "file without item",
+        "files",
+        "SELECT f.id || ' ' || f.file_path FROM public.files f "
+        "WHERE NOT EXISTS (SELECT FROM public.items i WHERE i.id = f.item_id) ORDER BY f.id",
+    ),
+    (
+        "orphan",
+        "item_creators",
+        "SELECT c.item_id || ' ' || c.creator_id FROM public.item_creators c "
+        "WHERE NOT EXISTS (SELECT FROM public.items i WHERE i.id = c.item_id) "
+        "OR NOT EXISTS (SELECT FROM public.creators p WHERE p.id = c.creator_id) ORDER BY 1",
+    ),
+    (
+        "orphan",
+        "reading_progress",
+        "SELECT r.id::text FROM public.reading_progress r "
+        "WHERE NOT EXISTS (SELECT FROM public.items i WHERE i.id = r.item_id) "
+        "OR NOT EXISTS (SELECT FROM public.files f WHERE f.id = r.file_id) "
+        "OR NOT EXISTS (SELECT FROM public.users u WHERE u.id = r.user_id) ORDER BY 1",
+    ),
+)
+_TABLES = ("items", "files", "item_creators", "creators", "reading_progress", "users")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``facts``: what was looked at, in words; ``findings``: what is wrong, worst first."""
+
+    facts: dict[str, str]
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.findings
+
+
+def check(address: Address, *, files: Path | None = None, tools: Path | None = None) -> Health:
+    """Look at the database behind ``address``; ``files``: the folder of an Alexandria library's books, to compare with.
+
+    Raises ``SourceUnavailable`` and the like when it cannot be reached at all.
+    """
+    with address.session() as session:
+        major = major_of(session.info.server_version)
+        facts = {
+            "database": session.info.dbname,
+            "server": str(session.info.parameter_status("server_version")),
+            "size": f"{_one(session, 'SELECT pg_database_size(current_database())')} bytes",
+            "client": _client(major, tools),
+        }
+        findings = [
+            *(Finding("invalid index", name, "REINDEX it") for name in _column(session, _INVALID_INDEXES)),
+            *(Finding("unchecked constraint", name) for name in _column(session, _UNCHECKED)),
+            *_checksums(session, facts),
+            *_structure(session, address, facts, major, tools),
+        ]
+        if set(_TABLES) <= set(_column(session, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'")):
+            findings += _application(session, files, facts)
+    return Health(facts, tuple(findings))
+
+
+def _client(major: int, tools: Path | None) -> str:
+    try:
+        return str(find("pg_dump", major, tools=tools))
+    except ToolMissing as error:
+        return f"{error.what} ({error.on})"
+
+
+def _column(session: psycopg.Connection[Row], query: str) -> list[str]:
+    return [str(row[0]) for row in session.execute(sql(query))]
+
+
+def _one(session: psycopg.Connection[Row], query: str) -> str:
+    return _column(session, query)[0]
+
+
+def _checksums(session: psycopg.Connection[Row], facts: dict[str, str]) -> Iterator[Finding]:
+    facts["checksums"] = _one(session, "SHOW data_checksums")
+    failures = _one(
+        session, "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
+    )
+    if failures != "0":
+        yield Finding("damaged pages", facts["database"], f"{failures} checksum failures; restore it from a backup")
+
+
+def _structure(
+    session: psycopg.Connection[Row], address: Address, facts: dict[str, str], major: int, tools: Path | None
+) -> Iterator[Finding]:
+    """``pg_amcheck`` where its extension is there; it is not installed by a check, which changes nothing."""
+    if not _column(session, "SELECT extname FROM pg_extension WHERE extname = 'amcheck'"):
+        facts["structure"] = "not checked: CREATE EXTENSION amcheck would allow it"
+        return
+    try:
+        program = find("pg_amcheck", max(major, 14), tools=tools)
+    except ToolMissing as error:
+        facts["structure"] = f"not checked: {error.what}"
+        return
+    argv = [program.path, "--no-password", "--no-dependent-toast", address.of(facts["database"]).plain]
+    outcome = process.run(
+        argv, env=address.environment(), timeout=_AMCHECK_SECONDS, secrets=address.secrets, check=False
+    )  # fmt: skip
+    facts["structure"] = f"checked by pg_amcheck {program.version[0]}"
+    if outcome.status == 0:
+        return
+    said = [line for line in outcome.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
+    if not said:
+        raise worded(f"pg_amcheck: {outcome.stderr}", address, secrets=address.secrets)
+    for line in said[:_SHOWN]:
+        yield Finding("damaged structure", facts["database"], line.strip())
+
+
+def _application(session: psycopg.Connection[Row], files: Path | None, facts: dict[str, str]) -> Iterator[Finding]:
+    """What Alexandria relies on: rows that belong together, and files where their rows say."""
+    for verdict, table, query in _RULES:
+        yield from _findings(verdict, table, _column(session, query))
+    if files is None:
+        facts["files"] = "not compared: their folder is not known"
+        return
+    missing, different, known = [], [], set()
+    for path, size in session.execute("SELECT file_path, size_bytes FROM public.files ORDER BY id"):
+        known.add(str(path))
+        try:
+            found = (files / str(path)).stat().st_size
+        except OSError:
+            missing.append(str(path))
+            continue
+        if size is not None and found != int(str(size)) and found < 1 << 31:  # the column cannot hold more
+            different.append(f"{path}: {found} bytes instead of {size}")
+    facts["files"] = f"{len(known)} rows compared with {files}"
+    yield from _findings("missing file", "files", missing)
+    yield from _findings("different size", "files", different)
+    yield from _findings("file without row", "library", _unknown(files, known))
+
+
+def _unknown(files: Path, known: set[str]) -> list[str]:
+    """Books on disk that no row knows; what begins with a dot is the application's own."""
+    formats = {".epub", ".pdf", ".mobi", ".azw3", ".cbz", ".cbr", ".mp3", ".m4b", ".flac"}
+    found = []
+    for path in sorted(files.rglob("*")):
+        inside = path.relative_to(files)
+        own = any(step.startswith(".") for step in inside.parts) or inside.parts[0] == "tts-cache"
+        if path.suffix.lower() in formats and not own and inside.as_posix() not in known and path.is_file():
+            found.append(inside.as_posix())
+    return found
+
+
+def _findings(verdict: str, table: str, subjects: list[str]) -> Iterator[Finding]:
+    if subjects:
+        more = f" and {len(subjects) - _SHOWN} more" if len(subjects) > _SHOWN else ""
+        yield Finding(verdict, f"{len(subjects)} in {table}", "; ".join(subjects[:_SHOWN]) + more)

@@ -1,0 +1,57 @@
+"""What a server cannot compute of a table is missing of that table, and ends nothing else.
+
+An index on a function, a generated column or a view may call what fails, or what names others without their schema.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from scriptorium.sources.postgres.connection import Row
+from scriptorium.sources.postgres.own_names import own_path
+
+if TYPE_CHECKING:
+    import psycopg
+
+_Found = TypeVar("_Found")
+
+
+class Uncomputable(Exception):
+    """The facts of a table cannot be computed; the text says why."""
+
+
+def computed(session: psycopg.Connection[Row], work: Callable[[], _Found]) -> _Found:
+    """What ``work`` finds; in a second try with the database's own ``search_path``. ``Uncomputable``."""
+    try:
+        with _computing(session):
+            return work()
+    except Uncomputable as first:
+        try:
+            with _computing(session):
+                session.execute("SELECT set_config('search_path', %s, true)", (own_path(session),))
+                return work()
+        except Uncomputable:
+            raise first from None
+
+
+@contextlib.contextmanager
+def _computing(session: psycopg.Connection[Row]) -> Iterator[None]:
+    """Rolled back, so that locks of indexes and sequences are not kept to the end: a server has few of them."""
+    import psycopg
+
+    try:
+        with session.transaction(force_rollback=True):
+            yield
+    except psycopg.errors.QueryCanceled as error:
+        row = session.execute("SELECT current_setting('statement_timeout')").fetchone()
+        if row is None or row[0] == "0":
+            raise
+        raise Uncomputable(f"it took longer than the statement_timeout of {row[0]}") from error
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        if error.sqlstate == "42501" and "row-level security" in str(error):
+            raise  # pg_dump refuses the table, too
+        raise Uncomputable(" ".join((error.diag.message_primary or str(error)).split())) from error

@@ -1,0 +1,1 @@
+"""The way out: one snapshot, its dump, its fingerprints."""

@@ -1,0 +1,139 @@
+"""What is inside a dump, read with ``pg_restore``: is it complete, which sequences has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.errors import DamageFound, ToolFailed
+from scriptorium.model import TableFacts
+from scriptorium.sources.postgres.encodings import as_utf8, codec_of
+from scriptorium.sources.postgres.fingerprint import sequence_facts
+from scriptorium.sources.postgres.programs import Program
+
+_ENTRY = re.compile(r"(\d+); (\d+) (\d+) (TABLE DATA|SEQUENCE SET|[A-Z][A-Z ]*?[A-Z]) (.*)")
+_SETVAL = re.compile(r"^SELECT pg_catalog\.setval\('((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.MULTILINE)
+_NAME = re.compile(r'"(?:[^"]|"")*"|[^".]+')
+_END_OF_DATA = b"\\.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the table of contents: its number in the dump, the object's oid, what it is, schema name owner."""
+
+    number: int
+    oid: int
+    what: str
+    rest: str
+    line: str
+
+
+def contents(dump: Path, program: Program) -> list[Entry]:
+    """The table of contents. ``DamageFound`` when the dump has none that can be read."""
+    try:
+        return _entries(process.run([program.path, "--list", str(dump)], timeout=600).stdout)
+    except ToolFailed as error:
+        raise DamageFound(f"the dump cannot be read: {error.what}", on=str(dump)) from error
+
+
+def codec_of_dump(dump: Path, program: Program) -> str:
+    """Python's name of the encoding in which the names and rows of a dump are. ``DamageFound``.
+
+    ``dump``: a folder, or a file of which the beginning is enough. With nothing chosen from it, pg_restore writes its
+    settings alone.
+    """
+    nothing = dump.with_name(".nothing")
+    nothing.write_bytes(b"")
+    try:
+        argv = [program.path, "--schema-only", f"--use-list={nothing}", "--file=-", str(dump)]
+        return codec_of(process.run(argv, timeout=600).stdout)
+    except ToolFailed as error:
+        raise DamageFound(f"the dump cannot be read: {error.what}", on=str(dump)) from error
+    finally:
+        nothing.unlink()
+
+
+def contents_of_head(head: Path, program: Program) -> list[Entry] | None:
+    """The same from the beginning of a dump in the custom format; ``None`` when that is not long enough for it."""
+    listed = process.run([program.path, "--list", str(head)], env={"LC_ALL": "C"}, timeout=600, check=False)
+    if listed.status == 0:
+        return _entries(listed.stdout)
+    if is_too_short(listed.stderr):
+        return None
+    raise DamageFound(f"the dump cannot be read: {listed.stderr[-200:]}", on=str(head))
+
+
+def is_too_short(said: str) -> bool:
+    """Whether pg_restore (in English) says that a dump has come to its end too early."""
+    return "end of file" in said or "too short" in said
+
+
+def _entries(listed: bytes) -> list[Entry]:
+    entries = []
+    for line in listed.decode("utf-8", "surrogateescape").splitlines():
+        match = _ENTRY.match(line)
+        if match:
+            entries.append(Entry(int(match[1]), int(match[3]), match[4], match[5], line))
+    return entries
+
+
+def check_complete(dump: Path, program: Program, tables: Iterable[int], *, level: int = 0) -> list[Entry]:
+    """A dump that ended early is never a success: every table has its entry, its file, and that file its end.
+
+    ``tables``: oids of the tables that must be in it; ``level``: how it was compressed. Returns its contents.
+    """
+    entries = contents(dump, program)
+    for entry in require_tables(entries, tables):
+        file = dump / f"{entry.number}.dat{'.gz' if level else ''}"
+        if not file.is_file() or (level == 0 and not _ends(file)):
+            raise ToolFailed("the dump ended early: the data of a table is not complete", on=entry.rest)
+    return entries
+
+
+def require_tables(entries: Iterable[Entry], tables: Iterable[int]) -> list[Entry]:
+    """The entries of tables' rows. ``ToolFailed`` unless every one of ``tables`` (oids) has its own."""
+    data = {entry.oid: entry for entry in entries if entry.what == "TABLE DATA"}
+    for oid in tables:
+        if oid not in data:
+            raise ToolFailed("the dump ended early: a table is not in it", on=f"oid {oid}")
+    return list(data.values())
+
+
+def _ends(file: Path) -> bool:
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - 8))
+        return stream.read().rstrip(b"\n").endswith(_END_OF_DATA.rstrip(b"\n"))
+
+
+def sequence_values(dump: Path, program: Program, entries: Sequence[Entry]) -> Mapping[tuple[str, str], TableFacts]:
+    """The sequences of the dump by (schema, name), as it would set them."""
+    chosen = [entry for entry in entries if entry.what == "SEQUENCE SET"]
+    if not chosen:
+        return {}
+    wanted = dump.with_name(".sequences")
+    wanted.write_text("\n".join(entry.line for entry in chosen) + "\n", "utf-8", "surrogateescape")
+    try:
+        argv = [program.path, f"--use-list={wanted}", "--file=-", str(dump)]
+        script = as_utf8(process.run(argv, timeout=600).stdout).decode("utf-8", "replace")
+    finally:
+        wanted.unlink()
+    values = {
+        _names(literal.replace("''", "'")): sequence_facts(int(value), called == "true")
+        for literal, value, called in _SETVAL.findall(script)
+    }
+    if len(values) != len(chosen):
+        raise ToolFailed("the dump's sequences cannot be read", on=str(dump))
+    return values
+
+
+def _names(text: str) -> tuple[str, str]:
+    """Schema and name of what `pg_dump` wrote as one qualified, perhaps quoted name."""
+    schema, name = _NAME.findall(text)
+    return _bare(schema), _bare(name)
+
+
+def _bare(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -1,0 +1,236 @@
+"""A dump of one moment of a database, with its facts, on the disk.
+
+``pg_dump``'s own compression is what makes dumps slow, so it does not compress; the archive does, once. ``take`` makes
+``part/<database>/`` (pg_dump's directory format), ``part/globals.sql`` where the role may read it, and ``facts.json``.
+``postgres_stream`` brings the same moment into an archive without a copy on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scriptorium import process
+from scriptorium.errors import NoSpace, ScriptoriumError, SourceUnavailable, ToolFailed
+from scriptorium.failpoints import reach
+from scriptorium.model import Rows, TableFacts
+from scriptorium.sources.postgres.connection import Address, Row
+from scriptorium.sources.postgres.dump.contents import check_complete, sequence_values
+from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Moment, Seen, held, plain_environment
+from scriptorium.sources.postgres.errors import in_one_line, in_our_words, worded
+from scriptorium.sources.postgres.fingerprint import Relation
+from scriptorium.sources.postgres.limits import fitting_jobs
+from scriptorium.sources.postgres.programs import find
+from scriptorium.sources.postgres.stall_watch import StallWatch, size_of
+
+if TYPE_CHECKING:
+    import psycopg
+
+PART = "part"
+GLOBALS = "globals.sql"
+_TELLING = re.compile(r"error:|FATAL|message from server:")
+_PLAIN_FACTOR = 1.5  # text is larger than what the server keeps compressed; measured 0.95 on book-like data
+
+
+@dataclass(frozen=True, slots=True)
+class DumpFacts:
+    """What is known of a dump; kept beside it as ``facts.json``."""
+
+    database: str
+    engine_version: str
+    method: str
+    started_at: datetime
+    finished_at: datetime
+    tables: Mapping[str, TableFacts]
+    warnings: tuple[str, ...] = ()
+    answers: Mapping[str, Rows] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def completed(
+        self,
+        moment: Moment,
+        seen: Seen,
+        sequences: Mapping[tuple[str, str], TableFacts],
+        warnings: tuple[str, ...],
+    ) -> DumpFacts:
+        """With what the moment held. Sequences know no snapshot: what counts is what the dump holds of them."""
+        names = {(one.schema, one.table): one.name for one in moment.found if one.kind == "S"}
+        tables = {**seen.tables, **{names[key]: facts for key, facts in sequences.items() if key in names}}
+        more, now = (*seen.warnings, *warnings), datetime.now(UTC)
+        missing = {name: why for name, why in seen.missing.items() if name not in tables}
+        return replace(self, finished_at=now, tables=tables, warnings=more, answers=seen.answers, missing=missing)
+
+    def write(self, file: Path) -> None:
+        words = asdict(self) | {"started_at": self.started_at.isoformat(), "finished_at": self.finished_at.isoformat()}
+        file.write_text(json.dumps(words), "utf-8")
+
+    @classmethod
+    def read(cls, file: Path) -> DumpFacts:
+        words = json.loads(file.read_text("utf-8"))
+        tables = {name: TableFacts(**facts) for name, facts in words.pop("tables").items()}
+        began, ended = (datetime.fromisoformat(words.pop(key)) for key in ("started_at", "finished_at"))
+        warnings = tuple(words.pop("warnings"))
+        said = {name: tuple(tuple(row) for row in rows) for name, rows in words.pop("answers").items()}
+        return cls(**words, started_at=began, finished_at=ended, tables=tables, warnings=warnings, answers=said)
+
+
+def take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
+    """Dump the database into the empty folder ``stage``; on any error the folder is empty again."""
+    try:
+        facts = _take(address, stage, options)
+        reach("dump.before-facts")
+        facts.write(stage / "facts.json")
+        return facts
+    except BaseException:
+        empty(stage)
+        raise
+
+
+def empty(stage: Path) -> None:
+    """Remove everything in the folder."""
+    for left in stage.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
+    part = stage / PART
+    part.mkdir(mode=0o700)
+    with held(address, options) as moment:
+        dump = part / file_name(moment.database)
+        jobs = fitting_jobs(moment.session, options.jobs, leader=1)
+        command = moment.command("--format=directory", f"--jobs={jobs}", "--no-sync", f"--file={dump}")
+        with dumping(moment, command, stage, lambda: size_of(dump)) as child:
+            reach("dump.begun")
+            seen = moment.look(Still(child))
+        reach("dump.ended")
+    entries = check_complete(dump, moment.restorer, moment.tables)
+    sequences = sequence_values(dump, moment.restorer, entries)
+    return described(moment).completed(moment, seen, sequences, save_globals(moment, part))
+
+
+def described(moment: Moment, how: str = "") -> DumpFacts:
+    """What is known of a dump before anything was read."""
+    method = f"pg_dump {moment.dumper.version[0]}.{moment.dumper.version[1]}, one snapshot{how}"
+    return DumpFacts(moment.database, moment.engine, method, moment.began, moment.began, {})
+
+
+def plain_size(found: Iterable[Relation]) -> int:
+    """How many bytes a dump of the relations may take, which the server keeps compressed."""
+    return int(sum(one.size for one in found) * _PLAIN_FACTOR)
+
+
+@contextlib.contextmanager
+def dumping(
+    moment: Moment,
+    command: Sequence[str],
+    stage: Path,
+    written: Callable[[], int | None],
+    *,
+    stdout: int | None = None,
+) -> Iterator[process.Child]:
+    """Run pg_dump beside the block; leaving the block waits for its end. What it says in failing goes before what the
+    block says: a lost server is seen by both. ``written``: see ``StallWatch``. ``stdout``: where its output goes, by
+    default to its messages."""
+    address, session = moment.address, moment.session
+    log = os.fdopen(os.memfd_create("pg_dump"), "w+b")  # in memory: the disk may be what is wrong
+    where = log.fileno() if stdout is None else stdout
+    child = process.start(
+        command, env=plain_environment(address, moment.application), stdout=where, stderr=log.fileno()
+    )
+    limit, ours = moment.options.stall_timeout, session.info.backend_pid
+    try:
+        with StallWatch(child, "pg_dump", address, moment.application, limit, written=written, but=ours):
+            try:
+                with _guarded(child, session), in_our_words(address, secrets=address.secrets):
+                    yield child
+                    status = child.wait()
+            except ScriptoriumError as error:
+                status = child.poll() or 0
+                if status == 0 or isinstance(error, SourceUnavailable):
+                    raise
+            if status != 0:
+                log.seek(0)
+                raise _failure(status, log.read().decode("utf-8", "replace"), stage, address)
+    finally:
+        process.end(child)
+        log.close()
+
+
+class Still:
+    """Called between tables: ends the work early when pg_dump has already failed."""
+
+    def __init__(self, child: process.Child) -> None:
+        self._child = child
+
+    def __call__(self, table: str) -> None:
+        if self._child.poll() not in (None, 0):
+            raise ToolFailed("pg_dump failed", on=table)
+
+
+@contextlib.contextmanager
+def _guarded(child: process.Child, session: psycopg.Connection[Row]) -> Iterator[None]:
+    """A long scan in the block need not be waited for when pg_dump has failed."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.2):
+            if child.poll() not in (None, 0):
+                session.cancel()
+                return
+
+    guard = threading.Thread(target=look, daemon=True, name="pg_dump guard")
+    guard.start()
+    try:
+        yield
+    finally:
+        over.set()
+        guard.join(timeout=10)
+
+
+def _failure(status: int, said: str, stage: Path, address: Address) -> ScriptoriumError:
+    lines = [line for line in said.splitlines() if _TELLING.search(line)] or said.splitlines()
+    if status < 0 or not lines:
+        return process.failure(["pg_dump"], status, said, address.secrets)
+    errors = [worded(line, address, secrets=address.secrets) for line in lines]
+    error = next((one for one in errors if type(one) is not ToolFailed), errors[0])  # the server's own words come last
+    if isinstance(error, NoSpace):
+        free = shutil.disk_usage(stage).free
+        return NoSpace(error.what, on=str(stage), hint=f"{free:,} bytes are free there; a larger disk: 'workspace'")
+    if type(error) is ToolFailed:
+        return ToolFailed(f"pg_dump failed: {error.what}", on=error.on, hint=in_one_line(said, address.secrets))
+    return error
+
+
+def save_globals(moment: Moment, folder: Path) -> tuple[str, ...]:
+    """Roles and tablespaces; their password hashes only where the role may read them. Returns warnings."""
+    address, options, file = moment.address, moment.options, folder / GLOBALS
+    last = ""
+    for more in ([], ["--no-role-passwords"]):
+        try:
+            program = find("pg_dumpall", moment.major, tools=options.tools)
+            name = address.words.get("dbname", "")
+            argv = [program.path, "--globals-only", *more, "--no-password", f"--file={file}", f"--database={name}"]
+            argv += [f"--dbname={address.plain}", f"--lock-wait-timeout={int(options.lock_timeout * 1000)}"]
+            environment = plain_environment(address, "scriptorium")
+            process.run(argv, env=environment, timeout=120, secrets=address.secrets)
+            file.chmod(0o600)
+            return ("globals.sql holds the roles without their passwords",) if more else ()
+        except ScriptoriumError as error:
+            last = error.what
+            file.unlink(missing_ok=True)
+    return (f"roles and tablespaces are not in the backup: {last}",)
+
+
+def file_name(database: str) -> str:
+    """A database's name as one step of a path."""
+    plain = database.replace("%", "%25").replace("/", "%2F")
+    return plain if plain not in (".", "..", GLOBALS) else f"%{plain}"

@@ -1,0 +1,176 @@
+"""One moment of a database, for as long as it takes to read it.
+
+A repeatable-read transaction locks every table (ACCESS SHARE: it hinders no reader and no writer), exports its
+snapshot for ``pg_dump``, and reads the facts of every table itself: rows, fingerprints, answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scriptorium import process
+from scriptorium.errors import SnapshotBusy
+from scriptorium.failpoints import reach
+from scriptorium.model import Rows, TableFacts
+from scriptorium.sources.postgres.connection import Address, Row, sql
+from scriptorium.sources.postgres.dump.pieces import PIECE
+from scriptorium.sources.postgres.fingerprint import Relation, read_facts, relations, require_readable
+from scriptorium.sources.postgres.limits import require_one_more
+from scriptorium.sources.postgres.locks import naming_holders
+from scriptorium.sources.postgres.programs import Program, find, major_of
+from scriptorium.sources.postgres.rights import require_readable_objects
+from scriptorium.sources.postgres.statements import answers
+
+if TYPE_CHECKING:
+    import psycopg
+
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DumpOptions:
+    """``jobs``: processes of pg_dump; timeouts in seconds (``stall_timeout``: also for pg_restore and psql); ``tools``:
+    a folder with pg_dump; ``piece``: bytes of a file where the dump goes into an archive as a stream."""
+
+    jobs: int = 1
+    lock_timeout: float = 60.0
+    statement_timeout: float = 0.0
+    tools: Path | None = None
+    statements: Mapping[str, str] = field(default_factory=dict)
+    piece: int = PIECE
+    stall_timeout: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a moment held: the facts of its tables, what is not as one would expect, what it answered, what of it has no
+    facts."""
+
+    tables: Mapping[str, TableFacts]
+    warnings: tuple[str, ...]
+    answers: Mapping[str, Rows]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A database that is held still: every table is locked, and ``session`` sees the exported ``snapshot``.
+
+    ``address`` names the ``database``; ``engine`` is the server's version, ``major`` the number that counts.
+    """
+
+    address: Address
+    options: DumpOptions
+    application: str
+    session: psycopg.Connection[Row]
+    snapshot: str
+    found: tuple[Relation, ...]
+    engine: str
+    major: int
+    dumper: Program
+    restorer: Program
+    began: datetime
+
+    @property
+    def database(self) -> str:
+        return self.address.words["dbname"]
+
+    @property
+    def tables(self) -> list[int]:
+        """The oids of the tables whose rows a dump must have."""
+        return [one.oid for one in self.found if one.kind == "r"]
+
+    def command(self, *more: str) -> list[str]:
+        """``pg_dump`` of this very snapshot, not compressed."""
+        wait = f"--lock-wait-timeout={int(self.options.lock_timeout * 1000)}"
+        words = ["--compress=0", f"--snapshot={self.snapshot}", "--no-password", wait, *bytes_as_they_are(self.session)]
+        return [self.dumper.path, *more, *words, f"--dbname={self.address.of_child(self.application)}"]
+
+    def look(self, between: Callable[[str], None]) -> Seen:
+        """Read every table, and put the source's statements. ``between`` is called with each name before its scan."""
+        facts = read_facts(self.session, self.found, between=between)
+        return Seen(facts.tables, facts.warnings, answers(self.session, self.options.statements), facts.missing)
+
+
+def bytes_as_they_are(session: psycopg.Connection[Row]) -> list[str]:
+    """What pg_dump must be told where the database is of another encoding: not every byte of it can be expressed in
+    UTF-8, which is asked for elsewhere, and the server would refuse to hand those out."""
+    own = session.info.parameter_status("server_encoding") or "UTF8"
+    return [] if own == "UTF8" else [f"--encoding={own}"]
+
+
+def plain_environment(address: Address, application: str) -> dict[str, str]:
+    """Of pg_dump: how it writes literals follows its session, and the database or the role may have the old way."""
+    options = (process.variable("PGOPTIONS") or "", "-c standard_conforming_strings=on -c statement_timeout=0")
+    return address.environment(application) | {"PGOPTIONS": " ".join(options).strip()}
+
+
+@contextlib.contextmanager
+def held(address: Address, options: DumpOptions) -> Iterator[Moment]:
+    """Hold the database still while the block lasts. ``SnapshotBusy`` says who stands in the way."""
+    began = datetime.now(UTC)
+    application = f"scriptorium dump {secrets.token_hex(4)}"
+    with naming_holders(address, application), address.session(application=application) as session:
+        yield _held(session, address, options, application, began)
+
+
+def _held(
+    session: psycopg.Connection[Row], address: Address, options: DumpOptions, application: str, began: datetime
+) -> Moment:
+    major = major_of(session.info.server_version)
+    version = session.info.parameter_status("server_version") or str(major)
+    dumper = find("pg_dump", major, tools=options.tools)
+    restorer = find("pg_restore", dumper.version[0], tools=options.tools)
+    found = _hold_still(session, address, options)
+    with session.transaction(force_rollback=True):
+        require_readable_objects(session, address)
+    require_one_more(session, address, "pg_dump")
+    reach("dump.held")
+    row = session.execute("SELECT pg_export_snapshot()").fetchone()
+    assert row is not None
+    return Moment(
+        address=address.of(session.info.dbname),
+        options=options,
+        application=application,
+        session=session,
+        snapshot=str(row[0]),
+        found=found,
+        engine=version.split(" ")[0],
+        major=major,
+        dumper=dumper,
+        restorer=restorer,
+        began=began,
+    )
+
+
+def _hold_still(session: psycopg.Connection[Row], address: Address, options: DumpOptions) -> tuple[Relation, ...]:
+    """Begin the transaction with every table locked before its snapshot is taken: a TRUNCATE or a rewrite in between
+    would make rows vanish from it. Returns the relations as of the snapshot."""
+    session.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(options.lock_timeout * 1000)}ms",))
+    timeout = f"{int(options.statement_timeout * 1000)}ms"
+    session.execute("SELECT set_config('statement_timeout', %s, false)", (timeout,))
+    import psycopg
+
+    for _ in range(_TRIES):
+        found = relations(session)
+        require_readable(found, address)
+        tables = [one for one in found if one.kind == "r"]
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        try:
+            if tables:
+                session.execute(sql(f"LOCK TABLE ONLY {', ONLY '.join(t.sql for t in tables)} IN ACCESS SHARE MODE"))
+            now = relations(session)
+        except psycopg.errors.UndefinedTable:
+            session.execute("ROLLBACK")
+            continue
+        if {one.oid for one in now if one.kind == "r"} == {one.oid for one in tables}:
+            require_readable(now, address)
+            return now
+        session.execute("ROLLBACK")
+    raise SnapshotBusy("tables come and go faster than they can be locked", on=str(address), hint="try again later")

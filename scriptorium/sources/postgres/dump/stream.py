@@ -1,0 +1,214 @@
+"""A dump of one moment that goes straight into an archive: in pieces that are held in memory, one at a time.
+
+The facts are read in a thread of their own while the dump flows. Of the dump only its head touches the disk, for as
+long as it takes to read its table of contents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.archive import Piece
+from scriptorium.errors import SourceUnavailable, ToolFailed
+from scriptorium.failpoints import reach
+from scriptorium.model import STREAMED, TableFacts
+from scriptorium.sources.postgres.connection import Address
+from scriptorium.sources.postgres.dump.contents import contents_of_head, require_tables, sequence_values
+from scriptorium.sources.postgres.dump.directory import (
+    PART,
+    DumpFacts,
+    Still,
+    described,
+    dumping,
+    empty,
+    file_name,
+    save_globals,
+)
+from scriptorium.sources.postgres.dump.pieces import piece_name
+from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Moment, Seen, held
+from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.stall_watch import Flow
+
+_PIPE = -1  # subprocess.PIPE
+_PIPE_BYTES = 1 << 20  # fewer and longer reads than with the system's own 64 KiB
+_HEAD = 1 << 20
+_END = bytes(5)  # how the data of a table ends in the custom format: a block of no bytes
+_LOOK = 500  # milliseconds between two looks at what else may have failed
+_PATIENCE = 10  # seconds for the server to stop a scan that nobody waits for any more
+
+
+class DumpStream:
+    """A dump on its way: ``facts`` is all that is known so far, ``ended`` whether that is everything."""
+
+    def __init__(
+        self,
+        moment: Moment,
+        output: int,
+        flow: Flow,
+        seen: Future[Seen],
+        warnings: tuple[str, ...],
+        stage: Path,
+        open_: contextlib.ExitStack,
+    ) -> None:
+        self.name = file_name(moment.database)
+        self.facts: DumpFacts = described(moment, STREAMED)
+        self.ended = False
+        self._moment = moment
+        self._output = output
+        self._flow = flow
+        self._seen = seen
+        self._warnings = warnings
+        self._head = _Head(stage / "head", moment)
+        self._open = open_
+
+    def pieces(self) -> Generator[Piece, None, None]:
+        """Every piece; behind the last one pg_dump has ended well, nothing is missing, and the session is closed."""
+        buffer = memoryview(bytearray(self._moment.options.piece))
+        number, last = 0, b""
+        self._flow.waiting = True
+        while used := self._filled(buffer):
+            number += 1
+            piece = buffer[:used]
+            self._head.add(piece)
+            last = (last + bytes(piece[-len(_END) :]))[-len(_END) :]
+            reach("stream.piece")
+            self._flow.waiting = False  # a store may be slow
+            yield piece_name(number), piece
+            self._flow.waiting = True
+        seen = self._seen.result()
+        reach("stream.ended")
+        self._open.close()  # whatever is wrong with pg_dump is raised here
+        sequences = self._head.sequences(last)
+        self.facts = self.facts.completed(self._moment, seen, sequences, self._warnings)
+        self.ended = True
+
+    def _filled(self, buffer: memoryview) -> int:
+        """Read until the buffer is full or the dump ends; returns the bytes."""
+        used = 0
+        ready = select.poll()
+        ready.register(self._output, select.POLLIN)
+        while used < len(buffer):
+            if self._seen.done():
+                self._seen.result()  # an error need not wait for the end of the dump
+            if ready.poll(_LOOK):
+                count = os.readv(self._output, [buffer[used:]])
+                if not count:
+                    break
+                used += count
+                self._flow.count += count
+        return used
+
+
+class _Head:
+    """The beginning of the dump, until its table of contents is whole: every table must be in it."""
+
+    def __init__(self, file: Path, moment: Moment) -> None:
+        self._file = file
+        self._moment = moment
+        self._found: dict[tuple[str, str], TableFacts] | None = None
+        self._rows = False
+
+    def add(self, piece: memoryview) -> None:
+        """Take what is still needed of the next piece."""
+        while self._found is None and piece:
+            with self._file.open("ab") as file:
+                count = max(_HEAD, file.tell())
+                file.write(piece[:count])
+            piece = piece[count:]
+            self._look()
+
+    def _look(self) -> None:
+        entries = contents_of_head(self._file, self._moment.restorer)
+        if entries is None:
+            return
+        self._rows = bool(require_tables(entries, self._moment.tables))
+        self._found = dict(sequence_values(self._file, self._moment.restorer, entries))
+        self._file.unlink()
+
+    def sequences(self, last: bytes) -> dict[tuple[str, str], TableFacts]:
+        """The sequences of a dump that ended with the bytes ``last``. ``ToolFailed`` when it ended early."""
+        if self._found is None:
+            raise ToolFailed(
+                "the dump ended early: its table of contents is not complete", on=str(self._moment.address)
+            )
+        if self._rows and last != _END:
+            raise ToolFailed("the dump ended early: the data of a table is not complete", on=str(self._moment.address))
+        return self._found
+
+
+@contextlib.contextmanager
+def streaming(address: Address, stage: Path, options: DumpOptions) -> Iterator[DumpStream]:
+    """Hold the database still and begin its dump; ``stage`` is an empty folder, for little files.
+
+    In it is then ``part/`` with an empty folder for the pieces and ``globals.sql``. On any error nothing stays behind:
+    no process, no thread, no session, no file.
+    """
+    try:
+        with contextlib.ExitStack() as open_:
+            moment = open_.enter_context(held(address, options))
+            part = stage / PART
+            (part / file_name(moment.database)).mkdir(parents=True, mode=0o700)
+            command, flow = moment.command("--format=custom"), Flow()
+            child = open_.enter_context(dumping(moment, command, stage, flow, stdout=_PIPE))
+            seen = open_.enter_context(_seeing(moment, child))
+            reach("stream.begun")
+            stream = DumpStream(moment, _output(child), flow, seen, save_globals(moment, part), stage, open_)
+            yield stream
+            if not stream.ended:
+                raise ToolFailed("the dump was not read to its end", on=str(address))
+    except BaseException:
+        empty(stage)
+        raise
+
+
+def _output(child: process.Child) -> int:
+    assert child.stdout is not None
+    with contextlib.suppress(OSError):  # it is only faster
+        fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return child.stdout.fileno()
+
+
+@contextlib.contextmanager
+def _seeing(moment: Moment, child: process.Child) -> Iterator[Future[Seen]]:
+    """Read the facts beside the block. Leaving it before they are there gives them up."""
+    over = threading.Event()
+    still = Still(child)
+
+    def between(table: str) -> None:
+        still(table)
+        if over.is_set():
+            raise SourceUnavailable("given up", on=table)
+
+    def look() -> Seen:
+        with in_our_words(moment.address, secrets=moment.address.secrets):
+            return moment.look(between)
+
+    with ThreadPoolExecutor(1, "facts") as pool:
+        seen = pool.submit(look)
+        try:
+            yield seen
+        finally:
+            over.set()
+            _give_up(seen, moment)
+
+
+def _give_up(seen: Future[Seen], moment: Moment) -> None:
+    """Wait for the thread; the server is told that its scan is no longer wanted, and if it does not hear, left."""
+    until = time.monotonic() + _PATIENCE
+    while not seen.done():
+        with contextlib.suppress(Exception):  # it is asked again
+            moment.session.cancel_safe(timeout=2.0)
+        wait([seen], 0.3)
+        if time.monotonic() > until:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(moment.session.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)

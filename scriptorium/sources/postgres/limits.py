@@ -1,0 +1,85 @@
+"""How many connections are left to a role: the limits of the database, of the role and of the server."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from scriptorium.errors import NotFound, PermanentError, SourceUnavailable
+from scriptorium.sources.postgres.connection import Address, Row
+
+if TYPE_CHECKING:
+    import psycopg
+
+# Of each limit: what it is, how many it allows (NULL: any), how many of them are used, ours included.
+_LIMITS = """
+SELECT 'of the database (ALTER DATABASE ' || quote_ident(d.datname) || ' CONNECTION LIMIT)',
+    CASE WHEN d.datconnlimit >= 0 AND NOT r.rolsuper THEN d.datconnlimit END,
+    (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend')
+FROM pg_database d, pg_roles r WHERE d.datname = current_database() AND r.rolname = session_user
+UNION ALL
+SELECT 'of the role (ALTER ROLE ' || quote_ident(r.rolname) || ' CONNECTION LIMIT)',
+    CASE WHEN r.rolconnlimit >= 0 AND NOT r.rolsuper THEN r.rolconnlimit END,
+    (SELECT count(*) FROM pg_stat_activity a WHERE a.usesysid = r.oid AND a.backend_type = 'client backend')
+FROM pg_roles r WHERE r.rolname = session_user
+UNION ALL
+SELECT 'of the server (max_connections)',
+    current_setting('max_connections')::int - CASE WHEN r.rolsuper THEN 0 ELSE
+        current_setting('superuser_reserved_connections')::int
+        + coalesce(current_setting('reserved_connections', true), '0')::int END,
+    (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'client backend')
+FROM pg_roles r WHERE r.rolname = session_user
+"""
+_MANY = 1000
+_PATIENCE, _LOOK = 3.0, 0.2  # seconds
+
+
+def left(session: psycopg.Connection[Row]) -> tuple[int, str]:
+    """How many more connections this session's role may open to its database now, and whose limit that is."""
+    with session.transaction(force_rollback=True):  # so that no lock of this look is kept to the end of a long one
+        session.execute("SELECT pg_stat_clear_snapshot()")  # a transaction keeps what it saw of the sessions
+        rows = session.execute(_LIMITS.encode()).fetchall()
+    found = [
+        (int(str(limit)) - int(str(used)), f"{what} is {limit}, {used} are in use")
+        for what, limit, used in rows
+        if limit is not None
+    ]
+    return min(found, default=(_MANY, ""))
+
+
+def fitting_jobs(session: psycopg.Connection[Row], jobs: int, *, leader: int = 0) -> int:
+    """So many processes as there are connections for beside this session's; at least one. ``leader``: connections of
+    the program itself, where there are several processes."""
+    free, _ = left(session)
+    return max(1, min(jobs, free - leader))
+
+
+def require_one_more(session: psycopg.Connection[Row], address: Address, what: str) -> None:
+    """``SourceUnavailable`` where ``what`` could not connect beside this session: another may end at any time."""
+    until = time.monotonic() + _PATIENCE
+    while (found := left(session))[0] < 1 and time.monotonic() < until:
+        time.sleep(_LOOK)  # a watch of ours may have the last one for a moment
+    free, limit = found
+    if free < 1:
+        raise SourceUnavailable(
+            f"no connection is left for {what}: the connection limit {limit}",
+            on=str(address),
+            hint="two connections at once are needed; raise the limit, or try again when fewer are in use",
+        )
+
+
+@contextlib.contextmanager
+def watching(address: Address, application: str) -> Iterator[psycopg.Connection[Row]]:
+    """A session for looking at what other sessions do: in another database where that is possible, and only where a
+    connection stays free for those who do the work. ``SourceUnavailable``."""
+    with contextlib.ExitStack() as open_:
+        try:
+            session = open_.enter_context(address.maintenance())
+        except (NotFound, PermanentError):
+            session = open_.enter_context(address.session(application=application))
+        free, limit = left(session)
+        if free < 1:
+            raise SourceUnavailable(f"no connection to spare: the limit {limit}", on=str(address))
+        yield session

@@ -1,0 +1,103 @@
+"""A dump that is restored with the database's own ``search_path``, for objects that name others without their schema.
+
+``pg_dump`` writes a statement into its dumps that empties ``search_path``, and ``pg_restore`` carries it out on each of
+its connections. Functions that name others without a schema work in their application and fail there. In a second try
+the statement is replaced, in what pg_restore reads and not in the dump, by one of the same length that goes back to
+what the session began with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scriptorium.errors import ToolFailed
+from scriptorium.sources.postgres.connection import Row, quoted
+
+if TYPE_CHECKING:
+    import psycopg
+
+_EMPTIES = b"SELECT pg_catalog.set_config('search_path', '', false);"
+_RESETS = b"RESET search_path;".ljust(len(_EMPTIES))  # of the same length: the dump says how long it is
+_HEAD = 1 << 20
+_TABLE_OF_CONTENTS = "toc.dat"
+_OWN = """
+SELECT coalesce(
+    (SELECT word FROM settings WHERE whose = 1), (SELECT word FROM settings WHERE whose = 2),
+    (SELECT word FROM settings WHERE whose = 3), '"$user", public')
+"""
+_SETTINGS = """
+WITH database AS (SELECT oid, datdba FROM pg_database WHERE datname = current_database()),
+settings AS (
+    SELECT CASE WHEN s.setdatabase <> 0 AND s.setrole <> 0 THEN 1 WHEN s.setdatabase <> 0 THEN 2 ELSE 3 END AS whose,
+        substr(one, 13) AS word
+    FROM pg_db_role_setting s, database d, unnest(s.setconfig) AS one
+    WHERE s.setdatabase IN (0, d.oid) AND s.setrole IN (0, d.datdba) AND starts_with(one, 'search_path='))
+"""
+
+
+def own_path(session: psycopg.Connection[Row]) -> str:
+    """The ``search_path`` of the database's owner in it; at its end all other schemas, for what other roles set."""
+    row = session.execute((_SETTINGS + _OWN).encode()).fetchone()
+    owner = session.execute(
+        "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()"
+    ).fetchone()
+    own = str(row[0] if row else "").replace('"$user"', quoted(str(owner[0] if owner else "")))
+    others = session.execute(
+        "SELECT nspname::text FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' "
+        "AND has_schema_privilege(oid, 'USAGE') ORDER BY nspname = 'public' DESC, nspname"
+    ).fetchall()
+    return ", ".join([*([own] if own.strip() else []), *(quoted(str(name)) for (name,) in others)])
+
+
+@contextlib.contextmanager
+def without_emptying(dump: Path) -> Iterator[tuple[list[str], int | None]]:
+    """The dump as pg_restore is to read it: its last words, and what its standard input is (``None``: nothing)."""
+    if not dump.is_dir():
+        with _poured(dump) as reading:
+            yield [], reading
+        return
+    beside = dump.parent if os.access(dump.parent, os.W_OK) else None  # links need the same filesystem
+    with tempfile.TemporaryDirectory(prefix=".scriptorium-", dir=beside) as folder:
+        for file in dump.iterdir():
+            if file.name != _TABLE_OF_CONTENTS:
+                _link(file, Path(folder, file.name))
+        Path(folder, _TABLE_OF_CONTENTS).write_bytes(_replaced((dump / _TABLE_OF_CONTENTS).read_bytes(), dump))
+        yield [folder], None
+
+
+def _link(file: Path, at: Path) -> None:
+    try:
+        at.hardlink_to(file)
+    except OSError:  # another filesystem, or one without links
+        shutil.copyfile(file, at)
+
+
+def _replaced(head: bytes, dump: Path) -> bytes:
+    if _EMPTIES not in head:
+        raise ToolFailed("the dump does not say what it does with search_path", on=dump.name)
+    return head.replace(_EMPTIES, _RESETS, 1)
+
+
+@contextlib.contextmanager
+def _poured(dump: Path) -> Iterator[int]:
+    reading, writing = os.pipe()
+
+    def pour() -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe, dump.open("rb") as file:
+            pipe.write(_replaced(file.read(_HEAD), dump))
+            shutil.copyfileobj(file, pipe, _HEAD)
+
+    thread = threading.Thread(target=pour, daemon=True, name="pouring a dump")
+    thread.start()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        thread.join(timeout=60)

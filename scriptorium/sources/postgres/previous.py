@@ -1,0 +1,97 @@
+"""The databases that restores replaced, and those that killed restores and drills were loading: found and dropped.
+
+Only what the records name, by its number, is ever dropped: a name alone says nothing of whose a database is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scriptorium.fs.previous import Kept, Previous, Whereabouts
+from scriptorium.sources.postgres.databases import drop
+from scriptorium.sources.postgres.records import Record, Records, name_of, number_of, system_of
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from scriptorium.sources.postgres.connection import Row
+
+
+def former(session: psycopg.Connection[Row], records: Records, database: str) -> list[Record]:
+    """Records of the databases that restores of ``database`` replaced and that are still there, newest first."""
+    return [
+        one
+        for one in records.of(session, database)
+        if one.former is not None and one.replaced is not None and number_of(session, one.former) == one.replaced
+    ]
+
+
+def drop_surplus(session: psycopg.Connection[Row], records: Records, database: str, keep: int) -> tuple[str, ...]:
+    """Drop the former databases beyond the newest ``keep``, but for those that an undo may need; returns their names.
+
+    Records that name no database any more are removed."""
+    there = former(session, records, database)
+    dropped = []
+    for record in there[keep:]:
+        if record.stage == "stands" and record.former is not None:
+            drop(session, record.former)
+            dropped.append(record.former)
+    for record in records.of(session, database):
+        if record.stage == "stands" and (record not in there or record.former in dropped):
+            records.remove(record)
+    return tuple(dropped)
+
+
+def drop_unfinished(session: psycopg.Connection[Row], records: Records, database: str) -> tuple[str, ...]:
+    """Drop what killed restores and drills were loading; returns the names."""
+    dropped = []
+    for record in records.of(session, database):
+        if record.stage != "loading":
+            continue
+        number = number_of(session, record.new)
+        if number is not None and record.made in (None, number):
+            drop(session, record.new)
+            dropped.append(record.new)
+        records.remove(record)
+    return tuple(dropped)
+
+
+def kept(record: Record) -> Kept:
+    """How the database that a restore replaced is known again; see ``Keeping``."""
+    return {
+        "system": record.system,
+        "database": record.database,
+        "former": record.former,
+        "replaced": record.replaced,
+        "made": record.made,
+    }
+
+
+def whereabouts(session: psycopg.Connection[Row], kept: Kept) -> Previous:
+    """Where the database is that a restore replaced, by its number on its server."""
+    if other := another_server(session, kept):
+        return other
+    name, former, replaced = str(kept["database"]), kept["former"], kept["replaced"]
+    here = number_of(session, name)
+    if here == replaced:
+        there = f"database {name}, number {replaced}" if replaced is not None else f"no database {name}, as before"
+        return Previous(Whereabouts.BACK, there)
+    if replaced is None:
+        ours = here == kept["made"]
+        there = "no database was there before" if ours else f"a database {name} that no restore made is there"
+        return Previous(Whereabouts.ASIDE if ours else Whereabouts.GONE, there)
+    called = name_of(session, int(str(replaced)))
+    if called == former:
+        return Previous(Whereabouts.ASIDE, f"as the database {former}")
+    if called is None:
+        return Previous(Whereabouts.GONE, f"the database {former} was dropped")
+    return Previous(
+        Whereabouts.GONE, f'{former} was renamed: ALTER DATABASE "{called}" RENAME TO "{former}" makes an undo possible'
+    )
+
+
+def another_server(session: psycopg.Connection[Row], kept: Kept) -> Previous | None:
+    """The verdict where another server answers than the one that was restored to."""
+    if kept["system"] in ("", system_of(session)):
+        return None
+    return Previous(Whereabouts.GONE, "another server answers at its address than the one that was restored to")

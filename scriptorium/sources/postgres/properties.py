@@ -1,0 +1,337 @@
+"""What is set on a database itself: owner, rights, limits, settings, comment. Taken from another database, or a dump.
+
+Some of it would hinder a restore (a limit of connections, a time limit of statements), so it comes in two steps: what
+the making of objects may need comes before the data, the rest once the data is there. What the role may not set is
+left out, and a warning has the statement that sets it.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, LiteralString
+
+from scriptorium import process
+from scriptorium.errors import NotFound, ScriptoriumError, SourceUnavailable, ToolFailed
+from scriptorium.sources.postgres.connection import Address, Row, quoted, sql
+from scriptorium.sources.postgres.databases import Mark, comment_of, exists, literal, set_comment
+from scriptorium.sources.postgres.encodings import as_utf8
+from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.programs import Program
+
+if TYPE_CHECKING:
+    import psycopg
+
+# These hold lists that are kept ready quoted; pg_dump has the same list.
+_READY_LISTS = {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries",
+                "shared_preload_libraries", "unix_socket_directories"}  # fmt: skip
+# What functions and queries of the dump may rely on while objects are made; settings of the application's own, too.
+_EARLY = {"search_path", "default_text_search_config", "datestyle", "intervalstyle", "timezone", "lc_monetary",
+          "lc_numeric", "lc_time", "bytea_output", "xmlbinary"}  # fmt: skip
+_COMMENT = b"COMMENT"
+_ENTRY = re.compile(rb"\d+; \d+ \d+ (DATABASE |DATABASE PROPERTIES |(ACL|COMMENT|SECURITY LABEL) - DATABASE )")
+_IDENTIFIER = rb'(?:"(?:[^"]|"")*"|[\w$]+)'
+_OF_DATABASE = re.compile(
+    rb"(?P<before>CREATE DATABASE|ALTER DATABASE|COMMENT ON DATABASE|(?:ALTER ROLE " + _IDENTIFIER + rb" IN DATABASE)"
+    rb"|(?:GRANT|REVOKE) [A-Z, ]+? ON DATABASE|SECURITY LABEL FOR " + _IDENTIFIER + rb" ON DATABASE) "
+    rb"(?P<name>" + _IDENTIFIER + rb")(?P<after>.*)",
+    re.DOTALL,
+)
+_SETS = re.compile(rb"\s+SET (" + _IDENTIFIER + rb"(?:\." + _IDENTIFIER + rb")*) ")
+# What makes every session load a program is not taken from an archive, which somebody may have changed.
+_LIBRARIES = re.compile(r"(?i)_preload_libraries|dynamic_library_path")
+_LAST = re.compile(rb"\s+(?:CONNECTION LIMIT|IS_TEMPLATE)\b")
+_SESSION = re.compile(rb"SET (standard_conforming_strings|SESSION AUTHORIZATION)|RESET SESSION AUTH")
+_PIECE = re.compile(rb"""--[^\n]*|E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|;|[^-E'";]+|.""", re.DOTALL)
+_OWN_ENCODING = re.compile(rb" ENCODING = ('[^']*')")
+
+
+@dataclass(slots=True)
+class Dressing:
+    """Statements that give a database its properties: ``early`` ones before its data comes, ``late`` ones after.
+
+    ``warnings``: what could not be set, as the statement that would.
+    """
+
+    early: list[bytes] = field(default_factory=list)
+    late: list[bytes] = field(default_factory=list)
+    comment: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def add_setting(self, scope: bytes, key: str, statement: bytes) -> None:
+        """``scope``: what comes before ``SET``. In the end all of them are there in their order."""
+        if _early(key):
+            self.early.append(statement)
+            if (reset := scope + b" RESET ALL") not in self.late:
+                self.late.insert(0, reset)
+        self.late.append(statement)
+
+    def before_data(self, session: psycopg.Connection[Row]) -> None:
+        self._carry_out(session, self.early)
+
+    def after_data(self, session: psycopg.Connection[Row], name: str, inside: Address) -> None:
+        """``name``: the database that gets them; ``inside``: its address. A comment is kept in the encoding of the
+        database in whose session it is made, so it is made in a session of its own database."""
+        said = [statement for statement in self.late if statement.startswith(_COMMENT)]
+        with inside.session() as own:
+            self._carry_out(own, said)
+            set_comment(own, name, self.comment or _own_comment(own, name))
+        self._carry_out(session, (statement for statement in self.late if statement not in said))
+
+    def _carry_out(self, session: psycopg.Connection[Row], statements: Iterable[bytes]) -> None:
+        try:
+            for statement in statements:
+                self._execute(session, statement)
+        finally:
+            session.execute("SET standard_conforming_strings TO on")
+
+    def _execute(self, session: psycopg.Connection[Row], statement: bytes) -> None:
+        try:
+            with in_our_words("the database"):
+                session.execute(_marked(statement))
+        except SourceUnavailable:
+            raise
+        except ScriptoriumError as error:
+            warning = f"not set on the database: {_shown(statement)} ({_reason(error)})"
+            if not _SESSION.match(statement) and warning not in self.warnings:
+                self.warnings.append(warning)
+
+
+def _marked(statement: bytes) -> LiteralString:
+    """psycopg takes bytes as they are, which its types do not say for every way of writing."""
+    return statement  # type: ignore[return-value]
+
+
+def _shown(statement: bytes) -> str:
+    return " ".join(statement.decode("utf-8", "replace").split())
+
+
+def _reason(error: ScriptoriumError) -> str:
+    return error.what.removeprefix("no right: ")
+
+
+def like(session: psycopg.Connection[Row], name: str, model: str, inside: Address) -> Dressing:
+    """Make the empty database ``name`` with owner, encoding, locale and tablespace of the database ``model`` on this
+    server (``inside``: its address); the rest of what is set on that one is in the dressing."""
+    _create_like(session, name, model)
+    dressing = Dressing(comment=_comment_inside(session, model, inside))
+    for scope, key, value in _settings(session, name, model):
+        dressing.add_setting(scope.encode(), key, f"{scope} SET {quoted(*key.split('.'))} TO {value}".encode())
+    dressing.early += [statement.encode() for statement in _grants(session, name, model)]
+    row = session.execute("SELECT datconnlimit, datistemplate FROM pg_database WHERE datname = %s", (model,)).fetchone()
+    limit, template = row or (-1, False)
+    if limit != -1:
+        dressing.late.append(f"ALTER DATABASE {quoted(name)} CONNECTION LIMIT {limit}".encode())
+    if template:
+        dressing.late.append(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE true".encode())
+    dressing.late += [one.encode() for one in _labels(session, name, model)]
+    return dressing
+
+
+def _early(key: str) -> bool:
+    return "." in key or key.lower() in _EARLY
+
+
+def _own_comment(session: psycopg.Connection[Row], name: str) -> str | None:
+    """The database's comment; what a restore wrote over it is not its own."""
+    mark = Mark.of(session, name)
+    return mark.comment if mark is not None else comment_of(session, name)
+
+
+def _comment_inside(session: psycopg.Connection[Row], name: str, inside: Address) -> str | None:
+    """Read in the database's own encoding, where it lets us in."""
+    try:
+        with inside.session() as own:
+            return _own_comment(own, name)
+    except ScriptoriumError:
+        return _own_comment(session, name)
+
+
+def _create_like(session: psycopg.Connection[Row], name: str, model: str) -> None:
+    row = session.execute(
+        "SELECT pg_get_userbyid(d.datdba)::text, pg_encoding_to_char(d.encoding)::text, d.datcollate::text, "
+        "d.datctype::text, CASE WHEN d.dattablespace <> base.dattablespace THEN t.spcname::text END, "
+        "to_jsonb(d) ->> 'datlocprovider', "
+        "coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), "  # 17 renamed what 15 brought
+        "to_jsonb(d) ->> 'daticurules' "
+        "FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace "
+        "JOIN pg_database base ON base.datname = 'template0' WHERE d.datname = %s",
+        (model,),
+    ).fetchone()
+    if row is None:
+        raise NotFound("there is no such database", on=model)
+    owner, encoding, collate, ctype, tablespace, kind, own_locale, rules = (str(one or "") for one in row)
+    words = [f"TEMPLATE template0 OWNER {quoted(owner)} ENCODING {literal(encoding)}"]
+    if tablespace:  # naming the usual one asks for a right that few roles have
+        words.append(f"TABLESPACE {quoted(tablespace)}")
+    words.append(f"LC_COLLATE {literal(collate)} LC_CTYPE {literal(ctype)}")
+    if kind == "i":
+        words.append(f"LOCALE_PROVIDER icu ICU_LOCALE {literal(own_locale)}")
+        words += [f"ICU_RULES {literal(rules)}"] if rules else []
+    elif kind == "b":
+        words.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {literal(own_locale)}")
+    session.execute(sql(f"CREATE DATABASE {quoted(name)} {' '.join(words)}"))
+
+
+def _grants(session: psycopg.Connection[Row], name: str, model: str) -> Iterator[str]:
+    """The rights, where they are not what every new database has."""
+    row = session.execute("SELECT datacl IS NULL FROM pg_database WHERE datname = %s", (model,)).fetchone()
+    if row is None or row[0]:
+        return
+    grants = session.execute(
+        "SELECT a.privilege_type, a.is_grantable, "
+        "CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, a.grantee = d.datdba "
+        "FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = %s",
+        (model,),
+    ).fetchall()
+    yield f"REVOKE ALL ON DATABASE {quoted(name)} FROM PUBLIC"
+    owned = {str(privilege) for privilege, _, _, own in grants if own}
+    lost = sorted({"CREATE", "CONNECT", "TEMPORARY"} - owned)
+    for privilege, grantable, grantee, own in grants:
+        if grantable or not own:
+            more = " WITH GRANT OPTION" if grantable else ""
+            yield f"GRANT {privilege} ON DATABASE {quoted(name)} TO {grantee}{more}"
+    owner = session.execute(
+        "SELECT quote_ident(pg_get_userbyid(datdba)) FROM pg_database WHERE datname = %s", (model,)
+    ).fetchone()
+    if lost and owner:
+        yield f"REVOKE {', '.join(lost)} ON DATABASE {quoted(name)} FROM {owner[0]}"
+
+
+def _settings(session: psycopg.Connection[Row], name: str, model: str) -> Iterator[tuple[str, str, str]]:
+    """The settings of the database and of roles in it: whose (as the statement begins), name, value as SQL."""
+    for role, key, value in settings_of(session, model):
+        whose = f"ALTER ROLE {quoted(role)} IN DATABASE {quoted(name)}" if role else f"ALTER DATABASE {quoted(name)}"
+        yield whose, key, value if key in _READY_LISTS else literal(value)
+
+
+def settings_of(session: psycopg.Connection[Row], database: str) -> Iterator[tuple[str, str, str]]:
+    """Role (empty: every one), name and value of all that is set on a database."""
+    rows = session.execute(
+        "SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_get_userbyid(s.setrole)::text END, s.setconfig "
+        "FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = %s ORDER BY 1",
+        (database,),
+    ).fetchall()
+    for role, words in rows:
+        assert isinstance(words, list)
+        for word in words:
+            key, _, value = str(word).partition("=")
+            yield str(role), key, value
+
+
+def _labels(session: psycopg.Connection[Row], name: str, model: str) -> Iterator[str]:
+    rows = session.execute(
+        "SELECT l.provider, l.label FROM pg_shseclabel l JOIN pg_database d ON d.oid = l.objoid "
+        "WHERE l.classoid = 'pg_database'::regclass AND d.datname = %s",
+        (model,),
+    ).fetchall()
+    for provider, label in rows:
+        yield f"SECURITY LABEL FOR {quoted(str(provider))} ON DATABASE {quoted(name)} IS {literal(str(label))}"
+
+
+def prospects(session: psycopg.Connection[Row], database: str, *, in_place: bool) -> str:
+    """What becomes of what is set on the database, for a plan."""
+    if in_place:
+        return "stay as they are"
+    if not exists(session, database):
+        return "as the backup has them: the database is not there"
+    if closed := not_settable(session, database):
+        return f"are kept but for {', '.join(closed)}, which only an administrator may set; left out with a warning"
+    return "rights, limits and comment of the living database are kept"
+
+
+def not_settable(session: psycopg.Connection[Row], database: str) -> tuple[str, ...]:
+    """The names of the database's settings that this role may not set, so that a restore would leave them out."""
+    rows = session.execute(
+        "SELECT name, CASE WHEN current_setting('server_version_num')::int < 150000 THEN false "
+        "ELSE has_parameter_privilege(name, 'SET') END FROM pg_settings WHERE context = 'superuser'"
+        if session.info.server_version >= 150000
+        else "SELECT name, false FROM pg_settings WHERE context = 'superuser'"
+    ).fetchall()
+    row = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+    if row and row[0]:
+        return ()
+    closed = {str(name).lower() for name, open_ in rows if not open_}
+    found = {key for _, key, _ in settings_of(session, database)}
+    return tuple(sorted(key for key in found if key.lower() in closed))
+
+
+def own_script(dump: Path, program: Program) -> bytes:
+    """The statements that make the dump's database itself, and set what is set on it. Bytes: in the dump's encoding."""
+    listed = process.run([program.path, "--create", "--list", str(dump)], timeout=600).stdout
+    chosen = [line for line in listed.splitlines() if _ENTRY.match(line)]
+    with tempfile.NamedTemporaryFile(prefix="scriptorium-") as wanted:
+        wanted.write(b"\n".join(chosen) + b"\n")
+        wanted.flush()
+        argv = [program.path, "--create", f"--use-list={wanted.name}", "--file=-", str(dump)]
+        return process.run(argv, timeout=600).stdout
+
+
+def statements(script: bytes) -> Iterator[bytes]:
+    """The statements of what pg_restore wrote, without comments and psql's own commands."""
+    script = re.sub(rb"^\\[^\n]*$", b"", script, flags=re.MULTILINE) if b"\n\\" in script else script
+    words: list[bytes] = []
+    for piece in _PIECE.findall(script):
+        if piece.startswith(b"--"):
+            continue
+        if piece != b";":
+            words.append(piece)
+            continue
+        if statement := b"".join(words).strip():
+            yield statement
+        words = []
+
+
+def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> Dressing:
+    """Make the empty database ``name`` as a dump has it (``script``: ``own_script``'s); where the server lacks its
+    locale or tablespace, with the server's own, and a warning."""
+    dressing, made = Dressing(), False
+    for statement in statements(as_utf8(script)):
+        found = _OF_DATABASE.match(statement)
+        if found is None:
+            if _SESSION.match(statement):
+                dressing.early.append(statement)
+                dressing.late.append(statement)
+            continue
+        ours = found["before"] + b" " + quoted(name).encode() + found["after"]
+        if statement.startswith(b"CREATE DATABASE"):
+            _create(session, dressing, ours)
+            made = True
+        elif setting := _SETS.match(found["after"]):
+            key = setting[1].replace(b'"', b"").decode("utf-8", "replace")
+            if _LIBRARIES.search(key):
+                dressing.warnings.append(
+                    f"not set on the database: {_shown(ours)} (it loads a program; set it by hand)"
+                )
+                continue
+            dressing.add_setting(found["before"] + b" " + quoted(name).encode(), key, ours)
+        else:
+            late = statement.startswith(_COMMENT) or _LAST.match(found["after"])
+            (dressing.late if late else dressing.early).append(ours)
+    if not made:
+        raise ToolFailed("the dump does not say how its database was made", on=name)
+    return dressing
+
+
+def _create(session: psycopg.Connection[Row], dressing: Dressing, statement: bytes) -> None:
+    encoding = found[0] if (found := _OWN_ENCODING.search(statement)) else b""
+    name = statement.split(b" WITH ", 1)[0]
+    plain = re.sub(rb" TABLESPACE = " + _IDENTIFIER, b"", statement)
+    tries = (statement, plain, name + b" WITH TEMPLATE = template0" + encoding,
+             name + b" WITH TEMPLATE = template0" + encoding + b" LC_COLLATE = 'C' LC_CTYPE = 'C'")  # fmt: skip
+    for number, one in enumerate(tries):
+        try:
+            with in_our_words("the database"):
+                session.execute(_marked(one))
+        except SourceUnavailable:
+            raise
+        except ScriptoriumError as error:
+            if number == len(tries) - 1:
+                raise
+            if number == 0:
+                dressing.warnings.append(f"the database is not made as it was: {_shown(statement)} ({_reason(error)})")
+            continue
+        return

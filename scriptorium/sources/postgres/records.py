@@ -1,0 +1,155 @@
+"""What restores and drills made of databases of a server, recorded where only we can write.
+
+A database is known by its number (oid) on its server, which no renaming changes, and never by its name alone: names are
+cut, are chosen by others, and come again. Nothing is written into the database itself, so nothing of ours is in the
+backups that are taken of it. One small file for each restore of a source::
+
+    <records>/<restore id>-<source>.json
+
+It is there before the database is made, and goes with the last database that it names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from scriptorium.errors import RestoreFailed
+from scriptorium.fs.ours import others_may_write
+from scriptorium.fs.switch import sync_folder
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from scriptorium.sources.postgres.connection import Row
+
+Stage = Literal["loading", "switching", "stands"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One restore of a database. ``system``: the server's own number, empty where it may not be asked for.
+
+    ``new``: the name under which it is loaded; ``former``: the name that the living one gets. The numbers are those of
+    the database that is loaded (``made``) and of the one that it replaces (``replaced``), where there is one.
+    ``stage``: ``loading``; ``switching`` from just before the switch, as long as it can be undone; ``stands``.
+    """
+
+    restore: str
+    source: str
+    system: str
+    database: str
+    new: str
+    at: str
+    made: int | None = None
+    replaced: int | None = None
+    former: str | None = None
+    stage: Stage = "loading"
+
+    def now(self, **changes: int | str | None) -> Record:
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+class Records:
+    """The records in a folder, which is made when the first one is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _file(self, restore: str, source: str) -> Path:
+        return self._folder / f"{restore}-{source}.json"
+
+    def read(self, restore: str, source: str) -> Record | None:
+        """The record of a restore. ``RestoreFailed`` where somebody else may have written it."""
+        return _read(self._file(restore, source))
+
+    def __iter__(self) -> Iterator[Record]:
+        """All of them, newest first; what others may have written is passed over."""
+        found = []
+        for file in self._folder.glob("*.json"):
+            try:
+                record = _read(file)
+            except RestoreFailed:
+                continue
+            if record is not None:
+                found.append(record)
+        yield from sorted(found, key=lambda record: record.at, reverse=True)
+
+    def write(self, record: Record) -> Record:
+        """Durably; returns it."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = self._file(record.restore, record.source)
+        beside = file.with_suffix(".partial")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            json.dump(dataclasses.asdict(record), opened)
+            opened.flush()
+            os.fsync(opened.fileno())
+        beside.replace(file)
+        sync_folder(self._folder)
+        return record
+
+    def remove(self, record: Record) -> None:
+        self._file(record.restore, record.source).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder goes with its last record
+            self._folder.rmdir()
+
+    def of(self, session: psycopg.Connection[Row], database: str) -> list[Record]:
+        """Those of a database of the server of this session, newest first."""
+        system = system_of(session)
+        return [one for one in self if one.database == database and one.system in ("", system)]
+
+
+def _read(file: Path) -> Record | None:
+    try:
+        words = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RestoreFailed("the record of a restored database cannot be read", on=str(file)) from error
+    why = others_may_write(file.parent) or others_may_write(file)
+    if why:
+        raise RestoreFailed(
+            f"the record of a restored database is not believed: {why}",
+            on=str(file),
+            hint="run this as the user who restored; the folder and the file must be that user's alone",
+        )
+    try:
+        return Record(**words)
+    except TypeError as error:
+        raise RestoreFailed("the record of a restored database cannot be read", on=str(file)) from error
+
+
+def begun(restore: str, source: str, system: str, database: str, new: str) -> Record:
+    return Record(restore, source, system, database, new, datetime.now(UTC).isoformat())
+
+
+def system_of(session: psycopg.Connection[Row]) -> str:
+    """The number that a server gave itself when it was made; empty where this role may not ask for it."""
+    import psycopg
+
+    try:
+        with session.transaction():
+            row = session.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+    except psycopg.Error:
+        return ""
+    return str(row[0]) if row else ""
+
+
+def number_of(session: psycopg.Connection[Row], name: str) -> int | None:
+    """The oid of the database of that name."""
+    row = session.execute("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,)).fetchone()
+    return int(str(row[0])) if row else None
+
+
+def name_of(session: psycopg.Connection[Row], number: int) -> str | None:
+    """What the database with that oid is called now."""
+    row = session.execute("SELECT datname::text FROM pg_database WHERE oid = %s::bigint", (number,)).fetchone()
+    return str(row[0]) if row else None

@@ -1,0 +1,1 @@
+"""The way back: a dump loaded beside the living database, compared, switched in."""

@@ -1,0 +1,300 @@
+"""A PostgreSQL database on its way back, into a folder or beside the living database.
+
+Beside it: the dump goes into ``<name>_restore_<id>``, is compared, and takes the living name in one transaction; the
+former database stays as ``<name>_before_restore_<time>``. Into a folder: only files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from scriptorium.errors import LibraryBusy, RestoreFailed, SourceUnavailable, ToolFailed
+from scriptorium.failpoints import reach
+from scriptorium.fs.previous import Kept, Previous, Whereabouts
+from scriptorium.model import Finding, Part, Rows, TableFacts
+from scriptorium.sources.postgres import databases
+from scriptorium.sources.postgres.connection import Address, Row, quoted, sql
+from scriptorium.sources.postgres.dump.pieces import JOINED
+from scriptorium.sources.postgres.fingerprint import read_facts, relations
+from scriptorium.sources.postgres.previous import drop_surplus, kept, whereabouts
+from scriptorium.sources.postgres.programs import major_of
+from scriptorium.sources.postgres.properties import Dressing, from_dump, like, own_script
+from scriptorium.sources.postgres.records import Record, Records, begun, name_of, number_of, system_of
+from scriptorium.sources.postgres.restore.constraints import LeftOut
+from scriptorium.sources.postgres.restore.pg_restore import Restorer
+from scriptorium.sources.postgres.restore.psql import run_script
+from scriptorium.sources.postgres.restore.requirements import require, required
+from scriptorium.sources.postgres.restore.staging import (
+    Target,
+    Unpacked,
+    below,
+    is_script,
+)
+from scriptorium.sources.postgres.statements import answers
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+class DatabaseFiles:
+    """The dump as files in a folder, for ``pg_restore`` by hand or elsewhere."""
+
+    answers: Mapping[str, Rows] = MappingProxyType({})
+
+    def __init__(self, part: Part, into: Path) -> None:
+        self._part = part
+        self._into = into
+
+    def prepare(self) -> None: ...
+
+    def receive(self, member: str) -> Path | None:
+        return self._into / member if below(member, self._part.path) is not None else None
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        return None
+
+    def switch(self) -> None: ...
+
+    def undo(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class BesideIncoming(Unpacked):
+    """Restored beside the living database and switched in by renaming."""
+
+    def __init__(self, part: Part, target: Target, restore_id: str) -> None:
+        super().__init__(part, target, restore_id)
+        self._dressing: Dressing | None = None
+        self._told = LeftOut()
+        self._new = databases.named(target.name, f"_restore_{restore_id}")
+        self._records = Records(target.records)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return (*(self._dressing.warnings if self._dressing else ()), *self._told.warnings)
+
+    @property
+    def missing_facts(self) -> Mapping[str, str]:
+        return self._told.missing
+
+    def prepare(self) -> None:
+        self.undo()
+        with self._target.address.maintenance() as session:
+            databases.require_creating(session, self._target.address)
+            if self._target.elsewhere:
+                self._require_free(databases.exists(session, self._target.name))
+        self._make_folder()
+
+    def _require_free(self, taken: bool) -> None:
+        if taken:
+            raise ToolFailed(
+                "the database to restore to already exists",
+                on=self._target.name,
+                hint="choose another name, or restore into it with --clean",
+            )
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        dump, address = self._dump(), self._target.address
+        new, options = address.of(self._new), self._target.options
+        if is_script(dump):
+            tables = self._run_script(dump, new)
+        else:
+            # Joined pieces have no index: several processes would each search through all of it.
+            jobs = 1 if dump.name == JOINED else self._target.jobs
+            try:
+                tables = self._fill(dump, new, jobs)
+            except (
+                LibraryBusy
+            ):  # two of them locked each other out: indexes of one table for CLUSTER and for replication
+                if jobs == 1:
+                    raise
+                tables = self._fill(dump, new, 1)
+        with new.session() as session:
+            self.answers = answers(session, options.statements)
+        self._drop_dump()  # the former data may be kept for days, and what lies here is in the archive
+        return tables
+
+    def check(self) -> tuple[Finding, ...]:
+        from scriptorium.sources.postgres.check import check
+
+        return check(self._target.address.of(self._new), tools=self._target.options.tools).findings
+
+    def _fill(self, dump: Path, new: Address, jobs: int) -> Mapping[str, TableFacts]:
+        address = self._target.address
+        with address.maintenance() as session:
+            major = major_of(session.info.server_version)
+            program = self._program(dump, major)
+            self._examined(dump, program)
+            gone = not databases.exists(session, address.words["dbname"])
+            needed = required(dump, program, itself=gone)
+            lacking = require(session, needed, address, without=self._target.without_roles)
+            self._make(session, lambda: own_script(dump, program))
+        reach("database.created")
+        limit = self._target.options.stall_timeout
+        self._told = LeftOut()
+        # Where nothing living is replaced, all rows are worth more than a constraint that they break.
+        without = self._target.without_broken or gone or self._target.elsewhere
+        restorer = Restorer(
+            program,
+            new,
+            major,
+            jobs,
+            lacking.switches,
+            limit,
+            lacking.left_out,
+            without_broken=without,
+            told=self._told,
+        )
+        return restorer.beside(dump, self._part.tables)
+
+    def _run_script(self, script: Path, new: Address) -> Mapping[str, TableFacts]:
+        examined = self._examined(script)
+        with self._target.address.maintenance() as session:
+            major = major_of(session.info.server_version)
+            self._make(session, None)
+        options = self._target.options
+        run_script(script, new, major, options.tools, examined, stall_timeout=options.stall_timeout)
+        with new.session() as session:
+            session.execute("ANALYZE")
+            return read_facts(session, relations(session), expected=self._part.tables).tables
+
+    def _make(self, session: psycopg.Connection[Row], script: Callable[[], bytes] | None) -> None:
+        """The new database, empty: like the living one, else as the dump says (``script``), else the server's own."""
+        model = self._target.address.words["dbname"]
+        databases.drop(session, self._new)
+        record = self._records.write(
+            begun(self._restore, self._part.source, system_of(session), self._target.name, self._new)
+        )
+        reach("database.before-create")
+        if databases.exists(session, model):
+            self._dressing = like(session, self._new, model, self._target.address)
+        elif script is not None:
+            self._dressing = from_dump(session, self._new, script())
+        else:
+            session.execute(sql(f"CREATE DATABASE {quoted(self._new)} TEMPLATE template0"))
+        self._records.write(record.now(made=number_of(session, self._new)))
+        if self._dressing is not None:
+            self._dressing.before_data(session)
+
+    def switch(self) -> None:
+        address, name = self._target.address, self._target.name
+        with address.maintenance() as session:
+            record, made = self._records.read(self._restore, self._part.source), number_of(session, self._new)
+            if record is None or made is None:
+                raise RestoreFailed("the restored database is not there", on=self._new)
+            if self._dressing is not None:
+                self._dressing.after_data(session, self._new, address.of(self._new))
+            renames, former = [(self._new, name)], None
+            replaced = number_of(session, name)
+            if replaced is not None:
+                self._require_free(self._target.elsewhere)
+                former = databases.free_name(session, name, datetime.now(UTC))
+                renames.insert(0, (name, former))
+            self._records.write(record.now(made=made, replaced=replaced, former=former, stage="switching"))
+            reach("database.before-switch")
+            then = {name: made} if former is None or replaced is None else {name: made, former: replaced}
+            databases.switch(session, address, renames, then)
+            reach("database.switched")
+
+    def undo(self) -> None:
+        record = self._records.read(self._restore, self._part.source)
+        try:
+            with self._target.address.maintenance() as session:
+                if record is None:
+                    self._undo_marked(session)
+                elif record.stage != "stands":  # what was finished is not gone back from
+                    self._require_server(session, record)
+                    if record.stage == "switching":
+                        self._put_back(session, record)
+                    self._drop_new(session, record)
+                    self._records.remove(record)
+        except SourceUnavailable:
+            if record is None or record.stage != "loading":
+                raise
+            # The living database was never touched; what lies beside it goes with the next restore or cleanup.
+        self._drop_folder()
+
+    def _require_server(self, session: psycopg.Connection[Row], record: Record) -> None:
+        if record.system not in ("", system_of(session)):
+            raise RestoreFailed(
+                "another server answers than the one that was restored to",
+                on=str(self._target.address),
+                hint=f"the former database is {record.former or 'none'}; let the settings name its server again",
+            )
+
+    def _put_back(self, session: psycopg.Connection[Row], record: Record) -> None:
+        """The former database gets its name again; whatever has the name now is put aside."""
+        name, here = record.database, number_of(session, record.database)
+        if here == record.replaced:
+            return  # never switched, or back already
+        renames, then = [], {}
+        if here is not None:
+            ours = here == record.made
+            if not ours and record.replaced is None:
+                raise RestoreFailed("a database that no restore made has come to this name", on=name)
+            aside = record.new if ours else databases.free_name(session, name, datetime.now(UTC), databases.ASIDE)
+            renames.append((name, aside))
+            then[aside] = here
+        if record.replaced is not None:
+            if record.former is None or number_of(session, record.former) != record.replaced:
+                raise RestoreFailed(_lost(session, record), on=name, hint="the safety backup: scriptorium list")
+            renames.append((record.former, name))
+            then[name] = record.replaced
+        reach("database.before-back")
+        databases.switch(session, self._target.address, renames, then)
+        reach("database.back")
+
+    @staticmethod
+    def _drop_new(session: psycopg.Connection[Row], record: Record) -> None:
+        if record.made in (None, number_of(session, record.new)):  # without a number its name holds the restore's
+            databases.drop(session, record.new)
+
+    def _undo_marked(self, session: psycopg.Connection[Row]) -> None:
+        """A restore of an earlier version, whose record is a mark in the database's comment."""
+        name = self._target.name
+        mark = databases.Mark.of(session, name)
+        if mark is not None and mark.restore == self._restore:
+            renames = [(name, self._new), *([(mark.former, name)] if mark.former else [])]
+            databases.switch(session, self._target.address, renames, {})
+            databases.set_comment(session, self._new, mark.comment)
+        databases.drop(session, self._new)
+
+    def kept(self) -> Kept:
+        record = self._records.read(self._restore, self._part.source)
+        if record is None:
+            raise RestoreFailed("the record of the restored database is gone", on=self._target.name)
+        return kept(record)
+
+    def previous(self, kept: Kept) -> Previous:
+        with self._target.address.maintenance() as session:
+            if kept:
+                return whereabouts(session, kept)
+            mark = databases.Mark.of(session, self._target.name)
+            there = mark is not None and mark.restore == self._restore
+            return Previous(Whereabouts.ASIDE if there else Whereabouts.BACK, "put aside" if there else "not recorded")
+
+    def finish(self) -> None:
+        record = self._records.read(self._restore, self._part.source)
+        with self._target.address.maintenance() as session:
+            mark = databases.Mark.of(session, self._target.name) if record is None else None
+            if mark is not None and mark.restore == self._restore:
+                databases.set_comment(session, self._target.name, mark.comment)
+            if record is not None:
+                self._require_server(session, record)
+                self._records.write(record.now(stage="stands"))
+                reach("database.stands")
+            drop_surplus(session, self._records, self._target.name, self._target.former)
+        reach("database.finished")
+        self._drop_folder()
+
+
+def _lost(session: psycopg.Connection[Row], record: Record) -> str:
+    called = name_of(session, record.replaced) if record.replaced is not None else None
+    if called is None:
+        return f"the former database {record.former} is no longer there"
+    return f"the former database {record.former} was renamed to {called}"

@@ -1,0 +1,133 @@
+"""The facts of a database that is being loaded: a table is read as soon as its rows are there, while others still come.
+
+``pg_restore`` loads a table in one transaction, so a table in which rows can be seen has all of them. That is not
+relied upon: what was read early counts only when it is what the backup says, all else is read again at the end.
+Reading a table and building its primary key lock each other out, which is why the time before is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
+
+from scriptorium.errors import ToolFailed
+from scriptorium.model import TableFacts
+from scriptorium.sources.postgres.computing import Uncomputable
+from scriptorium.sources.postgres.connection import Address, Row, sql
+from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.fingerprint import (
+    LARGE_OBJECTS,
+    Relation,
+    large_objects,
+    relations,
+    table_facts,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+
+_LOOK_SECONDS = 0.1
+
+
+class Reading:
+    """Reads the tables and sequences of ``address`` in a thread of its own, from now on.
+
+    ``expected``: the facts by the tables' names, as the backup has them. Leaving the block ends the reading.
+    """
+
+    def __init__(self, address: Address, expected: Mapping[str, TableFacts]) -> None:
+        self._address = address
+        self._expected = expected
+        self._read: dict[str, TableFacts] = {}
+        self.missing: dict[str, str] = {}
+        self._complete = threading.Event()
+        self._over = threading.Event()
+        self._failure: BaseException | None = None
+        self._ending = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        session = self._ending.enter_context(self._address.session(application="scriptorium restore"))
+        # Before any table is locked for loading: the list has their sizes, which waits for a locked one.
+        found = [one for one in relations(session) if one.kind in "rS"]
+        arguments = (session, found)
+        self._thread = threading.Thread(target=self._work, args=arguments, daemon=True, name="reading what is restored")
+        self._ending.callback(self._stop, session)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.close()
+
+    def _stop(self, session: psycopg.Connection[Row]) -> None:
+        self._over.set()
+        self._complete.set()
+        while self._thread.is_alive():
+            session.cancel()
+            self._thread.join(timeout=_LOOK_SECONDS)
+
+    def all_is_there(self) -> None:
+        """Nothing comes any more: whatever was not read yet can be read now."""
+        self._complete.set()
+
+    def facts(self) -> dict[str, TableFacts]:
+        """Wait for the end of the reading; the facts by name. Raises what went wrong in it."""
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return dict(self._read)
+
+    def _work(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:
+        try:
+            with in_our_words(self._address):
+                self._early(session, found)
+                self._rest(session, found)
+        except BaseException as error:  # noqa: BLE001 -- raised again where the facts are asked for
+            self._failure = error
+
+    def _early(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:
+        """Until all is there: the tables that have come, one after the other."""
+        left = [
+            one for one in found if one.kind == "r" and one.name in self._expected and self._expected[one.name].rows
+        ]
+        while not self._complete.is_set():
+            come = next((one for one in left if _has_rows(session, one)), None)
+            if come is None:
+                self._complete.wait(_LOOK_SECONDS)
+                continue
+            left.remove(come)
+            with contextlib.suppress(Uncomputable):
+                facts = table_facts(session, come, self._expected[come.name])
+                if facts == self._expected[come.name]:
+                    self._read[come.name] = facts
+
+    def _rest(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:
+        """What was not read yet, the longest first: the indexes of the others are built meanwhile."""
+        session.execute("SET lock_timeout = 0")
+        rows = {name: facts.rows for name, facts in self._expected.items()}
+        for one in sorted(found, key=lambda one: -rows.get(one.name, 0)):
+            if self._over.is_set():
+                return
+            if one.name not in self._read:
+                try:
+                    self._read[one.name] = table_facts(session, one, self._expected.get(one.name))
+                except Uncomputable as error:
+                    if session.execute("SELECT FROM pg_class WHERE oid = %s", (one.oid,)).fetchone() is None:
+                        raise ToolFailed("a table vanished while it was restored", on=one.name) from error
+                    self.missing[one.name] = str(error)
+        objects = large_objects(session)
+        if objects is not None:
+            self._read[LARGE_OBJECTS] = objects
+
+
+def _has_rows(session: psycopg.Connection[Row], one: Relation) -> bool:
+    """Whether rows can be seen. A table that is being loaded is locked, and is not waited for."""
+    import psycopg
+
+    session.execute("SET lock_timeout = '20ms'")
+    try:
+        row = session.execute(sql(f"SELECT EXISTS (SELECT FROM ONLY {one.sql})")).fetchone()
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return bool(row and row[0])

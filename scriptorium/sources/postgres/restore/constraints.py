@@ -1,0 +1,171 @@
+"""What ``pg_restore`` stumbles over: tried again with the database's own names, then each by itself, then named.
+
+Rows that break a constraint are in many databases (loaded with triggers off, or before a function was replaced), and
+``pg_dump`` saves them. Without the user's word the restore ends, and names every such constraint. With it, the data
+comes back whole: foreign keys and checks are made for new rows (NOT VALID), what must be unique is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from scriptorium.errors import RestoreFailed, ToolFailed
+from scriptorium.sources.postgres.connection import Address, Row, sql
+from scriptorium.sources.postgres.encodings import as_utf8
+from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.own_names import own_path
+from scriptorium.sources.postgres.properties import statements
+from scriptorium.sources.postgres.restore.rejected_rows import load_all_the_same
+
+if TYPE_CHECKING:
+    import psycopg
+
+OPTION = "--without-broken-constraints"
+_BREAKABLE = ("FK CONSTRAINT", "CHECK CONSTRAINT", "CONSTRAINT", "INDEX ATTACH", "INDEX")
+_FOLLOWING = ("COMMENT", "STATISTICS", "PUBLICATION TABLE")
+_VIEW = "MATERIALIZED VIEW DATA"
+_KIND = re.compile(rf"\d+; \d+ \d+ (?P<kind>{'|'.join((*_BREAKABLE, *_FOLLOWING, _VIEW, 'TABLE DATA'))}) (?P<rest>.*)")
+_SETTING = re.compile(rb"SET |SELECT pg_catalog\.set_config|RESET ")
+# Classes of SQLSTATEs that say: these rows break it, or what it calls fails. None of them passes by itself.
+_BROKEN = ("21", "22", "23", "2F", "38", "39", "42", "P0")
+_NO_RIGHT = "42501"
+
+
+class Stumbled(ToolFailed):
+    """pg_restore failed at some ``entries`` of the dump, by their numbers in it; all others are made."""
+
+    def __init__(self, what: str, *, on: str = "", hint: str = "", entries: frozenset[int] = frozenset()) -> None:
+        super().__init__(what, on=on, hint=hint)
+        self.entries = entries
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """``broken``: constraints that do not hold, with the reason; ``warnings``: what is not as it was; ``missing``: what
+    has no facts, and why."""
+
+    broken: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def require(self, address: Address) -> None:
+        """``RestoreFailed`` names every constraint that does not hold."""
+        if self.broken:
+            raise RestoreFailed(
+                f"constraints do not hold in the data of the backup: {'; '.join(self.broken)}",
+                on=str(address),
+                hint=f"nothing was replaced. {OPTION} restores all rows: foreign keys and checks are then made for new "
+                "rows (NOT VALID), and what must be unique is left out",
+            )
+
+
+class Again(Protocol):
+    """What a second try needs of the restorer."""
+
+    @property
+    def address(self) -> Address: ...
+    @property
+    def without_broken(self) -> bool: ...
+    @property
+    def told(self) -> LeftOut: ...
+    def lines(self, dump: Path, numbers: frozenset[int]) -> list[str]: ...
+    def script(self, dump: Path, line: str) -> bytes: ...
+    def again(self, dump: Path, lines: Sequence[str], path: str) -> None: ...
+
+
+def try_again(restorer: Again, dump: Path, stumbled: Stumbled) -> None:
+    """Make what failed, as far as it can be made; raises what went wrong where it cannot."""
+    lines = restorer.lines(dump, stumbled.entries)
+    with restorer.address.session() as session:
+        path = own_path(session)
+        session.execute("SELECT set_config('search_path', %s, false)", (path,))
+        if not all(_kind(line) == "FK CONSTRAINT" for line in lines):
+            try:
+                restorer.again(dump, lines, path)
+                return
+            except Stumbled as second:
+                if not second.entries:
+                    raise
+                stumbled, lines = second, restorer.lines(dump, second.entries)
+        tables = [line for line in lines if _kind(line) == "TABLE DATA"]
+        if tables:
+            _load(restorer, session, dump, tables, path, stumbled)
+        for line in lines:
+            if line not in tables:
+                _make(restorer, session, dump, line, stumbled)
+
+
+def _kind(line: str) -> str:
+    found = _KIND.match(line)
+    return found["kind"] if found else ""
+
+
+def _load(
+    restorer: Again, session: psycopg.Connection[Row], dump: Path, tables: list[str], path: str, stumbled: Stumbled
+) -> None:
+    names = [line.split("TABLE DATA ", 1)[1].rsplit(" ", 1)[0].replace(" ", ".", 1) for line in tables]
+    if not restorer.without_broken:
+        raise RestoreFailed(
+            f"rows of {', '.join(names)} do not fit their table: {stumbled.what}",
+            on=str(restorer.address),
+            hint=f"nothing was replaced. {OPTION} loads them without the checks and generated values that fail",
+        ) from stumbled
+    with in_our_words(restorer.address):
+        restorer.told.warnings += load_all_the_same(session, names, lambda: restorer.again(dump, tables, path))
+
+
+def _make(restorer: Again, session: psycopg.Connection[Row], dump: Path, line: str, stumbled: Stumbled) -> None:
+    """One entry by itself: only its own statement says why it fails, in a way that no language changes."""
+    import psycopg
+
+    kind, told = _kind(line), restorer.told
+    if not kind:
+        raise stumbled
+    name = " ".join(line.split("; ", 1)[1].split(" ")[2:-1])
+    for statement in _statements(restorer.script(dump, line)):
+        try:
+            session.execute(sql(statement))
+        except psycopg.Error as error:
+            reason = " ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
+            if kind == _VIEW and not isinstance(error, psycopg.OperationalError):
+                told.warnings.append(f"{name}: the view stays empty: {reason}")
+            elif kind in _BREAKABLE and _is_broken(error.sqlstate or ""):
+                _leave_out(restorer, session, kind, name, statement, reason)
+            elif kind in _FOLLOWING and (told.broken or told.warnings):
+                told.warnings.append(f"{name} is left out: {reason}")
+            else:
+                with in_our_words(restorer.address):
+                    raise
+            return
+
+
+def _is_broken(state: str) -> bool:
+    return state.startswith(_BROKEN) and state != _NO_RIGHT
+
+
+def _statements(script: bytes) -> Iterator[str]:
+    for statement in statements(as_utf8(script)):
+        if not _SETTING.match(statement):
+            yield statement.decode("utf-8", "surrogateescape")
+
+
+def _leave_out(
+    restorer: Again, session: psycopg.Connection[Row], kind: str, name: str, statement: str, reason: str
+) -> None:
+    import psycopg
+
+    if not restorer.without_broken:
+        restorer.told.broken.append(f"{name} ({reason})")
+        return
+    if kind in ("FK CONSTRAINT", "CHECK CONSTRAINT"):
+        try:
+            session.execute(sql(f"{statement} NOT VALID"))
+            restorer.told.warnings.append(f"{name} does not hold ({reason}): made NOT VALID, for new rows only")
+            return
+        except psycopg.Error:  # a foreign key of a partitioned table knows no such thing
+            pass
+    restorer.told.warnings.append(f"{name} does not hold ({reason}): it is left out")

@@ -1,0 +1,57 @@
+"""Drilling a database on a server of one's own, which lives for as long as the drill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from scriptorium.model import Finding, Part, Rows, TableFacts
+from scriptorium.sources.base import Checkable, Incoming
+from scriptorium.sources.postgres.embedded import EmbeddedPostgres
+
+_NAME = "drill"
+
+
+class EmbeddedIncoming:
+    """``beside``: makes the way back into a database of the server at the given address.
+
+    The server is there from ``prepare`` to ``undo``; nothing is ever switched.
+    """
+
+    def __init__(self, part: Part, beside: Callable[[str], Incoming]) -> None:
+        self._part = part
+        self._beside = beside
+        self._server: EmbeddedPostgres | None = None
+        self._inner: Incoming | None = None
+
+    @property
+    def answers(self) -> Mapping[str, Rows]:
+        return self._inner.answers if self._inner is not None else {}
+
+    def prepare(self) -> None:
+        self._server = EmbeddedPostgres().start()
+        self._inner = self._beside(self._server.address(_NAME))
+        self._inner.prepare()
+
+    def receive(self, member: str) -> Path | None:
+        return self._inner.receive(member) if self._inner is not None else None
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        return self._inner.load() if self._inner is not None else None
+
+    def check(self) -> tuple[Finding, ...]:
+        return self._inner.check() if isinstance(self._inner, Checkable) else ()
+
+    def switch(self) -> None: ...
+
+    def undo(self) -> None:
+        try:
+            if self._inner is not None:
+                self._inner.undo()
+        finally:
+            if self._server is not None:
+                self._server.stop()
+            self._server = self._inner = None
+
+    def finish(self) -> None:
+        self.undo()

@@ -1,0 +1,209 @@
+"""A PostgreSQL database on its way back in its own place, for roles that may not create databases.
+
+One transaction replaces everything, after a dump of what was there, which undoing it loads again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from scriptorium.errors import DamageFound, NoSpace, RestoreFailed, Untrusted
+from scriptorium.failpoints import reach
+from scriptorium.fs.ours import others_may_write
+from scriptorium.fs.previous import Kept, Previous, Whereabouts
+from scriptorium.model import TableFacts
+from scriptorium.sources.postgres.connection import Row, sql
+from scriptorium.sources.postgres.dump.directory import PART, DumpFacts, plain_size, take
+from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.fingerprint import Relation, generated_anew, read_facts, relations
+from scriptorium.sources.postgres.locks import patient_program, patient_session
+from scriptorium.sources.postgres.previous import another_server
+from scriptorium.sources.postgres.programs import major_of
+from scriptorium.sources.postgres.records import number_of, system_of
+from scriptorium.sources.postgres.restore.pg_restore import Restorer
+from scriptorium.sources.postgres.restore.psql import run_script, schemas
+from scriptorium.sources.postgres.restore.requirements import Requirements, require, required
+from scriptorium.sources.postgres.restore.staging import Unpacked, dump_in, is_script
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+class InPlaceIncoming(Unpacked):
+    """Restored into the living database in one transaction, after a dump of what is in it."""
+
+    missing_facts: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def _former(self) -> Path:
+        return self._folder / "former"
+
+    @property
+    def _replaced(self) -> Path:
+        """There from just before the transaction that replaces the data."""
+        return self._folder / "replaced"
+
+    def prepare(self) -> None:
+        self.undo()
+        self._make_folder()
+
+    def load(self) -> Mapping[str, TableFacts] | None:
+        """What can be known before the living data is touched; what is restored is compared in ``switch``."""
+        dump = self._dump()
+        with self._patient() as session:
+            if is_script(dump):
+                self._examined(dump)
+            else:
+                program = self._program(dump, major_of(session.info.server_version))
+                self._examined(dump, program)
+                require(session, required(dump, program), self._target.address, without=self._target.without_roles)
+            self._require_room(relations(session))
+        self._former.mkdir(mode=0o700)
+        reach("inplace.before-saving")
+        take(self._target.address, self._former, self._target.options)
+        return self._part.tables
+
+    def _require_room(self, living: Sequence[Relation]) -> None:
+        """What is replaced is dumped first, so that there is a way back."""
+        needed, free = plain_size(living), shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise NoSpace(
+                f"the dump of what is replaced needs about {needed:,} bytes, there are {free:,}",
+                on=str(self._folder),
+                hint="free some room, or set 'staging' to a folder on a larger disk",
+            )
+
+    def switch(self) -> None:
+        self._replaced.touch()
+        reach("inplace.before-replacing")
+        self._replace(self._dump())
+        reach("inplace.replaced")
+        expected = self._part.tables
+        if expected is None:
+            return
+        with self._patient() as session:
+            there = relations(session)
+            found = read_facts(session, there, expected=expected)
+        self.missing_facts = {**found.missing, **generated_anew(there, found.tables, expected)}
+        wrong = [
+            name
+            for name, facts in expected.items()
+            if found.tables.get(name) != facts and name not in self.missing_facts
+        ]
+        if wrong:
+            raise DamageFound(
+                "the restored database is not what was backed up", on=self._part.source, hint=", ".join(wrong[:5])
+            )
+
+    def _replace(self, dump: Path) -> None:
+        address, options = self._target.address, self._target.options
+        with self._patient() as session:
+            major = major_of(session.info.server_version)
+            if is_script(dump):
+                self._run_script(dump, major, schemas(session))
+                return
+            program = self._program(dump, major)
+            lacking = Requirements()
+            if self._target.without_roles:
+                lacking = require(session, required(dump, program), address, without=True)
+        restorer = Restorer(program, address, major, 1, lacking.switches, options.stall_timeout, lacking.left_out)
+        restorer.whole(dump, clean=True, lock_timeout=options.lock_timeout)
+
+    def _run_script(self, dump: Path, major: int, emptying: Sequence[str]) -> None:
+        address, options = self._target.address, self._target.options
+        application = f"scriptorium restore {secrets.token_hex(4)}"
+        with patient_program(address, application, options.lock_timeout):
+            run_script(
+                dump,
+                address,
+                major,
+                options.tools,
+                self._examined(dump),
+                emptying=emptying,
+                application=application,
+                stall_timeout=options.stall_timeout,
+            )
+
+    def _patient(self) -> AbstractContextManager[psycopg.Connection[Row]]:
+        """Sizes and facts of a table wait for whoever has locked it; not for ever."""
+        return patient_session(self._target.address, self._target.options.lock_timeout)
+
+    def undo(self) -> None:
+        self._require_ours()
+        if self._replaced.exists() and self._differing():
+            reach("inplace.before-back")
+            self._drop_what_came()
+            self._replace(dump_in(self._former / PART, self._target.name))
+            reach("inplace.back")
+            if wrong := self._differing():
+                raise RestoreFailed(
+                    f"not as they were before the restore: {', '.join(wrong[:5])}",
+                    on=self._target.name,
+                    hint=f"the dump of what was there before is kept in {self._former}",
+                )
+        self._drop_folder()
+
+    def _require_ours(self) -> None:
+        """A dump is a program: one that others may have put there is not run."""
+        why = others_may_write(self._folder) if self._folder.exists() else ""
+        if why:
+            raise Untrusted("the dump of the previous data is not ours alone", on=str(self._folder), hint=why)
+
+    def kept(self) -> Kept:
+        facts = DumpFacts.read(self._former / "facts.json").tables
+        with self._target.address.session() as session:
+            name = session.info.dbname
+            number, system = number_of(session, name), system_of(session)
+        return {
+            "system": system,
+            "database": name,
+            "replaced": number,
+            "folder": str(self._former),
+            "tables": {name: [one.rows, one.fingerprint] for name, one in facts.items()},
+        }
+
+    def previous(self, kept: Kept) -> Previous:
+        if not kept:
+            there = self._replaced.exists()
+            return Previous(Whereabouts.ASIDE if there else Whereabouts.BACK, "put aside" if there else "not recorded")
+        with self._patient() as session:
+            if other := another_server(session, kept):
+                return other
+            if number_of(session, str(kept["database"])) != kept["replaced"]:
+                return Previous(Whereabouts.GONE, f"another database has the name {kept['database']} now")
+            former = Path(str(kept["folder"]))
+            if former == self._former and (former / "facts.json").is_file() and self._replaced.exists():
+                return Previous(Whereabouts.ASIDE, f"as a dump in {former}")
+            tables = kept["tables"]
+            assert isinstance(tables, dict)
+            expected = {name: TableFacts(*facts) for name, facts in tables.items()}
+            if read_facts(session, relations(session), expected=expected).tables == expected:
+                return Previous(Whereabouts.BACK, "rows and fingerprints of all tables are those of before the restore")
+        return Previous(Whereabouts.GONE, f"the dump in {former} is gone")
+
+    def _drop_what_came(self) -> None:
+        """What the restore brought and the former dump will not replace, because it does not know it."""
+        before = DumpFacts.read(self._former / "facts.json").tables
+        with self._patient() as session, in_our_words(self._target.address), session.transaction():
+            came = [one for one in relations(session) if one.name not in before]
+            for kind, word in (("r", "TABLE"), ("m", "MATERIALIZED VIEW"), ("S", "SEQUENCE")):
+                for one in came:
+                    if one.kind == kind:
+                        session.execute(sql(f"DROP {word} IF EXISTS {one.sql} CASCADE"))
+            session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # all of the former ones come back
+
+    def _differing(self) -> list[str]:
+        """The tables that are not as they were before; none where the transaction was rolled back."""
+        expected = DumpFacts.read(self._former / "facts.json").tables
+        with self._patient() as session:
+            now = read_facts(session, relations(session), expected=expected).tables
+        return sorted(name for name in expected.keys() | now.keys() if expected.get(name) != now.get(name))
+
+    def finish(self) -> None:
+        self._drop_folder()

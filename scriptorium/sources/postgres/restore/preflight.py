@@ -1,0 +1,102 @@
+"""Whether a dump can come back to a server, by what its part says of it: before the archive is read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scriptorium.errors import RestoreFailed, ToolMissing
+from scriptorium.model import Part
+from scriptorium.sources.postgres.connection import Row
+from scriptorium.sources.postgres.programs import Program, find
+
+if TYPE_CHECKING:
+    import psycopg
+
+_WRITER = re.compile(r"pg_dump (\d+)")
+_SCRIPT = ", SQL)"  # how an adopted script's method ends
+_FIRST_OF_A_LAYOUT = (16, 17)  # these pg_dumps write a layout of dumps that no older pg_restore reads
+_SPEAKS_UP = 17  # from here on programs set what an older server does not know: an error, which ends a transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """What a part says of its dump: the majors of the pg_dump that wrote it and of its server (0: not known), the
+    server's whole version, whether it is SQL."""
+
+    writer: int
+    server: int
+    engine: str
+    script: bool
+
+    @classmethod
+    def of(cls, part: Part) -> Dump:
+        engine = part.engine_version or ""
+        server = int(number[0]) if (number := re.match(r"\d+", engine)) else 0
+        writer = int(found[1]) if (found := _WRITER.search(part.method)) else server
+        return cls(writer, server, engine, part.method.endswith(_SCRIPT))
+
+    @property
+    def reader(self) -> int:
+        """The oldest major of a pg_restore that reads it. Of a pg_dump that is newer than all we know: its own."""
+        if self.writer > 18:
+            return self.writer
+        return max((first for first in _FIRST_OF_A_LAYOUT if first <= self.writer), default=0)
+
+
+def restorer_at_hand(dump: Dump, major: int, tools: Path | None, *, in_place: bool) -> str:
+    """The program that will restore it to a server of this generation, and what may go wrong there.
+
+    ``ToolMissing`` where none can read it; ``RestoreFailed`` where none can do so in one transaction (``in_place``).
+    """
+    if dump.script:
+        return f"{find('psql', major, tools=tools)}{_older(dump, major)}"
+    if in_place and dump.reader >= _SPEAKS_UP > major:
+        raise RestoreFailed(
+            f"a dump that pg_dump {dump.writer} wrote cannot be restored to a server of {major} in one transaction",
+            hint="restore beside the living database instead: without --clean and in_place; the role needs CREATEDB",
+        )
+    program = _reader(dump, major, tools)
+    if in_place and program.version[0] >= _SPEAKS_UP > major:
+        raise ToolMissing(
+            f"a pg_restore of {max(major, dump.reader)} to 16 is needed to restore in one transaction",
+            on=str(program),
+            hint=f"install it: apt-get install postgresql-client-{max(major, dump.reader)}",
+        )
+    return f"{program}{_older(dump, major)}"
+
+
+def _reader(dump: Dump, major: int, tools: Path | None) -> Program:
+    fitting = find("pg_restore", major, tools=tools)
+    if fitting.version[0] >= dump.reader:
+        return fitting
+    try:
+        return find("pg_restore", dump.reader, tools=tools)
+    except ToolMissing as error:
+        raise ToolMissing(
+            f"pg_dump {dump.writer} wrote this dump, which pg_restore reads from {dump.reader} on; the newest here is "
+            f"{fitting}",
+            on=error.on,
+            hint=error.hint,
+        ) from error
+
+
+def _older(dump: Dump, major: int) -> str:
+    if dump.server <= major:
+        return ""
+    return (
+        f"; the server, of {major}, is older than the dump's, {dump.engine}: "
+        "what it does not know is found when the dump is loaded, before anything is replaced"
+    )
+
+
+def sessions_in(session: psycopg.Connection[Row], database: str) -> int:
+    """How many clients are in it."""
+    row = session.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid() "
+        "AND coalesce(backend_type, 'client backend') = 'client backend'",
+        (database,),
+    ).fetchone()
+    return int(str(row[0])) if row else 0

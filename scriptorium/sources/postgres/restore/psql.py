@@ -1,0 +1,215 @@
+"""A database as SQL: recognised by its first bytes, whole by its last line, run by ``psql`` in one transaction."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import secrets
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from scriptorium import process
+from scriptorium.errors import DamageFound, NotFound, UsageError
+from scriptorium.sources.postgres.connection import Address, Row, quoted
+from scriptorium.sources.postgres.errors import worded
+from scriptorium.sources.postgres.programs import Program, find
+from scriptorium.sources.postgres.restore.examination import Examined
+from scriptorium.sources.postgres.stall_watch import Flow, StallWatch
+
+if TYPE_CHECKING:
+    import psycopg
+
+_COMPLETE = b"PostgreSQL database dump complete"
+_TAIL = 4096
+_BLOCK = 1 << 20
+# A pg_dump of 17 or newer writes this at the top, and an older server does not know it.
+_TOO_NEW = b"\nSET transaction_timeout = 0;\n"
+_RESTRICTED = {13: (13, 22), 14: (14, 19), 15: (15, 14), 16: (16, 10), 17: (17, 6)}
+_SCHEMAS = """
+SELECT nspname::text FROM pg_namespace n WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
+ORDER BY nspname COLLATE "C"
+"""
+Advance = Callable[[int], None]
+APPLICATION = "scriptorium database"
+
+
+def recognise(file: Path) -> str:
+    """``dump`` (custom, tar or directory format: for pg_restore) or ``sql``, by the first bytes."""
+    if file.is_dir():
+        if (file / "toc.dat").is_file():
+            return "dump"
+        raise UsageError("this folder is no dump", on=str(file), hint="pg_dump's directory format has a toc.dat")
+    try:
+        with opened(file) as stream:
+            head = stream.read(512)
+    except FileNotFoundError:
+        raise NotFound("there is no such file", on=str(file)) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamageFound(f"the file cannot be read: {error}", on=str(file)) from None
+    if head.startswith(b"PGDMP") or head[257:262] == b"ustar":
+        if _is_gzip(file):
+            raise UsageError("the dump was compressed once more", on=str(file), hint=f"gunzip it first: {file.name}")
+        return "dump"
+    if not head.strip() or b"\0" in head:
+        raise DamageFound("this is neither a dump nor SQL", on=str(file), hint="is it encrypted, or cut off?")
+    return "sql"
+
+
+def _is_gzip(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[IO[bytes]]:
+    if _is_gzip(file):
+        with gzip.open(file, "rb") as stream:
+            yield cast(IO[bytes], stream)
+    else:
+        with file.open("rb") as plain:
+            yield plain
+
+
+def require_complete(file: Path) -> None:
+    """pg_dump's last line says that it came to its end."""
+    end = b""
+    try:
+        with opened(file) as stream:
+            if not _is_gzip(file):
+                stream.seek(max(0, file.stat().st_size - _TAIL))
+            for block in iter(lambda: stream.read(_BLOCK), b""):
+                end = (end + block)[-_TAIL:]
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamageFound(f"the file cannot be read to its end: {error}", on=str(file)) from None
+    if _COMPLETE not in end:
+        raise DamageFound("the SQL file ends early: pg_dump's last line is missing", on=str(file))
+
+
+def schemas(session: psycopg.Connection[Row]) -> list[str]:
+    """All schemas that are not the server's own nor an extension's; what is in them does not matter."""
+    return [str(row[0]) for row in session.execute(_SCHEMAS)]
+
+
+def run_script(
+    file: Path,
+    address: Address,
+    major: int,
+    tools: Path | None,
+    examined: Examined,
+    *,
+    emptying: Sequence[str] = (),
+    advance: Advance | None = None,
+    application: str = "",
+    stall_timeout: float = 0.0,
+) -> None:
+    """Run the SQL in the database, all of it or nothing. ``examined``: what ``examine_script`` found in this file; psql
+    runs no command of a file's, also where it changed since then. ``emptying``: schemas that are dropped first, with
+    ``public`` made again. ``major``: of the server. ``advance`` is told the bytes read. ``stall_timeout``: seconds that
+    psql may stand still (0: no limit)."""
+    application = application or f"{APPLICATION} {secrets.token_hex(4)}"
+    dropped = "".join(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE; " for schema in emptying)
+    before = [f"--command={dropped}{_public(major)}"] if emptying else []
+    program = find("psql", major, tools=tools)
+    argv = [program.path, "--no-psqlrc", "--quiet", "--no-password"]
+    argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-"]
+    argv.append(f"--dbname={address.of_child(application, sends=True)}")
+    feed = partial(_pour, _blocks(file, major, examined, _first(program)), advance)
+    _feed(argv, address, application, feed, stall_timeout)
+
+
+def _public(major: int) -> str:
+    """``public`` as a new database has it: pg_dump only writes what differs from that."""
+    if major < 15:
+        return "CREATE SCHEMA public; GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC"
+    return (
+        "CREATE SCHEMA public; ALTER SCHEMA public OWNER TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC"
+    )
+
+
+def judge(argv: Sequence[str], status: int, said: str, address: Address) -> None:
+    """The error that a program ended with, in our words; nothing when it ended well."""
+    if status == 0:
+        return
+    lines = [line for line in said.splitlines() if "rror:" in line or "ERROR" in line or "FATAL" in line]
+    if status < 0 or not lines:
+        raise process.failure(argv, status, said, address.secrets)
+    raise worded(lines[0], address, secrets=address.secrets)
+
+
+def _feed(
+    argv: Sequence[str],
+    address: Address,
+    application: str,
+    pour: Callable[[IO[bytes], Flow], None],
+    stall_timeout: float,
+) -> None:
+    """SQL into psql's standard input; what it says is kept in memory."""
+    with os.fdopen(os.memfd_create("psql"), "w+b") as said, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
+        reading, writing = os.pipe()
+        with os.fdopen(writing, "wb") as pipe:
+            try:
+                child = process.start(
+                    argv,
+                    env=address.environment(application),
+                    stdin=reading,
+                    stdout=nothing.fileno(),
+                    stderr=said.fileno(),
+                )
+            finally:
+                os.close(reading)
+            try:
+                flow = Flow()
+                with StallWatch(child, "psql", address, application, stall_timeout, written=flow):
+                    with suppress(BrokenPipeError), pipe:  # psql has ended; its status says why
+                        pour(pipe, flow)
+                    status = child.wait()
+            finally:
+                process.end(child)
+        said.seek(0)
+        judge(argv, status, said.read().decode("utf-8", "replace"), address)
+
+
+def _pour(blocks: Iterator[bytes], advance: Advance | None, pipe: IO[bytes], flow: Flow) -> None:
+    for block in blocks:
+        flow.waiting = True
+        pipe.write(block)
+        flow.waiting = False
+        flow.count += len(block)
+        if advance:
+            advance(len(block))
+    flow.waiting = True  # for what is still to be flushed, and for the end
+
+
+def _first(program: Program) -> bytes:
+    """What psql is told before the SQL: to run no command any more (from 13.22, 14.19, 15.14, 16.10 and 17.6 on it can
+    be told; an older one is kept from commands by the examination alone), and how the SQL was read."""
+    known = program.version >= _RESTRICTED.get(program.version[0], (18, 0))
+    key = f"\\restrict {secrets.token_hex(32)}\n" if known else ""
+    return f"{key}SET standard_conforming_strings = on;\n".encode()
+
+
+def _blocks(file: Path, major: int, examined: Examined, first: bytes) -> Iterator[bytes]:
+    """The SQL as a server of this generation can take it, without its own keys against commands (whoever wrote the
+    file knows them), and in one transaction."""
+    yield first
+    at = 0
+    with opened(file) as stream:
+        while block := stream.read(_BLOCK):
+            kept = _without(block, at, examined.keys)
+            yield kept.replace(_TOO_NEW, b"\n", 1) if at == 0 and major < 17 else kept
+            at += len(block)
+
+
+def _without(block: bytes, at: int, ranges: Sequence[tuple[int, int]]) -> bytes:
+    """The block, which begins ``at``, with spaces in these ranges of bytes."""
+    for begins, ends in ranges:
+        left, right = max(begins - at, 0), min(ends - at, len(block))
+        if left < right:
+            block = block[:left] + b" " * (right - left) + block[right:]
+    return block

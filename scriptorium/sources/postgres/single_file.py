@@ -1,0 +1,196 @@
+"""One database to one file and back, in the formats that ``pg_dump`` users know.
+
+The file is written beside its name and appears whole. What comes back is recognised by its first bytes, never by its
+name, and goes in in one transaction: an error anywhere leaves what was there.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.errors import NoSpace, ToolFailed, UsageError
+from scriptorium.fs.system_errors import advice, said
+from scriptorium.sources.postgres.connection import Address
+from scriptorium.sources.postgres.dump.contents import check_complete, contents
+from scriptorium.sources.postgres.dump.snapshot import DumpOptions, bytes_as_they_are, plain_environment
+from scriptorium.sources.postgres.fingerprint import relations, require_readable
+from scriptorium.sources.postgres.limits import fitting_jobs
+from scriptorium.sources.postgres.locks import naming_holders, patient_program, patient_session
+from scriptorium.sources.postgres.programs import find, major_of
+from scriptorium.sources.postgres.progress import measured
+from scriptorium.sources.postgres.restore.examination import examine_dump, examine_script
+from scriptorium.sources.postgres.restore.pg_restore import Restorer
+from scriptorium.sources.postgres.restore.psql import (
+    APPLICATION,
+    judge,
+    recognise,
+    require_complete,
+    run_script,
+    schemas,
+)
+from scriptorium.sources.postgres.restore.requirements import require, required
+from scriptorium.sources.postgres.restore.staging import restorer_for
+from scriptorium.sources.postgres.rights import require_readable_objects
+from scriptorium.sources.postgres.stall_watch import StallWatch, size_of
+from scriptorium.umask import make_folders
+
+FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
+_PROGRESS_SECONDS = 0.5
+Advance = Callable[[int], None]
+
+
+def backup(
+    address: Address,
+    file: Path,
+    *,
+    format: str = "custom",
+    compress: int = 6,
+    options: DumpOptions,
+    advance: Advance | None = None,
+) -> int:
+    """Write the database to ``file`` (a folder for ``directory``); returns its bytes. An existing one is replaced.
+
+    ``compress``: 0 to 9; an SQL file is compressed when its name ends in ``.gz``. ``advance`` is told the bytes
+    written, now and then.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"'{format}' is not a format", hint=f"allowed: {', '.join(FORMATS)}")
+    if not 0 <= compress <= 9:
+        raise UsageError(f"{compress} is not a level of compression", hint="0 (none) to 9 (slowest)")
+    _require_place(file, format)
+    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
+    level = compress if format != "sql" or file.suffix == ".gz" else 0
+    application = f"{APPLICATION} {secrets.token_hex(4)}"
+    try:
+        with patient_session(address, options.lock_timeout) as session:
+            major = major_of(session.info.server_version)
+            require_readable(relations(session), address)
+            require_readable_objects(session, address)
+            encoding = bytes_as_they_are(session)
+            jobs = fitting_jobs(session, options.jobs)  # its own leader has the place of this session
+        program = find("pg_dump", major, tools=options.tools)
+        argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password", *encoding]
+        argv += [f"--lock-wait-timeout={int(options.lock_timeout * 1000)}", f"--file={partial}"]
+        argv += [f"--jobs={jobs}"] if format == "directory" else []
+        with naming_holders(address, application), measured(lambda: size_of(partial), advance):
+            try:
+                target = f"--dbname={address.of_child(application)}"
+                _run([*argv, target], address, application, options.stall_timeout, lambda: size_of(partial))
+            except NoSpace as error:
+                raise NoSpace(error.what, on=str(file.parent), hint="free some room there") from error
+        _check(partial, format, options, major, level)
+        _put(partial, file)
+    finally:
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+    return size_of(file)
+
+
+def _require_place(file: Path, format: str) -> None:
+    """``UsageError`` where the file cannot be made, or something else has its name."""
+    try:
+        make_folders(file.parent)
+    except OSError as error:
+        raise UsageError(
+            f"its folder cannot be made: {said(error)}", on=str(file), hint=advice(error, file) or "name another place"
+        ) from error
+    if format == "directory" and file.is_dir():
+        if any(file.iterdir()) and not (file / "toc.dat").is_file():
+            raise UsageError("the folder holds something else than a dump", on=str(file), hint="name another one")
+    elif file.exists() and (format == "directory" or not file.is_file()):
+        wanted = "a folder" if format == "directory" else "a file"
+        raise UsageError(f"something that is not {wanted} has this name", on=str(file), hint="choose another one")
+
+
+def _check(partial: Path, format: str, options: DumpOptions, major: int, level: int) -> None:
+    """Whether it is whole: a dump that ended early is never a success."""
+    if format == "sql":
+        require_complete(partial)
+    elif format == "directory":
+        check_complete(partial, restorer_for(partial, major, options.tools), (), level=level)
+    elif not contents(partial, restorer_for(partial, major, options.tools)):
+        raise ToolFailed("the dump is empty", on=partial.name)
+
+
+def _put(partial: Path, file: Path) -> None:
+    if partial.is_dir():
+        if file.is_dir():
+            shutil.rmtree(file)
+    else:
+        partial.chmod(0o600)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+    partial.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def restore(
+    address: Address,
+    file: Path,
+    *,
+    clean: bool = False,
+    without_roles: bool = False,
+    trusted: bool = False,
+    options: DumpOptions,
+    advance: Advance | None = None,
+) -> None:
+    """Bring a dump of any format back into the database, in one transaction.
+
+    The file may be anybody's: ``UnsafeArchive`` names what in it would reach beyond the database, unless it is
+    ``trusted``; no command of psql is ever run.
+
+    ``clean``: in place of what is there; without it, anything that is already there is an error. ``advance`` is told
+    the bytes read. Raises ``DamageFound`` for a file that is not whole, before anything is touched.
+    """
+    kind = recognise(file)
+    if kind == "sql":
+        require_complete(file)
+        examined = examine_script(file, foreign=True, trusted=trusted)
+    with address.session() as session:
+        major = major_of(session.info.server_version)
+        if kind == "dump":
+            program = restorer_for(file, major, options.tools)
+            examine_dump(file, program, foreign=True, trusted=trusted)
+            lacking = require(session, required(file, program), address, without=without_roles)
+        emptying = schemas(session) if clean else ()
+    application = f"{APPLICATION} {secrets.token_hex(4)}"
+    if kind == "dump":
+        limit = options.stall_timeout
+        restorer = Restorer(program, address, major, 1, lacking.switches, limit, lacking.left_out)
+        restorer.whole(file, clean=clean, lock_timeout=options.lock_timeout, advance=advance)
+        return
+    with patient_program(address, application, options.lock_timeout):
+        run_script(
+            file,
+            address,
+            major,
+            options.tools,
+            examined,
+            emptying=emptying,
+            advance=advance,
+            application=application,
+            stall_timeout=options.stall_timeout,
+        )
+
+
+def _run(
+    argv: Sequence[str],
+    address: Address,
+    application: str,
+    stall_timeout: float,
+    written: Callable[[], int | None] = lambda: 0,
+) -> None:
+    def watch(child: process.Child) -> StallWatch:
+        return StallWatch(child, Path(argv[0]).name, address, application, stall_timeout, written=written)
+
+    environment = plain_environment(address, application)
+    outcome = process.run(argv, env=environment, secrets=address.secrets, check=False, watch=watch)
+    judge(argv, outcome.status, outcome.stderr, address)

@@ -1,0 +1,52 @@
+"""Rows that the server spreads anew: the partition that a hash chooses may be another one after a restore.
+
+What is compared then is all of a partitioned table: a fingerprint is a sum over rows, so those of partitions add up.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from scriptorium.model import TableFacts
+from scriptorium.sources.postgres.connection import Row
+from scriptorium.sources.postgres.fingerprint import relations
+
+if TYPE_CHECKING:
+    import psycopg
+
+_LANE = 1 << 64
+_SPREAD = """
+WITH RECURSIVE spread AS (
+    SELECT partrelid AS root, partrelid AS oid FROM pg_partitioned_table WHERE partstrat = 'h'
+    UNION ALL SELECT spread.root, i.inhrelid FROM spread JOIN pg_inherits i ON i.inhparent = spread.oid)
+SELECT root::int8, oid::int8 FROM spread
+"""
+
+
+def as_recorded(
+    session: psycopg.Connection[Row], facts: Mapping[str, TableFacts], expected: Mapping[str, TableFacts]
+) -> dict[str, TableFacts]:
+    """The recorded facts of partitions by hash, where together they hold what was recorded of them together."""
+    names = {one.oid: one.name for one in relations(session) if one.kind == "r"}
+    tables = defaultdict[int, list[str]](list)
+    for root, oid in session.execute(_SPREAD.encode()).fetchall():
+        if name := names.get(int(str(oid))):
+            tables[int(str(root))].append(name)
+    same: dict[str, TableFacts] = {}
+    for members in tables.values():
+        known = all(name in facts and name in expected for name in members)
+        if known and _sum(facts[name] for name in members) == _sum(expected[name] for name in members):
+            same.update({name: expected[name] for name in members})
+    return same
+
+
+def _sum(facts: Iterable[TableFacts]) -> tuple[int, int, int, frozenset[str]]:
+    rows = first = second = 0
+    kinds = set[str]()
+    for one in facts:
+        kind, _, lanes = one.fingerprint.partition(":")
+        rows, first, second = rows + one.rows, first + int(lanes[:16], 16), second + int(lanes[16:], 16)
+        kinds.add(kind)
+    return rows, first % _LANE, second % _LANE, frozenset(kinds)

@@ -1,0 +1,1 @@
+"""Stores that keep bytes under keys, and how backups lie in them."""

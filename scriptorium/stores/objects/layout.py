@@ -1,0 +1,150 @@
+"""How a backup lies in a store: ``<library>/<archive>``, its manifest and its marks beside it.
+
+The manifest's presence is the commit: it is written last and removed first. An archive without one is rubbish
+that ``sweep`` collects after a grace time; it is never listed. A store's folder may be shared with others: only what
+bears a name that we give is rubbish, and only what lies beside an archive as its manifest is read as one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing
+from scriptorium.failpoints import reach
+from scriptorium.manifest import dumps, dumps_marks, is_archive_name, loads, loads_marks, manifest_key, marks_key
+from scriptorium.model import Manifest, Marks
+from scriptorium.stores.base import ObjectInfo, Store
+
+GRACE = timedelta(hours=24)
+_MANIFEST, _MARKS = manifest_key(""), marks_key("")
+_ARCHIVE = re.compile(r"[^/]+/[^/]+\.tar(\.[a-z0-9]+)*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The objects of one backup in a store, as the listing shows them; ``archive`` may be missing."""
+
+    key: str
+    manifest: ObjectInfo
+    archive: ObjectInfo | None
+    marks: ObjectInfo | None
+
+    @property
+    def stamp(self) -> str:
+        """Changes whenever one of the objects does."""
+        parts = (self.manifest, self.archive, self.marks)
+        return "/".join(part.etag if part else "-" for part in parts)
+
+
+def key_of(library: str, archive_name: str) -> str:
+    return f"{library}/{archive_name}"
+
+
+def commit(store: Store, archive: Path, manifest: Manifest) -> str:
+    """Upload the archive, then its manifest; returns the archive's key. Only then is it a backup.
+
+    An archive whose manifest could not be written is removed again: it may be what fills the store. One whose manifest
+    is there is whole, whatever came after.
+    """
+    if manifest.archive is None:
+        raise DamageFound("this manifest describes no archive", on=manifest.name)
+    key = key_of(manifest.library, manifest.archive.name)
+    store.prepare()
+    reach("upload.before-archive")
+    try:
+        store.put(key, archive, sha256=manifest.archive.sha256)
+        reach("upload.before-manifest")
+        store.put_bytes(manifest_key(key), dumps(manifest))
+        reach("upload.after-manifest")
+    except BaseException:
+        with contextlib.suppress(ScriptoriumError):
+            if manifest_key(key) not in {info.key for info in store.list(key)}:
+                remove(store, key)
+        raise
+    return key
+
+
+def stored(store: Store, library: str = "") -> Iterator[Stored]:
+    """Every backup of the store (or of one library), one pass over its listing."""
+    objects = {info.key: info for info in store.list(f"{library}/" if library else "")}
+    for key, info in objects.items():
+        archive = key.removesuffix(_MANIFEST)
+        if archive == key or key.endswith(_MARKS) or not _ARCHIVE.fullmatch(archive):
+            continue
+        yield Stored(archive, info, objects.get(archive), objects.get(marks_key(archive)))
+
+
+def read_manifest(store: Store, key: str) -> Manifest:
+    """The manifest beside an archive. ``NotFound``, or ``DamageFound`` when it cannot be trusted."""
+    return loads(store.read_bytes(manifest_key(key)))
+
+
+def read_marks(store: Store, key: str) -> Marks:
+    """What is known of the backup besides: nothing where there are no marks.
+
+    Damaged ones may have held a pin: it counts as pinned, and is not removed, until somebody pins or unpins it again.
+    """
+    try:
+        return loads_marks(store.read_bytes(marks_key(key)))
+    except NotFound:
+        return Marks()
+    except (DamageFound, ToolMissing):  # torn, or a newer program's
+        return Marks(pinned=True)
+
+
+def write_marks(store: Store, key: str, marks: Marks) -> None:
+    store.put_bytes(marks_key(key), dumps_marks(marks))
+
+
+def remove(store: Store, key: str) -> None:
+    """Remove a backup: the manifest first, so that a crash in between leaves rubbish and not a broken backup."""
+    for name in (manifest_key(key), key, marks_key(key)):
+        reach("remove.before-object")
+        store.delete(name)
+    reach("remove.after-objects")
+
+
+def sweep(store: Store, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[ObjectInfo, ...]:
+    """Remove what a crash left behind and nothing refers to, once it is older than the grace time."""
+    rubbish = [info for info in _orphans(store) if now - info.modified > grace]
+    leftovers = [info for info in store.leftovers() if now - info.modified > grace]
+    if not dry_run:
+        _discard(store, rubbish, leftovers)
+    return (*rubbish, *leftovers)
+
+
+def discard_unfinished(store: Store, library: str, created_at: datetime) -> tuple[ObjectInfo, ...]:
+    """Remove what one run that was cut short left in a store, without a grace time. The library must be held."""
+    stamp = f"_{created_at.astimezone(UTC):%Y%m%d_%H%M%S}"
+    rubbish = [info for info in _orphans(store) if info.key.startswith(f"{library}/") and stamp in info.key]
+    leftovers = [info for info in store.leftovers() if info.key.startswith(f"{library}/.") and stamp in info.key]
+    _discard(store, rubbish, leftovers)
+    return (*rubbish, *leftovers)
+
+
+def _discard(store: Store, rubbish: list[ObjectInfo], leftovers: list[ObjectInfo]) -> None:
+    for info in leftovers:
+        store.discard(info)
+    for info in rubbish:
+        store.delete(info.key)
+
+
+def _orphans(store: Store) -> Iterator[ObjectInfo]:
+    """Archives and marks of ours that have no manifest."""
+    objects: Mapping[str, ObjectInfo] = {info.key: info for info in store.list()}
+    for key, info in objects.items():
+        library, _, name = key.removesuffix(_MARKS).rpartition("/")
+        if library and is_archive_name(name) and manifest_key(f"{library}/{name}") not in objects:
+            yield info
+
+
+def free_name(store: Store, library: str, name: str) -> bool:
+    """Whether no object of that archive name is in the store yet."""
+    key = key_of(library, name)
+    taken = {info.key for info in store.list(key)}
+    return not taken & {key, manifest_key(key)}

@@ -1,0 +1,234 @@
+"""A folder as a store: every object a file, written beside and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, Untrusted, UsageError
+from scriptorium.failpoints import reach
+from scriptorium.fs.places import real_path
+from scriptorium.fs.system_errors import advice, said
+from scriptorium.stores.base import ObjectInfo, checked_key
+
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.partial", re.DOTALL)
+_CHUNK = 1 << 20
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: a filesystem that takes no file of this size
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+class LocalStore(BaseModel):
+    """``path``: the folder; it is created (0700) with the first object. What others keep in it is left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["local"] = "local"
+    name: str = "local"
+    path: Path
+
+    def prepare(self) -> None:
+        with self._trouble(self.path):
+            _make_private(self.path)
+
+    def _file(self, key: str) -> Path:
+        """Where an object lies; also one that nobody could put, but that is listed (others' files, leftovers)."""
+        names = key.split("/")
+        if "\0" in key or any(name in ("", ".", "..") for name in names):
+            raise UsageError("not the key of an object", on=repr(key))
+        return self.path.joinpath(*names)
+
+    @contextlib.contextmanager
+    def _trouble(self, path: Path, *, lookup: bool = False) -> Iterator[None]:
+        """Turn what the operating system says into what a person can act on."""
+        try:
+            real_path(self.path)
+            yield
+        except Untrusted as error:
+            raise StoreUnavailable(f"the store is not used: {error.what}", on=str(path), hint=error.hint) from error
+        except OSError as error:
+            if lookup and (isinstance(error, _ABSENT) or error.errno == errno.ENAMETOOLONG) and self._is_usable():
+                raise NotFound(
+                    "no such object", on=str(path), hint="another store may have it: --from STORE"
+                ) from error
+            if error.errno in _FULL:
+                what = "the store is full" if error.errno != errno.EFBIG else "the store takes no file of this size"
+                raise NoSpace(what, on=str(self.path), hint="free some room, or run cleanup") from error
+            raise StoreUnavailable(
+                f"the store does not answer: {said(error)}", on=str(path), hint=advice(error, path)
+            ) from error
+
+    def _is_usable(self) -> bool:
+        """Whether the store is a folder, or not there yet."""
+        return self.path.is_dir() or not os.path.lexists(self.path)
+
+    def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
+        with self._beside(key) as partial:
+            if not self._taken_over(file, partial):
+                self._copy(file, partial, sha256)
+
+    def _taken_over(self, file: Path, partial: Path) -> bool:
+        """Give the workspace's file a second name, which copies no byte; not one that another store has already."""
+        try:
+            facts = file.lstat()
+            if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
+                return False
+            os.link(file, partial)
+        except OSError:
+            return False
+        with self._trouble(partial):
+            descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if stat.S_IMODE(facts.st_mode) != 0o600:
+                    os.fchmod(descriptor, 0o600)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        return True
+
+    def _copy(self, file: Path, partial: Path, sha256: str | None) -> None:
+        digest = hashlib.sha256()
+        with file.open("rb") as source, self._trouble(partial), _new_file(partial) as target:
+            while chunk := source.read(_CHUNK):
+                digest.update(chunk)
+                target.write(chunk)
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        with self._beside(key) as partial, self._trouble(partial), _new_file(partial) as file:
+            file.write(data)
+
+    @contextlib.contextmanager
+    def _beside(self, key: str) -> Iterator[Path]:
+        """A name beside the object's; renamed onto it at the end, removed when anything fails."""
+        target = self.path.joinpath(*checked_key(key))
+        with self._trouble(target.parent):
+            _make_private(self.path)
+            _make_private(target.parent)
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+        try:
+            yield partial
+            with self._trouble(target):
+                reach("store.before-rename")
+                partial.replace(target)
+                reach("store.after-rename")
+                _sync(target.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+
+    def open(self, key: str) -> BinaryIO:
+        path = self._file(key)
+        with self._trouble(path, lookup=True):
+            return path.open("rb")
+
+    def read_bytes(self, key: str) -> bytes:
+        path = self._file(key)
+        with self._trouble(path, lookup=True):
+            return path.read_bytes()
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        yield from (info for info in self._walk() if info.key.startswith(prefix) and not _is_hidden(info.key))
+
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        yield from (info for info in self._walk() if _UNFINISHED.fullmatch(info.key.rpartition("/")[2]))
+
+    def discard(self, leftover: ObjectInfo) -> None:
+        self.delete(leftover.key)
+
+    def _walk(self) -> Iterator[ObjectInfo]:
+        """Files at the top and in the libraries' folders, by key; hidden folders (the workspace) are not ours."""
+        for name, found in self._entries(self.path):
+            if found is not None:
+                yield _info(name, found)
+            elif not name.startswith("."):
+                for inner, facts in self._entries(self.path / name):
+                    if facts is not None:
+                        yield _info(f"{name}/{inner}", facts)
+
+    def _entries(self, folder: Path) -> Sequence[tuple[str, os.stat_result | None]]:
+        """Names of a folder with the facts of files, ``None`` for folders, in the order that their keys will have."""
+        found: dict[str, os.stat_result | None] = {}
+        with self._trouble(folder), contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    try:
+                        found[entry.name] = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # removed this moment
+                        continue
+                elif entry.is_dir(follow_symlinks=False):
+                    found[entry.name] = None
+        return sorted(found.items(), key=lambda pair: f"{pair[0]}/" if pair[1] is None else pair[0])
+
+    def delete(self, key: str) -> None:
+        path = self._file(key)
+        with contextlib.suppress(NotFound), self._trouble(path, lookup=True):
+            path.unlink()
+            _sync(path.parent)
+
+    def location(self, key: str) -> str:
+        return str(self._file(key))
+
+    def local_path(self, key: str) -> Path | None:
+        return self._file(key)
+
+    def usage(self) -> tuple[int, int | None]:
+        used = sum(info.size for info in self._walk())
+        folder = self.path
+        with self._trouble(folder):
+            while not folder.exists():
+                folder = folder.parent
+            return used, shutil.disk_usage(folder).free
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that only we may enter, and its name durable; one that is there stays as it is."""
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    _sync(folder.parent)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file of ours alone, on the disk when the block ends."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_hidden(key: str) -> bool:
+    return key.rpartition("/")[2].startswith(".")
+
+
+def _info(key: str, stat: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(
+        key=key,
+        size=stat.st_size,
+        modified=datetime.fromtimestamp(stat.st_mtime, UTC),
+        etag=f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}",
+    )

@@ -1,0 +1,1 @@
+"""Stores whose tool keeps a tree of files by itself: none yet."""

@@ -1,0 +1,79 @@
+"""Restores over an application that nobody sees, and going back where something is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# What an application does that makes its own backup: any descriptor of the file that is closed drops its lock.
+_LIVING = """
+import sys, kuzu
+connection = kuzu.Connection(kuzu.Database(sys.argv[1]))
+connection.execute("CREATE (:Book {id: 'answered', title: 'answered with 201', pages: 1})")
+open(sys.argv[1], "rb").close()
+print("open", flush=True)
+sys.stdin.read()
+connection.close()
+"""
+
+
+def _apart() -> list[str]:
+    """Words before a command that runs it where it does not see our processes, as in another container."""
+    words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if os.geteuid() != 0 or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespace of processes can be made here")
+    return words
+
+
+@contextmanager
+def _application(database: Path) -> Iterator[None]:
+    words = [sys.executable, "-c", textwrap.dedent(_LIVING), database]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "open\n"
+        yield
+        child.communicate("")
+
+
+def test_a_restore_under_an_application_that_is_not_seen(house: Any) -> None:
+    apart = _apart()
+    for operation in ("restore", "undo"):
+        with _application(house.place.database):
+            ended = house.run(operation, {}, before=apart)
+            assert ended.status != 0 and "open for writing" in ended.stderr, ended
+        assert house.place.execute("MATCH (b:Book {id: 'answered'}) RETURN count(*)") == [[1]]
+        house.again("restore")
+        assert house.living == house.new
+
+
+def test_going_back_where_the_previous_data_is_gone(house: Any) -> None:
+    house.again("restore")
+    (folder,) = house.place.home.rglob(".scriptorium-restore-*-data")
+    away = folder.with_name("away")
+    folder.rename(away)
+    ended = house.run("undo", {})
+    assert ended.status != 0 and "cannot be put back" in ended.stderr and "data: not what" in ended.stderr, ended
+    away.rename(folder)
+    assert house.living == house.new, "nothing was changed"
+    house.again("undo")
+    assert house.living == house.old
+
+
+def test_going_back_after_several_restores(database_setup: Any) -> None:
+    for operation in ("restore", "restore", "restore-clean"):
+        database_setup.again(operation)
+        database_setup.place.ask("INSERT INTO odd (at) VALUES ('cellar')")
+    before = database_setup.living
+    database_setup.again("restore")
+    assert database_setup.living != before
+    database_setup.again("undo")
+    assert database_setup.living == before
+    database_setup.again("restore")

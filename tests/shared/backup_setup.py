@@ -1,0 +1,80 @@
+"""A library that is saved again and again by the tests of taking a backup."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from scriptorium.model import Copy, Manifest
+from scriptorium.operations import backup
+from scriptorium.operations.backup import Order, running
+from scriptorium.settings import Settings, load
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+
+
+@dataclasses.dataclass(frozen=True)
+class Home:
+    """A library of files alone, with two stores; the first one lies inside what is saved."""
+
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "scriptorium.toml"
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.file, {})
+
+    def store(self, name: str = "local") -> Path:
+        return Path(self.settings.store(name).location("lib"))
+
+    def names(self, name: str = "local") -> list[str]:
+        folder = self.store(name)
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+    def staging(self) -> list[Path]:
+        folder = self.settings.workroom / "staging"
+        return list(folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory where that can be: what is tested syncs often, and a test waits for no disk."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    (tmp_path / "data" / "covers").mkdir(parents=True)
+    (tmp_path / "data" / "covers" / "a.jpg").write_bytes(os.urandom(50_000))
+    (tmp_path / "data" / "notes.txt").write_text("notes")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "app.conf").write_text("x = 1")
+    (tmp_path / "scriptorium.toml").write_text(
+        '[libraries.lib]\nsources = [{ name = "data", kind = "files", path = "data" },'
+        ' { name = "conf", kind = "files", path = "etc/app.conf", role = "config" }]\n'
+        '[stores.local]\nkind = "local"\npath = "data/backups"\n[stores.second]\nkind = "local"\npath = "second"\n'
+    )
+    return Home(tmp_path)
+
+
+def take(settings: Settings, order: Order) -> tuple[Manifest, list[Copy]]:
+    """The recipe of the flow."""
+    with running(settings, order) as folder:
+        room = backup.require_room(settings, order)
+        staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
+        manifest = backup.pack_archive(settings, order, staged, folder)
+        verification = backup.check_archive(settings, order, manifest, folder)
+        copies = [backup.store_copy(settings, order, manifest, verification, folder, store) for store in order.stores]
+    return manifest, copies

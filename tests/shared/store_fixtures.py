@@ -1,0 +1,71 @@
+"""Stores to run the suite of tests/contracts/test_stores.py on, and what its tests share.
+
+The next store's row goes into ``ROOMS``: a function that makes an empty store in a folder, with what only it knows: how
+it is made full and how it stops answering.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scriptorium.stores import LocalStore, Store
+from scriptorium.stores.objects.memory import MemoryStore
+
+KEY = "bibliotheca/full_20260102_030405.tar.gz"
+
+
+@dataclass(frozen=True)
+class Room:
+    """A store under test. ``fill`` leaves it room for less than 1 MB, ``break_down`` makes it answer no more."""
+
+    store: Store
+    fill: Callable[[], contextlib.AbstractContextManager[Store]]
+    break_down: Callable[[], None]
+
+
+def local(folder: Path) -> Room:
+    store = LocalStore(name="here", path=folder / "store")
+
+    @contextlib.contextmanager
+    def full() -> Iterator[Store]:
+        with small_disk(folder / "disk") as disk:
+            yield LocalStore(name="small", path=disk / "store")
+
+    def break_down() -> None:  # the folder has become a file: what root cannot read either
+        shutil.rmtree(store.path, ignore_errors=True)
+        store.path.write_text("not a folder")
+
+    return Room(store, full, break_down)
+
+
+def memory(folder: Path) -> Room:
+    store = MemoryStore(name="here")
+    return Room(store, lambda: contextlib.nullcontext(MemoryStore(name="small", capacity=600_000)), store.break_down)
+
+
+ROOMS = {"local": local, "memory": memory}
+
+
+@contextlib.contextmanager
+def small_disk(at: Path) -> Iterator[Path]:
+    """A real filesystem of 1 MB."""
+    at.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(at)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("a small filesystem can only be mounted by root, where mounting is allowed")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", str(at)], check=True)
+
+
+def names(store: Store, prefix: str = "") -> list[str]:
+    return [info.key for info in store.list(prefix)]

@@ -1,0 +1,181 @@
+"""Every command is found by its name, and nothing is loaded for it that it does not need."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import scriptorium.cli
+from scriptorium.cli.main import ROOMS, app
+
+FOLDER = Path(scriptorium.cli.__file__).parent
+WITH_COMMANDS = [file.stem for file in FOLDER.glob("*.py") if "@command(app" in file.read_text("utf-8")]
+# Of the core, what does the work: a list reads settings, and these are read without it.
+WORKING = {
+    "scriptorium.archive",
+    "scriptorium.rescue",
+    "scriptorium.restore",
+    "scriptorium.operations.adopt",
+    "scriptorium.sources.kuzu.capture",
+    "scriptorium.sources.kuzu.restore",
+    "scriptorium.sources.postgres.connection",
+    "scriptorium.sources.postgres.dump.directory",
+    "scriptorium.sources.postgres.restore.beside",
+}
+
+
+@pytest.mark.parametrize("room", WITH_COMMANDS)
+def test_every_command_of_a_module_can_be_called(room: str) -> None:
+    made = typer.main.get_group(import_module(f"scriptorium.cli.{room}").app).commands
+    named = [name for name, where in ROOMS.items() if where == room]
+    assert named
+    grouped = len(named) == 1 and named[0] not in made
+    assert grouped or sorted(named) == sorted(made)
+
+
+def test_every_name_leads_to_a_command_with_help() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert list(commands) == list(ROOMS)
+    assert all(commands[name].help and commands[name].name == name for name in ROOMS)
+
+
+@pytest.mark.parametrize(
+    ("words", "never"),
+    [
+        (["--help"], {"prefect", "scriptorium.settings", "kuzu", "psycopg"}),
+        (["create", "--help"], {"prefect", "scriptorium.settings", "kuzu", "psycopg"}),
+        (["list"], {"prefect", "kuzu", "psycopg", "pandas", *WORKING}),
+        (["stats"], {"prefect", "kuzu", "psycopg", "pandas", *WORKING}),
+    ],
+)
+def test_a_command_that_looks_loads_little(words: list[str], never: set[str], tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    settings = tmp_path / "scriptorium.toml"
+    settings.write_text(
+        f'[libraries.one]\nsources = [{{ name = "pages", kind = "files", path = "{tmp_path / "pages"}" }}]\n'
+        f'[stores.local]\nkind = "local"\npath = "{tmp_path / "backups"}"\n'
+    )
+    program = (
+        "import sys\nfrom scriptorium.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end\n"
+        f"print(sorted({never!r} & sys.modules.keys()), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["create", "--to", "nowhere"], 5, "no such store"),
+        (["create", "--type", "database"], 5, "nothing that a 'database' backup would hold"),
+        (["create", "--type", "everything"], 2, "everything"),
+        (["create", "--tier", "sometimes"], 2, "sometimes"),
+        (["create", "--compression", "rar"], 2, "rar"),
+        (["verify", "abcd1234"], 5, "no such backup"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_before_prefect_is_loaded(
+    words: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "scriptorium.toml").write_text(
+        '[libraries.one]\nsources = [{ name = "pages", kind = "files", path = "pages" }]\n'
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    program = (
+        "import sys\nfrom scriptorium.cli.main import main\n"
+        "try:\n    main()\nfinally:\n    print('prefect' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code and said in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("libraries", "words", "code", "said"),
+    [
+        *(
+            (("one", "two"), (word, "latest"), 5, "--library with one of: one, two")
+            for word in ("show", "pin", "delete", "verify", "drill", "restore")
+        ),
+        (("one", "two"), ("show", "latest", "--library", "two"), 5, "no good backup"),
+        (("one",), ("show", "latest"), 5, "no good backup"),
+        (("one", "two"), ("list", "--library", "all"), 0, ""),
+        (("one", "two"), ("stats", "--library", "all"), 0, ""),
+        (("one", "two"), ("list", "--library", "three"), 5, "one, two"),
+    ],
+)
+def test_latest_does_not_say_which_of_several_libraries(
+    libraries: tuple[str, ...], words: tuple[str, ...], code: int, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "scriptorium.toml").write_text(
+        "".join(
+            f'[libraries.{name}]\nsources = [{{ name = "pages", kind = "files", path = "pages" }}]\n'
+            for name in libraries
+        )
+        + '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "from scriptorium.cli.main import main; main()", *words],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == code and said in done.stderr, done.stderr
+
+
+def test_a_mistyped_command_is_guessed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from scriptorium.cli.main import main; main()", "lst"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "list" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "--json"], "missing argument 'ID'"),
+        (["list", "--nonsense", "--json"], "no such option: --nonsense"),
+        (["list", "--json", "more"], "more"),
+        (["cleanup", "--max-age", "soon", "--json"], "--max-age"),
+        (["--json", "nonsense"], "no such command 'nonsense'"),
+        (["catalog", "nonsense", "--json"], "no such command 'nonsense'"),
+    ],
+)
+def test_words_that_make_no_command_are_said_in_two_lines_and_as_json(words: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from scriptorium.cli.main import main; main()", *words],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"] in done.stderr and said in done.stderr
+    assert [line[:7] for line in done.stderr.splitlines()] == ["error: ", "  scrip"]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_nobodys_files(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "scriptorium.toml").write_text(
+        '[libraries.one]\nsources = [{ name = "pages", kind = "files", path = "pages" }]\n'
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    program = (
+        "import os, sys\nfrom scriptorium.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "for number in range(3):\n    os.fstat(number)\n"
+        "assert os.open('later', os.O_WRONLY | os.O_CREAT) > 2\n"
+    )
+    shell = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", program, "stats"]
+    assert subprocess.run(shell, cwd=tmp_path, timeout=60, check=False).returncode == 0

@@ -1,0 +1,48 @@
+"""A run whose work was done counts, also where its end could not be reported (tests/faults/test_prefect_gone.py)."""
+
+from __future__ import annotations
+
+import pytest
+
+from scriptorium.cli.run_flow import carried_out
+from scriptorium.errors import DamageFound
+
+
+class Flow:
+    """What Prefect's flows are to the command line: ``fn`` is the body, the call surrounds it with reports."""
+
+    def __init__(self, body, *, after: Exception | None = None, before: Exception | None = None) -> None:
+        self.fn = body
+        self._before, self._after = before, after
+
+    def __call__(self, *arguments, **given):
+        if self._before:
+            raise self._before
+        done = self.fn(*arguments, **given)
+        if self._after:
+            raise self._after
+        return done
+
+
+def fails(*_: object) -> None:
+    raise DamageFound("the copy is damaged")
+
+
+def test_work_that_was_done_counts_when_its_report_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert carried_out(Flow(lambda number: number + 1, after=ConnectionError("gone")), 1) == 2
+    assert "could not be reported to Prefect (ConnectionError)" in capsys.readouterr().err
+
+
+def test_a_run_that_never_began_is_an_error() -> None:
+    with pytest.raises(ConnectionError):
+        carried_out(Flow(lambda: 1, before=ConnectionError("no server")))
+
+
+def test_the_error_of_the_work_itself_is_the_users() -> None:
+    with pytest.raises(DamageFound):
+        carried_out(Flow(fails))
+
+
+def test_what_went_well_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert carried_out(Flow(lambda *, text: text), text="fine") == "fine"
+    assert not capsys.readouterr().err

@@ -1,0 +1,164 @@
+"""Every form that Bibliotheca's own backups had: adopted, listed, verified, restored, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scriptorium.catalog import Catalog
+from scriptorium.errors import NotFound
+from scriptorium.model import BackupType, Status, Tier
+from scriptorium.operations.adopt import Adopted, adopt
+from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.restore import bring_back, place_restore
+from scriptorium.operations.verify import verify_stored
+
+SIMPLE = {
+    "simple_database_backup": BackupType.DATABASE,
+    "simple_database_backup_with_images": BackupType.DATA,
+    "simple_database_backup_with_images_and_settings": BackupType.FULL,
+    "pre_restore_snapshot": BackupType.DATABASE,
+    "pre_restore_snapshot_full": BackupType.FULL,
+    "beta": BackupType.DATABASE,
+}
+OLD = {
+    "full": BackupType.FULL,
+    "data_only": BackupType.DATA,
+    "kuzu_only": BackupType.DATABASE,
+    "config_only": BackupType.CONFIG,
+}
+Files = Callable[[Path], dict[str, bytes]]
+
+
+def restored(app: Any, adopted: Adopted, files_of: Files) -> tuple[dict[str, bytes], Any]:
+    """List, verify, restore to a folder: what is in it, without the database, and the tables."""
+    settings = app.place.settings
+    (listed,) = Catalog(settings).backups()
+    assert listed.id == adopted.backup.id and listed.status is Status.VERIFIED and listed.tier is Tier.MANUAL
+    assert verify_stored(settings, listed.id, listed.copies[0]).sound
+    into = app.place.folder / "restored"
+    done = bring_back(settings, place_restore(settings, listed.id, into=into))
+    return files_of(into), done.tables
+
+
+@pytest.mark.parametrize("kind", SIMPLE)
+def test_simple_backups(app: Any, kind: str, files_of: Files) -> None:
+    archive = app.old.simple(kind)
+    adopted = adopt(app.place.settings, archive)
+    assert adopted.backup.type is SIMPLE[kind]
+    files, tables = restored(app, adopted, files_of)
+    assert tables == app.tables
+    assert files.pop("data/kuzu/bibliotheca.db")
+    assert files == app.old.expected
+    said = "\n".join(adopted.warnings)
+    assert "while it was running: not known to be one moment" in said and "no .wal came" in said
+    assert adopted.backup.name.startswith("before the flood") and "adopted from before the flood" in (
+        adopted.backup.description
+    )
+    if kind == "beta":
+        assert "no backup_metadata.json" in said and "authors.csv, books.csv" in said and "time of the file" in said
+    else:
+        assert adopted.backup.name == "before the flood" and kind in adopted.backup.description
+
+
+@pytest.mark.parametrize("kind", OLD)
+def test_the_full_system(app: Any, kind: str, files_of: Files) -> None:
+    """With a database of one file: the system's last days saw Kuzu 0.11."""
+    adopted = adopt(app.place.settings, app.old.full(kind))
+    assert adopted.backup.type is OLD[kind] and adopted.backup.name == f"{kind}_20250714_053926"
+    files, tables = restored(app, adopted, files_of)
+    if kind == "config_only":
+        assert not tables and "it holds no database" in adopted.warnings
+    else:
+        assert tables == app.tables and files.pop("data/kuzu/bibliotheca.db")
+    assert files == app.old.expected
+    if kind in ("full", "config_only"):
+        assert any("left out" in warning and "pytest.ini" in warning for warning in adopted.warnings)
+        env = app.place.folder / "restored" / ".env"
+        assert env.stat().st_mode & 0o777 == 0o600 and env.stat().st_mtime == (app.place.home / ".env").stat().st_mtime
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["data/kuzu", "kuzu_db"])
+def test_a_database_of_the_folder_layout_needs_its_engine(
+    app: Any, folder_database: Path, files_of: Files, early: bool
+) -> None:
+    adopted = adopt(app.place.settings, app.old.full("kuzu_only", early=early, database=folder_database))
+    said = "\n".join(adopted.warnings)
+    assert "could not be opened" in said and "storage version 38" in said and "kuzu==0.10.0" in said
+    assert "kept as it was, with no table facts" in said and "engine =" in said
+    assert ".wal is missing" in said
+    files, tables = restored(app, adopted, files_of)
+    assert not tables
+    kept = {f"data/kuzu/bibliotheca.db/{path.name}" for path in folder_database.iterdir() if path.name[0] != "."}
+    assert set(files) == kept
+    assert files["data/kuzu/bibliotheca.db/data.kz"] == (folder_database / "data.kz").read_bytes()
+
+
+def test_with_its_engine_it_is_opened(app: Any, folder_database: Path, old_kuzu: Path, files_of: Files) -> None:
+    config = app.place.config
+    config.write_text(
+        config.read_text().replace('home = "library"', f'home = "library"\nkuzu = {{ engine = "{old_kuzu}" }}')
+    )
+    adopted = adopt(app.place.settings, app.old.full("kuzu_only", database=folder_database))
+    assert not any("could not be opened" in warning for warning in adopted.warnings)
+    files, tables = restored(app, adopted, files_of)
+    assert tables["Book"].rows == 40 and "data/kuzu/bibliotheca.db/catalog.kz" in files
+
+
+def test_a_wal_is_replayed(app: Any, files_of: Files, lab: Any) -> None:
+    """A database that was copied with its WAL holds what the WAL holds."""
+    import subprocess
+    import sys
+
+    script = (
+        "import kuzu, os, sys; d = kuzu.Database(sys.argv[1]); c = kuzu.Connection(d);"
+        "c.execute(\"CREATE (:Book {id: 'last', title: 'Last', pages: 1})\"); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(app.place.database)], check=True)
+    assert Path(f"{app.place.database}.wal").stat().st_size
+    archive = app.old.simple("simple_database_backup_with_images_and_settings")
+    adopted = adopt(app.place.settings, archive)
+    assert not any(".wal" in warning for warning in adopted.warnings)
+    files, tables = restored(app, adopted, files_of)
+    assert tables["Book"].rows == app.tables["Book"].rows + 1
+    assert [path for path in files if path.endswith(".wal")] == ["data/kuzu/bibliotheca.db.wal"]
+
+
+def test_in_place_it_leaves_alone_what_did_not_come(app: Any) -> None:
+    """The old backup has covers and .env; config.py, user settings and the like are not in it."""
+    settings, home = app.place.settings, app.place.home
+    (home / "data" / "user_settings").mkdir()
+    (home / "data" / "user_settings" / "1.json").write_text("{}")
+    adopted = adopt(settings, app.old.simple("simple_database_backup_with_images_and_settings"))
+    assert any("leaves the library's other files alone" in warning for warning in adopted.warnings)
+    app.place.execute("MATCH (b:Book) DETACH DELETE b")
+    (home / "data" / "covers" / "a.jpg").write_bytes(b"worse")
+    before = (home / "config.py").read_bytes()
+    done = bring_back(settings, place_restore(settings, adopted.backup.id))
+    assert done.tables == app.tables
+    assert (home / "data" / "covers" / "a.jpg").read_bytes() == app.old.expected["data/covers/a.jpg"]
+    assert (home / "config.py").read_bytes() == before and (home / "data" / "user_settings" / "1.json").exists()
+
+
+def test_a_database_that_was_not_opened_is_never_put_over_a_living_one(app: Any, folder_database: Path) -> None:
+    settings = app.place.settings
+    adopted = adopt(settings, app.old.full("kuzu_only", database=folder_database))
+    before = app.place.database.read_bytes()
+    with pytest.raises(NotFound, match="no such source") as refused:
+        bring_back(settings, place_restore(settings, adopted.backup.id))
+    assert "--restore-path" in refused.value.hint and app.place.database.read_bytes() == before
+    proof = run_drill(settings, place_drill(settings, adopted.backup.id))
+    assert proof.verdict == "not comparable" and proof.files and not proof.tables, "plain files came, as they were"
+    assert "does not record what this database held" in proof.uncompared[0]
+
+
+def test_a_drill_proves_it(app: Any) -> None:
+    settings = app.place.settings
+    adopted = adopt(settings, app.old.simple("simple_database_backup_with_images_and_settings"))
+    proof = run_drill(settings, place_drill(settings, adopted.backup.id))
+    assert proof.proven and proof.rows == sum(table.rows for table in app.tables.values())
+    order = place_restore(settings, adopted.backup.id, into=app.place.folder / "rebuilt", rebuild=True)
+    assert bring_back(settings, order).tables == app.tables, "from its logical export too"

@@ -1,0 +1,203 @@
+"""Taking a backup: what a failure or a kill at any point leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import backup_setup
+import pytest
+from backup_setup import NOW, Home, take
+from killed_process import Kill, dying_before, killed
+
+from scriptorium import workspace
+from scriptorium.catalog import Catalog
+from scriptorium.errors import DamageFound, LibraryBusy, NoSpace, StoreUnavailable
+from scriptorium.model import Backup, BackupType, Status
+from scriptorium.operations import backup
+from scriptorium.operations.backup import Order, place_order, running
+from scriptorium.stores import LocalStore
+from scriptorium.workspace.space import Room
+
+home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
+
+
+# --- what fails -------------------------------------------------------------------------------------------------------
+
+
+def only_a_failed_run(home: Home, order: Order) -> Backup:
+    (found,) = Catalog(home.settings).backups()
+    assert found.id == order.id and found.copies == ()
+    assert home.staging() == []
+    return found
+
+
+def test_an_archive_that_was_damaged_before_it_was_checked_goes_nowhere(home: Home) -> None:
+    settings = home.settings
+    order = place_order(settings)
+    with pytest.raises(DamageFound) as caught, running(settings, order) as folder:
+        staged = [backup.stage_source(settings, order, source, folder) for source in order.sources]
+        manifest = backup.pack_archive(settings, order, staged, folder)
+        archive = folder / order.archive
+        data = bytearray(archive.read_bytes())
+        data[len(data) // 2] ^= 1  # in the picture, which nothing can shrink
+        archive.write_bytes(data)
+        backup.check_archive(settings, order, manifest, folder)
+    assert caught.value.exit_code == 3 and "disk" in caught.value.hint
+    failed = only_a_failed_run(home, order)
+    assert failed.status is Status.FAILED and "does not read back" in failed.error
+    assert home.names("local") == home.names("second") == []
+
+
+def test_a_second_store_that_fails_leaves_the_first_copy_and_no_half_one(home: Home) -> None:
+    settings = home.settings
+    order = place_order(settings)
+    (home.folder / "second").write_text("not a folder")
+    with pytest.raises(StoreUnavailable):
+        take(settings, order)
+    catalog = Catalog(settings)
+    (listed,) = catalog.backups()
+    assert listed.id == order.id and [copy.store for copy in listed.copies] == ["local"]
+    assert listed.status is Status.VERIFIED and catalog.problems[0].store == "second"
+
+
+@contextlib.contextmanager
+def disk(at: Path, size: str) -> Iterator[Path]:
+    at.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(at)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("a small filesystem can only be mounted by root, where mounting is allowed")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", str(at)], check=True)
+
+
+def test_a_second_store_that_becomes_full_keeps_nothing_of_it(home: Home) -> None:
+    with disk(home.folder / "second", "20k"):
+        settings = home.settings
+        order = place_order(settings)
+        with pytest.raises(NoSpace), running(settings, order) as folder:
+            staged = [backup.stage_source(settings, order, source, folder) for source in order.sources]
+            manifest = backup.pack_archive(settings, order, staged, folder)
+            for store in order.stores:
+                backup.store_copy(settings, order, manifest, None, folder, store)
+        assert home.names("second") == [] and list(settings.store("second").leftovers()) == []
+        (listed,) = Catalog(settings).backups()
+        assert [copy.store for copy in listed.copies] == ["local"] and listed.status is Status.COMPLETE
+
+
+def test_too_little_room_is_said_before_anything_is_written(home: Home) -> None:
+    with disk(home.folder / "second", "1m"):
+        settings = home.settings
+        order = place_order(settings)
+        with pytest.raises(NoSpace) as caught:
+            take(settings, order)
+        assert "the copy in the store second needs" in str(caught.value) and str(home.folder / "second") in str(
+            caught.value
+        )
+        assert caught.value.exit_code == 7 and home.names("local") == home.names("second") == []
+        assert "needs" in only_a_failed_run(home, order).error
+
+
+def test_room_is_added_up_by_filesystem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first store takes the finished archive as it is; each further copy is bytes of its own."""
+    asked: list[tuple[int, str]] = []
+    monkeypatch.setattr(workspace, "require_space", lambda place, needed, what: asked.append((needed, what)))
+    for stores, factor in ((["local"], 1), (["second"], 1), (["local", "second"], 2)):
+        order = place_order(home.settings, to=stores)
+        assert backup.require_room(home.settings, order) == Room(50_010)
+        assert asked == [(50_010 * factor, "the backup")]
+        asked.clear()
+    home.file.write_text("space_factor = 0.5\n" + home.file.read_text())
+    assert backup.require_room(home.settings, order) == Room(25_005) and asked == [(50_010, "the backup")]
+    with disk(home.folder / "elsewhere", "1m") as elsewhere:
+        home.file.write_text(home.file.read_text().replace('"second"\n', f'"{elsewhere}/second"\n'))
+        asked.clear()
+        backup.require_room(home.settings, place_order(home.settings))
+        assert asked == [(25_005, "the backup"), (25_005, "the copy in the store second")]
+
+
+def test_a_library_that_is_held_is_not_backed_up_a_second_time(home: Home) -> None:
+    settings = home.settings
+    order = place_order(settings, type=BackupType.DATA)
+    with running(settings, order), pytest.raises(LibraryBusy) as caught:
+        take(settings, place_order(settings))
+    assert f"data backup {order.id}" in str(caught.value) and f"process {os.getpid()}" in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def test_a_run_that_is_cancelled_says_so(home: Home) -> None:
+    settings = home.settings
+    order = place_order(settings)
+    with pytest.raises(KeyboardInterrupt), running(settings, order) as folder:
+        (folder / "half").write_text("x")
+        (running_now,) = Catalog(settings).backups()
+        assert running_now.status is Status.RUNNING
+        raise KeyboardInterrupt
+    assert only_a_failed_run(home, order).status is Status.CANCELLED
+
+
+def test_a_full_disk_under_the_record_does_not_hide_the_error(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = home.settings
+    real = Path.write_text
+
+    def full(self: Path, data: str, *args: object, **how: object) -> int:
+        if self.suffix == ".partial":
+            raise OSError(28, "No space left on device")
+        return real(self, data, *args, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(NoSpace), running(settings, place_order(settings)):
+        raise NoSpace("the backup does not fit")
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+POINTS: dict[str, Kill] = {  # the first two replacements are the lock's and the run's records
+    "while staging": dying_before(backup.quiesce, "snapshot", 2),
+    "before packing": dying_before(backup, "pack"),
+    "while the archive is written": dying_before(os, "readv"),
+    "before the archive gets its name": dying_before(Path, "rename", 1),
+    "before checking": dying_before(backup, "verified"),
+    "before the archive is in the store": dying_before(Path, "replace", 3),
+    "between archive and manifest": dying_before(LocalStore, "put_bytes", 1),
+    "while the manifest is written": dying_before(LocalStore, "_beside", 2),
+    "before the manifest gets its name": dying_before(Path, "replace", 4),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_anywhere_leaves_no_half_backup_and_the_next_run_cleans_up(home: Home, point: str) -> None:
+    settings = home.settings
+    before = place_order(settings, to=["local"], now=NOW - timedelta(days=1))
+    take(settings, before)
+    order = place_order(settings, to=["local"], now=NOW)
+    assert killed(lambda: take(settings, order), POINTS[point]), "the point was never reached"
+    listed = {one.id: one for one in Catalog(settings).backups()}
+    assert set(listed) == {before.id, order.id}
+    assert listed[order.id].copies == () and listed[order.id].status is Status.FAILED
+    assert "cut short" in listed[order.id].error and listed[before.id].status is Status.VERIFIED
+    after = place_order(settings, to=["local"], now=NOW + timedelta(hours=1))
+    take(settings, after)
+    expected = [one.archive + ending for one in (before, after) for ending in ("", ".json", ".marks.json")]
+    assert home.names() == sorted(expected), "what was left in the store is gone"
+    assert home.staging() == [] and list(settings.store("local").leftovers()) == []
+    records = settings.workroom / "runs"
+    assert [json.loads(file.read_text())["status"] for file in records.glob("*.json")] == ["failed"]
+    assert Catalog(settings).backups(records=False)[0].id == after.id
+
+
+def test_killed_once_the_manifest_is_there_it_is_a_backup(home: Home) -> None:
+    settings = home.settings
+    order = place_order(settings, to=["local"], now=NOW)
+    assert killed(lambda: take(settings, order), dying_before(backup, "write_marks"))
+    (listed,) = Catalog(settings).backups()
+    assert listed.id == order.id and listed.status is Status.COMPLETE
+    take(settings, place_order(settings, to=["local"], now=NOW + timedelta(hours=1)))
+    assert {one.status for one in Catalog(settings).backups()} == {Status.COMPLETE, Status.VERIFIED}

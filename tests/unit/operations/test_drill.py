@@ -1,0 +1,86 @@
+"""Drills of files alone: what was unpacked is read back, and what no verdict is about."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import backup_setup
+import pytest
+import real_backup
+
+from scriptorium import wording
+from scriptorium.archive import ledger
+from scriptorium.catalog import Catalog
+from scriptorium.model import Proof, Status
+from scriptorium.operations import drill
+from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.report.documents import backup_row, proof_document, proof_facts
+from scriptorium.settings import Settings
+
+home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
+
+
+def drilled(settings: Settings) -> Proof:
+    return run_drill(settings, place_drill(settings, "latest"))
+
+
+@pytest.mark.parametrize("listed", ["in the manifest", "in the archive"])
+def test_what_the_disk_does_not_give_back_is_no_proof(
+    home: backup_setup.Home, monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
+    """The archive is sound, and was unpacked as it is: a bit turns between the writing and the reading."""
+    if listed == "in the archive":
+        monkeypatch.setattr(ledger, "INLINE", 2)
+    settings = home.settings
+    real_backup.take(settings, datetime.now(UTC))
+    good = drilled(settings)
+    assert good.proven and (good.files, good.bytes) == (3, 50_000 + len("notes") + len("x = 1"))
+
+    row = backup_row(Catalog(settings).find("latest"), datetime.now(UTC))
+    assert row["Recovery"] == wording.duration(good.seconds) and row["Drilled (UTC)"] == wording.moment(good.at)
+
+    def rotten(point: str) -> None:
+        if point == "drill.unpacked":
+            (cover,) = home.folder.rglob("restored/data/covers/a.jpg")
+            data = bytearray(cover.read_bytes())
+            data[1000] ^= 1
+            cover.write_bytes(data)
+
+    monkeypatch.setattr(drill, "reach", rotten)
+    proof = drilled(settings)
+    assert not proof.proven and any("different content: data/covers/a.jpg" in one for one in proof.differences)
+    assert Catalog(settings).backups()[0].copies[0].status is Status.DAMAGED and home.staging() == []
+
+
+@pytest.fixture
+def read_only(home: backup_setup.Home) -> Iterator[Callable[[Path], None]]:
+    """Makes a folder one that nobody can write into, root neither."""
+    mounted = []
+
+    def mount(folder: Path) -> None:
+        if subprocess.run(["mount", "--bind", folder, folder], check=False, capture_output=True).returncode:
+            pytest.skip("this machine does not allow mounting")
+        mounted.append(folder)
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_store_that_is_only_read_from_tells_what_its_copy_is_worth(
+    home: backup_setup.Home, read_only: Callable[[Path], None]
+) -> None:
+    settings = home.settings
+    real_backup.take(settings, datetime.now(UTC))
+    read_only(home.folder / "second")
+    proof = run_drill(settings, place_drill(settings, "latest", store="second"))
+    assert proof.proven and proof.files == 3
+    assert "second" in proof.unkept and "mounted read-only" in proof.unkept
+    assert proof_facts(proof)["not kept"] == proof.unkept and proof_document(proof)["kept"] is False
+    assert Catalog(settings).find("latest").copies[1].drilled_at is None
+    kept = drilled(settings)
+    assert kept.store == "local" and kept.unkept == "" and "not kept" not in proof_facts(kept)

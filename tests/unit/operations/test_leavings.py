@@ -1,0 +1,80 @@
+"""What a process that is killed between writing a small file and giving it its name leaves: swept by those who come."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scriptorium import workspace
+from scriptorium.catalog import begin_run
+from scriptorium.catalog.index import read_index
+from scriptorium.fs.removal import sweep_unnamed
+from scriptorium.manifest import new_id
+from scriptorium.model import Backup, BackupType, Status, Tier
+from scriptorium.stores.objects.memory import MemoryStore
+
+DAY = 86_400.0
+
+
+def left(file: Path, *, age: float = 2 * DAY) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("half")
+    os.utime(file, (time.time() - age, time.time() - age))
+    return file
+
+
+def backup() -> Backup:
+    now = datetime.now(UTC)
+    return Backup(new_id(), "n", "bibliotheca", BackupType.FULL, Tier.MANUAL, now, "", 0, Status.RUNNING)
+
+
+def test_records_of_runs(place: Any) -> None:
+    runs = workspace.room(place.settings) / "runs"
+    old, young = left(runs / "aaaaaaaaaaaa.partial"), left(runs / "bbbbbbbbbbbb.partial", age=60)
+    begin_run(place.settings, backup())
+    assert not old.exists() and young.exists(), "a young one may be somebody's who is writing now"
+
+
+def test_the_index_of_a_store_elsewhere(tmp_path: Path) -> None:
+    store = MemoryStore(name="far")
+    old = left(tmp_path / ".far.backup_index.json.0123abcd.partial")
+    others = left(tmp_path / ".near.backup_index.json.0123abcd.partial")
+    read_index(store, tmp_path, afresh=True)
+    assert not old.exists() and others.exists()
+    assert (tmp_path / "far.backup_index.json").exists()
+
+
+def test_who_holds_a_library(place: Any) -> None:
+    room = workspace.room(place.settings)
+    old, others = left(room / ".bibliotheca.holder.4711", age=0), left(room / "bibliotheca.holder.1.lock")
+    with workspace.lock(place.settings, "bibliotheca", "a test"):
+        assert not old.exists() and others.exists()
+
+
+def test_the_journal_of_a_restore(place: Any) -> None:
+    from scriptorium.restore.journal import open_journal
+
+    settings = place.settings
+    restores = workspace.room(settings) / "restores"
+    old, others = left(restores / "bibliotheca-0123456789ab.partial"), left(restores / "other-0123456789ab.partial")
+
+    class Supply:
+        manifest = backup()
+        rebuild = False
+
+    open_journal(settings, settings.library(), Supply(), "ba9876543210", [])  # type: ignore[arg-type]
+    assert not old.exists() and others.exists()
+
+
+@pytest.mark.parametrize("name", ["x.partial", "x*.partial", "x[0].partial"])
+def test_only_what_is_old_and_meant(tmp_path: Path, name: str) -> None:
+    meant, other = left(tmp_path / name), left(tmp_path / "kept.json")
+    young = left(tmp_path / f"young-{name}", age=10)
+    sweep_unnamed(tmp_path, "*.partial")
+    assert not meant.exists() and other.exists() and young.exists()
+    sweep_unnamed(tmp_path / "nowhere", "*")

@@ -1,0 +1,38 @@
+"""Tables of what was restored against those of the record: what differs, and what has nothing to be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pytest
+
+from scriptorium.model import Part, TableFacts
+from scriptorium.restore.proof import compare_tables
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+BOOK, TAG = TableFacts(2, "rows1:a"), TableFacts(1, "rows1:b")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "without", "found", "missing", "differences"),
+    [
+        ({"Book": BOOK}, {}, {"Book": BOOK}, {}, []),
+        ({"Book": BOOK}, {}, {"Book": TAG, "Tag": TAG}, {}, ["different rows", "extra table"]),
+        ({"Book": BOOK}, {"Tag": "its name"}, {"Book": BOOK, "Tag": TAG}, {}, []),
+        ({"Book": BOOK}, {"Tag": "its name"}, {"Book": TAG, "Tag": TAG}, {}, ["different rows"]),
+        ({"Book": BOOK, "Tag": TAG}, {}, {"Book": BOOK}, {"Tag": "too big now"}, []),
+        ({"Book": BOOK, "Tag": TAG}, {}, {"Book": BOOK}, {}, ["missing table"]),
+        ({}, {"": "memory"}, {"Book": BOOK}, {}, []),
+        ({"Book": BOOK}, {}, {}, {"": "memory"}, []),
+    ],
+)
+def test_what_is_without_facts_is_no_difference(
+    recorded: Mapping[str, TableFacts],
+    without: Mapping[str, str],
+    found: Mapping[str, TableFacts],
+    missing: Mapping[str, str],
+    differences: list[str],
+) -> None:
+    part = Part("g", "kuzu", "g", 0, 1, NOW, NOW, "", tables=recorded, missing_facts=without)
+    assert [one.verdict for one in compare_tables(part, found, missing)] == differences

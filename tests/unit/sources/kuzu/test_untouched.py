@@ -1,0 +1,340 @@
+"""What is archived is what was copied, WAL and all; reading it changes nothing; too little memory is no damage."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import kuzu_long_texts
+import pytest
+import real_backup
+
+from scriptorium.catalog import Catalog
+from scriptorium.errors import SourceDamaged
+from scriptorium.fs.places import Places
+from scriptorium.manifest import new_id
+from scriptorium.model import NOT_COMPARABLE, Manifest, Proof, Staged, Status
+from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.prune import carry_out, plan_cleanup
+from scriptorium.quiesce.pause import snapshot
+from scriptorium.restore import Restored, Supply, restore_in_place, restore_into, undo
+from scriptorium.retention import Policy
+from scriptorium.settings import Settings, load
+from scriptorium.sources.kuzu import child, memory, reader
+from scriptorium.sources.kuzu.source import KuzuSource
+
+NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
+BOOKS = 6_000
+
+
+@pytest.fixture(scope="module")
+def texts() -> Iterator[Path]:
+    """A database that was left with a WAL which a small buffer pool cannot replay."""
+    folder = Path(tempfile.mkdtemp())
+    kuzu_long_texts.make(folder / "graph.db")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+
+
+def take(database: Path, stage: Path, share: float = 0.5, engine: Path | None = None) -> Staged:
+    stage.mkdir()
+    return snapshot(KuzuSource(path=database, memory_share=share, engine=engine), stage, ())
+
+
+class Library:
+    """A library of that database alone; ``share``: of the memory, for its reader."""
+
+    def __init__(self, folder: Path, texts: Path) -> None:
+        self.folder, self.database = folder, folder / "home" / "graph.db"
+        shutil.copytree(texts, folder / "home")
+        self.config()
+
+    def config(self, *, share: float = 0.5, engine: Path | None = None) -> Settings:
+        more = f', engine = "{engine}"' if engine else ""
+        (self.folder / "scriptorium.toml").write_text(
+            '[libraries.lib]\nsources = [{ name = "graph", kind = "kuzu", path = "home/graph.db", '
+            f'memory_share = {share:.10f}{more} }}]\n[stores.local]\nkind = "local"\npath = "store"\n'
+        )
+        return self.settings
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.folder / "scriptorium.toml", {})
+
+    def take(self, days: int = 0) -> Manifest:
+        return real_backup.take(self.settings, NOW + timedelta(days=days))
+
+    def drill(self) -> Proof:
+        return run_drill(self.settings, place_drill(self.settings, "latest"))
+
+    def supply(self, manifest: Manifest) -> Supply:
+        assert manifest.archive is not None
+        return Supply(self.settings.store("local"), f"lib/{manifest.archive.name}", manifest)
+
+    def restore(self, manifest: Manifest, target: Path) -> Restored:
+        return restore_into(self.supply(manifest), target, new_id())
+
+    def status(self) -> Status:
+        return Catalog(self.settings).backups()[0].status
+
+
+@pytest.fixture
+def library(tmp_path: Path, texts: Path) -> Library:
+    return Library(tmp_path, texts)
+
+
+def engine_that(folder: Path, does: str) -> Path:
+    """An engine whose import does something to the reader."""
+    (folder / "kuzu").mkdir(parents=True)
+    (folder / "kuzu" / "__init__.py").write_text(does)
+    (folder / "kuzu-0.11.3.dist-info").mkdir()
+    (folder / "kuzu-0.11.3.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: kuzu\nVersion: 0.11.3\n")
+    return folder
+
+
+def test_what_is_archived_is_what_was_copied(library: Library, tmp_path: Path) -> None:
+    living = hashes(library.database.parent)
+    manifest = library.take()
+    entries = {entry.path: entry.sha256 for entry in manifest.files.entries or ()}
+    assert entries["graph/graph.db"] == living["graph.db"]
+    assert entries["graph/graph.db.wal"] == living["graph.db.wal"]
+    assert manifest.parts[0].missing_facts == {} and (manifest.parts[0].tables or {})["Book"].rows == BOOKS
+    assert hashes(library.database.parent) == living
+    restored = library.restore(manifest, tmp_path / "out")
+    assert restored.tables == manifest.parts[0].tables and restored.warnings == ()
+    assert hashes(tmp_path / "out" / "graph") == living
+    assert kuzu_long_texts.lengths(tmp_path / "out" / "graph" / "graph.db") == kuzu_long_texts.expected()
+    proof = library.drill()
+    assert proof.proven and proof.rows == BOOKS and library.status() is Status.PROVEN
+
+
+def test_too_little_memory_is_no_damage_and_keeps_every_text(library: Library, tmp_path: Path) -> None:
+    library.config(share=kuzu_long_texts.SCARCE)
+    living = hashes(library.database.parent)
+    manifest = library.take()
+    (part,) = manifest.parts
+    assert part.tables == {} and "64.0 MiB" in part.missing_facts[""] and "too little memory" in part.missing_facts[""]
+    assert any("too little memory" in warning for warning in manifest.warnings)
+    proof = library.drill()
+    assert proof.verdict == NOT_COMPARABLE and any("too little memory" in line for line in proof.uncompared)
+    assert library.status() is Status.VERIFIED and Catalog(library.settings).backups()[0].unrecorded == ("graph",)
+    restored = library.restore(manifest, tmp_path / "out")
+    assert restored.tables == {} and "not compared" in restored.warnings[0]
+    assert hashes(tmp_path / "out" / "graph") == living
+    assert kuzu_long_texts.lengths(tmp_path / "out" / "graph" / "graph.db") == kuzu_long_texts.expected()
+
+
+@pytest.mark.parametrize("trouble", ["little memory", "killed", "no memory for anything", "hangs"])
+def test_a_drill_that_cannot_look_says_nothing_of_the_backup(
+    library: Library, tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = library.take()
+    assert library.drill().proven
+    if trouble == "little memory":
+        library.config(share=kuzu_long_texts.SCARCE)
+    elif trouble == "hangs":
+        monkeypatch.setattr(child, "SECONDS_AT_LEAST", -20.0)
+        library.config(engine=engine_that(tmp_path / "engine", "import time\ntime.sleep(100)\n"))
+    else:
+        does = (
+            "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+            if trouble == "killed"
+            else "raise MemoryError\n"
+        )
+        library.config(engine=engine_that(tmp_path / "engine", does))
+    proof = library.drill()
+    assert proof.verdict == NOT_COMPARABLE and proof.uncompared and not proof.differences
+    assert library.status() is Status.PROVEN, "what an earlier drill proved still holds"
+    second = library.take(days=1)
+    assert "" in second.parts[0].missing_facts
+    decisions = plan_cleanup(library.settings, "lib", Policy(last=2), now=NOW + timedelta(days=2))
+    assert all(decision.keep for decision in decisions) and carry_out(library.settings, "lib", decisions) == ()
+    library.config()
+    assert {backup.id for backup in Catalog(library.settings).backups()} == {first.id, second.id}
+    assert library.drill().verdict == NOT_COMPARABLE, "nothing was recorded to compare with"
+
+
+def test_a_reader_that_crashes_with_memory_enough_is_still_a_verdict(library: Library, tmp_path: Path) -> None:
+    library.config(engine=engine_that(tmp_path / "engine", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"))
+    with pytest.raises(SourceDamaged, match="SIGSEGV"):
+        library.take()
+
+
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", "the kernel ended the reader"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n", "ended by SIGTERM"),
+        ("raise MemoryError\n", "too little memory"),
+        ("raise ImportError('x.so: failed to map segment from shared object')\n", "too little memory"),
+        ("raise RuntimeError('IO exception: Cannot open file. Permission denied')\n", "Permission denied"),
+        ("import sys\nsys.stderr.write('std::bad_alloc')\nimport os\nos.abort()\n", "bad_alloc"),
+        ("import sys\nsys.exit('a fault of ours')\n", "a fault of ours"),
+    ],
+)
+def test_what_keeps_from_looking_is_told_from_damage(texts: Path, tmp_path: Path, does: str, reason: str) -> None:
+    staged = take(texts / "graph.db", tmp_path / "stage", engine=engine_that(tmp_path / "engine", does))
+    assert reason in staged.missing_facts[""] and staged.tables == {}
+
+
+def test_a_reader_that_is_killed_once_gets_a_second_try(texts: Path, tmp_path: Path) -> None:
+    """A machine may be short of memory for a moment; without facts a backup could never be proven."""
+    once = (
+        f"import os, signal, sys\nflag = {str(tmp_path / 'flag')!r}\n"
+        "if not os.path.exists(flag):\n    open(flag, 'w').close()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.path.remove(os.path.dirname(os.path.dirname(__file__)))\ndel sys.modules['kuzu']\n"
+        "import kuzu\nsys.modules['kuzu'] = kuzu\n"
+    )
+    staged = take(texts / "graph.db", tmp_path / "stage", engine=engine_that(tmp_path / "engine", once))
+    assert (tmp_path / "flag").exists()
+    assert staged.missing_facts == {} and (staged.tables or {})["Book"].rows == BOOKS
+
+
+def test_a_reader_that_crashes_where_memory_is_refused_is_no_verdict(texts: Path, tmp_path: Path) -> None:
+    """Below ``ulimit -v`` the engine does not always see that it got no memory: it crashes."""
+    code = (
+        "import resource, sys; from pathlib import Path; from scriptorium.sources.kuzu import reader as kuzu_verdict;"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "try: kuzu_verdict.read(Path(sys.argv[1]), engine=Path(sys.argv[2]))\n"
+        "except kuzu_verdict.Unread as hindrance: print(hindrance)"
+    )
+    engine = engine_that(tmp_path / "engine", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    argv = [sys.executable, "-c", code, str(texts / "graph.db"), str(engine)]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120)
+    assert "too little memory" in told.stdout and "SIGSEGV" in told.stdout
+
+
+def test_the_wal_of_the_backup_is_switched_in_and_goes_back(library: Library) -> None:
+    """In place over a database with a WAL of its own, and undone; killed at every rename it is one or the other."""
+    manifest = library.take()
+    saved = hashes(library.database.parent)
+    library.database.write_bytes(b"KUZU" + bytes(5_000))
+    for ending in (".wal", ".shadow"):
+        library.database.with_name(f"graph.db{ending}").write_bytes(b"of another state")
+    former = hashes(library.database.parent)
+    settings = library.settings
+    restore_in_place(settings, settings.library("lib"), library.supply(manifest), new_id())
+    assert hashes(library.database.parent) == saved
+    assert kuzu_long_texts.lengths(library.database) == kuzu_long_texts.expected()
+    undo(settings, settings.library("lib"))
+    assert hashes(library.database.parent) == former
+
+
+class _Stop(BaseException): ...
+
+
+@pytest.mark.parametrize("renames", range(5))
+def test_a_switch_with_a_wal_that_dies_goes_back(
+    texts: Path, tmp_path: Path, renames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = take(texts / "graph.db", tmp_path / "stage")
+    living = tmp_path / "home"
+    living.mkdir()
+    for ending in ("", ".wal"):
+        (living / f"graph.db{ending}").write_bytes(f"former{ending}".encode())
+    former, real, left = hashes(living), Places.rename, renames + 1
+
+    def rename(self: Places, source: Path, target: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _Stop
+        real(self, source, target)
+
+    incoming = _incoming(staged, living)
+    with monkeypatch.context() as patch:
+        patch.setattr(Places, "rename", rename)
+        try:
+            incoming.switch()
+        except _Stop:
+            assert renames < 4
+    after = _way(staged, living)
+    after.undo()
+    assert hashes(living) == former
+
+
+def _way(staged: Staged, living: Path):
+    from scriptorium.model import Part
+
+    part = Part(staged.source, staged.kind, staged.path, 0, 0, NOW, NOW, "", "0.11.3", staged.tables)
+    return KuzuSource(path=living / "graph.db").incoming(part, "0123456789ab")
+
+
+def _incoming(staged: Staged, living: Path):
+    incoming = _way(staged, living)
+    incoming.prepare()
+    for tree in staged.trees:
+        if (place := incoming.receive(tree.at)) is not None:
+            shutil.copyfile(tree.root, place)
+    return incoming
+
+
+def test_names_that_the_engine_cannot_express_are_missing_facts(tmp_path: Path, lab: Any) -> None:
+    """A dot makes the engine look for another catalog, a quote ends its own statement: the raw copy is a backup."""
+    names = ["tick``ed", 'double"quoted', "single'quoted", "back\\slash", "sla/sh", "blank ed", "größe", "-- x", "a.b"]
+    for number, name in enumerate(names):
+        key = f"`{name}`" if number < 8 else "id"
+        schema = f"CREATE NODE TABLE `{name}`(id INT64, {key} STRING, PRIMARY KEY(id))"
+        lab.script(None, tmp_path / "g.db", schema.replace("id STRING", "t STRING"), f"CREATE (:`{name}` {{id: 1}})")
+    lab.script(None, tmp_path / "g.db", "CREATE NODE TABLE Plain(id INT64, PRIMARY KEY(id))")
+    staged = take(tmp_path / "g.db", tmp_path / "stage")
+    found = {name: held.rows for name, held in (staged.tables or {}).items()}
+    assert found.pop("Plain") == 0 and set(found.values()) == {1}
+    assert set(found) | set(staged.missing_facts) == set(names)
+    assert "a.b" in staged.missing_facts and {"tick``ed", "sla/sh", "größe", "-- x", "blank ed"} <= set(found)
+
+
+def test_the_limit_is_the_containers_and_not_the_machines(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 99 kB\nMemAvailable: 99999999 kB\n")
+    cgroup = tmp_path / "proc/self/cgroup"
+    machine = memory.allowed(tmp_path)
+    for lines, place, limit in [
+        ("0::/app.slice/x\n", "sys/fs/cgroup/app.slice/memory.max", 700 << 20),  # version 2, the group above
+        ("0::/\n", "sys/fs/cgroup/memory.max", 600 << 20),  # version 2, in a container
+        ("5:cpu:/x\n4:memory:/docker/1\n", "sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes", 500 << 20),
+        ("4:memory:/docker/1\n", "sys/fs/cgroup/memory/memory.limit_in_bytes", 400 << 20),  # version 1, in a container
+    ]:
+        cgroup.write_text(lines)
+        assert memory.allowed(tmp_path) == machine
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(f"{limit}\n")
+        assert memory.allowed(tmp_path) == limit
+        shutil.rmtree(tmp_path / "sys")
+    cgroup.write_text("0::/\n")
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n")
+    assert memory.allowed(tmp_path) == machine
+
+
+def test_the_pool_grows_in_steps_up_to_the_share_and_to_what_is_free(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (tmp_path / "proc/meminfo").write_text(f"MemAvailable: {1 << 40} kB\n")
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text(str(3 << 30))
+    assert memory.pools(0.5, tmp_path) == (256 << 20, 1 << 30, 3 << 29)
+    assert memory.pools(1e-9, tmp_path) == (64 << 20,)
+    (tmp_path / "proc/meminfo").write_text(f"MemAvailable: {1 << 20} kB\n")
+    assert memory.pools(0.5, tmp_path) == (256 << 20, 1 << 30)
+
+
+def test_the_reader_is_the_first_that_the_kernel_would_end(texts: Path, tmp_path: Path) -> None:
+    does = (
+        "import pathlib\n"
+        f"pathlib.Path({str(tmp_path / 'said')!r}).write_text(pathlib.Path('/proc/self/oom_score_adj').read_text())\n"
+    )
+    with pytest.raises(reader.Unread):
+        reader.read(texts / "graph.db", engine=engine_that(tmp_path / "engine", does))
+    assert int((tmp_path / "said").read_text()) == 1000

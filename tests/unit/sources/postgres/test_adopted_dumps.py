@@ -1,0 +1,235 @@
+"""Dumps that other programs made of an Alexandria: adopted, listed, verified, restored on a real server, compared."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import real_backup
+
+from scriptorium.catalog import Catalog
+from scriptorium.errors import DamageFound, UnsafeArchive, UsageError
+from scriptorium.model import BackupType, Status
+from scriptorium.monitoring.statistics import stats
+from scriptorium.operations.adopt import adopt
+from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.export import place_export
+from scriptorium.operations.restore import bring_back, place_restore
+from scriptorium.operations.verify import verify_stored
+from scriptorium.report.documents import backup_row, proof_facts
+from scriptorium.rescue.inventory import holdings
+from scriptorium.settings import Settings, load
+from scriptorium.sources.postgres.fingerprint import read_facts, relations
+from scriptorium.sources.postgres.source import PostgresSource
+
+BOOKS = """
+CREATE TABLE items (id serial PRIMARY KEY, title text NOT NULL, parent int REFERENCES items);
+INSERT INTO items (title, parent) SELECT E'a "title"\\n\\\\n é ' || g, nullif(g - 1, 0) FROM generate_series(1, 500) g;
+CREATE MATERIALIZED VIEW titles AS SELECT title FROM items;
+"""
+FORMS = ("custom", "sql", "sql.gz")
+
+
+@dataclass(frozen=True)
+class Alexandria:
+    """A database, the settings that protect it, and its facts."""
+
+    url: str
+    folder: Path
+    programs: Path
+
+    def settings(self, **more: object) -> Settings:
+        words = "".join(f", {key} = {str(value).lower()}" for key, value in more.items())
+        (self.folder / "scriptorium.toml").write_text(
+            "[libraries.alexandria]\n"
+            f'sources = [{{ name = "postgres", kind = "postgres", database = "{self.url}", tools = "{self.programs}",'
+            f' staging = "{self.folder}"{words} }}, {{ name = "library", kind = "files", path = "library" }}]\n\n'
+            '[stores.local]\nkind = "local"\npath = "backups"\n'
+        )
+        return load(self.folder / "scriptorium.toml", {})
+
+    def dump(self, form: str) -> Path:
+        """As ``librarian backup`` writes it: plain calls of pg_dump."""
+        name = {"custom": "weekly.dump", "sql": "weekly.sql", "sql.gz": "weekly.sql"}[form]
+        kind = ["-Fc", "-Z6"] if form == "custom" else []
+        argv = [self.programs / "pg_dump", *kind, f"--file={self.folder / name}", self.url]
+        subprocess.run(argv, check=True, env={**os.environ, "TZ": "UTC"})
+        file = self.folder / name
+        if form == "sql.gz":
+            packed = self.folder / "weekly.sql.gz"
+            packed.write_bytes(gzip.compress(file.read_bytes()))
+            return packed
+        return file
+
+    def facts(self) -> dict[str, object]:
+        with PostgresSource(database=self.url).address().session() as session:
+            return dict(read_facts(session, relations(session), expected=None).tables)
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as session:
+            session.execute(statement)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def alexandria(server, new_database: Callable[..., str], tmp_path: Path) -> Alexandria:
+    (tmp_path / "library").mkdir()
+    return Alexandria(new_database(server, BOOKS), tmp_path, server.programs)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_dump_becomes_a_backup(alexandria: Alexandria, form: str) -> None:
+    """Wiped, and brought back beside the living database; into a folder it is the file that it was."""
+    settings, file, before = alexandria.settings(), alexandria.dump(form), alexandria.facts()
+    adopted = adopt(settings, file)
+    (listed,) = Catalog(settings).backups()
+    assert listed.type is BackupType.DATABASE and listed.name == "weekly" and listed.status is Status.VERIFIED
+    assert listed.copies[0].key.startswith("alexandria/db_")
+    said = "\n".join(adopted.warnings)
+    assert "cannot be compared with anything" in said and ("SQL is a program" in said) == (form != "custom")
+    manifest = Catalog(settings).manifest(listed.copies[0])
+    assert manifest.parts[0].engine_version and manifest.parts[0].method.startswith("adopted (pg_dump ")
+    assert verify_stored(settings, listed.id, listed.copies[0]).sound
+    with pytest.raises(UsageError, match="already adopted"):
+        adopt(settings, file)
+
+    bring_back(settings, place_restore(settings, listed.id, into=alexandria.folder / "out"))
+    (restored,) = [path for path in (alexandria.folder / "out" / "postgres").iterdir()]
+    assert restored.read_bytes() == file.read_bytes() and restored.suffixes[-1] == file.suffix
+    alexandria.execute("DROP TABLE items CASCADE; CREATE TABLE rubbish (a int)")
+    done = bring_back(settings, place_restore(settings, listed.id))
+    assert alexandria.facts() == before and done.tables.items() <= before.items()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_in_one_transaction(alexandria: Alexandria, form: str) -> None:
+    """For roles that may not create databases."""
+    settings, file, before = alexandria.settings(in_place=True), alexandria.dump(form), alexandria.facts()
+    adopted = adopt(settings, file)
+    alexandria.execute(
+        "DELETE FROM items WHERE id > 10 AND parent IS NOT NULL AND id NOT IN (SELECT parent FROM items)"
+    )
+    alexandria.execute("UPDATE items SET title = 'worse'")
+    bring_back(settings, place_restore(settings, adopted.backup.id))
+    assert alexandria.facts() == before
+
+
+def test_an_export_says_why_it_has_no_single_tables(alexandria: Alexandria) -> None:
+    """And the newest backup to export from is one that has."""
+    settings = alexandria.settings()
+    own = real_backup.take(settings, datetime.now(UTC) - timedelta(hours=1))
+    adopted = adopt(settings, alexandria.dump("custom")).backup.id
+    order = place_export(settings, tables=["items"], output=str(alexandria.folder / "items.csv"))
+    assert order.backup.id == own.id
+    with pytest.raises(UsageError, match="taken over from another program") as refused:
+        place_export(settings, adopted, tables=["items"])
+    assert refused.value.on == "postgres" and "restore it" in refused.value.hint
+
+
+@pytest.mark.parametrize("form", ["custom", "sql"])
+def test_a_drill(alexandria: Alexandria, form: str) -> None:
+    """It comes back, and nothing says whether it is what was saved: that is no proof, and no damage."""
+    settings, file = alexandria.settings(), alexandria.dump(form)
+    adopted = adopt(settings, file).backup.id
+    proof = run_drill(settings, place_drill(settings, adopted))
+    assert (proof.verdict, proof.tables, proof.rows, proof.differences) == ("not comparable", 0, 0, ())
+    assert proof.uncompared == ("postgres: the backup does not record what this database held",) and proof.files == 1
+    (listed,) = Catalog(settings).backups()
+    assert listed.status is Status.VERIFIED and listed.unrecorded == ("postgres",)
+    assert listed.copies[0].proven_at is None and listed.copies[0].drilled_at == proof.at
+    assert Catalog(settings).proof(listed.copies[0]) == proof
+    row = backup_row(listed, proof.at)
+    assert row["Status"] == "verified, no facts" and row["Drilled (UTC)"].endswith(" not comparable")
+    assert proof_facts(proof)["verdict"].startswith("restored, and not proven")
+    (held,) = holdings(settings.store("local"))
+    assert held.state == "verified"
+    figures: Any = stats(settings)
+    assert (figures["last_proof"], figures["unrecorded"]) == (None, 1)
+    assert figures["by_library"]["alexandria"]["last_drill"]["verdict"] == "not comparable"
+
+
+def test_an_error_in_the_sql_leaves_the_living_database(alexandria: Alexandria) -> None:
+    settings, file, before = alexandria.settings(), alexandria.dump("sql"), alexandria.facts()
+    text = file.read_text().replace("CREATE TABLE public.items", "CREATE TABLE public.itemz", 1)
+    file.write_text(text)
+    adopted = adopt(settings, file)
+    with pytest.raises(Exception, match="items"):
+        bring_back(settings, place_restore(settings, adopted.backup.id))
+    assert alexandria.facts() == before
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("form", FORMS)
+def test_cut_short(alexandria: Alexandria, form: str, share: float) -> None:
+    settings, file = alexandria.settings(), alexandria.dump(form)
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)] if form != "sql" else data[: int(len(data) * share) - 250])
+    with pytest.raises(DamageFound):
+        adopt(settings, file)
+    assert not Catalog(settings).backups()
+
+
+@pytest.mark.parametrize("command", ["\\connect postgres", "\\! touch /tmp/x", "\\i /etc/passwd", "\\copy a from '/x'"])
+def test_sql_that_leaves_its_database(alexandria: Alexandria, command: str) -> None:
+    settings, file = alexandria.settings(), alexandria.dump("sql")
+    lines = file.read_text().split("\n")
+    file.write_text("\n".join([*lines[:10], command, *lines[10:]]))
+    with pytest.raises(UnsafeArchive, match="psql"):
+        adopt(settings, file)
+
+
+def test_sql_of_a_dump_with_create(alexandria: Alexandria) -> None:
+    file = alexandria.folder / "created.sql"
+    subprocess.run([alexandria.programs / "pg_dump", "--create", f"--file={file}", alexandria.url], check=True)
+    with pytest.raises(UnsafeArchive, match="connect") as refused:
+        adopt(alexandria.settings(), file)
+    assert "--create" in refused.value.hint
+
+
+def test_what_looks_like_a_command_in_the_data(alexandria: Alexandria) -> None:
+    alexandria.execute("INSERT INTO items (title) VALUES (E'\\\\connect postgres'), (E'a\\n\\\\! b')")
+    alexandria.execute("REFRESH MATERIALIZED VIEW titles")
+    settings, before = alexandria.settings(), alexandria.facts()
+    adopted = adopt(settings, alexandria.dump("sql"))
+    alexandria.execute("TRUNCATE items CASCADE")
+    bring_back(settings, place_restore(settings, adopted.backup.id))
+    assert alexandria.facts() == before
+
+
+def test_every_generation_of_pg_dump_says_when_it_ran(
+    generations: tuple[int, ...], server_of: Callable[[int], object], new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    """The head of the custom format has changed over the years."""
+    from scriptorium.operations.adopt.postgres import head_of
+
+    for major in generations:
+        server = server_of(major)
+        file, url = tmp_path / f"{major}.dump", new_database(server, "CREATE TABLE a (b int)")
+        argv = [server.programs / "pg_dump", "-Fc", f"--file={file}", url]  # type: ignore[attr-defined]
+        subprocess.run(argv, check=True, env={**os.environ, "TZ": "UTC"})
+        head = head_of(file)
+        assert (
+            timedelta(0)
+            <= datetime.now(UTC) - datetime.fromisoformat(head.taken).replace(tzinfo=UTC)
+            < timedelta(minutes=5)
+        )
+        assert url.split("?")[0].endswith(head.database) or head.database in url
+        assert head.server.split(".")[0] == str(major) and head.program.split(".")[0] == str(major)
+
+
+def test_a_library_without_such_a_database(alexandria: Alexandria) -> None:
+    config = alexandria.folder / "other.toml"
+    config.write_text(
+        '[libraries.books]\nsources = [{ name = "library", kind = "files", path = "library" }]\n\n'
+        '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+    with pytest.raises(UsageError, match="does not belong") as refused:
+        adopt(load(config, {}), alexandria.dump("custom"))
+    assert "postgres" in refused.value.hint

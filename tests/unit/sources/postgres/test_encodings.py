@@ -1,0 +1,68 @@
+"""Databases in other encodings than UTF-8 are dumped, compared and restored byte for byte."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from postgres_items import ID, ask, back_up, unpack
+
+from scriptorium.operations.database import backup_database, restore_database
+from scriptorium.sources.postgres.source import PostgresSource
+
+ROWS = {
+    "SQL_ASCII": "INSERT INTO t SELECT g, E'caf\\xe9 ' || g FROM generate_series(1, 50) g",
+    "LATIN1": "INSERT INTO t SELECT g, convert_from('\\x636166e9', 'LATIN1') || g FROM generate_series(1, 50) g",
+    # 0x81 and 0x9d have no meaning there, so that UTF-8 has nothing for them
+    "WIN1252": "SET client_encoding = 'WIN1252'; INSERT INTO t "
+    "SELECT g, E'odd \\x81\\x9d ' || g FROM generate_series(1, 50) g",
+    "EUC_JP": "INSERT INTO t SELECT g, convert_from('\\xe697a5e69cac', 'UTF8') || g FROM generate_series(1, 50) g",
+}
+
+
+@pytest.mark.parametrize("encoding", sorted(ROWS))
+def test_there_and_back(server, tmp_path, encoding):
+    name = f"in_{encoding.lower()}"
+    with psycopg.connect(server.address(), autocommit=True) as session:
+        session.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
+    url = server.address(name)
+    ask(url, "CREATE TABLE t (id int PRIMARY KEY, words text); CREATE SEQUENCE numbers")
+    ask(url, ROWS[encoding])
+    before = ask(url, "SELECT md5(string_agg(words::bytea::text, ',' ORDER BY id)) FROM t")
+    source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
+    staged, part = back_up(source, tmp_path / "stage")
+    backup_database(source, tmp_path / "one.dump")
+    assert not ask(url, "DELETE FROM t")
+    incoming = source.incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    assert incoming.load() == part.tables
+    incoming.switch()
+    incoming.finish()
+    assert ask(url, f"SELECT count(*), getdatabaseencoding() = '{encoding}' FROM t") == [(50, True)]
+    assert ask(url, "SELECT md5(string_agg(words::bytea::text, ',' ORDER BY id)) FROM t") == before
+    restore_database(source, tmp_path / "one.dump", clean=True)
+    assert ask(url, "SELECT md5(string_agg(words::bytea::text, ',' ORDER BY id)) FROM t") == before
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_comment_of_a_database_is_kept_in_its_encoding(server, tmp_path, gone):
+    """A comment is stored as bytes that the encoding of one database explains, and made in a session of another."""
+    name = f"said_{gone}".lower()
+    with psycopg.connect(server.address(), autocommit=True) as session:
+        session.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    url = server.address(name)
+    ask(url, f"CREATE TABLE t (id int); COMMENT ON DATABASE {name} IS 'B\u00fccher'")
+    said = "SELECT shobj_description(oid, 'pg_database'), current_setting('client_encoding') FROM pg_database"
+    before = ask(url, f"{said} WHERE datname = '{name}'")
+    assert before[0][0] == "B\u00fccher"
+    source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
+    staged, part = back_up(source, tmp_path / "stage")
+    if gone:
+        ask(server.address(), f"DROP DATABASE {name}")
+    incoming = source.incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    incoming.load()
+    incoming.switch()
+    incoming.finish()
+    assert ask(url, f"{said} WHERE datname = '{name}'") == before

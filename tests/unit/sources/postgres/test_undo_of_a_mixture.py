@@ -1,0 +1,298 @@
+"""Going back from restores of a library with a database on a server, a Kuzu database and files: it is said to be back
+when it is, and what cannot go back is named before anything is changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import restore_setup
+from killed_process import dying_before, killed
+from postgres_items import ask, databases
+
+from scriptorium.errors import NotFound, RestoreFailed, Untrusted
+from scriptorium.operations.prune import carry_out
+from scriptorium.operations.restore import (
+    bring_back,
+    check_undo,
+    go_back,
+    place_restore,
+    plan_restore,
+    plan_undo,
+    way_back,
+)
+from scriptorium.restore import rollback
+from scriptorium.settings import Settings, load
+
+_KUZU = """
+import kuzu, sys
+connection = kuzu.Connection(kuzu.Database(sys.argv[1]))
+connection.execute("CREATE NODE TABLE IF NOT EXISTS B (id INT64, t STRING, PRIMARY KEY (id))")
+connection.execute("MERGE (b:B {id: 1}) SET b.t = $t", {"t": sys.argv[2]})
+connection.close()
+"""
+
+
+@dataclass
+class Mixture:
+    """``put`` writes a word into every source; ``now`` reads it from each."""
+
+    folder: Path
+    url: str
+    server: object
+    graphs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def graph(self) -> Path:
+        return self.folder / "home" / "kuzu" / "g.db"
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "home" / "tree" / "f"
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.folder / "scriptorium.toml", {})
+
+    def put(self, word: str) -> None:
+        ask(self.url, f"DROP TABLE IF EXISTS book; CREATE TABLE book (t text); INSERT INTO book VALUES ('{word}')")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(word)
+        self.graph.parent.mkdir(exist_ok=True)
+        subprocess.run([sys.executable, "-c", _KUZU, self.graph, word], check=True)
+        self.graphs[hashlib.sha256(self.graph.read_bytes()).hexdigest()] = word
+
+    def now(self) -> set[str]:
+        digest = hashlib.sha256(self.graph.read_bytes()).hexdigest()
+        graph = self.graphs.get(digest, "oldest")  # what came of a backup is not the same bytes
+        assert not self.graph.with_name("g.db.wal").exists()
+        return {ask(self.url, "SELECT t FROM book")[0][0], self.file.read_text(), graph}
+
+    def restore(self, *, only: tuple[str, ...] = (), clean: bool = False) -> None:
+        order = place_restore(self.settings, "latest", only=only, clean=clean, safety=False)
+        bring_back(self.settings, order)
+
+    def undo(self) -> None:
+        check_undo(self.settings, None)
+        go_back(self.settings, "lib")
+
+    def dry_run(self) -> None:
+        plan_undo(self.settings, way_back(self.settings, None)).require()
+
+    def former(self) -> str:
+        (name,) = {one for one in databases(self.server, self.name) if "_before_restore_" in one}
+        return name
+
+    def journal(self) -> Path:
+        (file,) = (self.settings.workroom / "restores").glob("*.json")
+        return file
+
+
+@pytest.fixture
+def mixture(server, new_database, tmp_path):
+    made = Mixture(tmp_path, new_database(server), server)
+    (tmp_path / "scriptorium.toml").write_text(
+        f"""[libraries.lib]
+sources = [
+  {{ name = "db", kind = "postgres", database = "{made.url}", tools = "{server.programs}" }},
+  {{ name = "graph", kind = "kuzu", path = "home/kuzu/g.db" }},
+  {{ name = "files", kind = "files", path = "home/tree" }},
+]
+[stores.local]
+kind = "local"
+path = "backups"
+"""
+    )
+    made.put("oldest")
+    restore_setup.take(made.settings)
+    return made
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_after_several_restores_it_goes_back_to_what_was_before_the_last(mixture, clean):
+    for word in ("changed1", "changed2", "changed3"):
+        mixture.put(word)
+        mixture.restore(clean=clean)
+        assert mixture.now() == {"oldest"}
+    mixture.dry_run()
+    mixture.undo()
+    assert mixture.now() == {"changed3"}
+    with pytest.raises(NotFound):
+        mixture.undo()
+    mixture.restore(clean=not clean)
+    assert mixture.now() == {"oldest"}
+    restore_setup.take(mixture.settings)
+    carry_out(mixture.settings, "lib", ())
+    mixture.undo()
+    assert mixture.now() == {"changed3"}
+
+
+def _drop(mixture: Mixture) -> None:
+    ask(mixture.server.address(), f"DROP DATABASE {mixture.former()}")
+
+
+def _rename(mixture: Mixture) -> None:
+    ask(mixture.server.address(), f"ALTER DATABASE {mixture.former()} RENAME TO {mixture.name}_mine")
+
+
+def _take_away(mixture: Mixture, source: str) -> None:
+    (folder,) = (mixture.folder / "home").glob(f".scriptorium-restore-*-{source}")
+    folder.rename(mixture.folder / source)
+
+
+def _another_server(mixture: Mixture) -> None:
+    file = mixture.journal()
+    facts = json.loads(file.read_text())
+    facts["previous"]["db"]["system"] = "1234"
+    file.write_text(json.dumps(facts))
+
+
+BY_HAND: dict[str, tuple[Callable[[Mixture], None], str]] = {
+    "the database is dropped": (_drop, "db: the database .* was dropped"),
+    "the database is renamed": (_rename, "db: .* was renamed"),
+    "another server": (_another_server, "db: another server"),
+    "the graph is gone": (lambda mixture: _take_away(mixture, "graph"), "graph: not what was put aside"),
+    "the files are gone": (lambda mixture: _take_away(mixture, "files"), "files: not what was put aside"),
+}
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+def test_what_is_gone_is_named_and_nothing_is_changed(mixture, case):
+    mixture.put("changed1")
+    mixture.restore()
+    change, words = BY_HAND[case]
+    change(mixture)
+    for attempt in (mixture.dry_run, mixture.undo):
+        with pytest.raises(RestoreFailed, match=words):
+            attempt()
+    assert mixture.now() == {"oldest"}
+    assert json.loads(mixture.journal().read_text())["state"] == "kept"
+
+
+def test_one_part_alone_goes_back_alone(mixture):
+    mixture.put("changed1")
+    mixture.restore(only=("files",))
+    mixture.put("changed2")
+    mixture.file.write_text("changed3")
+    mixture.undo()
+    assert mixture.now() == {"changed1", "changed2"} and mixture.file.read_text() == "changed1"
+
+
+@pytest.mark.parametrize(
+    ("part", "clean"),
+    [
+        (2, False),
+        (3, True),
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in ((1, False), (1, True), (2, True), (3, False))),
+    ],
+)
+def test_going_back_that_is_killed_is_gone_on_with(mixture, clean, part):
+    mixture.put("changed1")
+    mixture.restore(clean=clean)
+    assert killed(mixture.undo, dying_before(rollback, "_not_back", part))
+    assert way_back(mixture.settings, None).cut_short
+    go_back(mixture.settings, "lib")
+    assert mixture.now() == {"changed1"}
+
+
+def test_what_is_past_its_time_is_not_gone_back_to(mixture):
+    mixture.put("changed1")
+    mixture.restore()
+    long_ago = time.time() - 30 * 86400
+    os.utime(mixture.journal(), (long_ago, long_ago))
+    carry_out(mixture.settings, "lib", ())
+    with pytest.raises(NotFound, match="no former data"):
+        mixture.undo()
+    assert mixture.now() == {"oldest"}
+
+
+def test_settings_that_name_another_database_do_not_mislead_it(mixture, server):
+    mixture.put("changed1")
+    mixture.restore()
+    file = mixture.folder / "scriptorium.toml"
+    file.write_text(
+        file.read_text().replace(mixture.url, server.address("another")).replace("home/tree", "home/nowhere")
+    )
+    mixture.undo()
+    assert mixture.now() == {"changed1"}
+
+
+def test_a_password_that_the_restore_changed_is_read_again(server, new_database, tmp_path):
+    """The restored ``.env`` has the password of another day; the one that lived has the right one."""
+    url = new_database(server)
+    name = url.rpartition("/")[2]
+    home = tmp_path / "home"
+    (home / "library").mkdir(parents=True)
+    (tmp_path / "scriptorium.toml").write_text(
+        f"""[libraries.lib]
+preset = "alexandria"
+home = "home"
+postgres = {{ tools = "{server.programs}", statements = {{}} }}
+[stores.local]
+kind = "local"
+path = "backups"
+"""
+    )
+    role = f"role_of_{name}"
+    ask(url, f"CREATE ROLE {role} LOGIN SUPERUSER")
+    ask(url, "CREATE TABLE book (t text); INSERT INTO book VALUES ('oldest')")
+
+    def password(word: str) -> None:
+        ask(url, f"ALTER ROLE {role} PASSWORD '{word}'")
+        words = {"HOST": "127.0.0.1", "PORT": server.port, "NAME": name, "USER": role, "PASSWORD": word}
+        (home / ".env").write_text("".join(f"ALEXANDRIA_DB_{key}={value}\n" for key, value in words.items()))
+
+    settings = lambda: load(tmp_path / "scriptorium.toml", {})  # noqa: E731
+    password("first")
+    restore_setup.take(settings())
+    password("second")
+    ask(url, "UPDATE book SET t = 'changed1'")
+    order = place_restore(settings(), "latest", safety=False)
+    assert any(row.what == ".env" and "another database" in row.found for row in plan_restore(settings(), order).rows)
+    bring_back(settings(), order)
+    assert "first" in (home / ".env").read_text() and ask(url, "SELECT t FROM book") == [("oldest",)]
+    check_undo(settings(), None)
+    go_back(settings(), "lib")
+    assert "second" in (home / ".env").read_text() and ask(url, "SELECT t FROM book") == [("changed1",)]
+
+
+def test_a_journal_that_others_may_have_written_is_not_carried_out(mixture):
+    mixture.put("changed1")
+    mixture.restore()
+    mixture.journal().parent.chmod(0o777)
+    with pytest.raises(Untrusted, match="others may write"):
+        mixture.undo()
+    mixture.journal().parent.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(mixture.journal(), 1234, 1234)
+        with pytest.raises(Untrusted, match="user 1234"):
+            mixture.undo()
+    assert mixture.now() == {"oldest"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user here")
+def test_previous_data_that_another_user_planted_is_not_put_back(mixture):
+    mixture.put("changed1")
+    mixture.restore()
+    (folder,) = (mixture.folder / "home").glob(".scriptorium-restore-*-files")
+    plan = json.loads((folder / "moves.json").read_text())
+    folder.rename(mixture.folder / "away")
+    (folder / "former").mkdir(parents=True)
+    (folder / "moves.json").write_text(json.dumps(plan))
+    for path in (folder, folder / "former", folder / "moves.json"):
+        os.chown(path, 1234, 1234)
+    with pytest.raises(RestoreFailed, match="user 1234"):
+        mixture.undo()
+    assert mixture.now() == {"oldest"}
