@@ -11,9 +11,9 @@ from pathlib import Path
 
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import archive_name, new_id
-from scriptorium.model import Marks, Verification
+from scriptorium.model import Annotations, Verification
 from scriptorium.settings import Settings, load
-from scriptorium.stores.objects.layout import commit, read_manifest, write_marks
+from scriptorium.stores.objects.layout import commit, read_manifest, write_annotations
 
 
 def fill(settings: Settings, count: int) -> None:
@@ -38,7 +38,7 @@ def fill(settings: Settings, count: int) -> None:
             archive=replace(original.archive, name=name),
         )
         written = commit(store, file, copy)
-        write_marks(store, written, Marks(verification=Verification(created, sound=True, seconds=1.0)))
+        write_annotations(store, written, Annotations(verification=Verification(created, sound=True, seconds=1.0)))
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def backup(output: str, compression: str, facts: str) -> None:
     from scriptorium.sources.postgres.dump import snapshot
 
     if facts == "bare":
-        snapshot.read_facts = lambda *_, **__: fingerprint.Facts({})
+        snapshot.take_fingerprints = lambda *_, **__: fingerprint.Facts({})
     source = _source()
     target = Path(output)
     stage = target.with_name(f"{target.name}.stage")

@@ -109,7 +109,7 @@ def create(settings_file: str) -> None:
     settings = load(Path(settings_file))
     order = backup_operation.place_order(settings)
     with backup_operation.running(settings, order) as folder:
-        backup_operation.require_room(settings, order)
+        backup_operation.decide_space(settings, order)
         staged = [backup_operation.stage_source(settings, order, source, folder) for source in order.sources]
         manifest = backup_operation.pack_archive(settings, order, staged, folder)
         verification = backup_operation.check_archive(settings, order, manifest, folder)

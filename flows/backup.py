@@ -18,7 +18,7 @@ from scriptorium.settings import current
 from scriptorium.umask import private_files
 from tasks.archive import archive, verify_archive
 from tasks.snapshot import snapshot
-from tasks.stores import check_room, upload
+from tasks.stores import check_space, upload
 
 
 def _name() -> str:
@@ -62,8 +62,8 @@ def take(order: Order) -> Backup:
     """The recipe."""
     began = time.monotonic()
     with no_child_outlives(), private_files(), running(current(), order) as folder:
-        room = check_room(order)
-        staged = [snapshot(order, source, folder, room) for source in order.sources]
+        space = check_space(order)
+        staged = [snapshot(order, source, folder, space) for source in order.sources]
         manifest = archive(order, staged, folder)
         verification = verify_archive(order, manifest, folder)
         copies, failed = _upload(order, manifest, verification, folder)
@@ -102,7 +102,7 @@ def _report(
     order: Order, manifest: Manifest, result: Backup, failed: Mapping[str, ScriptoriumError], seconds: float
 ) -> None:
     content = sum(part.bytes for part in manifest.parts)
-    facts = {
+    summary = {
         "verdict": str(result.status),
         "id": result.id,
         "archive": f"{order.archive} ({wording.size(result.bytes)} from {wording.size(content)})",
@@ -125,4 +125,4 @@ def _report(
         }
         for part in manifest.parts
     ]
-    publish("backup", order.library, f"Backup {result.name} of {order.library}", facts, rows)
+    publish("backup", order.library, f"Backup {result.name} of {order.library}", summary, rows)

@@ -22,8 +22,8 @@ def database_backup(
     began = time.monotonic()
     with no_child_outlives(), private_files():
         size = dump(library, source, Path(file), format, compress)
-    facts = {"file": file, "size": wording.size(size), "took": wording.duration(time.monotonic() - began)}
-    publish("database-backup", library or "database", "Database written to one file", facts, ())
+    summary = {"file": file, "size": wording.size(size), "took": wording.duration(time.monotonic() - began)}
+    publish("database-backup", library or "database", "Database written to one file", summary, ())
     return size
 
 
@@ -36,5 +36,5 @@ def database_restore(
     began = time.monotonic()
     with no_child_outlives(), private_files():
         load(library, source, Path(file), clean, trust)
-    facts = {"file": file, "took": wording.duration(time.monotonic() - began)}
-    publish("database-restore", library or "database", "Database loaded from one file", facts, ())
+    summary = {"file": file, "took": wording.duration(time.monotonic() - began)}
+    publish("database-restore", library or "database", "Database loaded from one file", summary, ())

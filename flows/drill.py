@@ -50,7 +50,7 @@ def _proven(library: str, store: str | None) -> Proof:
 
 
 def _report(order: DrillOrder, proof: Proof) -> None:
-    facts = {
+    summary = {
         "verdict": wording.verdict(proof.verdict),
         "backup": f"{order.backup.name} ({order.backup.id})",
         "from": proof.store,
@@ -71,4 +71,4 @@ def _report(order: DrillOrder, proof: Proof) -> None:
         }
         for check in proof.checks
     ]
-    publish("drill", order.backup.library, f"Drill of {order.backup.name}", facts, rows)
+    publish("drill", order.backup.library, f"Drill of {order.backup.name}", summary, rows)

@@ -29,12 +29,12 @@ def export(
     with no_child_outlives(), private_files():
         order = place_export(current(), reference, library=library, tables=tables or (), format=format, output=output)
         exported = write_tables(order)
-    facts = {
+    summary = {
         "backup": f"{exported.name} ({exported.backup})",
         "written to": exported.output,
         "rows": f"{exported.rows:,}",
         "size": wording.size(exported.bytes),
     }
     rows = [{"table": one.table, "rows": f"{one.rows:,}", "size": wording.size(one.bytes)} for one in exported.tables]
-    publish("export", exported.library, f"Export of {exported.name}", facts, rows)
+    publish("export", exported.library, f"Export of {exported.name}", summary, rows)
     return exported

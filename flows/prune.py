@@ -41,7 +41,7 @@ def prune(library: str | None = None, policy: dict[str, Any] | None = None, dry_
 
 
 def _report(decisions: Sequence[Decision], pruned: Pruned, library: str) -> None:
-    facts = {
+    summary = {
         "verdict": "dry run: nothing was removed" if pruned.dry_run else f"{len(pruned.removed)} removed",
         "kept": str(sum(decision.keep for decision in decisions)),
         "freed": wording.size(sum(one.candidate.bytes for one in decisions if one.candidate.id in pruned.removed)),
@@ -56,4 +56,4 @@ def _report(decisions: Sequence[Decision], pruned: Pruned, library: str) -> None
         }
         for decision in decisions
     ]
-    publish("prune", library, "Retention", facts, rows)
+    publish("prune", library, "Retention", summary, rows)

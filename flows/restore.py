@@ -19,7 +19,7 @@ from scriptorium.settings import current
 from scriptorium.umask import private_files
 from tasks.restore import preflight, preflight_undo
 from tasks.restore import restore as bring
-from tasks.restore import undo as go_back
+from tasks.restore import undo as undo_restore
 
 
 def _name() -> str:
@@ -91,9 +91,9 @@ def undo(library: str | None = None, safety: bool = True) -> str:
         way = preflight_undo(library)
         if safety and not way.cut_short:
             saved = _save_first(way.library, f"before going back from the restore of {way.backup}")
-        restored = go_back(way.library)
-    facts = {"verdict": "the former data is back", "undone": restored, "safety backup": saved.id if saved else "none"}
-    publish("undo", way.library, f"Undo of the restore of {restored}", facts, ())
+        restored = undo_restore(way.library)
+    summary = {"verdict": "the former data is back", "undone": restored, "safety backup": saved.id if saved else "none"}
+    publish("undo", way.library, f"Undo of the restore of {restored}", summary, ())
     return restored
 
 
@@ -108,7 +108,7 @@ def _save_first(library: str, why: str) -> Backup | None:
 
 
 def _report(order: RestoreOrder, plan: Plan, restored: Restored, saved: Backup | None, seconds: float) -> None:
-    facts = {
+    summary = {
         "verdict": "restored; every file has its recorded hash",
         "tables": restored.said,
         "backup": order.backup,
@@ -124,4 +124,4 @@ def _report(order: RestoreOrder, plan: Plan, restored: Restored, saved: Backup |
         {"table": name, "rows": f"{table.rows:,}", "fingerprint": table.fingerprint[:24]}
         for name, table in sorted(restored.tables.items())
     ]
-    publish("restore", order.library, f"Restore of {order.backup}", facts, rows)
+    publish("restore", order.library, f"Restore of {order.backup}", summary, rows)

@@ -87,23 +87,23 @@ def concluded(result: Made, backups: Sequence[Backup]) -> Made:
     return cast(Made, Completed(name="Degraded", message=said, data=result))  # Prefect hands the data on to the caller
 
 
-def publish(kind: str, library: str, title: str, facts: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> None:
+def publish(kind: str, library: str, title: str, summary: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> None:
     """Write the run's report as one artifact: what it did, with sizes and times, and the verdict.
 
     A backup is complete without its report: when the API does not answer, that is said in the log and no more.
     """
     key = _KEY.sub("-", f"{kind}-{library}".lower()).strip("-")
     try:
-        create_markdown_artifact(markdown(title, facts, rows), key=key, description=wording.markdown(title))
+        create_markdown_artifact(markdown(title, summary, rows), key=key, description=wording.markdown(title))
     except Exception as error:  # noqa: BLE001  the report must never cost the backup
         get_run_logger().warning("the report could not be written to Prefect: %s", type(error).__name__)
 
 
-def markdown(title: str, facts: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> str:
+def markdown(title: str, summary: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> str:
     """Title, a list of facts, a table of rows (their keys are the columns)."""
     shown = wording.markdown
     lines = [f"# {shown(title)}", ""]
-    lines += [f"- **{shown(name)}**: {shown(value)}" for name, value in facts.items()]
+    lines += [f"- **{shown(name)}**: {shown(value)}" for name, value in summary.items()]
     if rows:
         columns = list(rows[0])
         lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]

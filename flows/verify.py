@@ -63,9 +63,9 @@ def _unread(checked: Sequence[Checked], silent: Mapping[str, StoreUnavailable]) 
 
 def _report(checked: Sequence[Checked], library: str, silent: Mapping[str, StoreUnavailable]) -> None:
     damaged = sum(not one.verification.sound for one in checked)
-    facts = {"verdict": f"{damaged} damaged" if damaged else "sound", "copies read": str(len(checked))}
+    summary = {"verdict": f"{damaged} damaged" if damaged else "sound", "copies read": str(len(checked))}
     if silent:
-        facts["could not be read"] = "; ".join(f"{copy}: {error}" for copy, error in silent.items())
+        summary["could not be read"] = "; ".join(f"{copy}: {error}" for copy, error in silent.items())
     rows = [
         {
             "backup": one.backup.name,
@@ -77,4 +77,4 @@ def _report(checked: Sequence[Checked], library: str, silent: Mapping[str, Store
         }
         for one in checked
     ]
-    publish("verify", library, "Verification of stored copies", facts, rows)
+    publish("verify", library, "Verification of stored copies", summary, rows)

@@ -21,7 +21,7 @@ from scriptorium.words import Word as Word
 
 
 @dataclass(frozen=True, slots=True)
-class TableFacts:
+class TableFingerprint:
     """What a table held at the snapshot. ``fingerprint`` does not depend on the order of rows."""
 
     rows: int
@@ -120,13 +120,13 @@ class Staged:
     finished_at: datetime
     trees: tuple[Tree, ...]
     engine_version: str | None = None
-    tables: Mapping[str, TableFacts] | None = None
+    tables: Mapping[str, TableFingerprint] | None = None
     export: str | None = None
     export_lacks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, Rows] = field(default_factory=dict)
     streamed: bool = False
-    missing_facts: Mapping[str, str] = field(default_factory=dict)
+    missing_fingerprints: Mapping[str, str] = field(default_factory=dict)
     seen: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -190,10 +190,10 @@ class Part:
     finished_at: datetime
     method: str
     engine_version: str | None = None
-    tables: Mapping[str, TableFacts] | None = None
+    tables: Mapping[str, TableFingerprint] | None = None
     export: str | None = None
     export_lacks: tuple[str, ...] = ()
-    missing_facts: Mapping[str, str] = field(default_factory=dict)
+    missing_fingerprints: Mapping[str, str] = field(default_factory=dict)
     unsaved: tuple[Unsaved, ...] = ()
     unsaved_count: int = 0
     holes: int = 0
@@ -205,7 +205,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveFacts:
+class ArchiveRecord:
     """The archive as an object in a store."""
 
     name: str
@@ -233,7 +233,7 @@ class Manifest:
     tools: Mapping[str, str]
     parts: tuple[Part, ...]
     files: FileList
-    archive: ArchiveFacts | None
+    archive: ArchiveRecord | None
     warnings: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     version: int = 1
@@ -297,7 +297,7 @@ PROVEN, NOT_PROVEN, NOT_COMPARABLE = "proven", "not proven", "not comparable"
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class Annotations:
     """What becomes known of a backup after it was written; kept beside its manifest, never needed to restore."""
 
     pinned: bool = False

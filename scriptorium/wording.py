@@ -19,7 +19,7 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _IGNORED = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
-_MARKS = re.compile(r"[\\`*\[\]~|@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+_ANNOTATIONS = re.compile(r"[\\`*\[\]~|@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
@@ -54,7 +54,7 @@ def _written_out(letter: str) -> str:
 
 def markdown(text: str) -> str:
     """The text as Markdown that shows it letter by letter: no link, picture, HTML, emphasis, end of a cell."""
-    return _MARKS.sub(r"\\\g<0>", legible(text)).translate(_ENTITIES)
+    return _ANNOTATIONS.sub(r"\\\g<0>", legible(text)).translate(_ENTITIES)
 
 
 def size(count: int) -> str:

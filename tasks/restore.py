@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 
-from scriptorium.operations.restore import RestoreOrder, WayBack, bring_back, check_undo, go_back, plan_restore
+from scriptorium.operations.restore import RestoreOrder, UndoPlan, bring_back, check_undo, plan_restore, undo_restore
 from scriptorium.restore import Plan, Restored
 from scriptorium.settings import current
 from tasks.progress import moving
@@ -27,7 +27,7 @@ def restore(order: RestoreOrder) -> Restored:
 
 
 @task(name="preflight undo", task_run_name="preflight undo", **ONCE)
-def preflight_undo(library: str | None) -> WayBack:
+def preflight_undo(library: str | None) -> UndoPlan:
     """The library and the backup whose restore would be undone, and whether that one was cut short."""
     return check_undo(current(), library)
 
@@ -35,4 +35,4 @@ def preflight_undo(library: str | None) -> WayBack:
 @task(name="undo", task_run_name="undo the restore of {library}", **ONCE)
 def undo(library: str) -> str:
     """Put back what the newest restore replaced."""
-    return go_back(current(), library)
+    return undo_restore(current(), library)

@@ -20,7 +20,7 @@ def is_transient(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
-class Conduct(TypedDict):
+class TaskOptions(TypedDict):
     """What every task says of itself."""
 
     retries: int
@@ -32,7 +32,7 @@ class Conduct(TypedDict):
 
 
 # Side effects are never answered from a cache, and results never written to disk by Prefect.
-RETRIED: Conduct = {
+RETRIED: TaskOptions = {
     "retries": ATTEMPTS - 1,
     "retry_delay_seconds": exponential_backoff(5),
     "retry_jitter_factor": _JITTER,
@@ -40,4 +40,4 @@ RETRIED: Conduct = {
     "cache_policy": NO_CACHE,
     "persist_result": False,
 }
-ONCE: Conduct = {**RETRIED, "retries": 0}
+ONCE: TaskOptions = {**RETRIED, "retries": 0}

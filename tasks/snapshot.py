@@ -9,11 +9,11 @@ from prefect import task
 from scriptorium.model import Staged
 from scriptorium.operations.backup import Order, stage_source
 from scriptorium.settings import current
-from scriptorium.workspace.space import Room
+from scriptorium.workspace.space import Space
 from tasks.retry import RETRIED
 
 
 @task(name="snapshot", task_run_name="snapshot {source}", **RETRIED)
-def snapshot(order: Order, source: str, folder: Path, room: Room) -> Staged:
+def snapshot(order: Order, source: str, folder: Path, space: Space) -> Staged:
     """Snapshot one source of the library."""
-    return stage_source(current(), order, source, folder, room)
+    return stage_source(current(), order, source, folder, space)

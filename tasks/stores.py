@@ -8,20 +8,20 @@ from pathlib import Path
 from prefect import task
 
 from scriptorium.model import Copy, Manifest, Verification
-from scriptorium.operations.backup import Order, require_room, store_copy
+from scriptorium.operations.backup import Order, decide_space, store_copy
 from scriptorium.operations.prune import carry_out, sweep_stores
 from scriptorium.operations.verify import verify_stored
 from scriptorium.retention import Decision
 from scriptorium.settings import current
-from scriptorium.workspace.space import Room
+from scriptorium.workspace.space import Space
 from tasks.progress import moving
 from tasks.retry import ONCE, RETRIED
 
 
 @task(name="room", task_run_name="check free space", **ONCE)
-def check_room(order: Order) -> Room:
+def check_space(order: Order) -> Space:
     """Estimate the backup and check that there is room for it; says what has to be streamed for that."""
-    return require_room(current(), order)
+    return decide_space(current(), order)
 
 
 @task(name="upload", task_run_name="upload to {store}", **RETRIED)

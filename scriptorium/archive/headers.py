@@ -70,7 +70,7 @@ def header(
 def header_for(
     path: str,
     kind: str,
-    facts: os.stat_result,
+    status: os.stat_result,
     *,
     size: int = 0,
     target: str = "",
@@ -82,10 +82,10 @@ def header_for(
         path,
         kind,
         size=size,
-        mode=stat.S_IMODE(facts.st_mode) if mode is None else mode,
-        mtime_ns=facts.st_mtime_ns,
-        uid=facts.st_uid,
-        gid=facts.st_gid,
+        mode=stat.S_IMODE(status.st_mode) if mode is None else mode,
+        mtime_ns=status.st_mtime_ns,
+        uid=status.st_uid,
+        gid=status.st_gid,
         target=target,
         xattrs=xattrs,
     )

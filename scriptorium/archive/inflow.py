@@ -75,7 +75,7 @@ class _ZstdSource:
         return _EMPTY_ZSTD_FRAME
 
 
-class Inflow:
+class InputStream:
     """The decompressed archive, in order. A context manager: leaving it ends the thread.
 
     The compression is told by the first bytes, never by a name. ``raw_bytes`` grows with what was read of the archive.
@@ -93,7 +93,7 @@ class Inflow:
         self._thread = threading.Thread(target=self._produce, name="read", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Inflow:
+    def __enter__(self) -> InputStream:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
-from scriptorium.archive.inflow import EndsEarly, Inflow
+from scriptorium.archive.inflow import EndsEarly, InputStream
 from scriptorium.archive.selection import decoded
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.fs.access_lists import RECORDS
@@ -47,13 +47,13 @@ class Member:
     gname: str
     xattrs: dict[str, bytes]
     lists: dict[str, str]
-    _flow: Inflow
+    _stream: InputStream
     _left: int = field(default=0)
 
     def chunks(self) -> Iterator[memoryview]:
         """The contents, in pieces of 1 MiB at most. Raises ``DamageFound`` when they end early."""
         while self._left:
-            part = self._flow.some(min(self._left, MIB))
+            part = self._stream.some(min(self._left, MIB))
             if not part:
                 raise EndsEarly(f"the archive ends inside '{readable(self.entry.path)}'", hint=_HINT)
             self._left -= len(part)
@@ -71,7 +71,7 @@ class Reader:
     """The members of an archive. A context manager; ``flow`` knows how far it is and what the whole file was."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.flow = Inflow(stream)
+        self.stream = InputStream(stream)
         self._shared: dict[bytes, bytes] = {}
         self._last = ""
 
@@ -79,7 +79,7 @@ class Reader:
         return self
 
     def __exit__(self, *details: object) -> None:
-        self.flow.__exit__(*details)
+        self.stream.__exit__(*details)
 
     def __iter__(self) -> Iterator[Member]:
         extended: dict[bytes, bytes] = {}
@@ -104,11 +104,11 @@ class Reader:
 
     def _header(self) -> tarfile.TarInfo | None:
         """The next header; nothing at the two zero blocks that end an archive."""
-        block = self.flow.exactly(BLOCK)
+        block = self.stream.exactly(BLOCK)
         if len(block) < BLOCK:
             raise self._damaged("the archive ends early", EndsEarly)
         if block == _ZEROS:
-            if self.flow.exactly(BLOCK) != _ZEROS:
+            if self.stream.exactly(BLOCK) != _ZEROS:
                 raise self._damaged("the end of the archive is broken")
             return None
         try:
@@ -119,7 +119,7 @@ class Reader:
     def _extension(self, info: tarfile.TarInfo) -> bytes:
         if not 0 <= info.size <= _LONGEST_EXTENSION:
             raise self._damaged("an extended header has an impossible size")
-        data = self.flow.exactly(info.size)
+        data = self.stream.exactly(info.size)
         if len(data) < info.size:
             raise self._damaged("the archive ends early", EndsEarly)
         self._skip(padding(info.size))
@@ -141,16 +141,16 @@ class Reader:
         entry = FileEntry(_plain(path), kind, size, info.mode & 0o7777, int(mtime_ns), None, target if linked else None)
         uname = decoded(extended[b"uname"]) if b"uname" in extended else info.uname
         gname = decoded(extended[b"gname"]) if b"gname" in extended else info.gname
-        return Member(entry, uid, gid, uname, gname, _attributes(extended), _lists(extended), self.flow, size)
+        return Member(entry, uid, gid, uname, gname, _attributes(extended), _lists(extended), self.stream, size)
 
     def _skip(self, count: int) -> None:
-        if len(self.flow.exactly(count)) < count:
+        if len(self.stream.exactly(count)) < count:
             raise self._damaged("the archive ends early", EndsEarly)
 
     def _end(self) -> None:
         """After the two zero blocks, zeros fill the last record; anything else is not ours."""
-        left = -self.flow.offset % RECORD
-        while part := self.flow.some(MIB):
+        left = -self.stream.offset % RECORD
+        while part := self.stream.some(MIB):
             left -= len(part)
             if left < 0 or any(part):
                 raise self._damaged("something follows the end of the archive")
@@ -159,7 +159,7 @@ class Reader:
 
     def _damaged(self, what: str, kind: type[DamageFound] = DamageFound) -> DamageFound:
         after = f", after '{readable(self._last)}'" if self._last else ""
-        return kind(f"{what}, at byte {self.flow.offset} of the tar stream{after}", hint=_HINT)
+        return kind(f"{what}, at byte {self.stream.offset} of the tar stream{after}", hint=_HINT)
 
 
 def members(stream: BinaryIO) -> Iterator[Member]:

@@ -33,7 +33,7 @@ class Written:
     sha256: str
 
 
-class Outflow:
+class OutputStream:
     """A stream into a file descriptor. Use as a context manager: leaving it ends the threads, whatever happened."""
 
     def __init__(self, descriptor: int, codec: Codec) -> None:
@@ -57,7 +57,7 @@ class Outflow:
         self._writer = threading.Thread(target=self._write_all, name="write", daemon=True)
         self._writer.start()
 
-    def __enter__(self) -> Outflow:
+    def __enter__(self) -> OutputStream:
         return self
 
     def __exit__(self, *_: object) -> None:

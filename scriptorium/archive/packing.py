@@ -12,7 +12,7 @@ from pathlib import Path
 from scriptorium.archive.codec import codec_for
 from scriptorium.archive.headers import BLOCK, RECORD, no_space
 from scriptorium.archive.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, Ledger
-from scriptorium.archive.outflow import Outflow, Written
+from scriptorium.archive.outflow import OutputStream, Written
 from scriptorium.archive.remarks import Remark, Remarks
 from scriptorium.archive.scribe import Advance, Scribe
 from scriptorium.archive.selection import Found, claims, encoded, select
@@ -21,7 +21,7 @@ from scriptorium.errors import NoSpace, SourceDamaged, UsageError
 from scriptorium.fs.attributes import NONE, Attributes, attributes_of
 from scriptorium.fs.descriptors import folder_at, reached
 from scriptorium.manifest import dumps, readable, sealed, uncompared
-from scriptorium.model import ArchiveFacts, Check, Compression, FileEntry, Manifest, Part, Staged, Tree
+from scriptorium.model import ArchiveRecord, Check, Compression, FileEntry, Manifest, Part, Staged, Tree
 
 Judge = Callable[[Iterator[FileEntry]], tuple[Check, ...]]
 
@@ -51,7 +51,7 @@ def pack(
     partial.unlink(missing_ok=True)
     try:
         with contextlib.closing(Ledger(spool)) as ledger, _new_file(partial) as descriptor:
-            with Outflow(descriptor, codec_for(compression)) as out:
+            with OutputStream(descriptor, codec_for(compression)) as out:
                 packing = _Packing(out, ledger, staged, streams, advance or (lambda _: None))
                 inner, written = packing.run(draft, judge)
             os.fsync(descriptor)
@@ -63,8 +63,8 @@ def pack(
         raise
     finally:
         partial.unlink(missing_ok=True)
-    facts = ArchiveFacts(target.name, written.bytes, written.sha256, compression)
-    return dataclasses.replace(inner, archive=facts)
+    status = ArchiveRecord(target.name, written.bytes, written.sha256, compression)
+    return dataclasses.replace(inner, archive=status)
 
 
 @contextlib.contextmanager
@@ -89,7 +89,7 @@ class _Packing:
     """One archive on its way out."""
 
     def __init__(
-        self, out: Outflow, ledger: Ledger, staged: Sequence[Staged], streams: Sequence[Stream], advance: Advance
+        self, out: OutputStream, ledger: Ledger, staged: Sequence[Staged], streams: Sequence[Stream], advance: Advance
     ) -> None:
         self._out = out
         self._ledger = ledger
@@ -159,7 +159,7 @@ class _Packing:
             tables=part.tables,
             export=part.export,
             export_lacks=part.export_lacks,
-            missing_facts=part.missing_facts,
+            missing_fingerprints=part.missing_fingerprints,
             unsaved=self._remarks.unsaved(part.source),
             unsaved_count=self._remarks.unsaved_count(part.source),
             holes=self._scribe.holes - holes_before,
@@ -199,13 +199,13 @@ class _Packing:
             for name, data in pieces:
                 self._scribe.piece(f"{folder.path}/{name}", data, owner)
 
-    def _folder(self, path: str, facts: os.stat_result, attributes: Attributes) -> None:
+    def _folder(self, path: str, status: os.stat_result, attributes: Attributes) -> None:
         if path in self._made:
             return
         if path in self._above:
             self._made.add(path)
-        mode, owner = attributes.mode(facts), (facts.st_uid, facts.st_gid)
-        self._scribe.folder(path, mode, facts.st_mtime_ns, owner, attributes)
+        mode, owner = attributes.mode(status), (status.st_uid, status.st_gid)
+        self._scribe.folder(path, mode, status.st_mtime_ns, owner, attributes)
 
     def _make_parents(self, tree: Tree) -> None:
         """The folders above a part: as they are on disk where a tree covers them, else open to be entered."""
@@ -213,9 +213,9 @@ class _Packing:
             if self._living_folder(path) or path in self._made:
                 continue
             with reached(encoded(tree.root)) as (above, name):
-                facts = os.stat(name, dir_fd=above, follow_symlinks=False)
+                status = os.stat(name, dir_fd=above, follow_symlinks=False)
             self._made.add(path)
-            self._scribe.folder(path, 0o755, facts.st_mtime_ns, (facts.st_uid, facts.st_gid), NONE)
+            self._scribe.folder(path, 0o755, status.st_mtime_ns, (status.st_uid, status.st_gid), NONE)
 
     def _living_folder(self, path: str) -> bool:
         """Write the folder as a tree has it on disk; whether one does."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scriptorium.archive.headers import header, header_for, padding
 from scriptorium.archive.ledger import SUMS, Ledger
-from scriptorium.archive.outflow import Outflow
+from scriptorium.archive.outflow import OutputStream
 from scriptorium.archive.remarks import Remark, Remarks
 from scriptorium.archive.selection import Found, holes, unread
 from scriptorium.fs.attributes import Attributes, attributes_of
@@ -27,7 +27,7 @@ class Scribe:
     """Writes one member after the other. ``bytes`` and ``files`` count what the parts brought (folders do not count);
     ``remarks`` take what could not be saved as it was."""
 
-    def __init__(self, out: Outflow, ledger: Ledger, advance: Advance, remarks: Remarks) -> None:
+    def __init__(self, out: OutputStream, ledger: Ledger, advance: Advance, remarks: Remarks) -> None:
         self._out = out
         self._ledger = ledger
         self._advance = advance
@@ -59,37 +59,37 @@ class Scribe:
             self.remarks.add(unread(found.path, error))
             return
         try:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 self.remarks.add(Remark(found.path, "is no longer a file, skipped"))
-            elif facts.st_nlink == 1 or not self._linked(found, facts, descriptor):
-                self._contents(found, facts, descriptor)
+            elif status.st_nlink == 1 or not self._linked(found, status, descriptor):
+                self._contents(found, status, descriptor)
         finally:
             os.close(descriptor)
 
-    def _linked(self, found: Found, facts: os.stat_result, descriptor: int) -> bool:
+    def _linked(self, found: Found, status: os.stat_result, descriptor: int) -> bool:
         """Write a further name of a file that is in the archive already; the first one is only remembered."""
-        inode = (facts.st_dev, facts.st_ino)
-        first, left = self._links.get(inode, (found.path, facts.st_nlink))
+        inode = (status.st_dev, status.st_ino)
+        first, left = self._links.get(inode, (found.path, status.st_nlink))
         if left > 1:
             self._links[inode] = (first, left - 1)
         else:
             self._links.pop(inode, None)
         if first == found.path:
             return False
-        mode = attributes_of(descriptor).mode(facts)
-        self._out.write(header_for(found.path, "hardlink", facts, size=0, target=first, mode=mode))
-        self._record(found.path, "hardlink", facts, mode=mode, target=first)
+        mode = attributes_of(descriptor).mode(status)
+        self._out.write(header_for(found.path, "hardlink", status, size=0, target=first, mode=mode))
+        self._record(found.path, "hardlink", status, mode=mode, target=first)
         return True
 
-    def _contents(self, found: Found, facts: os.stat_result, descriptor: int) -> None:
+    def _contents(self, found: Found, status: os.stat_result, descriptor: int) -> None:
         """The file up to the size that its header announces; what is missing by then is made of zeros, and said."""
         out = self._out
-        size = facts.st_size
+        size = status.st_size
         attributes = attributes_of(descriptor)
         self.remarks.leave(found.path, attributes.left)
-        mode = attributes.mode(facts)
-        out.write(header_for(found.path, "file", facts, size=size, mode=mode, xattrs=attributes.kept))
+        mode = attributes.mode(status)
+        out.write(header_for(found.path, "file", status, size=size, mode=mode, xattrs=attributes.kept))
         digest = hashlib.sha256()
         left = size
         changed, lost = "", False
@@ -112,14 +112,14 @@ class Scribe:
             _hash_zeros(digest, left)
             out.zeros(left)
         after = os.fstat(descriptor)
-        if not changed and (after.st_size != size or after.st_mtime_ns != facts.st_mtime_ns):
+        if not changed and (after.st_size != size or after.st_mtime_ns != status.st_mtime_ns):
             changed = "changed while it was read"
         if changed:
             self.remarks.add(Remark(found.path, changed, lost))
         out.zeros(padding(size))
         self.bytes += size
-        self.holes += holes(facts)
-        self._record(found.path, "file", facts, mode=mode, size=size, sha256=digest.hexdigest())
+        self.holes += holes(status)
+        self._record(found.path, "file", status, mode=mode, size=size, sha256=digest.hexdigest())
 
     def piece(self, path: str, data: memoryview, owner: tuple[int, int]) -> None:
         """A file that lies on no disk: its contents are all there, in memory."""
@@ -136,7 +136,7 @@ class Scribe:
         self,
         path: str,
         kind: str,
-        facts: os.stat_result,
+        status: os.stat_result,
         *,
         mode: int,
         size: int = 0,
@@ -144,7 +144,7 @@ class Scribe:
         target: str | None = None,
     ) -> None:
         self.files += 1
-        self.last = FileEntry(path, kind, size, mode, facts.st_mtime_ns, sha256, target)
+        self.last = FileEntry(path, kind, size, mode, status.st_mtime_ns, sha256, target)
         self._ledger.add(self.last)
 
     def own(self, name: str, data: bytes, moment: datetime) -> None:

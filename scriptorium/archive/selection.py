@@ -90,16 +90,16 @@ class _Walk:
             real = os.path.realpath(encoded(path))
             self.never_paths.add(real)
             try:
-                facts = os.stat(real)  # noqa: PTH116 -- bytes, which Path cannot hold
+                status = os.stat(real)  # noqa: PTH116 -- bytes, which Path cannot hold
             except OSError:
                 continue
-            self.never_inodes.add((facts.st_dev, facts.st_ino))
+            self.never_inodes.add((status.st_dev, status.st_ino))
 
     def run(self) -> Iterator[Found]:
         try:
             with reached(encoded(self.tree.root)) as (parent, name):
-                facts = os.stat(name, dir_fd=parent, follow_symlinks=False)
-                yield from self._root(parent, name, facts)
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                yield from self._root(parent, name, status)
         except (FileNotFoundError, NotADirectoryError):
             if self.tree.optional:
                 return
@@ -109,24 +109,24 @@ class _Walk:
                 f"cannot be read: {said(error)}", on=self.tree.root, hint=advice(error, self.tree.root)
             ) from None
 
-    def _root(self, parent: int, name: bytes, facts: os.stat_result) -> Iterator[Found]:
-        if self._forbidden(self.root, facts):
+    def _root(self, parent: int, name: bytes, status: os.stat_result) -> Iterator[Found]:
+        if self._forbidden(self.root, status):
             self.warn(Remark(self.tree.root, "backups are written here, skipped"))
-        elif stat.S_ISDIR(facts.st_mode):
+        elif stat.S_ISDIR(status.st_mode):
             root = os.open(name, FOLDER, dir_fd=parent)
             try:
                 descent = Descent(root)
             finally:
                 os.close(root)
             with closing(descent):
-                yield from self._folders(descent, Found(self.tree.at, "folder", facts, parent, name))
-        elif not stat.S_ISREG(facts.st_mode):
+                yield from self._folders(descent, Found(self.tree.at, "folder", status, parent, name))
+        elif not stat.S_ISREG(status.st_mode):
             raise UsageError(
-                f"what is to be saved is {odd_kind(facts.st_mode)}", on=self.tree.root, hint="correct its path"
+                f"what is to be saved is {odd_kind(status.st_mode)}", on=self.tree.root, hint="correct its path"
             )
         else:
             at = self.tree.at or decoded(os.path.basename(encoded(self.tree.root)))  # noqa: PTH119
-            found = self._found(at, parent, name, facts)
+            found = self._found(at, parent, name, status)
             if found is not None and at not in self.claimed:
                 yield found
 
@@ -188,30 +188,30 @@ class _Walk:
             self.warn(Remark(path, "a folder that a restore of ours made, skipped"))
             return None
         try:
-            facts = os.stat(name, dir_fd=within, follow_symlinks=False)
+            status = os.stat(name, dir_fd=within, follow_symlinks=False)
         except OSError as error:
             self.warn(unread(path, error))
             return None
-        if self._excluded(relative, stat.S_ISDIR(facts.st_mode)):
+        if self._excluded(relative, stat.S_ISDIR(status.st_mode)):
             return None
-        if self._forbidden(b"%b/%b" % (self.root.rstrip(b"/"), encoded(relative)), facts):
+        if self._forbidden(b"%b/%b" % (self.root.rstrip(b"/"), encoded(relative)), status):
             return None
-        if stat.S_ISLNK(facts.st_mode) and path in self.above:  # another tree needs a folder of this name
+        if stat.S_ISLNK(status.st_mode) and path in self.above:  # another tree needs a folder of this name
             return None
-        return self._found(path, within, name, facts)
+        return self._found(path, within, name, status)
 
-    def _found(self, path: str, within: int, name: bytes, facts: os.stat_result) -> Found | None:
-        if stat.S_ISREG(facts.st_mode):
-            return Found(path, "file", facts, within, name)
-        if stat.S_ISDIR(facts.st_mode):
-            return Found(path, "folder", facts, within, name)
-        if stat.S_ISLNK(facts.st_mode):
+    def _found(self, path: str, within: int, name: bytes, status: os.stat_result) -> Found | None:
+        if stat.S_ISREG(status.st_mode):
+            return Found(path, "file", status, within, name)
+        if stat.S_ISDIR(status.st_mode):
+            return Found(path, "folder", status, within, name)
+        if stat.S_ISLNK(status.st_mode):
             try:
-                return Found(path, "symlink", facts, within, name, decoded(os.readlink(name, dir_fd=within)))
+                return Found(path, "symlink", status, within, name, decoded(os.readlink(name, dir_fd=within)))
             except OSError as error:
                 self.warn(unread(path, error))
                 return None
-        self.warn(Remark(path, f"{odd_kind(facts.st_mode)}, skipped"))
+        self.warn(Remark(path, f"{odd_kind(status.st_mode)}, skipped"))
         return None
 
     def _excluded(self, relative: str, is_dir: bool) -> bool:
@@ -223,10 +223,10 @@ class _Walk:
     def _worth_walking(self, relative: str) -> bool:
         return self.include.may_match_below(relative)
 
-    def _forbidden(self, source: bytes, facts: os.stat_result) -> bool:
-        if stat.S_ISLNK(facts.st_mode):
+    def _forbidden(self, source: bytes, status: os.stat_result) -> bool:
+        if stat.S_ISLNK(status.st_mode):
             return False
-        return source in self.never_paths or (facts.st_dev, facts.st_ino) in self.never_inodes
+        return source in self.never_paths or (status.st_dev, status.st_ino) in self.never_inodes
 
 
 def _listing(descent: Descent) -> Iterator[bytes]:
@@ -277,9 +277,9 @@ def survey(trees: Sequence[Tree]) -> Survey:
     return Survey(total, count, holes=sparse)
 
 
-def holes(facts: os.stat_result) -> int:
+def holes(status: os.stat_result) -> int:
     """How many bytes of a file take no room on its disk."""
-    return max(0, facts.st_size - facts.st_blocks * 512)
+    return max(0, status.st_size - status.st_blocks * 512)
 
 
 def odd_kind(mode: int) -> str:

@@ -65,9 +65,9 @@ def unpack(
             before = 0
             for member in reader:
                 unpacking.member(member)
-                if advance is not None and reader.flow.raw_bytes > before:
-                    advance(reader.flow.raw_bytes - before)
-                    before = reader.flow.raw_bytes
+                if advance is not None and reader.stream.raw_bytes > before:
+                    advance(reader.stream.raw_bytes - before)
+                    before = reader.stream.raw_bytes
             unpacking.finish()
         except OSError as error:
             if no_space(error):

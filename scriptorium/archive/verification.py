@@ -72,7 +72,7 @@ def verify_copy(
         comparison = stack.enter_context(closing(Comparison(outer.files if outer else None)))
         reading = _Reading(reader, comparison)
         damage = reading.run(advance)
-        whole = reader.flow.rest()
+        whole = reader.stream.rest()
         if size is not None and whole.bytes < size:
             raise StoreUnavailable(f"the store sent {whole.bytes} of {size} bytes", on=name, hint="try again")
         findings += reading.findings(outer, damage, whole, name)
@@ -127,9 +127,9 @@ class _Reading:
         try:
             for member in self._reader:
                 self._member(member)
-                if advance is not None and self._reader.flow.raw_bytes > before:
-                    advance(self._reader.flow.raw_bytes - before)
-                    before = self._reader.flow.raw_bytes
+                if advance is not None and self._reader.stream.raw_bytes > before:
+                    advance(self._reader.stream.raw_bytes - before)
+                    before = self._reader.stream.raw_bytes
         except DamageFound as error:
             return error
         return None

@@ -12,7 +12,7 @@ from scriptorium.catalog.runs import runs
 from scriptorium.errors import NotFound, StoreUnavailable, UsageError
 from scriptorium.model import Backup, BackupType, Copy, Manifest, Proof, Status, Tier
 from scriptorium.settings import Settings
-from scriptorium.stores.objects.layout import read_manifest, read_marks
+from scriptorium.stores.objects.layout import read_annotations, read_manifest
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
 _RANK = (Status.PROVEN, Status.VERIFIED, Status.COMPLETE, Status.DEGRADED, Status.DAMAGED)
@@ -35,7 +35,7 @@ class Catalog:
 
     @property
     def _cache(self) -> Path:
-        return self._settings.workroom / "catalog"
+        return self._settings.workspace_folder / "catalog"
 
     def rebuild(self) -> int:
         """Make every index again from the manifests alone; returns how many copies there are."""
@@ -107,7 +107,7 @@ class Catalog:
 
     def proof(self, copy: Copy) -> Proof | None:
         """What the last drill of a copy showed."""
-        return read_marks(self._settings.store(copy.store), copy.key).proof
+        return read_annotations(self._settings.store(copy.store), copy.key).proof
 
     def _missing(self, what: str, on: str, hint: str) -> NotFound:
         if self.problems:

@@ -22,9 +22,9 @@ from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUna
 from scriptorium.failpoints import reach
 from scriptorium.fs.removal import sweep_unnamed
 from scriptorium.manifest import unrecorded
-from scriptorium.model import NOT_COMPARABLE, Backup, BackupType, Copy, Manifest, Marks, Status, Tier
+from scriptorium.model import NOT_COMPARABLE, Annotations, Backup, BackupType, Copy, Manifest, Status, Tier
 from scriptorium.stores import Store
-from scriptorium.stores.objects.layout import Stored, read_manifest, read_marks, stored
+from scriptorium.stores.objects.layout import Stored, read_annotations, read_manifest, stored
 
 INDEX_NAME = "backup_index.json"
 _FORMAT = 5
@@ -73,12 +73,12 @@ def _read_entry(store: Store, found: Stored) -> Entry:
             raise
         # One file of a disk that answers otherwise: the rest must be listed, above all on a disk that is dying.
         return Entry(_unreadable(store, found, error), "")
-    return Entry(_backup(store, found, manifest, read_marks(store, found.key)), found.stamp)
+    return Entry(_backup(store, found, manifest, read_annotations(store, found.key)), found.stamp)
 
 
-def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Backup:
-    looked, damaged = _status(found, manifest, marks)
-    status, damage = _proven(looked, damaged, marks)
+def _backup(store: Store, found: Stored, manifest: Manifest, annotations: Annotations) -> Backup:
+    looked, damaged = _status(found, manifest, annotations)
+    status, damage = _proven(looked, damaged, annotations)
     if manifest.unsaved_count and status.whole:  # however often it is verified, it lacks something
         status = Status.DEGRADED
     size = found.archive.size if found.archive else 0
@@ -87,13 +87,13 @@ def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Ba
         key=found.key,
         bytes=size,
         status=status,
-        pinned=marks.pinned,
-        verified_at=marks.verification.at if marks.verification else None,
+        pinned=annotations.pinned,
+        verified_at=annotations.verification.at if annotations.verification else None,
         damage=damage,
-        proven_at=marks.proof.at if marks.proof and marks.proof.proven else None,
-        drilled_at=marks.proof.at if marks.proof else None,
-        verdict=marks.proof.verdict if marks.proof else "",
-        recovery_seconds=marks.proof.seconds if marks.proof else None,
+        proven_at=annotations.proof.at if annotations.proof and annotations.proof.proven else None,
+        drilled_at=annotations.proof.at if annotations.proof else None,
+        verdict=annotations.proof.verdict if annotations.proof else "",
+        recovery_seconds=annotations.proof.seconds if annotations.proof else None,
         disputed=looked.good and not status.good,
     )
     return Backup(
@@ -114,24 +114,24 @@ def _backup(store: Store, found: Stored, manifest: Manifest, marks: Marks) -> Ba
     )
 
 
-def _status(found: Stored, manifest: Manifest, marks: Marks) -> tuple[Status, tuple[str, ...]]:
+def _status(found: Stored, manifest: Manifest, annotations: Annotations) -> tuple[Status, tuple[str, ...]]:
     """What a look at the listing and the last verification say; a full verification says more."""
     if found.archive is None:
         return Status.DAMAGED, ("the archive is missing",)
     if manifest.archive is not None and found.archive.size != manifest.archive.bytes:
         return Status.DAMAGED, (f"the archive has {found.archive.size} bytes instead of {manifest.archive.bytes}",)
-    if marks.verification is None:
+    if annotations.verification is None:
         return Status.COMPLETE, ()
-    if not marks.verification.sound:
-        return Status.DAMAGED, marks.verification.damage
+    if not annotations.verification.sound:
+        return Status.DAMAGED, annotations.verification.damage
     return Status.VERIFIED, ()
 
 
-def _proven(status: Status, damage: tuple[str, ...], marks: Marks) -> tuple[Status, tuple[str, ...]]:
+def _proven(status: Status, damage: tuple[str, ...], annotations: Annotations) -> tuple[Status, tuple[str, ...]]:
     """A drill says more than a verification, unless something was found wrong since; and nothing where what came back
     could not be compared."""
-    proof = marks.proof
-    if proof is None or (marks.verification is not None and not marks.verification.sound):
+    proof = annotations.proof
+    if proof is None or (annotations.verification is not None and not annotations.verification.sound):
         return status, damage
     if not status.good or proof.verdict == NOT_COMPARABLE:
         return status, damage

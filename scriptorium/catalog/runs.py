@@ -20,7 +20,7 @@ _CUT_SHORT = "the run was cut short (its process is gone)"
 
 
 def _folder(settings: Settings) -> Path:
-    return settings.workroom / "runs"
+    return settings.workspace_folder / "runs"
 
 
 def begin_run(settings: Settings, backup: Backup) -> None:
@@ -63,7 +63,7 @@ def half_restored(settings: Settings) -> Iterator[tuple[str, str]]:
 
     What the journals of ``scriptorium.rescue`` say, for those who only look. One that cannot be read may be one.
     """
-    folder = settings.workroom / "restores"
+    folder = settings.workspace_folder / "restores"
     for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
             facts = json.loads(file.read_bytes())

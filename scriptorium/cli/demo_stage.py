@@ -16,7 +16,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.cli.output import say, table
 from scriptorium.cli.run_flow import carried_out
 from scriptorium.errors import DamageFound
-from scriptorium.model import Backup, Finding, TableFacts
+from scriptorium.model import Backup, Finding, TableFingerprint
 from scriptorium.report.documents import backup_row
 from scriptorium.settings import choose_file, current, set_defaults
 
@@ -117,7 +117,7 @@ def compare(stage: Stage, backup: Backup, target: Path, restored: list[Restored]
     with stage.step(f"{backup.library}: comparing what was restored with what the manifest recorded") as step:
         manifest = Catalog(current()).manifest(backup.copies[0])
         findings = compare_files(manifest, target)
-        expected: dict[str, TableFacts] = {}
+        expected: dict[str, TableFingerprint] = {}
         for part in manifest.parts:
             expected |= part.tables or {}
         for one in restored:

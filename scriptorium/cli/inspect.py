@@ -25,13 +25,13 @@ from scriptorium.cli.output import (
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import PROVEN, Backup, BackupType, Manifest
 from scriptorium.report.documents import (
-    NO_FACTS,
+    NOT_RECORDED,
     Document,
     backup_document,
     backup_row,
     backup_status,
     proof_document,
-    proof_facts,
+    proof_rows,
 )
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def list_backups(
         spare.insert(0, "Library")
     table([backup_row(backup, now) for backup in backups], right=("Size",), spare=spare)
     if any(backup.unrecorded for backup in backups):
-        say(f"{NO_FACTS}: what its database held is not recorded; it can be restored, and no drill can prove it")
+        say(f"{NOT_RECORDED}: what its database held is not recorded; it can be restored, and no drill can prove it")
     total = sum(copy.bytes for backup in backups for copy in backup.copies)
     say(f"{len(backups)} backup{'s' if len(backups) != 1 else ''}, {wording.size(total)}")
     for problem in catalog.problems:
@@ -91,7 +91,7 @@ def show(reference: Reference, library: Library = None) -> None:
     _show_backup(backup)
     for proof in (catalog.proof(copy) for copy in backup.copies):
         if proof is not None:
-            facts(proof_facts(proof))
+            facts(proof_rows(proof))
     if manifest is not None:
         _show_manifest(manifest)
 
@@ -127,7 +127,7 @@ def _show_backup(backup: Backup) -> None:
     if backup.description:
         pairs["description"] = backup.description
     if backup.unrecorded:
-        pairs[NO_FACTS] = f"of {', '.join(backup.unrecorded)}: it can be restored, and no drill can prove it"
+        pairs[NOT_RECORDED] = f"of {', '.join(backup.unrecorded)}: it can be restored, and no drill can prove it"
     if backup.unsaved:
         pairs["not saved"] = f"{backup.unsaved:,}, which the warnings name: a restore in place leaves them as they are"
     if backup.error:

@@ -32,7 +32,7 @@ from scriptorium.report.documents import (
     decision_document,
     decision_rows,
     proof_document,
-    proof_facts,
+    proof_rows,
 )
 
 app = typer.Typer()
@@ -219,7 +219,7 @@ def drill(
         proof = carried_out(flow, reference=reference, library=library, store=store)
     if manner.json:
         put_json(proof_document(proof))
-    facts(proof_facts(proof))
+    facts(proof_rows(proof))
     if proof.verdict == NOT_PROVEN:
         raise DamageFound(
             "the backup is not what it should be", on=reference, hint="; ".join(proof.differences) or "see the checks"

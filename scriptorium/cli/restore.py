@@ -155,10 +155,10 @@ def _foretell(order: RestoreOrder) -> None:
 
 
 def _show_undo_plan(library: str | None) -> None:
-    from scriptorium.operations.restore import plan_undo, way_back
+    from scriptorium.operations.restore import find_undo, plan_undo
 
     settings = current()
-    way = way_back(settings, library)
+    way = find_undo(settings, library)
     _show_rows(plan_undo(settings, way), way.backup)
 
 

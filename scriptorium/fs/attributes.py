@@ -28,9 +28,9 @@ class Attributes:
     kept: dict[str, bytes] = field(default_factory=dict)
     left: tuple[str, ...] = ()
 
-    def mode(self, facts: os.stat_result) -> int:
+    def mode(self, status: os.stat_result) -> int:
         """The mode to record: of a file with an access list, what the owning group may do stands in its bits."""
-        mode = stat.S_IMODE(facts.st_mode)
+        mode = stat.S_IMODE(status.st_mode)
         return AccessList.of_kernel(self.kept[ACCESS]).narrowed(mode) if ACCESS in self.kept else mode
 
 

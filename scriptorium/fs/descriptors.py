@@ -66,10 +66,10 @@ def open_file(path: Path | bytes) -> int:
 def read_file(path: Path, most: int = 1 << 20) -> tuple[bytes, int]:
     """What a regular file begins with, and its owner. Raises like ``folder_at``; ``OSError`` for what is no file."""
     with os.fdopen(open_file(path), "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        return file.read(most), facts.st_uid
+        return file.read(most), status.st_uid
 
 
 class Descent:
@@ -140,8 +140,8 @@ class Descent:
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
-    facts = os.fstat(descriptor)
-    return facts.st_dev, facts.st_ino
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def require_own(descriptor: int, path: Path) -> None:
@@ -158,8 +158,8 @@ def require_own(descriptor: int, path: Path) -> None:
 def require_ours(descriptor: int, path: Path) -> None:
     """``Untrusted`` unless the open file or folder belongs to us and nobody else may write to it."""
     require_own(descriptor, path)
-    facts = os.fstat(descriptor)
-    if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    status = os.fstat(descriptor)
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Untrusted("others may write to this", on=str(path), hint=f"chmod go-w {path}")
 
 
@@ -175,12 +175,12 @@ def _reach(path: Path | bytes) -> tuple[int, bytes]:
             if name == b"..":
                 here, name = _step(here, name), b"."
                 continue
-            facts = _facts(here, name, path)
-            if facts is not None and stat.S_ISLNK(facts.st_mode):
+            status = _status(here, name, path)
+            if status is not None and stat.S_ISLNK(status.st_mode):
                 links += 1
                 if links > _MOST_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
-                makers.add(facts.st_uid)
+                makers.add(status.st_uid)
                 target = os.readlink(name, dir_fd=here)
                 if target.startswith(b"/"):
                     os.close(here)
@@ -207,7 +207,7 @@ def _step(here: int, name: bytes) -> int:
     return inside
 
 
-def _facts(here: int, name: bytes, path: Path | bytes) -> os.stat_result | None:
+def _status(here: int, name: bytes, path: Path | bytes) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=here, follow_symlinks=False)
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from scriptorium.fs.attributes import set_lists
 
 
 @dataclass(frozen=True, slots=True)
-class FolderFacts:
+class FolderAttributes:
     """The mode, owner and access lists of a folder (a name that ``Places.itself`` gives), as the plan remembers them.
     ``lists``: in hexadecimal, ``""`` for none; plans of earlier versions say nothing of them."""
 
@@ -24,7 +24,7 @@ class FolderFacts:
     lists: tuple[str, str] | None = None
 
     @classmethod
-    def of(cls, folder: Path) -> FolderFacts:
+    def of(cls, folder: Path) -> FolderAttributes:
         found = folder.stat()
         access, default = (_list(folder, name) for name in (ACCESS, DEFAULT))
         return cls(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, (access, default))
@@ -55,7 +55,7 @@ def _list(folder: Path, name: str) -> str:
         return ""
 
 
-def folder_facts(row: Sequence[Any], at: int, lists: int) -> FolderFacts:
+def folder_attributes(row: Sequence[Any], at: int, lists: int) -> FolderAttributes:
     """From a row of the plan: the numbers begin at ``at``."""
     mode, uid, gid = row[at : at + 3]
-    return FolderFacts(mode, uid, gid, tuple(row[lists]) if len(row) > lists and row[lists] else None)
+    return FolderAttributes(mode, uid, gid, tuple(row[lists]) if len(row) > lists and row[lists] else None)

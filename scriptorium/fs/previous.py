@@ -49,11 +49,11 @@ def fingerprint(path: Path) -> str | None:
     nothing. Contents are not read."""
     top = os.fsencode(path)
     try:
-        facts = os.lstat(top)
+        status = os.lstat(top)
     except OSError:
         return None
-    digest = hashlib.sha256(_line(b"", facts, top))
-    if stat.S_ISDIR(facts.st_mode):
+    digest = hashlib.sha256(_line(b"", status, top))
+    if stat.S_ISDIR(status.st_mode):
         for line in _lines(top):
             digest.update(line)
     return digest.hexdigest()
@@ -76,9 +76,9 @@ def _lines(top: bytes) -> Iterator[bytes]:
                 waiting.append(relative)
 
 
-def _line(name: bytes, facts: os.stat_result, path: bytes) -> bytes:
-    if stat.S_ISDIR(facts.st_mode):
+def _line(name: bytes, status: os.stat_result, path: bytes) -> bytes:
+    if stat.S_ISDIR(status.st_mode):
         return b"%s\0folder\0" % name
-    if stat.S_ISLNK(facts.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         return b"%s\0link\0%s\0" % (name, os.readlink(path))  # noqa: PTH115
-    return b"%s\0%o\0%d\0%d\0" % (name, stat.S_IFMT(facts.st_mode), facts.st_size, facts.st_mtime_ns)
+    return b"%s\0%o\0%d\0%d\0" % (name, stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns)

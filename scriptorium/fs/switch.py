@@ -32,7 +32,7 @@ from pathlib import Path
 from scriptorium.errors import RestoreFailed, Untrusted
 from scriptorium.failpoints import reach
 from scriptorium.fs import ours
-from scriptorium.fs.folder_attributes import FolderFacts, folder_facts
+from scriptorium.fs.folder_attributes import FolderAttributes, folder_attributes
 from scriptorium.fs.mounts import mounted_in
 from scriptorium.fs.places import Places
 from scriptorium.fs.previous import Kept, Previous, Whereabouts, fingerprint
@@ -207,7 +207,7 @@ class StagingFolder:
         """Record the plan, durably, before the first rename. ``dresses``: see ``apply``."""
         places = self.places
         facts = [
-            (one.folder, FolderFacts.of(places.itself(one.folder)), FolderFacts.of(places.itself(one.like)))
+            (one.folder, FolderAttributes.of(places.itself(one.folder)), FolderAttributes.of(places.itself(one.like)))
             for one in dresses
         ]
         plan = {
@@ -229,14 +229,16 @@ class StagingFolder:
         os.fsync(self._descriptor)
         reach("renames.planned")
 
-    def _read_plan(self) -> tuple[list[Move], list[tuple[Path, FolderFacts, FolderFacts]]]:
+    def _read_plan(self) -> tuple[list[Move], list[tuple[Path, FolderAttributes, FolderAttributes]]]:
         if not self.places.there(self._plan):
             return [], []
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(self._plan.name, flags, dir_fd=self._descriptor), "rb") as file:
             plan = json.loads(file.read())
         moves = [Move(Path(source), Path(target)) for source, target in plan["moves"]]
-        folders = [(Path(row[0]), folder_facts(row, 1, 7), folder_facts(row, 4, 8)) for row in plan["folders"]]
+        folders = [
+            (Path(row[0]), folder_attributes(row, 1, 7), folder_attributes(row, 4, 8)) for row in plan["folders"]
+        ]
         for path in (*(path for move in moves for path in (move.source, move.target)), *(row[0] for row in folders)):
             self._require_within(path)
         return moves, folders

@@ -4,9 +4,9 @@
 seal and the reading of fields by type, `unrecorded` what a manifest may not say.
 """
 
-from scriptorium.manifest.document import VERSION, dumps, dumps_marks, loads, loads_marks
+from scriptorium.manifest.document import VERSION, dumps, dumps_annotations, loads, loads_annotations
 from scriptorium.manifest.entries import KINDS, decimal_seconds, entry_line, file_list, parse_entry_line
-from scriptorium.manifest.naming import archive_name, is_archive_name, manifest_key, marks_key, new_id
+from scriptorium.manifest.naming import annotations_key, archive_name, is_archive_name, manifest_key, new_id
 from scriptorium.manifest.record import readable, sealed
 from scriptorium.manifest.unrecorded import NOT_OPENED, uncompared, unrecorded
 
@@ -14,17 +14,17 @@ __all__ = [
     "KINDS",
     "NOT_OPENED",
     "VERSION",
+    "annotations_key",
     "archive_name",
     "decimal_seconds",
     "dumps",
-    "dumps_marks",
+    "dumps_annotations",
     "entry_line",
     "file_list",
     "is_archive_name",
     "loads",
-    "loads_marks",
+    "loads_annotations",
     "manifest_key",
-    "marks_key",
     "new_id",
     "parse_entry_line",
     "readable",

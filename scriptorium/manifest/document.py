@@ -12,15 +12,15 @@ from scriptorium.errors import ToolMissing
 from scriptorium.manifest.entries import listed, read_files, with_raw_bytes
 from scriptorium.manifest.record import SHA256, Record, instant, sealed, unsealed
 from scriptorium.model import (
-    ArchiveFacts,
+    Annotations,
+    ArchiveRecord,
     BackupType,
     Check,
     Compression,
     Manifest,
-    Marks,
     Part,
     Proof,
-    TableFacts,
+    TableFingerprint,
     Tier,
     Unsaved,
     Verification,
@@ -66,18 +66,18 @@ def dumps(manifest: Manifest) -> bytes:
     return sealed(fields, b'  "files": ' + listed(manifest.files))
 
 
-def dumps_marks(marks: Marks) -> bytes:
+def dumps_annotations(annotations: Annotations) -> bytes:
     """The marks as sealed JSON."""
-    found = marks.verification
+    found = annotations.verification
     verification = found and {
         "at": instant(found.at),
         "sound": found.sound,
         "damage": list(found.damage),
         "seconds": found.seconds,
     }
-    fields: dict[str, object] = {"version": VERSION, "pinned": marks.pinned, "verification": verification}
-    if marks.proof is not None:
-        fields["proof"] = _proof(marks.proof)
+    fields: dict[str, object] = {"version": VERSION, "pinned": annotations.pinned, "verification": verification}
+    if annotations.proof is not None:
+        fields["proof"] = _proof(annotations.proof)
     return sealed(fields)
 
 
@@ -129,8 +129,8 @@ def _part(part: Part) -> dict[str, object]:
         }
     if part.export_lacks:
         record["export_lacks"] = list(part.export_lacks)
-    if part.missing_facts:
-        record["missing_facts"] = dict(sorted(part.missing_facts.items()))
+    if part.missing_fingerprints:
+        record["missing_facts"] = dict(sorted(part.missing_fingerprints.items()))
     if part.export is not None:
         record["export"] = part.export
     if part.unsaved_count:
@@ -149,11 +149,11 @@ def loads(data: bytes) -> Manifest:
     return _READERS[record.number("version")](record)
 
 
-def loads_marks(data: bytes) -> Marks:
+def loads_annotations(data: bytes) -> Annotations:
     """Read marks; raises like ``loads``."""
     record = _known(data, "marks")
     found, proof = record.optional_record("verification"), record.optional_record("proof")
-    return Marks(
+    return Annotations(
         pinned=record.flag("pinned"),
         verification=None if found is None else _read_verification(found),
         proof=None if proof is None else _read_proof(proof),
@@ -251,20 +251,20 @@ def _read_part(record: Record, unsaved: Sequence[Unsaved]) -> Part:
         tables=None
         if tables is None
         else {
-            name: TableFacts(tables.record(name).number("rows"), tables.record(name).text("fingerprint"))
+            name: TableFingerprint(tables.record(name).number("rows"), tables.record(name).text("fingerprint"))
             for name in tables.raw
         },
         export=record.optional_path("export"),
         export_lacks=record.texts("export_lacks") if "export_lacks" in record.raw else (),
-        missing_facts={} if missing is None else {name: missing.text(name) for name in missing.raw},
+        missing_fingerprints={} if missing is None else {name: missing.text(name) for name in missing.raw},
         unsaved=tuple(one for one in unsaved if one.source == source),
         unsaved_count=record.number("unsaved_count") if "unsaved_count" in record.raw else 0,
         holes=record.number("holes") if "holes" in record.raw else 0,
     )
 
 
-def _read_archive(record: Record) -> ArchiveFacts:
-    return ArchiveFacts(
+def _read_archive(record: Record) -> ArchiveRecord:
+    return ArchiveRecord(
         name=record.text("name"),
         bytes=record.number("bytes"),
         sha256=record.text("sha256", SHA256),

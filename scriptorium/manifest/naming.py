@@ -37,6 +37,6 @@ def manifest_key(archive_name: str) -> str:
     return archive_name + ".json"
 
 
-def marks_key(archive_name: str) -> str:
+def annotations_key(archive_name: str) -> str:
     """Where what becomes known later (pins, verifications) lies: beside it."""
     return archive_name + ".marks.json"

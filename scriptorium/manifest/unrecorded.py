@@ -19,7 +19,7 @@ def unrecorded(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _recorded(part: Part) -> bool:
-    if "" in part.missing_facts:
+    if "" in part.missing_fingerprints:
         return False
     return part.tables is not None or (part.kind == "files" and not part.method.endswith(NOT_OPENED))
 
@@ -29,6 +29,6 @@ def uncompared(part: Part, missing: Mapping[str, str] = _NONE) -> tuple[str, ...
 
     ``missing``: the facts that could not be taken of what was restored.
     """
-    reasons = {**missing, **part.missing_facts}
-    recorded = sorted(reasons, key=lambda table: (table not in part.missing_facts, table))
+    reasons = {**missing, **part.missing_fingerprints}
+    recorded = sorted(reasons, key=lambda table: (table not in part.missing_fingerprints, table))
     return tuple(f"{part.source}{f', {table}' if table else ''}: {reasons[table]}" for table in recorded)

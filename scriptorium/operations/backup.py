@@ -23,6 +23,7 @@ from scriptorium.errors import DamageFound, LibraryBusy, ScriptoriumError, Sourc
 from scriptorium.failpoints import reach
 from scriptorium.manifest import archive_name, dumps, new_id
 from scriptorium.model import (
+    Annotations,
     Backup,
     BackupType,
     Check,
@@ -31,7 +32,6 @@ from scriptorium.model import (
     FileEntry,
     FileList,
     Manifest,
-    Marks,
     Staged,
     Status,
     Tier,
@@ -42,8 +42,8 @@ from scriptorium.restore.proof import all_answers, fulfilled, missing_files
 from scriptorium.settings import Settings
 from scriptorium.sources import AnySource, Streamable
 from scriptorium.stores import Store
-from scriptorium.stores.objects.layout import commit, discard_unfinished, free_name, write_marks
-from scriptorium.workspace.space import Room, find_room
+from scriptorium.stores.objects.layout import commit, discard_unfinished, free_name, write_annotations
+from scriptorium.workspace.space import Space, find_space
 
 Advance = Callable[[int], None]
 
@@ -177,18 +177,18 @@ def _clear_former_runs(settings: Settings, library: str) -> None:
                 discard_unfinished(store, library, run.created_at)
 
 
-def require_room(settings: Settings, order: Order) -> Room:
+def decide_space(settings: Settings, order: Order) -> Space:
     """Check that the workroom and the local stores can take the backup; decides which sources are streamed for that."""
-    return find_room(settings, settings.library(order.library), order.sources, order.stores, order.compression)
+    return find_space(settings, settings.library(order.library), order.sources, order.stores, order.compression)
 
 
-def stage_source(settings: Settings, order: Order, source: str, folder: Path, room: Room | None = None) -> Staged:
+def stage_source(settings: Settings, order: Order, source: str, folder: Path, space: Space | None = None) -> Staged:
     """Snapshot one source into its own folder below ``folder``; what a former try left there is removed.
 
     One that ``room`` says is streamed is left to ``pack_archive``.
     """
     chosen = _source(settings, order, source)
-    if room is not None and source in room.streamed:
+    if space is not None and source in space.streamed:
         now = datetime.now(UTC)
         return Staged(source, chosen.kind, chosen.place, "streamed", now, now, (), streamed=True)
     stage = _stage(folder, source)
@@ -322,7 +322,7 @@ def store_copy(
     key = commit(place, folder / order.archive, manifest)
     reach("take.before-marks")
     if verification is not None:
-        write_marks(place, key, Marks(verification=verification))
+        write_annotations(place, key, Annotations(verification=verification))
     size = manifest.archive.bytes if manifest.archive else 0
     status = Status.VERIFIED if verification is not None else Status.COMPLETE
     if manifest.unsaved_count:

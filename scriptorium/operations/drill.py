@@ -50,14 +50,14 @@ from scriptorium.model import (
     FileEntry,
     Manifest,
     Proof,
-    TableFacts,
+    TableFingerprint,
 )
 from scriptorium.process import ended_by_signal
-from scriptorium.restore import Supply, load_part, missing_facts, part_of, read_parts, source_of
+from scriptorium.restore import Supply, load_part, missing_fingerprints, part_of, read_parts, source_of
 from scriptorium.restore.proof import all_answers, compare_checks, fulfilled
 from scriptorium.settings import Settings
 from scriptorium.sources import Checkable, Incoming, Telling
-from scriptorium.stores.objects.layout import read_manifest, read_marks, write_marks
+from scriptorium.stores.objects.layout import read_annotations, read_manifest, write_annotations
 
 Advance = Callable[[int], None]
 _SHOWN = 10
@@ -94,7 +94,7 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
     written to keeps no proof (``unkept`` says why), and the verdict is none the worse for it.
     """
     store = settings.store(order.copy.store)
-    room = workspace.drill_room(order.backup.library)  # a backup may begin meanwhile, and clears its own room only
+    room = workspace.scratch_name(order.backup.library)  # a backup may begin meanwhile, and clears its own room only
     with (
         workspace.lock(settings, room, f"drill of {order.backup.id}"),
         workspace.reading(settings, order.backup.id),
@@ -107,10 +107,10 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
             proof = replace(proof, before=first.differences)
     reach("drill.before-marks")
     try:
-        marks = read_marks(store, order.copy.key)
-        if proof.verdict == NOT_COMPARABLE and marks.proof is not None and marks.proof.proven:
+        annotations = read_annotations(store, order.copy.key)
+        if proof.verdict == NOT_COMPARABLE and annotations.proof is not None and annotations.proof.proven:
             return replace(proof, unkept="what an earlier drill proved still holds")  # this one says nothing against it
-        write_marks(store, order.copy.key, replace(marks, proof=proof))
+        write_annotations(store, order.copy.key, replace(annotations, proof=proof))
     except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: what was found is told all the same
         return replace(proof, unkept=error.exact)
     return proof
@@ -158,7 +158,7 @@ class _Rehearsed:
 
     reread: Reread
     looking: float
-    tables: Sequence[TableFacts]
+    tables: Sequence[TableFingerprint]
     uncompared: tuple[str, ...]
     checks: tuple[Check, ...]
     health: tuple[Check, ...]
@@ -242,9 +242,9 @@ def _reread(manifest: Manifest, incoming: Mapping[str, Incoming], listed: Iterat
     return found
 
 
-def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[str]) -> list[TableFacts]:
+def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[str]) -> list[TableFingerprint]:
     """Make every part usable; the tables of those whose facts the manifest has, which are equal to them."""
-    compared: list[TableFacts] = []
+    compared: list[TableFingerprint] = []
     for part in manifest.parts:
         if part.source in came:
             compared += load_part(part, incoming[part.source]).values()
@@ -269,8 +269,10 @@ def _left_out(source: str, restored: Telling) -> Check:
 
 
 def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], came_back: Reread) -> tuple[str, ...]:
-    without = [line for part in manifest.parts for line in uncompared(part, missing_facts(incoming[part.source]))]
-    told = {part.source for part in manifest.parts if part.missing_facts}
+    without = [
+        line for part in manifest.parts for line in uncompared(part, missing_fingerprints(incoming[part.source]))
+    ]
+    told = {part.source for part in manifest.parts if part.missing_fingerprints}
     unknown = [
         f"{source}: the backup does not record what this database held"
         for source in unrecorded(manifest)

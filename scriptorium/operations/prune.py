@@ -15,10 +15,10 @@ from scriptorium.catalog import Catalog, finish_run
 from scriptorium.errors import LibraryBusy, Protected, StoreUnavailable, UsageError
 from scriptorium.failpoints import reach
 from scriptorium.model import Backup, BackupType, Status
-from scriptorium.restore import drop_former
+from scriptorium.restore import drop_previous
 from scriptorium.retention import Candidate, Decision, Policy, plan
 from scriptorium.settings import Settings
-from scriptorium.stores.objects.layout import read_marks, remove, sweep
+from scriptorium.stores.objects.layout import read_annotations, remove, sweep
 
 _UNKNOWN = "its manifest cannot be read, so nothing is known of it: see show, and delete it by hand"
 
@@ -81,8 +81,8 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
     with workspace.lock(settings, library, "cleanup"):
         reach("prune.locked")
         known = settings.library(library)
-        drop_former(settings, known, datetime.now(UTC))
-        with suppress(LibraryBusy), workspace.lock(settings, workspace.drill_room(library), "cleanup"):
+        drop_previous(settings, known, datetime.now(UTC))
+        with suppress(LibraryBusy), workspace.lock(settings, workspace.scratch_name(library), "cleanup"):
             for source in known.sources:  # a drill that is running has something there
                 source.tidy()
         catalog = Catalog(settings)
@@ -112,7 +112,7 @@ def _newest_good(backups: Sequence[Backup]) -> set[str]:
 
 def _is_pinned(settings: Settings, backup: Backup) -> bool:
     """Whether it is pinned now, whatever an index says."""
-    return backup.pinned or any(read_marks(settings.store(copy.store), copy.key).pinned for copy in backup.copies)
+    return backup.pinned or any(read_annotations(settings.store(copy.store), copy.key).pinned for copy in backup.copies)
 
 
 def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...]:

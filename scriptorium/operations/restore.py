@@ -161,8 +161,11 @@ def _safety(settings: Settings, library: Library, thorough: bool) -> Planned:
 
 def _try_to_read(settings: Settings, library: Library, source: Source, size: int) -> None:
     """What a backup does with a database that is files, in a room of its own; raises what is wrong with it."""
-    room = workspace.drill_room(library.name)
-    with workspace.lock(settings, room, "a plan of a restore"), workspace.staging(settings, room, new_id()) as folder:
+    scratch = workspace.scratch_name(library.name)
+    with (
+        workspace.lock(settings, scratch, "a plan of a restore"),
+        workspace.staging(settings, scratch, new_id()) as folder,
+    ):
         workspace.require_space(folder, size, "the safety backup")
         source.capture(folder)
 
@@ -212,7 +215,7 @@ def bring_back(settings: Settings, order: RestoreOrder, *, advance: Advance | No
 
 
 @dataclass(frozen=True, slots=True)
-class WayBack:
+class UndoPlan:
     """What ``go_back`` would do: the restore of ``backup`` is undone. ``cut_short``: it, or an undo of it, was ended in
     the middle, so that the living data may be a mixture, of which no safety backup is worth anything."""
 
@@ -221,7 +224,7 @@ class WayBack:
     cut_short: bool
 
 
-def way_back(settings: Settings, library: str | None) -> WayBack:
+def find_undo(settings: Settings, library: str | None) -> UndoPlan:
     """What there is to go back from: a restore that was cut short comes before one that stands.
 
     ``NotFound`` when no former data is kept.
@@ -229,14 +232,14 @@ def way_back(settings: Settings, library: str | None) -> WayBack:
     chosen = settings.library(library)
     cut = cut_short(settings, chosen)
     if cut is not None:
-        return WayBack(chosen.name, cut.backup, cut_short=True)
-    return WayBack(chosen.name, newest_kept(settings, chosen).backup, cut_short=False)
+        return UndoPlan(chosen.name, cut.backup, cut_short=True)
+    return UndoPlan(chosen.name, newest_kept(settings, chosen).backup, cut_short=False)
 
 
-def check_undo(settings: Settings, library: str | None) -> WayBack:
+def check_undo(settings: Settings, library: str | None) -> UndoPlan:
     """The way back, once nothing known stands in it: ``LibraryBusy`` while the application holds the data open,
     ``RestoreFailed`` when the previous data of a part is not there."""
-    way = way_back(settings, library)
+    way = find_undo(settings, library)
     if not way.cut_short:  # otherwise it depends on how far the restore came, which recover knows
         chosen = settings.library(way.library)
         require_idle(chosen)
@@ -244,7 +247,7 @@ def check_undo(settings: Settings, library: str | None) -> WayBack:
     return way
 
 
-def plan_undo(settings: Settings, way: WayBack) -> Plan:
+def plan_undo(settings: Settings, way: UndoPlan) -> Plan:
     """What going back would meet, as rows; changes nothing."""
     if way.cut_short:
         return Plan((_interrupted(way.backup), Planned("safety backup", "none: a mixture is not saved")), {})
@@ -262,7 +265,7 @@ def plan_undo(settings: Settings, way: WayBack) -> Plan:
     return Plan(tuple(rows), {})
 
 
-def go_back(settings: Settings, library: str) -> str:
+def undo_restore(settings: Settings, library: str) -> str:
     """Put back what the newest restore replaced; returns the id of the backup that is undone.
 
     After a restore that was cut short only that one is undone: an older one that stands was not meant.

@@ -15,7 +15,7 @@ from scriptorium.failpoints import reach
 from scriptorium.manifest import manifest_key
 from scriptorium.model import Backup, Copy, Verification
 from scriptorium.settings import Settings
-from scriptorium.stores.objects.layout import read_marks, write_marks
+from scriptorium.stores.objects.layout import read_annotations, write_annotations
 
 Advance = Callable[[int], None]
 
@@ -33,9 +33,9 @@ def verify_stored(settings: Settings, backup_id: str, copy: Copy, *, advance: Ad
         verification = verified(lambda: store.open(copy.key), manifest, name=name, size=None, advance=advance)
         reach("verify.before-marks")
         if manifest is not None:
-            marks = read_marks(store, copy.key)
+            annotations = read_annotations(store, copy.key)
             with contextlib.suppress(StoreUnavailable, NoSpace):  # mounted read-only, or full: what was found counts
-                write_marks(store, copy.key, replace(marks, verification=verification))
+                write_annotations(store, copy.key, replace(annotations, verification=verification))
     return verification
 
 
@@ -45,7 +45,7 @@ def pin(settings: Settings, backup: Backup, *, pinned: bool) -> None:
         raise NotFound("this backup has no copy", on=backup.id, hint=f"it is {backup.status}")
     for copy in backup.copies:
         store = settings.store(copy.store)
-        write_marks(store, copy.key, replace(read_marks(store, copy.key), pinned=pinned))
+        write_annotations(store, copy.key, replace(read_annotations(store, copy.key), pinned=pinned))
 
 
 @dataclass(frozen=True, slots=True)

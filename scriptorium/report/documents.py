@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scriptorium.retention import Decision
 
 Document = dict[str, object]
-NO_FACTS = "no facts"
+NOT_RECORDED = "no facts"
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -58,7 +58,7 @@ def copy_document(copy: Copy) -> Document:
 
 def backup_status(backup: Backup) -> str:
     """Its state, and whether no drill can say more than that of it."""
-    return f"{backup.status}, {NO_FACTS}" if backup.unrecorded and backup.status.good else str(backup.status)
+    return f"{backup.status}, {NOT_RECORDED}" if backup.unrecorded and backup.status.good else str(backup.status)
 
 
 def _drilled(drill: Copy | None) -> str:
@@ -139,7 +139,7 @@ def proof_document(proof: Proof) -> Document:
     }
 
 
-def proof_facts(proof: Proof) -> Mapping[str, str]:
+def proof_rows(proof: Proof) -> Mapping[str, str]:
     """A proof as lines for people."""
     pairs = {
         "verdict": wording.verdict(proof.verdict),

@@ -15,7 +15,7 @@ from scriptorium.errors import NotFound, ScriptoriumError, UsageError
 from scriptorium.manifest import new_id
 from scriptorium.model import Manifest
 from scriptorium.rescue.dumps import lying_dumps
-from scriptorium.rescue.inventory import Holding, archive_alone, choose, holdings, manifest_of
+from scriptorium.rescue.inventory import InventoryItem, archive_alone, choose, inventory, manifest_of
 from scriptorium.restore.into_folder import restore_into
 from scriptorium.restore.supply import Restored, Supply
 from scriptorium.stores import LocalStore, Store
@@ -81,7 +81,7 @@ def _obey(wish: argparse.Namespace) -> None:
     store: Store
     if where.is_dir():
         store = LocalStore(path=where.absolute())
-        found = holdings(store)
+        found = inventory(store)
         if not found:
             raise NotFound("no backup is here", on=str(where), hint="a store holds <library>/<archive> and its .json")
     else:
@@ -100,7 +100,7 @@ def _obey(wish: argparse.Namespace) -> None:
     _say_dumps(supply.manifest, restored)
 
 
-def _list(found: Sequence[Holding]) -> None:
+def _list(found: Sequence[InventoryItem]) -> None:
     rows = [_HEADINGS, *(tuple(map(wording.legible, _row(one))) for one in reversed(found))]
     widths = [max(len(row[at]) for row in rows) for at in range(len(_HEADINGS))]
     for row in rows:
@@ -108,7 +108,7 @@ def _list(found: Sequence[Holding]) -> None:
         _say(line.rstrip())
 
 
-def _row(one: Holding) -> tuple[str, ...]:
+def _row(one: InventoryItem) -> tuple[str, ...]:
     known = one.manifest
     if known is None:
         return ("?", one.key.partition("/")[0], "?", "?", wording.size(one.bytes), "?", one.key, one.state)
@@ -117,7 +117,7 @@ def _row(one: Holding) -> tuple[str, ...]:
     return (created, known.library, known.type, known.tier, size, known.id, name, one.state)
 
 
-def _say_choice(chosen: Holding, found: Sequence[Holding]) -> None:
+def _say_choice(chosen: InventoryItem, found: Sequence[InventoryItem]) -> None:
     """Which backup it is; and that there are newer ones of another type, which a restore of a full one would miss."""
     known = chosen.manifest
     if known is None:

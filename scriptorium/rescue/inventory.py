@@ -10,61 +10,65 @@ from pathlib import Path
 from scriptorium.archive import extract_member
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing, UsageError
 from scriptorium.manifest import loads, manifest_key
-from scriptorium.model import NOT_PROVEN, BackupType, Manifest, Marks, Tier
+from scriptorium.model import NOT_PROVEN, Annotations, BackupType, Manifest, Tier
 from scriptorium.stores import LocalStore, Store
-from scriptorium.stores.objects.layout import read_manifest, read_marks, stored
+from scriptorium.stores.objects.layout import read_annotations, read_manifest, stored
 
 _INNER = "manifest.json"
 _SHORTEST_PREFIX = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class InventoryItem:
     """One backup of a store. ``trouble``: why it cannot be counted on; nothing when it can, as far as a look says."""
 
     key: str
     bytes: int
     manifest: Manifest | None
-    marks: Marks
+    annotations: Annotations
     trouble: str = ""
 
     @property
     def state(self) -> str:
         if self.trouble:
             return f"damaged: {self.trouble}"
-        if self.marks.proof is not None and self.marks.proof.proven:
+        if self.annotations.proof is not None and self.annotations.proof.proven:
             return "proven"
-        return "verified" if self.marks.verification else "complete"
+        return "verified" if self.annotations.verification else "complete"
 
 
-def holdings(store: Store) -> tuple[Holding, ...]:
+def inventory(store: Store) -> tuple[InventoryItem, ...]:
     """Every backup that the store has, oldest first; one whose manifest cannot be read comes before all others."""
     found = []
     for one in stored(store):
         size = one.archive.size if one.archive else 0
-        marks = read_marks(store, one.key)
+        annotations = read_annotations(store, one.key)
         try:
             manifest = read_manifest(store, one.key)
         except (DamageFound, NotFound, ToolMissing) as error:
-            found.append(Holding(one.key, size, None, marks, str(error)))
+            found.append(InventoryItem(one.key, size, None, annotations, str(error)))
             continue
-        found.append(Holding(one.key, size, manifest, marks, _trouble(manifest, marks, one.archive is not None, size)))
+        found.append(
+            InventoryItem(
+                one.key, size, manifest, annotations, _trouble(manifest, annotations, one.archive is not None, size)
+            )
+        )
     return tuple(sorted(found, key=lambda one: (one.manifest.created_at.timestamp() if one.manifest else 0, one.key)))
 
 
-def _trouble(manifest: Manifest, marks: Marks, present: bool, size: int) -> str:
+def _trouble(manifest: Manifest, annotations: Annotations, present: bool, size: int) -> str:
     if not present:
         return "the archive is missing"
     if manifest.archive is not None and manifest.archive.bytes != size:
         return f"the archive has {size} bytes instead of {manifest.archive.bytes}"
-    if marks.verification is not None and not marks.verification.sound:
-        return "; ".join(marks.verification.damage[:2]) or "it did not pass its verification"
-    if marks.proof is not None and marks.proof.verdict == NOT_PROVEN:
-        return "; ".join(marks.proof.differences[:2]) or "it did not pass its drill"
+    if annotations.verification is not None and not annotations.verification.sound:
+        return "; ".join(annotations.verification.damage[:2]) or "it did not pass its verification"
+    if annotations.proof is not None and annotations.proof.verdict == NOT_PROVEN:
+        return "; ".join(annotations.proof.differences[:2]) or "it did not pass its drill"
     return ""
 
 
-def choose(found: Sequence[Holding], *, library: str | None = None, backup: str | None = None) -> Holding:
+def choose(found: Sequence[InventoryItem], *, library: str | None = None, backup: str | None = None) -> InventoryItem:
     """The backup that is meant: by id (4 or more digits of it), name or archive name; else the newest sound full one,
     or where there is no full one, the newest sound one. ``NotFound``, ``UsageError``.
 
@@ -82,7 +86,7 @@ def choose(found: Sequence[Holding], *, library: str | None = None, backup: str 
     return max(enumerate(sound), key=lambda placed: (*_worth(placed[1]), placed[0]))[1]
 
 
-def _worth(one: Holding) -> tuple[bool, bool]:
+def _worth(one: InventoryItem) -> tuple[bool, bool]:
     known = one.manifest
     return (
         known is not None and known.tier is not Tier.BEFORE_RESTORE,
@@ -90,7 +94,7 @@ def _worth(one: Holding) -> tuple[bool, bool]:
     )
 
 
-def _named(found: Sequence[Holding], reference: str) -> Holding:
+def _named(found: Sequence[InventoryItem], reference: str) -> InventoryItem:
     """A backup that is asked for by name is given even when it is damaged: the user has seen the list."""
     meant = [one for one in found if _answers_to(one, reference, whole=True)]
     meant = meant or [one for one in found if _answers_to(one, reference, whole=False)]
@@ -101,7 +105,7 @@ def _named(found: Sequence[Holding], reference: str) -> Holding:
     return meant[0]
 
 
-def _answers_to(one: Holding, reference: str, *, whole: bool) -> bool:
+def _answers_to(one: InventoryItem, reference: str, *, whole: bool) -> bool:
     if reference in (one.key, one.key.rpartition("/")[2]):
         return True
     if one.manifest is None:
@@ -111,7 +115,7 @@ def _answers_to(one: Holding, reference: str, *, whole: bool) -> bool:
     return len(reference) >= _SHORTEST_PREFIX and one.manifest.id.startswith(reference)
 
 
-def archive_alone(archive: Path) -> tuple[LocalStore, Holding]:
+def archive_alone(archive: Path) -> tuple[LocalStore, InventoryItem]:
     """One archive by its path, with the manifest beside it; where that is missing or damaged, with the one inside.
 
     Raises ``NotFound``, ``DamageFound`` (then the archive cannot even tell what it holds).
@@ -123,10 +127,10 @@ def archive_alone(archive: Path) -> tuple[LocalStore, Holding]:
     except (NotFound, DamageFound):
         with store.open(archive.name) as stream:
             manifest = dataclasses.replace(loads(extract_member(stream, _INNER)), archive=None)
-    return store, Holding(archive.name, archive.stat().st_size, manifest, Marks())
+    return store, InventoryItem(archive.name, archive.stat().st_size, manifest, Annotations())
 
 
-def manifest_of(store: Store, holding: Holding) -> Manifest:
+def manifest_of(store: Store, holding: InventoryItem) -> Manifest:
     """The manifest to restore by; where the one beside the archive is damaged, the one inside. ``DamageFound``."""
     if holding.manifest is not None:
         return holding.manifest

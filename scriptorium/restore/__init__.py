@@ -13,7 +13,7 @@ from scriptorium.restore.into_folder import restore_into, source_of
 from scriptorium.restore.preflight import Plan, Planned, plan_in_place, plan_into, plan_renamed
 from scriptorium.restore.rollback import (
     cut_short,
-    drop_former,
+    drop_previous,
     find_previous,
     newest_kept,
     recover,
@@ -21,7 +21,16 @@ from scriptorium.restore.rollback import (
     require_previous,
     undo,
 )
-from scriptorium.restore.supply import Read, Restored, Supply, load_part, load_parts, missing_facts, part_of, read_parts
+from scriptorium.restore.supply import (
+    Read,
+    Restored,
+    Supply,
+    load_part,
+    load_parts,
+    missing_fingerprints,
+    part_of,
+    read_parts,
+)
 
 __all__ = [
     "Plan",
@@ -31,11 +40,11 @@ __all__ = [
     "Supply",
     "compare_files",
     "cut_short",
-    "drop_former",
+    "drop_previous",
     "find_previous",
     "load_part",
     "load_parts",
-    "missing_facts",
+    "missing_fingerprints",
     "newest_kept",
     "part_of",
     "plan_in_place",

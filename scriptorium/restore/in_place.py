@@ -16,7 +16,7 @@ from scriptorium.fs.previous import Keeping
 from scriptorium.model import Part
 from scriptorium.restore.journal import KEPT, SWITCHED, SWITCHING, Journal, open_journal
 from scriptorium.restore.preflight import plan_in_place
-from scriptorium.restore.rollback import drop, drop_former, put_back, require_idle
+from scriptorium.restore.rollback import drop, drop_previous, put_back, require_idle
 from scriptorium.restore.space import nearest_folder
 from scriptorium.restore.supply import Advance, Restored, Supply, load_parts, read_parts, told
 from scriptorium.settings import Library, Settings
@@ -65,7 +65,7 @@ def restore_in_place(
         if source not in restored.parts:
             one.undo()
     reach("restore.before-former-is-dropped")
-    drop_former(settings, library, datetime.now(UTC), but=journal)
+    drop_previous(settings, library, datetime.now(UTC), but=journal)
     if settings.keep_former == 0 and drop(journal, library) and restored.previous == "kept":
         return dataclasses.replace(restored, previous="not kept")
     return restored

@@ -61,7 +61,7 @@ def restore_into(
                 f"the folder to restore to cannot be made: {said(error)}", on=str(target), hint=advice(error, target)
             ) from error
         _clear_former_tries(places, target)
-        _room(target, supply)
+        _require_space(target, supply)
         stage = _stage(target, restore_id)
         with _made(places, stage) as held:
             try:
@@ -174,7 +174,7 @@ def _clear_what_earlier_versions_left(target: Path) -> None:
             former.rename(target)
 
 
-def _room(target: Path, supply: Supply) -> None:
+def _require_space(target: Path, supply: Supply) -> None:
     needed = sum(part.room for part in supply.manifest.parts)
     free = shutil.disk_usage(target if target.exists() else target.parent).free
     if needed > free and not supply.only:

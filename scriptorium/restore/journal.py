@@ -24,7 +24,7 @@ from scriptorium.model import Part
 from scriptorium.restore.supply import Supply
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
-from scriptorium.workspace import room
+from scriptorium.workspace import root
 
 PREPARING, SWITCHING, SWITCHED, KEPT = "preparing", "switching", "switched", "kept"
 GOING_BACK, DROPPING = "going-back", "dropping"
@@ -123,7 +123,7 @@ def open_journal(
     settings: Settings, library: Library, supply: Supply, restore_id: str, parts: Sequence[Part]
 ) -> Journal:
     """Begin one, before anything is made."""
-    folder = room(settings) / "restores"
+    folder = root(settings) / "restores"
     folder.mkdir(exist_ok=True, mode=0o700)
     sweep_unnamed(folder, f"{library.name}-????????????.partial", seconds=0)
     ways = {source.name: source.way for source in library.sources}
@@ -143,7 +143,7 @@ def open_journal(
 
 def journals(settings: Settings, library: str) -> Iterator[Journal]:
     """Every journal of a library, oldest first."""
-    files = (settings.workroom / "restores").glob(f"{library}-????????????.json")
+    files = (settings.workspace_folder / "restores").glob(f"{library}-????????????.json")
     for file in sorted(files, key=lambda path: path.stat().st_mtime_ns):
         try:
             facts = json.loads(file.read_bytes())

@@ -145,10 +145,10 @@ def _space(staged: Sequence[tuple[Path, int]], saved: Sequence[tuple[Path, int]]
         device = folder.stat().st_dev
         needed[device] = (folder, needed.get(device, (folder, 0))[1] + size)
     for device, (folder, size) in needed.items():
-        yield _room(folder, size + sum(bytes for place, bytes in saved if place.stat().st_dev == device))
+        yield _space_row(folder, size + sum(bytes for place, bytes in saved if place.stat().st_dev == device))
 
 
-def _room(folder: Path, size: int) -> Planned:
+def _space_row(folder: Path, size: int) -> Planned:
     free = shutil.disk_usage(folder).free
     found = f"{wording.size(size)} needed, {wording.size(free)} free at {folder}"
     if size <= free:
@@ -180,5 +180,5 @@ def plan_into(supply: Supply, target: Path, *, clean: bool, never: Sequence[Path
     except UsageError as error:
         rows.append(Planned("target", str(target), error))
     if not supply.only:
-        rows.append(_room(nearest_folder(target), sum(part.room for part in parts)))
+        rows.append(_space_row(nearest_folder(target), sum(part.room for part in parts)))
     return Plan(tuple(rows), {})

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from scriptorium.model import Check, FileEntry, Finding, Part, Rows, Staged, TableFacts
+from scriptorium.model import Check, FileEntry, Finding, Part, Rows, Staged, TableFingerprint
 from scriptorium.presets import Answers, Held, preset
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -63,7 +63,7 @@ def all_answers(answers: Iterable[Mapping[str, Rows]]) -> dict[str, Rows]:
 
 
 def compare_tables(
-    part: Part, found: Mapping[str, TableFacts] | None, missing: Mapping[str, str] = _NONE
+    part: Part, found: Mapping[str, TableFingerprint] | None, missing: Mapping[str, str] = _NONE
 ) -> tuple[Finding, ...]:
     """Every difference between what the manifest recorded of a database and what the restored one holds.
 
@@ -72,7 +72,7 @@ def compare_tables(
     """
     if found is None or part.tables is None:
         return ()
-    without = part.missing_facts.keys() | missing.keys()
+    without = part.missing_fingerprints.keys() | missing.keys()
     if "" in without:
         return ()
     expected = part.tables

@@ -195,7 +195,7 @@ def _running(found: str, library: Library, hint: str) -> LibraryBusy:
     return LibraryBusy(f"the application is running: {found}", on=library.name, hint=hint)
 
 
-def drop_former(settings: Settings, library: Library, now: datetime, *, but: Journal | None = None) -> int:
+def drop_previous(settings: Settings, library: Library, now: datetime, *, but: Journal | None = None) -> int:
     """Drop former data that is past its time, or all of it but that of one restore; returns how many restores' was.
 
     What cannot be dropped now (its source is gone from the settings, a file is in use) waits for the next time.

@@ -10,7 +10,7 @@ from scriptorium.model import Manifest, Part, Tier
 from scriptorium.restore.supply import Supply, part_of
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
-from scriptorium.workspace.space import find_room
+from scriptorium.workspace.space import find_space
 
 
 def nearest_folder(path: Path) -> Path:
@@ -66,6 +66,6 @@ def saved_sizes(settings: Settings, library: Library) -> list[tuple[Path, int]]:
     """
     stores = settings.targets(Tier.BEFORE_RESTORE)
     sources = [source.name for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE))]
-    archive = find_room(settings, library, sources, [store.name for store in stores]).archive
+    archive = find_space(settings, library, sources, [store.name for store in stores]).archive
     places = [inside for store in stores if (inside := store.local_path("x")) is not None]
     return [(nearest_folder(inside.parent), archive) for inside in places]

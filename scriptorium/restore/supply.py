@@ -12,7 +12,7 @@ from scriptorium.archive import compiled, listed_entries, unpack
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.fs.previous import Keeping
 from scriptorium.manifest import uncompared
-from scriptorium.model import Manifest, Part, TableFacts
+from scriptorium.model import Manifest, Part, TableFingerprint
 from scriptorium.restore.proof import compare_tables
 from scriptorium.sources import Incoming, Reticent, Telling, beside
 from scriptorium.stores import Store
@@ -62,7 +62,7 @@ class Restored:
     place: str
     files: int
     bytes: int
-    tables: Mapping[str, TableFacts]
+    tables: Mapping[str, TableFingerprint]
     parts: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     comparison: Comparison = field(default_factory=lambda: Comparison())
@@ -193,16 +193,16 @@ def _stand_ins(supply: Supply, place: Callable[[str], Path | None]) -> dict[str,
 
 def load_parts(
     supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]
-) -> tuple[dict[str, TableFacts], Comparison]:
+) -> tuple[dict[str, TableFingerprint], Comparison]:
     """Make the parts that came usable, and compare their tables with the manifest; returns what they hold, and what was
     compared."""
-    tables: dict[str, TableFacts] = {}
+    tables: dict[str, TableFingerprint] = {}
     equal, not_compared, waiting = 0, dict[str, str](), []
     for part in supply.manifest.parts:
         if part.source not in came:
             continue
         found, one = load_part(part, incoming[part.source]), incoming[part.source]
-        missing = {**part.missing_facts, **missing_facts(one)}
+        missing = {**part.missing_fingerprints, **missing_fingerprints(one)}
         if part.kind == "postgres" and not isinstance(one, Keeping):  # files in a folder
             waiting.append(part.source)
         elif "" in missing or (part.kind != "files" and part.tables is None):
@@ -216,26 +216,26 @@ def load_parts(
     return tables, Comparison(equal, not_compared, tuple(waiting))
 
 
-def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFacts]:
+def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFingerprint]:
     """Make a part usable and compare it; its tables that are equal to their record. ``DamageFound`` names the first
     differences."""
     tables = incoming.load()
-    findings = compare_tables(part, tables, missing_facts(incoming))
+    findings = compare_tables(part, tables, missing_fingerprints(incoming))
     if findings:
         raise DamageFound(
             "the restored database is not what was backed up",
             on=part.source,
             hint="; ".join(str(finding) for finding in findings[:5]),
         )
-    without = part.missing_facts.keys() | missing_facts(incoming).keys()
+    without = part.missing_fingerprints.keys() | missing_fingerprints(incoming).keys()
     if part.tables is None or "" in without:
         return {}
     return {name: held for name, held in (tables or {}).items() if name not in without}
 
 
-def missing_facts(incoming: Incoming) -> Mapping[str, str]:
+def missing_fingerprints(incoming: Incoming) -> Mapping[str, str]:
     """What of a loaded part could not be looked at, and why; nothing for most kinds."""
-    return incoming.missing_facts if isinstance(incoming, Reticent) else {}
+    return incoming.missing_fingerprints if isinstance(incoming, Reticent) else {}
 
 
 def told(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:
@@ -250,6 +250,6 @@ def told(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[
         f"not compared with the snapshot: {line}"
         for part in parts
         if part.source in incoming
-        for line in uncompared(part, missing_facts(incoming[part.source]))
+        for line in uncompared(part, missing_fingerprints(incoming[part.source]))
     ]
     return (*left_out, *unseen)

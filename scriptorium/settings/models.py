@@ -211,8 +211,8 @@ class Settings(BaseModel):
         return self._working(self.libraries[name])
 
     def _working(self, library: Library) -> Library:
-        room = self.workroom / "unpacked"
-        return library.model_copy(update={"sources": tuple(source.working_in(room) for source in library.sources)})
+        scratch = self.workspace_folder / "unpacked"
+        return library.model_copy(update={"sources": tuple(source.working_in(scratch) for source in library.sources)})
 
     def store(self, name: str) -> AnyStore:
         if name not in self.stores:
@@ -250,7 +250,7 @@ class Settings(BaseModel):
         return tuple(self.store(name) for name in dict.fromkeys(names))
 
     @cached_property
-    def workroom(self) -> Path:
+    def workspace_folder(self) -> Path:
         """Where backups are staged, locks and records kept: beside the first local store, so that the finished
         archive gets there without being copied."""
         if self.workspace is not None:
@@ -262,7 +262,7 @@ class Settings(BaseModel):
     def never(self) -> tuple[Path, ...]:
         """Folders that no backup may contain and no restore may touch: our own."""
         local = [store.local_path("x") for store in self.stores.values()]
-        return (self.workroom, *(path.parent for path in local if path is not None))
+        return (self.workspace_folder, *(path.parent for path in local if path is not None))
 
     def never_of(self, library: Library, source: AnySource) -> tuple[Path, ...]:
         """What this source of a library must leave alone: our own folders, and the files of other databases."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from scriptorium.fs.in_use import Look
-from scriptorium.model import Finding, Holder, Part, Role, Rows, Staged, Survey, TableFacts
+from scriptorium.model import Finding, Holder, Part, Role, Rows, Staged, Survey, TableFingerprint
 from scriptorium.sources.quiesce import Quiesce
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Incoming(Protocol):
         """Where the archive member is to be written (inside the staging place), or ``None``."""
         ...
 
-    def load(self) -> Mapping[str, TableFacts] | None:
+    def load(self) -> Mapping[str, TableFingerprint] | None:
         """Make what was unpacked usable and return what it holds, for the comparison with the manifest."""
         ...
 
@@ -62,7 +62,7 @@ class Reticent(Protocol):
     """An ``Incoming`` whose facts may be missing in part although it came back: see ``Part.missing_facts``."""
 
     @property
-    def missing_facts(self) -> Mapping[str, str]:
+    def missing_fingerprints(self) -> Mapping[str, str]:
         """What ``load`` could not take facts of, and why; nothing before it."""
         ...
 
@@ -164,7 +164,7 @@ class Source(Protocol):
         or raises what stands in the way. Cheap, and changes nothing. ``rebuild``: from its logical export."""
         ...
 
-    def working_in(self, room: Path) -> Source:
+    def working_in(self, scratch: Path) -> Source:
         """The same source, its restores unpacked in this folder of ours where they are not made beside the living data,
         and the settings name no other. It outlives a restart of the machine: the way back may lie in it."""
         ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from scriptorium.workspace.locks import (
     being_read,
-    drill_room,
     empty_folder,
     forget_cached,
     has_space,
@@ -12,13 +11,13 @@ from scriptorium.workspace.locks import (
     reading,
     removing,
     require_space,
-    room,
+    root,
+    scratch_name,
     staging,
 )
 
 __all__ = [
     "being_read",
-    "drill_room",
     "empty_folder",
     "forget_cached",
     "has_space",
@@ -26,6 +25,7 @@ __all__ = [
     "reading",
     "removing",
     "require_space",
-    "room",
+    "root",
+    "scratch_name",
     "staging",
 ]

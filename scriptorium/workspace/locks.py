@@ -36,10 +36,10 @@ from scriptorium.settings import Settings
 _MARGIN = 64 << 20
 
 
-def room(settings: Settings) -> Path:
+def root(settings: Settings) -> Path:
     """The workroom, made (0700) when it is not there. ``SettingsError`` when it cannot be, ``Untrusted`` when others
     may write to it: what it holds is carried out, and goes into archives."""
-    folder = settings.workroom
+    folder = settings.workspace_folder
     with _trouble(folder), closing(Places()) as places:
         real = real_path(folder)
         places.make_folders(real, 0o700)
@@ -72,7 +72,7 @@ def _trouble(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def lock(settings: Settings, library: str, doing: str, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the library for one run. ``LibraryBusy`` says who has it. Former runs' leavings are cleared away."""
-    folder = room(settings)
+    folder = root(settings)
     holder = folder / f"{library}.holder.json"
     held = FileLock(folder / f"{library}.lock", mode=0o600, fallback_to_soft=False)  # one that a crash frees, or none
     try:
@@ -94,7 +94,7 @@ def lock(settings: Settings, library: str, doing: str, *, wait: float = 0.0) -> 
         held.release()
 
 
-def drill_room(library: str) -> str:
+def scratch_name(library: str) -> str:
     """The name under which drills of a library lock and stage, so that they are not in the way of its backups."""
     return f"{library}~drill"
 
@@ -123,7 +123,7 @@ def _clear_staging(folder: Path, library: str) -> None:
 @contextlib.contextmanager
 def staging(settings: Settings, library: str, run: str) -> Iterator[Path]:
     """An empty folder for one run (``run``: 12 hex digits), removed at its end whatever happens."""
-    folder = room(settings) / "staging" / f"{library}-{run}"
+    folder = root(settings) / "staging" / f"{library}-{run}"
     with _trouble(folder):
         folder.parent.mkdir(exist_ok=True, mode=0o700)
         folder.mkdir(mode=0o700)
@@ -170,7 +170,7 @@ def reading(settings: Settings, backup_id: str) -> Iterator[None]:
         if descriptor is not None:
             with contextlib.suppress(OSError):  # others still read
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                (settings.workroom / "reading" / backup_id).unlink()
+                (settings.workspace_folder / "reading" / backup_id).unlink()
             os.close(descriptor)
 
 
@@ -187,13 +187,13 @@ def removing(settings: Settings, backup_id: str) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             with contextlib.suppress(OSError):
-                (settings.workroom / "reading" / backup_id).unlink()
+                (settings.workspace_folder / "reading" / backup_id).unlink()
             os.close(descriptor)
 
 
 def _mark(settings: Settings, backup_id: str, how: int) -> int | None:
     """The locked descriptor of a backup's mark, ``None`` where none can be made. Raises ``BlockingIOError``."""
-    path = settings.workroom / "reading" / backup_id
+    path = settings.workspace_folder / "reading" / backup_id
     while True:
         try:
             real_path(path.parent)  # no link of somebody's
@@ -217,7 +217,7 @@ def being_read(settings: Settings) -> frozenset[str]:
     """The ids of backups that some process is reading now."""
     busy = set()
     with contextlib.suppress(FileNotFoundError):
-        for path in (settings.workroom / "reading").iterdir():
+        for path in (settings.workspace_folder / "reading").iterdir():
             try:
                 with path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

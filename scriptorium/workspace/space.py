@@ -16,7 +16,7 @@ from scriptorium.settings import Library, Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Space:
     """What there is room for. ``archive``: its estimated bytes; ``streamed``: the sources that are not copied into the
     workspace, by name."""
 
@@ -24,13 +24,13 @@ class Room:
     streamed: tuple[str, ...] = ()
 
 
-def find_room(
+def find_space(
     settings: Settings,
     library: Library,
     sources: Sequence[str],
     stores: Sequence[str],
     compression: Compression | None = None,
-) -> Room:
+) -> Space:
     """Check that the workroom and the local stores can take a backup of ``sources``, with as few of them streamed as
     must be. ``NoSpace`` where it does not fit even so.
 
@@ -42,34 +42,34 @@ def find_room(
     whole = (compression or settings.compression) is Compression.NONE
     read = sum(survey.bytes - (0 if whole else survey.holes) for survey in surveys.values())
     archive = int(read * settings.space_factor)
-    workroom = workspace.room(settings)
-    home = _device(workroom)
-    needed, places = _archives(settings, stores, archive, workroom)
+    folder = workspace.root(settings)
+    home = _device(folder)
+    needed, places = _archives(settings, stores, archive, folder)
     staged = {name: one.staged_bytes for name, one in surveys.items() if one.streams is not Streams.ALWAYS}
     for name in sorted(staged, key=staged.__getitem__, reverse=True):
-        if workspace.has_space(workroom, needed[home] + sum(staged.values())):
+        if workspace.has_space(folder, needed[home] + sum(staged.values())):
             break
         if surveys[name].streams is Streams.WHERE_SHORT:
             del staged[name]
     needed[home] += sum(staged.values())
     for device, (place, what) in places.items():
         workspace.require_space(place, needed[device], what)
-    return Room(archive, tuple(name for name in surveys if name not in staged))
+    return Space(archive, tuple(name for name in surveys if name not in staged))
 
 
 def _archives(
-    settings: Settings, stores: Sequence[str], archive: int, workroom: Path
+    settings: Settings, stores: Sequence[str], archive: int, folder: Path
 ) -> tuple[dict[int, int], dict[int, tuple[Path, str]]]:
     """By filesystem: the bytes of all copies of the archive, and what to call them."""
-    needed = {_device(workroom): archive}
-    places = {_device(workroom): (workroom, "the backup")}
+    needed = {_device(folder): archive}
+    places = {_device(folder): (folder, "the backup")}
     handed_over = False  # the first store beside the workroom takes the finished archive as it is
     for name in stores:
         inside = settings.store(name).local_path("x")
         if inside is None:
             continue
         device = _device(inside.parent)
-        if device == _device(workroom) and not handed_over:
+        if device == _device(folder) and not handed_over:
             handed_over = True
             continue
         needed[device] = needed.get(device, 0) + archive

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from source_fixtures import RIGS, Packed, Rig, stop_server
-from store_fixtures import ROOMS, Room
+from store_fixtures import ROOMS, Space
 
 from scriptorium.model import Staged
 from scriptorium.stores import Store
@@ -48,12 +48,12 @@ def packed(take: Callable[[], Staged], tmp_path: Path) -> Packed:
 
 
 @pytest.fixture(params=ROOMS)
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+def room(request: pytest.FixtureRequest, tmp_path: Path) -> Space:
     return ROOMS[request.param](tmp_path)
 
 
 @pytest.fixture
-def store(room: Room) -> Store:
+def store(room: Space) -> Store:
     room.store.prepare()
     return room.store
 

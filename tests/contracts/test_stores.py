@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_fixtures import KEY, Room, names
+from store_fixtures import KEY, Space, names
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, UsageError
 from scriptorium.stores import Store
@@ -39,7 +39,7 @@ def test_an_object_that_was_put_does_not_change_with_its_file_elsewhere(store: S
     assert store.read_bytes(KEY) == data
 
 
-def test_putting_needs_no_preparation_and_preparing_twice_changes_nothing(room: Room, file: Path) -> None:
+def test_putting_needs_no_preparation_and_preparing_twice_changes_nothing(room: Space, file: Path) -> None:
     room.store.put(KEY, file)
     room.store.prepare()
     room.store.prepare()
@@ -174,7 +174,7 @@ def test_what_is_not_there_is_not_found(store: Store, key: str) -> None:
             attempt(key)
 
 
-def test_an_empty_store_lists_nothing_before_and_after_it_is_prepared(room: Room) -> None:
+def test_an_empty_store_lists_nothing_before_and_after_it_is_prepared(room: Space) -> None:
     assert names(room.store) == [] and list(room.store.leftovers()) == []
     room.store.prepare()
     assert names(room.store) == [] and list(room.store.leftovers()) == []
@@ -204,7 +204,7 @@ def test_a_location_names_the_object(store: Store) -> None:
 
 
 @pytest.mark.parametrize("way", ["file", "bytes"])
-def test_a_full_store_says_so_and_keeps_what_it_had(room: Room, tmp_path: Path, way: str) -> None:
+def test_a_full_store_says_so_and_keeps_what_it_had(room: Space, tmp_path: Path, way: str) -> None:
     data = os.urandom(500_000)
     large = tmp_path / "large.tar"
     large.write_bytes(os.urandom(1_500_000))
@@ -222,7 +222,7 @@ def test_a_full_store_says_so_and_keeps_what_it_had(room: Room, tmp_path: Path, 
             assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_a_store_that_does_not_answer_says_so_and_may_be_tried_again(room: Room, file: Path) -> None:
+def test_a_store_that_does_not_answer_says_so_and_may_be_tried_again(room: Space, file: Path) -> None:
     store = room.store
     store.put_bytes(KEY, b"x")
     room.break_down()

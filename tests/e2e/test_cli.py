@@ -93,7 +93,7 @@ def test_restore_in_place(scriptorium: Scriptorium, place: Any) -> None:
     planned = scriptorium("restore", "--undo", "--dry-run", "--yes")
     assert planned.code == 0 and "holds no file open" in planned.out and "nothing was changed" in planned.out
     assert place.execute("MATCH (b:Book) RETURN count(*)") == [[50]], "a plan goes nowhere"
-    (journal,) = (place.settings.workroom / "restores").iterdir()
+    (journal,) = (place.settings.workspace_folder / "restores").iterdir()
     journal.write_text(journal.read_text().replace('"kept"', '"switched"'))  # as when it was killed a moment earlier
     for words in (("list",), ("cleanup", "--keep-last", "9", "--dry-run")):
         seen = scriptorium(*words)

@@ -19,7 +19,7 @@ from matrix import House
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
-from scriptorium.sources.postgres.fingerprint import read_facts, relations
+from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
 from scriptorium.sources.postgres.login import Login
 
 Living = dict[str, object]
@@ -103,7 +103,7 @@ def living(place: Place) -> Living:
         if ".scriptorium-" not in inside:
             facts[inside] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
     with Login(database=place.url).address().session() as session:
-        for name, table in read_facts(session, relations(session)).tables.items():
+        for name, table in take_fingerprints(session, relations(session)).tables.items():
             facts[f"table {name}"] = [table.rows, table.fingerprint]
     return facts
 
@@ -174,7 +174,7 @@ class DatabaseHouse(House):
         super().require_tidy(after_grace=after_grace)
         scratch = {ending for ending in self.databases() if ending.startswith("_restore_")}
         assert scratch == set(), "a scratch database is left"
-        kept = len(list((self.settings.workroom / "restores").glob("*.json")))
+        kept = len(list((self.settings.workspace_folder / "restores").glob("*.json")))
         assert len(self.databases()) <= 1 + kept, "more former databases than restores that can be undone"
         unpacked = self.place.folder / "unpacked"
         assert len(list(unpacked.iterdir()) if unpacked.is_dir() else []) <= kept

@@ -20,7 +20,7 @@ from scriptorium.model import Compression
 from scriptorium.operations import backup as backup_operation
 from scriptorium.operations.drill import place_drill, run_drill
 from scriptorium.operations.prune import carry_out, plan_cleanup, policy_of
-from scriptorium.operations.restore import bring_back, check_undo, go_back, place_restore, plan_restore
+from scriptorium.operations.restore import bring_back, check_undo, place_restore, plan_restore, undo_restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.process import no_child_outlives
 from scriptorium.settings import Settings, load
@@ -38,7 +38,7 @@ def backup(settings: Settings, *, now: datetime | None = None, compression: str 
     """The recipe of ``flows.backup``; returns the id."""
     order = backup_operation.place_order(settings, compression=Compression(compression), now=now)
     with no_child_outlives(), backup_operation.running(settings, order) as folder:
-        room = backup_operation.require_room(settings, order)
+        room = backup_operation.decide_space(settings, order)
         staged = [backup_operation.stage_source(settings, order, source, folder, room) for source in order.sources]
         manifest = backup_operation.pack_archive(settings, order, staged, folder, advance=_moving)
         verification = backup_operation.check_archive(settings, order, manifest, folder, advance=_moving)
@@ -64,7 +64,7 @@ def restore_clean(settings: Settings) -> str:
 
 def undo(settings: Settings) -> str:
     """Back to what the restore replaced."""
-    return go_back(settings, check_undo(settings, None).library)
+    return undo_restore(settings, check_undo(settings, None).library)
 
 
 def verify(settings: Settings) -> str:

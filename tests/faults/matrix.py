@@ -186,7 +186,7 @@ class House:
         """Whatever comes next makes the living data whole: going back, the same restore, a backup. Each row of the
         matrix tries one of them, always the same one; going back only where there is a restore to go back from."""
         then = ("undo", operation, "backup")[zlib.adler32(point.encode()) % 3]
-        if then == "undo" and not list((self.settings.workroom / "restores").glob("*.json")):
+        if then == "undo" and not list((self.settings.workspace_folder / "restores").glob("*.json")):
             then = "backup"
         self.again(then)
         self.require_whole_living()
@@ -233,11 +233,11 @@ class House:
         if after_grace:
             for store in self.settings.stores.values():
                 sweep(store, datetime.now(UTC) + timedelta(hours=25))
-        workroom = self.settings.workroom
-        assert list((workroom / "staging").glob("*")) == []
-        for file in (workroom / "restores").glob("*") if (workroom / "restores").is_dir() else ():
+        workspace_folder = self.settings.workspace_folder
+        assert list((workspace_folder / "staging").glob("*")) == []
+        for file in (workspace_folder / "restores").glob("*") if (workspace_folder / "restores").is_dir() else ():
             assert file.suffix == ".json" and json.loads(file.read_bytes())["state"] == "kept", file
-        kept = len(list((workroom / "restores").glob("*.json")))
+        kept = len(list((workspace_folder / "restores").glob("*.json")))
         staged = {path.name for path in self.place.folder.rglob(".scriptorium-restore-*")}
         assert len({name[:34] for name in staged}) <= kept, staged
         for run in Catalog(self.settings).backups():

@@ -19,7 +19,7 @@ import pytest
 
 from scriptorium.archive.verification import verify_copy
 from scriptorium.catalog import Catalog
-from scriptorium.manifest import loads_marks
+from scriptorium.manifest import loads_annotations
 from scriptorium.operations.prune import plan_cleanup, policy_of
 from scriptorium.operations.verify import pin
 
@@ -120,7 +120,7 @@ class Files:
         """What is not what we wrote counts as nothing known, and a cleanup then keeps what it may have pinned."""
         try:
             json.loads(file.read_bytes())
-            loads_marks(file.read_bytes())
+            loads_annotations(file.read_bytes())
         except Exception:  # noqa: BLE001  any way of not being read is good
             return ""
         return "the marks were believed"

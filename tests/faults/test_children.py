@@ -112,7 +112,7 @@ def nobody_looked(house: Any, operation: str, said: str, reason: str) -> None:
         assert newest.status is Status.VERIFIED and house.living == house.old
     elif operation == "backup":
         manifest = Catalog(house.settings).manifest(newest.copies[0])
-        assert [reason in part.missing_facts[""] for part in manifest.parts if part.kind == "kuzu"] == [True]
+        assert [reason in part.missing_fingerprints[""] for part in manifest.parts if part.kind == "kuzu"] == [True]
         assert any(reason in warning for warning in manifest.warnings) and house.living == house.old
     else:
         assert house.living == house.new

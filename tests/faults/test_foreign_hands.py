@@ -119,5 +119,5 @@ def test_folders_that_their_owner_swaps_at_random(house: Any, canary: Path) -> N
         assert entries and secret not in {entry.sha256 for entry in entries}, (backup.id, seed)
     subprocess.run(["rm", "-rf", home], check=True)
     kept.rename(home)
-    for journal in (house.settings.workroom / "restores").glob("*"):
+    for journal in (house.settings.workspace_folder / "restores").glob("*"):
         journal.unlink()

@@ -121,7 +121,7 @@ def rows(operation: str) -> list[Any]:
             f"{point}#{time}",
             signal,
             id=f"{signal}-{point}-{time}",
-            marks=() if (operation, point, time, signal) in QUICK else (pytest.mark.slow,),
+            annotations=() if (operation, point, time, signal) in QUICK else (pytest.mark.slow,),
         )
         for point, times in POINTS[operation].items()
         for time in times
@@ -223,7 +223,7 @@ def test_a_cleanup_that_is_ended(house: Any, point: str, signal: str) -> None:
 def test_dropping_former_data_that_is_ended(house: Any, time: int, signal: str) -> None:
     """Once a part of it is dropped, nobody may go back to the rest of it."""
     house.again("restore")
-    (journal,) = (house.settings.workroom / "restores").iterdir()
+    (journal,) = (house.settings.workspace_folder / "restores").iterdir()
     os.utime(journal, (0, 0))
     end_at(house, "cleanup", f"former.part-dropped#{time}", signal)
     with pytest.raises(NotFound, match="no former data"):
@@ -231,7 +231,7 @@ def test_dropping_former_data_that_is_ended(house: Any, time: int, signal: str) 
     assert house.living == house.new
     house.again("backup")
     house.require_tidy(after_grace=True)
-    assert not list((house.settings.workroom / "restores").iterdir())
+    assert not list((house.settings.workspace_folder / "restores").iterdir())
     house.require_sound(but={id for id, _ in house.before} - {house.newest})
 
 

@@ -17,7 +17,7 @@ from matrix import Ended
 from scriptorium.catalog import Catalog
 from scriptorium.fs.removal import remove_tree
 from scriptorium.operations.drill import place_drill, run_drill
-from scriptorium.stores.objects.layout import read_marks
+from scriptorium.stores.objects.layout import read_annotations
 
 # Root may read what nobody may; without these two it may not.
 _WITHOUT = "-dac_override,-dac_read_search"
@@ -114,7 +114,7 @@ def rows(*faults: str, operations: Sequence[str] = OPERATIONS) -> list[Any]:
             which,
             fault,
             id=f"{operation}-{which}-{fault}",
-            marks=() if (operation, which, fault) in QUICK else (pytest.mark.slow,),
+            annotations=() if (operation, which, fault) in QUICK else (pytest.mark.slow,),
         )
         for operation in operations
         for which in ("archive", "manifest")
@@ -253,18 +253,18 @@ def test_a_stored_file_that_vanishes_or_grows_meanwhile(house: Any, operation: s
 
 def require_said(house: Any, operation: str, fault: str, file: Path, ended: Ended) -> None:
     """The archive was not there, or was more than it should be, for what had to read it."""
-    marks = read_marks(house.settings.store("local"), f"{house.library}/{file.name}")
+    annotations = read_annotations(house.settings.store("local"), f"{house.library}/{file.name}")
     if operation == "verify":
         assert ended == Ended(0, f"{house.newest}:local", ""), ended
-        (said,) = marks.verification.damage if marks.verification else ()
+        (said,) = annotations.verification.damage if annotations.verification else ()
         assert said.startswith("missing archive" if fault == "vanish" else "unreadable archive"), said
         assert fault == "vanish" or GROWN in said
     elif fault == "vanish":
         assert ended == Ended(5, "", f"error: no such object: {file}"), ended
-        assert marks.proof is None, "what was not there is no verdict"
+        assert annotations.proof is None, "what was not there is no verdict"
     elif operation == "drill":  # found by reading it: a verdict of the drill, and its command ends with 3
         assert ended.status == 0 and ended.stdout.startswith(GROWN), ended
-        assert marks.proof and not marks.proof.proven and marks.proof.differences[0].startswith(GROWN)
+        assert annotations.proof and not annotations.proof.proven and annotations.proof.differences[0].startswith(GROWN)
     else:
         assert ended.status == 3 and ended.stderr.startswith(f"error: {GROWN}"), ended
 

@@ -24,10 +24,10 @@ from scriptorium import __version__, quiesce
 from scriptorium.archive import ledger, pack
 from scriptorium.archive.verification import verified
 from scriptorium.manifest import VERSION, archive_name
-from scriptorium.model import BackupType, Compression, FileList, Manifest, Marks, Staged, Tier
+from scriptorium.model import Annotations, BackupType, Compression, FileList, Manifest, Staged, Tier
 from scriptorium.sources import FilesSource, KuzuSource
 from scriptorium.stores import LocalStore
-from scriptorium.stores.objects.layout import commit, write_marks
+from scriptorium.stores.objects.layout import commit, write_annotations
 
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were
@@ -196,7 +196,7 @@ def make_backup(
     key = commit(store, archive, manifest)
     outcome = verified(lambda: store.open(key), store.read_bytes(f"{key}.json"), name=archive.name)
     assert outcome.sound, outcome.damage
-    write_marks(store, key, Marks(pinned=True, verification=replace(outcome, at=moment, seconds=0.5)))
+    write_annotations(store, key, Annotations(pinned=True, verification=replace(outcome, at=moment, seconds=0.5)))
     shutil.rmtree(stage)
     facts = {"id": draft.id, "name": draft.name, "created_at": moment.isoformat(), "tier": draft.tier.value}
     return archive.name, facts

@@ -19,14 +19,14 @@ import psycopg
 
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import VERSION
-from scriptorium.model import Compression, TableFacts
+from scriptorium.model import Compression, TableFingerprint
 from scriptorium.operations import backup
 from scriptorium.operations.drill import place_drill, run_drill
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 from scriptorium.sources.postgres.source import PostgresSource
 from scriptorium.stores import LocalStore
-from scriptorium.stores.objects.layout import read_marks, write_marks
+from scriptorium.stores.objects.layout import read_annotations, write_annotations
 
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were
@@ -160,7 +160,7 @@ def make_backup(server: EmbeddedPostgres, target: Path, moment: datetime, dump: 
     name = f"golden, PostgreSQL, {dump}"
     order = backup.place_order(settings, name=name, compression=Compression.GZIP, now=moment)
     with backup.running(settings, order) as folder:
-        room = backup.require_room(settings, order)
+        room = backup.decide_space(settings, order)
         staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
         manifest = backup.pack_archive(settings, order, staged, folder)
         verification = backup.check_archive(settings, order, manifest, folder)
@@ -168,11 +168,11 @@ def make_backup(server: EmbeddedPostgres, target: Path, moment: datetime, dump: 
     proof = run_drill(settings, place_drill(settings, order.id))
     assert proof.proven, proof.differences
     store = LocalStore(path=target)
-    marks = read_marks(store, copy.key)
-    assert marks.verification is not None
-    checked = replace(marks.verification, at=moment, seconds=0.5)
+    annotations = read_annotations(store, copy.key)
+    assert annotations.verification is not None
+    checked = replace(annotations.verification, at=moment, seconds=0.5)
     proven = replace(proof, at=moment + timedelta(hours=1), seconds=1.5, age_seconds=3600.0)
-    write_marks(store, copy.key, replace(marks, pinned=True, verification=checked, proof=proven))
+    write_annotations(store, copy.key, replace(annotations, pinned=True, verification=checked, proof=proven))
     assert Catalog(settings).find(order.id).status.good
     return order.archive
 
@@ -188,7 +188,7 @@ def facts_of(target: Path, name: str) -> dict[str, object]:
     from scriptorium.manifest import loads
 
     manifest = loads((target / "alexandria" / f"{name}.json").read_bytes())
-    tables: dict[str, TableFacts] = dict(manifest.parts[0].tables or {})
+    tables: dict[str, TableFingerprint] = dict(manifest.parts[0].tables or {})
     return {
         "id": manifest.id,
         "name": manifest.name,

@@ -23,7 +23,7 @@ import pytest
 from scriptorium.archive import unpack
 from scriptorium.archive.verification import verify_copy
 from scriptorium.errors import ToolMissing
-from scriptorium.manifest import VERSION, loads, loads_marks
+from scriptorium.manifest import VERSION, loads, loads_annotations
 from scriptorium.model import Manifest
 from scriptorium.restore import Supply, restore_into
 from scriptorium.stores import LocalStore
@@ -111,11 +111,11 @@ def test_the_manifest_is_read(golden: Golden) -> None:
 
 @every
 def test_the_marks_are_read(golden: Golden) -> None:
-    marks = loads_marks((golden.folder / f"{golden.name}.marks.json").read_bytes())
-    assert marks.pinned
-    assert marks.verification is not None and marks.verification.sound
-    assert marks.verification.at == datetime.fromisoformat(golden.expected["created_at"]).astimezone(UTC)
-    assert marks.verification.seconds == 0.5
+    annotations = loads_annotations((golden.folder / f"{golden.name}.marks.json").read_bytes())
+    assert annotations.pinned
+    assert annotations.verification is not None and annotations.verification.sound
+    assert annotations.verification.at == datetime.fromisoformat(golden.expected["created_at"]).astimezone(UTC)
+    assert annotations.verification.seconds == 0.5
 
 
 @every

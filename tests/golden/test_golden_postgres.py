@@ -17,7 +17,7 @@ from make_postgres import QUESTIONS
 from scriptorium.archive import unpack
 from scriptorium.archive.verification import verify_copy
 from scriptorium.errors import ToolMissing
-from scriptorium.manifest import loads, loads_marks
+from scriptorium.manifest import loads, loads_annotations
 from scriptorium.restore import Supply, restore_into
 from scriptorium.sources.postgres import programs
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres, server_folders
@@ -83,11 +83,13 @@ def test_the_manifest_is_read(name: str) -> None:
 
 @every
 def test_the_marks_with_their_proof_are_read(name: str) -> None:
-    marks = loads_marks(archive(f"{name}.marks.json").read_bytes())
+    annotations = loads_annotations(archive(f"{name}.marks.json").read_bytes())
     taken = datetime.fromisoformat(ARCHIVES[name]["created_at"]).astimezone(UTC)
-    assert marks.pinned
-    assert marks.verification is not None and marks.verification.sound and marks.verification.at == taken
-    proof = marks.proof
+    assert annotations.pinned
+    assert (
+        annotations.verification is not None and annotations.verification.sound and annotations.verification.at == taken
+    )
+    proof = annotations.proof
     assert proof is not None and proof.proven and proof.differences == ()
     assert (proof.at, proof.store, proof.seconds, proof.age_seconds) == (
         taken + timedelta(hours=1),

@@ -42,7 +42,7 @@ class Home:
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
     def staging(self) -> list[Path]:
-        folder = self.settings.workroom / "staging"
+        folder = self.settings.workspace_folder / "staging"
         return list(folder.iterdir()) if folder.is_dir() else []
 
 
@@ -72,7 +72,7 @@ def home(tmp_path: Path) -> Home:
 def take(settings: Settings, order: Order) -> tuple[Manifest, list[Copy]]:
     """The recipe of the flow."""
     with running(settings, order) as folder:
-        room = backup.require_room(settings, order)
+        room = backup.decide_space(settings, order)
         staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
         manifest = backup.pack_archive(settings, order, staged, folder)
         verification = backup.check_archive(settings, order, manifest, folder)

@@ -23,7 +23,7 @@ def take(
     """Snapshot, pack, check and store, as the flow does; the time is the caller's, so names are known beforehand."""
     order = backup.place_order(settings, library, type, tier, name=name, compression=compression, now=now)
     with backup.running(settings, order) as folder:
-        room = backup.require_room(settings, order)
+        room = backup.decide_space(settings, order)
         staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
         manifest = backup.pack_archive(settings, order, staged, folder)
         checked = backup.check_archive(settings, order, manifest, folder)

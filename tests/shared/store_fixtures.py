@@ -23,7 +23,7 @@ KEY = "bibliotheca/full_20260102_030405.tar.gz"
 
 
 @dataclass(frozen=True)
-class Room:
+class Space:
     """A store under test. ``fill`` leaves it room for less than 1 MB, ``break_down`` makes it answer no more."""
 
     store: Store
@@ -31,7 +31,7 @@ class Room:
     break_down: Callable[[], None]
 
 
-def local(folder: Path) -> Room:
+def local(folder: Path) -> Space:
     store = LocalStore(name="here", path=folder / "store")
 
     @contextlib.contextmanager
@@ -43,12 +43,12 @@ def local(folder: Path) -> Room:
         shutil.rmtree(store.path, ignore_errors=True)
         store.path.write_text("not a folder")
 
-    return Room(store, full, break_down)
+    return Space(store, full, break_down)
 
 
-def memory(folder: Path) -> Room:
+def memory(folder: Path) -> Space:
     store = MemoryStore(name="here")
-    return Room(store, lambda: contextlib.nullcontext(MemoryStore(name="small", capacity=600_000)), store.break_down)
+    return Space(store, lambda: contextlib.nullcontext(MemoryStore(name="small", capacity=600_000)), store.break_down)
 
 
 ROOMS = {"local": local, "memory": memory}

@@ -19,22 +19,22 @@ import pytest
 from scriptorium import manifest
 from scriptorium.archive import Unpacked, pack, unpack
 from scriptorium.model import (
-    ArchiveFacts,
+    Annotations,
+    ArchiveRecord,
     Backup,
     BackupType,
     Compression,
     Copy,
     FileList,
     Manifest,
-    Marks,
     Staged,
     Status,
-    TableFacts,
+    TableFingerprint,
     Tier,
     Tree,
 )
 from scriptorium.settings import load
-from scriptorium.stores.objects.layout import commit, write_marks
+from scriptorium.stores.objects.layout import commit, write_annotations
 
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
 
@@ -167,8 +167,8 @@ def taken_picture() -> Callable[[Path | bytes], Picture]:
 
 
 @pytest.fixture
-def tables() -> dict[str, TableFacts]:
-    return {"Book": TableFacts(2000, "f" * 64), "Person": TableFacts(1, "0" * 64)}
+def tables() -> dict[str, TableFingerprint]:
+    return {"Book": TableFingerprint(2000, "f" * 64), "Person": TableFingerprint(1, "0" * 64)}
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ class Shelf:
         age: timedelta = timedelta(0),
         *stores: str,
         content: bytes = b"an archive",
-        marks: Marks | None = None,
+        annotations: Annotations | None = None,
         **changes: object,
     ) -> Backup:
         """A backup taken ``age`` after ``start``; returns it as the catalog should list it."""
@@ -230,7 +230,7 @@ class Shelf:
         created = self.start + age
         type = BackupType(str(changes.get("type", "full")))
         name = f"{manifest.archive_name(type, created, Compression.GZIP, None, self._count + 1)}"
-        facts = ArchiveFacts(name, len(content), hashlib.sha256(content).hexdigest(), Compression.GZIP)
+        facts = ArchiveRecord(name, len(content), hashlib.sha256(content).hexdigest(), Compression.GZIP)
         files = manifest.file_list([])
         wanted = {"library": "lib", "preset": None, "name": f"backup {self._count}", "tools": {}, "files": files}
         record = draft(**{**wanted, "created_at": created, "finished_at": created, "archive": facts, **changes})
@@ -240,9 +240,11 @@ class Shelf:
             staged_archive.write_bytes(content)
             key = commit(self.settings.store(store), staged_archive, record)
             staged_archive.unlink()
-            if marks is not None:
-                write_marks(self.settings.store(store), key, marks)
-            copies.append(Copy(store, key, len(content), Status.COMPLETE, pinned=bool(marks and marks.pinned)))
+            if annotations is not None:
+                write_annotations(self.settings.store(store), key, annotations)
+            copies.append(
+                Copy(store, key, len(content), Status.COMPLETE, pinned=bool(annotations and annotations.pinned))
+            )
         return Backup(
             id=record.id,
             name=record.name,

@@ -19,7 +19,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, NotFound, PermanentError, ScriptoriumError, SourceUnavailable, UsageError
 from scriptorium.manifest import archive_name, new_id
 from scriptorium.manifest import dumps as written
-from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, Marks, Tier, Verification
+from scriptorium.model import Annotations, Backup, Check, Copy, FileEntry, FileList, Manifest, Tier, Verification
 from scriptorium.operations.adopt import bibliotheca, own, postgres
 from scriptorium.operations.adopt import tar as tar_module
 from scriptorium.operations.adopt.file_type import Form, form_of
@@ -28,7 +28,7 @@ from scriptorium.operations.adopt.staging import Staging
 from scriptorium.restore.proof import all_answers, fulfilled
 from scriptorium.settings import Library, Settings
 from scriptorium.stores import Store
-from scriptorium.stores.objects.layout import commit, free_name, write_marks
+from scriptorium.stores.objects.layout import commit, free_name, write_annotations
 from scriptorium.umask import usual_files
 
 _POSTGRES = (Form.SQL, Form.DUMP)
@@ -264,7 +264,7 @@ def _checked(archive: Path, manifest: Manifest) -> Verification:
 def _stored(order: _Order, archive: Path, manifest: Manifest, verification: Verification) -> None:
     for store in order.stores:
         key = commit(store, archive, manifest)
-        write_marks(store, key, Marks(pinned=order.pinned, verification=verification))
+        write_annotations(store, key, Annotations(pinned=order.pinned, verification=verification))
 
 
 def _adopt_own(order: _Order, file: Path) -> Adopted:

@@ -18,7 +18,7 @@ from scriptorium.sources.kuzu import export as kuzu_export
 from scriptorium.sources.kuzu import layout, reader
 from scriptorium.workspace import require_space
 
-_ROOMS = ("data/kuzu", "kuzu", "kuzu_db", "")  # where old archives have it; the last is the top
+_PLACES = ("data/kuzu", "kuzu", "kuzu_db", "")  # where old archives have it; the last is the top
 _OF_A_FOLDER = re.compile(r"\.(wal|shadow|lock)|.+\.(kz|hindex|ovf|wal|shadow|tmp|lock)")  # Kuzu 0.10 and before
 
 
@@ -31,39 +31,39 @@ class Database:
     warnings: tuple[str, ...] = field(default=())
 
     def files(self) -> list[Path]:
-        room = self.path if self.folder else self.path.parent
-        return sorted(room.iterdir())
+        place = self.path if self.folder else self.path.parent
+        return sorted(place.iterdir())
 
     def size(self) -> int:
         return sum(path.stat().st_size for path in self.files())
 
 
-def take_out(raw: Path, room: Path, name: str) -> Database | None:
+def take_out(raw: Path, place: Path, name: str) -> Database | None:
     """Move the database (``name``: what it is called today) into the new folder ``room``; ``None``: there is none."""
-    room.mkdir(mode=0o700)
+    place.mkdir(mode=0o700)
     for path, folder in _candidates(raw, name):
         _require_plain(raw, path)
         if folder:
-            return _folder_taken(path, room / name)
+            return _folder_taken(path, place / name)
         ends = [end for end in ("", *layout.COMPANIONS) if os.path.lexists(f"{path}{end}")]
         for end in ends:
             _require_plain(raw, Path(f"{path}{end}"))
-            Path(f"{path}{end}").rename(room / f"{name}{end}")
-        return Database(room / name, folder=False, warnings=tuple(_lacks(ends)))
+            Path(f"{path}{end}").rename(place / f"{name}{end}")
+        return Database(place / name, folder=False, warnings=tuple(_lacks(ends)))
     return None
 
 
 def _candidates(raw: Path, name: str) -> Iterator[tuple[Path, bool]]:
     """Where it may be, the likeliest first, and whether it is a folder there."""
-    rooms = [raw / room for room in _ROOMS]
-    for room in rooms:
-        if (room / name).is_file():
-            yield room / name, False
-        for folder in (room / name, room):
+    places = [raw / place for place in _PLACES]
+    for place in places:
+        if (place / name).is_file():
+            yield place / name, False
+        for folder in (place / name, place):
             if (folder / "catalog.kz").is_file():
                 yield folder, True
-    for room in rooms:
-        for path in sorted(room.iterdir()) if room.is_dir() else ():
+    for place in places:
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
             if path.is_dir() and (path / "catalog.kz").is_file():
                 yield path, True
             elif path.is_file() and path.suffix not in layout.COMPANIONS and _has_magic(path):
@@ -124,11 +124,11 @@ def staged_database(
 def _opened(database: Database, source: KuzuSource, stage: Path, created_at: datetime, method: str) -> Staged:
     copy, export = stage / "opened" / source.path.name, stage / "export"
     _copied(database, copy)
-    facts = reader.read(copy, engine=source.engine, share=source.memory_share, statements=source.statements)
-    facts = kuzu_export.with_export(facts, copy, export, engine=source.engine, share=source.memory_share)
+    fingerprints = reader.read(copy, engine=source.engine, share=source.memory_share, statements=source.statements)
+    fingerprints = kuzu_export.with_export(fingerprints, copy, export, engine=source.engine, share=source.memory_share)
     beside = [] if database.folder else [end for end in (".wal", ".shadow") if Path(f"{copy}{end}").exists()]
     trees = [Tree(root=f"{copy}{end}", at=f"{source.place}{end}") for end in ("", *beside)]
-    if facts.exported:
+    if fingerprints.exported:
         trees.append(Tree(root=str(export), at=source.export_place))
     return Staged(
         source=source.name,
@@ -138,13 +138,13 @@ def _opened(database: Database, source: KuzuSource, stage: Path, created_at: dat
         started_at=created_at,
         finished_at=created_at,
         trees=tuple(trees),
-        engine_version=facts.engine_version,
-        tables=facts.tables,
-        export=source.export_place if facts.exported else None,
-        export_lacks=facts.export_lacks,
-        warnings=(*database.warnings, *facts.warnings),
-        answers=facts.answers,
-        missing_facts=facts.missing,
+        engine_version=fingerprints.engine_version,
+        tables=fingerprints.tables,
+        export=source.export_place if fingerprints.exported else None,
+        export_lacks=fingerprints.export_lacks,
+        warnings=(*database.warnings, *fingerprints.warnings),
+        answers=fingerprints.answers,
+        missing_fingerprints=fingerprints.missing,
     )
 
 

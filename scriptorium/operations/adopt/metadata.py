@@ -18,7 +18,7 @@ _LONGEST = 160  # characters of a name or a description that are kept
 _ENDINGS = re.compile(r"(\.tar\.gz|\.tar\.zst|\.sql\.gz|\.tgz|\.tar|\.zip|\.dump|\.backup|\.sql|\.gz)\Z", re.IGNORECASE)
 _ADOPTED = re.compile(r"adopted from .* \(sha256 ([0-9a-f]{64})\)\Z", re.DOTALL)
 
-Facts = Mapping[str, object]
+Metadata = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Foreign:
 
 def described(file: Path, sha256: str, metadata: bytes | None, now: datetime) -> Foreign:
     """Name, time and kind from the archive's own metadata, and from the index beside it where that knows it."""
-    facts, warnings = _facts(metadata)
-    row = _indexed(file, facts)
-    created, said = moment(facts.get("created_at") or row.get("created_at"), file, now)
-    identity = _text(facts.get("backup_id")) or _text(row.get("id"))
+    known, warnings = _metadata(metadata)
+    row = _indexed(file, known)
+    created, said = time_of(known.get("created_at") or row.get("created_at"), file, now)
+    identity = _text(known.get("backup_id")) or _text(row.get("id"))
     plain = name_of(file).removesuffix(f"_{identity[:8]}" if identity else "")
-    kind = _text(facts.get("backup_type")) or _text(row.get("backup_type"))
-    reason = _text(facts.get("reason"))
+    kind = _text(known.get("backup_type")) or _text(row.get("backup_type"))
+    reason = _text(known.get("reason"))
     words = [_text(row.get("description")), f"{kind}, {reason}" if kind and reason else kind]
     return Foreign(
         name=_text(row.get("name")) or plain,
@@ -67,7 +67,7 @@ def original_of(description: str) -> str | None:
     return found[1] if found else None
 
 
-def moment(said: object, file: Path, now: datetime) -> tuple[datetime, tuple[str, ...]]:
+def time_of(said: object, file: Path, now: datetime) -> tuple[datetime, tuple[str, ...]]:
     """When it was taken (UTC), from the ISO time that it says, else from the file's own time; and what to warn of.
 
     A time without a zone is taken as this machine's local time.
@@ -90,7 +90,7 @@ def moment(said: object, file: Path, now: datetime) -> tuple[datetime, tuple[str
     )
 
 
-def _facts(metadata: bytes | None) -> tuple[Facts, tuple[str, ...]]:
+def _metadata(metadata: bytes | None) -> tuple[Metadata, tuple[str, ...]]:
     if metadata is None:
         return {}, (f"it has no {METADATA}: what it is was told by its contents",)
     try:
@@ -102,7 +102,7 @@ def _facts(metadata: bytes | None) -> tuple[Facts, tuple[str, ...]]:
     return {}, (f"its {METADATA} cannot be read: what it is was told by its contents",)
 
 
-def _indexed(file: Path, facts: Facts) -> Facts:
+def _indexed(file: Path, known: Metadata) -> Metadata:
     """The row of the archive in the index that its application kept beside it; nothing when there is none."""
     for name in _INDEXES:
         try:
@@ -111,14 +111,14 @@ def _indexed(file: Path, facts: Facts) -> Facts:
         except (OSError, ValueError, RecursionError):
             continue
         for row in rows.values() if isinstance(rows, dict) else ():
-            if isinstance(row, dict) and _is_of(row, file, facts):
+            if isinstance(row, dict) and _is_of(row, file, known):
                 return row
     return {}
 
 
-def _is_of(row: Facts, file: Path, facts: Facts) -> bool:
+def _is_of(row: Metadata, file: Path, known: Metadata) -> bool:
     same_file = _text(row.get("file_path")).rpartition("/")[2] == file.name
-    identity = facts.get("backup_id")
+    identity = known.get("backup_id")
     return same_file if identity is None else row.get("id") == identity
 
 

@@ -14,7 +14,7 @@ from scriptorium.errors import DamageFound, UsageError
 from scriptorium.fs import reflink
 from scriptorium.fs.removal import remove_tree
 from scriptorium.manifest import archive_name, dumps, is_archive_name, loads
-from scriptorium.model import ArchiveFacts, Compression, Manifest, Verification
+from scriptorium.model import ArchiveRecord, Compression, Manifest, Verification
 from scriptorium.settings import Library
 from scriptorium.sources import PostgresSource
 from scriptorium.sources.postgres.restore.staging import examine_unpacked
@@ -33,13 +33,13 @@ def manifest_inside(file: Path) -> Manifest:
         for member in reader:
             if member.entry.path == MANIFEST and member.entry.size <= _LARGEST:
                 inner = loads(member.contents())
-        whole = reader.flow.rest()
+        whole = reader.stream.rest()
     if inner is None:
         raise DamageFound("the archive holds no manifest: it was never finished", on=str(file))
     with file.open("rb") as stream:
         compression = _MAGIC.get(stream.read(2), Compression.NONE)
-    facts = ArchiveFacts(file.name, whole.bytes, whole.sha256, compression)
-    return dataclasses.replace(inner, archive=facts)
+    record = ArchiveRecord(file.name, whole.bytes, whole.sha256, compression)
+    return dataclasses.replace(inner, archive=record)
 
 
 def named(manifest: Manifest, stores: Sequence[Store]) -> Manifest:
@@ -79,15 +79,15 @@ def examine(archive: Path, manifest: Manifest, library: Library, folder: Path) -
     if not parts:
         return
     require_space(folder, sum(part.bytes for part in parts), "looking through the dumps in the archive")
-    room = folder / "examined"
-    room.mkdir(mode=0o700)
+    examined = folder / "examined"
+    examined.mkdir(mode=0o700)
 
     def receive(member: str) -> Path | None:
         inside = any(member == part.path or member.startswith(f"{part.path}/") for part in parts)
-        return room / member if inside else None
+        return examined / member if inside else None
 
     with archive.open("rb") as stream:
-        unpack(stream, receive, roots=[room])
+        unpack(stream, receive, roots=[examined])
     for part in parts:
-        examine_unpacked(room / part.path, part.path, tools.get(part.source))
-    remove_tree(room)
+        examine_unpacked(examined / part.path, part.path, tools.get(part.source))
+    remove_tree(examined)

@@ -22,7 +22,7 @@ from scriptorium.fs import reflink
 from scriptorium.manifest import readable
 from scriptorium.model import ADOPTED, TRUSTED, BackupType, Staged, Tree
 from scriptorium.operations.adopt.file_type import Form
-from scriptorium.operations.adopt.metadata import Foreign, described_as, moment, name_of
+from scriptorium.operations.adopt.metadata import Foreign, described_as, name_of, time_of
 from scriptorium.operations.adopt.staging import Staging
 from scriptorium.settings import Library
 from scriptorium.sources import PostgresSource
@@ -61,7 +61,7 @@ def stage(
     require_space(folder, 2 * size, f"adopting {readable(file.name)}")
     head = head_of(file) if form is Form.DUMP else _script_head(file)
     said = _checked(file, form, source, trusted)
-    created, when = moment(head.taken or None, file, now)
+    created, when = time_of(head.taken or None, file, now)
     part = folder / "part"
     part.mkdir(mode=0o700)
     ending = {Form.DUMP: ".dump", Form.SQL: ".sql"}[form] + (".gz" if _is_gzip(file) else "")

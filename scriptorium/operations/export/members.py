@@ -50,8 +50,8 @@ class Taking:
                 elif path == self._supply.manifest.files.member and self._unproven:
                     self._prove(member)
                 if self._advance is not None:
-                    self._advance(reader.flow.raw_bytes - before)
-                    before = reader.flow.raw_bytes
+                    self._advance(reader.stream.raw_bytes - before)
+                    before = reader.stream.raw_bytes
                 if enough() and not self._unproven:
                     return
 

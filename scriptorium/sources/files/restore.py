@@ -16,7 +16,7 @@ from scriptorium.fs.mounts import mounted_in
 from scriptorium.fs.places import real_path
 from scriptorium.fs.previous import Kept, Previous
 from scriptorium.fs.switch import Dress, Move, StagingFolder, anchors
-from scriptorium.model import Part, Rows, TableFacts, Tree
+from scriptorium.model import Part, Rows, TableFingerprint, Tree
 
 
 class FilesElsewhere:
@@ -33,7 +33,7 @@ class FilesElsewhere:
     def receive(self, member: str) -> Path | None:
         return None if below(member, self._part.path) is None else self._into / member
 
-    def load(self) -> Mapping[str, TableFacts] | None:
+    def load(self) -> Mapping[str, TableFingerprint] | None:
         return None
 
     def switch(self) -> None: ...
@@ -89,7 +89,7 @@ class FilesIncoming:
             return None
         return self._content / inside if inside else self._content
 
-    def load(self) -> Mapping[str, TableFacts] | None:
+    def load(self) -> Mapping[str, TableFingerprint] | None:
         return None
 
     def switch(self) -> None:

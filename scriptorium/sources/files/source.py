@@ -124,7 +124,7 @@ class FilesSource(BaseModel):
         less = partial or part.method.startswith(ADOPTED)
         return FilesIncoming(self.tree(never), part, f"{restore_id}-{self.name}", partial=less)
 
-    def working_in(self, room: Path) -> FilesSource:
+    def working_in(self, scratch: Path) -> FilesSource:
         return self
 
     def adapted(

@@ -49,7 +49,7 @@ class Captured:
     method: str
     started_at: datetime
     finished_at: datetime
-    facts: reader.Facts
+    fingerprints: reader.Fingerprints
     files: Mapping[str, str]
 
 
@@ -83,7 +83,7 @@ def examine(living: Living, stage: Path) -> Captured:
         method=str(copied["method"]),
         started_at=datetime.fromisoformat(copied["started_at"]),
         finished_at=datetime.fromisoformat(copied["finished_at"]),
-        facts=reader.load((stage / "facts.json").read_text()),
+        fingerprints=reader.load((stage / "facts.json").read_text()),
         files=copied["files"],
     )
 
@@ -145,14 +145,16 @@ def _prove(living: Living, stage: Path) -> None:
     """Have a child read the copy, and keep what it says. Nothing is said of a copy that nobody could read."""
     copy = stage / "raw" / living.path.name
     try:
-        facts = reader.read(copy, engine=living.engine, share=living.share, statements=living.statements)
-        facts = export.with_export(facts, copy, stage / "export", engine=living.engine, share=living.share)
+        fingerprints = reader.read(copy, engine=living.engine, share=living.share, statements=living.statements)
+        fingerprints = export.with_export(
+            fingerprints, copy, stage / "export", engine=living.engine, share=living.share
+        )
     except ToolMissing as missing:
         raise ToolMissing(missing.what, on=str(living.path), hint=missing.hint) from None
     except reader.Unread as hindrance:
-        facts = reader.unread(hindrance, living.engine)
-    _dress(kuzu_layout.find(living.path), kuzu_layout.find(copy))
-    (stage / "facts.json").write_text(reader.dump(facts))
+        fingerprints = reader.unread(hindrance, living.engine)
+    _copy_attributes(kuzu_layout.find(living.path), kuzu_layout.find(copy))
+    (stage / "facts.json").write_text(reader.dump(fingerprints))
 
 
 class _Tries:
@@ -197,7 +199,7 @@ class _Tries:
             time.sleep(look)
 
 
-def _dress(original: kuzu_layout.Layout, copy: kuzu_layout.Layout) -> None:
+def _copy_attributes(original: kuzu_layout.Layout, copy: kuzu_layout.Layout) -> None:
     """Give the copy the original's modes and, when root, its owners: a restore puts them back."""
     pairs = [(original.path, copy.path)]
     for path in copy.files():

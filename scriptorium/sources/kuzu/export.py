@@ -16,7 +16,7 @@ from typing import Any
 
 from scriptorium import wording
 from scriptorium.errors import UnsafeArchive
-from scriptorium.model import TableFacts
+from scriptorium.model import TableFingerprint
 from scriptorium.sources.kuzu import child, memory, reader
 from scriptorium.sources.kuzu import layout as kuzu_layout
 from scriptorium.sources.kuzu.child import Opened, Unread, Unreadable
@@ -36,37 +36,37 @@ class Made:
 
 
 def with_export(
-    facts: reader.Facts, database: Path, export: Path, *, engine: Path | None, share: float
-) -> reader.Facts:
+    recorded: reader.Fingerprints, database: Path, export: Path, *, engine: Path | None, share: float
+) -> reader.Fingerprints:
     """What is known of a database, with its export made and tried; a warning says what of it is wanting."""
-    made = make(database, export, facts, engine=engine, share=share)
-    warnings = facts.warnings
+    made = make(database, export, recorded, engine=engine, share=share)
+    warnings = recorded.warnings
     if not made.exported:
         warnings += (f"no logical export of {database.name}: {made.trouble}",)
     if made.lacks:
         warnings += (f"the logical export of {database.name} does not carry: {', '.join(made.lacks)}",)
-    return replace(facts, exported=made.exported, export_lacks=made.lacks, warnings=warnings)
+    return replace(recorded, exported=made.exported, export_lacks=made.lacks, warnings=warnings)
 
 
-def make(database: Path, export: Path, facts: reader.Facts, *, engine: Path | None, share: float) -> Made:
+def make(database: Path, export: Path, recorded: reader.Fingerprints, *, engine: Path | None, share: float) -> Made:
     """Export the database, which stays as it is, into the new folder ``export``, and try that by an import.
 
     ``facts``: what the database holds. The folder is there afterwards only where the export counts.
     """
-    if facts.missing:
-        names = ", ".join(sorted(facts.missing)[:5])
+    if recorded.missing:
+        names = ", ".join(sorted(recorded.missing)[:5])
         return Made(False, trouble=f"it could not be compared, since there are no facts of {names}")
     layout = kuzu_layout.find(database)
     needed, free = 2 * layout.size(), shutil.disk_usage(export.parent).free
     if free < needed:
-        room = f"{wording.size(free)} free, {wording.size(needed)} needed"
-        return Made(False, trouble=f"no room to make and try it: {room}")
+        space = f"{wording.size(free)} free, {wording.size(needed)} needed"
+        return Made(False, trouble=f"no room to make and try it: {space}")
     scratch, exported = export.with_name(f"{export.name}.tried"), False
     try:
         told = _exported(layout, export, engine, share)
         rebuilt = _imported(export, scratch / "new.db", layout.size(), engine, share)
         found = reader.read(scratch / "new.db", engine=engine, share=share)
-        if trouble := _differs(facts.tables, found):
+        if trouble := _differs(recorded.tables, found):
             return Made(False, trouble=trouble)
         exported = True
     except (Unreadable, Unread, UnsafeArchive) as error:
@@ -78,7 +78,7 @@ def make(database: Path, export: Path, facts: reader.Facts, *, engine: Path | No
     return Made(True, tuple(_lacks(told["catalog"], rebuilt["catalog"], told["doubtful"])))
 
 
-def _differs(tables: Mapping[str, TableFacts], found: reader.Facts) -> str:
+def _differs(tables: Mapping[str, TableFingerprint], found: reader.Fingerprints) -> str:
     if found.missing:
         return f"it could not be compared: {next(iter(found.missing.values()))}"
     differ = sorted(name for name in tables.keys() | found.tables.keys() if tables.get(name) != found.tables.get(name))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from scriptorium.errors import ToolMissing
 from scriptorium.fs import reflink
-from scriptorium.model import Part, Rows, TableFacts
+from scriptorium.model import Part, Rows, TableFingerprint
 from scriptorium.sources.kuzu import child, memory
 from scriptorium.sources.kuzu import layout as kuzu_layout
 from scriptorium.sources.kuzu.child import Answers, Opened, Unread, Unreadable
@@ -27,12 +27,12 @@ _READ_ONLY = "read-only mode"  # how the engine says that it wants to write
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Fingerprints:
     """What a database holds; of what there are no facts, and why (as in ``Part.missing_facts``); why its logical export
     is missing where it is."""
 
     engine_version: str
-    tables: dict[str, TableFacts] = field(default_factory=dict)
+    tables: dict[str, TableFingerprint] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     exported: bool = False
     answers: dict[str, Rows] = field(default_factory=dict)
@@ -46,7 +46,7 @@ def read(
     engine: Path | None,
     share: float = memory.SHARE,
     statements: Mapping[str, str] | None = None,
-) -> Facts:
+) -> Fingerprints:
     """Open the database in a child, count and fingerprint its tables, put the ``statements`` to it. A statement that
     the database does not understand has no answer.
 
@@ -55,9 +55,9 @@ def read(
     ``Unreadable``, ``Unread``, ``ToolMissing``.
     """
     request: dict[str, object] = {"do": "facts", "statements": dict(statements or {})}
-    answers = _facts(database, request, engine, share)
+    answers = _fingerprints(database, request, engine, share)
     first = answers[0]
-    tables = {name: TableFacts(int(row["rows"]), row["fingerprint"]) for name, row in first["tables"].items()}
+    tables = {name: TableFingerprint(int(row["rows"]), row["fingerprint"]) for name, row in first["tables"].items()}
     missing = {
         name: child.needed(share) if child.scarce(reason) else reason for name, reason in first["missing"].items()
     }
@@ -68,19 +68,19 @@ def read(
         for answer in answers
         if "statement" in answer and "rows" in answer
     }
-    return Facts(first["engine"], tables, answers=said, missing=missing)
+    return Fingerprints(first["engine"], tables, answers=said, missing=missing)
 
 
-def unread(hindrance: Unread, engine: Path | None) -> Facts:
+def unread(hindrance: Unread, engine: Path | None) -> Fingerprints:
     """The facts of a database that could not be looked at: none, and why. ``ToolMissing`` without an engine."""
-    return Facts(
+    return Fingerprints(
         engine_version(engine),
         warnings=("no logical export: the database could not be read",),
         missing={"": str(hindrance)},
     )
 
 
-def _facts(database: Path, request: Mapping[str, object], engine: Path | None, share: float) -> Answers:
+def _fingerprints(database: Path, request: Mapping[str, object], engine: Path | None, share: float) -> Answers:
     layout = kuzu_layout.find(database)
     version = kuzu_layout.storage_version(layout)
     wish = {**request, "engine": str(engine) if engine else None, "storage_version": version}
@@ -104,18 +104,18 @@ def _facts(database: Path, request: Mapping[str, object], engine: Path | None, s
 @contextlib.contextmanager
 def thrown_away(layout: kuzu_layout.Layout) -> Iterator[Path]:
     """A new copy of the database, for as long as the block lasts."""
-    room = layout.path.with_name(f".{layout.path.name}.tried")
-    shutil.rmtree(room, ignore_errors=True)
-    copy = room / layout.path.name
+    scratch = layout.path.with_name(f".{layout.path.name}.tried")
+    shutil.rmtree(scratch, ignore_errors=True)
+    copy = scratch / layout.path.name
     try:
-        (copy if layout.folder else room).mkdir(parents=True, mode=0o700)
+        (copy if layout.folder else scratch).mkdir(parents=True, mode=0o700)
         for path in layout.files():
             with reflink.opened(path) as file:
-                target = (copy if layout.folder else room) / path.name
+                target = (copy if layout.folder else scratch) / path.name
                 reflink.copy(file, target, path.stat().st_size, lambda _: None)
         yield copy
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def engine_version(engine: Path | None) -> str:
@@ -147,26 +147,26 @@ def require_reading(part: Part, engine: str, *, rebuild: bool) -> str:
     return f"kuzu {engine}, saved by {saved}"
 
 
-def dump(facts: Facts) -> str:
-    tables = {name: [table.rows, table.fingerprint] for name, table in facts.tables.items()}
+def dump(found: Fingerprints) -> str:
+    tables = {name: [table.rows, table.fingerprint] for name, table in found.tables.items()}
     return json.dumps(
         [
-            facts.engine_version,
+            found.engine_version,
             tables,
-            facts.warnings,
-            facts.exported,
-            facts.answers,
-            facts.missing,
-            facts.export_lacks,
+            found.warnings,
+            found.exported,
+            found.answers,
+            found.missing,
+            found.export_lacks,
         ]
     )
 
 
-def load(text: str) -> Facts:
+def load(text: str) -> Fingerprints:
     engine, tables, warnings, exported, answers, missing, lacks = json.loads(text)
-    return Facts(
+    return Fingerprints(
         engine,
-        {name: TableFacts(*row) for name, row in tables.items()},
+        {name: TableFingerprint(*row) for name, row in tables.items()},
         tuple(warnings),
         exported,
         {name: tuple(tuple(row) for row in rows) for name, rows in answers.items()},
@@ -176,7 +176,7 @@ def load(text: str) -> Facts:
 
 
 __all__ = [
-    "Facts",
+    "Fingerprints",
     "Unread",
     "Unreadable",
     "dump",

@@ -16,7 +16,7 @@ from scriptorium.errors import RestoreFailed
 from scriptorium.fs.places import real_path
 from scriptorium.fs.previous import Kept, Previous
 from scriptorium.fs.switch import Move, StagingFolder, anchors
-from scriptorium.model import Part, Rows, TableFacts
+from scriptorium.model import Part, Rows, TableFingerprint
 from scriptorium.sources.kuzu import export as kuzu_export
 from scriptorium.sources.kuzu import reader
 from scriptorium.sources.kuzu.layout import COMPANIONS, companion
@@ -52,7 +52,7 @@ class KuzuIncoming:
         self._statements = statements or {}
         self._share = share
         self.answers: Mapping[str, Rows] = {}
-        self.missing_facts: Mapping[str, str] = {}
+        self.missing_fingerprints: Mapping[str, str] = {}
         self._mark = mark
         self._scratch = scratch
         self._staging = self._find()
@@ -84,7 +84,7 @@ class KuzuIncoming:
                 return companion(self._new, ending)
         return _below(member, self._part.path, self._new)
 
-    def load(self) -> Mapping[str, TableFacts] | None:
+    def load(self) -> Mapping[str, TableFingerprint] | None:
         """Import the export where it is to be rebuilt, then have the new database read; that changes nothing in it.
 
         Where it cannot be looked at for want of memory it is what was packed, byte for byte, and ``missing_facts``.
@@ -97,7 +97,7 @@ class KuzuIncoming:
             raise RestoreFailed(f"the restored database cannot be read: {verdict}", on=self._part.source) from verdict
         except reader.Unread as hindrance:
             facts = reader.unread(hindrance, self._engine)
-        self.answers, self.missing_facts = facts.answers, facts.missing
+        self.answers, self.missing_fingerprints = facts.answers, facts.missing
         return facts.tables
 
     def _held(self) -> Path:

@@ -77,11 +77,11 @@ class KuzuSource(BaseModel):
         from scriptorium.sources.kuzu.capture import examine
 
         copied = examine(self.living, stage)
-        facts = copied.facts
+        fingerprints = copied.fingerprints
         raw = stage / "raw" / self.path.name
         beside = [ending for ending in COMPANIONS if ending in copied.files]
         trees = [Tree(root=f"{raw}{ending}", at=f"{self.place}{ending}") for ending in ("", *beside)]
-        if facts.exported:
+        if fingerprints.exported:
             trees.append(Tree(root=str(stage / "export"), at=self.export_place))
         return Staged(
             source=self.name,
@@ -91,13 +91,13 @@ class KuzuSource(BaseModel):
             started_at=copied.started_at,
             finished_at=copied.finished_at,
             trees=tuple(trees),
-            engine_version=facts.engine_version,
-            tables=facts.tables,
-            export=self.export_place if facts.exported else None,
-            export_lacks=facts.export_lacks,
-            warnings=facts.warnings,
-            answers=facts.answers,
-            missing_facts=facts.missing,
+            engine_version=fingerprints.engine_version,
+            tables=fingerprints.tables,
+            export=self.export_place if fingerprints.exported else None,
+            export_lacks=fingerprints.export_lacks,
+            warnings=fingerprints.warnings,
+            answers=fingerprints.answers,
+            missing_fingerprints=fingerprints.missing,
             seen={f"{self.place}{ending}": digest for ending, digest in copied.files.items()},
         )
 
@@ -170,7 +170,7 @@ class KuzuSource(BaseModel):
         found = {"rights": lambda: may_write(self.path.parent), "engine": engine}
         return {**found, "export": carried} if rebuild and part.export else found
 
-    def working_in(self, room: Path) -> KuzuSource:
+    def working_in(self, scratch: Path) -> KuzuSource:
         return self
 
     def adapted(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scriptorium.errors import PermanentError, SourceUnavailable
-from scriptorium.model import TableFacts
+from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.computing import Uncomputable, computed
 from scriptorium.sources.postgres.connection import Row, quoted, sql
 
@@ -81,7 +81,7 @@ class Relation:
 class Facts:
     """The tables by name, what is not as one would expect, and what has no facts, with the reason."""
 
-    tables: Mapping[str, TableFacts]
+    tables: Mapping[str, TableFingerprint]
     warnings: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
 
@@ -112,11 +112,11 @@ def require_readable(found: Sequence[Relation], on: object) -> None:
         )
 
 
-def read_facts(
+def take_fingerprints(
     session: psycopg.Connection[Row],
     found: Iterable[Relation],
     *,
-    expected: Mapping[str, TableFacts] | None = None,
+    expected: Mapping[str, TableFingerprint] | None = None,
     between: Callable[[str], None] = lambda _: None,
 ) -> Facts:
     """Rows and fingerprint of every table, sequence, materialized view, and of the large objects.
@@ -126,7 +126,7 @@ def read_facts(
     the backup, to count the same views here, in the same way. What cannot be computed is missing. ``between`` is called
     with each name before its scan.
     """
-    tables: dict[str, TableFacts] = {}
+    tables: dict[str, TableFingerprint] = {}
     warnings: list[str] = []
     missing: dict[str, str] = {}
     for one in found:
@@ -151,14 +151,16 @@ def read_facts(
 
 
 def _facts(
-    session: psycopg.Connection[Row], one: Relation, expected: Mapping[str, TableFacts] | None
-) -> TableFacts | None:
+    session: psycopg.Connection[Row], one: Relation, expected: Mapping[str, TableFingerprint] | None
+) -> TableFingerprint | None:
     if one.kind == "m":
-        return computed(session, lambda: _view_facts(session, one, expected))
-    return table_facts(session, one, (expected or {}).get(one.name))
+        return computed(session, lambda: _view_fingerprint(session, one, expected))
+    return table_fingerprint(session, one, (expected or {}).get(one.name))
 
 
-def table_facts(session: psycopg.Connection[Row], one: Relation, expected: TableFacts | None = None) -> TableFacts:
+def table_fingerprint(
+    session: psycopg.Connection[Row], one: Relation, expected: TableFingerprint | None = None
+) -> TableFingerprint:
     """Rows and fingerprint of one table or sequence; in the way of the ``expected`` ones, where there are any.
     ``Uncomputable`` where the server fails at it."""
     if one.kind == "S":
@@ -172,7 +174,7 @@ def table_facts(session: psycopg.Connection[Row], one: Relation, expected: Table
 
 
 def generated_anew(
-    found: Iterable[Relation], facts: Mapping[str, TableFacts], expected: Mapping[str, TableFacts]
+    found: Iterable[Relation], facts: Mapping[str, TableFingerprint], expected: Mapping[str, TableFingerprint]
 ) -> dict[str, str]:
     """What cannot be compared, and why: older backups have fingerprints of generated columns, too. Where one differs,
     these columns may: functions of today compute them. As many rows came as were saved."""
@@ -188,7 +190,7 @@ def generated_anew(
     }
 
 
-def _in_any_way(session: psycopg.Connection[Row], source: str, columns: Sequence[str], prefix: str) -> TableFacts:
+def _in_any_way(session: psycopg.Connection[Row], source: str, columns: Sequence[str], prefix: str) -> TableFingerprint:
     """As UTF-8, whatever the database's encoding; where a row has bytes that UTF-8 cannot express, as its own bytes."""
     import psycopg
 
@@ -206,7 +208,7 @@ def _hashed_encoding(session: psycopg.Connection[Row], prefix: str) -> str:
     return own if prefix == OWN_BYTES or own == "SQL_ASCII" else "UTF8"
 
 
-def _scan(session: psycopg.Connection[Row], source: str, columns: Sequence[str], prefix: str) -> TableFacts:
+def _scan(session: psycopg.Connection[Row], source: str, columns: Sequence[str], prefix: str) -> TableFingerprint:
     encoding = _hashed_encoding(session, prefix)
     row_text = f"ROW({', '.join(quoted(column) for column in columns)})::text"
     lanes = ", ".join(f"sum(('x' || substr(h, {at}, 16))::bit(64)::int8)" for at in (1, 17))
@@ -218,7 +220,7 @@ def _scan(session: psycopg.Connection[Row], source: str, columns: Sequence[str],
     row = session.execute(sql(statement)).fetchone()
     assert row is not None
     rows, first, second = (int(str(value or 0)) for value in row)
-    return TableFacts(rows, _written(first, second, prefix))
+    return TableFingerprint(rows, _written(first, second, prefix))
 
 
 def _written(first: int, second: int, prefix: str = PREFIX) -> str:
@@ -235,14 +237,14 @@ def fingerprint(rows: Iterable[str]) -> str:
     return _written(first, second)
 
 
-def sequence_facts(last_value: int, is_called: bool) -> TableFacts:
+def sequence_fingerprint(last_value: int, is_called: bool) -> TableFingerprint:
     """A sequence counts as a table of one row with the columns ``is_called`` and ``last_value``."""
-    return TableFacts(1, fingerprint([f"({'t' if is_called else 'f'},{last_value})"]))
+    return TableFingerprint(1, fingerprint([f"({'t' if is_called else 'f'},{last_value})"]))
 
 
-def _view_facts(
-    session: psycopg.Connection[Row], one: Relation, expected: Mapping[str, TableFacts] | None
-) -> TableFacts | None:
+def _view_fingerprint(
+    session: psycopg.Connection[Row], one: Relation, expected: Mapping[str, TableFingerprint] | None
+) -> TableFingerprint | None:
     if expected is not None:
         if one.name not in expected or not one.populated:
             return None
@@ -253,7 +255,7 @@ def _view_facts(
     return stored if stored == _fresh(session, one, stored.fingerprint[: len(PREFIX)]) else None
 
 
-def _fresh(session: psycopg.Connection[Row], one: Relation, prefix: str) -> TableFacts | None:
+def _fresh(session: psycopg.Connection[Row], one: Relation, prefix: str) -> TableFingerprint | None:
     """What the view's query gives now; ``None`` where this role may not run it."""
     import psycopg
 
@@ -268,11 +270,11 @@ def _fresh(session: psycopg.Connection[Row], one: Relation, prefix: str) -> Tabl
         return None
 
 
-def large_objects(session: psycopg.Connection[Row]) -> TableFacts | None:
+def large_objects(session: psycopg.Connection[Row]) -> TableFingerprint | None:
     """All large objects as one table, if there are any; a row is a chunk of 1 MiB: ``(object,number,sha256)``."""
     row = session.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone()
     count = int(str(row[0])) if row else 0
-    return TableFacts(count, fingerprint(_chunks(session))) if count else None
+    return TableFingerprint(count, fingerprint(_chunks(session))) if count else None
 
 
 def _chunks(session: psycopg.Connection[Row]) -> Iterator[str]:

@@ -50,7 +50,7 @@ _OWN_ENCODING = re.compile(rb" ENCODING = ('[^']*')")
 
 
 @dataclass(slots=True)
-class Dressing:
+class DatabaseProperties:
     """Statements that give a database its properties: ``early`` ones before its data comes, ``late`` ones after.
 
     ``warnings``: what could not be set, as the statement that would.
@@ -113,11 +113,11 @@ def _reason(error: ScriptoriumError) -> str:
     return error.what.removeprefix("no right: ")
 
 
-def like(session: psycopg.Connection[Row], name: str, model: str, inside: Address) -> Dressing:
+def like(session: psycopg.Connection[Row], name: str, model: str, inside: Address) -> DatabaseProperties:
     """Make the empty database ``name`` with owner, encoding, locale and tablespace of the database ``model`` on this
     server (``inside``: its address); the rest of what is set on that one is in the dressing."""
     _create_like(session, name, model)
-    dressing = Dressing(comment=_comment_inside(session, model, inside))
+    dressing = DatabaseProperties(comment=_comment_inside(session, model, inside))
     for scope, key, value in _settings(session, name, model):
         dressing.add_setting(scope.encode(), key, f"{scope} SET {quoted(*key.split('.'))} TO {value}".encode())
     dressing.early += [statement.encode() for statement in _grants(session, name, model)]
@@ -285,10 +285,10 @@ def statements(script: bytes) -> Iterator[bytes]:
         words = []
 
 
-def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> Dressing:
+def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> DatabaseProperties:
     """Make the empty database ``name`` as a dump has it (``script``: ``own_script``'s); where the server lacks its
     locale or tablespace, with the server's own, and a warning."""
-    dressing, made = Dressing(), False
+    dressing, made = DatabaseProperties(), False
     for statement in statements(as_utf8(script)):
         found = _OF_DATABASE.match(statement)
         if found is None:
@@ -316,7 +316,7 @@ def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> Dre
     return dressing
 
 
-def _create(session: psycopg.Connection[Row], dressing: Dressing, statement: bytes) -> None:
+def _create(session: psycopg.Connection[Row], dressing: DatabaseProperties, statement: bytes) -> None:
     encoding = found[0] if (found := _OWN_ENCODING.search(statement)) else b""
     name = statement.split(b" WITH ", 1)[0]
     plain = re.sub(rb" TABLESPACE = " + _IDENTIFIER, b"", statement)

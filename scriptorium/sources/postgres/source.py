@@ -19,7 +19,7 @@ from scriptorium.sources.postgres.login import Login
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
     from scriptorium.archive import Piece
-    from scriptorium.sources.postgres.dump.directory import DumpFacts
+    from scriptorium.sources.postgres.dump.directory import DumpRecord
     from scriptorium.sources.postgres.dump.snapshot import DumpOptions
     from scriptorium.sources.postgres.dump.stream import DumpStream
     from scriptorium.sources.postgres.restore.beside import BesideIncoming, DatabaseFiles
@@ -80,7 +80,7 @@ class PostgresSource(Login):
     statements: dict[str, str] = Field(default_factory=dict)
 
     piece: ClassVar[int] = PIECE
-    _room: Path | None = PrivateAttr(default=None)
+    _scratch: Path | None = PrivateAttr(default=None)
 
     @property
     def place(self) -> str:
@@ -127,11 +127,11 @@ class PostgresSource(Login):
         take(self.address(), stage, self.dump_options)
 
     def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
-        from scriptorium.sources.postgres.dump.directory import DumpFacts
+        from scriptorium.sources.postgres.dump.directory import DumpRecord
 
-        return self._staged(DumpFacts.read(stage / "facts.json"), stage)
+        return self._staged(DumpRecord.read(stage / "facts.json"), stage)
 
-    def _staged(self, facts: DumpFacts, stage: Path, *, streamed: bool = False) -> Staged:
+    def _staged(self, facts: DumpRecord, stage: Path, *, streamed: bool = False) -> Staged:
         from scriptorium.sources.postgres.dump.directory import PART
 
         return Staged(
@@ -147,7 +147,7 @@ class PostgresSource(Login):
             warnings=facts.warnings,
             answers=facts.answers,
             streamed=streamed,
-            missing_facts=facts.missing,
+            missing_fingerprints=facts.missing,
         )
 
     @contextlib.contextmanager
@@ -240,9 +240,9 @@ class PostgresSource(Login):
             then = f"the transaction waits up to {self.lock_timeout:g} s for what they have locked"
         return f"{count} open in {name}; {then}" if count else f"none open in {name}"
 
-    def working_in(self, room: Path) -> PostgresSource:
-        working = self.model_copy(update={} if self.staging is not None else {"staging": room})
-        working._room = room
+    def working_in(self, scratch: Path) -> PostgresSource:
+        working = self.model_copy(update={} if self.staging is not None else {"staging": scratch})
+        working._scratch = scratch
         return working
 
     def adapted(
@@ -271,7 +271,7 @@ class PostgresSource(Login):
         """Former databases beyond ``former``, and what killed restores were loading. A server that does not answer has
         nothing to say about it."""
         try:
-            return (*self.drop_former(), *self.drop_unfinished())
+            return (*self.drop_previous(), *self.drop_unfinished())
         except SourceUnavailable:
             return ()
 
@@ -324,10 +324,14 @@ class PostgresSource(Login):
         """Where it is recorded which databases restores and drills made, and which they replaced."""
         from scriptorium.sources.postgres.restore.staging import default_staging
 
-        room = self._room or self.staging
-        return room / "databases" if room is not None else default_staging() / f"scriptorium-databases-{os.geteuid()}"
+        scratch = self._scratch or self.staging
+        return (
+            scratch / "databases"
+            if scratch is not None
+            else default_staging() / f"scriptorium-databases-{os.geteuid()}"
+        )
 
-    def former_databases(self) -> tuple[str, ...]:
+    def previous_databases(self) -> tuple[str, ...]:
         """The databases that restores replaced and that are still there, newest first."""
         from scriptorium.sources.postgres.previous import former
         from scriptorium.sources.postgres.records import Records
@@ -337,7 +341,7 @@ class PostgresSource(Login):
             found = former(session, Records(self._records), address.words["dbname"])
             return tuple(str(record.former) for record in found)
 
-    def drop_former(self, keep: int | None = None) -> tuple[str, ...]:
+    def drop_previous(self, keep: int | None = None) -> tuple[str, ...]:
         """Drop all but the newest ``keep`` (by default ``former``) of them, and none that an undo may still need;
         returns the names of the dropped ones."""
         from scriptorium.sources.postgres.previous import drop_surplus

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from scriptorium.model import TableFacts
+from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.connection import Row
 from scriptorium.sources.postgres.fingerprint import relations
 
@@ -26,15 +26,15 @@ SELECT root::int8, oid::int8 FROM spread
 
 
 def as_recorded(
-    session: psycopg.Connection[Row], facts: Mapping[str, TableFacts], expected: Mapping[str, TableFacts]
-) -> dict[str, TableFacts]:
+    session: psycopg.Connection[Row], facts: Mapping[str, TableFingerprint], expected: Mapping[str, TableFingerprint]
+) -> dict[str, TableFingerprint]:
     """The recorded facts of partitions by hash, where together they hold what was recorded of them together."""
     names = {one.oid: one.name for one in relations(session) if one.kind == "r"}
     tables = defaultdict[int, list[str]](list)
     for root, oid in session.execute(_SPREAD.encode()).fetchall():
         if name := names.get(int(str(oid))):
             tables[int(str(root))].append(name)
-    same: dict[str, TableFacts] = {}
+    same: dict[str, TableFingerprint] = {}
     for members in tables.values():
         known = all(name in facts and name in expected for name in members)
         if known and _sum(facts[name] for name in members) == _sum(expected[name] for name in members):
@@ -42,7 +42,7 @@ def as_recorded(
     return same
 
 
-def _sum(facts: Iterable[TableFacts]) -> tuple[int, int, int, frozenset[str]]:
+def _sum(facts: Iterable[TableFingerprint]) -> tuple[int, int, int, frozenset[str]]:
     rows = first = second = 0
     kinds = set[str]()
     for one in facts:

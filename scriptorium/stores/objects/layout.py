@@ -16,12 +16,20 @@ from pathlib import Path
 
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing
 from scriptorium.failpoints import reach
-from scriptorium.manifest import dumps, dumps_marks, is_archive_name, loads, loads_marks, manifest_key, marks_key
-from scriptorium.model import Manifest, Marks
+from scriptorium.manifest import (
+    annotations_key,
+    dumps,
+    dumps_annotations,
+    is_archive_name,
+    loads,
+    loads_annotations,
+    manifest_key,
+)
+from scriptorium.model import Annotations, Manifest
 from scriptorium.stores.base import ObjectInfo, Store
 
 GRACE = timedelta(hours=24)
-_MANIFEST, _MARKS = manifest_key(""), marks_key("")
+_MANIFEST, _ANNOTATIONS = manifest_key(""), annotations_key("")
 _ARCHIVE = re.compile(r"[^/]+/[^/]+\.tar(\.[a-z0-9]+)*", re.DOTALL)
 
 
@@ -32,12 +40,12 @@ class Stored:
     key: str
     manifest: ObjectInfo
     archive: ObjectInfo | None
-    marks: ObjectInfo | None
+    annotations: ObjectInfo | None
 
     @property
     def stamp(self) -> str:
         """Changes whenever one of the objects does."""
-        parts = (self.manifest, self.archive, self.marks)
+        parts = (self.manifest, self.archive, self.annotations)
         return "/".join(part.etag if part else "-" for part in parts)
 
 
@@ -74,9 +82,9 @@ def stored(store: Store, library: str = "") -> Iterator[Stored]:
     objects = {info.key: info for info in store.list(f"{library}/" if library else "")}
     for key, info in objects.items():
         archive = key.removesuffix(_MANIFEST)
-        if archive == key or key.endswith(_MARKS) or not _ARCHIVE.fullmatch(archive):
+        if archive == key or key.endswith(_ANNOTATIONS) or not _ARCHIVE.fullmatch(archive):
             continue
-        yield Stored(archive, info, objects.get(archive), objects.get(marks_key(archive)))
+        yield Stored(archive, info, objects.get(archive), objects.get(annotations_key(archive)))
 
 
 def read_manifest(store: Store, key: str) -> Manifest:
@@ -84,26 +92,26 @@ def read_manifest(store: Store, key: str) -> Manifest:
     return loads(store.read_bytes(manifest_key(key)))
 
 
-def read_marks(store: Store, key: str) -> Marks:
+def read_annotations(store: Store, key: str) -> Annotations:
     """What is known of the backup besides: nothing where there are no marks.
 
     Damaged ones may have held a pin: it counts as pinned, and is not removed, until somebody pins or unpins it again.
     """
     try:
-        return loads_marks(store.read_bytes(marks_key(key)))
+        return loads_annotations(store.read_bytes(annotations_key(key)))
     except NotFound:
-        return Marks()
+        return Annotations()
     except (DamageFound, ToolMissing):  # torn, or a newer program's
-        return Marks(pinned=True)
+        return Annotations(pinned=True)
 
 
-def write_marks(store: Store, key: str, marks: Marks) -> None:
-    store.put_bytes(marks_key(key), dumps_marks(marks))
+def write_annotations(store: Store, key: str, annotations: Annotations) -> None:
+    store.put_bytes(annotations_key(key), dumps_annotations(annotations))
 
 
 def remove(store: Store, key: str) -> None:
     """Remove a backup: the manifest first, so that a crash in between leaves rubbish and not a broken backup."""
-    for name in (manifest_key(key), key, marks_key(key)):
+    for name in (manifest_key(key), key, annotations_key(key)):
         reach("remove.before-object")
         store.delete(name)
     reach("remove.after-objects")
@@ -138,7 +146,7 @@ def _orphans(store: Store) -> Iterator[ObjectInfo]:
     """Archives and marks of ours that have no manifest."""
     objects: Mapping[str, ObjectInfo] = {info.key: info for info in store.list()}
     for key, info in objects.items():
-        library, _, name = key.removesuffix(_MARKS).rpartition("/")
+        library, _, name = key.removesuffix(_ANNOTATIONS).rpartition("/")
         if library and is_archive_name(name) and manifest_key(f"{library}/{name}") not in objects:
             yield info
 

@@ -81,8 +81,8 @@ class LocalStore(BaseModel):
     def _taken_over(self, file: Path, partial: Path) -> bool:
         """Give the workspace's file a second name, which copies no byte; not one that another store has already."""
         try:
-            facts = file.lstat()
-            if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
+            status = file.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 return False
             os.link(file, partial)
         except OSError:
@@ -90,7 +90,7 @@ class LocalStore(BaseModel):
         with self._trouble(partial):
             descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                if stat.S_IMODE(facts.st_mode) != 0o600:
+                if stat.S_IMODE(status.st_mode) != 0o600:
                     os.fchmod(descriptor, 0o600)
                 os.fsync(descriptor)
             finally:
@@ -155,9 +155,9 @@ class LocalStore(BaseModel):
             if found is not None:
                 yield _info(name, found)
             elif not name.startswith("."):
-                for inner, facts in self._entries(self.path / name):
-                    if facts is not None:
-                        yield _info(f"{name}/{inner}", facts)
+                for inner, status in self._entries(self.path / name):
+                    if status is not None:
+                        yield _info(f"{name}/{inner}", status)
 
     def _entries(self, folder: Path) -> Sequence[tuple[str, os.stat_result | None]]:
         """Names of a folder with the facts of files, ``None`` for folders, in the order that their keys will have."""

@@ -14,8 +14,8 @@ from catalog_listing import HOUR, Shelf, listed
 from scriptorium.catalog import Catalog, begin_run, finish_run
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import dumps, loads
-from scriptorium.model import BackupType, Marks, Proof, Status, Tier, Verification
-from scriptorium.stores.objects.layout import write_marks
+from scriptorium.model import Annotations, BackupType, Proof, Status, Tier, Verification
+from scriptorium.stores.objects.layout import write_annotations
 
 # --- what is listed ---------------------------------------------------------------------------------------------------
 
@@ -41,10 +41,14 @@ def test_a_backup_s_status_is_what_is_known_of_it(shelf: Shelf) -> None:
     proof = Proof(when, "local", True, 1.0, 1.0, 1, 1, 0, 0)
     expected = {
         shelf.put(1 * HOUR).id: (Status.COMPLETE, None, ()),
-        shelf.put(2 * HOUR, marks=Marks(verification=sound)).id: (Status.VERIFIED, when, ()),
-        shelf.put(3 * HOUR, marks=Marks(verification=bad)).id: (Status.DAMAGED, when, bad.damage),
-        shelf.put(4 * HOUR, marks=Marks(verification=sound, proof=proof)).id: (Status.PROVEN, when, ()),
-        shelf.put(5 * HOUR, marks=Marks(verification=bad, proof=proof)).id: (Status.DAMAGED, when, bad.damage),
+        shelf.put(2 * HOUR, annotations=Annotations(verification=sound)).id: (Status.VERIFIED, when, ()),
+        shelf.put(3 * HOUR, annotations=Annotations(verification=bad)).id: (Status.DAMAGED, when, bad.damage),
+        shelf.put(4 * HOUR, annotations=Annotations(verification=sound, proof=proof)).id: (Status.PROVEN, when, ()),
+        shelf.put(5 * HOUR, annotations=Annotations(verification=bad, proof=proof)).id: (
+            Status.DAMAGED,
+            when,
+            bad.damage,
+        ),
     }
     for _ in range(2):  # the second time from the index
         found = {one.id: (one.status, one.copies[0].verified_at, one.copies[0].damage) for one in listed(shelf)}
@@ -54,7 +58,7 @@ def test_a_backup_s_status_is_what_is_known_of_it(shelf: Shelf) -> None:
 def test_pins_are_seen(shelf: Shelf) -> None:
     backup = shelf.put()
     assert not listed(shelf)[0].pinned
-    write_marks(shelf.settings.store("local"), backup.copies[0].key, Marks(pinned=True))
+    write_annotations(shelf.settings.store("local"), backup.copies[0].key, Annotations(pinned=True))
     assert listed(shelf)[0].pinned
     shelf.path(backup, ".marks.json").write_bytes(b"torn")
     assert listed(shelf)[0].pinned, "who knows what they said"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from scriptorium.catalog import Catalog
 from scriptorium.errors import StoreUnavailable
-from scriptorium.model import BackupType, Marks, Status
+from scriptorium.model import Annotations, BackupType, Status
 from scriptorium.stores import LocalStore
 
 
@@ -114,7 +114,7 @@ def test_an_index_that_is_missing_or_torn_is_made_again(shelf: Shelf, content: b
 def test_an_index_that_was_altered_anywhere_is_not_believed(shelf: Shelf, data: st.DataObject) -> None:
     """Whatever value, whatever byte: the listing is what the manifests say."""
     if not listed(shelf):
-        shelf.put(HOUR, marks=Marks(pinned=True)), shelf.put(2 * HOUR, type=BackupType.CONFIG)
+        shelf.put(HOUR, annotations=Annotations(pinned=True)), shelf.put(2 * HOUR, type=BackupType.CONFIG)
     expected = listed(shelf)
     whole = index_of(shelf).read_bytes()
     if data.draw(st.booleans()):

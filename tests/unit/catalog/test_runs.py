@@ -58,7 +58,7 @@ def test_a_run_whose_process_is_gone_failed(shelf: Shelf, run: Backup) -> None:
 
 def test_a_process_that_was_given_the_dead_one_s_number_is_not_the_run(shelf: Shelf, run: Backup) -> None:
     begin_run(shelf.settings, run)
-    file = shelf.settings.workroom / "runs" / f"{run.id}.json"
+    file = shelf.settings.workspace_folder / "runs" / f"{run.id}.json"
     facts = json.loads(file.read_text())
     facts["written_at"] = (datetime.now(UTC) - timedelta(days=30)).isoformat()
     file.write_text(json.dumps(facts))
@@ -80,7 +80,7 @@ def test_who_holds_the_library_marks_dead_runs_as_failed_for_good(shelf: Shelf, 
 )
 def test_a_torn_record_says_nothing(shelf: Shelf, run: Backup, content: bytes) -> None:
     begin_run(shelf.settings, run)
-    (shelf.settings.workroom / "runs" / "eeeeeeeeeeee.json").write_bytes(content)
+    (shelf.settings.workspace_folder / "runs" / "eeeeeeeeeeee.json").write_bytes(content)
     assert listed(shelf) == [run] and len(interrupted(shelf.settings, "lib")) == 1
 
 
@@ -89,13 +89,13 @@ def test_records_that_are_many_are_not_kept_for_ever(shelf: Shelf, run: Backup) 
         one = dataclasses.replace(run, id=f"{number:012x}")
         begin_run(shelf.settings, one)
         finish_run(shelf.settings, one, Status.FAILED, "x")
-    files = list((shelf.settings.workroom / "runs").iterdir())
+    files = list((shelf.settings.workspace_folder / "runs").iterdir())
     assert len(files) <= 101 and all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
 
 
 def test_a_record_that_cannot_be_written_hides_no_error(shelf: Shelf, run: Backup) -> None:
-    shelf.settings.workroom.mkdir(parents=True, exist_ok=True)
-    (shelf.settings.workroom / "runs").write_text("in the way")
+    shelf.settings.workspace_folder.mkdir(parents=True, exist_ok=True)
+    (shelf.settings.workspace_folder / "runs").write_text("in the way")
     begin_run(shelf.settings, run)
     finish_run(shelf.settings, run, Status.FAILED, "x")
     assert list(runs(shelf.settings)) == []

@@ -18,8 +18,8 @@ import real_backup
 from scriptorium.archive import ledger
 from scriptorium.archive.verification import VERDICTS
 from scriptorium.catalog import Catalog
-from scriptorium.manifest import dumps, dumps_marks
-from scriptorium.model import Check, Compression, Manifest, Marks, Proof, Unsaved, Verification
+from scriptorium.manifest import dumps, dumps_annotations
+from scriptorium.model import Annotations, Check, Compression, Manifest, Proof, Unsaved, Verification
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "format.md").read_text("utf-8")
@@ -81,7 +81,7 @@ def odd(manifest: Manifest) -> Manifest:
         path="caf\udce9",
         export="exports/caf\udce9",
         export_lacks=("comment of Book",),
-        missing_facts={"Book": "too little memory"},
+        missing_fingerprints={"Book": "too little memory"},
         unsaved=tuple(lost),
         unsaved_count=2,
         holes=4096,
@@ -89,10 +89,10 @@ def odd(manifest: Manifest) -> Manifest:
     return replace(manifest, parts=(part,), checks=(), preset=None)
 
 
-def proven(moment: datetime, *, uncompared: bool = False) -> Marks:
+def proven(moment: datetime, *, uncompared: bool = False) -> Annotations:
     proof = Proof(moment, "local", False, 1.5, 60.0, 9, 1000, 3, 70, (Check("owners", True),), ("Book: 1 row",))
     proof = replace(proof, uncompared=("db: x",), before=("Book: 2 rows",)) if uncompared else proof
-    return Marks(True, Verification(moment, False, ("truncated: x",), 0.5), proof)
+    return Annotations(True, Verification(moment, False, ("truncated: x",), 0.5), proof)
 
 
 @pytest.fixture
@@ -113,23 +113,23 @@ def found(place: Any, archives: Any, monkeypatch: pytest.MonkeyPatch) -> dict[st
         with tarfile.open(folder / one.archive.name) as tar:
             manifests.append(json.load(tar.extractfile("manifest.json")))
             metadata.append(json.load(tar.extractfile("backup_metadata.json")))
-    marks = [json.loads((folder / f"{m.archive.name}.marks.json").read_bytes()) for m in (first, second)]
-    marks += [
-        json.loads(dumps_marks(Marks())),
-        *(json.loads(dumps_marks(proven(MOMENT, uncompared=one))) for one in (True, False)),
+    annotations = [json.loads((folder / f"{m.archive.name}.marks.json").read_bytes()) for m in (first, second)]
+    annotations += [
+        json.loads(dumps_annotations(Annotations())),
+        *(json.loads(dumps_annotations(proven(MOMENT, uncompared=one))) for one in (True, False)),
     ]
     index = list(json.loads((place.backups / "backup_index.json").read_bytes()).values())
-    objects = _sorted(manifests, metadata, marks, index)
+    objects = _sorted(manifests, metadata, annotations, index)
     with tarfile.open(folder / second.archive.name) as tar:
         objects["entry"] += [json.loads(line) for line in tar.extractfile("files.jsonl")]
     return objects
 
 
 def _sorted(
-    manifests: list[Object], metadata: list[Object], marks: list[Object], index: list[Object]
+    manifests: list[Object], metadata: list[Object], annotations: list[Object], index: list[Object]
 ) -> dict[str, list[Object]]:
     parts = [part for one in manifests for part in one["parts"]]
-    proofs = [one["proof"] for one in marks if "proof" in one]
+    proofs = [one["proof"] for one in annotations if "proof" in one]
     checked = [check for one in (*manifests, *proofs) for check in one.get("checks", ())]
     sources = [source for one in metadata for source in one["sources"]]
     return {
@@ -144,8 +144,8 @@ def _sorted(
         "metadata": metadata,
         "source": sources,
         "tree": [tree for source in sources for tree in source["trees"]],
-        "marks": marks,
-        "verification": [one["verification"] for one in marks if one["verification"]],
+        "marks": annotations,
+        "verification": [one["verification"] for one in annotations if one["verification"]],
         "proof": proofs,
         "index": index,
         "index metadata": [row["metadata"] for row in index],

@@ -16,30 +16,30 @@ from hypothesis import strategies as st
 
 from scriptorium.errors import DamageFound, ToolMissing
 from scriptorium.manifest import (
+    annotations_key,
     archive_name,
     dumps,
-    dumps_marks,
+    dumps_annotations,
     entry_line,
     file_list,
     loads,
-    loads_marks,
+    loads_annotations,
     manifest_key,
-    marks_key,
     new_id,
     parse_entry_line,
     uncompared,
     unrecorded,
 )
 from scriptorium.model import (
-    ArchiveFacts,
+    Annotations,
+    ArchiveRecord,
     BackupType,
     Compression,
     FileEntry,
     FileList,
     Manifest,
-    Marks,
     Part,
-    TableFacts,
+    TableFingerprint,
     Tier,
     Verification,
 )
@@ -65,7 +65,7 @@ def example(**changes: object) -> Manifest:
         finished_at=MOMENT + timedelta(seconds=3.25),
         method="snapshot",
         engine_version="0.11.3",
-        tables={"Book": TableFacts(2000, "f" * 64)},
+        tables={"Book": TableFingerprint(2000, "f" * 64)},
         export="data/kuzu-export",
     )
     whole = Manifest(
@@ -83,7 +83,7 @@ def example(**changes: object) -> Manifest:
         tools={"kuzu": "0.11.3", "python": "3.11"},
         parts=(part, dataclasses.replace(part, tables=None, engine_version=None, export=None)),
         files=file_list(ENTRIES),
-        archive=ArchiveFacts("full.tar.gz", 12, "e" * 64, Compression.GZIP),
+        archive=ArchiveRecord("full.tar.gz", 12, "e" * 64, Compression.GZIP),
         warnings=("data/x: a socket, skipped",),
     )
     return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
@@ -97,7 +97,11 @@ def example(**changes: object) -> Manifest:
         {"files": file_list(())},
         {"files": FileList(20_000, "a" * 64, None, "files.jsonl")},
         {"parts": (), "warnings": (), "tools": {}},
-        {"parts": (dataclasses.replace(example().parts[0], missing_facts={"Person": "too big", "": "no memory"}),)},
+        {
+            "parts": (
+                dataclasses.replace(example().parts[0], missing_fingerprints={"Person": "too big", "": "no memory"}),
+            )
+        },
     ],
     ids=["whole", "inner", "no files", "pointer", "empty", "missing facts"],
 )
@@ -123,10 +127,10 @@ def test_missing_facts_are_named_and_stand_there_only_where_some_are_missing() -
     whole = example().parts[0]
     assert "missing_facts" not in json.loads(dumps(example()))["parts"][0]
     assert uncompared(whole) == () and unrecorded(example()) == ("graph",)  # its second part
-    some = dataclasses.replace(whole, missing_facts={"Tag": "its name"})
+    some = dataclasses.replace(whole, missing_fingerprints={"Tag": "its name"})
     assert unrecorded(example(parts=(some,))) == () and uncompared(some) == ("graph, Tag: its name",)
     assert uncompared(some, {"Book": "memory"}) == ("graph, Tag: its name", "graph, Book: memory")
-    nothing = dataclasses.replace(whole, tables={}, missing_facts={"": "memory"})
+    nothing = dataclasses.replace(whole, tables={}, missing_fingerprints={"": "memory"})
     assert unrecorded(example(parts=(nothing,))) == ("graph",) and uncompared(nothing) == ("graph: memory",)
 
 
@@ -252,17 +256,17 @@ def test_the_list_has_the_hash_of_its_lines() -> None:
 @pytest.mark.parametrize(
     "marks",
     [
-        Marks(),
-        Marks(pinned=True),
-        Marks(verification=Verification(MOMENT, False, ("altered member: a\u00e9",), 1.25)),
+        Annotations(),
+        Annotations(pinned=True),
+        Annotations(verification=Verification(MOMENT, False, ("altered member: a\u00e9",), 1.25)),
     ],
 )
-def test_marks(marks: Marks) -> None:
-    assert loads_marks(dumps_marks(marks)) == marks
-    data = dumps_marks(marks)
+def test_marks(annotations: Annotations) -> None:
+    assert loads_annotations(dumps_annotations(annotations)) == annotations
+    data = dumps_annotations(annotations)
     place = random.Random(3).randrange(len(data))
     with pytest.raises(DamageFound):
-        loads_marks(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        loads_annotations(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
 
 
 @pytest.mark.parametrize(
@@ -280,7 +284,7 @@ def test_archive_names(type: BackupType, compression: Compression, kind: str | N
     summer = datetime(2026, 3, 29, 2, 30, tzinfo=timezone(timedelta(hours=2)))
     assert archive_name(type, summer, compression, kind, tie) == name
     assert manifest_key(name) == f"{name}.json"
-    assert marks_key(name) == f"{name}.marks.json"
+    assert annotations_key(name) == f"{name}.marks.json"
 
 
 def test_ids_are_12_hex_digits_and_differ() -> None:

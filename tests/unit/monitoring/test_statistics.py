@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from scriptorium.catalog import begin_run
-from scriptorium.model import BackupType, Marks, Proof, Verification
+from scriptorium.model import Annotations, BackupType, Proof, Verification
 from scriptorium.monitoring.statistics import stats
 
 HOUR = timedelta(hours=1)
@@ -25,9 +25,9 @@ def test_nothing_is_nothing(shelf: Shelf) -> None:
 def test_figures_are_of_copies_that_are_there(new_shelf: Callable[..., Shelf]) -> None:
     shelf = new_shelf("local", "second")
     proof = Proof(WHEN, "local", True, 1.5, 1.0, 1, 1, 0, 0)
-    old = shelf.put(HOUR, "local", "second", content=b"x" * 600_000, marks=Marks(proof=proof))
+    old = shelf.put(HOUR, "local", "second", content=b"x" * 600_000, annotations=Annotations(proof=proof))
     good = shelf.put(2 * HOUR, type=BackupType.CONFIG, content=b"x" * 500_000)
-    bad = shelf.put(3 * HOUR, library="other", marks=Marks(verification=Verification(WHEN, False, ("x",))))
+    bad = shelf.put(3 * HOUR, library="other", annotations=Annotations(verification=Verification(WHEN, False, ("x",))))
     begin_run(shelf.settings, shelf.put(4 * HOUR, library="other"))
     found: Any = stats(shelf.settings)
     assert found["total_backups"] == 4 and found["backup_types"] == {"full": 3, "config": 1}

@@ -22,7 +22,7 @@ from scriptorium.model import Backup, BackupType, Status
 from scriptorium.operations import backup
 from scriptorium.operations.backup import Order, place_order, running
 from scriptorium.stores import LocalStore
-from scriptorium.workspace.space import Room
+from scriptorium.workspace.space import Space
 
 home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
 
@@ -111,15 +111,15 @@ def test_room_is_added_up_by_filesystem(home: Home, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(workspace, "require_space", lambda place, needed, what: asked.append((needed, what)))
     for stores, factor in ((["local"], 1), (["second"], 1), (["local", "second"], 2)):
         order = place_order(home.settings, to=stores)
-        assert backup.require_room(home.settings, order) == Room(50_010)
+        assert backup.decide_space(home.settings, order) == Space(50_010)
         assert asked == [(50_010 * factor, "the backup")]
         asked.clear()
     home.file.write_text("space_factor = 0.5\n" + home.file.read_text())
-    assert backup.require_room(home.settings, order) == Room(25_005) and asked == [(50_010, "the backup")]
+    assert backup.decide_space(home.settings, order) == Space(25_005) and asked == [(50_010, "the backup")]
     with disk(home.folder / "elsewhere", "1m") as elsewhere:
         home.file.write_text(home.file.read_text().replace('"second"\n', f'"{elsewhere}/second"\n'))
         asked.clear()
-        backup.require_room(home.settings, place_order(home.settings))
+        backup.decide_space(home.settings, place_order(home.settings))
         assert asked == [(25_005, "the backup"), (25_005, "the copy in the store second")]
 
 
@@ -188,7 +188,7 @@ def test_killed_anywhere_leaves_no_half_backup_and_the_next_run_cleans_up(home: 
     expected = [one.archive + ending for one in (before, after) for ending in ("", ".json", ".marks.json")]
     assert home.names() == sorted(expected), "what was left in the store is gone"
     assert home.staging() == [] and list(settings.store("local").leftovers()) == []
-    records = settings.workroom / "runs"
+    records = settings.workspace_folder / "runs"
     assert [json.loads(file.read_text())["status"] for file in records.glob("*.json")] == ["failed"]
     assert Catalog(settings).backups(records=False)[0].id == after.id
 
@@ -196,7 +196,7 @@ def test_killed_anywhere_leaves_no_half_backup_and_the_next_run_cleans_up(home: 
 def test_killed_once_the_manifest_is_there_it_is_a_backup(home: Home) -> None:
     settings = home.settings
     order = place_order(settings, to=["local"], now=NOW)
-    assert killed(lambda: take(settings, order), dying_before(backup, "write_marks"))
+    assert killed(lambda: take(settings, order), dying_before(backup, "write_annotations"))
     (listed,) = Catalog(settings).backups()
     assert listed.id == order.id and listed.status is Status.COMPLETE
     take(settings, place_order(settings, to=["local"], now=NOW + timedelta(hours=1)))

@@ -17,7 +17,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.model import Proof, Status
 from scriptorium.operations import drill
 from scriptorium.operations.drill import place_drill, run_drill
-from scriptorium.report.documents import backup_row, proof_document, proof_facts
+from scriptorium.report.documents import backup_row, proof_document, proof_rows
 from scriptorium.settings import Settings
 
 home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
@@ -80,7 +80,7 @@ def test_a_store_that_is_only_read_from_tells_what_its_copy_is_worth(
     proof = run_drill(settings, place_drill(settings, "latest", store="second"))
     assert proof.proven and proof.files == 3
     assert "second" in proof.unkept and "mounted read-only" in proof.unkept
-    assert proof_facts(proof)["not kept"] == proof.unkept and proof_document(proof)["kept"] is False
+    assert proof_rows(proof)["not kept"] == proof.unkept and proof_document(proof)["kept"] is False
     assert Catalog(settings).find("latest").copies[1].drilled_at is None
     kept = drilled(settings)
-    assert kept.store == "local" and kept.unkept == "" and "not kept" not in proof_facts(kept)
+    assert kept.store == "local" and kept.unkept == "" and "not kept" not in proof_rows(kept)

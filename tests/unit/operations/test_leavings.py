@@ -34,7 +34,7 @@ def backup() -> Backup:
 
 
 def test_records_of_runs(place: Any) -> None:
-    runs = workspace.room(place.settings) / "runs"
+    runs = workspace.root(place.settings) / "runs"
     old, young = left(runs / "aaaaaaaaaaaa.partial"), left(runs / "bbbbbbbbbbbb.partial", age=60)
     begin_run(place.settings, backup())
     assert not old.exists() and young.exists(), "a young one may be somebody's who is writing now"
@@ -50,7 +50,7 @@ def test_the_index_of_a_store_elsewhere(tmp_path: Path) -> None:
 
 
 def test_who_holds_a_library(place: Any) -> None:
-    room = workspace.room(place.settings)
+    room = workspace.root(place.settings)
     old, others = left(room / ".bibliotheca.holder.4711", age=0), left(room / "bibliotheca.holder.1.lock")
     with workspace.lock(place.settings, "bibliotheca", "a test"):
         assert not old.exists() and others.exists()
@@ -60,7 +60,7 @@ def test_the_journal_of_a_restore(place: Any) -> None:
     from scriptorium.restore.journal import open_journal
 
     settings = place.settings
-    restores = workspace.room(settings) / "restores"
+    restores = workspace.root(settings) / "restores"
     old, others = left(restores / "bibliotheca-0123456789ab.partial"), left(restores / "other-0123456789ab.partial")
 
     class Supply:

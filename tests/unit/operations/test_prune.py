@@ -15,12 +15,12 @@ import pytest
 from scriptorium import workspace
 from scriptorium.catalog import Catalog, begin_run
 from scriptorium.errors import LibraryBusy, NotFound, Protected, StoreUnavailable, UsageError
-from scriptorium.model import Backup, BackupType, Marks, Status, Tier, Verification
+from scriptorium.model import Annotations, Backup, BackupType, Status, Tier, Verification
 from scriptorium.operations.prune import carry_out, delete, plan_cleanup, policy_of, sweep_stores
 from scriptorium.operations.verify import choose_copies, pin, verify_stored
 from scriptorium.retention import Decision, Policy
 from scriptorium.settings import TierSettings
-from scriptorium.stores.objects.layout import read_marks, write_marks
+from scriptorium.stores.objects.layout import read_annotations, write_annotations
 
 DAY = timedelta(days=1)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -92,8 +92,8 @@ def test_what_a_plan_says_is_removed_from_every_store_with_all_that_belongs_to_i
     new_shelf: Callable[..., Shelf],
 ) -> None:
     shelf = new_shelf("local", "second")
-    doomed = [shelf.put(day * DAY, "local", "second", marks=Marks()) for day in range(3)]
-    kept = shelf.put(9 * DAY, "local", "second", marks=Marks())
+    doomed = [shelf.put(day * DAY, "local", "second", annotations=Annotations()) for day in range(3)]
+    kept = shelf.put(9 * DAY, "local", "second", annotations=Annotations())
     assert prune(shelf) == tuple(one.id for one in doomed), "oldest first"
     assert ids(shelf) == {kept.id}
     for store in ("local", "second"):
@@ -103,7 +103,7 @@ def test_what_a_plan_says_is_removed_from_every_store_with_all_that_belongs_to_i
 
 @pytest.mark.parametrize("policy", [LAST, Policy(max_age=1), Policy(max_count=1), Policy(max_age=1, max_count=1)])
 def test_the_newest_good_backup_is_never_removed(shelf: Shelf, policy: Policy) -> None:
-    unsound = Marks(verification=Verification(NOW, False, ("altered member: a",)))
+    unsound = Annotations(verification=Verification(NOW, False, ("altered member: a",)))
     good = shelf.put(DAY)
     shelf.put(2 * DAY, marks=unsound)
     gone = shelf.put(3 * DAY)
@@ -126,7 +126,7 @@ def test_the_last_good_full_backup_stays_though_a_newer_one_of_another_type_is_g
 
 
 def test_a_pinned_backup_is_never_removed_nor_one_that_was_pinned_after_the_plan(shelf: Shelf) -> None:
-    pinned, late, doomed = shelf.put(DAY, marks=Marks(pinned=True)), shelf.put(2 * DAY), shelf.put(3 * DAY)
+    pinned, late, doomed = shelf.put(DAY, annotations=Annotations(pinned=True)), shelf.put(2 * DAY), shelf.put(3 * DAY)
     shelf.put(9 * DAY)
     decisions = plan_cleanup(shelf.settings, "lib", LAST, now=NOW)
     assert "pinned" in plan(shelf)[pinned.id].reasons
@@ -144,7 +144,7 @@ def test_a_pin_that_comes_while_others_are_removed_counts(shelf: Shelf, monkeypa
     real = prune_operation.remove
 
     def removing(store: Any, key: str) -> None:
-        write_marks(store, second.copies[0].key, Marks(pinned=True))
+        write_annotations(store, second.copies[0].key, Annotations(pinned=True))
         real(store, key)
 
     monkeypatch.setattr(prune_operation, "remove", removing)
@@ -244,7 +244,7 @@ def test_a_backup_is_deleted_by_hand_even_when_it_is_the_last_one(shelf: Shelf) 
 
 
 def test_a_pinned_read_or_running_backup_is_not_deleted(shelf: Shelf) -> None:
-    pinned, read, running = shelf.put(marks=Marks(pinned=True)), shelf.put(DAY), shelf.put(2 * DAY)
+    pinned, read, running = shelf.put(annotations=Annotations(pinned=True)), shelf.put(DAY), shelf.put(2 * DAY)
     with pytest.raises(Protected) as caught:
         delete(
             shelf.settings,
@@ -281,11 +281,11 @@ def test_the_record_of_a_failed_run_can_be_deleted(shelf: Shelf) -> None:
 def test_pinning_holds_for_every_copy_and_keeps_what_else_is_known(new_shelf: Callable[..., Shelf]) -> None:
     shelf = new_shelf("local", "second")
     known = Verification(NOW, True)
-    backup = shelf.put(DAY, "local", "second", marks=Marks(verification=known))
+    backup = shelf.put(DAY, "local", "second", annotations=Annotations(verification=known))
     for pinned in (True, True, False):
         pin(shelf.settings, backup, pinned=pinned)
         for copy in backup.copies:
-            assert read_marks(shelf.settings.store(copy.store), copy.key) == Marks(pinned, known)
+            assert read_annotations(shelf.settings.store(copy.store), copy.key) == Annotations(pinned, known)
     with pytest.raises(NotFound, match="no copy"):
         pin(shelf.settings, dataclasses.replace(backup, copies=()), pinned=True)
 
@@ -347,11 +347,11 @@ def test_copies_are_chosen_by_reference_and_store(new_shelf: Callable[..., Shelf
 
 def test_what_a_verification_found_is_remembered_and_the_pin_is_kept(shelf: Shelf) -> None:
     """The archive here is no archive: that is what must be found."""
-    backup = shelf.put(marks=Marks(pinned=True))
+    backup = shelf.put(annotations=Annotations(pinned=True))
     found = verify_stored(shelf.settings, backup.id, backup.copies[0])
     assert not found.sound and found.damage
-    marks = read_marks(shelf.settings.store("local"), backup.copies[0].key)
-    assert marks == Marks(True, found)
+    annotations = read_annotations(shelf.settings.store("local"), backup.copies[0].key)
+    assert annotations == Annotations(True, found)
     (listed,) = Catalog(shelf.settings).backups()
     assert listed.status is Status.DAMAGED and listed.copies[0].damage == found.damage
     assert workspace.being_read(shelf.settings) == frozenset()

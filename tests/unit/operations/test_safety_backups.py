@@ -55,4 +55,4 @@ def test_the_plan_says_whether_what_lives_can_be_saved_first(tmp_path: Path, new
     place.database.unlink()
     gone = safety(place.settings)
     assert isinstance(gone.trouble, RestoreFailed) and "bibliotheca.db" in str(gone.trouble)
-    assert not list((place.settings.workroom / "staging").iterdir()), "what was tried is put away"
+    assert not list((place.settings.workspace_folder / "staging").iterdir()), "what was tried is put away"

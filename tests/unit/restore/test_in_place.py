@@ -153,7 +153,7 @@ def test_killed_once_it_stands_it_stands_and_can_be_gone_back_from(home: Home) -
     home.change()
     before = facts(home.folder)
     settings, supply = home.settings, supply_of(home.settings)
-    assert killed(lambda: in_place(settings, supply), dying_before(in_place_module, "drop_former"))
+    assert killed(lambda: in_place(settings, supply), dying_before(in_place_module, "drop_previous"))
     assert recovered(settings) == ()
     assert (home.data / "uploads" / "c.txt").read_bytes() == b"c"
     with workspace.lock(settings, "lib", "undo"):
@@ -173,7 +173,7 @@ def test_a_backup_undoes_a_restore_that_was_cut_short_before_it_reads(home: Home
 
 
 def test_a_journal_that_cannot_be_read_stops_everything_until_somebody_looks(home: Home) -> None:
-    folder = home.settings.workroom / "restores"
+    folder = home.settings.workspace_folder / "restores"
     folder.mkdir()
     for torn in (b"", b"{", b"[]", b"{}"):
         (folder / "lib-0123456789ab.json").write_bytes(torn)
@@ -207,7 +207,7 @@ def test_former_data_is_kept_for_a_while_or_not_at_all(home: Home, keep: int) ->
         home.change()
         in_place(settings, supply_of(settings))
         assert bool(list(home.folder.rglob(".scriptorium-restore-*"))) == bool(keep)
-    journals = list((settings.workroom / "restores").glob("*.json"))
+    journals = list((settings.workspace_folder / "restores").glob("*.json"))
     assert len(journals) == (1 if keep else 0), "of two restores in a row the newest is kept"
     assert len(list(home.folder.glob(".scriptorium-restore-*-data"))) == (1 if keep else 0)
     if journals:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from scriptorium.model import Part, TableFacts
+from scriptorium.model import Part, TableFingerprint
 from scriptorium.restore.proof import compare_tables
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-BOOK, TAG = TableFacts(2, "rows1:a"), TableFacts(1, "rows1:b")
+BOOK, TAG = TableFingerprint(2, "rows1:a"), TableFingerprint(1, "rows1:b")
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,11 @@ BOOK, TAG = TableFacts(2, "rows1:a"), TableFacts(1, "rows1:b")
     ],
 )
 def test_what_is_without_facts_is_no_difference(
-    recorded: Mapping[str, TableFacts],
+    recorded: Mapping[str, TableFingerprint],
     without: Mapping[str, str],
-    found: Mapping[str, TableFacts],
+    found: Mapping[str, TableFingerprint],
     missing: Mapping[str, str],
     differences: list[str],
 ) -> None:
-    part = Part("g", "kuzu", "g", 0, 1, NOW, NOW, "", tables=recorded, missing_facts=without)
+    part = Part("g", "kuzu", "g", 0, 1, NOW, NOW, "", tables=recorded, missing_fingerprints=without)
     assert [one.verdict for one in compare_tables(part, found, missing)] == differences

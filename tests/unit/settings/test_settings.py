@@ -45,7 +45,7 @@ def test_relative_paths_start_at_the_file(alone: Path, write: Write, tmp_path: P
     graph, uploads = found.library("o").sources
     assert isinstance(graph, KuzuSource) and (graph.path, graph.engine) == (tmp_path / "g.db", tmp_path / "old-kuzu")
     assert isinstance(uploads, FilesSource) and os.path.realpath(uploads.path) == str(tmp_path.parent / "u")
-    assert found.store("s").location("x") == str(tmp_path / "s/x") and found.workroom == tmp_path / "work"
+    assert found.store("s").location("x") == str(tmp_path / "s/x") and found.workspace_folder == tmp_path / "work"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_source_can_be_given_another_role(write: Write) -> None:
 
 def test_the_workroom_is_inside_the_first_local_store(write: Write) -> None:
     stores = '[stores.a]\nkind = "local"\npath = "/mnt/a"\n[stores.b]\nkind = "local"\npath = "/mnt/b"\n'
-    assert load(write(SMALL + stores), {}).workroom == Path("/mnt/a/.scriptorium")
+    assert load(write(SMALL + stores), {}).workspace_folder == Path("/mnt/a/.scriptorium")
 
 
 def test_what_a_database_is_restored_from_outlives_a_restart_of_the_machine(write: Write, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_what_a_database_is_restored_from_outlives_a_restart_of_the_machine(writ
     sources = f'[{{ name = "a", kind = "postgres", database = "postgresql://x/a" }}, {named}]'
     found = load(write(f'workspace = "work"\n[libraries.l]\nsources = {sources}\n'), {})
     places = [source.staging for source in found.library().sources if isinstance(source, PostgresSource)]
-    assert places == [found.workroom / "unpacked", tmp_path / "other"]
+    assert places == [found.workspace_folder / "unpacked", tmp_path / "other"]
 
 
 def test_a_tree_of_files_leaves_a_database_in_it_alone(write: Write) -> None:

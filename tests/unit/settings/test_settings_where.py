@@ -82,7 +82,7 @@ def test_a_user_without_a_home_has_settings_all_the_same(tmp_path: Path) -> None
     here.chmod(0o755)
     (here / "scriptorium.toml").write_text(SMALL)
     (here / "scriptorium.toml").chmod(0o644)
-    script = "from scriptorium.settings import current; print(current().workroom)"
+    script = "from scriptorium.settings import current; print(current().workspace_folder)"
     child = subprocess.run(
         ["setpriv", "--reuid", "54321", "--clear-groups", sys.executable, "-c", script],
         cwd=here,

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound
-from scriptorium.manifest import archive_name, file_list, is_archive_name, manifest_key, marks_key, sealed
+from scriptorium.manifest import annotations_key, archive_name, file_list, is_archive_name, manifest_key, sealed
 from scriptorium.model import (
-    ArchiveFacts,
+    Annotations,
+    ArchiveRecord,
     BackupType,
     Compression,
     Manifest,
-    Marks,
     Tier,
     Verification,
 )
@@ -25,12 +25,12 @@ from scriptorium.stores.objects.layout import (
     commit,
     discard_unfinished,
     free_name,
+    read_annotations,
     read_manifest,
-    read_marks,
     remove,
     stored,
     sweep,
-    write_marks,
+    write_annotations,
 )
 from scriptorium.stores.objects.memory import MemoryStore
 
@@ -53,7 +53,7 @@ def manifest(name: str = "full_20260102_030405.tar.gz", size: int = 4) -> Manife
         tools={},
         parts=(),
         files=file_list([]),
-        archive=ArchiveFacts(name, size, "0" * 64, Compression.GZIP),
+        archive=ArchiveRecord(name, size, "0" * 64, Compression.GZIP),
     )
 
 
@@ -91,14 +91,14 @@ def test_a_backup_is_there_once_its_manifest_is(store: Store, archive: Callable[
     key = commit(store, archive(), record)
     assert key == "lib/full_20260102_030405.tar.gz"
     (found,) = stored(store)
-    assert (found.key, found.archive is not None, found.marks) == (key, True, None)
+    assert (found.key, found.archive is not None, found.annotations) == (key, True, None)
     assert read_manifest(store, key) == record
-    assert read_marks(store, key) == Marks()
-    marks = Marks(pinned=True, verification=Verification(TAKEN, True))
-    write_marks(store, key, marks)
-    assert read_marks(store, key) == marks
+    assert read_annotations(store, key) == Annotations()
+    annotations = Annotations(pinned=True, verification=Verification(TAKEN, True))
+    write_annotations(store, key, annotations)
+    assert read_annotations(store, key) == annotations
     (marked,) = stored(store, "lib")
-    assert marked.marks is not None and marked.stamp != found.stamp
+    assert marked.annotations is not None and marked.stamp != found.stamp
     assert list(stored(store, "li")) == [] and list(stored(store, "lib2")) == []
     remove(store, key)
     remove(store, key)
@@ -123,10 +123,10 @@ def test_an_archive_whose_manifest_finds_no_room_does_not_stay(archive: Callable
 
 
 def test_damaged_marks_may_have_been_a_pin(store: Store) -> None:
-    assert read_marks(store, "lib/x.tar") == Marks()
+    assert read_annotations(store, "lib/x.tar") == Annotations()
     for unreadable in (b"torn", sealed({"version": 99})):  # the second one a newer program's
-        store.put_bytes(marks_key("lib/x.tar"), unreadable)
-        assert read_marks(store, "lib/x.tar") == Marks(pinned=True)
+        store.put_bytes(annotations_key("lib/x.tar"), unreadable)
+        assert read_annotations(store, "lib/x.tar") == Annotations(pinned=True)
 
 
 @pytest.mark.parametrize("type", list(BackupType))
@@ -171,15 +171,15 @@ def test_sweep_waits_for_its_grace_and_takes_only_what_nothing_refers_to(
     store: Store, archive: Callable[[], Path]
 ) -> None:
     kept = commit(store, archive(), with_right_hash(manifest()))
-    write_marks(store, kept, Marks(pinned=True))
+    write_annotations(store, kept, Annotations(pinned=True))
     store.put(orphan := "lib/data_20260102_030405-2.tar.zst", archive())
-    store.put_bytes(lost_marks := marks_key("lib/kuzu_20250102_030405.tar.gz"), b"{}")
+    store.put_bytes(lost_marks := annotations_key("lib/kuzu_20250102_030405.tar.gz"), b"{}")
     now = datetime.now(UTC)
     assert sweep(store, now + timedelta(hours=23)) == ()
     swept = {info.key for info in sweep(store, now + timedelta(hours=25), dry_run=True)}
     assert swept == {orphan, lost_marks} and keys(store) >= swept
     assert {info.key for info in sweep(store, now + timedelta(hours=25))} == swept
-    assert keys(store) == {kept, manifest_key(kept), marks_key(kept)}
+    assert keys(store) == {kept, manifest_key(kept), annotations_key(kept)}
     assert sweep(store, now + timedelta(days=400)) == ()
 
 

@@ -127,7 +127,7 @@ def test_a_holder_that_is_killed_frees_the_lock(settings: Settings, another: Ano
     child = another(lambda: workspace.lock(settings, "lib", "backup"))
     child.kill()
     with workspace.lock(settings, "lib", "cleanup"):
-        holder = json.loads((settings.workroom / "lib.holder.json").read_text())
+        holder = json.loads((settings.workspace_folder / "lib.holder.json").read_text())
         assert (holder["doing"], holder["pid"]) == ("cleanup", os.getpid())
 
 
@@ -149,7 +149,7 @@ def test_one_that_waits_gets_the_lock_when_it_is_free(settings: Settings, anothe
 def test_who_holds_it_may_be_unreadable_and_it_is_busy_all_the_same(settings: Settings, another: Another) -> None:
     another(lambda: workspace.lock(settings, "lib", "backup"))
     for torn in ("", "{", "[]", "{}", "null"):
-        (settings.workroom / "lib.holder.json").write_text(torn)
+        (settings.workspace_folder / "lib.holder.json").write_text(torn)
         with pytest.raises(LibraryBusy, match="another run holds the library"), workspace.lock(settings, "lib", "x"):
             pass
 
@@ -163,16 +163,16 @@ def test_the_workroom_is_ours_alone(settings: Settings) -> None:
                 pass
     finally:
         os.umask(former)
-    for path in (settings.workroom, *settings.workroom.rglob("*")):
+    for path in (settings.workspace_folder, *settings.workspace_folder.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
-    assert settings.workroom.parent.stat().st_mode & 0o077 == 0, "the store's folder, too"
+    assert settings.workspace_folder.parent.stat().st_mode & 0o077 == 0, "the store's folder, too"
 
 
 def test_a_workroom_that_cannot_be_made_is_said(settings: Settings) -> None:
-    settings.workroom.parent.write_text("a file where the store should be")
+    settings.workspace_folder.parent.write_text("a file where the store should be")
     with pytest.raises(SettingsError) as caught, workspace.lock(settings, "lib", "backup"):
         pass
-    assert "workspace" in caught.value.hint and str(settings.workroom) in str(caught.value)
+    assert "workspace" in caught.value.hint and str(settings.workspace_folder) in str(caught.value)
 
 
 # --- staging ----------------------------------------------------------------------------------------------------------
@@ -190,10 +190,10 @@ def test_a_run_s_folder_is_empty_and_goes_with_it(settings: Settings) -> None:
 
 def test_the_next_run_clears_what_a_dead_one_left_and_nothing_else(settings: Settings, another: Another) -> None:
     child = another(lambda: working(settings))
-    left = settings.workroom / "staging" / f"lib-{ID}"
+    left = settings.workspace_folder / "staging" / f"lib-{ID}"
     (left / "deep").mkdir()
     (left / "deep" / "half.tar.gz").write_text("x")
-    others = [settings.workroom / "staging" / name for name in (f"lib-2-{ID}", f"li-{ID}", "lib-notes")]
+    others = [settings.workspace_folder / "staging" / name for name in (f"lib-2-{ID}", f"li-{ID}", "lib-notes")]
     for other in others:
         other.mkdir()
     child.kill()
@@ -206,7 +206,7 @@ def test_a_living_run_s_folder_is_left_alone(settings: Settings, another: Anothe
     another(lambda: working(settings))
     with pytest.raises(LibraryBusy), workspace.lock(settings, "lib", "cleanup"):
         pass
-    assert (settings.workroom / "staging" / f"lib-{ID}").exists()
+    assert (settings.workspace_folder / "staging" / f"lib-{ID}").exists()
 
 
 def test_a_folder_is_emptied_for_another_try(tmp_path: Path) -> None:
@@ -240,13 +240,13 @@ def test_what_another_process_reads_is_known_and_not_removed(settings: Settings,
     assert workspace.being_read(settings) == frozenset()
     with workspace.removing(settings, ID) as free:
         assert free
-    assert list((settings.workroom / "reading").iterdir()) == []
+    assert list((settings.workspace_folder / "reading").iterdir()) == []
 
 
 def test_a_reader_that_is_killed_reads_no_more(settings: Settings, another: Another) -> None:
     child = another(lambda: workspace.reading(settings, ID))
     child.kill()
-    assert (settings.workroom / "reading" / ID).exists()
+    assert (settings.workspace_folder / "reading" / ID).exists()
     assert workspace.being_read(settings) == frozenset()
     with workspace.removing(settings, ID) as free:
         assert free
@@ -302,8 +302,8 @@ def test_many_readers_come_and_go(settings: Settings) -> None:
 
 def test_a_restore_from_a_place_that_takes_no_marks_goes_on(settings: Settings) -> None:
     """The disk is mounted read-only on the day it is needed; a file in the way of the marks stands in for that."""
-    settings.workroom.mkdir(parents=True)
-    (settings.workroom / "reading").write_text("in the way")
+    settings.workspace_folder.mkdir(parents=True)
+    (settings.workspace_folder / "reading").write_text("in the way")
     with workspace.reading(settings, ID):
         pass
     with workspace.removing(settings, ID) as free:
@@ -353,22 +353,22 @@ def test_a_full_disk_is_said_as_such(tmp_path: Path) -> None:
 def test_a_workroom_that_others_may_write_is_refused(settings: Settings, mode: int) -> None:
     with workspace.lock(settings, "lib", "backup"):
         pass
-    settings.workroom.chmod(mode)
+    settings.workspace_folder.chmod(mode)
     with pytest.raises(Untrusted) as caught, workspace.lock(settings, "lib", "backup"):
         pass
-    assert caught.value.on == str(settings.workroom) and "workspace" in caught.value.hint
+    assert caught.value.on == str(settings.workspace_folder) and "workspace" in caught.value.hint
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_workroom_of_somebody_else_is_refused(settings: Settings) -> None:
-    settings.workroom.mkdir(parents=True)
-    os.chown(settings.workroom, 4711, 4711)
+    settings.workspace_folder.mkdir(parents=True)
+    os.chown(settings.workspace_folder, 4711, 4711)
     with pytest.raises(Untrusted), workspace.lock(settings, "lib", "backup"):
         pass
 
 
 def test_a_store_that_others_share_is_no_matter_where_the_workroom_is_ours(settings: Settings) -> None:
-    settings.workroom.parent.mkdir(parents=True, exist_ok=True)
-    settings.workroom.parent.chmod(0o3777)
+    settings.workspace_folder.parent.mkdir(parents=True, exist_ok=True)
+    settings.workspace_folder.parent.chmod(0o3777)
     with workspace.lock(settings, "lib", "backup"):
-        assert stat.S_IMODE(settings.workroom.stat().st_mode) & 0o777 == 0o700
+        assert stat.S_IMODE(settings.workspace_folder.stat().st_mode) & 0o777 == 0o700

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, ToolFailed
-from scriptorium.model import TableFacts
+from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.encodings import as_utf8, codec_of
-from scriptorium.sources.postgres.fingerprint import sequence_facts
+from scriptorium.sources.postgres.fingerprint import sequence_fingerprint
 from scriptorium.sources.postgres.programs import Program
 
 _ENTRY = re.compile(r"(\d+); (\d+) (\d+) (TABLE DATA|SEQUENCE SET|[A-Z][A-Z ]*?[A-Z]) (.*)")
@@ -108,7 +108,9 @@ def _ends(file: Path) -> bool:
         return stream.read().rstrip(b"\n").endswith(_END_OF_DATA.rstrip(b"\n"))
 
 
-def sequence_values(dump: Path, program: Program, entries: Sequence[Entry]) -> Mapping[tuple[str, str], TableFacts]:
+def sequence_values(
+    dump: Path, program: Program, entries: Sequence[Entry]
+) -> Mapping[tuple[str, str], TableFingerprint]:
     """The sequences of the dump by (schema, name), as it would set them."""
     chosen = [entry for entry in entries if entry.what == "SEQUENCE SET"]
     if not chosen:
@@ -121,7 +123,7 @@ def sequence_values(dump: Path, program: Program, entries: Sequence[Entry]) -> M
     finally:
         wanted.unlink()
     values = {
-        _names(literal.replace("''", "'")): sequence_facts(int(value), called == "true")
+        _names(literal.replace("''", "'")): sequence_fingerprint(int(value), called == "true")
         for literal, value, called in _SETVAL.findall(script)
     }
     if len(values) != len(chosen):

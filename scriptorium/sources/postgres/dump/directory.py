@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 from scriptorium import process
 from scriptorium.errors import NoSpace, ScriptoriumError, SourceUnavailable, ToolFailed
 from scriptorium.failpoints import reach
-from scriptorium.model import Rows, TableFacts
+from scriptorium.model import Rows, TableFingerprint
 from scriptorium.sources.postgres.connection import Address, Row
 from scriptorium.sources.postgres.dump.contents import check_complete, sequence_values
-from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Moment, Seen, held, plain_environment
+from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Seen, Snapshot, held, plain_environment
 from scriptorium.sources.postgres.errors import in_one_line, in_our_words, worded
 from scriptorium.sources.postgres.fingerprint import Relation
 from scriptorium.sources.postgres.limits import fitting_jobs
@@ -42,7 +42,7 @@ _PLAIN_FACTOR = 1.5  # text is larger than what the server keeps compressed; mea
 
 
 @dataclass(frozen=True, slots=True)
-class DumpFacts:
+class DumpRecord:
     """What is known of a dump; kept beside it as ``facts.json``."""
 
     database: str
@@ -50,20 +50,20 @@ class DumpFacts:
     method: str
     started_at: datetime
     finished_at: datetime
-    tables: Mapping[str, TableFacts]
+    tables: Mapping[str, TableFingerprint]
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, Rows] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def completed(
         self,
-        moment: Moment,
+        snapshot: Snapshot,
         seen: Seen,
-        sequences: Mapping[tuple[str, str], TableFacts],
+        sequences: Mapping[tuple[str, str], TableFingerprint],
         warnings: tuple[str, ...],
-    ) -> DumpFacts:
+    ) -> DumpRecord:
         """With what the moment held. Sequences know no snapshot: what counts is what the dump holds of them."""
-        names = {(one.schema, one.table): one.name for one in moment.found if one.kind == "S"}
+        names = {(one.schema, one.table): one.name for one in snapshot.found if one.kind == "S"}
         tables = {**seen.tables, **{names[key]: facts for key, facts in sequences.items() if key in names}}
         more, now = (*seen.warnings, *warnings), datetime.now(UTC)
         missing = {name: why for name, why in seen.missing.items() if name not in tables}
@@ -74,16 +74,16 @@ class DumpFacts:
         file.write_text(json.dumps(words), "utf-8")
 
     @classmethod
-    def read(cls, file: Path) -> DumpFacts:
+    def read(cls, file: Path) -> DumpRecord:
         words = json.loads(file.read_text("utf-8"))
-        tables = {name: TableFacts(**facts) for name, facts in words.pop("tables").items()}
+        tables = {name: TableFingerprint(**facts) for name, facts in words.pop("tables").items()}
         began, ended = (datetime.fromisoformat(words.pop(key)) for key in ("started_at", "finished_at"))
         warnings = tuple(words.pop("warnings"))
         said = {name: tuple(tuple(row) for row in rows) for name, rows in words.pop("answers").items()}
         return cls(**words, started_at=began, finished_at=ended, tables=tables, warnings=warnings, answers=said)
 
 
-def take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
+def take(address: Address, stage: Path, options: DumpOptions) -> DumpRecord:
     """Dump the database into the empty folder ``stage``; on any error the folder is empty again."""
     try:
         facts = _take(address, stage, options)
@@ -101,26 +101,26 @@ def empty(stage: Path) -> None:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def _take(address: Address, stage: Path, options: DumpOptions) -> DumpFacts:
+def _take(address: Address, stage: Path, options: DumpOptions) -> DumpRecord:
     part = stage / PART
     part.mkdir(mode=0o700)
-    with held(address, options) as moment:
-        dump = part / file_name(moment.database)
-        jobs = fitting_jobs(moment.session, options.jobs, leader=1)
-        command = moment.command("--format=directory", f"--jobs={jobs}", "--no-sync", f"--file={dump}")
-        with dumping(moment, command, stage, lambda: size_of(dump)) as child:
+    with held(address, options) as snapshot:
+        dump = part / file_name(snapshot.database)
+        jobs = fitting_jobs(snapshot.session, options.jobs, leader=1)
+        command = snapshot.command("--format=directory", f"--jobs={jobs}", "--no-sync", f"--file={dump}")
+        with dumping(snapshot, command, stage, lambda: size_of(dump)) as child:
             reach("dump.begun")
-            seen = moment.look(Still(child))
+            seen = snapshot.look(Still(child))
         reach("dump.ended")
-    entries = check_complete(dump, moment.restorer, moment.tables)
-    sequences = sequence_values(dump, moment.restorer, entries)
-    return described(moment).completed(moment, seen, sequences, save_globals(moment, part))
+    entries = check_complete(dump, snapshot.restorer, snapshot.tables)
+    sequences = sequence_values(dump, snapshot.restorer, entries)
+    return described(snapshot).completed(snapshot, seen, sequences, save_globals(snapshot, part))
 
 
-def described(moment: Moment, how: str = "") -> DumpFacts:
+def described(snapshot: Snapshot, how: str = "") -> DumpRecord:
     """What is known of a dump before anything was read."""
-    method = f"pg_dump {moment.dumper.version[0]}.{moment.dumper.version[1]}, one snapshot{how}"
-    return DumpFacts(moment.database, moment.engine, method, moment.began, moment.began, {})
+    method = f"pg_dump {snapshot.dumper.version[0]}.{snapshot.dumper.version[1]}, one snapshot{how}"
+    return DumpRecord(snapshot.database, snapshot.engine, method, snapshot.began, snapshot.began, {})
 
 
 def plain_size(found: Iterable[Relation]) -> int:
@@ -130,7 +130,7 @@ def plain_size(found: Iterable[Relation]) -> int:
 
 @contextlib.contextmanager
 def dumping(
-    moment: Moment,
+    snapshot: Snapshot,
     command: Sequence[str],
     stage: Path,
     written: Callable[[], int | None],
@@ -140,15 +140,15 @@ def dumping(
     """Run pg_dump beside the block; leaving the block waits for its end. What it says in failing goes before what the
     block says: a lost server is seen by both. ``written``: see ``StallWatch``. ``stdout``: where its output goes, by
     default to its messages."""
-    address, session = moment.address, moment.session
+    address, session = snapshot.address, snapshot.session
     log = os.fdopen(os.memfd_create("pg_dump"), "w+b")  # in memory: the disk may be what is wrong
     where = log.fileno() if stdout is None else stdout
     child = process.start(
-        command, env=plain_environment(address, moment.application), stdout=where, stderr=log.fileno()
+        command, env=plain_environment(address, snapshot.application), stdout=where, stderr=log.fileno()
     )
-    limit, ours = moment.options.stall_timeout, session.info.backend_pid
+    limit, ours = snapshot.options.stall_timeout, session.info.backend_pid
     try:
-        with StallWatch(child, "pg_dump", address, moment.application, limit, written=written, but=ours):
+        with StallWatch(child, "pg_dump", address, snapshot.application, limit, written=written, but=ours):
             try:
                 with _guarded(child, session), in_our_words(address, secrets=address.secrets):
                     yield child
@@ -210,13 +210,13 @@ def _failure(status: int, said: str, stage: Path, address: Address) -> Scriptori
     return error
 
 
-def save_globals(moment: Moment, folder: Path) -> tuple[str, ...]:
+def save_globals(snapshot: Snapshot, folder: Path) -> tuple[str, ...]:
     """Roles and tablespaces; their password hashes only where the role may read them. Returns warnings."""
-    address, options, file = moment.address, moment.options, folder / GLOBALS
+    address, options, file = snapshot.address, snapshot.options, folder / GLOBALS
     last = ""
     for more in ([], ["--no-role-passwords"]):
         try:
-            program = find("pg_dumpall", moment.major, tools=options.tools)
+            program = find("pg_dumpall", snapshot.major, tools=options.tools)
             name = address.words.get("dbname", "")
             argv = [program.path, "--globals-only", *more, "--no-password", f"--file={file}", f"--database={name}"]
             argv += [f"--dbname={address.plain}", f"--lock-wait-timeout={int(options.lock_timeout * 1000)}"]

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from scriptorium import process
 from scriptorium.errors import SnapshotBusy
 from scriptorium.failpoints import reach
-from scriptorium.model import Rows, TableFacts
+from scriptorium.model import Rows, TableFingerprint
 from scriptorium.sources.postgres.connection import Address, Row, sql
 from scriptorium.sources.postgres.dump.pieces import PIECE
-from scriptorium.sources.postgres.fingerprint import Relation, read_facts, relations, require_readable
+from scriptorium.sources.postgres.fingerprint import Relation, relations, require_readable, take_fingerprints
 from scriptorium.sources.postgres.limits import require_one_more
 from scriptorium.sources.postgres.locks import naming_holders
 from scriptorium.sources.postgres.programs import Program, find, major_of
@@ -52,14 +52,14 @@ class Seen:
     """What a moment held: the facts of its tables, what is not as one would expect, what it answered, what of it has no
     facts."""
 
-    tables: Mapping[str, TableFacts]
+    tables: Mapping[str, TableFingerprint]
     warnings: tuple[str, ...]
     answers: Mapping[str, Rows]
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Snapshot:
     """A database that is held still: every table is locked, and ``session`` sees the exported ``snapshot``.
 
     ``address`` names the ``database``; ``engine`` is the server's version, ``major`` the number that counts.
@@ -94,7 +94,7 @@ class Moment:
 
     def look(self, between: Callable[[str], None]) -> Seen:
         """Read every table, and put the source's statements. ``between`` is called with each name before its scan."""
-        facts = read_facts(self.session, self.found, between=between)
+        facts = take_fingerprints(self.session, self.found, between=between)
         return Seen(facts.tables, facts.warnings, answers(self.session, self.options.statements), facts.missing)
 
 
@@ -112,7 +112,7 @@ def plain_environment(address: Address, application: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def held(address: Address, options: DumpOptions) -> Iterator[Moment]:
+def held(address: Address, options: DumpOptions) -> Iterator[Snapshot]:
     """Hold the database still while the block lasts. ``SnapshotBusy`` says who stands in the way."""
     began = datetime.now(UTC)
     application = f"scriptorium dump {secrets.token_hex(4)}"
@@ -122,7 +122,7 @@ def held(address: Address, options: DumpOptions) -> Iterator[Moment]:
 
 def _held(
     session: psycopg.Connection[Row], address: Address, options: DumpOptions, application: str, began: datetime
-) -> Moment:
+) -> Snapshot:
     major = major_of(session.info.server_version)
     version = session.info.parameter_status("server_version") or str(major)
     dumper = find("pg_dump", major, tools=options.tools)
@@ -134,7 +134,7 @@ def _held(
     reach("dump.held")
     row = session.execute("SELECT pg_export_snapshot()").fetchone()
     assert row is not None
-    return Moment(
+    return Snapshot(
         address=address.of(session.info.dbname),
         options=options,
         application=application,

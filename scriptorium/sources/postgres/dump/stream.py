@@ -21,12 +21,12 @@ from scriptorium import process
 from scriptorium.archive import Piece
 from scriptorium.errors import SourceUnavailable, ToolFailed
 from scriptorium.failpoints import reach
-from scriptorium.model import STREAMED, TableFacts
+from scriptorium.model import STREAMED, TableFingerprint
 from scriptorium.sources.postgres.connection import Address
 from scriptorium.sources.postgres.dump.contents import contents_of_head, require_tables, sequence_values
 from scriptorium.sources.postgres.dump.directory import (
     PART,
-    DumpFacts,
+    DumpRecord,
     Still,
     described,
     dumping,
@@ -35,7 +35,7 @@ from scriptorium.sources.postgres.dump.directory import (
     save_globals,
 )
 from scriptorium.sources.postgres.dump.pieces import piece_name
-from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Moment, Seen, held
+from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Seen, Snapshot, held
 from scriptorium.sources.postgres.errors import in_our_words
 from scriptorium.sources.postgres.stall_watch import Flow
 
@@ -52,7 +52,7 @@ class DumpStream:
 
     def __init__(
         self,
-        moment: Moment,
+        snapshot: Snapshot,
         output: int,
         flow: Flow,
         seen: Future[Seen],
@@ -60,20 +60,20 @@ class DumpStream:
         stage: Path,
         open_: contextlib.ExitStack,
     ) -> None:
-        self.name = file_name(moment.database)
-        self.facts: DumpFacts = described(moment, STREAMED)
+        self.name = file_name(snapshot.database)
+        self.facts: DumpRecord = described(snapshot, STREAMED)
         self.ended = False
-        self._moment = moment
+        self._snapshot = snapshot
         self._output = output
         self._flow = flow
         self._seen = seen
         self._warnings = warnings
-        self._head = _Head(stage / "head", moment)
+        self._head = _Head(stage / "head", snapshot)
         self._open = open_
 
     def pieces(self) -> Generator[Piece, None, None]:
         """Every piece; behind the last one pg_dump has ended well, nothing is missing, and the session is closed."""
-        buffer = memoryview(bytearray(self._moment.options.piece))
+        buffer = memoryview(bytearray(self._snapshot.options.piece))
         number, last = 0, b""
         self._flow.waiting = True
         while used := self._filled(buffer):
@@ -89,7 +89,7 @@ class DumpStream:
         reach("stream.ended")
         self._open.close()  # whatever is wrong with pg_dump is raised here
         sequences = self._head.sequences(last)
-        self.facts = self.facts.completed(self._moment, seen, sequences, self._warnings)
+        self.facts = self.facts.completed(self._snapshot, seen, sequences, self._warnings)
         self.ended = True
 
     def _filled(self, buffer: memoryview) -> int:
@@ -112,10 +112,10 @@ class DumpStream:
 class _Head:
     """The beginning of the dump, until its table of contents is whole: every table must be in it."""
 
-    def __init__(self, file: Path, moment: Moment) -> None:
+    def __init__(self, file: Path, snapshot: Snapshot) -> None:
         self._file = file
-        self._moment = moment
-        self._found: dict[tuple[str, str], TableFacts] | None = None
+        self._snapshot = snapshot
+        self._found: dict[tuple[str, str], TableFingerprint] | None = None
         self._rows = False
 
     def add(self, piece: memoryview) -> None:
@@ -128,21 +128,23 @@ class _Head:
             self._look()
 
     def _look(self) -> None:
-        entries = contents_of_head(self._file, self._moment.restorer)
+        entries = contents_of_head(self._file, self._snapshot.restorer)
         if entries is None:
             return
-        self._rows = bool(require_tables(entries, self._moment.tables))
-        self._found = dict(sequence_values(self._file, self._moment.restorer, entries))
+        self._rows = bool(require_tables(entries, self._snapshot.tables))
+        self._found = dict(sequence_values(self._file, self._snapshot.restorer, entries))
         self._file.unlink()
 
-    def sequences(self, last: bytes) -> dict[tuple[str, str], TableFacts]:
+    def sequences(self, last: bytes) -> dict[tuple[str, str], TableFingerprint]:
         """The sequences of a dump that ended with the bytes ``last``. ``ToolFailed`` when it ended early."""
         if self._found is None:
             raise ToolFailed(
-                "the dump ended early: its table of contents is not complete", on=str(self._moment.address)
+                "the dump ended early: its table of contents is not complete", on=str(self._snapshot.address)
             )
         if self._rows and last != _END:
-            raise ToolFailed("the dump ended early: the data of a table is not complete", on=str(self._moment.address))
+            raise ToolFailed(
+                "the dump ended early: the data of a table is not complete", on=str(self._snapshot.address)
+            )
         return self._found
 
 
@@ -155,14 +157,14 @@ def streaming(address: Address, stage: Path, options: DumpOptions) -> Iterator[D
     """
     try:
         with contextlib.ExitStack() as open_:
-            moment = open_.enter_context(held(address, options))
+            snapshot = open_.enter_context(held(address, options))
             part = stage / PART
-            (part / file_name(moment.database)).mkdir(parents=True, mode=0o700)
-            command, flow = moment.command("--format=custom"), Flow()
-            child = open_.enter_context(dumping(moment, command, stage, flow, stdout=_PIPE))
-            seen = open_.enter_context(_seeing(moment, child))
+            (part / file_name(snapshot.database)).mkdir(parents=True, mode=0o700)
+            command, flow = snapshot.command("--format=custom"), Flow()
+            child = open_.enter_context(dumping(snapshot, command, stage, flow, stdout=_PIPE))
+            seen = open_.enter_context(_seeing(snapshot, child))
             reach("stream.begun")
-            stream = DumpStream(moment, _output(child), flow, seen, save_globals(moment, part), stage, open_)
+            stream = DumpStream(snapshot, _output(child), flow, seen, save_globals(snapshot, part), stage, open_)
             yield stream
             if not stream.ended:
                 raise ToolFailed("the dump was not read to its end", on=str(address))
@@ -179,7 +181,7 @@ def _output(child: process.Child) -> int:
 
 
 @contextlib.contextmanager
-def _seeing(moment: Moment, child: process.Child) -> Iterator[Future[Seen]]:
+def _seeing(snapshot: Snapshot, child: process.Child) -> Iterator[Future[Seen]]:
     """Read the facts beside the block. Leaving it before they are there gives them up."""
     over = threading.Event()
     still = Still(child)
@@ -190,8 +192,8 @@ def _seeing(moment: Moment, child: process.Child) -> Iterator[Future[Seen]]:
             raise SourceUnavailable("given up", on=table)
 
     def look() -> Seen:
-        with in_our_words(moment.address, secrets=moment.address.secrets):
-            return moment.look(between)
+        with in_our_words(snapshot.address, secrets=snapshot.address.secrets):
+            return snapshot.look(between)
 
     with ThreadPoolExecutor(1, "facts") as pool:
         seen = pool.submit(look)
@@ -199,16 +201,16 @@ def _seeing(moment: Moment, child: process.Child) -> Iterator[Future[Seen]]:
             yield seen
         finally:
             over.set()
-            _give_up(seen, moment)
+            _give_up(seen, snapshot)
 
 
-def _give_up(seen: Future[Seen], moment: Moment) -> None:
+def _give_up(seen: Future[Seen], snapshot: Snapshot) -> None:
     """Wait for the thread; the server is told that its scan is no longer wanted, and if it does not hear, left."""
     until = time.monotonic() + _PATIENCE
     while not seen.done():
         with contextlib.suppress(Exception):  # it is asked again
-            moment.session.cancel_safe(timeout=2.0)
+            snapshot.session.cancel_safe(timeout=2.0)
         wait([seen], 0.3)
         if time.monotonic() > until:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(moment.session.fileno())) as line:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(snapshot.session.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 from scriptorium.errors import LibraryBusy, RestoreFailed, SourceUnavailable, ToolFailed
 from scriptorium.failpoints import reach
 from scriptorium.fs.previous import Kept, Previous, Whereabouts
-from scriptorium.model import Finding, Part, Rows, TableFacts
+from scriptorium.model import Finding, Part, Rows, TableFingerprint
 from scriptorium.sources.postgres import databases
 from scriptorium.sources.postgres.connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres.dump.pieces import JOINED
-from scriptorium.sources.postgres.fingerprint import read_facts, relations
+from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
 from scriptorium.sources.postgres.previous import drop_surplus, kept, whereabouts
 from scriptorium.sources.postgres.programs import major_of
-from scriptorium.sources.postgres.properties import Dressing, from_dump, like, own_script
+from scriptorium.sources.postgres.properties import DatabaseProperties, from_dump, like, own_script
 from scriptorium.sources.postgres.records import Record, Records, begun, name_of, number_of, system_of
 from scriptorium.sources.postgres.restore.constraints import LeftOut
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
@@ -54,7 +54,7 @@ class DatabaseFiles:
     def receive(self, member: str) -> Path | None:
         return self._into / member if below(member, self._part.path) is not None else None
 
-    def load(self) -> Mapping[str, TableFacts] | None:
+    def load(self) -> Mapping[str, TableFingerprint] | None:
         return None
 
     def switch(self) -> None: ...
@@ -69,7 +69,7 @@ class BesideIncoming(Unpacked):
 
     def __init__(self, part: Part, target: Target, restore_id: str) -> None:
         super().__init__(part, target, restore_id)
-        self._dressing: Dressing | None = None
+        self._dressing: DatabaseProperties | None = None
         self._told = LeftOut()
         self._new = databases.named(target.name, f"_restore_{restore_id}")
         self._records = Records(target.records)
@@ -79,7 +79,7 @@ class BesideIncoming(Unpacked):
         return (*(self._dressing.warnings if self._dressing else ()), *self._told.warnings)
 
     @property
-    def missing_facts(self) -> Mapping[str, str]:
+    def missing_fingerprints(self) -> Mapping[str, str]:
         return self._told.missing
 
     def prepare(self) -> None:
@@ -98,7 +98,7 @@ class BesideIncoming(Unpacked):
                 hint="choose another name, or restore into it with --clean",
             )
 
-    def load(self) -> Mapping[str, TableFacts] | None:
+    def load(self) -> Mapping[str, TableFingerprint] | None:
         dump, address = self._dump(), self._target.address
         new, options = address.of(self._new), self._target.options
         if is_script(dump):
@@ -124,7 +124,7 @@ class BesideIncoming(Unpacked):
 
         return check(self._target.address.of(self._new), tools=self._target.options.tools).findings
 
-    def _fill(self, dump: Path, new: Address, jobs: int) -> Mapping[str, TableFacts]:
+    def _fill(self, dump: Path, new: Address, jobs: int) -> Mapping[str, TableFingerprint]:
         address = self._target.address
         with address.maintenance() as session:
             major = major_of(session.info.server_version)
@@ -152,7 +152,7 @@ class BesideIncoming(Unpacked):
         )
         return restorer.beside(dump, self._part.tables)
 
-    def _run_script(self, script: Path, new: Address) -> Mapping[str, TableFacts]:
+    def _run_script(self, script: Path, new: Address) -> Mapping[str, TableFingerprint]:
         examined = self._examined(script)
         with self._target.address.maintenance() as session:
             major = major_of(session.info.server_version)
@@ -161,7 +161,7 @@ class BesideIncoming(Unpacked):
         run_script(script, new, major, options.tools, examined, stall_timeout=options.stall_timeout)
         with new.session() as session:
             session.execute("ANALYZE")
-            return read_facts(session, relations(session), expected=self._part.tables).tables
+            return take_fingerprints(session, relations(session), expected=self._part.tables).tables
 
     def _make(self, session: psycopg.Connection[Row], script: Callable[[], bytes] | None) -> None:
         """The new database, empty: like the living one, else as the dump says (``script``), else the server's own."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from scriptorium.errors import ToolFailed
-from scriptorium.model import TableFacts
+from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.computing import Uncomputable
 from scriptorium.sources.postgres.connection import Address, Row, sql
 from scriptorium.sources.postgres.errors import in_our_words
@@ -22,7 +22,7 @@ from scriptorium.sources.postgres.fingerprint import (
     Relation,
     large_objects,
     relations,
-    table_facts,
+    table_fingerprint,
 )
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ class Reading:
     ``expected``: the facts by the tables' names, as the backup has them. Leaving the block ends the reading.
     """
 
-    def __init__(self, address: Address, expected: Mapping[str, TableFacts]) -> None:
+    def __init__(self, address: Address, expected: Mapping[str, TableFingerprint]) -> None:
         self._address = address
         self._expected = expected
-        self._read: dict[str, TableFacts] = {}
+        self._read: dict[str, TableFingerprint] = {}
         self.missing: dict[str, str] = {}
         self._complete = threading.Event()
         self._over = threading.Event()
@@ -71,7 +71,7 @@ class Reading:
         """Nothing comes any more: whatever was not read yet can be read now."""
         self._complete.set()
 
-    def facts(self) -> dict[str, TableFacts]:
+    def facts(self) -> dict[str, TableFingerprint]:
         """Wait for the end of the reading; the facts by name. Raises what went wrong in it."""
         self._thread.join()
         if self._failure is not None:
@@ -98,7 +98,7 @@ class Reading:
                 continue
             left.remove(come)
             with contextlib.suppress(Uncomputable):
-                facts = table_facts(session, come, self._expected[come.name])
+                facts = table_fingerprint(session, come, self._expected[come.name])
                 if facts == self._expected[come.name]:
                     self._read[come.name] = facts
 
@@ -111,7 +111,7 @@ class Reading:
                 return
             if one.name not in self._read:
                 try:
-                    self._read[one.name] = table_facts(session, one, self._expected.get(one.name))
+                    self._read[one.name] = table_fingerprint(session, one, self._expected.get(one.name))
                 except Uncomputable as error:
                     if session.execute("SELECT FROM pg_class WHERE oid = %s", (one.oid,)).fetchone() is None:
                         raise ToolFailed("a table vanished while it was restored", on=one.name) from error

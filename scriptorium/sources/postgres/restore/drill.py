@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from scriptorium.model import Finding, Part, Rows, TableFacts
+from scriptorium.model import Finding, Part, Rows, TableFingerprint
 from scriptorium.sources.base import Checkable, Incoming
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 
@@ -36,7 +36,7 @@ class EmbeddedIncoming:
     def receive(self, member: str) -> Path | None:
         return self._inner.receive(member) if self._inner is not None else None
 
-    def load(self) -> Mapping[str, TableFacts] | None:
+    def load(self) -> Mapping[str, TableFingerprint] | None:
         return self._inner.load() if self._inner is not None else None
 
     def check(self) -> tuple[Finding, ...]:

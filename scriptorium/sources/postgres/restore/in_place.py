@@ -17,11 +17,11 @@ from scriptorium.errors import DamageFound, NoSpace, RestoreFailed, Untrusted
 from scriptorium.failpoints import reach
 from scriptorium.fs.ours import others_may_write
 from scriptorium.fs.previous import Kept, Previous, Whereabouts
-from scriptorium.model import TableFacts
+from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.connection import Row, sql
-from scriptorium.sources.postgres.dump.directory import PART, DumpFacts, plain_size, take
+from scriptorium.sources.postgres.dump.directory import PART, DumpRecord, plain_size, take
 from scriptorium.sources.postgres.errors import in_our_words
-from scriptorium.sources.postgres.fingerprint import Relation, generated_anew, read_facts, relations
+from scriptorium.sources.postgres.fingerprint import Relation, generated_anew, relations, take_fingerprints
 from scriptorium.sources.postgres.locks import patient_program, patient_session
 from scriptorium.sources.postgres.previous import another_server
 from scriptorium.sources.postgres.programs import major_of
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class InPlaceIncoming(Unpacked):
     """Restored into the living database in one transaction, after a dump of what is in it."""
 
-    missing_facts: Mapping[str, str] = MappingProxyType({})
+    missing_fingerprints: Mapping[str, str] = MappingProxyType({})
 
     @property
     def _former(self) -> Path:
@@ -53,7 +53,7 @@ class InPlaceIncoming(Unpacked):
         self.undo()
         self._make_folder()
 
-    def load(self) -> Mapping[str, TableFacts] | None:
+    def load(self) -> Mapping[str, TableFingerprint] | None:
         """What can be known before the living data is touched; what is restored is compared in ``switch``."""
         dump = self._dump()
         with self._patient() as session:
@@ -63,13 +63,13 @@ class InPlaceIncoming(Unpacked):
                 program = self._program(dump, major_of(session.info.server_version))
                 self._examined(dump, program)
                 require(session, required(dump, program), self._target.address, without=self._target.without_roles)
-            self._require_room(relations(session))
+            self._require_space(relations(session))
         self._former.mkdir(mode=0o700)
         reach("inplace.before-saving")
         take(self._target.address, self._former, self._target.options)
         return self._part.tables
 
-    def _require_room(self, living: Sequence[Relation]) -> None:
+    def _require_space(self, living: Sequence[Relation]) -> None:
         """What is replaced is dumped first, so that there is a way back."""
         needed, free = plain_size(living), shutil.disk_usage(self._folder).free
         if needed > free:
@@ -89,12 +89,12 @@ class InPlaceIncoming(Unpacked):
             return
         with self._patient() as session:
             there = relations(session)
-            found = read_facts(session, there, expected=expected)
-        self.missing_facts = {**found.missing, **generated_anew(there, found.tables, expected)}
+            found = take_fingerprints(session, there, expected=expected)
+        self.missing_fingerprints = {**found.missing, **generated_anew(there, found.tables, expected)}
         wrong = [
             name
             for name, facts in expected.items()
-            if found.tables.get(name) != facts and name not in self.missing_facts
+            if found.tables.get(name) != facts and name not in self.missing_fingerprints
         ]
         if wrong:
             raise DamageFound(
@@ -156,7 +156,7 @@ class InPlaceIncoming(Unpacked):
             raise Untrusted("the dump of the previous data is not ours alone", on=str(self._folder), hint=why)
 
     def kept(self) -> Kept:
-        facts = DumpFacts.read(self._former / "facts.json").tables
+        facts = DumpRecord.read(self._former / "facts.json").tables
         with self._target.address.session() as session:
             name = session.info.dbname
             number, system = number_of(session, name), system_of(session)
@@ -182,14 +182,14 @@ class InPlaceIncoming(Unpacked):
                 return Previous(Whereabouts.ASIDE, f"as a dump in {former}")
             tables = kept["tables"]
             assert isinstance(tables, dict)
-            expected = {name: TableFacts(*facts) for name, facts in tables.items()}
-            if read_facts(session, relations(session), expected=expected).tables == expected:
+            expected = {name: TableFingerprint(*facts) for name, facts in tables.items()}
+            if take_fingerprints(session, relations(session), expected=expected).tables == expected:
                 return Previous(Whereabouts.BACK, "rows and fingerprints of all tables are those of before the restore")
         return Previous(Whereabouts.GONE, f"the dump in {former} is gone")
 
     def _drop_what_came(self) -> None:
         """What the restore brought and the former dump will not replace, because it does not know it."""
-        before = DumpFacts.read(self._former / "facts.json").tables
+        before = DumpRecord.read(self._former / "facts.json").tables
         with self._patient() as session, in_our_words(self._target.address), session.transaction():
             came = [one for one in relations(session) if one.name not in before]
             for kind, word in (("r", "TABLE"), ("m", "MATERIALIZED VIEW"), ("S", "SEQUENCE")):
@@ -200,9 +200,9 @@ class InPlaceIncoming(Unpacked):
 
     def _differing(self) -> list[str]:
         """The tables that are not as they were before; none where the transaction was rolled back."""
-        expected = DumpFacts.read(self._former / "facts.json").tables
+        expected = DumpRecord.read(self._former / "facts.json").tables
         with self._patient() as session:
-            now = read_facts(session, relations(session), expected=expected).tables
+            now = take_fingerprints(session, relations(session), expected=expected).tables
         return sorted(name for name in expected.keys() | now.keys() if expected.get(name) != now.get(name))
 
     def finish(self) -> None:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from scriptorium import process
 from scriptorium.errors import ToolFailed, ToolMissing
 from scriptorium.failpoints import reach
-from scriptorium.model import TableFacts
+from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.connection import Address, Row
 from scriptorium.sources.postgres.errors import in_one_line, in_our_words, worded
-from scriptorium.sources.postgres.fingerprint import generated_anew, read_facts, relations
+from scriptorium.sources.postgres.fingerprint import generated_anew, relations, take_fingerprints
 from scriptorium.sources.postgres.limits import fitting_jobs
 from scriptorium.sources.postgres.locks import patient_program
 from scriptorium.sources.postgres.own_names import own_path, without_emptying
@@ -108,7 +108,7 @@ class Restorer:
         ):
             child.wait()
 
-    def beside(self, dump: Path, expected: Mapping[str, TableFacts] | None) -> Mapping[str, TableFacts]:
+    def beside(self, dump: Path, expected: Mapping[str, TableFingerprint] | None) -> Mapping[str, TableFingerprint]:
         """Into an empty database; returns what it holds then."""
         with self.address.session() as session:
             parallel = [f"--jobs={fitting_jobs(session, self.jobs)}"]  # its connection is the reading's then
@@ -131,7 +131,7 @@ class Restorer:
             views = [one for one in relations(session) if one.kind == "m"]
             empty = [one.name for one in views if not one.populated and one.name in (expected or {})]
             self.told.missing.update({name: "the view could not be filled" for name in empty})
-            filled = read_facts(session, views, expected=expected or {})
+            filled = take_fingerprints(session, views, expected=expected or {})
             self.told.missing.update(filled.missing)
             self.told.missing.update(generated_anew(relations(session), facts, expected or {}))
             return facts | dict(filled.tables) | as_recorded(session, facts, expected or {})

@@ -17,7 +17,7 @@ from typing import Any
 import kuzu_writer
 import pytest
 
-from scriptorium.model import TableFacts
+from scriptorium.model import TableFingerprint
 from scriptorium.sources.kuzu import reader
 
 IDENTITY = "0f0e0d0c-1111-4222-8333-444455556666"
@@ -158,7 +158,7 @@ class App:
 
     place: Any
     old: Old
-    tables: Mapping[str, TableFacts]
+    tables: Mapping[str, TableFingerprint]
 
     def left(self) -> list[str]:
         """What is in the stores and in the staging folder."""

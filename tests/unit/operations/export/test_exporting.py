@@ -18,7 +18,7 @@ import real_backup
 from scriptorium.archive import ledger
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import dumps, loads
-from scriptorium.model import BackupType, Compression, Manifest, TableFacts
+from scriptorium.model import BackupType, Compression, Manifest, TableFingerprint
 from scriptorium.operations.export import Exported, place_export, run_export
 from scriptorium.settings import load
 
@@ -278,7 +278,7 @@ def test_an_archive_that_ends_early_is_damage(new_graph, tmp_path):
 
 def test_other_rows_than_the_manifest_counted_are_damage(books, tmp_path):
     tables = dict(books.manifest.parts[0].tables)
-    change(books, part={"tables": {**tables, "Book": TableFacts(3, tables["Book"].fingerprint)}})
+    change(books, part={"tables": {**tables, "Book": TableFingerprint(3, tables["Book"].fingerprint)}})
     with pytest.raises(DamageFound, match="2 rows in the archive, 3 were saved"):
         export(books, "Book", output=tmp_path / "book.csv")
     assert not (tmp_path / "book.csv").exists()
@@ -287,7 +287,7 @@ def test_other_rows_than_the_manifest_counted_are_damage(books, tmp_path):
 
 def test_a_table_that_the_export_lacks_is_damage(books, tmp_path):
     tables = dict(books.manifest.parts[0].tables)
-    change(books, part={"tables": {**tables, "Shelf": TableFacts(0, "")}})
+    change(books, part={"tables": {**tables, "Shelf": TableFingerprint(0, "")}})
     with pytest.raises(DamageFound, match="lacks a table: Shelf"):
         export(books, output=tmp_path / "all")
 

@@ -109,7 +109,7 @@ def test_what_is_archived_is_what_was_copied(library: Library, tmp_path: Path) -
     entries = {entry.path: entry.sha256 for entry in manifest.files.entries or ()}
     assert entries["graph/graph.db"] == living["graph.db"]
     assert entries["graph/graph.db.wal"] == living["graph.db.wal"]
-    assert manifest.parts[0].missing_facts == {} and (manifest.parts[0].tables or {})["Book"].rows == BOOKS
+    assert manifest.parts[0].missing_fingerprints == {} and (manifest.parts[0].tables or {})["Book"].rows == BOOKS
     assert hashes(library.database.parent) == living
     restored = library.restore(manifest, tmp_path / "out")
     assert restored.tables == manifest.parts[0].tables and restored.warnings == ()
@@ -124,7 +124,11 @@ def test_too_little_memory_is_no_damage_and_keeps_every_text(library: Library, t
     living = hashes(library.database.parent)
     manifest = library.take()
     (part,) = manifest.parts
-    assert part.tables == {} and "64.0 MiB" in part.missing_facts[""] and "too little memory" in part.missing_facts[""]
+    assert (
+        part.tables == {}
+        and "64.0 MiB" in part.missing_fingerprints[""]
+        and "too little memory" in part.missing_fingerprints[""]
+    )
     assert any("too little memory" in warning for warning in manifest.warnings)
     proof = library.drill()
     assert proof.verdict == NOT_COMPARABLE and any("too little memory" in line for line in proof.uncompared)
@@ -157,7 +161,7 @@ def test_a_drill_that_cannot_look_says_nothing_of_the_backup(
     assert proof.verdict == NOT_COMPARABLE and proof.uncompared and not proof.differences
     assert library.status() is Status.PROVEN, "what an earlier drill proved still holds"
     second = library.take(days=1)
-    assert "" in second.parts[0].missing_facts
+    assert "" in second.parts[0].missing_fingerprints
     decisions = plan_cleanup(library.settings, "lib", Policy(last=2), now=NOW + timedelta(days=2))
     assert all(decision.keep for decision in decisions) and carry_out(library.settings, "lib", decisions) == ()
     library.config()
@@ -185,7 +189,7 @@ def test_a_reader_that_crashes_with_memory_enough_is_still_a_verdict(library: Li
 )
 def test_what_keeps_from_looking_is_told_from_damage(texts: Path, tmp_path: Path, does: str, reason: str) -> None:
     staged = take(texts / "graph.db", tmp_path / "stage", engine=engine_that(tmp_path / "engine", does))
-    assert reason in staged.missing_facts[""] and staged.tables == {}
+    assert reason in staged.missing_fingerprints[""] and staged.tables == {}
 
 
 def test_a_reader_that_is_killed_once_gets_a_second_try(texts: Path, tmp_path: Path) -> None:
@@ -198,7 +202,7 @@ def test_a_reader_that_is_killed_once_gets_a_second_try(texts: Path, tmp_path: P
     )
     staged = take(texts / "graph.db", tmp_path / "stage", engine=engine_that(tmp_path / "engine", once))
     assert (tmp_path / "flag").exists()
-    assert staged.missing_facts == {} and (staged.tables or {})["Book"].rows == BOOKS
+    assert staged.missing_fingerprints == {} and (staged.tables or {})["Book"].rows == BOOKS
 
 
 def test_a_reader_that_crashes_where_memory_is_refused_is_no_verdict(texts: Path, tmp_path: Path) -> None:
@@ -291,8 +295,8 @@ def test_names_that_the_engine_cannot_express_are_missing_facts(tmp_path: Path, 
     staged = take(tmp_path / "g.db", tmp_path / "stage")
     found = {name: held.rows for name, held in (staged.tables or {}).items()}
     assert found.pop("Plain") == 0 and set(found.values()) == {1}
-    assert set(found) | set(staged.missing_facts) == set(names)
-    assert "a.b" in staged.missing_facts and {"tick``ed", "sla/sh", "größe", "-- x", "blank ed"} <= set(found)
+    assert set(found) | set(staged.missing_fingerprints) == set(names)
+    assert "a.b" in staged.missing_fingerprints and {"tick``ed", "sla/sh", "größe", "-- x", "blank ed"} <= set(found)
 
 
 def test_the_limit_is_the_containers_and_not_the_machines(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from scriptorium.operations.drill import place_drill, run_drill
 from scriptorium.operations.export import place_export
 from scriptorium.operations.restore import bring_back, place_restore
 from scriptorium.operations.verify import verify_stored
-from scriptorium.report.documents import backup_row, proof_facts
-from scriptorium.rescue.inventory import holdings
+from scriptorium.report.documents import backup_row, proof_rows
+from scriptorium.rescue.inventory import inventory
 from scriptorium.settings import Settings, load
-from scriptorium.sources.postgres.fingerprint import read_facts, relations
+from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
 from scriptorium.sources.postgres.source import PostgresSource
 
 BOOKS = """
@@ -71,7 +71,7 @@ class Alexandria:
 
     def facts(self) -> dict[str, object]:
         with PostgresSource(database=self.url).address().session() as session:
-            return dict(read_facts(session, relations(session), expected=None).tables)
+            return dict(take_fingerprints(session, relations(session), expected=None).tables)
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as session:
@@ -147,8 +147,8 @@ def test_a_drill(alexandria: Alexandria, form: str) -> None:
     assert Catalog(settings).proof(listed.copies[0]) == proof
     row = backup_row(listed, proof.at)
     assert row["Status"] == "verified, no facts" and row["Drilled (UTC)"].endswith(" not comparable")
-    assert proof_facts(proof)["verdict"].startswith("restored, and not proven")
-    (held,) = holdings(settings.store("local"))
+    assert proof_rows(proof)["verdict"].startswith("restored, and not proven")
+    (held,) = inventory(settings.store("local"))
     assert held.state == "verified"
     figures: Any = stats(settings)
     assert (figures["last_proof"], figures["unrecorded"]) == (None, 1)

@@ -16,11 +16,11 @@ from postgres_items import ask
 from scriptorium.catalog import Catalog
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.errors import PermanentError, SourceDamaged, SourceUnavailable, ToolFailed, ToolMissing
-from scriptorium.model import BackupType, Marks, Proof, Status
+from scriptorium.model import Annotations, BackupType, Proof, Status
 from scriptorium.operations.drill import place_drill, run_drill
 from scriptorium.operations.prune import carry_out, plan_cleanup
 from scriptorium.settings import Settings, load
-from scriptorium.stores.objects.layout import write_marks
+from scriptorium.stores.objects.layout import write_annotations
 
 DIFFERENT = "files that are not what the database records"
 NAMED = "files that the database names and the backup lacks"
@@ -157,7 +157,7 @@ def test_a_dump_that_cannot_be_restored_is_a_verdict_in_place_of_an_older_proof(
     manifest = real_backup.take(settings, datetime.now(UTC))
     order = place_drill(settings, "latest")
     older = Proof(manifest.created_at, "local", True, 1.0, 1.0, 1, 1, 1, 1)
-    write_marks(settings.store("local"), order.copy.key, Marks(proof=older))
+    write_annotations(settings.store("local"), order.copy.key, Annotations(proof=older))
     assert Catalog(settings).find("latest").status is Status.PROVEN
     proof = run_drill(settings, order)
     assert not proof.proven and 'relation "rates" does not exist' in proof.differences[0]

@@ -293,7 +293,7 @@ def test_an_interrupted_snapshot_leaves_nothing(server, new_database, tmp_path, 
 
     url = new_database(server, ITEMS)
     tools = wrapped(server, tmp_path / "tools", before="sleep 30")
-    monkeypatch.setattr(snapshot, "read_facts", interrupted)
+    monkeypatch.setattr(snapshot, "take_fingerprints", interrupted)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         captured(PostgresSource(database=url, tools=tools), tmp_path / "stage")

@@ -8,13 +8,13 @@ import psycopg
 import pytest
 
 from scriptorium.errors import PermanentError
-from scriptorium.sources.postgres.fingerprint import fingerprint, read_facts, relations, require_readable
+from scriptorium.sources.postgres.fingerprint import fingerprint, relations, require_readable, take_fingerprints
 from scriptorium.sources.postgres.login import Login
 
 
 def facts_of(url: str) -> dict:
     with Login(database=url).address().session() as session:
-        return dict(read_facts(session, relations(session)).tables)
+        return dict(take_fingerprints(session, relations(session)).tables)
 
 
 @pytest.mark.parametrize("setting", ["statement_timeout = '1ms'", "default_transaction_read_only = on"])

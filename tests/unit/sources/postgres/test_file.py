@@ -25,7 +25,7 @@ from scriptorium.operations import database
 from scriptorium.settings import Library
 from scriptorium.sources import FilesSource
 from scriptorium.sources.postgres import progress
-from scriptorium.sources.postgres.fingerprint import read_facts, relations
+from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
 from scriptorium.sources.postgres.source import PostgresSource
 
 ITEMS = (
@@ -40,7 +40,7 @@ def source_of(url: str, server, **more) -> PostgresSource:
 
 def facts_of(url: str) -> dict:
     with PostgresSource(database=url).address().session() as session:
-        return dict(read_facts(session, relations(session), expected=None).tables)
+        return dict(take_fingerprints(session, relations(session), expected=None).tables)
 
 
 def ask(url: str, query: str):

@@ -91,7 +91,7 @@ DOORS: dict[str, Callable[[PostgresSource, Taken, Path], object]] = {
     "restore": lambda source, taken, folder: source.incoming(taken[1], ID).prepare(),
     "restore in place": load_in_place,
     "drill": lambda source, taken, folder: source.rehearsal(taken[1], ID, folder).prepare(),
-    "former": lambda source, taken, folder: source.drop_former(0),
+    "former": lambda source, taken, folder: source.drop_previous(0),
     "unfinished": lambda source, taken, folder: source.tidy(),
     "backup": lambda source, taken, folder: database.backup_database(source, folder / "a.dump"),
     "load": lambda source, taken, folder: database.restore_database(source, folder / "there.dump", clean=True),

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.sources.postgres.fingerprint import read_facts, relations
+from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
 from scriptorium.sources.postgres.restore.comparison import Reading
 from scriptorium.sources.postgres.source import PostgresSource
 
@@ -27,7 +27,7 @@ def library(server, new_database):
         session.execute("INSERT INTO late VALUES (1), (2)")
         session.execute("SELECT nextval('numbers')")
     with PostgresSource(database=model).address().session() as session:
-        expected = read_facts(session, relations(session)).tables
+        expected = take_fingerprints(session, relations(session)).tables
     return PostgresSource(database=new).address(), new, expected
 
 

@@ -112,7 +112,7 @@ def test_former_databases_are_kept_to_a_number(library, server):
         incoming.load()
         incoming.switch()
         incoming.finish()
-        assert len(source.former_databases()) == kept
+        assert len(source.previous_databases()) == kept
     assert databases(server, name) == {name}
 
 
@@ -139,10 +139,10 @@ def test_what_killed_restores_were_loading_is_dropped_and_nothing_of_anybody_els
     assert source.drop_unfinished() == (f"{name}_restore_{ID}",)
     incoming = _restore(source, staged, part)
     incoming.switch()
-    assert source.former_databases() and source.drop_former(0) == (), "an undo may need it"
+    assert source.previous_databases() and source.drop_previous(0) == (), "an undo may need it"
     incoming.finish()
-    (kept,) = source.former_databases()
-    assert source.drop_former(0) == (kept,)
+    (kept,) = source.previous_databases()
+    assert source.drop_previous(0) == (kept,)
     assert databases(server, name) == {name, *theirs}
 
 
@@ -154,10 +154,10 @@ def test_cleanup_tidies_up_the_server_and_minds_no_server(library, server):
         incoming.switch()
         source.model_copy(update={"former": 2}).incoming(part, f"{number:012x}").finish()
     _restore(source, staged, part)
-    newest, older = source.former_databases()
+    newest, older = source.previous_databases()
     assert set(source.tidy()) == {older, f"{name}_restore_{ID}"}
     assert databases(server, name) == {name, newest, *theirs}
-    assert source.drop_former(0) and source.tidy() == ()
+    assert source.drop_previous(0) and source.tidy() == ()
     assert PostgresSource(database="host=127.0.0.1 port=1 dbname=x").tidy() == ()
 
 
@@ -192,7 +192,7 @@ def test_what_an_earlier_version_marked_is_found_and_goes_back(library, server):
 def test_what_was_done_by_hand_is_not_called_back(library, server, by_hand):
     source, staged, part, url, name = library
     _restore(source, staged, part).switch()
-    (former,) = source.former_databases()
+    (former,) = source.previous_databases()
     at = server.address()
     if by_hand == "dropped":
         ask(at, f"DROP DATABASE {former}")
@@ -232,7 +232,7 @@ def test_a_record_that_others_may_have_written_is_not_believed(library):
     (source.staging / "databases").chmod(0o777)
     with pytest.raises(RestoreFailed, match="not believed"):
         source.incoming(part, ID).undo()
-    assert source.former_databases() == ()
+    assert source.previous_databases() == ()
 
 
 def test_names_that_are_too_long_are_cut_between_letters(server, tmp_path):
@@ -250,8 +250,8 @@ def test_names_that_are_too_long_are_cut_between_letters(server, tmp_path):
     assert incoming.load() == part.tables
     incoming.switch()
     incoming.finish()
-    assert len(source.former_databases()) == 1
-    assert len(source.drop_former(0)) == 1 and source.former_databases() == ()
+    assert len(source.previous_databases()) == 1
+    assert len(source.drop_previous(0)) == 1 and source.previous_databases() == ()
 
 
 def test_to_another_database_that_must_not_be_there(library, server):

@@ -8,7 +8,7 @@ import pytest
 from postgres_items import ID, ask, schema, unpack
 
 from scriptorium.sources.postgres.embedded import major_version
-from scriptorium.sources.postgres.fingerprint import read_facts, relations
+from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
 from scriptorium.sources.postgres.programs import find
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.source import PostgresSource
@@ -59,7 +59,7 @@ def test_the_database_is_the_same(every_server, new_database, tmp_path, script, 
         assert bool(first) == (steps == 2)
         assert last
     with PostgresSource(database=url).address().session() as session:
-        expected = read_facts(session, relations(session)).tables
+        expected = take_fingerprints(session, relations(session)).tables
     assert restorer.beside(dump, expected) == expected
     assert schema(every_server.programs, target) == schema(every_server.programs, url)
 

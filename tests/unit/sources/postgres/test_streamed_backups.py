@@ -24,7 +24,7 @@ from scriptorium.operations import backup
 from scriptorium.operations.restore import bring_back, place_restore, plan_restore
 from scriptorium.settings import load
 from scriptorium.sources.postgres.source import PostgresSource
-from scriptorium.workspace.space import Room
+from scriptorium.workspace.space import Space
 
 MIB = 1 << 20
 SHARED = Path(real_backup.__file__).parent
@@ -62,7 +62,7 @@ def test_no_row_names_a_file_that_is_newer_than_the_files(library, tmp_path):
     settings = load(file, {})
     order = backup.place_order(settings, now=NOW)
     with backup.running(settings, order) as folder:
-        room = backup.require_room(settings, order)
+        room = backup.decide_space(settings, order)
         assert room.streamed == ("db",)
         staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
         assert [(one.source, one.streamed, one.trees == ()) for one in staged] == [
@@ -126,7 +126,7 @@ def test_a_short_disk_makes_the_dump_stream_past_it(server, new_database, tmp_pa
     order = backup.place_order(settings, now=NOW, compression=Compression.ZSTD)
     used = []
     with backup.running(settings, order) as folder:
-        found = backup.require_room(settings, order)
+        found = backup.decide_space(settings, order)
         assert found.streamed == ("postgres",)
         staged = [backup.stage_source(settings, order, source, folder, found) for source in order.sources]
         manifest = backup.pack_archive(
@@ -145,9 +145,9 @@ def test_what_fits_is_staged_and_what_does_not_is_refused(library, tmp_path, sma
     size = PostgresSource(database=library).survey(()).bytes
     room = small("120m")
 
-    def asked(dump: str) -> Room:
+    def asked(dump: str) -> Space:
         settings = settings_for(library, tmp_path, dump, f'workspace = "{room}/work"\nspace_factor = 0.1')
-        return backup.require_room(settings, backup.place_order(settings, now=NOW))
+        return backup.decide_space(settings, backup.place_order(settings, now=NOW))
 
     assert asked("auto").streamed == asked("stage").streamed == ()
     assert asked("stream").streamed == ("postgres",)
@@ -182,7 +182,7 @@ def test_only_as_many_as_must_be_are_streamed_the_largest_first(server, new_data
     monkeypatch.setattr(workspace, "require_space", lambda *_: None)
     for free, streamed in ((24, ()), (10, ("big",)), (4, ("big", "middle")), (1, ("small", "big", "middle"))):
         monkeypatch.setattr(workspace, "has_space", lambda _, needed, free=free: needed <= free * MIB)
-        assert backup.require_room(settings, backup.place_order(settings)).streamed == streamed
+        assert backup.decide_space(settings, backup.place_order(settings)).streamed == streamed
 
 
 def test_two_databases_and_their_files_in_one_archive(server, new_database, tmp_path):
@@ -216,7 +216,7 @@ def test_a_second_try_takes_a_new_snapshot(library, server, tmp_path):
         )
 
     with backup.running(settings, order) as folder:
-        room = backup.require_room(settings, order)
+        room = backup.decide_space(settings, order)
         staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
         ask(library, "CREATE TABLE large AS SELECT g, repeat(md5(g::text), 99) FROM generate_series(1, 3000) g")
         with pytest.raises(SourceUnavailable):
@@ -269,11 +269,11 @@ def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(library, s
         assert time.monotonic() < until, "a session stayed behind"
         time.sleep(0.05)
     assert str(server.port) not in subprocess.run(["pgrep", "-af", "pg_dump"], capture_output=True, text=True).stdout
-    left = [path for path in (settings.workroom / "staging").rglob("*") if path.is_file()]
+    left = [path for path in (settings.workspace_folder / "staging").rglob("*") if path.is_file()]
     assert deed == "KILL" or left == []
     assert not list((tmp_path / "backups").glob("alexandria/*"))
     manifest = real_backup.take(settings, NOW)
-    assert list((settings.workroom / "staging").iterdir()) == []
+    assert list((settings.workspace_folder / "staging").iterdir()) == []
     assert part_of(manifest).tables["public.large"].rows == 700
 
 
@@ -288,7 +288,7 @@ def test_a_disk_that_becomes_full_all_the_same(server, new_database, tmp_path, s
     settings = settings_for(url, tmp_path, "stream", f'workspace = "{room}/work"')
     order = backup.place_order(settings, now=NOW, compression=Compression.ZSTD)
     with backup.running(settings, order) as folder:
-        found = backup.require_room(settings, order)
+        found = backup.decide_space(settings, order)
         staged = [backup.stage_source(settings, order, source, folder, found) for source in order.sources]
         with pytest.raises(NoSpace) as caught:
             backup.pack_archive(settings, order, staged, folder)

@@ -18,7 +18,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.model import Manifest
 from scriptorium.operations.adopt import adopt
 from scriptorium.operations.drill import place_drill, run_drill
-from scriptorium.operations.restore import bring_back, go_back, place_restore, plan_restore
+from scriptorium.operations.restore import bring_back, place_restore, plan_restore, undo_restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.rescue.__main__ import main as rescue
 from scriptorium.settings import Settings, load
@@ -53,7 +53,7 @@ def test_over_the_living_library_and_back_again(backed_up, tmp_path, clean):
     restored = bring_back(settings, order)
     assert restored.tables == part_of(manifest).tables == facts_of(url, tmp_path / "facts")
     assert ask(url, "SELECT count(*) FROM items WHERE title = 'defaced'") == [(0,)]
-    go_back(settings, "alexandria")
+    undo_restore(settings, "alexandria")
     assert ask(url, "SELECT count(*) FROM items WHERE title <> 'defaced'") == [(0,)]
     assert not list(tmp_path.glob("scriptorium-restore-*"))
 

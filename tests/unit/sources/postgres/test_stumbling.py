@@ -58,7 +58,7 @@ def brought(source, staged, part, incoming=None):
     unpack(staged, incoming)
     tables = incoming.load()
     assert {name: facts for name, facts in tables.items() if name in part.tables} == {
-        name: facts for name, facts in part.tables.items() if name not in incoming.missing_facts
+        name: facts for name, facts in part.tables.items() if name not in incoming.missing_fingerprints
     }
     incoming.switch()
     incoming.finish()

@@ -23,11 +23,11 @@ from scriptorium.operations.prune import carry_out
 from scriptorium.operations.restore import (
     bring_back,
     check_undo,
-    go_back,
+    find_undo,
     place_restore,
     plan_restore,
     plan_undo,
-    way_back,
+    undo_restore,
 )
 from scriptorium.restore import rollback
 from scriptorium.settings import Settings, load
@@ -86,17 +86,17 @@ class Mixture:
 
     def undo(self) -> None:
         check_undo(self.settings, None)
-        go_back(self.settings, "lib")
+        undo_restore(self.settings, "lib")
 
     def dry_run(self) -> None:
-        plan_undo(self.settings, way_back(self.settings, None)).require()
+        plan_undo(self.settings, find_undo(self.settings, None)).require()
 
     def former(self) -> str:
         (name,) = {one for one in databases(self.server, self.name) if "_before_restore_" in one}
         return name
 
     def journal(self) -> Path:
-        (file,) = (self.settings.workroom / "restores").glob("*.json")
+        (file,) = (self.settings.workspace_folder / "restores").glob("*.json")
         return file
 
 
@@ -202,8 +202,8 @@ def test_going_back_that_is_killed_is_gone_on_with(mixture, clean, part):
     mixture.put("changed1")
     mixture.restore(clean=clean)
     assert killed(mixture.undo, dying_before(rollback, "_not_back", part))
-    assert way_back(mixture.settings, None).cut_short
-    go_back(mixture.settings, "lib")
+    assert find_undo(mixture.settings, None).cut_short
+    undo_restore(mixture.settings, "lib")
     assert mixture.now() == {"changed1"}
 
 
@@ -264,7 +264,7 @@ path = "backups"
     bring_back(settings(), order)
     assert "first" in (home / ".env").read_text() and ask(url, "SELECT t FROM book") == [("oldest",)]
     check_undo(settings(), None)
-    go_back(settings(), "lib")
+    undo_restore(settings(), "lib")
     assert "second" in (home / ".env").read_text() and ask(url, "SELECT t FROM book") == [("changed1",)]
 
 
