@@ -188,7 +188,7 @@ def rows(*operations: str) -> list[Any]:
             f"{point}#{time}",
             signal,
             id=f"{operation}-{signal}-{point}-{time}",
-            annotations=() if (operation, point, signal) in QUICK and time == 1 else (pytest.mark.slow,),
+            marks=() if (operation, point, signal) in QUICK and time == 1 else (pytest.mark.slow,),
         )
         for operation in operations
         for point, times in POINTS[operation].items()

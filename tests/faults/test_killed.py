@@ -121,7 +121,7 @@ def rows(operation: str) -> list[Any]:
             f"{point}#{time}",
             signal,
             id=f"{signal}-{point}-{time}",
-            annotations=() if (operation, point, time, signal) in QUICK else (pytest.mark.slow,),
+            marks=() if (operation, point, time, signal) in QUICK else (pytest.mark.slow,),
         )
         for point, times in POINTS[operation].items()
         for time in times

@@ -114,7 +114,7 @@ def rows(*faults: str, operations: Sequence[str] = OPERATIONS) -> list[Any]:
             which,
             fault,
             id=f"{operation}-{which}-{fault}",
-            annotations=() if (operation, which, fault) in QUICK else (pytest.mark.slow,),
+            marks=() if (operation, which, fault) in QUICK else (pytest.mark.slow,),
         )
         for operation in operations
         for which in ("archive", "manifest")

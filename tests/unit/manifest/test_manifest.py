@@ -254,7 +254,7 @@ def test_the_list_has_the_hash_of_its_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    "marks",
+    "annotations",
     [
         Annotations(),
         Annotations(pinned=True),

@@ -105,7 +105,7 @@ def test_what_a_plan_says_is_removed_from_every_store_with_all_that_belongs_to_i
 def test_the_newest_good_backup_is_never_removed(shelf: Shelf, policy: Policy) -> None:
     unsound = Annotations(verification=Verification(NOW, False, ("altered member: a",)))
     good = shelf.put(DAY)
-    shelf.put(2 * DAY, marks=unsound)
+    shelf.put(2 * DAY, annotations=unsound)
     gone = shelf.put(3 * DAY)
     shelf.path(gone).unlink()
     assert good.id not in prune(shelf, policy) and good.id in ids(shelf)
