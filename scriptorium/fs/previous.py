@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,7 @@ class Whereabouts(StrEnum):
     """Where the previous data is now."""
 
     ASIDE = "put aside"
+    PARTLY = "partly put aside"
     BACK = "back"
     GONE = "gone"
 
@@ -29,10 +30,20 @@ class Previous:
     where: Whereabouts
     what: str
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is in one place: put aside, or back."""
+        return self.where in (Whereabouts.ASIDE, Whereabouts.BACK)
+
 
 @runtime_checkable
 class Keeping(Protocol):
     """A part on its way back that can say whether the previous data is what it put aside."""
+
+    def plan(self) -> Kept:
+        """Just before ``switch``: how the data is known again that it will put aside. Whoever undoes a restore that was
+        killed in the middle compares with it. Empty where the part's own record is compared when it is undone."""
+        ...
 
     def kept(self) -> Kept:
         """After ``switch``: how the previous data is known again. For the journal; no secret is in it."""
@@ -42,6 +53,42 @@ class Keeping(Protocol):
         """Where it is now. ``kept``: what the journal recorded, empty for a restore of an earlier version. Changes
         nothing."""
         ...
+
+
+def whereabouts(kept: Kept, held: Callable[[Path], Path] | None, within: Callable[[Path], bool]) -> Previous:
+    """Where the paths are that a switch put aside. ``held``: reaches what is in the folder that they were put into,
+    ``None`` where that is gone. ``within``: whether a path is in the living data."""
+    folder, moves, came = kept["folder"], kept["moves"], kept["came"]
+    assert isinstance(moves, list) and isinstance(came, list)
+    found = {source: _where(Path(source), held and held(Path(target)), was) for source, target, was in moves}
+    lost = [source for source, where in found.items() if where is Whereabouts.GONE]
+    if lost:
+        what = f"not what was put aside: {_some(lost)}"
+        return Previous(Whereabouts.GONE, what if held else f"{what}; there is no {folder}")
+    aside = [source for source, where in found.items() if where is Whereabouts.ASIDE]
+    if outside := [source for source in aside if not within(Path(source))]:
+        what = f"{outside[0]} is not in the living data as the settings name it now, or a link leads there"
+        return Previous(Whereabouts.GONE, what)
+    if aside and len(aside) < len(found):
+        return Previous(Whereabouts.PARTLY, f"not in {folder}: {_some([one for one in found if one not in aside])}")
+    if aside or (not moves and held):
+        return Previous(Whereabouts.ASIDE, f"in {folder}")
+    if left := [path for path in came if os.path.lexists(path)]:
+        what = f"{left[0]} is there, which was not"
+        return Previous(Whereabouts.GONE, what if moves else f"{what}, and {folder} is gone")
+    return Previous(Whereabouts.BACK, "what was there before, by names, sizes and times")
+
+
+def _where(source: Path, aside: Path | None, was: str | None) -> Whereabouts:
+    """Where one path is. What lies aside is what would be put back, so it must be what was there."""
+    if aside is not None and (put := fingerprint(aside)) is not None:
+        return Whereabouts.ASIDE if put == was else Whereabouts.GONE
+    return Whereabouts.BACK if was is not None and fingerprint(source) == was else Whereabouts.GONE
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return f"{', '.join(paths[:3])}{more}"
 
 
 def fingerprint(path: Path) -> str | None:

@@ -35,8 +35,9 @@ from scriptorium.fs import ours
 from scriptorium.fs.folder_attributes import FolderAttributes, folder_attributes
 from scriptorium.fs.mounts import mounted_in
 from scriptorium.fs.places import Places
-from scriptorium.fs.previous import Kept, Previous, Whereabouts, fingerprint
+from scriptorium.fs.previous import Kept, Previous, Whereabouts, fingerprint, whereabouts
 from scriptorium.fs.removal import empty
+from scriptorium.fs.walking import walk
 from scriptorium.umask import users_folders
 
 _RESTORE = f"{ours.PREFIX}restore-"
@@ -243,8 +244,11 @@ class StagingFolder:
             self._require_within(path)
         return moves, folders
 
+    def _is_within(self, path: Path) -> bool:
+        return ".." not in path.parts and any(path.is_relative_to(place) for place in (self.path, *self._within))
+
     def _require_within(self, path: Path) -> None:
-        if ".." in path.parts or not any(path.is_relative_to(place) for place in (self.path, *self._within)):
+        if not self._is_within(path):
             raise Untrusted(
                 "the plan of the switch names something else than the living data of its source",
                 on=str(path),
@@ -286,6 +290,7 @@ class StagingFolder:
         """
         moves, folders = self._read_plan()
         places = self.places
+        self._require_plan(moves)
         touched: set[Path] = set()
         lost = []
         for number, move in enumerate(reversed(moves)):
@@ -314,6 +319,12 @@ class StagingFolder:
         reach("renames.all-back")
         self._forget_plan()
 
+    def _require_plan(self, moves: Sequence[Move]) -> None:
+        """What was put aside by a plan that is gone is not removed."""
+        former = self.held(self.former)
+        if not moves and former.is_dir() and any(found.others for found in walk(former)):
+            raise RestoreFailed("the plan of the switch is gone; previous data is left", on=str(self.former))
+
     def _forget_plan(self) -> None:
         with suppress(FileNotFoundError):
             self.places.unlink(self._plan)
@@ -326,42 +337,26 @@ class StagingFolder:
         self.places.rename(path, self._aside / f"{number}-{path.name[-100:]}")
 
     def kept(self) -> Kept:
-        """See ``Keeping``: the folder, each path that was put aside with what lies there now, and what came where
-        nothing was."""
+        """See ``Keeping``: the folder, each path that is put aside or will be, with what lies there, and what comes
+        where nothing was."""
         moves, _ = self._read_plan()
         outgoing = [move for move in moves if move.target.is_relative_to(self.former)]
         replaced = {move.source for move in outgoing}
         came = [str(move.target) for move in moves if move not in outgoing and move.target not in replaced]
-        rows = [[str(move.source), str(move.target), fingerprint(self.held(move.target))] for move in outgoing]
+        rows = [[str(move.source), str(move.target), self._outgoing(move)] for move in outgoing]
         return {"folder": str(self.path), "moves": rows, "came": came}
+
+    def _outgoing(self, move: Move) -> str | None:
+        there = self.places.there(move.target)
+        return fingerprint(self.held(move.target) if there else move.source)
 
     def previous(self, kept: Kept) -> Previous:
         """See ``Keeping``."""
         if not kept:
             there = self.planned
             return Previous(Whereabouts.ASIDE if there else Whereabouts.BACK, "put aside" if there else "not recorded")
-        folder, moves, came = Path(str(kept["folder"])), kept["moves"], kept["came"]
-        assert isinstance(moves, list) and isinstance(came, list)
-        staging = StagingFolder(folder)
-        kept_there = staging.there
-        aside, lost = 0, []
-        for source, target, was in moves:
-            place = staging.held(Path(target)) if kept_there else Path(target)
-            if was is not None and fingerprint(place) == was:
-                aside += 1
-            elif was is None or fingerprint(Path(source)) != was:
-                lost.append(str(source))
-        if lost:
-            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-            return Previous(Whereabouts.GONE, f"not what was put aside: {', '.join(lost[:3])}{more}")
-        if aside or (not moves and kept_there):
-            return Previous(Whereabouts.ASIDE, f"in {folder}")
-        left = [path for path in came if os.path.lexists(path)]
-        if left and not moves:
-            return Previous(Whereabouts.GONE, f"{left[0]} is there, which was not, and {folder} is gone")
-        if left:
-            return Previous(Whereabouts.GONE, f"{left[0]} is there, which was not")
-        return Previous(Whereabouts.BACK, "what was there before, by names, sizes and times")
+        staging = StagingFolder(Path(str(kept["folder"])))
+        return whereabouts(kept, staging.held if staging.there else None, self._is_within)
 
     def settle(self) -> None:
         """The switch stands: forget the plan and drop the former data."""

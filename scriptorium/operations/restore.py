@@ -10,6 +10,7 @@ from pathlib import Path
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed, ScriptoriumError, UsageError
+from scriptorium.fs.previous import Previous, Whereabouts
 from scriptorium.manifest import new_id
 from scriptorium.model import Tier
 from scriptorium.restore import (
@@ -249,20 +250,25 @@ def check_undo(settings: Settings, library: str | None) -> UndoPlan:
 
 def plan_undo(settings: Settings, way: UndoPlan) -> Plan:
     """What going back would meet, as rows; changes nothing."""
-    if way.cut_short:
-        return Plan((_interrupted(way.backup), Planned("safety backup", "none: a mixture is not saved")), {})
-    rows = [Planned("restore", f"of {way.backup} over {way.library}: what it replaced is put back")]
     chosen = settings.library(way.library)
+    if way.cut_short:
+        cut = cut_short(settings, chosen)
+        found = find_previous(cut, chosen) if cut is not None and cut.kept else {}
+        whereabouts = (_whereabouts(source, one, one.where is not Whereabouts.GONE) for source, one in found.items())
+        last = Planned("safety backup", "none: a mixture is not saved")
+        return Plan((_interrupted(way.backup), *whereabouts, last), {})
+    rows = [Planned("restore", f"of {way.backup} over {way.library}: what it replaced is put back")]
     try:
         rows.append(Planned("application", require_idle(chosen)))
     except LibraryBusy as error:
         rows.append(Planned("application", "running", error))
-    for source, one in find_previous(newest_kept(settings, chosen), chosen).items():
-        trouble = RestoreFailed("the previous data cannot be put back", on=f"{source}: {one.what}", hint=_OTHER_WAY)
-        rows.append(
-            Planned(f"previous data of {source}", f"{one.where}: {one.what}", trouble if one.where == "gone" else None)
-        )
-    return Plan(tuple(rows), {})
+    found = find_previous(newest_kept(settings, chosen), chosen)
+    return Plan((*rows, *(_whereabouts(source, one, one.whole) for source, one in found.items())), {})
+
+
+def _whereabouts(source: str, found: Previous, good: bool) -> Planned:
+    trouble = RestoreFailed("the previous data cannot be put back", on=f"{source}: {found.what}", hint=_OTHER_WAY)
+    return Planned(f"previous data of {source}", f"{found.where}: {found.what}", None if good else trouble)
 
 
 def undo_restore(settings: Settings, library: str) -> str:

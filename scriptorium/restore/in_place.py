@@ -12,9 +12,9 @@ from functools import partial
 from typing import Literal
 
 from scriptorium.failpoints import reach
-from scriptorium.fs.previous import Keeping
+from scriptorium.fs.previous import Keeping, Kept
 from scriptorium.model import Part
-from scriptorium.restore.journal import KEPT, SWITCHED, SWITCHING, Journal, open_journal
+from scriptorium.restore.journal import KEPT, PREPARING, SWITCHED, SWITCHING, Journal, open_journal
 from scriptorium.restore.preflight import plan_in_place
 from scriptorium.restore.rollback import drop, drop_previous, put_back, require_idle
 from scriptorium.restore.space import nearest_folder
@@ -54,11 +54,13 @@ def restore_in_place(
         for part in parts
     }
     journal = open_journal(settings, library, supply, restore_id, parts)
+    kept: dict[str, Kept] = {}
     try:
         reach("restore.journal-open")
-        restored = _carry_out(library, supply, parts, incoming, journal, healthy, advance)
+        restored = _carry_out(library, supply, parts, incoming, journal, kept, healthy, advance)
     except BaseException as error:
-        put_back({source: partial(incoming.__getitem__, source) for source in incoming}, error)
+        ways = {source: partial(incoming.__getitem__, source) for source in incoming}
+        put_back(ways, journal.keeping(kept).at(SWITCHING if kept else PREPARING), error)
         journal.close()
         raise
     for source, one in incoming.items():
@@ -71,12 +73,20 @@ def restore_in_place(
     return restored
 
 
+def _switch(source: str, one: Incoming, journal: Journal, kept: dict[str, Kept]) -> None:
+    """What is put aside is recorded before it is moved: an undo in another process compares with it."""
+    kept[source] = one.plan() if isinstance(one, Keeping) else {}
+    journal.keeping(kept).mark(SWITCHING)
+    one.switch()
+
+
 def _carry_out(
     library: Library,
     supply: Supply,
     parts: list[Part],
     incoming: Mapping[str, Incoming],
     journal: Journal,
+    kept: dict[str, Kept],
     healthy: Healthy | None,
     advance: Advance | None,
 ) -> Restored:
@@ -90,12 +100,11 @@ def _carry_out(
     tables, compared = load_parts(supply, incoming, read.parts)
     reach("restore.loaded")
     require_idle(library)  # once more: it may have been started meanwhile
-    journal.mark(SWITCHING)
     for source in read.parts:
         reach("restore.before-switch")
-        incoming[source].switch()
+        _switch(source, incoming[source], journal, kept)
     reach("restore.all-switched")
-    kept = {source: one.kept() for source in read.parts if isinstance(one := incoming[source], Keeping)}
+    kept |= {source: one.kept() for source in read.parts if isinstance(one := incoming[source], Keeping)}
     journal = journal.keeping(kept).mark(SWITCHED)
     if healthy is not None:
         healthy()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,6 +86,23 @@ class Journal:
     def keeping(self, kept: Mapping[str, Kept]) -> Journal:
         """The same with what the previous data is known by; ``mark`` writes it."""
         return Journal(self.file, {**self.facts, "previous": dict(kept)}, self.state)
+
+    @property
+    def compares(self) -> bool:
+        """Whether it says what is to be there again. Journals of earlier versions do so only once all is switched."""
+        return self.state == PREPARING or "previous" in self.facts
+
+    def at(self, state: str) -> Journal:
+        """The same in that state; ``mark`` writes it."""
+        return Journal(self.file, self.facts, state)
+
+    def only(self, sources: Collection[str]) -> Journal:
+        """The same with the parts of these sources alone: the others are done."""
+        rows = self.facts["parts"]
+        assert isinstance(rows, list)
+        parts = [row for row in rows if row["source"] in sources]
+        kept = {source: one for source, one in self.kept.items() if source in sources}
+        return Journal(self.file, {**self.facts, "parts": parts, "previous": kept}, self.state)
 
     def require_trusted(self) -> None:
         """A journal is a list of renames that whoever reads it carries out: it must be ours alone."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from types import MappingProxyType
 
 from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
 from scriptorium.failpoints import reach
@@ -19,32 +18,34 @@ _STOP = "stop it, restore, start it again; or restore to a folder with --restore
 
 
 _GONE = Whereabouts.GONE
-_NOTHING: Mapping[str, Kept] = MappingProxyType({})
 
 
-def put_back(
-    incoming: Mapping[str, Callable[[], Incoming]], error: BaseException, kept: Mapping[str, Kept] = _NOTHING
-) -> None:
-    """Undo every part, the last one first, and compare what is there now with what was ``kept``, where that is known.
+def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, error: BaseException) -> None:
+    """Undo every part, the last one first, and compare what is there now with what the journal says was there.
 
-    What cannot be put back is said with where it lies, never swallowed; ``RestoreFailed``.
+    What cannot be put back is said with where it lies, never swallowed: ``RestoreFailed``. The journal then holds these
+    parts alone: what is back may be used, and is not compared again.
     """
     failures: dict[str, str] = {}
+    kept = journal.kept
     for name, way in reversed(list(incoming.items())):
         try:
             one = way()
             one.undo()
-            if name in kept and (found := _not_back(one, kept[name])):
+            if kept.get(name) and (found := _not_back(one, kept[name])):
                 failures[name] = found
         except (OSError, ScriptoriumError) as trouble:
             failures[name] = str(trouble)
     if failures:
         others = [name for name in incoming if name not in failures]
+        with contextlib.suppress(OSError, ScriptoriumError):  # the former record then stands
+            journal.only(failures).mark(journal.state)
         raise RestoreFailed(
             "the previous data is not back in every part",
             on="; ".join(f"{name}: {found}" for name, found in failures.items()),
             hint=f"back: {', '.join(others) or 'nothing'}. What was put aside lies in the folders "
-            ".scriptorium-restore-*/former near the living data; once it can be had, do this again",
+            ".scriptorium-restore-*/former near the living data; once it can be had, do this again. To give it up and "
+            f"go on with what is there now, remove {journal.file}",
         ) from error
 
 
@@ -89,9 +90,10 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
         if journal.state != PREPARING:
             require_idle(library, "a restore was cut short and must be undone first; stop it and do this again")
         ways = _ways(journal, settings, library)
-        put_back(ways, RestoreFailed("cut short", on=journal.backup), journal.kept)
+        put_back(ways, journal, RestoreFailed("cut short", on=journal.backup))
         journal.close()
-        said.append(f"a restore of {journal.backup} that was cut short was undone")
+        told = "" if journal.compares else " (an earlier version began it: what is there now was compared with nothing)"
+        said.append(f"a restore of {journal.backup} that was cut short was undone{told}")
     return tuple(said)
 
 
@@ -120,7 +122,7 @@ def find_previous(journal: Journal, library: Library) -> dict[str, Previous]:
     """By source, where the data is that a restore replaced; changes nothing. ``Untrusted``, ``RestoreFailed``."""
     found = {}
     for name, one in journal.incoming(library).items():
-        if not isinstance(one, Keeping) or (journal.kept and name not in journal.kept):
+        if not isinstance(one, Keeping) or (journal.kept and not journal.kept.get(name)):
             continue
         try:
             previous = one.previous(journal.kept.get(name, {}))
@@ -142,7 +144,7 @@ def _settings_come_back(journal: Journal) -> bool:
 
 def require_previous(journal: Journal, library: Library) -> None:
     """``RestoreFailed`` names the parts whose previous data is not there to be put back; nothing was changed."""
-    gone = {name: one for name, one in find_previous(journal, library).items() if one.where is Whereabouts.GONE}
+    gone = {name: one for name, one in find_previous(journal, library).items() if not one.whole}
     if gone:
         raise RestoreFailed(
             "the previous data cannot be put back, so nothing was changed",
@@ -162,7 +164,7 @@ def undo(settings: Settings, library: Library) -> str:
     require_previous(journal, library)
     ways = _ways(journal, settings, library)
     journal = journal.mark(GOING_BACK)  # from here on it is neither the one nor the other, until every part is back
-    put_back(ways, RestoreFailed("going back failed", on=journal.backup), journal.kept)
+    put_back(ways, journal, RestoreFailed("going back failed", on=journal.backup))
     journal.close()
     return journal.backup
 

@@ -92,7 +92,8 @@ class FilesIncoming:
     def load(self) -> Mapping[str, TableFingerprint] | None:
         return None
 
-    def switch(self) -> None:
+    def plan(self) -> Kept:
+        """The plan of the switch is written, and nothing is moved."""
         new = self._arrived()
         dresses: list[Dress] = []
         if self._keeps_root():
@@ -108,6 +109,11 @@ class FilesIncoming:
                 dresses = [dress for dress in dresses if dress.folder != self._root]
         self._require_no_mounts(moves)
         self._staging.write_plan(moves, dresses)
+        return self._staging.kept()
+
+    def switch(self) -> None:
+        if not self._staging.planned:
+            self.plan()
         self._staging.apply()
 
     def _keeps_root(self) -> bool:

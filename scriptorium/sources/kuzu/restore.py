@@ -116,7 +116,8 @@ class KuzuIncoming:
                 hint="restore the raw copy instead",
             ) from trouble
 
-    def switch(self) -> None:
+    def plan(self) -> Kept:
+        """The plan of the switch is written, and nothing is moved."""
         places = self._staging.places
         if not places.there(self._new):
             raise RestoreFailed("the backup brought no database", on=self._part.path)
@@ -129,6 +130,11 @@ class KuzuIncoming:
             if places.there(new := companion(self._new, ending)):
                 moves.append(Move(new, companion(self._target, ending)))
         self._staging.write_plan([*moves, Move(self._new, self._target)])
+        return self._staging.kept()
+
+    def switch(self) -> None:
+        if not self._staging.planned:
+            self.plan()
         self._staging.apply()
 
     def _like_former(self) -> None:

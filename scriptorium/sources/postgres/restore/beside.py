@@ -264,6 +264,10 @@ class BesideIncoming(Unpacked):
             databases.set_comment(session, self._new, mark.comment)
         databases.drop(session, self._new)
 
+    def plan(self) -> Kept:
+        """Nothing: its record names the databases by their numbers, and ``undo`` raises where they are others."""
+        return {}
+
     def kept(self) -> Kept:
         record = self._records.read(self._restore, self._part.source)
         if record is None:

@@ -155,6 +155,10 @@ class InPlaceIncoming(Unpacked):
         if why:
             raise Untrusted("the dump of the previous data is not ours alone", on=str(self._folder), hint=why)
 
+    def plan(self) -> Kept:
+        """The dump of what is there is its way back: what it holds is known before anything is replaced."""
+        return self.kept()
+
     def kept(self) -> Kept:
         facts = DumpRecord.read(self._former / "facts.json").tables
         with self._target.address.session() as session:

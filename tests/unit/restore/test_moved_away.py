@@ -1,0 +1,190 @@
+"""A restore is killed, and whoever owns the library moves, renames or removes what it put aside: an undo by another
+process says exactly which part is not back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import restore_setup
+from killed_process import dying_before, killed
+from restore_setup import Home, facts, in_place, recovered, supply_of
+
+from scriptorium.errors import RestoreFailed
+from scriptorium.fs.places import Places
+from scriptorium.fs.switch import StagingFolder
+from scriptorium.operations.restore import bring_back, go_back, place_restore, plan_undo, way_back
+from scriptorium.restore.journal import Journal
+
+home, memory, tmp_path = restore_setup.home, restore_setup.memory, restore_setup.tmp_path  # fixtures
+Deed = Callable[[Path, Home], None]
+TAKEN = "taken"
+
+
+def renamed(staging: Path, home: Home) -> None:
+    staging.rename(home.folder / TAKEN)
+
+
+def moved_into_the_library(staging: Path, home: Home) -> None:
+    staging.rename(home.data / TAKEN)
+
+
+def removed(staging: Path, home: Home) -> None:
+    shutil.rmtree(staging)
+
+
+def another_in_its_place(staging: Path, home: Home) -> None:
+    staging.rename(home.folder / TAKEN)
+    staging.mkdir(mode=0o700)
+
+
+def previous_data_removed(staging: Path, home: Home) -> None:
+    shutil.rmtree(staging / "former")
+
+
+def previous_data_renamed(staging: Path, home: Home) -> None:
+    (staging / "former").rename(staging / "were")
+
+
+def plan_removed(staging: Path, home: Home) -> None:
+    (staging / "moves.json").unlink()
+
+
+def one_file_changed(staging: Path, home: Home) -> None:
+    (staging / "former" / "notes.txt" / "x").write_bytes(b"not what it was")
+
+
+DEEDS: list[Deed] = [
+    renamed,
+    moved_into_the_library,
+    removed,
+    another_in_its_place,
+    previous_data_removed,
+    previous_data_renamed,
+    plan_removed,
+    one_file_changed,
+]
+NOTHING_IS_MOVED = dying_before(StagingFolder, "apply", 1)
+POINTS = {
+    "one path is moved": dying_before(Places, "rename", 4),
+    "some are moved": dying_before(Places, "rename", 12),
+    "one part of three": dying_before(StagingFolder, "write_plan", 2),
+    "all parts, not said yet": dying_before(Journal, "mark", 5),
+    "all parts": dying_before(Journal, "mark", 6),
+}
+
+
+def staging_of(home: Home) -> Path:
+    return next(home.folder.rglob(".scriptorium-restore-*-data"))
+
+
+def living(home: Home) -> dict[str, tuple[object, ...]]:
+    return {path: one for path, one in facts(home.folder).items() if TAKEN not in path.split("/")}
+
+
+def everything(home: Home) -> dict[str, tuple[object, ...]]:
+    return {path: one for path, one in facts(home.folder, ours=True).items() if "backups" not in path}
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.__name__)
+def test_the_part_that_is_not_back_is_named(home: Home, point: str, deed: Deed) -> None:
+    home.change()
+    settings, before = home.settings, living(home)
+    supply = supply_of(settings)
+    assert killed(lambda: in_place(settings, supply), POINTS[point])
+    staging = staging_of(home)
+    if deed is one_file_changed and not (staging / "former" / "notes.txt").exists():
+        pytest.skip("it was not moved yet")
+    deed(staging, home)
+    with pytest.raises(RestoreFailed) as caught:
+        go_back(settings, "lib")
+    said = str(caught.value)
+    assert "not back in every part: data: " in said and "conf: " not in said and "etc: " not in said
+    assert caught.value.hint.startswith("back: ") and "conf" in caught.value.hint
+    assert before["app.conf"] == living(home)["app.conf"]
+    with pytest.raises(RestoreFailed, match="not back in every part: data: "):  # nor does the next run say so
+        recovered(settings)
+
+
+@pytest.mark.parametrize("deed", [renamed, removed], ids=lambda deed: deed.__name__)
+def test_what_was_never_moved_is_back_whatever_became_of_the_folder(home: Home, deed: Deed) -> None:
+    home.change()
+    settings, before = home.settings, living(home)
+    assert killed(lambda: in_place(settings, supply_of(settings)), NOTHING_IS_MOVED)
+    deed(staging_of(home), home)
+    assert len(recovered(settings)) == 1 and living(home) == before and recovered(settings) == ()
+
+
+def test_a_plan_says_it_before_and_what_is_brought_back_is_put_back(home: Home) -> None:
+    home.change()
+    settings, before = home.settings, living(home)
+    assert killed(lambda: in_place(settings, supply_of(settings)), POINTS["some are moved"])
+    staging = staging_of(home)
+    renamed(staging, home)
+    rows = {row.what: row for row in plan_undo(settings, way_back(settings, None)).rows}
+    assert rows["previous data of data"].trouble is not None and staging.name in rows["previous data of data"].found
+    with pytest.raises(RestoreFailed):
+        go_back(settings, "lib")
+    (home.folder / "app.conf").write_bytes(b"changed since it is back")
+    (home.folder / TAKEN).rename(staging)
+    go_back(settings, "lib")
+    after = living(home)
+    assert after.pop("app.conf")[4] == b"changed since it is back" and before.pop("app.conf")
+    assert after == before and recovered(settings) == ()
+
+
+def test_given_up_by_removing_the_journal_the_library_goes_on(home: Home) -> None:
+    home.change()
+    settings = home.settings
+    assert killed(lambda: in_place(settings, supply_of(settings)), POINTS["all parts"])
+    removed(staging_of(home), home)
+    with pytest.raises(RestoreFailed) as caught:
+        recovered(settings)
+    journal = caught.value.hint.rpartition(" remove ")[2]
+    Path(journal).unlink()
+    assert recovered(settings) == ()
+    bring_back(settings, place_restore(settings, "latest", safety=False))
+
+
+def test_a_restore_that_fails_says_it_as_well(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the process that restores: its staging folder is held open, so only what is in it can be lost."""
+    home.change()
+
+    def unwell() -> None:
+        shutil.rmtree(staging_of(home) / "former" / "covers")
+        raise RestoreFailed("the application is not well")
+
+    with pytest.raises(RestoreFailed, match="not back in every part: data: "):
+        in_place(home.settings, supply_of(home.settings), healthy=unwell)
+    with pytest.raises(RestoreFailed, match="not back in every part: data: "):
+        recovered(home.settings)
+
+
+@pytest.mark.parametrize("path", ["log/kept.txt", os.fsdecode(b"\xff.txt")])
+@pytest.mark.parametrize("deed", ["changed", "removed"])
+def test_previous_data_that_is_not_whole_is_refused_before_anything_is_moved(home: Home, path: str, deed: str) -> None:
+    """Of a restore that stands; what lives there is by chance what was there before."""
+    in_place(home.settings, supply_of(home.settings))
+    former = next(home.folder.rglob(".scriptorium-restore-*-data")) / "former" / path
+    former.unlink() if deed == "removed" else former.write_bytes(b"not what it was")
+    before = everything(home)
+    rows = {row.what: row for row in plan_undo(home.settings, way_back(home.settings, None)).rows}
+    assert rows["previous data of data"].trouble is not None
+    with pytest.raises(RestoreFailed, match="so nothing was changed"):
+        go_back(home.settings, "lib")
+    assert everything(home) == before
+
+
+def test_a_link_in_the_place_of_the_library_is_said_before_anything_is_moved(home: Home) -> None:
+    home.change()
+    in_place(home.settings, supply_of(home.settings))
+    home.data.rename(home.folder / "moved")
+    home.data.symlink_to("moved")
+    rows = {row.what: row for row in plan_undo(home.settings, way_back(home.settings, None)).rows}
+    assert "a link leads there" in rows["previous data of data"].found
+    with pytest.raises(RestoreFailed, match="so nothing was changed"):
+        go_back(home.settings, "lib")
