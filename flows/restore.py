@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import flow
@@ -12,7 +13,13 @@ from flows.runs import given, of_library, publish
 from scriptorium import wording
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup
-from scriptorium.operations.restore import RestoreOrder, nothing_to_save, place_restore, without_safety
+from scriptorium.operations.restore import (
+    RestoreOrder,
+    lacking_in_safety,
+    nothing_to_save,
+    place_restore,
+    without_safety,
+)
 from scriptorium.process import no_child_outlives
 from scriptorium.restore import Plan, Restored
 from scriptorium.settings import current
@@ -75,6 +82,7 @@ def restore(
         if order.in_place and order.safety:
             saved = _save_first(order.library, f"before the restore of {order.backup}")
         restored = bring(order)
+    restored = replace(restored, lacking=(*restored.lacking, *lacking_in_safety(settings, saved)))
     _report(order, plan, restored, saved, time.monotonic() - began)
     return restored
 
@@ -92,7 +100,7 @@ def undo(library: str | None = None, safety: bool = True) -> str:
         if safety and not way.cut_short:
             saved = _save_first(way.library, f"before going back from the restore of {way.backup}")
         restored = undo_restore(way.library)
-    summary = {"verdict": "the former data is back", "undone": restored, "safety backup": saved.id if saved else "none"}
+    summary = {"verdict": "the former data is back", "undone": restored, "safety backup": _said(saved)}
     publish("undo", way.library, f"Undo of the restore of {restored}", summary, ())
     return restored
 
@@ -107,6 +115,10 @@ def _save_first(library: str, why: str) -> Backup | None:
         raise without_safety(error) from error
 
 
+def _said(saved: Backup | None) -> str:
+    return "; ".join((saved.id, *lacking_in_safety(current(), saved))) if saved else "none"
+
+
 def _report(order: RestoreOrder, plan: Plan, restored: Restored, saved: Backup | None, seconds: float) -> None:
     summary = {
         "verdict": "restored; every file has its recorded hash",
@@ -114,7 +126,8 @@ def _report(order: RestoreOrder, plan: Plan, restored: Restored, saved: Backup |
         "backup": order.backup,
         "from": order.store,
         "to": restored.place,
-        "safety backup": saved.id if saved else "none",
+        "safety backup": _said(saved),
+        "lacking": "; ".join(restored.lacking) or "nothing",
         "files": f"{restored.files:,} ({wording.size(restored.bytes)})",
         "took": wording.duration(seconds),
         "warnings": "; ".join(restored.warnings[:20]) or "none",

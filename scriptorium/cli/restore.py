@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,10 @@ import typer
 
 from scriptorium import wording
 from scriptorium.cli.inspect import Library, Yes
-from scriptorium.cli.output import command, confirm, current, facts, manner, meant, put_json, say, table
+from scriptorium.cli.output import command, confirm, current, facts, manner, meant, put_json, say, table, warn
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import UsageError
+from scriptorium.words import Tier
 
 if TYPE_CHECKING:
     from scriptorium.operations.restore import RestoreOrder
@@ -191,7 +193,7 @@ def _show(order: RestoreOrder, restored: Restored) -> None:
                 "files": restored.files,
                 "bytes": restored.bytes,
                 "parts": list(restored.parts),
-                "warnings": list(restored.warnings),
+                "warnings": [*restored.lacking, *restored.warnings],
                 "tables": tables,
                 "not_compared": dict(restored.comparison.not_compared),
             }
@@ -204,10 +206,23 @@ def _show(order: RestoreOrder, restored: Restored) -> None:
             "tables": restored.said,
         }
     )
+    for lack in restored.lacking:
+        warn(lack)
     for warning in restored.warnings:
         say(f"warning: {warning}")
     if order.in_place:
         say(_PREVIOUS[restored.previous])
+
+
+def _say_lacking(library: str, began: datetime) -> None:
+    """What the safety backup of an undo could not save."""
+    from scriptorium.catalog import Catalog
+    from scriptorium.operations.restore import lacking_in_safety
+
+    for backup in Catalog(current()).backups(library=library, records=False):
+        if backup.tier is Tier.BEFORE_RESTORE and backup.created_at >= began:
+            for lack in lacking_in_safety(current(), backup):
+                warn(lack)
 
 
 def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
@@ -218,7 +233,9 @@ def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
     with flow_runs():
         from flows.restore import undo as flow
 
+        began = datetime.now(UTC).replace(microsecond=0)
         undone = carried_out(flow, library=way.library, safety=not no_safety)
+    _say_lacking(way.library, began)
     if manner.json:
         put_json({"library": way.library, "undone": undone, "cut_short": way.cut_short})
     if way.cut_short:

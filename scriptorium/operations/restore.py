@@ -12,7 +12,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed, ScriptoriumError, UsageError
 from scriptorium.fs.previous import Previous, Whereabouts
 from scriptorium.manifest import new_id
-from scriptorium.model import Tier
+from scriptorium.model import Backup, Tier, Unsaved
 from scriptorium.restore import (
     Plan,
     Planned,
@@ -33,6 +33,7 @@ from scriptorium.restore import (
     undo,
 )
 from scriptorium.restore.health_check import require_healthy
+from scriptorium.restore.supply import named
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Source, Streamable
 from scriptorium.stores.objects.layout import read_manifest
@@ -193,6 +194,16 @@ def without_safety(error: ScriptoriumError) -> RestoreFailed:
         f"the living data could not be backed up first: {error}",
         hint="nothing was changed. --no-safety goes on without: what is replaced is kept all the same, for --undo",
     )
+
+
+def lacking_in_safety(settings: Settings, saved: Backup | None) -> tuple[str, ...]:
+    """What the safety backup could not save, as a line: nothing where it is whole, or where there is none."""
+    if saved is None or not saved.unsaved:
+        return ()
+    unsaved: Sequence[Unsaved] = ()
+    with suppress(ScriptoriumError):  # it is taken, whatever becomes of its store now
+        unsaved = Catalog(settings).manifest(saved.copies[0]).unsaved
+    return (f"the safety backup {saved.id} is degraded: it lacks {named(unsaved, saved.unsaved)}",)
 
 
 def bring_back(settings: Settings, order: RestoreOrder, *, advance: Advance | None = None) -> Restored:

@@ -18,7 +18,7 @@ from scriptorium.restore.journal import KEPT, PREPARING, SWITCHED, SWITCHING, Jo
 from scriptorium.restore.preflight import plan_in_place
 from scriptorium.restore.rollback import drop, drop_previous, put_back, require_idle
 from scriptorium.restore.space import nearest_folder
-from scriptorium.restore.supply import Advance, Restored, Supply, load_parts, read_parts, told
+from scriptorium.restore.supply import Advance, Restored, Supply, lacking, load_parts, read_parts, told
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
 
@@ -113,4 +113,5 @@ def _carry_out(
     there = any(one.get("moves") or one.get("replaced") is not None for one in kept.values())
     warnings = (*read.warnings, *told(incoming, parts))
     previous: Literal["kept", "none was there"] = "kept" if there else "none was there"
-    return Restored("in place", read.files, read.bytes, tables, read.parts, warnings, compared, previous)
+    lacks = lacking(part for part in parts if part.source in read.parts)
+    return Restored("in place", read.files, read.bytes, tables, read.parts, warnings, compared, previous, lacks)

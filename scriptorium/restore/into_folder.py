@@ -24,7 +24,7 @@ from scriptorium.fs.places import Places, real_path
 from scriptorium.fs.removal import empty, remove_tree
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.model import Part
-from scriptorium.restore.supply import Advance, Restored, Supply, load_parts, read_parts, told, wanted
+from scriptorium.restore.supply import Advance, Restored, Supply, lacking, load_parts, read_parts, told, wanted
 from scriptorium.sources import Source, made_for
 from scriptorium.umask import users_folders
 
@@ -204,7 +204,8 @@ def _read(
             one.switch()
         one.finish()
     warnings = (*read.warnings, *told(incoming, supply.manifest.parts))
-    return Restored(str(target), read.files, read.bytes, tables, read.parts, warnings, compared)
+    lacks = lacking(part for part in supply.manifest.parts if part.source in read.parts)
+    return Restored(str(target), read.files, read.bytes, tables, read.parts, warnings, compared, lacking=lacks)
 
 
 def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -11,8 +11,8 @@ from typing import BinaryIO, Literal
 from scriptorium.archive import compiled, listed_entries, unpack
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.fs.previous import Keeping
-from scriptorium.manifest import uncompared
-from scriptorium.model import Manifest, Part, TableFingerprint
+from scriptorium.manifest import readable, uncompared
+from scriptorium.model import Manifest, Part, TableFingerprint, Unsaved
 from scriptorium.restore.proof import compare_tables
 from scriptorium.sources import Incoming, Reticent, Telling, beside
 from scriptorium.stores import Store
@@ -20,6 +20,7 @@ from scriptorium.stores import Store
 EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
 RECORDS = frozenset({"backup_metadata.json", "manifest.json", "SHA256SUMS", "files.jsonl"})
 Advance = Callable[[int], None]
+_NAMES = 3
 _UNRECORDED = "nothing of it was recorded when it was backed up"
 
 
@@ -56,7 +57,8 @@ class Restored:
 
     ``parts``: the sources that something came back of; ``tables``: what their databases hold; ``warnings``: what could
     not be set or made as it was, by name. ``comparison``: which of the tables were compared with what was recorded.
-    ``previous``: what became of the data that was there before.
+    ``previous``: what became of the data that was there before. ``lacking``: what the backup, or the safety
+    backup, does not hold because it could not be read when it was taken.
     """
 
     place: str
@@ -67,6 +69,7 @@ class Restored:
     warnings: tuple[str, ...] = ()
     comparison: Comparison = field(default_factory=lambda: Comparison())
     previous: Literal["none was there", "kept", "not kept"] = "none was there"
+    lacking: tuple[str, ...] = ()
 
     @property
     def said(self) -> str:
@@ -139,8 +142,17 @@ def wanted(supply: Supply) -> tuple[Part, ...]:
             and (owner := part_of(entry.path, manifest.parts)) is not None
         }
     if not owners:
-        raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
+        raise _no_match(supply)
     return tuple(part for part in manifest.parts if part.source in owners)
+
+
+def _no_match(supply: Supply) -> NotFound:
+    asked = compiled(*supply.only)
+    missing = [one.path for one in supply.manifest.unsaved if asked.hold(one.path, False) or asked.hold(one.path, True)]
+    hint = "show ID lists its parts"
+    if missing:
+        hint = f"{readable(missing[0])} could not be read when the backup was taken; another backup may have it"
+    return NotFound("nothing in the backup matches", on=", ".join(supply.only), hint=hint)
 
 
 def read_parts(
@@ -173,7 +185,7 @@ def read_parts(
     with supply.open() as stream:
         unpacked = unpack(stream, receive, roots=tuple(roots), expected=manifest.files, advance=advance)
     if supply.only and not came:
-        raise NotFound("nothing in the backup matches", on=", ".join(supply.only), hint="show ID lists its parts")
+        raise _no_match(supply)
     parts = tuple(part.source for part in manifest.parts if part.source in came)
     warnings = (*map(str, unpacked.findings), *unpacked.warnings)
     return Read(unpacked.files, unpacked.bytes, parts, warnings)
@@ -236,6 +248,22 @@ def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFingerprint]:
 def missing_fingerprints(incoming: Incoming) -> Mapping[str, str]:
     """What of a loaded part could not be looked at, and why; nothing for most kinds."""
     return incoming.missing_fingerprints if isinstance(incoming, Reticent) else {}
+
+
+def lacking(parts: Iterable[Part]) -> tuple[str, ...]:
+    """What the backup did not hold of these parts, a line for each, the first by name."""
+    return tuple(
+        f"{part.source}: the backup lacks {named(part.unsaved, part.unsaved_count)}"
+        for part in parts
+        if part.unsaved_count
+    )
+
+
+def named(unsaved: Sequence[Unsaved], count: int) -> str:
+    """What a backup could not save, in words: how much it is, and the first by name."""
+    first = ", ".join(readable(one.path) for one in unsaved[:_NAMES])
+    more = ", …" if count > min(len(unsaved), _NAMES) else ""
+    return f"{count:,} that could not be read when it was taken ({first}{more})"
 
 
 def told(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:

@@ -79,7 +79,26 @@ def test_a_backup_that_lacks_a_file_is_degraded_and_so_is_its_run(
     assert verify(ids=[done.id])[0].verification.sound and drill(done.id).proven
     found = Catalog(chosen.settings).find(done.id)
     assert found.status is Status.DEGRADED and found.copies[0].proven_at, "it comes back, and lacks what it lacked"
-    assert restore(done.id, path=str(tmp_path / "out")).files
+    restored = restore(done.id, path=str(tmp_path / "out"))
+    assert restored.files and "data/covers/a.jpg" in restored.lacking[0]
+
+
+def test_a_safety_backup_that_lacks_a_file_is_said_by_the_restore_and_by_the_undo(
+    chosen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, real = backup(library="bibliotheca"), os.open
+
+    def open_(path: Any, flags: int, *arguments: Any, **given: Any) -> int:
+        if os.fsencode(path).endswith(b"a.jpg") and flags & os.O_ACCMODE == os.O_RDONLY:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, flags, *arguments, **given)
+
+    monkeypatch.setattr(os, "open", open_)
+    (said,) = restore(whole.id, library="bibliotheca").lacking
+    assert "is degraded: it lacks 1 that could not be read when it was taken (data/covers/a.jpg)" in said
+    assert said in artifact("restore-bibliotheca")
+    undo(library="bibliotheca")
+    assert "is degraded: it lacks 1" in artifact("undo-bibliotheca")
 
 
 def test_runs_have_names_that_read_well(chosen: Any, tmp_path: Path) -> None:

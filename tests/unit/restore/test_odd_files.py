@@ -14,6 +14,7 @@ import pytest
 from restore_setup import Home, in_place, supply_of, take
 
 from scriptorium.catalog import Catalog
+from scriptorium.errors import NotFound
 from scriptorium.manifest import new_id
 from scriptorium.model import Status
 from scriptorium.operations.drill import place_drill, run_drill
@@ -100,6 +101,18 @@ def test_a_restore_in_place_leaves_what_its_backup_could_not_save(folder: Path, 
     }
     undo(home.settings, home.settings.library())
     assert contents(home.data) == now
+
+
+def test_what_was_asked_for_and_never_saved_is_said_so(folder: Path, as_nobody: Nobody) -> None:
+    home = degraded(folder, as_nobody)
+    with pytest.raises(NotFound) as caught:
+        in_place(home.settings, supply_of(home.settings, only=("data/secret.env",)))
+    assert "data/secret.env could not be read when the backup was taken" in caught.value.hint
+    restored = in_place(home.settings, supply_of(home.settings))
+    assert restored.lacking == (
+        "data: the backup lacks 3 that could not be read when it was taken "
+        "(data/closed, data/secret.env, data/sub/secret.txt)",
+    )
 
 
 def test_where_the_living_is_lost_it_comes_back_without_what_was_not_saved(folder: Path, as_nobody: Nobody) -> None:
