@@ -16,7 +16,7 @@ from restore_setup import Home, facts, in_place, recovered, supply_of
 from scriptorium.errors import RestoreFailed
 from scriptorium.fs.places import Places
 from scriptorium.fs.switch import StagingFolder
-from scriptorium.operations.restore import bring_back, go_back, place_restore, plan_undo, way_back
+from scriptorium.operations.restore import bring_back, find_undo, place_restore, plan_undo, undo_restore
 from scriptorium.restore.journal import Journal
 
 home, memory, tmp_path = restore_setup.home, restore_setup.memory, restore_setup.tmp_path  # fixtures
@@ -101,7 +101,7 @@ def test_the_part_that_is_not_back_is_named(home: Home, point: str, deed: Deed) 
         pytest.skip("it was not moved yet")
     deed(staging, home)
     with pytest.raises(RestoreFailed) as caught:
-        go_back(settings, "lib")
+        undo_restore(settings, "lib")
     said = str(caught.value)
     assert "not back in every part: data: " in said and "conf: " not in said and "etc: " not in said
     assert caught.value.hint.startswith("back: ") and "conf" in caught.value.hint
@@ -125,13 +125,13 @@ def test_a_plan_says_it_before_and_what_is_brought_back_is_put_back(home: Home) 
     assert killed(lambda: in_place(settings, supply_of(settings)), POINTS["some are moved"])
     staging = staging_of(home)
     renamed(staging, home)
-    rows = {row.what: row for row in plan_undo(settings, way_back(settings, None)).rows}
+    rows = {row.what: row for row in plan_undo(settings, find_undo(settings, None)).rows}
     assert rows["previous data of data"].trouble is not None and staging.name in rows["previous data of data"].found
     with pytest.raises(RestoreFailed):
-        go_back(settings, "lib")
+        undo_restore(settings, "lib")
     (home.folder / "app.conf").write_bytes(b"changed since it is back")
     (home.folder / TAKEN).rename(staging)
-    go_back(settings, "lib")
+    undo_restore(settings, "lib")
     after = living(home)
     assert after.pop("app.conf")[4] == b"changed since it is back" and before.pop("app.conf")
     assert after == before and recovered(settings) == ()
@@ -172,10 +172,10 @@ def test_previous_data_that_is_not_whole_is_refused_before_anything_is_moved(hom
     former = next(home.folder.rglob(".scriptorium-restore-*-data")) / "former" / path
     former.unlink() if deed == "removed" else former.write_bytes(b"not what it was")
     before = everything(home)
-    rows = {row.what: row for row in plan_undo(home.settings, way_back(home.settings, None)).rows}
+    rows = {row.what: row for row in plan_undo(home.settings, find_undo(home.settings, None)).rows}
     assert rows["previous data of data"].trouble is not None
     with pytest.raises(RestoreFailed, match="so nothing was changed"):
-        go_back(home.settings, "lib")
+        undo_restore(home.settings, "lib")
     assert everything(home) == before
 
 
@@ -184,7 +184,7 @@ def test_a_link_in_the_place_of_the_library_is_said_before_anything_is_moved(hom
     in_place(home.settings, supply_of(home.settings))
     home.data.rename(home.folder / "moved")
     home.data.symlink_to("moved")
-    rows = {row.what: row for row in plan_undo(home.settings, way_back(home.settings, None)).rows}
+    rows = {row.what: row for row in plan_undo(home.settings, find_undo(home.settings, None)).rows}
     assert "a link leads there" in rows["previous data of data"].found
     with pytest.raises(RestoreFailed, match="so nothing was changed"):
-        go_back(home.settings, "lib")
+        undo_restore(home.settings, "lib")
