@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import tarfile
 from collections.abc import Mapping
 
-from scriptorium.archive.selection import decoded
 from scriptorium.fs.access_lists import RECORDS, lists_of
 from scriptorium.fs.owners import group_name, user_name
 from scriptorium.manifest import decimal_seconds
+from scriptorium.members.selection import decoded
 
 BLOCK = tarfile.BLOCKSIZE
 RECORD = tarfile.RECORDSIZE
@@ -94,8 +93,3 @@ def header_for(
 def padding(size: int) -> int:
     """How many zero bytes follow contents of this size, up to the next block."""
     return -size % BLOCK
-
-
-def no_space(error: OSError) -> bool:
-    """Whether this says that the disk is full or the quota reached."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

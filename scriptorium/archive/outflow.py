@@ -10,11 +10,11 @@ import hashlib
 import os
 import queue
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from scriptorium.archive.codec import Codec, Piece
+from scriptorium.fs.descriptors import write_whole
 
 _MOST_WORKERS = 8
 _WINDOW = 32 << 10
@@ -132,10 +132,3 @@ class OutputStream:
         self._digest.update(data)
         self._bytes += len(data)
         write_whole(self._descriptor, data)
-
-
-def write_whole(descriptor: int, data: bytes | memoryview, write: Callable[[int, memoryview], int] = os.write) -> None:
-    """Write all of it: a single ``write`` may take less."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[write(descriptor, rest) :]

@@ -10,17 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium.archive.codec import codec_for
-from scriptorium.archive.headers import BLOCK, RECORD, no_space
-from scriptorium.archive.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, Ledger
+from scriptorium.archive.headers import BLOCK, RECORD
 from scriptorium.archive.outflow import OutputStream, Written
-from scriptorium.archive.remarks import Remark, Remarks
 from scriptorium.archive.scribe import Advance, Scribe
-from scriptorium.archive.selection import Found, claims, encoded, select
-from scriptorium.archive.streams import Stream
 from scriptorium.errors import NoSpace, SourceDamaged, UsageError
 from scriptorium.fs.attributes import NONE, Attributes, attributes_of
 from scriptorium.fs.descriptors import folder_at, reached
+from scriptorium.fs.system_errors import no_space
 from scriptorium.manifest import dumps, readable, sealed, uncompared
+from scriptorium.members.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, Ledger
+from scriptorium.members.remarks import Remark, Remarks
+from scriptorium.members.selection import Found, claims, encoded, select
+from scriptorium.members.streams import Stream
 from scriptorium.model import ArchiveRecord, Check, Compression, FileEntry, Manifest, Part, Staged, Tree
 
 Judge = Callable[[Iterator[FileEntry]], tuple[Check, ...]]

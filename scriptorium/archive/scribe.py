@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 from scriptorium.archive.headers import header, header_for, padding
-from scriptorium.archive.ledger import SUMS, Ledger
 from scriptorium.archive.outflow import OutputStream
-from scriptorium.archive.remarks import Remark, Remarks
-from scriptorium.archive.selection import Found, holes, unread
 from scriptorium.fs.attributes import Attributes, attributes_of
+from scriptorium.members.ledger import SUMS, Ledger
+from scriptorium.members.remarks import Remark, Remarks
+from scriptorium.members.selection import Found, holes, unread
 from scriptorium.model import FileEntry
 
 Advance = Callable[[int], None]

@@ -1,45 +1,15 @@
-"""Unpacking: members to where they are wanted, checked on the way, with everything that tar keeps of a file."""
+"""Unpacking: an archive's members to where they are wanted."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from scriptorium.archive.comparison import MISSING, Comparison
-from scriptorium.archive.headers import no_space
-from scriptorium.archive.ledger import LIST, OWN
-from scriptorium.archive.members import Member, Reader
-from scriptorium.archive.outflow import write_whole
-from scriptorium.archive.placing import Placing, sync_filesystem
-from scriptorium.errors import DamageFound, NoSpace, UnsafeArchive
-from scriptorium.fs.access_lists import ACCESS, DEFAULT, AccessList
-from scriptorium.fs.attributes import set_lists
-from scriptorium.fs.descriptors import folder_at
-from scriptorium.fs.owners import group_number, user_number
-from scriptorium.manifest import readable
-from scriptorium.model import FileList, Finding
-
-_HOLE = 64 << 10
-_COPIED = 1 << 20
-_NOTHING = bytes(_HOLE)
-_REFUSED = ("device", "pipe", "unknown")
-
-
-@dataclass(frozen=True, slots=True)
-class Unpacked:
-    """What was written. ``findings``: members that could not be (a hard link to a file that was not wanted);
-    ``warnings``: what of a member could not be set (owners, attributes), by name."""
-
-    files: int
-    folders: int
-    bytes: int
-    findings: tuple[Finding, ...] = ()
-    warnings: tuple[str, ...] = ()
+from scriptorium.archive.reader import Reader
+from scriptorium.members.member import Member
+from scriptorium.members.writing import Unpacked, write_members
+from scriptorium.model import FileList
 
 
 def unpack(
@@ -50,257 +20,16 @@ def unpack(
     expected: FileList | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Unpacked:
-    """Write the members that ``receive`` gives an absolute destination; each must lie inside one of the ``roots``.
-
-    Our own members (manifest and sums) are never asked for. Hashes on the way and compares with ``expected``. Modes,
-    times to the nanosecond, attributes, holes and (when root) owners are restored; everything is on the disk when this
-    returns. ``advance`` is told the bytes of the archive that were read. Raises ``DamageFound`` (broken, or different
-    from ``expected``: then after everything was written), ``UnsafeArchive``, ``RestoreFailed``, ``NoSpace``.
-    """
-    with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(Reader(stream))
-        comparison = stack.enter_context(contextlib.closing(Comparison(expected))) if expected is not None else None
-        unpacking = stack.enter_context(contextlib.closing(_Unpacking(receive, roots, comparison)))
-        try:
-            before = 0
-            for member in reader:
-                unpacking.member(member)
-                if advance is not None and reader.stream.raw_bytes > before:
-                    advance(reader.stream.raw_bytes - before)
-                    before = reader.stream.raw_bytes
-            unpacking.finish()
-        except OSError as error:
-            if no_space(error):
-                raise NoSpace("the disk became full while unpacking", on=str(roots[0])) from error
-            raise
-        if comparison is not None and (different := comparison.findings()):
-            raise DamageFound(
-                f"{len(different)} member(s) differ from the manifest",
-                hint="; ".join(str(finding) for finding in different[:20]),
-            )
-        return unpacking.outcome()
+    """``write_members`` over an archive. ``advance`` is told the bytes of it that were read."""
+    with Reader(stream) as reader:
+        return write_members(reported(reader, advance), receive, roots=roots, expected=expected)
 
 
-class _Unpacking:
-    """One archive on its way back to disk."""
-
-    def __init__(
-        self, receive: Callable[[str], Path | None], roots: Sequence[Path], comparison: Comparison | None
-    ) -> None:
-        self._receive = receive
-        self._roots = roots
-        self._placing = Placing(roots)
-        self._sources = Placing(roots)  # for hard links, beside the folders that are being filled
-        self._comparison = comparison
-        self._as_root = os.geteuid() == 0
-        self._folders: list[tuple[Path, Member]] = []
-        self._written: set[int] = set()  # hashes of paths: enough to know our own files by, and small
-        self._findings: list[Finding] = []
-        self._warnings: list[str] = []
-        self._files = 0
-        self._bytes = 0
-
-    def close(self) -> None:
-        self._placing.close()
-        self._sources.close()
-
-    def outcome(self) -> Unpacked:
-        return Unpacked(self._files, len(self._folders), self._bytes, tuple(self._findings), tuple(self._warnings))
-
-    def member(self, member: Member) -> None:
-        entry = member.entry
-        if entry.path in OWN:
-            if self._comparison is not None and entry.path == LIST:
-                for _ in self._comparison.listing(member.chunks()):
-                    pass
-            return
-        if entry.path.startswith("/") or not entry.path or ".." in entry.path.split("/"):
-            raise UnsafeArchive("a member would be written outside its target", on=readable(entry.path))
-        destination = self._receive(entry.path)
-        if destination is not None and entry.kind in _REFUSED:
-            raise UnsafeArchive(f"a member is a {entry.kind}, which no backup holds", on=readable(entry.path))
-        sha256 = None
-        if entry.kind == "file":
-            sha256 = self._file(member, destination)
-        elif destination is not None:
-            self._other(member, destination)
-        if self._comparison is not None:
-            self._comparison.member(replace(entry, sha256=sha256))
-
-    def _other(self, member: Member, destination: Path) -> None:
-        if member.entry.kind == "folder":
-            os.close(self._placing.folder(destination))
-            self._folders.append((destination, member))
-            return
-        target = member.entry.target or ""
-        if member.entry.kind == "symlink":
-            parent, name = self._placing.symlink(destination, target)
-            self._mark_symlink(member, parent, name)
-            self._files += 1
-        else:
-            self._hardlink(member, destination, target)
-
-    def _hardlink(self, member: Member, destination: Path, target: str) -> None:
-        first = self._receive(target)
-        if first is None:
-            detail = f"a hard link to '{readable(target)}', which is not restored"
-            self._findings.append(Finding(MISSING, readable(member.entry.path), detail))
-            return
-        if hash(target) not in self._written:
-            raise UnsafeArchive("a hard link to a file that is not from this archive", on=readable(member.entry.path))
-        if first == destination:  # the first name is not wanted: its contents came under this one
-            return
-        folder, existing = self._sources.parent(first)
-        if not self._placing.hardlink(destination, folder, existing):
-            self._copy(member, destination, folder, existing)
-        self._files += 1
-
-    def _copy(self, member: Member, destination: Path, folder: int, existing: bytes) -> None:
-        """A further name where it cannot be one: on another filesystem, or on one that knows no such names."""
-        source = os.open(existing, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-        try:
-            target = self._placing.new_file(destination)
-            try:
-                with open(source, "rb", closefd=False) as file:
-                    _write(target, iter(lambda: memoryview(file.read(_COPIED)), b""), os.fstat(source).st_size)
-                self._mark(member, target)
-            finally:
-                os.close(target)
-        finally:
-            os.close(source)
-        self._warnings.append(f"{readable(member.entry.path)}: is a file of its own now, no further name of another")
-
-    def _file(self, member: Member, destination: Path | None) -> str | None:
-        """Write the contents, or only hash them; returns the hash where something is compared."""
-        hashed = self._comparison is not None and (destination is not None or self._comparison.needs_every_hash)
-        digest = hashlib.sha256()
-        chunks = _hashing(member, digest) if hashed else member.chunks()
-        if destination is not None:
-            descriptor = self._placing.new_file(destination)
-            try:
-                _write(descriptor, chunks, member.entry.size)
-                self._mark(member, descriptor)
-            finally:
-                os.close(descriptor)
-            self._written.add(hash(member.entry.path))
-            self._files += 1
-            self._bytes += member.entry.size
-        else:
-            for _ in chunks:
-                pass
-        return digest.hexdigest() if hashed else None
-
-    def _mark(self, member: Member, descriptor: int) -> None:
-        """Attributes, owner, access list, mode and time, in the order in which none undoes another.
-
-        Up to here it is open to nobody but us. It is opened last, and to nobody who could not read it before.
-        """
-        for name, value in member.xattrs.items():
-            if name.startswith("user."):
-                with self._warned(member, f"the attribute {name}"):
-                    os.setxattr(descriptor, name, value)
-        mode = member.entry.mode
-        if self._as_root:
-            with self._warned(member, "the owner"):
-                os.fchown(descriptor, *owner(member))
-        else:
-            mode &= ~0o6000
-        os.fchmod(descriptor, self._opened(member, descriptor, mode))
-        with self._warned(member, "the time"):
-            os.utime(descriptor, ns=(member.entry.mtime_ns, member.entry.mtime_ns))
-
-    def _opened(self, member: Member, descriptor: int, mode: int) -> int:
-        """Set the access lists; returns the mode that goes with what could be set."""
-        group = owner(member)[1]
-        if not self._as_root:
-            with contextlib.suppress(OSError):  # a group that we are in
-                os.fchown(descriptor, -1, group)
-        strange = os.fstat(descriptor).st_gid != group  # who is in our group was not in that one
-        lists = self._lists(member, strange)
-        done: list[bool] = []
-        with self._warned(member, "the access list"):
-            set_lists(descriptor, lists.get(ACCESS), lists.get(DEFAULT))
-            done.append(ACCESS in lists)
-        if any(done):
-            return lists[ACCESS].widened(mode)
-        return _group_as_others(mode) if strange else mode
-
-    def _lists(self, member: Member, strange: bool) -> dict[str, AccessList]:
-        found: dict[str, AccessList] = {}
-        for name, text in member.lists.items():
-            with self._warned(member, "the access list"):
-                read = AccessList.of_text(text)
-                found[name] = read.with_group_as_others() if strange else read
-        return found
-
-    def _mark_symlink(self, member: Member, parent: int, name: bytes) -> None:
-        if self._as_root:
-            with self._warned(member, "the owner"):
-                os.chown(name, *owner(member), dir_fd=parent, follow_symlinks=False)
-        with self._warned(member, "the time"):
-            times = (member.entry.mtime_ns, member.entry.mtime_ns)
-            os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
-
-    @contextlib.contextmanager
-    def _warned(self, member: Member, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, OverflowError, ValueError) as error:
-            if isinstance(error, OSError) and no_space(error):
-                raise
-            reason = str(error) if isinstance(error, ValueError) else "out of range"
-            if isinstance(error, OSError):
-                reason = f"{error.strerror}"
-            self._warnings.append(f"{readable(member.entry.path)}: {what} could not be set ({reason})")
-
-    def finish(self) -> None:
-        """Folders get their modes and times last, from the bottom up; then all of it is brought to the disk."""
-        for destination, member in sorted(self._folders, key=lambda item: item[0].parts, reverse=True):
-            descriptor = self._placing.folder(destination)
-            try:
-                self._mark(member, descriptor)
-            finally:
-                os.close(descriptor)
-        self._sync()
-
-    def _sync(self) -> None:
-        """One wait for each filesystem, not one for each file."""
-        done: set[int] = set()
-        for root in self._roots:
-            with contextlib.suppress(FileNotFoundError), folder_at(root) as descriptor:  # nothing was written there
-                device = os.fstat(descriptor).st_dev
-                if device not in done:
-                    sync_filesystem(descriptor)
-                done.add(device)
-
-
-def _group_as_others(mode: int) -> int:
-    """The mode of a file whose group is not the one it had: the group may do no more than anybody."""
-    return mode & ~0o070 | (mode & (mode & 0o007) << 3 & 0o070)
-
-
-def _hashing(member: Member, digest: hashlib._Hash) -> Iterator[memoryview]:
-    for chunk in member.chunks():
-        digest.update(chunk)
-        yield chunk
-
-
-def _write(descriptor: int, chunks: Iterator[memoryview], size: int) -> None:
-    """Write the contents; runs of zeros become holes."""
-    hole = False
-    for chunk in chunks:
-        start = 0
-        for at in range(0, len(chunk), _HOLE):
-            part = chunk[at : at + _HOLE]
-            if len(part) == _HOLE and part[0] == 0 and bytes(part) == _NOTHING:
-                write_whole(descriptor, chunk[start:at])
-                os.lseek(descriptor, _HOLE, os.SEEK_CUR)
-                start, hole = at + _HOLE, True
-        write_whole(descriptor, chunk[start:])
-    if hole:
-        os.ftruncate(descriptor, size)
-
-
-def owner(member: Member) -> tuple[int, int]:
-    """The owner here: by name where the name is known, else by number, as tar does."""
-    return user_number(member.uname, member.uid), group_number(member.gname, member.gid)
+def reported(reader: Reader, advance: Callable[[int], None] | None) -> Iterator[Member]:
+    """The members, and after each the bytes of the archive that were read for it."""
+    before = 0
+    for member in reader:
+        yield member
+        if advance is not None and reader.stream.raw_bytes > before:
+            advance(reader.stream.raw_bytes - before)
+            before = reader.stream.raw_bytes

@@ -10,13 +10,14 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from scriptorium.archive.comparison import ALTERED, EXTRA, MISSING, Comparison
 from scriptorium.archive.inflow import EndsEarly
-from scriptorium.archive.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, sums_line
-from scriptorium.archive.members import Member, Reader
 from scriptorium.archive.outflow import Written
+from scriptorium.archive.reader import Reader
 from scriptorium.errors import DamageFound, NotFound, StoreUnavailable
 from scriptorium.manifest import loads
+from scriptorium.members import Member
+from scriptorium.members.comparison import ALTERED, EXTRA, MISSING, Comparison
+from scriptorium.members.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, sums_line
 from scriptorium.model import Finding, Manifest, Verification
 
 MISSING_ARCHIVE = "missing archive"

@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -228,3 +228,10 @@ def _require_honest(here: int, name: bytes, makers: set[int], path: Path | bytes
                 hint="links are followed where they belong to root, to us, or to the owner of what they lead to: "
                 "name the real path in the settings, or let root make the link",
             )
+
+
+def write_whole(descriptor: int, data: bytes | memoryview, write: Callable[[int, memoryview], int] = os.write) -> None:
+    """Write all of it: a single ``write`` may take less."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[write(descriptor, rest) :]

@@ -74,3 +74,8 @@ def _name(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return str(number)
+
+
+def no_space(error: OSError) -> bool:
+    """Whether this says that the disk is full or the quota reached."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

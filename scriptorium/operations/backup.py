@@ -16,12 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium import __version__, quiesce, workspace
-from scriptorium.archive import Stream, pack
+from scriptorium.archive import pack
 from scriptorium.archive.verification import verified
 from scriptorium.catalog import begin_run, finish_run, interrupted
 from scriptorium.errors import DamageFound, LibraryBusy, ScriptoriumError, SourceDamaged, StoreUnavailable, UsageError
 from scriptorium.failpoints import reach
 from scriptorium.manifest import archive_name, dumps, new_id
+from scriptorium.members import Stream
 from scriptorium.model import (
     Annotations,
     Backup,

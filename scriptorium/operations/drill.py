@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium import workspace
-from scriptorium.archive import Reread, listed_entries, reread
+from scriptorium.archive import listed_entries
 from scriptorium.catalog import Catalog
 from scriptorium.errors import (
     DamageFound,
@@ -41,6 +41,7 @@ from scriptorium.errors import (
 from scriptorium.failpoints import reach
 from scriptorium.fs.removal import remove_tree
 from scriptorium.manifest import entry_line, new_id, parse_entry_line, uncompared, unrecorded
+from scriptorium.members import Reread, reread
 from scriptorium.model import (
     NOT_COMPARABLE,
     NOT_PROVEN,

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from scriptorium.archive import compiled, listed_entries, unpack
+from scriptorium.archive import listed_entries, unpack
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.fs.previous import Keeping
 from scriptorium.manifest import readable, uncompared
+from scriptorium.members import compiled
 from scriptorium.model import Manifest, Part, TableFingerprint, Unsaved
 from scriptorium.restore.proof import compare_tables
 from scriptorium.sources import Incoming, Reticent, Telling, beside

@@ -16,7 +16,7 @@ from scriptorium.model import Finding, Holder, Part, Role, Rows, Staged, Survey,
 from scriptorium.sources.quiesce import Quiesce
 
 if TYPE_CHECKING:
-    from scriptorium.archive import Stream
+    from scriptorium.members import Stream
 
 
 class Incoming(Protocol):

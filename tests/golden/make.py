@@ -21,9 +21,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from scriptorium import __version__, quiesce
-from scriptorium.archive import ledger, pack
+from scriptorium.archive import pack
 from scriptorium.archive.verification import verified
 from scriptorium.manifest import VERSION, archive_name
+from scriptorium.members import ledger
 from scriptorium.model import Annotations, BackupType, Compression, FileList, Manifest, Staged, Tier
 from scriptorium.sources import FilesSource, KuzuSource
 from scriptorium.stores import LocalStore

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from scriptorium import manifest
-from scriptorium.archive import Unpacked, pack, unpack
+from scriptorium.archive import pack, unpack
+from scriptorium.members import Unpacked
 from scriptorium.model import (
     Annotations,
     ArchiveRecord,

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scriptorium.archive import unpack
-from scriptorium.archive.ledger import MANIFEST
-from scriptorium.archive.members import Reader
+from scriptorium.archive.reader import Reader
 from scriptorium.archive.verification import verified
 from scriptorium.errors import DamageFound, UsageError
 from scriptorium.fs import reflink
 from scriptorium.fs.removal import remove_tree
 from scriptorium.manifest import archive_name, dumps, is_archive_name, loads
+from scriptorium.members.ledger import MANIFEST
 from scriptorium.model import ArchiveRecord, Compression, Manifest, Verification
 from scriptorium.settings import Library
 from scriptorium.sources import PostgresSource

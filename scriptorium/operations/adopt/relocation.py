@@ -20,11 +20,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scriptorium.archive import compiled
-from scriptorium.archive.placing import Placing
 from scriptorium.errors import UnsafeArchive
 from scriptorium.fs.walking import Folder, walk
 from scriptorium.manifest import readable
+from scriptorium.members import compiled
+from scriptorium.members.placing import Placing
 from scriptorium.operations.adopt.inventory import METADATA
 from scriptorium.sources import FilesSource
 

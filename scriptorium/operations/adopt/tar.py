@@ -9,10 +9,11 @@ import stat
 from pathlib import Path
 
 from scriptorium.archive import unpack as unpack_ours
-from scriptorium.archive.members import Member, Reader
+from scriptorium.archive.reader import Reader
 from scriptorium.errors import DamageFound, UnsafeArchive
 from scriptorium.fs.walking import walk
 from scriptorium.manifest import readable
+from scriptorium.members import Member
 from scriptorium.operations.adopt.inventory import (
     LARGEST_METADATA,
     METADATA,

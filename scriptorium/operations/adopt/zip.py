@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scriptorium.archive.headers import no_space
-from scriptorium.archive.placing import Placing
 from scriptorium.errors import DamageFound, NoSpace, ToolMissing, UnsafeArchive
+from scriptorium.fs.system_errors import no_space
 from scriptorium.manifest import readable
+from scriptorium.members.placing import Placing
 from scriptorium.operations.adopt.inventory import LARGEST_METADATA, METADATA, Inventory, checked_name, require_tree
 from scriptorium.operations.adopt.zip_names import Named, guesses, named
 

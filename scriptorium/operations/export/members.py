@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from scriptorium.archive.members import Member, Reader
+from scriptorium.archive.reader import Reader
 from scriptorium.errors import DamageFound
 from scriptorium.manifest import parse_entry_line
+from scriptorium.members import Member
 from scriptorium.model import FileList
 from scriptorium.restore import Supply
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from scriptorium.archive.headers import no_space
 from scriptorium.errors import NoSpace, NotFound, UsageError
+from scriptorium.fs.system_errors import no_space
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
-from scriptorium.archive import select
-from scriptorium.archive.patterns import compiled
 from scriptorium.errors import RestoreFailed
 from scriptorium.fs.kinds import is_file, is_folder
 from scriptorium.fs.mounts import mounted_in
 from scriptorium.fs.places import real_path
 from scriptorium.fs.previous import Kept, Previous
 from scriptorium.fs.switch import Dress, Move, StagingFolder, anchors
+from scriptorium.members import select
+from scriptorium.members.patterns import compiled
 from scriptorium.model import Part, Rows, TableFingerprint, Tree
 
 

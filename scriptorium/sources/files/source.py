@@ -58,7 +58,7 @@ class FilesSource(BaseModel):
         )
 
     def survey(self, never: tuple[Path, ...]) -> Survey:
-        from scriptorium.archive import survey
+        from scriptorium.members import survey
 
         self._require()
         return survey([self.tree(never)])
@@ -66,7 +66,7 @@ class FilesSource(BaseModel):
     def _require(self) -> None:
         """What is saved is a folder or a file; a symlink to one will do. Whatever else is a mistake in the settings, or
         a mount that went wrong, and a backup of nothing must not look like one."""
-        from scriptorium.archive.selection import odd_kind
+        from scriptorium.members.selection import odd_kind
 
         hint = f"see 'path' of the source {self.name}"
         try:

@@ -18,7 +18,7 @@ from scriptorium.sources.postgres.dump.pieces import PIECE
 from scriptorium.sources.postgres.login import Login
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
-    from scriptorium.archive import Piece
+    from scriptorium.members import Piece
     from scriptorium.sources.postgres.dump.directory import DumpRecord
     from scriptorium.sources.postgres.dump.snapshot import DumpOptions
     from scriptorium.sources.postgres.dump.stream import DumpStream

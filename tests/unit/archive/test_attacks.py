@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from scriptorium.archive import Unpacked, unpack
+from scriptorium.archive import unpack
 from scriptorium.errors import RestoreFailed, UnsafeArchive
+from scriptorium.members import Unpacked
 from scriptorium.model import Finding
 
 Recipe = list[tuple[str, bytes, str]]  # name, type, contents or link target

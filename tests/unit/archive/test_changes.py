@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from scriptorium.archive import extract_member, remarks
+from scriptorium.archive import extract_member
 from scriptorium.manifest import dumps, loads
+from scriptorium.members import remarks
 from scriptorium.model import Tree, Unsaved
 
 BIG = 12 << 20

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scriptorium.archive.ledger import Ledger
+from scriptorium.members.ledger import Ledger
 from scriptorium.model import Compression, Tree
 
 Picture = dict[bytes, tuple[object, ...]]
@@ -142,7 +142,7 @@ def test_the_members_stand_in_the_promised_order(archives: Any, tmp_path: Path) 
 def test_a_list_of_more_than_ten_thousand_is_a_member(
     archives: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scriptorium.archive.ledger.INLINE", 20)
+    monkeypatch.setattr("scriptorium.members.ledger.INLINE", 20)
     (tmp_path / "root").mkdir()
     for number in range(30):
         (tmp_path / "root" / f"{number}").write_text(str(number))

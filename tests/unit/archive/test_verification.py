@@ -77,7 +77,7 @@ class Copy:
 @pytest.fixture(params=["a short list", "a long list"])
 def copy(request: Any, archives: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
     if request.param == "a long list":
-        monkeypatch.setattr("scriptorium.archive.ledger.INLINE", 3)
+        monkeypatch.setattr("scriptorium.members.ledger.INLINE", 3)
     root = tmp_path / "root"
     (root / "sub").mkdir(parents=True)
     (root / "a").write_bytes(random.Random(1).randbytes(70_000))
@@ -292,7 +292,7 @@ def test_the_matrix_has_every_word() -> None:
 
 
 def test_the_list_in_the_archive_is_checked(archives: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scriptorium.archive.ledger.INLINE", 3)
+    monkeypatch.setattr("scriptorium.members.ledger.INLINE", 3)
     (tmp_path / "root").mkdir()
     for number in range(9):
         (tmp_path / "root" / str(number)).write_text(str(number))

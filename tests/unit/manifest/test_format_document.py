@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import real_backup
 
-from scriptorium.archive import ledger
 from scriptorium.archive.verification import VERDICTS
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import dumps, dumps_annotations
+from scriptorium.members import ledger
 from scriptorium.model import Annotations, Check, Compression, Manifest, Proof, Unsaved, Verification
 
 ROOT = Path(__file__).parents[3]

@@ -12,8 +12,8 @@ import pytest
 import real_backup
 
 from scriptorium import wording
-from scriptorium.archive import ledger
 from scriptorium.catalog import Catalog
+from scriptorium.members import ledger
 from scriptorium.model import Proof, Status
 from scriptorium.operations import drill
 from scriptorium.operations.drill import place_drill, run_drill

@@ -128,7 +128,7 @@ def test_where_the_living_is_lost_it_comes_back_without_what_was_not_saved(folde
 def test_where_not_all_are_named_nothing_is_removed(
     folder: Path, as_nobody: Nobody, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scriptorium.archive.remarks.MOST_UNSAVED", 1)
+    monkeypatch.setattr("scriptorium.members.remarks.MOST_UNSAVED", 1)
     home = degraded(folder, as_nobody)
     change(home)
     in_place(home.settings, supply_of(home.settings))
@@ -162,7 +162,7 @@ def test_the_second_name_of_a_file_alone_brings_its_contents(
     folder: Path, many: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if many:
-        monkeypatch.setattr("scriptorium.archive.ledger.INLINE", 3)
+        monkeypatch.setattr("scriptorium.members.ledger.INLINE", 3)
     home = library(folder)
     first = home.data / "open.txt"
     for name in ("sub/second", "sub/third"):

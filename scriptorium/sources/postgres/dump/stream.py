@@ -18,9 +18,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from scriptorium import process
-from scriptorium.archive import Piece
 from scriptorium.errors import SourceUnavailable, ToolFailed
 from scriptorium.failpoints import reach
+from scriptorium.members import Piece
 from scriptorium.model import STREAMED, TableFingerprint
 from scriptorium.sources.postgres.connection import Address
 from scriptorium.sources.postgres.dump.contents import contents_of_head, require_tables, sequence_values

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import real_backup
 
-from scriptorium.archive import ledger
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import dumps, loads
+from scriptorium.members import ledger
 from scriptorium.model import BackupType, Compression, Manifest, TableFingerprint
 from scriptorium.operations.export import Exported, place_export, run_export
 from scriptorium.settings import load

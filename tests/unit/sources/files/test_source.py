@@ -28,11 +28,11 @@ from file_trees import (
     source_of,
 )
 
-from scriptorium.archive import select
 from scriptorium.errors import NotFound, RestoreFailed, SourceUnavailable, UsageError
 from scriptorium.fs.access_lists import ACCESS
 from scriptorium.fs.descriptors import folder_at
 from scriptorium.fs.ours import mark
+from scriptorium.members import select
 from scriptorium.sources import FilesSource
 from scriptorium.sources.files.restore import FilesElsewhere
 

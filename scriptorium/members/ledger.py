@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from scriptorium.archive.selection import encoded
 from scriptorium.manifest import entry_line, parse_entry_line
+from scriptorium.members.selection import encoded
 from scriptorium.model import FileEntry, FileList
 
 INLINE = 10_000

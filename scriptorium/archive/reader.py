@@ -6,15 +6,15 @@ import contextlib
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
 from scriptorium.archive.inflow import EndsEarly, InputStream
-from scriptorium.archive.selection import decoded
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.fs.access_lists import RECORDS
 from scriptorium.manifest import parse_entry_line, readable
+from scriptorium.members.member import Member
+from scriptorium.members.selection import decoded
 from scriptorium.model import FileEntry, FileList
 
 MIB = 1 << 20
@@ -33,35 +33,6 @@ _KINDS = {
     tarfile.BLKTYPE: "device",
     tarfile.FIFOTYPE: "pipe",
 }
-
-
-@dataclass(slots=True)
-class Member:
-    """One member: what its header says (``entry`` has no hash; ``lists``: its access lists as text, by their names in
-    the kernel), and its contents, to be read before the next one."""
-
-    entry: FileEntry
-    uid: int
-    gid: int
-    uname: str
-    gname: str
-    xattrs: dict[str, bytes]
-    lists: dict[str, str]
-    _stream: InputStream
-    _left: int = field(default=0)
-
-    def chunks(self) -> Iterator[memoryview]:
-        """The contents, in pieces of 1 MiB at most. Raises ``DamageFound`` when they end early."""
-        while self._left:
-            part = self._stream.some(min(self._left, MIB))
-            if not part:
-                raise EndsEarly(f"the archive ends inside '{readable(self.entry.path)}'", hint=_HINT)
-            self._left -= len(part)
-            yield part
-
-    def contents(self) -> bytes:
-        """The contents as one piece: for members that are known to be small."""
-        return b"".join(self.chunks())
 
 
 _HINT = "use another copy of this backup"
@@ -141,7 +112,16 @@ class Reader:
         entry = FileEntry(_plain(path), kind, size, info.mode & 0o7777, int(mtime_ns), None, target if linked else None)
         uname = decoded(extended[b"uname"]) if b"uname" in extended else info.uname
         gname = decoded(extended[b"gname"]) if b"gname" in extended else info.gname
-        return Member(entry, uid, gid, uname, gname, _attributes(extended), _lists(extended), self.stream, size)
+        contents = self._contents(entry.path, size)
+        return Member(entry, uid, gid, uname, gname, _attributes(extended), _lists(extended), contents)
+
+    def _contents(self, path: str, left: int) -> Iterator[memoryview]:
+        while left:
+            part = self.stream.some(min(left, MIB))
+            if not part:
+                raise EndsEarly(f"the archive ends inside '{readable(path)}'", hint=_HINT)
+            left -= len(part)
+            yield part
 
     def _skip(self, count: int) -> None:
         if len(self.stream.exactly(count)) < count:

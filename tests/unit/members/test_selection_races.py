@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.archive import Found, select
-from scriptorium.archive.remarks import Remark
 from scriptorium.errors import Untrusted
 from scriptorium.fs.descriptors import Descent, folder_at
 from scriptorium.fs.removal import remove_tree
+from scriptorium.members import Found, select
+from scriptorium.members.remarks import Remark
 from scriptorium.model import Tree
 
 

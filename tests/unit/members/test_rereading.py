@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.archive import listed_entries, reread
+from scriptorium.archive import listed_entries
 from scriptorium.errors import UnsafeArchive
 from scriptorium.manifest import entry_line
+from scriptorium.members import reread
 from scriptorium.model import FileEntry, FileList, Finding
 
 DATA = b"a book"

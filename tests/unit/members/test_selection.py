@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from scriptorium.archive import select, survey
-from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound
 from scriptorium.fs.descriptors import folder_at
 from scriptorium.fs.ours import mark
+from scriptorium.members import select, survey
+from scriptorium.members.remarks import Remark
 from scriptorium.model import Survey, Tree
 
 
@@ -120,7 +120,7 @@ def test_the_store_is_known_through_a_bind_mount(root: Path, tmp_path: Path) -> 
     store = make(tmp_path / "store", "old.tar.gz")
     (root / "data" / "backups").mkdir()
     script = (
-        "import sys; from scriptorium.archive import select; from scriptorium.model import Tree\n"
+        "import sys; from scriptorium.members import select; from scriptorium.model import Tree\n"
         f"found = [f.path for f in select(Tree({str(root)!r}, '', never=({str(store)!r},)), print)]\n"
         "sys.exit(any('backups' in path for path in found))"
     )

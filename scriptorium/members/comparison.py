@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-from scriptorium.archive.ledger import LIST
 from scriptorium.manifest import KINDS, decimal_seconds, entry_line, parse_entry_line, readable
+from scriptorium.members.ledger import LIST
 from scriptorium.model import FileEntry, FileList, Finding
 
 ALTERED = "altered member"

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from scriptorium.archive.patterns import Patterns, compiled
-from scriptorium.archive.remarks import Remark
 from scriptorium.errors import NotFound, SourceUnavailable, UsageError
 from scriptorium.fs.descriptors import FILE, FOLDER, Descent, reached
 from scriptorium.fs.ours import PREFIX, is_ours
 from scriptorium.fs.system_errors import advice, said
+from scriptorium.members.patterns import Patterns, compiled
+from scriptorium.members.remarks import Remark
 from scriptorium.model import Survey, Tree
 
 Warn = Callable[[Remark], None]

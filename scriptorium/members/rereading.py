@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium.archive.placing import Placing
-from scriptorium.archive.selection import encoded
 from scriptorium.manifest import readable
+from scriptorium.members.placing import Placing
+from scriptorium.members.selection import encoded
 from scriptorium.model import FileEntry, Finding
 
 _MOST = 20

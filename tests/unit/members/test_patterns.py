@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scriptorium.archive.patterns import Pattern, compiled
+from scriptorium.members.patterns import Pattern, compiled
 
 # pattern, path, is a folder, matches by itself
 TABLE = [

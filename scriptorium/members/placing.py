@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from scriptorium.archive.selection import encoded
 from scriptorium.errors import RestoreFailed, UnsafeArchive
 from scriptorium.fs.descriptors import folder_at, require_own
 from scriptorium.manifest import readable
+from scriptorium.members.selection import encoded
 
 T = TypeVar("T")
 
