@@ -126,7 +126,24 @@ class NoSpace(PermanentError):
 
 
 class ToolFailed(PermanentError):
-    """A child process ended with an error."""
+    """A child process ended with an error. ``status``: its exit status (negative: ended by that signal); ``None`` where
+    it ended well, or its status is not known."""
+
+    def __init__(self, what: str, *, on: str = "", hint: str = "", status: int | None = None) -> None:
+        super().__init__(what, on=on, hint=hint)
+        self.status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_failed, (type(self), self.what, self.on, self.hint, self.status))
+
+    @property
+    def by_signal(self) -> bool:
+        """Whether somebody ended it, or the system did, for want of memory: it says nothing of what it worked on."""
+        return self.status is not None and self.status < 0
+
+
+def _rebuild_failed(kind: type[ToolFailed], what: str, on: str, hint: str, status: int | None) -> ToolFailed:
+    return kind(what, on=on, hint=hint, status=status)
 
 
 class SourceDamaged(PermanentError):

@@ -71,12 +71,6 @@ class Survey:
     holes: int = 0
 
 
-# How the method of a part begins that was taken over from another program's backup: it may be less than its source has.
-ADOPTED = "adopted"
-TRUSTED = "; trusted"  # the end of an adopted part's method: its code was not judged, because somebody said so
-# How the method of a part ends that went into the archive without a copy on the disk: its dump lies there in pieces.
-STREAMED = ", streamed"
-
 # What a database answered to a statement: its rows, every value as text.
 Rows = tuple[tuple[str | None, ...], ...]
 
@@ -103,13 +97,33 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """One source, ready to be packed: the facts known so far and the trees that hold it.
+class Provenance:
+    """How a part came to be, for programs; its ``method`` says it for people.
 
-    ``answers``: what the snapshot said to the source's ``statements``, by their names. ``streamed``: nothing of it is
-    there yet, it is read while it is packed. ``missing_facts``: as in ``Part``; the packing makes their warnings.
-    ``seen``: the hashes of the files that its facts were taken from, by their paths in the archive: nothing else is
-    packed.
+    ``adopted``   another program made it; it may hold less than its source has
+    ``trusted``   it was adopted, and its code was not judged, because the user said so
+    ``unopened``  a database that could not be opened when it was adopted; it is kept as plain files
+    ``streamed``  it went into the archive without a copy on the disk; its dump lies there in pieces
+    ``script``    its dump is SQL, for psql
+    ``dumper``    the version of the pg_dump that wrote its dump, empty where it is not known
+    """
+
+    adopted: bool = False
+    trusted: bool = False
+    unopened: bool = False
+    streamed: bool = False
+    script: bool = False
+    dumper: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """One source, ready to be packed: what is known of it so far, and the trees that hold it.
+
+    ``answers``: what the snapshot answered to the source's ``statements``, by their names. ``pending``: nothing of it
+    is there yet, it is read while it is packed. ``missing_fingerprints``: as in ``Part``; the packing makes their
+    warnings. ``seen``: the hashes of the files that its fingerprints were taken from, by their paths in the archive.
+    Only these contents are packed.
     """
 
     source: str
@@ -125,8 +139,9 @@ class Staged:
     export_lacks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, Rows] = field(default_factory=dict)
-    streamed: bool = False
+    pending: bool = False
     missing_fingerprints: Mapping[str, str] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
     seen: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -197,6 +212,7 @@ class Part:
     unsaved: tuple[Unsaved, ...] = ()
     unsaved_count: int = 0
     holes: int = 0
+    provenance: Provenance = Provenance()
 
     @property
     def room(self) -> int:
@@ -217,7 +233,10 @@ class ArchiveRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The record of a backup; docs/format.md explains every field."""
+    """The record of a backup; docs/format.md explains every field.
+
+    ``original_sha256``: of the file that it was adopted from; empty for all others.
+    """
 
     id: str
     library: str
@@ -237,6 +256,7 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     version: int = 1
+    original_sha256: str = ""
 
     @property
     def unsaved(self) -> tuple[Unsaved, ...]:
@@ -328,7 +348,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """One point in time of a library, as the catalog lists it."""
+    """One point in time of a library, as the catalog lists it. ``original_sha256``: as in ``Manifest``."""
 
     id: str
     name: str
@@ -345,6 +365,7 @@ class Backup:
     error: str = ""
     unrecorded: tuple[str, ...] = ()
     unsaved: int = 0
+    original_sha256: str = ""
 
     @property
     def last_drill(self) -> Copy | None:

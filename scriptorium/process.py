@@ -33,7 +33,6 @@ _live_guard = threading.Lock()
 
 Child = subprocess.Popen[bytes]
 NOTHING = subprocess.DEVNULL
-_BY_SIGNAL = "was ended by signal "
 _PREFECTS_SECRETS = frozenset(
     {
         "PREFECT_API_AUTH_STRING",
@@ -194,17 +193,12 @@ class _Tail:
         return b"".join(self._lines).decode("utf-8", "replace").strip()
 
 
-def ended_by_signal(error: ToolFailed) -> bool:
-    """Whether the child did not end by itself: somebody, or the system that had no memory left, ended it."""
-    return _BY_SIGNAL in error.what
-
-
 def failure(argv: Sequence[str], status: int, stderr: str, secrets: Sequence[str] = ()) -> ToolFailed:
     """The error for a child that ended badly: its name, how it ended, its last words."""
-    how = f"{_BY_SIGNAL}{signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    how = f"was ended by signal {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     words = mask(stderr, secrets).splitlines()
     said = f": {words[-1]}" if words else ""
-    return ToolFailed(f"{Path(argv[0]).name} {how}{said}", hint="; ".join(words[-5:]))
+    return ToolFailed(f"{Path(argv[0]).name} {how}{said}", hint="; ".join(words[-5:]), status=status)
 
 
 def run(

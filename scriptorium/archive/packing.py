@@ -145,7 +145,7 @@ class _Packing:
                 if found.kind == "folder" and (stream := self._streams.get(found.path)) is not None:
                     self._pieces(stream, found)
                     part = self._staged[number] = stream.staged()
-        if part.streamed:
+        if part.pending:
             raise SourceDamaged("nothing of it was read", on=part.source, hint="please report this")
         return Part(
             source=part.source,
@@ -164,6 +164,7 @@ class _Packing:
             unsaved=self._remarks.unsaved(part.source),
             unsaved_count=self._remarks.unsaved_count(part.source),
             holes=self._scribe.holes - holes_before,
+            provenance=part.provenance,
         )
 
     def _require_seen(self, part: Staged, path: str) -> None:

@@ -27,7 +27,7 @@ from scriptorium.stores import Store
 from scriptorium.stores.objects.layout import Stored, read_annotations, read_manifest, stored
 
 INDEX_NAME = "backup_index.json"
-_FORMAT = 5
+_FORMAT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ def _backup(store: Store, found: Stored, manifest: Manifest, annotations: Annota
         warnings=len(manifest.warnings),
         unrecorded=unrecorded(manifest),
         unsaved=manifest.unsaved_count,
+        original_sha256=manifest.original_sha256,
     )
 
 
@@ -217,6 +218,7 @@ def _parse(row: dict[str, object], store: str) -> Entry:
         error=str(more["error"]),
         unrecorded=tuple(more["unrecorded"]),
         unsaved=int(more["unsaved"]),
+        original_sha256=str(more["original_sha256"]),
     )
     return Entry(backup, str(more["stamp"]))
 
@@ -241,6 +243,7 @@ def _row(store: Store, entry: Entry) -> dict[str, object]:
         "warnings": backup.warnings,
         "unrecorded": list(backup.unrecorded),
         "unsaved": backup.unsaved,
+        "original_sha256": backup.original_sha256,
         "error": backup.error,
     }
     row: dict[str, object] = {

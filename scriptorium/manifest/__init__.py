@@ -8,11 +8,10 @@ from scriptorium.manifest.document import VERSION, dumps, dumps_annotations, loa
 from scriptorium.manifest.entries import KINDS, decimal_seconds, entry_line, file_list, parse_entry_line
 from scriptorium.manifest.naming import annotations_key, archive_name, is_archive_name, manifest_key, new_id
 from scriptorium.manifest.record import readable, sealed
-from scriptorium.manifest.unrecorded import NOT_OPENED, uncompared, unrecorded
+from scriptorium.manifest.unrecorded import uncompared, unrecorded
 
 __all__ = [
     "KINDS",
-    "NOT_OPENED",
     "VERSION",
     "annotations_key",
     "archive_name",

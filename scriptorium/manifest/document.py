@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from scriptorium.errors import ToolMissing
 from scriptorium.manifest.entries import listed, read_files, with_raw_bytes
+from scriptorium.manifest.provenance import provenance_fields, read_original, read_provenance
 from scriptorium.manifest.record import SHA256, Record, instant, sealed, unsealed
 from scriptorium.model import (
     Annotations,
@@ -53,6 +54,8 @@ def dumps(manifest: Manifest) -> bytes:
     }
     if manifest.unsaved:
         fields["unsaved"] = [_unsaved(one) for one in manifest.unsaved]
+    if manifest.original_sha256:
+        fields["original_sha256"] = manifest.original_sha256
     if manifest.checks:
         fields["checks"] = [_check(check) for check in manifest.checks]
     if facts is not None:
@@ -120,6 +123,7 @@ def _part(part: Part) -> dict[str, object]:
         "started_at": instant(part.started_at),
         "finished_at": instant(part.finished_at),
         "method": part.method,
+        "provenance": provenance_fields(part.provenance),
     }
     if part.engine_version is not None:
         record["engine_version"] = part.engine_version
@@ -222,6 +226,7 @@ def _version_1(record: Record) -> Manifest:
         warnings=record.texts("warnings"),
         checks=_read_checks(record),
         version=1,
+        original_sha256=read_original(record),
     )
 
 
@@ -260,6 +265,7 @@ def _read_part(record: Record, unsaved: Sequence[Unsaved]) -> Part:
         unsaved=tuple(one for one in unsaved if one.source == source),
         unsaved_count=record.number("unsaved_count") if "unsaved_count" in record.raw else 0,
         holes=record.number("holes") if "holes" in record.raw else 0,
+        provenance=read_provenance(record),
     )
 
 

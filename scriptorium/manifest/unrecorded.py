@@ -1,4 +1,4 @@
-"""What a manifest does not say: of a backup that was taken over from another program, or whose facts are missing."""
+"""What a manifest does not say: of a backup that was adopted, or whose fingerprints are missing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from scriptorium.model import Manifest, Part
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
-# How the method of a part ends whose database could not be opened when it was taken over: it came as plain files.
-NOT_OPENED = "; not opened"
-
 
 def unrecorded(manifest: Manifest) -> tuple[str, ...]:
     """The databases of which nothing is recorded: they can be restored, but not compared with anything."""
@@ -21,7 +18,7 @@ def unrecorded(manifest: Manifest) -> tuple[str, ...]:
 def _recorded(part: Part) -> bool:
     if "" in part.missing_fingerprints:
         return False
-    return part.tables is not None or (part.kind == "files" and not part.method.endswith(NOT_OPENED))
+    return part.tables is not None or (part.kind == "files" and not part.provenance.unopened)
 
 
 def uncompared(part: Part, missing: Mapping[str, str] = _NONE) -> tuple[str, ...]:

@@ -191,7 +191,7 @@ def stage_source(settings: Settings, order: Order, source: str, folder: Path, sp
     chosen = _source(settings, order, source)
     if space is not None and source in space.streamed:
         now = datetime.now(UTC)
-        return Staged(source, chosen.kind, chosen.place, "streamed", now, now, (), streamed=True)
+        return Staged(source, chosen.kind, chosen.place, "streamed", now, now, (), pending=True)
     stage = _stage(folder, source)
     reach("take.before-snapshot")
     staged = quiesce.snapshot(chosen, stage, settings.never_of(settings.library(order.library), chosen))
@@ -219,7 +219,7 @@ def pack_archive(
     """
     spool = folder / "spool"
     workspace.empty_folder(spool)
-    ready = [one for one in staged if not one.streamed]
+    ready = [one for one in staged if not one.pending]
     with _streams(settings, order, staged, folder) as streams:
 
         def everything() -> list[Staged]:
@@ -255,7 +255,7 @@ def _streams(settings: Settings, order: Order, staged: Sequence[Staged], folder:
     with contextlib.ExitStack() as opened:
         streams: list[Stream] = []
         for one in staged:
-            if one.streamed:
+            if one.pending:
                 source = _source(settings, order, one.source)
                 assert isinstance(source, Streamable)
                 streams.append(opened.enter_context(source.stream(_stage(folder, one.source))))

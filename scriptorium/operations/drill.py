@@ -53,7 +53,6 @@ from scriptorium.model import (
     Proof,
     TableFingerprint,
 )
-from scriptorium.process import ended_by_signal
 from scriptorium.restore import Supply, load_part, missing_fingerprints, part_of, read_parts, source_of
 from scriptorium.restore.proof import all_answers, compare_checks, fulfilled
 from scriptorium.settings import Settings
@@ -144,7 +143,7 @@ def _verdict(*kinds: type[ScriptoriumError]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        if isinstance(error, ToolFailed) and ended_by_signal(error):
+        if isinstance(error, ToolFailed) and error.by_signal:
             raise
         raise _CannotBeRestored(error) from error
 

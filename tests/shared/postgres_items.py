@@ -28,6 +28,7 @@ def back_up(source: PostgresSource, folder: Path) -> tuple[Staged, Part]:
     part = Part(
         source=staged.source, kind=staged.kind, path=staged.path, bytes=0, files=0, started_at=staged.started_at,
         finished_at=staged.finished_at, method=staged.method, tables=staged.tables,
+        provenance=staged.provenance,
     )  # fmt: skip
     return staged, part
 

@@ -283,6 +283,7 @@ def part_of(staged: Staged) -> Part:
         engine_version=staged.engine_version,
         tables=staged.tables,
         export=staged.export,
+        provenance=staged.provenance,
     )
 
 

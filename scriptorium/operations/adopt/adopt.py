@@ -23,7 +23,6 @@ from scriptorium.model import Annotations, Backup, Check, Copy, FileEntry, FileL
 from scriptorium.operations.adopt import bibliotheca, own, postgres
 from scriptorium.operations.adopt import tar as tar_module
 from scriptorium.operations.adopt.file_type import Form, form_of
-from scriptorium.operations.adopt.metadata import original_of
 from scriptorium.operations.adopt.staging import Staging
 from scriptorium.restore.proof import all_answers, fulfilled
 from scriptorium.settings import Library, Settings
@@ -159,7 +158,7 @@ def _adopt(order: _Order, file: Path) -> Adopted:
                 staging = bibliotheca.stage(file, form, sha256, library, folder, order.now)
         if _stamp(file) != before:
             raise SourceUnavailable("the file changed while it was read", on=str(file), hint="try again")
-        archive, manifest = _packed(order, library, identity, staging, folder)
+        archive, manifest = _packed(order, library, identity, staging, folder, sha256)
         _stored(order, archive, manifest, _checked(archive, manifest))
     return _adopted(order, file, manifest)
 
@@ -210,10 +209,12 @@ def _fits(library: Library, form: Form) -> bool:
 def _known(settings: Settings, library: str, sha256: str) -> Backup | None:
     """The good backup that was adopted from a file of these contents."""
     backups = Catalog(settings).backups(library=library, records=False)
-    return next((one for one in backups if one.status.good and original_of(one.description) == sha256), None)
+    return next((one for one in backups if one.status.good and one.original_sha256 == sha256), None)
 
 
-def _packed(order: _Order, library: Library, identity: str, staging: Staging, folder: Path) -> tuple[Path, Manifest]:
+def _packed(
+    order: _Order, library: Library, identity: str, staging: Staging, folder: Path, sha256: str
+) -> tuple[Path, Manifest]:
     compression, foreign = order.settings.compression, staging.foreign
     kind = next((source.kind for source in library.sources if source.role == "database"), None)
     names = (archive_name(staging.type, foreign.created_at, compression, kind, tie) for tie in (0, *range(2, 10_000)))
@@ -236,6 +237,7 @@ def _packed(order: _Order, library: Library, identity: str, staging: Staging, fo
         files=FileList(count=0, sha256="", entries=()),
         archive=None,
         warnings=staging.warnings,
+        original_sha256=sha256,
     )
     spool = folder / "spool"
     spool.mkdir(mode=0o700)

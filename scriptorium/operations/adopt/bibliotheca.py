@@ -10,7 +10,7 @@ from pathlib import Path
 from scriptorium.errors import PermanentError
 from scriptorium.fs.walking import walk
 from scriptorium.manifest import readable
-from scriptorium.model import ADOPTED, Staged, Tree
+from scriptorium.model import Provenance, Staged, Tree
 from scriptorium.operations.adopt import tar as tar_module
 from scriptorium.operations.adopt import zip as zip_module
 from scriptorium.operations.adopt.file_type import Form
@@ -50,7 +50,7 @@ def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, n
     sorted_out = sort(raw, folder / "home", files)
     if form is Form.ZIP:
         _like_the_living(library, folder)
-    method = f"{ADOPTED} ({form.value}{f', {foreign.kind}' if foreign.kind else ''})"
+    method = f"adopted ({form.value}{f', {foreign.kind}' if foreign.kind else ''})"
     parts = _trees(sorted_out, files, foreign, method)
     if kuzu and database:
         taken = {part.path for part in parts}
@@ -88,6 +88,7 @@ def _trees(sorted_out: Sorted, files: list[FilesSource], foreign: Foreign, metho
             kind=source.kind,
             path=source.place,
             method=method,
+            provenance=Provenance(adopted=True),
             started_at=foreign.created_at,
             finished_at=foreign.created_at,
             trees=(_tree(sorted_out.home, source),),

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from scriptorium.errors import NoSpace, ScriptoriumError, UnsafeArchive
 from scriptorium.fs import reflink
-from scriptorium.manifest import NOT_OPENED, readable
-from scriptorium.model import Staged, Tree
+from scriptorium.manifest import readable
+from scriptorium.model import Provenance, Staged, Tree
 from scriptorium.sources import KuzuSource
 from scriptorium.sources.kuzu import export as kuzu_export
 from scriptorium.sources.kuzu import layout, reader
@@ -135,6 +135,7 @@ def _opened(database: Database, source: KuzuSource, stage: Path, created_at: dat
         kind=source.kind,
         path=source.place,
         method=f"{method}; opened and read",
+        provenance=Provenance(adopted=True),
         started_at=created_at,
         finished_at=created_at,
         trees=tuple(trees),
@@ -176,7 +177,8 @@ def _as_it_was(
         source=source.name,
         kind="files",
         path=place,
-        method=f"{method}{NOT_OPENED}",
+        method=f"{method}; not opened",
+        provenance=Provenance(adopted=True, unopened=True),
         started_at=created_at,
         finished_at=created_at,
         trees=(Tree(root=str(home / place), at=place),),

@@ -16,7 +16,6 @@ _INDEXES = ("simple_backup_index.json", "backup_index.json")
 _LARGEST_INDEX = 16 << 20
 _LONGEST = 160  # characters of a name or a description that are kept
 _ENDINGS = re.compile(r"(\.tar\.gz|\.tar\.zst|\.sql\.gz|\.tgz|\.tar|\.zip|\.dump|\.backup|\.sql|\.gz)\Z", re.IGNORECASE)
-_ADOPTED = re.compile(r"adopted from .* \(sha256 ([0-9a-f]{64})\)\Z", re.DOTALL)
 
 Metadata = Mapping[str, object]
 
@@ -57,14 +56,8 @@ def name_of(file: Path) -> str:
 
 
 def described_as(file: Path, sha256: str, *words: str) -> str:
-    """The description of an adopted backup; its end tells the original, so that it is known again."""
+    """The description of an adopted backup; its end names the original, for people."""
     return "; ".join([*(word for word in words if word), f"adopted from {readable(file.name)} (sha256 {sha256})"])
-
-
-def original_of(description: str) -> str | None:
-    """The SHA-256 of the file that a backup was adopted from; ``None`` when it was not adopted."""
-    found = _ADOPTED.search(description)
-    return found[1] if found else None
 
 
 def time_of(said: object, file: Path, now: datetime) -> tuple[datetime, tuple[str, ...]]:

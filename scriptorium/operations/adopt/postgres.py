@@ -20,7 +20,7 @@ from scriptorium import process
 from scriptorium.errors import DamageFound, ToolMissing
 from scriptorium.fs import reflink
 from scriptorium.manifest import readable
-from scriptorium.model import ADOPTED, TRUSTED, BackupType, Staged, Tree
+from scriptorium.model import BackupType, Provenance, Staged, Tree
 from scriptorium.operations.adopt.file_type import Form
 from scriptorium.operations.adopt.metadata import Foreign, described_as, name_of, time_of
 from scriptorium.operations.adopt.staging import Staging
@@ -69,12 +69,13 @@ def stage(
     with reflink.opened(file) as opened:
         reflink.copy(opened, target, size, lambda _: None)
     os.utime(target, ns=(file.stat().st_mtime_ns, file.stat().st_mtime_ns))
-    program = f"pg_dump {head.program}" if head.program else "pg_dump"
+    script, program = form is Form.SQL, f"pg_dump {head.program}" if head.program else "pg_dump"
     staged = Staged(
         source=source.name,
         kind=source.kind,
         path=source.place,
-        method=f"{ADOPTED} ({program}, {'custom format' if form is Form.DUMP else 'SQL'}){TRUSTED if trusted else ''}",
+        method=f"adopted ({program}, {'SQL' if script else 'custom format'}){'; trusted' if trusted else ''}",
+        provenance=Provenance(adopted=True, trusted=trusted, script=script, dumper=head.program),
         started_at=created,
         finished_at=created,
         trees=(Tree(root=str(part), at=source.place),),

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, NotFound, UsageError
-from scriptorium.model import ADOPTED, ROLES, STREAMED, Backup, Copy, Manifest, Part, Role
+from scriptorium.model import ROLES, Backup, Copy, Manifest, Part, Role
 from scriptorium.operations.export.kuzu_tables import KuzuTables
 from scriptorium.operations.export.members import Taking
 from scriptorium.operations.export.origin import Batch, Origin
@@ -171,7 +171,7 @@ def _origins(settings: Settings, order: ExportOrder, wanted: Sequence[Wanted], o
         folder = output.spool / str(number)
         folder.mkdir(mode=0o700)
         if part.kind == "postgres":
-            way = StreamedTables if part.method.endswith(STREAMED) else PostgresTables
+            way = StreamedTables if part.provenance.streamed else PostgresTables
             origins[part.source] = way(part, mine, folder, tools.get(part.source))
         else:
             origins[part.source] = KuzuTables(part, mine, folder)
@@ -188,7 +188,7 @@ def _follow_guides(taking: Taking, origins: Mapping[str, Origin], parts: Sequenc
     for part in parts:
         if part.source not in origins or origins[part.source].guided():
             continue
-        if part.method.startswith(ADOPTED):
+        if part.provenance.adopted:
             raise untold(part.source)
         raise DamageFound("a file is missing in the archive", on=origins[part.source].lacking[0], hint=_HINT)
     return [one for origin in origins.values() for one in origin.follow()]

@@ -19,7 +19,7 @@ from scriptorium.fs.open_files import holders_of
 from scriptorium.fs.permissions import may_write
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.limits import Pattern, SourceName
-from scriptorium.model import ADOPTED, Holder, Part, Role, Staged, Survey, Tree
+from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
     from scriptorium.sources.files.restore import FilesElsewhere, FilesIncoming
@@ -121,7 +121,7 @@ class FilesSource(BaseModel):
 
         if into is not None:
             return FilesElsewhere(part, into)
-        less = partial or part.method.startswith(ADOPTED)
+        less = partial or part.provenance.adopted
         return FilesIncoming(self.tree(never), part, f"{restore_id}-{self.name}", partial=less)
 
     def working_in(self, scratch: Path) -> FilesSource:

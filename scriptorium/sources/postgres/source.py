@@ -131,7 +131,7 @@ class PostgresSource(Login):
 
         return self._staged(DumpRecord.read(stage / "facts.json"), stage)
 
-    def _staged(self, facts: DumpRecord, stage: Path, *, streamed: bool = False) -> Staged:
+    def _staged(self, facts: DumpRecord, stage: Path, *, pending: bool = False) -> Staged:
         from scriptorium.sources.postgres.dump.directory import PART
 
         return Staged(
@@ -146,7 +146,8 @@ class PostgresSource(Login):
             tables=facts.tables,
             warnings=facts.warnings,
             answers=facts.answers,
-            streamed=streamed,
+            pending=pending,
+            provenance=facts.provenance,
             missing_fingerprints=facts.missing,
         )
 
@@ -155,7 +156,7 @@ class PostgresSource(Login):
         from scriptorium.sources.postgres.dump.stream import streaming
 
         with streaming(self.address(), stage, self.dump_options) as dump:
-            yield PostgresStream(dump, self.place, lambda: self._staged(dump.facts, stage, streamed=not dump.ended))
+            yield PostgresStream(dump, self.place, lambda: self._staged(dump.facts, stage, pending=not dump.ended))
 
     def incoming(
         self,

@@ -19,7 +19,7 @@ from scriptorium.archive.verification import VERDICTS
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import dumps, dumps_annotations
 from scriptorium.members import ledger
-from scriptorium.model import Annotations, Check, Compression, Manifest, Proof, Unsaved, Verification
+from scriptorium.model import Annotations, Check, Compression, Manifest, Proof, Provenance, Unsaved, Verification
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "format.md").read_text("utf-8")
@@ -85,8 +85,9 @@ def odd(manifest: Manifest) -> Manifest:
         unsaved=tuple(lost),
         unsaved_count=2,
         holes=4096,
+        provenance=Provenance(True, True, True, True, True, "15.6"),
     )
-    return replace(manifest, parts=(part,), checks=(), preset=None)
+    return replace(manifest, parts=(part,), checks=(), preset=None, original_sha256="0" * 64)
 
 
 def proven(moment: datetime, *, uncompared: bool = False) -> Annotations:
@@ -135,6 +136,7 @@ def _sorted(
     return {
         "manifest": manifests,
         "part": parts,
+        "provenance": [part["provenance"] for part in parts],
         "table": [facts for part in parts for facts in part.get("tables", {}).values()],
         "archive": [one["archive"] for one in manifests if "archive" in one],
         "unsaved": [one for each in manifests for one in each.get("unsaved", ())],

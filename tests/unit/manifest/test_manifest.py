@@ -39,6 +39,7 @@ from scriptorium.model import (
     FileList,
     Manifest,
     Part,
+    Provenance,
     TableFingerprint,
     Tier,
     Verification,
@@ -102,13 +103,57 @@ def example(**changes: object) -> Manifest:
                 dataclasses.replace(example().parts[0], missing_fingerprints={"Person": "too big", "": "no memory"}),
             )
         },
+        {
+            "parts": (
+                dataclasses.replace(example().parts[0], provenance=Provenance(adopted=True, trusted=True, script=True)),
+                dataclasses.replace(example().parts[0], provenance=Provenance(streamed=True, dumper="15.6")),
+            ),
+            "original_sha256": "5" * 64,
+        },
     ],
-    ids=["whole", "inner", "no files", "pointer", "empty", "missing facts"],
+    ids=["whole", "inner", "no files", "pointer", "empty", "missing facts", "adopted"],
 )
 def test_what_is_written_is_read(changes: dict[str, object]) -> None:
     written = example(**changes)
     assert loads(dumps(written)) == written
     assert dumps(loads(dumps(written))) == dumps(written)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("epoch copy", Provenance()),
+        ("pg_dump 15.6, one snapshot", Provenance(dumper="15.6")),
+        ("pg_dump 15.6, one snapshot, streamed", Provenance(dumper="15.6", streamed=True)),
+        ("adopted (zip, full)", Provenance(adopted=True)),
+        ("adopted (tar); not opened", Provenance(adopted=True, unopened=True)),
+        ("adopted (pg_dump 18.4, custom format)", Provenance(adopted=True, dumper="18.4")),
+        ("adopted (pg_dump, SQL)", Provenance(adopted=True, script=True)),
+        ("adopted (pg_dump 16.1, SQL); trusted", Provenance(adopted=True, trusted=True, script=True, dumper="16.1")),
+    ],
+)
+def test_an_older_manifest_says_in_its_method_how_a_part_came_to_be(method: str, expected: Provenance) -> None:
+    older = example(parts=(dataclasses.replace(example().parts[0], method=method),))
+    text = dumps(older)
+    assert loads(text).parts[0].provenance == Provenance(), "where the field is there, the text is for people alone"
+    assert loads(without(text, b'      "provenance": {}')).parts[0].provenance == expected
+
+
+def test_an_older_manifest_says_in_its_description_what_it_was_adopted_from() -> None:
+    said = f"full; adopted from old.zip (sha256 {'7' * 64})"
+    text = dumps(example(description=said, parts=(example().parts[0],)))
+    assert loads(text).original_sha256 == ""
+    assert loads(without(text, b'      "provenance": {}')).original_sha256 == "7" * 64
+    plain = dumps(example(parts=(example().parts[0],)))
+    assert loads(without(plain, b'      "provenance": {}')).original_sha256 == ""
+
+
+def without(text: bytes, line: bytes) -> bytes:
+    """The manifest as it was written before there was that field, sealed."""
+    body = text[: text.rindex(b'  "checksum"')]
+    assert line in body
+    body = body.replace(line + b",\n", b"").replace(b",\n" + line, b"")
+    return body + f'  "checksum": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
 
 
 def test_fields_are_those_of_the_contract() -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from scriptorium import process
 from scriptorium.errors import NoSpace, ScriptoriumError, SourceUnavailable, ToolFailed
 from scriptorium.failpoints import reach
-from scriptorium.model import Rows, TableFingerprint
+from scriptorium.model import Provenance, Rows, TableFingerprint
 from scriptorium.sources.postgres.connection import Address, Row
 from scriptorium.sources.postgres.dump.contents import check_complete, sequence_values
 from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Seen, Snapshot, held, plain_environment
@@ -54,6 +54,7 @@ class DumpRecord:
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, Rows] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
 
     def completed(
         self,
@@ -79,8 +80,10 @@ class DumpRecord:
         tables = {name: TableFingerprint(**facts) for name, facts in words.pop("tables").items()}
         began, ended = (datetime.fromisoformat(words.pop(key)) for key in ("started_at", "finished_at"))
         warnings = tuple(words.pop("warnings"))
+        made = Provenance(**words.pop("provenance"))
         said = {name: tuple(tuple(row) for row in rows) for name, rows in words.pop("answers").items()}
-        return cls(**words, started_at=began, finished_at=ended, tables=tables, warnings=warnings, answers=said)
+        words |= {"started_at": began, "finished_at": ended}
+        return cls(**words, tables=tables, warnings=warnings, answers=said, provenance=made)
 
 
 def take(address: Address, stage: Path, options: DumpOptions) -> DumpRecord:
@@ -117,10 +120,12 @@ def _take(address: Address, stage: Path, options: DumpOptions) -> DumpRecord:
     return described(snapshot).completed(snapshot, seen, sequences, save_globals(snapshot, part))
 
 
-def described(snapshot: Snapshot, how: str = "") -> DumpRecord:
+def described(snapshot: Snapshot, *, streamed: bool = False) -> DumpRecord:
     """What is known of a dump before anything was read."""
-    method = f"pg_dump {snapshot.dumper.version[0]}.{snapshot.dumper.version[1]}, one snapshot{how}"
-    return DumpRecord(snapshot.database, snapshot.engine, method, snapshot.began, snapshot.began, {})
+    dumper = ".".join(map(str, snapshot.dumper.version))
+    method = f"pg_dump {dumper}, one snapshot{', streamed' if streamed else ''}"
+    made = Provenance(streamed=streamed, dumper=dumper)
+    return DumpRecord(snapshot.database, snapshot.engine, method, snapshot.began, snapshot.began, {}, provenance=made)
 
 
 def plain_size(found: Iterable[Relation]) -> int:

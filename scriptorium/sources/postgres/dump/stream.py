@@ -21,7 +21,7 @@ from scriptorium import process
 from scriptorium.errors import SourceUnavailable, ToolFailed
 from scriptorium.failpoints import reach
 from scriptorium.members import Piece
-from scriptorium.model import STREAMED, TableFingerprint
+from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.connection import Address
 from scriptorium.sources.postgres.dump.contents import contents_of_head, require_tables, sequence_values
 from scriptorium.sources.postgres.dump.directory import (
@@ -61,7 +61,7 @@ class DumpStream:
         open_: contextlib.ExitStack,
     ) -> None:
         self.name = file_name(snapshot.database)
-        self.facts: DumpRecord = described(snapshot, STREAMED)
+        self.facts: DumpRecord = described(snapshot, streamed=True)
         self.ended = False
         self._snapshot = snapshot
         self._output = output

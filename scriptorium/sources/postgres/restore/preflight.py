@@ -15,8 +15,6 @@ from scriptorium.sources.postgres.programs import Program, find
 if TYPE_CHECKING:
     import psycopg
 
-_WRITER = re.compile(r"pg_dump (\d+)")
-_SCRIPT = ", SQL)"  # how an adopted script's method ends
 _FIRST_OF_A_LAYOUT = (16, 17)  # these pg_dumps write a layout of dumps that no older pg_restore reads
 _SPEAKS_UP = 17  # from here on programs set what an older server does not know: an error, which ends a transaction
 
@@ -34,9 +32,8 @@ class Dump:
     @classmethod
     def of(cls, part: Part) -> Dump:
         engine = part.engine_version or ""
-        server = int(number[0]) if (number := re.match(r"\d+", engine)) else 0
-        writer = int(found[1]) if (found := _WRITER.search(part.method)) else server
-        return cls(writer, server, engine, part.method.endswith(_SCRIPT))
+        server = _major(engine)
+        return cls(_major(part.provenance.dumper) or server, server, engine, part.provenance.script)
 
     @property
     def reader(self) -> int:
@@ -44,6 +41,10 @@ class Dump:
         if self.writer > 18:
             return self.writer
         return max((first for first in _FIRST_OF_A_LAYOUT if first <= self.writer), default=0)
+
+
+def _major(version: str) -> int:
+    return int(number[0]) if (number := re.match(r"\d+", version)) else 0
 
 
 def restorer_at_hand(dump: Dump, major: int, tools: Path | None, *, in_place: bool) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, RestoreFailed, ToolMissing
-from scriptorium.model import ADOPTED, TRUSTED, Part, Rows
+from scriptorium.model import Part, Rows
 from scriptorium.sources.postgres.connection import Address
 from scriptorium.sources.postgres.dump.contents import is_too_short
 from scriptorium.sources.postgres.dump.directory import GLOBALS
@@ -80,11 +80,10 @@ class Unpacked:
     def _examined(self, dump: Path, program: Program | None = None) -> Examined:
         """Looked through before any of it runs (``program``: for pg_restore): ``UnsafeArchive``. What other programs
         made may reach nothing beyond the database; of SQL it is never known that it is our own."""
-        method = self._part.method
-        trusted = method.startswith(ADOPTED) and method.endswith(TRUSTED)
+        made = self._part.provenance
         if program is None:
-            return examine_script(dump, foreign=True, trusted=trusted)
-        examine_dump(dump, program, foreign=method.startswith(ADOPTED), trusted=trusted)
+            return examine_script(dump, foreign=True, trusted=made.trusted)
+        examine_dump(dump, program, foreign=made.adopted, trusted=made.trusted)
         return Examined()
 
     def _program(self, dump: Path, server_major: int) -> Program:

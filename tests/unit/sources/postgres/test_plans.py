@@ -11,15 +11,16 @@ import pytest
 from postgres_items import ID, ITEMS, back_up, unpack
 
 from scriptorium.errors import RestoreFailed, ScriptoriumError, ToolMissing
-from scriptorium.model import Part
+from scriptorium.model import Part, Provenance
 from scriptorium.sources.postgres.restore.preflight import Dump
 from scriptorium.sources.postgres.source import PostgresSource
 
 _NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def dumped_by(major: int, how: str = "pg_dump {}.1, one snapshot") -> Part:
-    return Part("postgres", "postgres", "postgres", 0, 0, _NOW, _NOW, how.format(major), f"{major}.1")
+def dumped_by(major: int, made: Provenance | None = None) -> Part:
+    part = Part("postgres", "postgres", "postgres", 0, 0, _NOW, _NOW, "pg_dump", f"{major}.1")
+    return dataclasses.replace(part, provenance=made or Provenance(dumper=f"{major}.1"))
 
 
 def said(source: PostgresSource, part: Part) -> dict[str, str]:
@@ -78,14 +79,14 @@ def test_what_no_program_at_hand_can_bring_back_is_known_before_anything_is_save
 
     assert "pg_dump 18 wrote" in refused(only_old, dumped_by(18), ToolMissing)
     assert "postgresql-client-16" in refused(only_old, dumped_by(16), ToolMissing)
-    adopted = dumped_by(18, "adopted (pg_dump {}.4, custom format)")
+    adopted = dumped_by(18, Provenance(adopted=True, dumper="18.4"))
     assert "pg_dump 18 wrote" in refused(only_old, adopted, ToolMissing)
     assert "pg_dump 99 wrote" in refused(source, dumped_by(99), ToolMissing)
     assert "CREATEDB" in refused(source.adapted(clean=True), dumped_by(18), RestoreFailed)
-    script = dumped_by(18, "adopted (pg_dump {}.4, SQL)")
+    script = dumped_by(18, Provenance(adopted=True, dumper="18.4", script=True))
     assert "psql" in said(only_old, script)["psql"], (
         "of SQL, the one word that an older server does not know is left out"
     )
     assert said(only_old, dumped_by(15))["pg_restore"].startswith(f"{server_of(15).programs}/pg_restore")
-    unknown = dataclasses.replace(dumped_by(15), method="", engine_version=None)
+    unknown = dataclasses.replace(dumped_by(15), provenance=Provenance(), engine_version=None)
     assert said(only_old, unknown)["pg_restore"]

@@ -97,7 +97,7 @@ def test_a_stream_is_what_a_dump_is(every_server, new_database, everything, tmp_
     taken, other = streamed(source, tmp_path / "stream"), staged(source, tmp_path / "stage")
     assert (taken.tables, taken.warnings, taken.answers) == (other.tables, other.warnings, other.answers)
     assert (taken.path, taken.engine_version) == (other.path, other.engine_version)
-    assert taken.method == f"{other.method}, streamed" and taken.streamed is False
+    assert taken.method == f"{other.method}, streamed" and taken.pending is False
     assert taken.started_at < taken.finished_at
     *full, last = [piece.stat().st_size for piece in pieces_of(taken)]
     assert len(full) > 10 and set(full) == {PIECE} and 0 < last <= PIECE
@@ -304,7 +304,7 @@ def test_a_stream_that_nobody_read_is_an_error(server, new_database, tmp_path):
     source = PostgresSource(database=new_database(server, LARGE), tools=server.programs)
     error = pytest.raises(ToolFailed, match="not read to its end")
     with nothing_stays(server, stage), error, source.stream(stage) as s:
-        assert s.staged().streamed
+        assert s.staged().pending
 
 
 def test_a_locked_table_says_who_holds_it(server, new_database, tmp_path):

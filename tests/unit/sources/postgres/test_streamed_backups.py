@@ -65,7 +65,7 @@ def test_no_row_names_a_file_that_is_newer_than_the_files(library, tmp_path):
         room = backup.decide_space(settings, order)
         assert room.streamed == ("db",)
         staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
-        assert [(one.source, one.streamed, one.trees == ()) for one in staged] == [
+        assert [(one.source, one.pending, one.trees == ()) for one in staged] == [
             ("files", False, False),
             ("db", True, True),
         ]
