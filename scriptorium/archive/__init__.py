@@ -1,7 +1,8 @@
 """Archives: ``pack`` and ``unpack`` as one stream, hashing on the way; knows tar and compression alone.
 
-Out: ``packing`` and ``scribe`` write members (``headers``) through ``outflow`` and ``codec``. Back: ``inflow`` and
-``reader`` read them; ``verification`` reads a copy back, every kind of damage by its name.
+Out: ``writer`` takes members in and writes them (``headers``) through ``outflow`` and ``codec``; ``packing`` is the
+walk over sources with it alone. Back: ``inflow`` and ``reader`` read them; ``verification`` reads a copy back, every
+kind of damage by its name.
 """
 
 from scriptorium.archive.packing import pack

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import tarfile
 from collections.abc import Mapping
 
@@ -64,30 +62,6 @@ def header(
         extended[XATTR + name.replace("%", "%25").replace("=", "%3D")] = _RawText(decoded(value))
     member.pax_headers = extended
     return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-
-
-def header_for(
-    path: str,
-    kind: str,
-    status: os.stat_result,
-    *,
-    size: int = 0,
-    target: str = "",
-    mode: int | None = None,
-    xattrs: Mapping[str, bytes] | None = None,
-) -> bytes:
-    """The header of a member that has these facts on disk; ``mode``: instead of the one there."""
-    return header(
-        path,
-        kind,
-        size=size,
-        mode=stat.S_IMODE(status.st_mode) if mode is None else mode,
-        mtime_ns=status.st_mtime_ns,
-        uid=status.st_uid,
-        gid=status.st_gid,
-        target=target,
-        xattrs=xattrs,
-    )
 
 
 def padding(size: int) -> int:

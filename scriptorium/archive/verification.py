@@ -13,11 +13,12 @@ from typing import BinaryIO
 from scriptorium.archive.inflow import EndsEarly
 from scriptorium.archive.outflow import Written
 from scriptorium.archive.reader import Reader
+from scriptorium.archive.writer import sums_line
 from scriptorium.errors import DamageFound, NotFound, StoreUnavailable
 from scriptorium.manifest import loads
 from scriptorium.members import Member
 from scriptorium.members.comparison import ALTERED, EXTRA, MISSING, Comparison
-from scriptorium.members.ledger import LIST, MANIFEST, METADATA, OWN, SUMS, sums_line
+from scriptorium.members.ledger import LIST, MANIFEST, METADATA, OWN, SUMS
 from scriptorium.model import Finding, Manifest, Verification
 
 MISSING_ARCHIVE = "missing archive"

@@ -1,7 +1,8 @@
 """The members of a backup, whatever keeps them: files, folders and links with everything that is kept of them.
 
-Out: ``selection`` (with ``patterns``) says what of a tree is saved, ``remarks`` what could not be, ``ledger`` lists
-what was read; what is only read meanwhile are ``streams``. Back: ``writing`` writes each ``member`` where it is wanted,
+Out: ``walk`` reads every source once (``reading``) into any number of ``sinks``; ``selection`` (with ``patterns``) says
+what of a tree is saved, ``remarks`` what could not be, ``ledger`` lists what was read; what is only read meanwhile are
+``streams``. Back: ``writing`` writes each ``member`` where it is wanted,
 through ``placing``; ``comparison`` says what differs, ``rereading`` what cannot be read back.
 """
 

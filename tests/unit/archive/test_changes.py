@@ -111,9 +111,9 @@ def test_a_file_that_becomes_something_else_is_said_and_never_waited_for(
     archives: Any, root: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the walk's look at a file and our opening of it there is a moment: an attacker's moment."""
-    from scriptorium.archive import packing
+    from scriptorium.members import walk
 
-    original = packing.select
+    original = walk.select
 
     def select(*arguments: Any) -> Any:
         for found in original(*arguments):
@@ -121,7 +121,7 @@ def test_a_file_that_becomes_something_else_is_said_and_never_waited_for(
                 swap_for(kind, root / "b-next")
             yield found
 
-    monkeypatch.setattr(packing, "select", select)
+    monkeypatch.setattr(walk, "select", select)
     packed = archives.pack(Tree(str(root), "x"))
     (warning,) = packed.manifest.warnings
     assert warning.startswith("x/b-next: ")

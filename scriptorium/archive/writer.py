@@ -1,0 +1,216 @@
+"""The writer of an archive: members as they are read, between what is to be saved (first) and what was saved (last)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from scriptorium.archive.codec import codec_for
+from scriptorium.archive.headers import BLOCK, RECORD, header, padding
+from scriptorium.archive.outflow import OutputStream
+from scriptorium.errors import NoSpace
+from scriptorium.fs.system_errors import no_space
+from scriptorium.manifest import dumps, sealed
+from scriptorium.members.ledger import LIST, MANIFEST, METADATA, SUMS
+from scriptorium.members.selection import encoded
+from scriptorium.members.sinks import MemberFacts
+from scriptorium.model import ArchiveRecord, Compression, FileEntry, Manifest, Staged
+
+_MIB = 1 << 20
+
+
+def sums_line(path: str, sha256: str) -> bytes:
+    """The line of a file for ``sha256sum -c``, escaped as that program does."""
+    name = encoded(path if path != "-" else "./-")  # a bare dash would mean standard input
+    escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return (b"" if escaped == name else b"\\") + sha256.encode() + b"  " + escaped + b"\n"
+
+
+class ArchiveWriter:
+    """A ``Sink`` that makes the archive ``target``. A context manager: the archive appears whole, when the block ends
+    after ``finish``, or not at all. ``record``: what the finished archive is as a file.
+
+    It is written beside its name. ``spool``: a folder for the sums while they grow.
+    """
+
+    def __init__(self, target: Path, compression: Compression, spool: Path) -> None:
+        self._target = target
+        self._compression = compression
+        self._spool = spool / f".{SUMS}"
+        self._stack = contextlib.ExitStack()
+        self._left = 0  # bytes of the member's contents that are still to come
+        self.record: ArchiveRecord | None = None
+
+    def __enter__(self) -> ArchiveWriter:
+        partial = self._target.with_name(f".{self._target.name}.partial")
+        partial.unlink(missing_ok=True)
+        with contextlib.ExitStack() as stack:
+            stack.callback(partial.unlink, missing_ok=True)
+            descriptor = stack.enter_context(_new_file(partial))
+            self._sums: BinaryIO = stack.enter_context(_spooled(self._spool))
+            self._out = stack.enter_context(OutputStream(descriptor, codec_for(self._compression)))
+            self._partial, self._descriptor = partial, descriptor
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if error is None and self.record is not None:
+                self._put_in_place()
+
+    def _put_in_place(self) -> None:
+        try:
+            os.fsync(self._descriptor)
+            self._partial.rename(self._target)
+            sync_folder(self._target.parent)
+        except OSError as error:
+            if no_space(error):
+                raise NoSpace(
+                    "the disk became full while the backup was written", on=str(self._target.parent)
+                ) from error
+            raise
+
+    def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
+        self._own(METADATA, _metadata(draft, staged), draft.created_at)
+
+    def member(self, facts: MemberFacts) -> None:
+        entry = facts.entry
+        self._out.write(
+            header(
+                entry.path,
+                entry.kind,
+                size=entry.size,
+                mode=entry.mode,
+                mtime_ns=entry.mtime_ns,
+                uid=facts.uid,
+                gid=facts.gid,
+                target=entry.target or "",
+                xattrs=facts.attributes,
+            )
+        )
+
+    def space(self) -> memoryview:
+        return self._out.room()
+
+    def filled(self, count: int) -> None:
+        self._out.filled(count)
+
+    def write(self, data: memoryview) -> None:
+        self._out.write(data)
+
+    def end(self, entry: FileEntry) -> None:
+        self._out.zeros(padding(entry.size))
+        if entry.sha256 is not None:
+            self._sums.write(sums_line(entry.path, entry.sha256))
+
+    def finish(self, manifest: Manifest, listing: Path | None) -> None:
+        now = manifest.finished_at
+        if listing is not None:
+            self._own_file(LIST, listing, now)
+        self._own(MANIFEST, dumps(manifest), now)
+        self._sums.flush()
+        self._own_file(SUMS, self._spool, now)
+        self._out.zeros(2 * BLOCK)
+        self._out.zeros(-self._out.length % RECORD)
+        written = self._out.finish()
+        self.record = ArchiveRecord(self._target.name, written.bytes, written.sha256, self._compression)
+
+    def _own(self, name: str, data: bytes, moment: datetime) -> None:
+        """One of our own members, from memory."""
+        self._out.write(_own_header(name, len(data), moment))
+        self._out.write(data)
+        self._out.zeros(padding(len(data)))
+        self._sums.write(sums_line(name, hashlib.sha256(data).hexdigest()))
+
+    def _own_file(self, name: str, source: Path, moment: datetime) -> None:
+        """One of our own members, from the spool."""
+        size = source.stat().st_size
+        self._out.write(_own_header(name, size, moment))
+        digest = hashlib.sha256()
+        with source.open("rb") as file:
+            while chunk := file.read(_MIB):
+                digest.update(chunk)
+                self._out.write(chunk)
+        self._out.zeros(padding(size))
+        if name != SUMS:
+            self._sums.write(sums_line(name, digest.hexdigest()))
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _spooled(path: Path) -> Iterator[BinaryIO]:
+    file = path.open("wb")
+    try:
+        yield file
+    finally:
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a full disk: what it did not take is not wanted any more
+            file.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _own_header(name: str, size: int, moment: datetime) -> bytes:
+    nanoseconds = int(moment.timestamp()) * 1_000_000_000
+    return header(name, "file", size=size, mode=0o600, mtime_ns=nanoseconds, uid=os.getuid(), gid=os.getgid())
+
+
+def _metadata(draft: Manifest, staged: Sequence[Staged]) -> bytes:
+    """What was to be saved; stands first in the archive, so that a broken one still says what it was."""
+    return sealed(
+        {
+            "version": draft.version,
+            "id": draft.id,
+            "library": draft.library,
+            "preset": draft.preset,
+            "type": draft.type.value,
+            "tier": draft.tier.value,
+            "name": draft.name,
+            "description": draft.description,
+            "created_at": draft.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "host": draft.host,
+            "scriptorium_version": draft.scriptorium_version,
+            "tools": dict(draft.tools),
+            "sources": [
+                {
+                    "source": part.source,
+                    "kind": part.kind,
+                    "path": part.path,
+                    "method": part.method,
+                    "trees": [
+                        {
+                            "root": tree.root,
+                            "at": tree.at,
+                            "include": list(tree.include),
+                            "exclude": list(tree.exclude),
+                        }
+                        for tree in part.trees
+                    ],
+                }
+                for part in staged
+            ],
+        }
+    )

@@ -1,0 +1,141 @@
+"""Members as they are read: facts, contents in one reading, hashes, and their lines in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable
+
+from scriptorium.fs.attributes import NONE, Attributes, attributes_of
+from scriptorium.members.ledger import Ledger
+from scriptorium.members.remarks import Remark, Remarks
+from scriptorium.members.selection import Found, holes, unread
+from scriptorium.members.sinks import MemberFacts, Sinks
+from scriptorium.model import FileEntry
+
+Advance = Callable[[int], None]
+
+_ZEROS = memoryview(bytes(1 << 20))
+
+
+class MemberReader:
+    """Reads one member after the other into the sinks. ``bytes`` and ``files`` count what the parts brought (folders do
+    not count); ``remarks`` take what could not be saved as it was."""
+
+    def __init__(self, sinks: Sinks, ledger: Ledger, advance: Advance, remarks: Remarks) -> None:
+        self._sinks = sinks
+        self._ledger = ledger
+        self._advance = advance
+        self._links: dict[tuple[int, int], tuple[str, int]] = {}
+        self.remarks = remarks
+        self.bytes = 0
+        self.files = 0
+        self.holes = 0
+        self.last: FileEntry | None = None  # the file or link that was read last
+
+    def folder(self, path: str, mode: int, mtime_ns: int, owner: tuple[int, int], attributes: Attributes) -> None:
+        self.remarks.leave(path, attributes.left)
+        entry = FileEntry(path, "folder", 0, mode, mtime_ns)
+        self._sinks.member(MemberFacts(entry, *owner, attributes.kept))
+        self._end(entry)
+
+    def symlink(self, found: Found) -> None:
+        assert found.target is not None
+        self._link(found.path, "symlink", found.stat, stat.S_IMODE(found.stat.st_mode), found.target)
+
+    def file(self, found: Found) -> None:
+        try:
+            descriptor = found.open()
+        except OSError as error:
+            self.remarks.add(unread(found.path, error))
+            return
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                self.remarks.add(Remark(found.path, "is no longer a file, skipped"))
+            elif status.st_nlink == 1 or not self._linked(found, status, descriptor):
+                self._contents(found, status, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _linked(self, found: Found, status: os.stat_result, descriptor: int) -> bool:
+        """Add a further name of a file that was read already; the first one is only remembered."""
+        inode = (status.st_dev, status.st_ino)
+        first, left = self._links.get(inode, (found.path, status.st_nlink))
+        if left > 1:
+            self._links[inode] = (first, left - 1)
+        else:
+            self._links.pop(inode, None)
+        if first == found.path:
+            return False
+        self._link(found.path, "hardlink", status, attributes_of(descriptor).mode(status), first)
+        return True
+
+    def _link(self, path: str, kind: str, status: os.stat_result, mode: int, target: str) -> None:
+        entry = FileEntry(path, kind, 0, mode, status.st_mtime_ns, None, target)
+        self._sinks.member(MemberFacts(entry, status.st_uid, status.st_gid, NONE.kept))
+        self._record(entry)
+
+    def _contents(self, found: Found, status: os.stat_result, descriptor: int) -> None:
+        """The file up to the size that was announced; what is missing by then is made of zeros, and said."""
+        size = status.st_size
+        attributes = attributes_of(descriptor)
+        self.remarks.leave(found.path, attributes.left)
+        mode = attributes.mode(status)
+        entry = FileEntry(found.path, "file", size, mode, status.st_mtime_ns)
+        self._sinks.member(MemberFacts(entry, status.st_uid, status.st_gid, attributes.kept))
+        digest = hashlib.sha256()
+        left = size
+        changed, lost = "", False
+        while left:
+            space = self._sinks.space()[:left]
+            try:
+                count = os.readv(descriptor, [space])
+            except OSError as error:
+                changed = f"cannot be read to its end ({error.strerror}), the rest is zeros"
+                lost = True
+                break
+            if count == 0:
+                changed = f"changed while it was read: it became shorter, the last {left} bytes are zeros"
+                break
+            digest.update(space[:count])
+            self._sinks.filled(count)
+            self._advance(count)
+            left -= count
+        self._zeros(left, digest)
+        after = os.fstat(descriptor)
+        if not changed and (after.st_size != size or after.st_mtime_ns != status.st_mtime_ns):
+            changed = "changed while it was read"
+        if changed:
+            self.remarks.add(Remark(found.path, changed, lost))
+        self.bytes += size
+        self.holes += holes(status)
+        self._record(FileEntry(found.path, "file", size, mode, status.st_mtime_ns, digest.hexdigest()))
+
+    def _zeros(self, left: int, digest: hashlib._Hash) -> None:
+        while left:
+            zeros = _ZEROS[:left]
+            digest.update(zeros)
+            self._sinks.write(zeros)
+            left -= len(zeros)
+
+    def piece(self, path: str, data: memoryview, owner: tuple[int, int]) -> None:
+        """A file that lies on no disk: its contents are all there, in memory."""
+        now, size = time.time_ns(), len(data)
+        self._sinks.member(MemberFacts(FileEntry(path, "file", size, 0o600, now), *owner))
+        self._sinks.write(data)
+        self._advance(size)
+        self.bytes += size
+        self.files += 1
+        self._end(FileEntry(path, "file", size, 0o600, now, hashlib.sha256(data).hexdigest()))
+
+    def _record(self, entry: FileEntry) -> None:
+        self.files += 1
+        self.last = entry
+        self._end(entry)
+
+    def _end(self, entry: FileEntry) -> None:
+        self._sinks.end(entry)
+        self._ledger.add(entry)

@@ -1,0 +1,104 @@
+"""What takes a backup in while its sources are read: the writer of an archive, of a tree, or several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from scriptorium.model import FileEntry, Manifest, Staged
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFacts:
+    """A member before its contents: ``entry`` has no hash yet. ``attributes``: what of them is kept, by name."""
+
+    entry: FileEntry
+    uid: int
+    gid: int
+    attributes: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    """Told every member once, in the order of the backup, while its contents are read."""
+
+    def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
+        """What is to be saved: ``draft`` has neither parts nor files."""
+        ...
+
+    def member(self, facts: MemberFacts) -> None:
+        """A member. After that of a file come exactly ``facts.entry.size`` bytes."""
+        ...
+
+    def space(self) -> memoryview | None:
+        """Where the next bytes may be read to, so that none is copied; ``None`` where ``write`` takes them."""
+        ...
+
+    def filled(self, count: int) -> None:
+        """So many bytes were read to ``space``."""
+        ...
+
+    def write(self, data: memoryview) -> None:
+        """The next bytes of the contents; they last until the call returns."""
+        ...
+
+    def end(self, entry: FileEntry) -> None:
+        """The member is whole; ``entry`` has the hash of its contents."""
+        ...
+
+    def finish(self, manifest: Manifest, listing: Path | None) -> None:
+        """Every member was read. ``listing``: the list of members, where it is too long to stand in the manifest."""
+        ...
+
+
+class Sinks:
+    """Several sinks as one. Bytes are read into the memory of the first that offers some, and written to the others."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._all = tuple(sinks)
+        self._reader: Sink | None = None
+        self._space = memoryview(b"")
+        self._own = memoryview(bytearray(0))
+
+    def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
+        for sink in self._all:
+            sink.begin(draft, staged)
+
+    def member(self, facts: MemberFacts) -> None:
+        for sink in self._all:
+            sink.member(facts)
+
+    def space(self) -> memoryview:
+        """Where the next bytes may be read to; never empty."""
+        for sink in self._all:
+            offered = sink.space()
+            if offered is not None:
+                self._reader, self._space = sink, offered
+                return offered
+        if not self._own:
+            self._own = memoryview(bytearray(_BLOCK))
+        self._space = self._own
+        return self._own
+
+    def filled(self, count: int) -> None:
+        data = self._space[:count]
+        for sink in self._all:
+            if sink is not self._reader:
+                sink.write(data)
+        if self._reader is not None:
+            self._reader.filled(count)  # last: its memory may be used for something else from now on
+
+    def write(self, data: memoryview) -> None:
+        for sink in self._all:
+            sink.write(data)
+
+    def end(self, entry: FileEntry) -> None:
+        for sink in self._all:
+            sink.end(entry)
+
+    def finish(self, manifest: Manifest, listing: Path | None) -> None:
+        for sink in self._all:
+            sink.finish(manifest, listing)
