@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scriptorium.errors import UsageError
 from scriptorium.restore.space import nearest_folder
-from scriptorium.restore.supply import Advance, Restored, Supply, load_parts, read_parts, told
+from scriptorium.restore.supply import Advance, Restored, Supply, compared, load_parts, read_parts, told
 from scriptorium.settings import Library
 
 
@@ -30,11 +30,12 @@ def restore_as(
         root = incoming.receive(part.path)
         roots = [nearest_folder(root)] if root is not None else []
         read = read_parts(supply, {part.source: incoming}, roots, advance=advance)
-        tables, compared = load_parts(supply, {part.source: incoming}, read.parts)
+        loaded = load_parts(supply, {part.source: incoming}, read.parts)
         incoming.switch()
     except BaseException:
         incoming.undo()
         raise
     incoming.finish()
+    tables, comparison = compared(supply, {part.source: incoming}, loaded)
     warnings = (*read.warnings, *told({part.source: incoming}, [part]))
-    return Restored(f"database {name}", read.files, read.bytes, tables, read.parts, warnings, compared)
+    return Restored(f"database {name}", read.files, read.bytes, tables, read.parts, warnings, comparison)

@@ -18,7 +18,7 @@ from scriptorium.restore.journal import KEPT, PREPARING, SWITCHED, SWITCHING, Jo
 from scriptorium.restore.preflight import plan_in_place
 from scriptorium.restore.rollback import drop, drop_previous, put_back, require_idle
 from scriptorium.restore.space import nearest_folder
-from scriptorium.restore.supply import Advance, Restored, Supply, lacking, load_parts, read_parts, told
+from scriptorium.restore.supply import Advance, Restored, Supply, compared, lacking, load_parts, read_parts, told
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
 
@@ -97,7 +97,7 @@ def _carry_out(
     roots += [root for root in (incoming[p.source].receive(p.export) for p in parts if p.export) if root is not None]
     read = read_parts(supply, incoming, sorted({nearest_folder(root) for root in roots}), advance=advance)
     reach("restore.unpacked")
-    tables, compared = load_parts(supply, incoming, read.parts)
+    loaded = load_parts(supply, incoming, read.parts)
     reach("restore.loaded")
     require_idle(library)  # once more: it may have been started meanwhile
     for source in read.parts:
@@ -111,7 +111,8 @@ def _carry_out(
     reach("restore.before-kept")
     journal.mark(KEPT)
     there = any(one.get("moves") or one.get("replaced") is not None for one in kept.values())
+    tables, comparison = compared(supply, incoming, loaded)
     warnings = (*read.warnings, *told(incoming, parts))
     previous: Literal["kept", "none was there"] = "kept" if there else "none was there"
     lacks = lacking(part for part in parts if part.source in read.parts)
-    return Restored("in place", read.files, read.bytes, tables, read.parts, warnings, compared, previous, lacks)
+    return Restored("in place", read.files, read.bytes, tables, read.parts, warnings, comparison, previous, lacks)

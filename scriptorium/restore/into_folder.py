@@ -24,7 +24,17 @@ from scriptorium.fs.places import Places, real_path
 from scriptorium.fs.removal import empty, remove_tree
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.model import Part
-from scriptorium.restore.supply import Advance, Restored, Supply, lacking, load_parts, read_parts, told, wanted
+from scriptorium.restore.supply import (
+    Advance,
+    Restored,
+    Supply,
+    compared,
+    lacking,
+    load_parts,
+    read_parts,
+    told,
+    wanted,
+)
 from scriptorium.sources import Source, made_for
 from scriptorium.umask import users_folders
 
@@ -198,14 +208,14 @@ def _read(
     for one in incoming.values():
         one.prepare()
     read = read_parts(supply, incoming, [stage], advance=advance)
-    tables, compared = load_parts(supply, incoming, read.parts)
+    tables, comparison = compared(supply, incoming, load_parts(supply, incoming, read.parts))
     for source, one in incoming.items():
         if source in read.parts:
             one.switch()
         one.finish()
     warnings = (*read.warnings, *told(incoming, supply.manifest.parts))
     lacks = lacking(part for part in supply.manifest.parts if part.source in read.parts)
-    return Restored(str(target), read.files, read.bytes, tables, read.parts, warnings, compared, lacking=lacks)
+    return Restored(str(target), read.files, read.bytes, tables, read.parts, warnings, comparison, lacking=lacks)
 
 
 def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:

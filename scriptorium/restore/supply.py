@@ -15,7 +15,7 @@ from scriptorium.manifest import readable, uncompared
 from scriptorium.members import compiled
 from scriptorium.model import Manifest, Part, TableFingerprint, Unsaved
 from scriptorium.restore.proof import compare_tables
-from scriptorium.sources import Incoming, Reticent, Telling, beside
+from scriptorium.sources import Incoming, Remaking, Reticent, Telling, beside
 from scriptorium.stores import Store
 
 EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
@@ -204,17 +204,26 @@ def _stand_ins(supply: Supply, place: Callable[[str], Path | None]) -> dict[str,
     return found
 
 
-def load_parts(
-    supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]
+Loaded = Mapping[str, Mapping[str, TableFingerprint]]
+
+
+def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]) -> Loaded:
+    """Make the parts that came usable, and compare their tables with the manifest; returns what each of them holds."""
+    parts = [part for part in supply.manifest.parts if part.source in came]
+    return {part.source: load_part(part, incoming[part.source]) for part in parts}
+
+
+def compared(
+    supply: Supply, incoming: Mapping[str, Incoming], loaded: Loaded
 ) -> tuple[dict[str, TableFingerprint], Comparison]:
-    """Make the parts that came usable, and compare their tables with the manifest; returns what they hold, and what was
-    compared."""
+    """What the loaded parts hold, and what of it was compared: after the switch, since some are compared only there."""
     tables: dict[str, TableFingerprint] = {}
     equal, not_compared, waiting = 0, dict[str, str](), []
     for part in supply.manifest.parts:
-        if part.source not in came:
+        if part.source not in loaded:
             continue
-        found, one = load_part(part, incoming[part.source]), incoming[part.source]
+        one = incoming[part.source]
+        found = {name: held for name, held in loaded[part.source].items() if name not in _not_comparable(one)}
         missing = {**part.missing_fingerprints, **missing_fingerprints(one)}
         if part.kind == "postgres" and not isinstance(one, Keeping):  # files in a folder
             waiting.append(part.source)
@@ -233,14 +242,14 @@ def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFingerprint]:
     """Make a part usable and compare it; its tables that are equal to their record. ``DamageFound`` names the first
     differences."""
     tables = incoming.load()
-    findings = compare_tables(part, tables, missing_fingerprints(incoming))
+    findings = compare_tables(part, tables, _not_comparable(incoming))
     if findings:
         raise DamageFound(
             "the restored database is not what was backed up",
             on=part.source,
             hint="; ".join(str(finding) for finding in findings[:5]),
         )
-    without = part.missing_fingerprints.keys() | missing_fingerprints(incoming).keys()
+    without = part.missing_fingerprints.keys() | _not_comparable(incoming).keys()
     if part.tables is None or "" in without:
         return {}
     return {name: held for name, held in (tables or {}).items() if name not in without}
@@ -265,6 +274,11 @@ def named(unsaved: Sequence[Unsaved], count: int) -> str:
     first = ", ".join(readable(one.path) for one in unsaved[:_NAMES])
     more = ", …" if count > min(len(unsaved), _NAMES) else ""
     return f"{count:,} that could not be read when it was taken ({first}{more})"
+
+
+def _not_comparable(incoming: Incoming) -> Mapping[str, str]:
+    anew = incoming.made_anew if isinstance(incoming, Remaking) else {}
+    return {**missing_fingerprints(incoming), **anew}
 
 
 def told(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from scriptorium.errors import ToolMissing
 from scriptorium.model import Part
-from scriptorium.sources.base import Checkable, Exclusive, Incoming, Reticent, Source, Streamable, Telling
+from scriptorium.sources.base import Checkable, Exclusive, Incoming, Remaking, Reticent, Source, Streamable, Telling
 from scriptorium.sources.files.source import FilesSource
 from scriptorium.sources.kuzu.layout import COMPANIONS, companion
 from scriptorium.sources.kuzu.source import KuzuSource
@@ -52,6 +52,7 @@ __all__ = [
     "Incoming",
     "KuzuSource",
     "PostgresSource",
+    "Remaking",
     "Reticent",
     "Source",
     "Streamable",

@@ -59,11 +59,21 @@ class Incoming(Protocol):
 
 @runtime_checkable
 class Reticent(Protocol):
-    """An ``Incoming`` whose facts may be missing in part although it came back: see ``Part.missing_facts``."""
+    """An ``Incoming`` whose facts may be missing in part although it came back: see ``Part.missing_fingerprints``."""
 
     @property
     def missing_fingerprints(self) -> Mapping[str, str]:
         """What ``load`` could not take facts of, and why; nothing before it."""
+        ...
+
+
+@runtime_checkable
+class Remaking(Protocol):
+    """An ``Incoming`` in which something is made anew from what was saved, and may come out otherwise."""
+
+    @property
+    def made_anew(self) -> Mapping[str, str]:
+        """What came out otherwise, and why that is no damage; nothing before ``load``."""
         ...
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import psycopg
 
 _Found = TypeVar("_Found")
+_OF_THE_SESSION = ("40", "53", "57", "58")  # deadlocks, resources, what operators do, errors of the system
+_LOCKED = "55P03"
 
 
 class Uncomputable(Exception):
@@ -36,6 +38,13 @@ def computed(session: psycopg.Connection[Row], work: Callable[[], _Found]) -> _F
             raise first from None
 
 
+def of_the_session(session: psycopg.Connection[Row], error: psycopg.Error) -> bool:
+    """Whether the error concerns more than its statement: the connection, a lock, the server's resources. What another
+    server or a foreign data wrapper says, and what is too large to be written as text, concern the statement alone."""
+    state = error.sqlstate or ""
+    return session.closed or not state or state.startswith(_OF_THE_SESSION) or state == _LOCKED
+
+
 @contextlib.contextmanager
 def _computing(session: psycopg.Connection[Row]) -> Iterator[None]:
     """Rolled back, so that locks of indexes and sequences are not kept to the end: a server has few of them."""
@@ -49,9 +58,9 @@ def _computing(session: psycopg.Connection[Row]) -> Iterator[None]:
         if row is None or row[0] == "0":
             raise
         raise Uncomputable(f"it took longer than the statement_timeout of {row[0]}") from error
-    except psycopg.OperationalError:
-        raise
     except psycopg.Error as error:
+        if of_the_session(session, error):
+            raise
         if error.sqlstate == "42501" and "row-level security" in str(error):
             raise  # pg_dump refuses the table, too
         raise Uncomputable(" ".join((error.diag.message_primary or str(error)).split())) from error

@@ -42,6 +42,14 @@ PLAIN_SESSION: Mapping[str, str] = {
     "default_transaction_read_only": "off",
     "synchronize_seqscans": "off",
 }
+# The same for programs that load: the database and the role may have settings that a program does not reset, or not
+# before its first statement. As words of PGOPTIONS.
+PLAIN_PROGRAM = (
+    "-c default_transaction_read_only=off",
+    "-c array_nulls=on",
+    "-c statement_timeout=0",
+    "-c idle_in_transaction_session_timeout=0",
+)
 
 
 @dataclass(frozen=True, slots=True)

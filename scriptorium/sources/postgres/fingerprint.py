@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from scriptorium.errors import PermanentError, SourceUnavailable
 from scriptorium.model import TableFingerprint
-from scriptorium.sources.postgres.computing import Uncomputable, computed
+from scriptorium.sources.postgres.computing import Uncomputable, computed, of_the_session
 from scriptorium.sources.postgres.connection import Row, quoted, sql
+from scriptorium.sources.postgres.views import not_reproducible
 
 if TYPE_CHECKING:
     import psycopg
@@ -70,11 +71,16 @@ class Relation:
     @property
     def name(self) -> str:
         """``schema.table``, in quotes where a name is not a plain word."""
-        return ".".join(part if _PLAIN_NAME.match(part) else quoted(part) for part in (self.schema, self.table))
+        return written(self.schema, self.table)
 
     @property
     def sql(self) -> str:
         return quoted(self.schema, self.table)
+
+
+def written(*names: str) -> str:
+    """Names with dots between, in quotes where one is not a plain word."""
+    return ".".join(part if _PLAIN_NAME.match(part) else quoted(part) for part in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ def require_readable(found: Sequence[Relation], on: object) -> None:
 
 def take_fingerprints(
     session: psycopg.Connection[Row],
-    found: Iterable[Relation],
+    found: Sequence[Relation],
     *,
     expected: Mapping[str, TableFingerprint] | None = None,
     between: Callable[[str], None] = lambda _: None,
@@ -143,6 +149,10 @@ def take_fingerprints(
             tables[one.name] = facts
         elif expected is None:
             warnings.append(f"{one.name} is made anew by a restore, and was not what its query gives: not compared")
+    if expected is None:
+        for name in not_reproducible(session, found, tables):
+            del tables[name]
+            warnings.append(f"{name} is made anew by a restore, from what is not compared: not compared either")
     between("large objects")
     objects = large_objects(session)
     if objects is not None:
@@ -256,7 +266,7 @@ def _view_fingerprint(
 
 
 def _fresh(session: psycopg.Connection[Row], one: Relation, prefix: str) -> TableFingerprint | None:
-    """What the view's query gives now; ``None`` where this role may not run it."""
+    """What the view's query gives now; ``None`` where it fails."""
     import psycopg
 
     row = session.execute("SELECT pg_get_viewdef(%s::oid)", (one.oid,)).fetchone()
@@ -264,9 +274,9 @@ def _fresh(session: psycopg.Connection[Row], one: Relation, prefix: str) -> Tabl
     try:
         with session.transaction():
             return _scan(session, f"({query}) AS fresh", one.columns, prefix)
-    except psycopg.OperationalError:
-        raise
-    except psycopg.Error:
+    except psycopg.Error as error:
+        if of_the_session(session, error):
+            raise
         return None
 
 

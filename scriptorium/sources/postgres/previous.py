@@ -33,13 +33,19 @@ def drop_surplus(session: psycopg.Connection[Row], records: Records, database: s
     there = former(session, records, database)
     dropped = []
     for record in there[keep:]:
-        if record.stage == "stands" and record.former is not None:
+        if record.stage == "stands" and record.former is not None and not _has_subscriptions(session, record):
             drop(session, record.former)
             dropped.append(record.former)
     for record in records.of(session, database):
         if record.stage == "stands" and (record not in there or record.former in dropped):
             records.remove(record)
     return tuple(dropped)
+
+
+def _has_subscriptions(session: psycopg.Connection[Row], record: Record) -> bool:
+    """The server drops no such database; a restore has named it (``restore/subscriptions.py``)."""
+    found = session.execute("SELECT FROM pg_subscription WHERE subdbid = %s::bigint LIMIT 1", (record.replaced,))
+    return found.fetchone() is not None
 
 
 def drop_unfinished(session: psycopg.Connection[Row], records: Records, database: str) -> tuple[str, ...]:

@@ -160,7 +160,7 @@ def restore(
             program = restorer_for(file, major, options.tools)
             examine_dump(file, program, foreign=True, trusted=trusted)
             lacking = require(session, required(file, program), address, without=without_roles)
-        emptying = schemas(session) if clean else ()
+        emptying = schemas(session) if clean else None
     application = f"{APPLICATION} {secrets.token_hex(4)}"
     if kind == "dump":
         limit = options.stall_timeout

@@ -43,9 +43,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class TocEntry:
-    """``drop``: what ``--clean`` runs before it; ``copy``: the statement in front of its rows; ``file``: where these
-    are, in the directory format."""
+    """``number``: lists of entries name it so; ``drop``: what ``--clean`` runs before it; ``copy``: the statement in
+    front of its rows; ``file``: where these are, in the directory format."""
 
+    number: int
+    schema: bytes
     what: bytes
     name: bytes
     define: bytes
@@ -84,13 +86,13 @@ class TocReader:
 
     def entries(self, head: Head) -> Iterator[TocEntry]:
         for _ in range(self._number()):
-            self._number()  # its own
+            number = self._number()
             self._number()  # whether it has rows
             self._text(), self._text()  # oids
             name, what = self._text(), self._text()
             self._number()  # section
             define, drop, copy = self._text(), self._text(), self._text()
-            self._text(), self._text()  # schema, tablespace
+            schema, _ = self._text(), self._text()  # and the tablespace
             if head.layout >= _OLDEST_METHOD:
                 self._text()
             if head.layout >= _OLDEST_KIND:
@@ -103,7 +105,7 @@ class TocReader:
                 self._exactly(1 + self._offset)
             else:
                 file = self._text()
-            yield TocEntry(what, name, define, drop, copy, file)
+            yield TocEntry(number, schema, what, name, define, drop, copy, file)
 
     def _broken(self) -> DamageFound:
         return DamageFound("the dump's head is broken", on=str(self._file), hint="use another copy of it")

@@ -19,11 +19,11 @@ from scriptorium.model import Finding, Part, Rows, TableFingerprint
 from scriptorium.sources.postgres import databases
 from scriptorium.sources.postgres.connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres.dump.pieces import JOINED
-from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
 from scriptorium.sources.postgres.previous import drop_surplus, kept, whereabouts
 from scriptorium.sources.postgres.programs import major_of
 from scriptorium.sources.postgres.properties import DatabaseProperties, from_dump, like, own_script
 from scriptorium.sources.postgres.records import Record, Records, begun, name_of, number_of, system_of
+from scriptorium.sources.postgres.restore.comparison import facts_now, not_compared
 from scriptorium.sources.postgres.restore.constraints import LeftOut
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.restore.psql import run_script
@@ -34,6 +34,7 @@ from scriptorium.sources.postgres.restore.staging import (
     below,
     is_script,
 )
+from scriptorium.sources.postgres.restore.subscriptions import not_made, staying
 from scriptorium.sources.postgres.statements import answers
 
 if TYPE_CHECKING:
@@ -76,11 +77,16 @@ class BesideIncoming(Unpacked):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return (*(self._dressing.warnings if self._dressing else ()), *self._told.warnings)
+        properties = self._dressing.warnings if self._dressing else ()
+        return (*properties, *self._told.warnings, *not_compared(self._told.anew))
 
     @property
     def missing_fingerprints(self) -> Mapping[str, str]:
         return self._told.missing
+
+    @property
+    def made_anew(self) -> Mapping[str, str]:
+        return self._told.anew
 
     def prepare(self) -> None:
         self.undo()
@@ -136,7 +142,7 @@ class BesideIncoming(Unpacked):
             self._make(session, lambda: own_script(dump, program))
         reach("database.created")
         limit = self._target.options.stall_timeout
-        self._told = LeftOut()
+        self._told = LeftOut(warnings=list(not_made(dump)))
         # Where nothing living is replaced, all rows are worth more than a constraint that they break.
         without = self._target.without_broken or gone or self._target.elsewhere
         restorer = Restorer(
@@ -161,7 +167,10 @@ class BesideIncoming(Unpacked):
         run_script(script, new, major, options.tools, examined, stall_timeout=options.stall_timeout)
         with new.session() as session:
             session.execute("ANALYZE")
-            return take_fingerprints(session, relations(session), expected=self._part.tables).tables
+            found = facts_now(session, self._part.tables or {})
+        self._told.missing.update(found.missing)
+        self._told.anew.update(found.anew)
+        return found.tables
 
     def _make(self, session: psycopg.Connection[Row], script: Callable[[], bytes] | None) -> None:
         """The new database, empty: like the living one, else as the dump says (``script``), else the server's own."""
@@ -195,6 +204,7 @@ class BesideIncoming(Unpacked):
                 self._require_free(self._target.elsewhere)
                 former = databases.free_name(session, name, datetime.now(UTC))
                 renames.insert(0, (name, former))
+                self._told.warnings += staying(session, replaced, former)
             self._records.write(record.now(made=made, replaced=replaced, former=former, stage="switching"))
             reach("database.before-switch")
             then = {name: made} if former is None or replaced is None else {name: made, former: replaced}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from scriptorium.errors import ToolFailed
@@ -20,15 +21,51 @@ from scriptorium.sources.postgres.errors import in_our_words
 from scriptorium.sources.postgres.fingerprint import (
     LARGE_OBJECTS,
     Relation,
+    generated_anew,
     large_objects,
     relations,
     table_fingerprint,
+    take_fingerprints,
 )
+from scriptorium.sources.postgres.spread import as_recorded
+from scriptorium.sources.postgres.views import made_anew
 
 if TYPE_CHECKING:
     import psycopg
 
 _LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a database holds, beside what was recorded. ``missing``: of what facts cannot be compared, and why;
+    ``anew``: views that have other rows because they were made anew."""
+
+    tables: Mapping[str, TableFingerprint]
+    missing: Mapping[str, str]
+    anew: Mapping[str, str]
+
+    def compared(self, name: str) -> bool:
+        return name not in self.missing and name not in self.anew
+
+    def differing(self, expected: Mapping[str, TableFingerprint]) -> list[str]:
+        """The tables that are not what was recorded, or of which nothing was."""
+        names = expected.keys() | self.tables.keys()
+        return sorted(name for name in names if self.compared(name) and self.tables.get(name) != expected.get(name))
+
+
+def not_compared(anew: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name} is not compared: {why}" for name, why in anew.items())
+
+
+def facts_now(session: psycopg.Connection[Row], expected: Mapping[str, TableFingerprint]) -> Found:
+    """The facts of everything in the database, in the way of the ``expected`` ones. Rows that the server spread anew
+    over partitions count as they were recorded, where together they are what was recorded."""
+    there = relations(session)
+    found = take_fingerprints(session, there, expected=expected)
+    tables = {**found.tables, **as_recorded(session, found.tables, expected)}
+    missing = {**found.missing, **generated_anew(there, tables, expected)}
+    return Found(tables, missing, made_anew(there, tables, expected))
 
 
 class Reading:

@@ -8,18 +8,21 @@ comes back whole: foreign keys and checks are made for new rows (NOT VALID), wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from scriptorium.errors import RestoreFailed, ToolFailed
+from scriptorium.sources.postgres.computing import of_the_session
 from scriptorium.sources.postgres.connection import Address, Row, sql
-from scriptorium.sources.postgres.encodings import as_utf8
+from scriptorium.sources.postgres.encodings import as_utf8, codec_of
 from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.fingerprint import written
 from scriptorium.sources.postgres.own_names import own_path
 from scriptorium.sources.postgres.properties import statements
-from scriptorium.sources.postgres.restore.rejected_rows import load_all_the_same
+from scriptorium.sources.postgres.restore.rejected_rows import Table, load_all_the_same
+from scriptorium.sources.postgres.toc import read_toc
 
 if TYPE_CHECKING:
     import psycopg
@@ -46,11 +49,12 @@ class Stumbled(ToolFailed):
 @dataclass(slots=True)
 class LeftOut:
     """``broken``: constraints that do not hold, with the reason; ``warnings``: what is not as it was; ``missing``: what
-    has no facts, and why."""
+    has no facts, and why; ``anew``: views that a restore fills with other rows, and why."""
 
     broken: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    anew: dict[str, str] = field(default_factory=dict)
 
     def require(self, address: Address) -> None:
         """``RestoreFailed`` names every constraint that does not hold."""
@@ -105,17 +109,39 @@ def _kind(line: str) -> str:
 
 
 def _load(
-    restorer: Again, session: psycopg.Connection[Row], dump: Path, tables: list[str], path: str, stumbled: Stumbled
+    restorer: Again, session: psycopg.Connection[Row], dump: Path, lines: list[str], path: str, stumbled: Stumbled
 ) -> None:
-    names = [line.split("TABLE DATA ", 1)[1].rsplit(" ", 1)[0].replace(" ", ".", 1) for line in tables]
+    tables = _tables(dump, lines)
     if not restorer.without_broken:
         raise RestoreFailed(
-            f"rows of {', '.join(names)} do not fit their table: {stumbled.what}",
+            f"rows of {', '.join(written(*table) for table in tables)} do not fit their table: {stumbled.what}",
             on=str(restorer.address),
             hint=f"nothing was replaced. {OPTION} loads them without the checks and generated values that fail",
         ) from stumbled
+    left = lines
+
+    def load() -> None:
+        nonlocal left
+        try:
+            restorer.again(dump, left, path)
+        except Stumbled as failed:
+            left = restorer.lines(dump, failed.entries)  # the others are loaded, and must not come twice
+            raise
+
     with in_our_words(restorer.address):
-        restorer.told.warnings += load_all_the_same(session, names, lambda: restorer.again(dump, tables, path))
+        restorer.told.warnings += load_all_the_same(session, tables, load)
+
+
+def _tables(dump: Path, lines: Iterable[str]) -> list[Table]:
+    """Schema and name of the tables of these lines, in which blanks do not say where a name ends."""
+    numbers = {int(line.split(";", 1)[0]) for line in lines}
+    entries = read_toc(dump)
+    codec = codec_of(b"".join(entry.define for entry in entries if entry.what == b"ENCODING"))
+    return [
+        (entry.schema.decode(codec, "replace"), entry.name.decode(codec, "replace"))
+        for entry in entries
+        if entry.number in numbers
+    ]
 
 
 def _make(restorer: Again, session: psycopg.Connection[Row], dump: Path, line: str, stumbled: Stumbled) -> None:
@@ -131,7 +157,7 @@ def _make(restorer: Again, session: psycopg.Connection[Row], dump: Path, line: s
             session.execute(sql(statement))
         except psycopg.Error as error:
             reason = " ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
-            if kind == _VIEW and not isinstance(error, psycopg.OperationalError):
+            if kind == _VIEW and not of_the_session(session, error):
                 told.warnings.append(f"{name}: the view stays empty: {reason}")
             elif kind in _BREAKABLE and _is_broken(error.sqlstate or ""):
                 _leave_out(restorer, session, kind, name, statement, reason)

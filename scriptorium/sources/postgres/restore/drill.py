@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scriptorium.model import Finding, Part, Rows, TableFingerprint
-from scriptorium.sources.base import Checkable, Incoming
+from scriptorium.sources.base import Checkable, Incoming, Remaking, Reticent, Telling
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 
 _NAME = "drill"
@@ -23,10 +23,11 @@ class EmbeddedIncoming:
         self._beside = beside
         self._server: EmbeddedPostgres | None = None
         self._inner: Incoming | None = None
-
-    @property
-    def answers(self) -> Mapping[str, Rows]:
-        return self._inner.answers if self._inner is not None else {}
+        # asked for when the server is gone, too
+        self.answers: Mapping[str, Rows] = {}
+        self.warnings: tuple[str, ...] = ()
+        self.missing_fingerprints: Mapping[str, str] = {}
+        self.made_anew: Mapping[str, str] = {}
 
     def prepare(self) -> None:
         self._server = EmbeddedPostgres().start()
@@ -37,7 +38,14 @@ class EmbeddedIncoming:
         return self._inner.receive(member) if self._inner is not None else None
 
     def load(self) -> Mapping[str, TableFingerprint] | None:
-        return self._inner.load() if self._inner is not None else None
+        if self._inner is None:
+            return None
+        tables = self._inner.load()
+        self.answers = self._inner.answers
+        self.warnings = self._inner.warnings if isinstance(self._inner, Telling) else ()
+        self.missing_fingerprints = self._inner.missing_fingerprints if isinstance(self._inner, Reticent) else {}
+        self.made_anew = self._inner.made_anew if isinstance(self._inner, Remaking) else {}
+        return tables
 
     def check(self) -> tuple[Finding, ...]:
         return self._inner.check() if isinstance(self._inner, Checkable) else ()

@@ -68,9 +68,11 @@ _LAST_LINE = b"\\.\n\n\n"
 @dataclass(frozen=True, slots=True)
 class Examined:
     """A script that was looked through. ``keys``: byte ranges of psql's own keys in it, and of ``BEGIN`` and ``COMMIT``
-    (pg_dump writes them around large objects), which must not count: a restore is one transaction."""
+    (pg_dump writes them around large objects), which must not count: a restore is one transaction. ``objects``: the
+    large objects that it makes."""
 
     keys: tuple[tuple[int, int], ...] = ()
+    objects: tuple[int, ...] = ()
 
 
 def examine_script(file: Path, *, foreign: bool, trusted: bool = False) -> Examined:
@@ -78,8 +80,10 @@ def examine_script(file: Path, *, foreign: bool, trusted: bool = False) -> Exami
 
     ``UnsafeArchive`` names the first thing that is refused, and its line.
     """
+    objects: list[int] = []
     with _opened(file) as stream:
-        return Examined(tuple(_judged(stream, file, foreign=foreign, trusted=trusted)))
+        keys = _judged(stream, file, foreign=foreign, trusted=trusted, objects=objects)
+    return Examined(tuple(keys), tuple(objects))
 
 
 def examine_dump(dump: Path, program: Program, *, foreign: bool, trusted: bool = False) -> None:
@@ -175,6 +179,7 @@ def _judged(
     trusted: bool = False,
     of_pg_restore: bool = False,
     standard: bool = True,
+    objects: list[int] | None = None,
 ) -> list[tuple[int, int]]:
     lexer = Lexer(stream, connects=of_pg_restore)
     lexer.standard = standard
@@ -183,6 +188,8 @@ def _judged(
             if statement.words in _ITS_OWN_TRANSACTION and not statement.inside:
                 lexer.keys.append(statement.place)
                 continue
+            if objects is not None and b"LO_CREATE" in statement.words:
+                objects += [int(one.value) for one in statement.tokens if one.value.isdigit()]
             why = _conforming(statement, lexer)
             if not why and not trusted:
                 why = _refused(statement, of_pg_restore) or (foreign and _reaching(statement)) or ""

@@ -21,11 +21,12 @@ from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.connection import Row, sql
 from scriptorium.sources.postgres.dump.directory import PART, DumpRecord, plain_size, take
 from scriptorium.sources.postgres.errors import in_our_words
-from scriptorium.sources.postgres.fingerprint import Relation, generated_anew, relations, take_fingerprints
+from scriptorium.sources.postgres.fingerprint import Relation, relations
 from scriptorium.sources.postgres.locks import patient_program, patient_session
 from scriptorium.sources.postgres.previous import another_server
 from scriptorium.sources.postgres.programs import major_of
 from scriptorium.sources.postgres.records import number_of, system_of
+from scriptorium.sources.postgres.restore.comparison import facts_now, not_compared
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.restore.psql import run_script, schemas
 from scriptorium.sources.postgres.restore.requirements import Requirements, require, required
@@ -39,6 +40,11 @@ class InPlaceIncoming(Unpacked):
     """Restored into the living database in one transaction, after a dump of what is in it."""
 
     missing_fingerprints: Mapping[str, str] = MappingProxyType({})
+    made_anew: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return not_compared(self.made_anew)
 
     @property
     def _former(self) -> Path:
@@ -48,6 +54,11 @@ class InPlaceIncoming(Unpacked):
     def _replaced(self) -> Path:
         """There from just before the transaction that replaces the data."""
         return self._folder / "replaced"
+
+    @property
+    def _committed(self) -> Path:
+        """There from just after it: functions and constraints, which no fingerprint shows, were replaced, too."""
+        return self._folder / "committed"
 
     def prepare(self) -> None:
         self.undo()
@@ -84,18 +95,14 @@ class InPlaceIncoming(Unpacked):
         reach("inplace.before-replacing")
         self._replace(self._dump())
         reach("inplace.replaced")
+        self._committed.touch()
         expected = self._part.tables
         if expected is None:
             return
         with self._patient() as session:
-            there = relations(session)
-            found = take_fingerprints(session, there, expected=expected)
-        self.missing_fingerprints = {**found.missing, **generated_anew(there, found.tables, expected)}
-        wrong = [
-            name
-            for name, facts in expected.items()
-            if found.tables.get(name) != facts and name not in self.missing_fingerprints
-        ]
+            found = facts_now(session, expected)
+        self.missing_fingerprints, self.made_anew = found.missing, found.anew
+        wrong = [name for name, facts in expected.items() if found.tables.get(name) != facts and found.compared(name)]
         if wrong:
             raise DamageFound(
                 "the restored database is not what was backed up", on=self._part.source, hint=", ".join(wrong[:5])
@@ -136,7 +143,7 @@ class InPlaceIncoming(Unpacked):
 
     def undo(self) -> None:
         self._require_ours()
-        if self._replaced.exists() and self._differing():
+        if self._committed.exists() or (self._replaced.exists() and self._differing()):
             reach("inplace.before-back")
             self._drop_what_came()
             self._replace(dump_in(self._former / PART, self._target.name))
@@ -187,7 +194,7 @@ class InPlaceIncoming(Unpacked):
             tables = kept["tables"]
             assert isinstance(tables, dict)
             expected = {name: TableFingerprint(*facts) for name, facts in tables.items()}
-            if take_fingerprints(session, relations(session), expected=expected).tables == expected:
+            if not facts_now(session, expected).differing(expected):
                 return Previous(Whereabouts.BACK, "rows and fingerprints of all tables are those of before the restore")
         return Previous(Whereabouts.GONE, f"the dump in {former} is gone")
 
@@ -206,8 +213,7 @@ class InPlaceIncoming(Unpacked):
         """The tables that are not as they were before; none where the transaction was rolled back."""
         expected = DumpRecord.read(self._former / "facts.json").tables
         with self._patient() as session:
-            now = take_fingerprints(session, relations(session), expected=expected).tables
-        return sorted(name for name in expected.keys() | now.keys() if expected.get(name) != now.get(name))
+            return facts_now(session, expected).differing(expected)
 
     def finish(self) -> None:
         self._drop_folder()

@@ -20,7 +20,8 @@ from scriptorium import process
 from scriptorium.errors import ToolFailed, ToolMissing
 from scriptorium.failpoints import reach
 from scriptorium.model import TableFingerprint
-from scriptorium.sources.postgres.connection import Address, Row
+from scriptorium.sources.postgres.computing import of_the_session
+from scriptorium.sources.postgres.connection import PLAIN_PROGRAM, Address, Row
 from scriptorium.sources.postgres.errors import in_one_line, in_our_words, worded
 from scriptorium.sources.postgres.fingerprint import generated_anew, relations, take_fingerprints
 from scriptorium.sources.postgres.limits import fitting_jobs
@@ -32,6 +33,7 @@ from scriptorium.sources.postgres.restore.comparison import Reading
 from scriptorium.sources.postgres.restore.constraints import LeftOut, Stumbled, try_again
 from scriptorium.sources.postgres.spread import as_recorded
 from scriptorium.sources.postgres.stall_watch import StallWatch
+from scriptorium.sources.postgres.views import made_anew
 
 if TYPE_CHECKING:
     import psycopg
@@ -49,8 +51,6 @@ _PROGRESS = re.compile(r"^pg_restore: (?!error|warning|from TOC|while|hint|detai
 _ERROR = re.compile(r"^pg_restore: error: (.*)$", re.MULTILINE)
 # Safe for a database that nobody uses yet: the switch commits synchronously, and what came before is then on disk.
 _NEW = ("-c synchronous_commit=off",)
-# The role may have settings of its own, which a program does not reset by itself.
-_PLAIN = ("-c default_transaction_read_only=off", "-c array_nulls=on")
 _MEMORY = 512  # MiB of the server's, for all that build indexes at once
 
 
@@ -133,6 +133,7 @@ class Restorer:
             self.told.missing.update({name: "the view could not be filled" for name in empty})
             filled = take_fingerprints(session, views, expected=expected or {})
             self.told.missing.update(filled.missing)
+            self.told.anew.update(made_anew(views, filled.tables, expected or {}))
             self.told.missing.update(generated_anew(relations(session), facts, expected or {}))
             return facts | dict(filled.tables) | as_recorded(session, facts, expected or {})
 
@@ -145,10 +146,10 @@ class Restorer:
                 session.execute("SELECT set_config('search_path', %s, false)", (path,))
                 session.execute("ANALYZE")
                 break
-            except psycopg.OperationalError:
-                raise
             except psycopg.Error as error:
-                last = error
+                if of_the_session(session, error):
+                    raise
+                last = " ".join((error.diag.message_primary or str(error)).split())
         else:
             self.told.warnings.append(f"statistics could not be taken: {last}; run ANALYZE")
         session.execute("SET search_path = ''")
@@ -236,14 +237,15 @@ class Restorer:
     ) -> Iterator[process.Child]:
         """pg_restore beside the block; leaving the block waits for it and raises what went wrong. ``living``: in one
         transaction. ``path``: with this ``search_path``. No ``dump``: it comes from ``stdin``."""
-        strict = ["--exit-on-error"] if living else []
+        strict = ["--no-subscriptions", *(["--exit-on-error"] if living else [])]
         application = application or _application()
         target = f"--dbname={self.address.of_child(application, sends=True)}"
         argv = [self.program.path, *strict, "--no-password", "--verbose", *self.switches, *switches, target]
         argv += [str(dump)] if dump is not None else []
         environment = self.address.environment(application)
         memory = f"-c maintenance_work_mem={max(64, min(256, _MEMORY // self.jobs))}MB"
-        options = (process.variable("PGOPTIONS") or "", memory, *_PLAIN, *(() if living else _NEW), *_with_path(path))
+        plain = (memory, *PLAIN_PROGRAM, *(() if living else _NEW))
+        options = (process.variable("PGOPTIONS") or "", *plain, *_with_path(path))
         environment["PGOPTIONS"] = " ".join(options).strip()
         with os.fdopen(os.memfd_create("pg_restore"), "w+b") as said:
             out = said.fileno()
@@ -278,8 +280,8 @@ class Restorer:
 
 
 def _with_path(path: str) -> tuple[str, ...]:
-    """As a word of PGOPTIONS, in which a backslash keeps a blank."""
-    escaped = re.sub(r"([ \\])", r"\\\1", path)
+    """As a word of PGOPTIONS, in which a backslash keeps white space, of whatever kind."""
+    escaped = re.sub(r"([ \t\n\v\f\r\\])", r"\\\1", path)
     return (f"-c search_path={escaped}",) if path else ()
 
 

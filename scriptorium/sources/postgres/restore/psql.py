@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, UsageError
-from scriptorium.sources.postgres.connection import Address, Row, quoted
+from scriptorium.sources.postgres.connection import PLAIN_PROGRAM, Address, Row, quoted
 from scriptorium.sources.postgres.errors import worded
 from scriptorium.sources.postgres.programs import Program, find
 from scriptorium.sources.postgres.restore.examination import Examined
@@ -35,6 +35,30 @@ SELECT nspname::text FROM pg_namespace n WHERE nspname !~ '^pg_' AND nspname <> 
                   WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
 ORDER BY nspname COLLATE "C"
 """
+# What a dump brings and no schema holds, where this role may drop it; what an extension made goes with the extension.
+_OUTSIDE = """DO $outside$
+DECLARE one record;
+BEGIN FOR one IN
+    SELECT 'EVENT TRIGGER' AS word, quote_ident(evtname) AS named, 'pg_event_trigger'::regclass AS kind, oid
+    FROM pg_event_trigger WHERE pg_has_role(evtowner, 'USAGE')
+    UNION ALL SELECT 'PUBLICATION', quote_ident(pubname), 'pg_publication'::regclass, oid
+    FROM pg_publication WHERE pg_has_role(pubowner, 'USAGE')
+    UNION ALL SELECT 'SERVER', quote_ident(srvname), 'pg_foreign_server'::regclass, oid
+    FROM pg_foreign_server WHERE pg_has_role(srvowner, 'USAGE')
+    UNION ALL SELECT 'FOREIGN DATA WRAPPER', quote_ident(fdwname), 'pg_foreign_data_wrapper'::regclass, oid
+    FROM pg_foreign_data_wrapper WHERE pg_has_role(fdwowner, 'USAGE')
+    UNION ALL SELECT 'LANGUAGE', quote_ident(lanname), 'pg_language'::regclass, oid
+    FROM pg_language WHERE pg_has_role(lanowner, 'USAGE')
+    UNION ALL SELECT 'CAST', '(' || castsource::regtype || ' AS ' || casttarget::regtype || ')', 'pg_cast'::regclass,
+        c.oid FROM pg_cast c JOIN pg_type t ON t.oid = c.castsource WHERE pg_has_role(t.typowner, 'USAGE')
+    UNION ALL SELECT 'ACCESS METHOD', quote_ident(amname), 'pg_am'::regclass, a.oid
+    FROM pg_am a JOIN pg_roles r ON r.rolname = current_user AND r.rolsuper
+LOOP
+    IF one.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = one.kind AND d.objid = one.oid
+        AND d.deptype IN ('e', 'i'))
+    THEN EXECUTE 'DROP ' || one.word || ' IF EXISTS ' || one.named || ' CASCADE'; END IF;
+END LOOP; END $outside$"""
+_UNLINKED = "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid IN"
 Advance = Callable[[int], None]
 APPLICATION = "scriptorium database"
 
@@ -103,33 +127,34 @@ def run_script(
     tools: Path | None,
     examined: Examined,
     *,
-    emptying: Sequence[str] = (),
+    emptying: Sequence[str] | None = None,
     advance: Advance | None = None,
     application: str = "",
     stall_timeout: float = 0.0,
 ) -> None:
     """Run the SQL in the database, all of it or nothing. ``examined``: what ``examine_script`` found in this file; psql
     runs no command of a file's, also where it changed since then. ``emptying``: schemas that are dropped first, with
-    ``public`` made again. ``major``: of the server. ``advance`` is told the bytes read. ``stall_timeout``: seconds that
-    psql may stand still (0: no limit)."""
+    ``public`` made again; what lies in no schema, and large objects that the file brings, go with them. ``major``: of
+    the server. ``advance`` is told the bytes read. ``stall_timeout``: seconds that psql may stand still (0: no limit).
+    """
     application = application or f"{APPLICATION} {secrets.token_hex(4)}"
-    dropped = "".join(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE; " for schema in emptying)
-    before = [f"--command={dropped}{_public(major)}"] if emptying else []
+    dropped = "".join(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE; " for schema in emptying or ())
+    before = [f"--command={_OUTSIDE}; {dropped}{_public(major)}"] if emptying is not None else []
     program = find("psql", major, tools=tools)
     argv = [program.path, "--no-psqlrc", "--quiet", "--no-password"]
     argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-"]
     argv.append(f"--dbname={address.of_child(application, sends=True)}")
-    feed = partial(_pour, _blocks(file, major, examined, _first(program)), advance)
+    replaced = examined.objects if emptying is not None else ()
+    feed = partial(_pour, _blocks(file, major, examined, _first(program, replaced)), advance)
     _feed(argv, address, application, feed, stall_timeout)
 
 
 def _public(major: int) -> str:
     """``public`` as a new database has it: pg_dump only writes what differs from that."""
+    made = "CREATE SCHEMA public; COMMENT ON SCHEMA public IS 'standard public schema'"
     if major < 15:
-        return "CREATE SCHEMA public; GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC"
-    return (
-        "CREATE SCHEMA public; ALTER SCHEMA public OWNER TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC"
-    )
+        return f"{made}; GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC"
+    return f"{made}; ALTER SCHEMA public OWNER TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC"
 
 
 def judge(argv: Sequence[str], status: int, said: str, address: Address) -> None:
@@ -152,11 +177,12 @@ def _feed(
     """SQL into psql's standard input; what it says is kept in memory."""
     with os.fdopen(os.memfd_create("psql"), "w+b") as said, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
         reading, writing = os.pipe()
+        options = " ".join((process.variable("PGOPTIONS") or "", *PLAIN_PROGRAM)).strip()
         with os.fdopen(writing, "wb") as pipe:
             try:
                 child = process.start(
                     argv,
-                    env=address.environment(application),
+                    env=address.environment(application) | {"PGOPTIONS": options},
                     stdin=reading,
                     stdout=nothing.fileno(),
                     stderr=said.fileno(),
@@ -186,12 +212,15 @@ def _pour(blocks: Iterator[bytes], advance: Advance | None, pipe: IO[bytes], flo
     flow.waiting = True  # for what is still to be flushed, and for the end
 
 
-def _first(program: Program) -> bytes:
+def _first(program: Program, replaced: Sequence[int]) -> bytes:
     """What psql is told before the SQL: to run no command any more (from 13.22, 14.19, 15.14, 16.10 and 17.6 on it can
-    be told; an older one is kept from commands by the examination alone), and how the SQL was read."""
+    be told; an older one is kept from commands by the examination alone), how the SQL was read, and which large objects
+    it replaces."""
     known = program.version >= _RESTRICTED.get(program.version[0], (18, 0))
     key = f"\\restrict {secrets.token_hex(32)}\n" if known else ""
-    return f"{key}SET standard_conforming_strings = on;\n".encode()
+    numbers = ", ".join(map(str, replaced))
+    unlinked = f"{_UNLINKED} ({numbers});\n" if numbers else ""
+    return f"{key}SET standard_conforming_strings = on;\n{unlinked}".encode()
 
 
 def _blocks(file: Path, major: int, examined: Examined, first: bytes) -> Iterator[bytes]:

@@ -172,3 +172,50 @@ def test_rows_that_a_hash_puts_elsewhere_are_compared_together(server, new_datab
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
     brought(source, *back_up(source, tmp_path / "stage"))
     assert ask(url, "SELECT count(*), sum(v) FROM h") == [(100, 5050)]
+
+
+ODD = """
+CREATE FUNCTION good(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE FUNCTION per(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE ROLE "odd owner"; CREATE SCHEMA "odd schema"; CREATE SCHEMA "a\nb"; CREATE SCHEMA "c.d"; CREATE SCHEMA c;
+CREATE TABLE "odd schema"."odd table" (id int CONSTRAINT "odd check" CHECK (public.good(id)));
+ALTER TABLE "odd schema"."odd table" OWNER TO "odd owner";
+CREATE TABLE "a\nb"."e\nf" (id int CHECK (public.good(id)));
+CREATE TABLE "c.d".t (id int CHECK (public.good(id)));
+CREATE TABLE c."d.t" (id int CHECK (public.good(id)));
+CREATE DOMAIN word AS text NOT NULL;
+CREATE TABLE page (id int, w word); INSERT INTO page VALUES (1, 'a');
+INSERT INTO page SELECT 2, (SELECT w FROM page WHERE false);
+CREATE TABLE made (n int, p int GENERATED ALWAYS AS (public.per(n)) STORED); INSERT INTO made VALUES (0), (5);
+CREATE MATERIALIZED VIEW shares AS SELECT public.per(n) AS p FROM made;
+CREATE MATERIALIZED VIEW many AS SELECT count(*) AS many FROM shares;
+INSERT INTO "odd schema"."odd table" VALUES (1), (99); INSERT INTO "a\nb"."e\nf" VALUES (1), (99);
+INSERT INTO "c.d".t VALUES (1), (99); INSERT INTO c."d.t" VALUES (1), (2);
+CREATE OR REPLACE FUNCTION good(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 < 50';
+CREATE OR REPLACE FUNCTION per(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 10 / $1';
+"""
+
+
+def test_many_tables_with_odd_names_that_do_not_fit_come_back_once_each(server, new_database, tmp_path):
+    """Of tables that are loaded in several tries, none is loaded twice."""
+    url = new_database(server, ODD)
+    try:
+        source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging", jobs=2)
+        staged, part = back_up(source, tmp_path / "stage")
+        incoming = source.incoming(part, ID)
+        incoming.prepare()
+        unpack(staged, incoming)
+        with pytest.raises(RestoreFailed) as caught:
+            incoming.load()
+        assert '"odd schema"."odd table"' in caught.value.what and "public.page" in caught.value.what
+        incoming.undo()
+        incoming = brought(source.adapted(without_broken_constraints=True), staged, part)
+        said = "\n".join(incoming.warnings)
+        assert all(name in said for name in ("odd check", "NOT NULL of domain public.word", "public.made.p", "shares"))
+        assert ask(url, "SELECT count(*), count(w) FROM page") == [(2, 1)]
+        assert ask(url, 'SELECT sum(id) FROM "odd schema"."odd table"') == [(100,)]
+    finally:
+        ask(server.address(), f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+        for (name,) in ask(server.address(), "SELECT datname FROM pg_database WHERE datname LIKE '%before_restore%'"):
+            ask(server.address(), f'DROP DATABASE "{name}" WITH (FORCE)')
+        ask(server.address(), 'DROP ROLE "odd owner"')
