@@ -103,19 +103,11 @@ def kuzu_read(path: str, export: str = "") -> None:
 
 def create(settings_file: str) -> None:
     """Everything that ``scriptorium create`` does, called directly: no flow, no tasks, no server."""
-    from scriptorium.operations import backup as backup_operation
+    from scriptorium.operations.backup import backup
+    from scriptorium.requests import BackupRequest
     from scriptorium.settings import load
 
-    settings = load(Path(settings_file))
-    order = backup_operation.place_order(settings)
-    with backup_operation.running(settings, order) as folder:
-        backup_operation.decide_space(settings, order)
-        staged = [backup_operation.stage_source(settings, order, source, folder) for source in order.sources]
-        manifest = backup_operation.pack_archive(settings, order, staged, folder)
-        verification = backup_operation.check_archive(settings, order, manifest, folder)
-        stored = backup_operation.store_copy
-        copies = [stored(settings, order, manifest, verification, folder, one) for one in order.stores]
-    backup_operation.finished(order, manifest, copies)
+    backup(load(Path(settings_file)), BackupRequest())
 
 
 def create_again(settings_file: str, times: str) -> None:

@@ -10,6 +10,7 @@ from prefect import flow
 from flows.runs import given, publish
 from scriptorium import wording
 from scriptorium.process import no_child_outlives
+from scriptorium.report.runs import Report
 from scriptorium.umask import private_files
 from tasks.database import dump, load
 
@@ -23,7 +24,7 @@ def database_backup(
     with no_child_outlives(), private_files():
         size = dump(library, source, Path(file), format, compress)
     summary = {"file": file, "size": wording.size(size), "took": wording.duration(time.monotonic() - began)}
-    publish("database-backup", library or "database", "Database written to one file", summary, ())
+    publish(Report("database-backup", library or "database", "Database written to one file", summary, ()))
     return size
 
 
@@ -37,4 +38,4 @@ def database_restore(
     with no_child_outlives(), private_files():
         load(library, source, Path(file), clean, trust)
     summary = {"file": file, "took": wording.duration(time.monotonic() - began)}
-    publish("database-restore", library or "database", "Database loaded from one file", summary, ())
+    publish(Report("database-restore", library or "database", "Database loaded from one file", summary, ()))

@@ -10,6 +10,7 @@ from scriptorium.errors import DamageFound
 from scriptorium.model import NOT_PROVEN, Proof
 from scriptorium.operations.drill import DrillOrder, place_drill
 from scriptorium.process import no_child_outlives
+from scriptorium.report.runs import Report
 from scriptorium.settings import current
 from scriptorium.umask import private_files
 from tasks.drill import drill as rehearse
@@ -71,4 +72,4 @@ def _report(order: DrillOrder, proof: Proof) -> None:
         }
         for check in proof.checks
     ]
-    publish("drill", order.backup.library, f"Drill of {order.backup.name}", summary, rows)
+    publish(Report("drill", order.backup.library, f"Drill of {order.backup.name}", summary, rows))

@@ -8,6 +8,7 @@ from flows.runs import given, of_library, publish
 from scriptorium import wording
 from scriptorium.operations.export import Exported, place_export
 from scriptorium.process import no_child_outlives
+from scriptorium.report.runs import Report
 from scriptorium.settings import current
 from scriptorium.umask import private_files
 from tasks.export import write_tables
@@ -36,5 +37,5 @@ def export(
         "size": wording.size(exported.bytes),
     }
     rows = [{"table": one.table, "rows": f"{one.rows:,}", "size": wording.size(one.bytes)} for one in exported.tables]
-    publish("export", exported.library, f"Export of {exported.name}", summary, rows)
+    publish(Report("export", exported.library, f"Export of {exported.name}", summary, rows))
     return exported

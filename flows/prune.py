@@ -10,6 +10,7 @@ from prefect import flow
 from flows.runs import for_each, given, publish
 from scriptorium import wording
 from scriptorium.operations.prune import Pruned, plan_cleanup, policy_of
+from scriptorium.report.runs import Report
 from scriptorium.retention import Decision
 from scriptorium.settings import current
 from tasks.stores import prune as remove
@@ -56,4 +57,4 @@ def _report(decisions: Sequence[Decision], pruned: Pruned, library: str) -> None
         }
         for decision in decisions
     ]
-    publish("prune", library, "Retention", summary, rows)
+    publish(Report("prune", library, "Retention", summary, rows))

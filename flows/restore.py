@@ -12,7 +12,7 @@ from flows.backup import backup
 from flows.runs import given, of_library, publish
 from scriptorium import wording
 from scriptorium.errors import ScriptoriumError
-from scriptorium.model import Backup
+from scriptorium.model import Backup, Tier
 from scriptorium.operations.restore import (
     RestoreOrder,
     lacking_in_safety,
@@ -21,6 +21,7 @@ from scriptorium.operations.restore import (
     without_safety,
 )
 from scriptorium.process import no_child_outlives
+from scriptorium.report.runs import Report
 from scriptorium.restore import Plan, Restored
 from scriptorium.settings import current
 from scriptorium.umask import private_files
@@ -101,7 +102,7 @@ def undo(library: str | None = None, safety: bool = True) -> str:
             saved = _save_first(way.library, f"before going back from the restore of {way.backup}")
         restored = undo_restore(way.library)
     summary = {"verdict": "the former data is back", "undone": restored, "safety backup": _said(saved)}
-    publish("undo", way.library, f"Undo of the restore of {restored}", summary, ())
+    publish(Report("undo", way.library, f"Undo of the restore of {restored}", summary, ()))
     return restored
 
 
@@ -110,7 +111,7 @@ def _save_first(library: str, why: str) -> Backup | None:
     if nothing_to_save(current(), library):
         return None
     try:
-        return backup(library=library, tier="before-restore", description=why)
+        return backup(library=library, tier=Tier.BEFORE_RESTORE, description=why)
     except ScriptoriumError as error:
         raise without_safety(error) from error
 
@@ -137,4 +138,4 @@ def _report(order: RestoreOrder, plan: Plan, restored: Restored, saved: Backup |
         {"table": name, "rows": f"{table.rows:,}", "fingerprint": table.fingerprint[:24]}
         for name, table in sorted(restored.tables.items())
     ]
-    publish("restore", order.library, f"Restore of {order.backup}", summary, rows)
+    publish(Report("restore", order.library, f"Restore of {order.backup}", summary, rows))

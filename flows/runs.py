@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from prefect.artifacts import create_markdown_artifact
@@ -17,6 +17,7 @@ from prefect.states import Completed
 from scriptorium import wording
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup, Status
+from scriptorium.report.runs import Report, markdown
 
 Made = TypeVar("Made")
 _KEY = re.compile(r"[^a-z0-9-]+")
@@ -24,11 +25,13 @@ _KEY = re.compile(r"[^a-z0-9-]+")
 
 def given() -> dict[str, Any]:
     """The parameters that say something, legible, for the name of a run. Prefect has those of deployments as text."""
-    return {name: _shown(value) for name, value in flow_run.parameters.items() if value not in (None, "None", "", [])}
+    return {
+        name: _shown(value) for name, value in flow_run.parameters.items() if value not in (None, "None", "", [], ())
+    }
 
 
 def _shown(value: object) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_shown(one) for one in value]
     return wording.legible(value) if isinstance(value, str) else value
 
@@ -87,25 +90,13 @@ def concluded(result: Made, backups: Sequence[Backup]) -> Made:
     return cast(Made, Completed(name="Degraded", message=said, data=result))  # Prefect hands the data on to the caller
 
 
-def publish(kind: str, library: str, title: str, summary: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> None:
+def publish(report: Report) -> None:
     """Write the run's report as one artifact: what it did, with sizes and times, and the verdict.
 
     A backup is complete without its report: when the API does not answer, that is said in the log and no more.
     """
-    key = _KEY.sub("-", f"{kind}-{library}".lower()).strip("-")
+    key = _KEY.sub("-", f"{report.kind}-{report.library}".lower()).strip("-")
     try:
-        create_markdown_artifact(markdown(title, summary, rows), key=key, description=wording.markdown(title))
+        create_markdown_artifact(markdown(report), key=key, description=wording.markdown(report.title))
     except Exception as error:  # noqa: BLE001  the report must never cost the backup
         get_run_logger().warning("the report could not be written to Prefect: %s", type(error).__name__)
-
-
-def markdown(title: str, summary: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> str:
-    """Title, a list of facts, a table of rows (their keys are the columns)."""
-    shown = wording.markdown
-    lines = [f"# {shown(title)}", ""]
-    lines += [f"- **{shown(name)}**: {shown(value)}" for name, value in summary.items()]
-    if rows:
-        columns = list(rows[0])
-        lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-        lines += [f"| {' | '.join(shown(row.get(column, '')) for column in columns)} |" for row in rows]
-    return "\n".join(lines) + "\n"

@@ -9,28 +9,32 @@ from prefect.runtime import deployment
 
 from flows.backup import backup
 from flows.runs import concluded, for_each, given
-from scriptorium.model import Backup, Tier
+from scriptorium.model import Backup
+from scriptorium.requests import AnyTier, TierRequest
 from scriptorium.settings import Settings, current
 from scriptorium.settings.schedules import schedule_of
 
 
 @flow(name="tier", flow_run_name=lambda: f"{given()['tier']} backups", persist_result=False)
-def tier(tier: str) -> tuple[Backup, ...]:
-    """Back up every library of a tier (hourly, daily, weekly, monthly): what it takes and where to is in the settings.
+def tier(tier: AnyTier) -> tuple[Backup, ...]:
+    """Back up every library of a tier: what is saved and where it goes is in the settings.
 
-    One that fails does not keep the others from being backed up; the run fails at its end and names it. Where backups
+    When one library fails, the others are backed up all the same; the run fails at its end and names it. Where backups
     are switched off (``enabled = false``), nothing is done.
+
+    Args:
+        tier: The tier, by its name in the settings.
     """
-    settings, chosen = current(), Tier.parse(tier)
+    chosen, settings = TierRequest(tier=tier).tier, current()
     _compare_schedules(settings, chosen)
     if not settings.enabled:
         get_run_logger().warning("scheduled backups are switched off (enabled = false): nothing was done")
         return ()
-    taken = for_each(settings.libraries_of(chosen), lambda library: backup(library=library, tier=chosen.value))
+    taken = for_each(settings.libraries_of(chosen), lambda library: backup(library=library, tier=chosen))
     return concluded(taken, taken)
 
 
-def _compare_schedules(settings: Settings, tier: Tier) -> None:
+def _compare_schedules(settings: Settings, tier: AnyTier) -> None:
     """Say where this deployment was made before the settings were changed: they would seem to have no effect."""
     if not deployment.id:
         return

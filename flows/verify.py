@@ -12,6 +12,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import StoreUnavailable
 from scriptorium.operations.verify import Checked, choose_copies
 from scriptorium.process import no_child_outlives
+from scriptorium.report.runs import Report
 from scriptorium.settings import current
 from scriptorium.umask import private_files
 from tasks.stores import verify_copy
@@ -77,4 +78,4 @@ def _report(checked: Sequence[Checked], library: str, silent: Mapping[str, Store
         }
         for one in checked
     ]
-    publish("verify", library, "Verification of stored copies", summary, rows)
+    publish(Report("verify", library, "Verification of stored copies", summary, rows))

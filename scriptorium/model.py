@@ -14,6 +14,8 @@ from enum import StrEnum
 from scriptorium.words import ROLES as ROLES
 from scriptorium.words import BackupType as BackupType
 from scriptorium.words import Compression as Compression
+from scriptorium.words import DatabaseFormat as DatabaseFormat
+from scriptorium.words import ExportFormat as ExportFormat
 from scriptorium.words import Role as Role
 from scriptorium.words import Status as Status
 from scriptorium.words import Tier as Tier

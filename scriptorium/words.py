@@ -14,10 +14,20 @@ class Word(StrEnum):
 
     @classmethod
     def parse(cls, text: str) -> Self:
+        word = text.strip().lower()
         try:
-            return cls(text.strip().lower())
+            return cls(cls._of_earlier_times().get(word, word))
         except ValueError:
-            raise UsageError(f"'{text}' is not a {cls.__name__.lower()}", hint=f"allowed: {', '.join(cls)}") from None
+            raise UsageError(f"'{text}' is not {cls._called()}", hint=f"allowed: {', '.join(cls)}") from None
+
+    @classmethod
+    def _called(cls) -> str:
+        return f"a {cls.__name__.lower()}"
+
+    @classmethod
+    def _of_earlier_times(cls) -> Mapping[str, str]:
+        """Words that are read as one of today's."""
+        return {}
 
 
 class BackupType(Word):
@@ -27,14 +37,12 @@ class BackupType(Word):
     CONFIG = "config"
 
     @classmethod
-    def parse(cls, text: str) -> BackupType:
-        """Accept the contract's words and the historical ones (``data_only`` and friends)."""
-        old = {"data_only": "data", "kuzu_only": "database", "db_only": "database", "config_only": "config"}
-        word = text.strip().lower()
-        try:
-            return cls(old.get(word, word))
-        except ValueError:
-            raise UsageError(f"'{text}' is not a backup type", hint=f"allowed: {', '.join(cls)}") from None
+    def _called(cls) -> str:
+        return "a backup type"
+
+    @classmethod
+    def _of_earlier_times(cls) -> Mapping[str, str]:
+        return {"data_only": "data", "kuzu_only": "database", "db_only": "database", "config_only": "config"}
 
 
 class Tier(Word):
@@ -75,6 +83,38 @@ class Compression(Word):
     @property
     def ending(self) -> str:
         return {"gzip": ".tar.gz", "zstd": ".tar.zst", "none": ".tar"}[self.value]
+
+
+class ExportFormat(Word):
+    """What ``export`` writes a table as."""
+
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        try:
+            return super().parse(text)
+        except UsageError as error:
+            more = "; a spreadsheet opens csv" if text == "xlsx" else ""
+            raise UsageError(error.what, hint=error.hint + more) from None
+
+    @classmethod
+    def _called(cls) -> str:
+        return "a format of an export"
+
+
+class DatabaseFormat(Word):
+    """What ``database backup`` writes a database as."""
+
+    CUSTOM = "custom"
+    SQL = "sql"
+    DIRECTORY = "directory"
+
+    @classmethod
+    def _called(cls) -> str:
+        return "a format"
 
 
 class Role(StrEnum):

@@ -8,21 +8,21 @@ from pathlib import Path
 from prefect import task
 
 from scriptorium.model import Manifest, Staged, Verification
-from scriptorium.operations.backup import Order, check_archive, pack_archive
+from scriptorium.operations.backup import BackupPlan, check_archive, pack_archive
 from scriptorium.settings import current
 from tasks.progress import moving
 from tasks.retry import RETRIED
 
 
-@task(name="archive", task_run_name="archive {order.archive}", **RETRIED)
-def archive(order: Order, staged: Sequence[Staged], folder: Path) -> Manifest:
+@task(name="archive", task_run_name="archive {plan.archive}", **RETRIED)
+def archive(plan: BackupPlan, staged: Sequence[Staged], folder: Path) -> Manifest:
     """Pack the staged sources into one archive."""
     with moving("packing") as advance:
-        return pack_archive(current(), order, staged, folder, advance=advance)
+        return pack_archive(current(), plan, staged, folder, advance=advance)
 
 
-@task(name="verify", task_run_name="verify {order.archive}", **RETRIED)
-def verify_archive(order: Order, manifest: Manifest, folder: Path) -> Verification:
+@task(name="verify", task_run_name="verify {plan.archive}", **RETRIED)
+def verify_archive(plan: BackupPlan, manifest: Manifest, folder: Path) -> Verification:
     """Read the new archive back and compare every hash."""
     with moving("verifying") as advance:
-        return check_archive(current(), order, manifest, folder, advance=advance)
+        return check_archive(current(), plan, manifest, folder, advance=advance)

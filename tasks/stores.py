@@ -8,7 +8,8 @@ from pathlib import Path
 from prefect import task
 
 from scriptorium.model import Copy, Manifest, Verification
-from scriptorium.operations.backup import Order, decide_space, store_copy
+from scriptorium.operations import backup
+from scriptorium.operations.backup import BackupPlan, store_copy
 from scriptorium.operations.prune import carry_out, sweep_stores
 from scriptorium.operations.verify import verify_stored
 from scriptorium.retention import Decision
@@ -18,16 +19,16 @@ from tasks.progress import moving
 from tasks.retry import ONCE, RETRIED
 
 
-@task(name="room", task_run_name="check free space", **ONCE)
-def check_space(order: Order) -> Space:
-    """Estimate the backup and check that there is room for it; says what has to be streamed for that."""
-    return decide_space(current(), order)
+@task(name="space", task_run_name="check free space", **ONCE)
+def check_space(plan: BackupPlan) -> Space:
+    """Estimate the backup and check that it fits; says what has to be streamed for that."""
+    return backup.check_space(current(), plan)
 
 
 @task(name="upload", task_run_name="upload to {store}", **RETRIED)
-def upload(order: Order, manifest: Manifest, verification: Verification | None, folder: Path, store: str) -> Copy:
+def upload(plan: BackupPlan, manifest: Manifest, verification: Verification | None, folder: Path, store: str) -> Copy:
     """Put the archive into a store, its manifest last."""
-    return store_copy(current(), order, manifest, verification, folder, store)
+    return store_copy(current(), plan, manifest, verification, folder, store)
 
 
 @task(name="verify copy", task_run_name="verify {backup_id} in {copy.store}", **RETRIED)

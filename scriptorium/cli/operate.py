@@ -25,7 +25,7 @@ from scriptorium.cli.output import (
 )
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import DamageFound, ScriptoriumError, UsageError
-from scriptorium.model import NOT_PROVEN, Backup, BackupType, Compression, Tier
+from scriptorium.model import NOT_PROVEN, Backup, Compression, Tier
 from scriptorium.report.documents import (
     backup_document,
     copy_document,
@@ -55,35 +55,21 @@ def create(
     ] = None,
 ) -> None:
     """Take a backup and verify it."""
-    from scriptorium.operations.backup import place_order
+    from scriptorium.operations.backup import check_request
+    from scriptorium.requests import BackupRequest
 
     settings = current()
+    said = {"type": type, "tier": tier, "name": name, "description": description, "compression": compression}
     names = list(settings.libraries) if library == "all" else [settings.library(library).name]
-    for one in names:  # what cannot be meant is said at once, before Prefect is loaded
-        place_order(
-            settings,
-            one,
-            BackupType.parse(type) if type else None,
-            Tier.parse(tier),
-            name=name,
-            to=to or (),
-            compression=Compression.parse(compression) if compression else None,
-        )
+    requests = [BackupRequest(library=one, to=to, **said) for one in names]
+    for request in requests:  # what cannot be meant is said at once, before Prefect is loaded
+        check_request(settings, request)
     done = []
     with flow_runs():
         from flows.backup import backup as flow
 
-        for one in names:
-            backup = carried_out(
-                flow,
-                library=one,
-                type=type,
-                tier=tier,
-                name=name,
-                description=description,
-                to=to,
-                compression=compression,
-            )
+        for request in requests:
+            backup = carried_out(flow, **request.parameters())
             done.append(backup)
             facts(
                 {

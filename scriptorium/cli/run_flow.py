@@ -10,13 +10,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import ParamSpec, TypeVar, cast
+from typing import TypeVar, cast
 
 from scriptorium.cli.output import manner, warn
 from scriptorium.errors import ScriptoriumError, ToolMissing, UsageError
 from scriptorium.server.run_history import noted
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 # Nobody is told of what is done here.
@@ -94,8 +93,10 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def carried_out(flow: Callable[P, R], *args: P.args, **given: P.kwargs) -> R:
-    """Call a flow. Where its work was done and only its report to Prefect failed after that, the work counts.
+def carried_out(flow: Callable[..., R], *args: object, **given: object) -> R:
+    """Call a flow with the parameters of a request.
+
+    Where its work was done and only its report to Prefect failed after that, the work counts.
 
     Prefect 3.8 raises when the API is gone at the end of a run, whatever the run has done by then.
     """
@@ -103,10 +104,10 @@ def carried_out(flow: Callable[P, R], *args: P.args, **given: P.kwargs) -> R:
         _require_utf8(said)
     done: list[R] = []
     noting = copy.copy(flow)
-    body: Callable[P, R] = flow.fn  # type: ignore[attr-defined]
+    body: Callable[..., R] = flow.fn  # type: ignore[attr-defined]
 
     @functools.wraps(body)
-    def body_noted(*inner: P.args, **named: P.kwargs) -> R:
+    def body_noted(*inner: object, **named: object) -> R:
         with noted():
             done.append(body(*inner, **named))
         return done[-1]
@@ -133,7 +134,7 @@ def _plain(made: R) -> R:
 
 def _require_utf8(said: object) -> None:
     """``UsageError`` for a word that is not UTF-8: Prefect keeps what a run was told, and could not write it down."""
-    for word in said if isinstance(said, list) else [said]:
+    for word in said if isinstance(said, list | tuple) else [said]:
         if isinstance(word, str) and not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
             raise UsageError(
                 "this is not UTF-8",

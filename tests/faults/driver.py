@@ -23,6 +23,7 @@ from scriptorium.operations.prune import carry_out, plan_cleanup, policy_of
 from scriptorium.operations.restore import bring_back, check_undo, place_restore, plan_restore, undo_restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.process import no_child_outlives
+from scriptorium.requests import BackupRequest
 from scriptorium.settings import Settings, load
 
 
@@ -35,16 +36,9 @@ def _moving(_: int) -> None:
 
 
 def backup(settings: Settings, *, now: datetime | None = None, compression: str = "gzip") -> str:
-    """The recipe of ``flows.backup``; returns the id."""
-    order = backup_operation.place_order(settings, compression=Compression(compression), now=now)
-    with no_child_outlives(), backup_operation.running(settings, order) as folder:
-        room = backup_operation.decide_space(settings, order)
-        staged = [backup_operation.stage_source(settings, order, source, folder, room) for source in order.sources]
-        manifest = backup_operation.pack_archive(settings, order, staged, folder, advance=_moving)
-        verification = backup_operation.check_archive(settings, order, manifest, folder, advance=_moving)
-        for store in order.stores:
-            backup_operation.store_copy(settings, order, manifest, verification, folder, store)
-    return order.id
+    """A full backup; returns its id."""
+    request = BackupRequest(compression=Compression(compression))
+    return backup_operation.backup(settings, request, now=now, advance=_moving).backup.id
 
 
 def restore(settings: Settings, reference: str = "", *, clean: bool = False) -> str:

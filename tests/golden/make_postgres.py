@@ -22,6 +22,7 @@ from scriptorium.manifest import VERSION
 from scriptorium.model import Compression, TableFingerprint
 from scriptorium.operations import backup
 from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.requests import BackupRequest
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 from scriptorium.sources.postgres.source import PostgresSource
@@ -158,14 +159,10 @@ def make_backup(server: EmbeddedPostgres, target: Path, moment: datetime, dump: 
     """One backup in the store ``target``, verified and proven; returns its archive's name."""
     settings = settings_for(server, target, dump)
     name = f"golden, PostgreSQL, {dump}"
-    order = backup.place_order(settings, name=name, compression=Compression.GZIP, now=moment)
-    with backup.running(settings, order) as folder:
-        room = backup.decide_space(settings, order)
-        staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
-        manifest = backup.pack_archive(settings, order, staged, folder)
-        verification = backup.check_archive(settings, order, manifest, folder)
-        copy = backup.store_copy(settings, order, manifest, verification, folder, "golden")
-    proof = run_drill(settings, place_drill(settings, order.id))
+    request = BackupRequest(name=name, compression=Compression.GZIP)
+    taken = backup.backup(settings, request, now=moment).backup
+    (copy,) = taken.copies
+    proof = run_drill(settings, place_drill(settings, taken.id))
     assert proof.proven, proof.differences
     store = LocalStore(path=target)
     annotations = read_annotations(store, copy.key)
@@ -173,8 +170,8 @@ def make_backup(server: EmbeddedPostgres, target: Path, moment: datetime, dump: 
     checked = replace(annotations.verification, at=moment, seconds=0.5)
     proven = replace(proof, at=moment + timedelta(hours=1), seconds=1.5, age_seconds=3600.0)
     write_annotations(store, copy.key, replace(annotations, pinned=True, verification=checked, proof=proven))
-    assert Catalog(settings).find(order.id).status.good
-    return order.archive
+    assert Catalog(settings).find(taken.id).status.good
+    return copy.key.rpartition("/")[2]
 
 
 def answers(url: str) -> dict[str, list[list[object]]]:

@@ -12,9 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.model import Copy, Manifest
-from scriptorium.operations import backup
-from scriptorium.operations.backup import Order, running
 from scriptorium.settings import Settings, load
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
@@ -67,14 +64,3 @@ def home(tmp_path: Path) -> Home:
         '[stores.local]\nkind = "local"\npath = "data/backups"\n[stores.second]\nkind = "local"\npath = "second"\n'
     )
     return Home(tmp_path)
-
-
-def take(settings: Settings, order: Order) -> tuple[Manifest, list[Copy]]:
-    """The recipe of the flow."""
-    with running(settings, order) as folder:
-        room = backup.decide_space(settings, order)
-        staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
-        manifest = backup.pack_archive(settings, order, staged, folder)
-        verification = backup.check_archive(settings, order, manifest, folder)
-        copies = [backup.store_copy(settings, order, manifest, verification, folder, store) for store in order.stores]
-    return manifest, copies

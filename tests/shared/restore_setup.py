@@ -18,8 +18,8 @@ from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import new_id
 from scriptorium.model import BackupType
-from scriptorium.operations import backup as backup_operation
-from scriptorium.operations.backup import place_order, running
+from scriptorium.operations.backup import backup
+from scriptorium.requests import BackupRequest
 from scriptorium.restore import Restored, Supply, recover, restore_in_place
 from scriptorium.settings import Settings, load
 
@@ -53,13 +53,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def take(settings: Settings, type: BackupType = BackupType.FULL) -> str:
-    order = place_order(settings, type=type, to=["local"])
-    with running(settings, order) as folder:
-        staged = [backup_operation.stage_source(settings, order, source, folder) for source in order.sources]
-        manifest = backup_operation.pack_archive(settings, order, staged, folder)
-        verification = backup_operation.check_archive(settings, order, manifest, folder)
-        backup_operation.store_copy(settings, order, manifest, verification, folder, "local")
-    return order.id
+    return backup(settings, BackupRequest(type=type, to=["local"])).backup.id
 
 
 def supply_of(settings: Settings, reference: str = "latest", **how: Any) -> Supply:

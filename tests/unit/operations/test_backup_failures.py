@@ -12,15 +12,18 @@ from pathlib import Path
 
 import backup_setup
 import pytest
-from backup_setup import NOW, Home, take
+from backup_setup import NOW, Home
 from killed_process import Kill, dying_before, killed
+from recipe_steps import before
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, LibraryBusy, NoSpace, StoreUnavailable
-from scriptorium.model import Backup, BackupType, Status
+from scriptorium.model import Backup, BackupType, Manifest, Status
 from scriptorium.operations import backup
-from scriptorium.operations.backup import Order, place_order, running
+from scriptorium.operations.backup import BackupPlan, plan_backup, running
+from scriptorium.requests import BackupRequest
+from scriptorium.settings import Settings
 from scriptorium.stores import LocalStore
 from scriptorium.workspace.space import Space
 
@@ -30,39 +33,43 @@ home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these t
 # --- what fails -------------------------------------------------------------------------------------------------------
 
 
-def only_a_failed_run(home: Home, order: Order) -> Backup:
+def only_a_failed_run(home: Home, plan: BackupPlan) -> Backup:
     (found,) = Catalog(home.settings).backups()
-    assert found.id == order.id and found.copies == ()
+    assert found.id == plan.id and found.copies == ()
     assert home.staging() == []
     return found
 
 
-def test_an_archive_that_was_damaged_before_it_was_checked_goes_nowhere(home: Home) -> None:
+def test_an_archive_that_was_damaged_before_it_was_checked_goes_nowhere(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = home.settings
-    order = place_order(settings)
-    with pytest.raises(DamageFound) as caught, running(settings, order) as folder:
-        staged = [backup.stage_source(settings, order, source, folder) for source in order.sources]
-        manifest = backup.pack_archive(settings, order, staged, folder)
-        archive = folder / order.archive
+    plan = plan_backup(settings, BackupRequest())
+
+    def damage(_: Settings, __: BackupPlan, ___: Manifest, folder: Path, **____: object) -> None:
+        archive = folder / plan.archive
         data = bytearray(archive.read_bytes())
         data[len(data) // 2] ^= 1  # in the picture, which nothing can shrink
         archive.write_bytes(data)
-        backup.check_archive(settings, order, manifest, folder)
+
+    before(monkeypatch, backup, "check_archive", damage)
+    with pytest.raises(DamageFound) as caught:
+        backup.take(settings, plan)
     assert caught.value.exit_code == 3 and "disk" in caught.value.hint
-    failed = only_a_failed_run(home, order)
+    failed = only_a_failed_run(home, plan)
     assert failed.status is Status.FAILED and "does not read back" in failed.error
     assert home.names("local") == home.names("second") == []
 
 
 def test_a_second_store_that_fails_leaves_the_first_copy_and_no_half_one(home: Home) -> None:
     settings = home.settings
-    order = place_order(settings)
+    plan = plan_backup(settings, BackupRequest())
     (home.folder / "second").write_text("not a folder")
-    with pytest.raises(StoreUnavailable):
-        take(settings, order)
+    with pytest.raises(StoreUnavailable, match=f"the backup {plan.id} is complete in local, but has no copy in second"):
+        backup.take(settings, plan).require_every_copy()
     catalog = Catalog(settings)
     (listed,) = catalog.backups()
-    assert listed.id == order.id and [copy.store for copy in listed.copies] == ["local"]
+    assert listed.id == plan.id and [copy.store for copy in listed.copies] == ["local"]
     assert listed.status is Status.VERIFIED and catalog.problems[0].store == "second"
 
 
@@ -78,31 +85,28 @@ def disk(at: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(at)], check=True)
 
 
-def test_a_second_store_that_becomes_full_keeps_nothing_of_it(home: Home) -> None:
+def test_a_second_store_that_becomes_full_keeps_nothing_of_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     with disk(home.folder / "second", "20k"):
         settings = home.settings
-        order = place_order(settings)
-        with pytest.raises(NoSpace), running(settings, order) as folder:
-            staged = [backup.stage_source(settings, order, source, folder) for source in order.sources]
-            manifest = backup.pack_archive(settings, order, staged, folder)
-            for store in order.stores:
-                backup.store_copy(settings, order, manifest, None, folder, store)
+        monkeypatch.setattr(workspace, "require_space", lambda *_: None)  # the estimate was too low
+        with pytest.raises(NoSpace):
+            backup.backup(settings, BackupRequest())
         assert home.names("second") == [] and list(settings.store("second").leftovers()) == []
         (listed,) = Catalog(settings).backups()
-        assert [copy.store for copy in listed.copies] == ["local"] and listed.status is Status.COMPLETE
+        assert [copy.store for copy in listed.copies] == ["local"] and listed.status is Status.VERIFIED
 
 
 def test_too_little_room_is_said_before_anything_is_written(home: Home) -> None:
     with disk(home.folder / "second", "1m"):
         settings = home.settings
-        order = place_order(settings)
+        plan = plan_backup(settings, BackupRequest())
         with pytest.raises(NoSpace) as caught:
-            take(settings, order)
+            backup.take(settings, plan)
         assert "the copy in the store second needs" in str(caught.value) and str(home.folder / "second") in str(
             caught.value
         )
         assert caught.value.exit_code == 7 and home.names("local") == home.names("second") == []
-        assert "needs" in only_a_failed_run(home, order).error
+        assert "needs" in only_a_failed_run(home, plan).error
 
 
 def test_room_is_added_up_by_filesystem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,37 +114,37 @@ def test_room_is_added_up_by_filesystem(home: Home, monkeypatch: pytest.MonkeyPa
     asked: list[tuple[int, str]] = []
     monkeypatch.setattr(workspace, "require_space", lambda place, needed, what: asked.append((needed, what)))
     for stores, factor in ((["local"], 1), (["second"], 1), (["local", "second"], 2)):
-        order = place_order(home.settings, to=stores)
-        assert backup.decide_space(home.settings, order) == Space(50_010)
+        plan = plan_backup(home.settings, BackupRequest(to=stores))
+        assert backup.check_space(home.settings, plan) == Space(50_010)
         assert asked == [(50_010 * factor, "the backup")]
         asked.clear()
     home.file.write_text("space_factor = 0.5\n" + home.file.read_text())
-    assert backup.decide_space(home.settings, order) == Space(25_005) and asked == [(50_010, "the backup")]
+    assert backup.check_space(home.settings, plan) == Space(25_005) and asked == [(50_010, "the backup")]
     with disk(home.folder / "elsewhere", "1m") as elsewhere:
         home.file.write_text(home.file.read_text().replace('"second"\n', f'"{elsewhere}/second"\n'))
         asked.clear()
-        backup.decide_space(home.settings, place_order(home.settings))
+        backup.check_space(home.settings, plan_backup(home.settings, BackupRequest()))
         assert asked == [(25_005, "the backup"), (25_005, "the copy in the store second")]
 
 
 def test_a_library_that_is_held_is_not_backed_up_a_second_time(home: Home) -> None:
     settings = home.settings
-    order = place_order(settings, type=BackupType.DATA)
-    with running(settings, order), pytest.raises(LibraryBusy) as caught:
-        take(settings, place_order(settings))
-    assert f"data backup {order.id}" in str(caught.value) and f"process {os.getpid()}" in str(caught.value)
+    plan = plan_backup(settings, BackupRequest(type=BackupType.DATA))
+    with running(settings, plan), pytest.raises(LibraryBusy) as caught:
+        backup.take(settings, plan_backup(settings, BackupRequest()))
+    assert f"data backup {plan.id}" in str(caught.value) and f"process {os.getpid()}" in str(caught.value)
     assert caught.value.exit_code == 4
 
 
 def test_a_run_that_is_cancelled_says_so(home: Home) -> None:
     settings = home.settings
-    order = place_order(settings)
-    with pytest.raises(KeyboardInterrupt), running(settings, order) as folder:
+    plan = plan_backup(settings, BackupRequest())
+    with pytest.raises(KeyboardInterrupt), running(settings, plan) as folder:
         (folder / "half").write_text("x")
         (running_now,) = Catalog(settings).backups()
         assert running_now.status is Status.RUNNING
         raise KeyboardInterrupt
-    assert only_a_failed_run(home, order).status is Status.CANCELLED
+    assert only_a_failed_run(home, plan).status is Status.CANCELLED
 
 
 def test_a_full_disk_under_the_record_does_not_hide_the_error(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +157,7 @@ def test_a_full_disk_under_the_record_does_not_hide_the_error(home: Home, monkey
         return real(self, data, *args, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(NoSpace), running(settings, place_order(settings)):
+    with pytest.raises(NoSpace), running(settings, plan_backup(settings, BackupRequest())):
         raise NoSpace("the backup does not fit")
 
 
@@ -175,29 +179,29 @@ POINTS: dict[str, Kill] = {  # the first two replacements are the lock's and the
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_anywhere_leaves_no_half_backup_and_the_next_run_cleans_up(home: Home, point: str) -> None:
     settings = home.settings
-    before = place_order(settings, to=["local"], now=NOW - timedelta(days=1))
-    take(settings, before)
-    order = place_order(settings, to=["local"], now=NOW)
-    assert killed(lambda: take(settings, order), POINTS[point]), "the point was never reached"
+    older = plan_backup(settings, BackupRequest(to=["local"]), now=NOW - timedelta(days=1))
+    backup.take(settings, older)
+    plan = plan_backup(settings, BackupRequest(to=["local"]), now=NOW)
+    assert killed(lambda: backup.take(settings, plan), POINTS[point]), "the point was never reached"
     listed = {one.id: one for one in Catalog(settings).backups()}
-    assert set(listed) == {before.id, order.id}
-    assert listed[order.id].copies == () and listed[order.id].status is Status.FAILED
-    assert "cut short" in listed[order.id].error and listed[before.id].status is Status.VERIFIED
-    after = place_order(settings, to=["local"], now=NOW + timedelta(hours=1))
-    take(settings, after)
-    expected = [one.archive + ending for one in (before, after) for ending in ("", ".json", ".marks.json")]
+    assert set(listed) == {older.id, plan.id}
+    assert listed[plan.id].copies == () and listed[plan.id].status is Status.FAILED
+    assert "cut short" in listed[plan.id].error and listed[older.id].status is Status.VERIFIED
+    newer = plan_backup(settings, BackupRequest(to=["local"]), now=NOW + timedelta(hours=1))
+    backup.take(settings, newer)
+    expected = [one.archive + ending for one in (older, newer) for ending in ("", ".json", ".marks.json")]
     assert home.names() == sorted(expected), "what was left in the store is gone"
     assert home.staging() == [] and list(settings.store("local").leftovers()) == []
     records = settings.workspace_folder / "runs"
     assert [json.loads(file.read_text())["status"] for file in records.glob("*.json")] == ["failed"]
-    assert Catalog(settings).backups(records=False)[0].id == after.id
+    assert Catalog(settings).backups(records=False)[0].id == newer.id
 
 
 def test_killed_once_the_manifest_is_there_it_is_a_backup(home: Home) -> None:
     settings = home.settings
-    order = place_order(settings, to=["local"], now=NOW)
-    assert killed(lambda: take(settings, order), dying_before(backup, "write_annotations"))
+    plan = plan_backup(settings, BackupRequest(to=["local"]), now=NOW)
+    assert killed(lambda: backup.take(settings, plan), dying_before(backup, "write_annotations"))
     (listed,) = Catalog(settings).backups()
-    assert listed.id == order.id and listed.status is Status.COMPLETE
-    take(settings, place_order(settings, to=["local"], now=NOW + timedelta(hours=1)))
+    assert listed.id == plan.id and listed.status is Status.COMPLETE
+    backup.take(settings, plan_backup(settings, BackupRequest(to=["local"]), now=NOW + timedelta(hours=1)))
     assert {one.status for one in Catalog(settings).backups()} == {Status.COMPLETE, Status.VERIFIED}

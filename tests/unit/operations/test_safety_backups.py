@@ -10,19 +10,14 @@ import pytest
 
 from scriptorium.errors import RestoreFailed, SourceDamaged
 from scriptorium.model import Manifest, Tier
-from scriptorium.operations import backup
+from scriptorium.operations.backup import backup
 from scriptorium.operations.restore import place_restore, plan_restore
+from scriptorium.requests import BackupRequest
 from scriptorium.settings import Settings
 
 
 def take(settings: Settings, tier: Tier) -> Manifest:
-    order = backup.place_order(settings, tier=tier)
-    with backup.running(settings, order) as folder:
-        staged = [backup.stage_source(settings, order, source, folder) for source in order.sources]
-        manifest = backup.pack_archive(settings, order, staged, folder)
-        verification = backup.check_archive(settings, order, manifest, folder)
-        backup.store_copy(settings, order, manifest, verification, folder, "local")
-    return manifest
+    return backup(settings, BackupRequest(tier=tier)).manifest
 
 
 def safety(settings: Settings, **how: bool) -> Any:

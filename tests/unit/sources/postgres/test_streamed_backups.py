@@ -8,22 +8,25 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import real_backup
 import streamed_library
+from recipe_steps import after, before
 from streamed_library import NAMED, NOW, ask, part_of, settings_for
 
 from scriptorium import workspace
 from scriptorium.errors import NoSpace, SourceUnavailable
-from scriptorium.model import Compression
+from scriptorium.model import Compression, Manifest, Staged
 from scriptorium.operations import backup
 from scriptorium.operations.restore import bring_back, place_restore, plan_restore
-from scriptorium.settings import load
+from scriptorium.requests import BackupRequest
+from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.source import PostgresSource
+from scriptorium.workspace import locks
 from scriptorium.workspace.space import Space
 
 MIB = 1 << 20
@@ -51,7 +54,7 @@ def test_it_says_what_a_staged_one_says(library, tmp_path):
     assert {entry.mode for entry in mine} == {0o600}
 
 
-def test_no_row_names_a_file_that_is_newer_than_the_files(library, tmp_path):
+def test_no_row_names_a_file_that_is_newer_than_the_files(library, tmp_path, monkeypatch):
     """The database is held still before the first file is read, whatever stands first in the settings."""
     file = tmp_path / "scriptorium.toml"
     file.write_text(
@@ -60,11 +63,8 @@ def test_no_row_names_a_file_that_is_newer_than_the_files(library, tmp_path):
         '[stores.local]\nkind = "local"\npath = "backups"\n'
     )
     settings = load(file, {})
-    order = backup.place_order(settings, now=NOW)
-    with backup.running(settings, order) as folder:
-        room = backup.decide_space(settings, order)
-        assert room.streamed == ("db",)
-        staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
+
+    def before_packing(_: object, __: object, staged: Sequence[Staged], *___: object, **____: object) -> None:
         assert [(one.source, one.pending, one.trees == ()) for one in staged] == [
             ("files", False, False),
             ("db", True, True),
@@ -72,12 +72,13 @@ def test_no_row_names_a_file_that_is_newer_than_the_files(library, tmp_path):
         ask(library, "CREATE TABLE named AS SELECT 'Fiction/before'::text AS file")
         (tmp_path / "home/library/Fiction/before").touch()
 
-        def meanwhile(_: int) -> None:
-            if not (tmp_path / "home/library/Fiction/later").exists():
-                (tmp_path / "home/library/Fiction/later").touch()
-                ask(library, "INSERT INTO named VALUES ('Fiction/later')")
+    def meanwhile(_: int) -> None:
+        if not (tmp_path / "home/library/Fiction/later").exists():
+            (tmp_path / "home/library/Fiction/later").touch()
+            ask(library, "INSERT INTO named VALUES ('Fiction/later')")
 
-        manifest = backup.pack_archive(settings, order, staged, folder, advance=meanwhile)
+    before(monkeypatch, backup, "pack_archive", before_packing)
+    manifest = backup.backup(settings, BackupRequest(), now=NOW, advance=meanwhile).manifest
     assert [part.source for part in manifest.parts] == ["db", "files"]
     assert part_of(manifest).tables["public.named"].rows == 1
     assert manifest.files.entries is not None
@@ -123,17 +124,14 @@ def test_a_short_disk_makes_the_dump_stream_past_it(server, new_database, tmp_pa
     room = small("80m")
     monkeypatch.setattr(PostgresSource, "piece", 4 * MIB)
     settings = settings_for(url, tmp_path, "auto", f'workspace = "{room}/work"\nspace_factor = 0.02')
-    order = backup.place_order(settings, now=NOW, compression=Compression.ZSTD)
-    used = []
-    with backup.running(settings, order) as folder:
-        found = backup.decide_space(settings, order)
-        assert found.streamed == ("postgres",)
-        staged = [backup.stage_source(settings, order, source, folder, found) for source in order.sources]
-        manifest = backup.pack_archive(
-            settings, order, staged, folder, advance=lambda _: used.append(shutil.disk_usage(room).used)
-        )
-        checked = backup.check_archive(settings, order, manifest, folder)
-        backup.store_copy(settings, order, manifest, checked, folder, "local")
+    used: list[int] = []
+    found: list[Space] = []
+    after(monkeypatch, backup, "check_space", found.append)
+    request = BackupRequest(compression=Compression.ZSTD)
+    manifest = backup.backup(
+        settings, request, now=NOW, advance=lambda _: used.append(shutil.disk_usage(room).used)
+    ).manifest
+    assert found[0].streamed == ("postgres",)
     assert part_of(manifest).bytes > 100 * MIB and part_of(manifest).tables["public.large"].rows == 100
     assert max(used) < 4 * MIB, f"{max(used):,} bytes of the workspace"
     order = place_restore(settings, "latest", database=f"back_{server.port}")
@@ -147,13 +145,13 @@ def test_what_fits_is_staged_and_what_does_not_is_refused(library, tmp_path, sma
 
     def asked(dump: str) -> Space:
         settings = settings_for(library, tmp_path, dump, f'workspace = "{room}/work"\nspace_factor = 0.1')
-        return backup.decide_space(settings, backup.place_order(settings, now=NOW))
+        return backup.check_space(settings, backup.plan_backup(settings, BackupRequest(), now=NOW))
 
     assert asked("auto").streamed == asked("stage").streamed == ()
     assert asked("stream").streamed == ("postgres",)
     ballast = room / "ballast"
     free = shutil.disk_usage(room).free
-    ballast.write_bytes(bytes(free - workspace._MARGIN - size))  # room for the archive, and for less than a dump
+    ballast.write_bytes(bytes(free - locks._MARGIN - size))  # room for the archive, and for less than a dump
     assert asked("auto").streamed == asked("stream").streamed == ("postgres",)
     with pytest.raises(NoSpace) as caught:
         asked("stage")
@@ -182,7 +180,7 @@ def test_only_as_many_as_must_be_are_streamed_the_largest_first(server, new_data
     monkeypatch.setattr(workspace, "require_space", lambda *_: None)
     for free, streamed in ((24, ()), (10, ("big",)), (4, ("big", "middle")), (1, ("small", "big", "middle"))):
         monkeypatch.setattr(workspace, "has_space", lambda _, needed, free=free: needed <= free * MIB)
-        assert backup.decide_space(settings, backup.place_order(settings)).streamed == streamed
+        assert backup.check_space(settings, backup.plan_backup(settings, BackupRequest())).streamed == streamed
 
 
 def test_two_databases_and_their_files_in_one_archive(server, new_database, tmp_path):
@@ -202,11 +200,11 @@ def test_two_databases_and_their_files_in_one_archive(server, new_database, tmp_
     assert first.finished_at < second.finished_at
 
 
-def test_a_second_try_takes_a_new_snapshot(library, server, tmp_path):
+def test_a_second_try_takes_a_new_snapshot(library, server, tmp_path, monkeypatch):
     """What the archive's task does when a connection was lost: the same call once more."""
     settings = settings_for(library, tmp_path)
-    order = backup.place_order(settings, now=NOW)
     ask(library, "CREATE TABLE tries AS SELECT 1 AS n")
+    ask(library, "CREATE TABLE large AS SELECT g, repeat(md5(g::text), 99) FROM generate_series(1, 3000) g")
 
     def lose(_: int) -> None:
         ask(library, "INSERT INTO tries VALUES (2)")
@@ -215,15 +213,18 @@ def test_a_second_try_takes_a_new_snapshot(library, server, tmp_path):
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^scriptorium dump'",
         )
 
-    with backup.running(settings, order) as folder:
-        room = backup.decide_space(settings, order)
-        staged = [backup.stage_source(settings, order, source, folder, room) for source in order.sources]
-        ask(library, "CREATE TABLE large AS SELECT g, repeat(md5(g::text), 99) FROM generate_series(1, 3000) g")
+    pack = backup.pack_archive
+
+    def fail_first(
+        settings: Settings, plan: backup.BackupPlan, staged: Sequence[Staged], folder: Path, **_: object
+    ) -> Manifest:
         with pytest.raises(SourceUnavailable):
-            backup.pack_archive(settings, order, staged, folder, advance=lose)
+            pack(settings, plan, staged, folder, advance=lose)
         assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [], "nothing half done is left"
-        manifest = backup.pack_archive(settings, order, staged, folder)
-        backup.check_archive(settings, order, manifest, folder)
+        return pack(settings, plan, staged, folder)
+
+    monkeypatch.setattr(backup, "pack_archive", fail_first)
+    manifest = backup.backup(settings, BackupRequest(), now=NOW).manifest
     tries = part_of(manifest).tables["public.tries"].rows
     assert tries > 1 and tries == ask(library, "SELECT count(*) FROM tries")[0][0]
 
@@ -233,7 +234,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from scriptorium.process import no_child_outlives
-from scriptorium.settings import load
+from scriptorium.settings import Settings, load
 from scriptorium.sources import PostgresSource
 sys.path.insert(0, sys.argv[1])
 import real_backup
@@ -286,14 +287,10 @@ def test_a_disk_that_becomes_full_all_the_same(server, new_database, tmp_path, s
     monkeypatch.setattr(PostgresSource, "piece", MIB)
     monkeypatch.setattr(workspace, "require_space", lambda *_: None)
     settings = settings_for(url, tmp_path, "stream", f'workspace = "{room}/work"')
-    order = backup.place_order(settings, now=NOW, compression=Compression.ZSTD)
-    with backup.running(settings, order) as folder:
-        found = backup.decide_space(settings, order)
-        staged = [backup.stage_source(settings, order, source, folder, found) for source in order.sources]
-        with pytest.raises(NoSpace) as caught:
-            backup.pack_archive(settings, order, staged, folder)
-        assert "became full" in caught.value.what and caught.value.on.startswith(str(room))
-        assert [path.name for path in folder.rglob("*") if path.is_file()] == []
+    with pytest.raises(NoSpace) as caught:
+        backup.backup(settings, BackupRequest(compression=Compression.ZSTD), now=NOW)
+    assert "became full" in caught.value.what and caught.value.on.startswith(str(room))
+    assert [path.name for path in room.rglob("*") if path.is_file() and "staging" in path.parts] == []
     assert ask(url, "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^scriptorium'") == [(0,)]
 
 
@@ -301,7 +298,7 @@ MEMORY = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from scriptorium.settings import load
+from scriptorium.settings import Settings, load
 sys.path.insert(0, sys.argv[1])
 import real_backup
 real_backup.take(load(Path(sys.argv[2]), {}), datetime.now(UTC))

@@ -1,0 +1,220 @@
+"""What somebody asks for: one frozen model for each operation.
+
+The command line builds it, the flow's parameters are its fields (a test compares them), and every operation takes it.
+What cannot be meant is refused here, at once: ``UsageError``. Whether there is such a library, store or backup is for
+the settings and the catalog to say; what is decided from a request is a plan.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError
+from pydantic import model_validator as checked
+
+from scriptorium.errors import UsageError
+from scriptorium.retention import Policy
+from scriptorium.words import BackupType, Compression, DatabaseFormat, ExportFormat, Tier, Word
+
+LATEST = "latest"
+_LONGEST_NAME = 200
+
+
+def _word(kind: type[Word]) -> BeforeValidator:
+    """The words of the contract, and those of earlier times, as they are typed."""
+    return BeforeValidator(lambda value: kind.parse(value) if isinstance(value, str) else value)
+
+
+def _nothing(value: object) -> object:
+    """What a form sends for a field that was left empty."""
+    return None if value in ("", {}) else value
+
+
+def _names(value: object) -> object:
+    return () if value is None else value
+
+
+def _name(value: object) -> object:
+    """A backup's name: one line, and not the word that means the newest backup."""
+    if not isinstance(value, str):
+        return value
+    name = value.strip()
+    if name == LATEST:
+        raise UsageError("'latest' means the newest backup; give this one another name", on=name)
+    if len(name) > _LONGEST_NAME or any(ord(letter) < 32 for letter in name):
+        raise UsageError(f"a backup's name is one line of at most {_LONGEST_NAME} characters", on=repr(name[:40]))
+    return name
+
+
+def _stripped(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _share(value: object) -> object:
+    if isinstance(value, str):
+        share_of(value)
+    return value
+
+
+def share_of(text: str) -> tuple[int, int]:
+    """``N/T``: the N-th of T shares. ``UsageError`` for anything else."""
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"'{text}' is not a share", hint="N/T with N from 1 to T, e.g. 1/7")
+    return int(match[1]), int(match[2])
+
+
+# Types of the fields, and of the flows' parameters.
+MaybeType = Annotated[BackupType | None, _word(BackupType), BeforeValidator(_nothing)]
+MaybeCompression = Annotated[Compression | None, _word(Compression), BeforeValidator(_nothing)]
+MaybePolicy = Annotated[Policy | None, BeforeValidator(_nothing)]
+MaybeFolder = Annotated[str | None, BeforeValidator(_nothing)]
+MaybeShare = Annotated[str | None, BeforeValidator(_share)]
+AnyTier = Annotated[Tier, _word(Tier)]
+AnyExportFormat = Annotated[ExportFormat, _word(ExportFormat)]
+AnyDatabaseFormat = Annotated[DatabaseFormat, _word(DatabaseFormat)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Name = Annotated[str, BeforeValidator(_name)]
+Line = Annotated[str, BeforeValidator(_stripped)]
+Level = Annotated[int, Field(ge=0, le=9)]
+
+
+class Request(BaseModel):
+    """What all requests have in common: they are frozen, and refuse what they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @checked(mode="wrap")
+    @classmethod
+    def _in_our_words(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(given)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            raise UsageError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields by name: what a flow is called with."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+class BackupRequest(Request):
+    """Take a backup. ``type``: the tier's own when none is given; ``to``: stores by name (the tier's, else all)."""
+
+    library: str | None = None
+    type: MaybeType = None
+    tier: AnyTier = Tier.MANUAL
+    name: Name = ""
+    description: Line = ""
+    to: Names = ()
+    compression: MaybeCompression = None
+
+
+class TierRequest(Request):
+    """Take a backup of every library of a tier."""
+
+    tier: AnyTier
+
+
+class RestoreRequest(Request):
+    """Restore a backup: into the folder ``path``, as one ``database`` under a new name, or over the living data.
+
+    ``only``: glob patterns over paths in the archive, or a source by its name. ``rebuild``: make databases from their
+    logical exports. ``clean``: ``path`` may hold something, which is replaced; in place, into the living PostgreSQL
+    database in one transaction. ``safety``: whether a restore in place takes a backup of the living data first.
+    """
+
+    reference: str
+    library: str | None = None
+    path: MaybeFolder = None
+    only: Names = ()
+    store: str | None = None
+    rebuild: bool = False
+    clean: bool = False
+    safety: bool = True
+    database: str = ""
+    without_roles: bool = False
+    without_broken_constraints: bool = False
+
+    @checked(mode="after")
+    def _one_target(self) -> Self:
+        if self.database and (self.path is not None or self.only):
+            raise UsageError(
+                "--database restores one database under another name; it goes with no folder and no pattern"
+            )
+        return self
+
+    @property
+    def in_place(self) -> bool:
+        """Whether living data is replaced."""
+        return self.path is None and not self.database
+
+
+class UndoRequest(Request):
+    """Undo the newest restore in place. ``safety``: whether what lives now is backed up first."""
+
+    library: str | None = None
+    safety: bool = True
+
+
+class DrillRequest(Request):
+    """Drill a backup, from the named store or the best copy."""
+
+    reference: str = LATEST
+    library: str | None = None
+    store: str | None = None
+
+
+class DrillAllRequest(Request):
+    """Drill the newest backup of every library."""
+
+    store: str | None = None
+
+
+class VerifyRequest(Request):
+    """Verify the copies of the backups ``ids``, or of all; ``share`` (``N/T``) takes the N-th of T shares of them."""
+
+    ids: Names = ()
+    library: str | None = None
+    store: str | None = None
+    share: MaybeShare = None
+
+
+class PruneRequest(Request):
+    """Apply the rules of retention to one library, or to all. ``policy``: instead of the settings' rules."""
+
+    library: str | None = None
+    policy: MaybePolicy = None
+    dry_run: bool = False
+
+
+class ExportRequest(Request):
+    """Export tables of a backup (all without names). ``output``: a file for one table, else a folder."""
+
+    reference: str = LATEST
+    library: str | None = None
+    tables: Names = ()
+    format: AnyExportFormat = ExportFormat.CSV
+    output: str | None = None
+
+
+class DatabaseBackupRequest(Request):
+    """Write a library's PostgreSQL database to one file. ``compress``: 0 (none) to 9."""
+
+    file: str
+    library: str | None = None
+    source: str | None = None
+    format: AnyDatabaseFormat = DatabaseFormat.CUSTOM
+    compress: Level = 6
+
+
+class DatabaseRestoreRequest(Request):
+    """Load a library's PostgreSQL database from one file. ``clean``: over what is there; ``trust``: the file may hold
+    statements that reach the server's machine."""
+
+    file: str
+    library: str | None = None
+    source: str | None = None
+    clean: bool = False
+    trust: bool = False

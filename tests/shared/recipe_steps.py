@@ -1,0 +1,47 @@
+"""Something happens between two steps of a recipe, or a step is done twice: the recipe itself is never copied."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def before(monkeypatch: pytest.MonkeyPatch, operation: ModuleType, step: str, deed: Callable[..., object]) -> None:
+    """``deed`` is done before the step, with the step's own arguments."""
+    real = getattr(operation, step)
+
+    @functools.wraps(real)
+    def wrapped(*given: Any, **named: Any) -> Any:
+        deed(*given, **named)
+        return real(*given, **named)
+
+    monkeypatch.setattr(operation, step, wrapped)
+
+
+def after(monkeypatch: pytest.MonkeyPatch, operation: ModuleType, step: str, deed: Callable[..., object]) -> None:
+    """``deed`` is done after the step, with what the step returned."""
+    real = getattr(operation, step)
+
+    @functools.wraps(real)
+    def wrapped(*given: Any, **named: Any) -> Any:
+        made = real(*given, **named)
+        deed(made)
+        return made
+
+    monkeypatch.setattr(operation, step, wrapped)
+
+
+def twice(monkeypatch: pytest.MonkeyPatch, operation: ModuleType, step: str) -> None:
+    """The step is done twice, as a task that is retried does it; what the second try returned counts."""
+    real = getattr(operation, step)
+
+    @functools.wraps(real)
+    def wrapped(*given: Any, **named: Any) -> Any:
+        real(*given, **named)
+        return real(*given, **named)
+
+    monkeypatch.setattr(operation, step, wrapped)
