@@ -131,3 +131,24 @@ ROLES: Mapping[BackupType, frozenset[Role]] = {
     BackupType.DATABASE: frozenset({Role.DATABASE}),
     BackupType.CONFIG: frozenset({Role.CONFIG}),
 }
+
+
+class JournalState(StrEnum):
+    """How far a restore in place is, as its journal has it."""
+
+    PREPARING = "preparing"
+    SWITCHING = "switching"
+    SWITCHED = "switched"
+    KEPT = "kept"
+    UNDOING = "going-back"
+    DROPPING = "dropping"
+
+    @property
+    def halfway(self) -> bool:
+        """Whether the living data may be half old and half new."""
+        return self in (JournalState.SWITCHING, JournalState.SWITCHED, JournalState.UNDOING)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether a journal that nobody works on must be rolled back."""
+        return self.halfway or self is JournalState.PREPARING

@@ -15,6 +15,7 @@ from scriptorium.archive.codec import codec_for
 from scriptorium.archive.headers import BLOCK, RECORD, header, padding
 from scriptorium.archive.outflow import OutputStream
 from scriptorium.errors import NoSpace
+from scriptorium.fs.atomic import beside, new_file
 from scriptorium.fs.system_errors import no_space
 from scriptorium.manifest import dumps, sealed
 from scriptorium.members.ledger import LIST, MANIFEST, METADATA, SUMS
@@ -30,6 +31,10 @@ def sums_line(path: str, sha256: str) -> bytes:
     name = encoded(path if path != "-" else "./-")  # a bare dash would mean standard input
     escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
     return (b"" if escaped == name else b"\\") + sha256.encode() + b"  " + escaped + b"\n"
+
+
+class _Unfinished(Exception):
+    """The block ended before the archive was finished: it is given up."""
 
 
 class ArchiveWriter:
@@ -48,34 +53,26 @@ class ArchiveWriter:
         self.record: ArchiveRecord | None = None
 
     def __enter__(self) -> ArchiveWriter:
-        partial = self._target.with_name(f".{self._target.name}.partial")
-        partial.unlink(missing_ok=True)
         with contextlib.ExitStack() as stack:
-            stack.callback(partial.unlink, missing_ok=True)
-            descriptor = stack.enter_context(_new_file(partial))
+            partial = stack.enter_context(beside(self._target))
+            file = stack.enter_context(new_file(partial))
             self._sums: BinaryIO = stack.enter_context(_spooled(self._spool))
-            self._out = stack.enter_context(OutputStream(descriptor, codec_for(self._compression)))
-            self._partial, self._descriptor = partial, descriptor
+            self._out = stack.enter_context(OutputStream(file.fileno(), codec_for(self._compression)))
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._stack:
-            if error is None and self.record is not None:
-                self._put_in_place()
-
-    def _put_in_place(self) -> None:
+        if error is None and self.record is None:
+            error = _Unfinished()
         try:
-            os.fsync(self._descriptor)
-            self._partial.rename(self._target)
-            sync_folder(self._target.parent)
-        except OSError as error:
-            if no_space(error):
+            self._stack.__exit__(type(error) if error else None, error, trace)
+        except OSError as trouble:
+            if error is None and no_space(trouble):
                 raise NoSpace(
                     "the disk became full while the backup was written", on=str(self._target.parent)
-                ) from error
+                ) from trouble
             raise
 
     def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
@@ -145,15 +142,6 @@ class ArchiveWriter:
 
 
 @contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
 def _spooled(path: Path) -> Iterator[BinaryIO]:
     file = path.open("wb")
     try:
@@ -162,15 +150,6 @@ def _spooled(path: Path) -> Iterator[BinaryIO]:
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # a full disk: what it did not take is not wanted any more
             file.close()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _own_header(name: str, size: int, moment: datetime) -> bytes:

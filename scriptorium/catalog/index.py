@@ -9,19 +9,15 @@ is the hash of the rest). Nothing that restores ever needs it.
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
-from scriptorium.failpoints import reach
-from scriptorium.fs.removal import sweep_unnamed
-from scriptorium.manifest import unrecorded
+from scriptorium.fs import atomic
+from scriptorium.manifest import Record, decoded, encoded, unrecorded
 from scriptorium.model import NOT_COMPARABLE, Annotations, Backup, BackupType, Copy, Manifest, Status, Tier
 from scriptorium.stores import Store
 from scriptorium.stores.objects.layout import Stored, read_annotations, read_manifest, stored
@@ -164,17 +160,20 @@ def _load(file: Path, store: Store) -> dict[str, Entry]:
     """Entries by key. What cannot be read, in any way, or is not what we wrote is as if it were not there; so is
     what a store at another place left."""
     try:
-        rows = list(json.loads(file.read_bytes()).values())
-    except (OSError, ValueError, AttributeError, RecursionError):
+        rows = decoded(file.read_bytes(), INDEX_NAME).raw.values()
+    except (OSError, DamageFound):
         return {}
     entries: dict[str, Entry] = {}
     place = store.location(INDEX_NAME).removesuffix(INDEX_NAME)
     for row in rows:
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-            sealed, written = row["metadata"].pop("seal") == _seal(row), row["metadata"]["format"]
-            if sealed and written == _FORMAT and row["file_path"] == place + row["metadata"]["key"]:
-                entry = _parse(row, store.name)
-                entries[entry.copy.key] = entry
+        with contextlib.suppress(DamageFound):
+            found = Record(row, INDEX_NAME)
+            more = found.record("metadata")
+            seal = more.raw.pop("seal", None)
+            if seal == _seal(found.raw) and more.number("format") == _FORMAT:
+                entry = _parse(found, more, store.name)
+                if found.text("file_path") == place + entry.copy.key:
+                    entries[entry.copy.key] = entry
     return entries
 
 
@@ -183,44 +182,40 @@ def _seal(row: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _parse(row: dict[str, object], store: str) -> Entry:
-    more = row["metadata"]
-    if not isinstance(more, dict):
-        raise TypeError("metadata")
-    verified = more["verified_at"]
+def _parse(row: Record, more: Record, store: str) -> Entry:
     copy = Copy(
         store=store,
-        key=str(more["key"]),
-        bytes=int(str(row["file_size"])),
-        status=Status(str(row["status"])),
-        pinned=bool(more["pinned"]),
-        verified_at=datetime.fromisoformat(verified) if verified else None,
-        damage=tuple(more["damage"]),
-        proven_at=datetime.fromisoformat(more["proven_at"]) if more["proven_at"] else None,
-        drilled_at=datetime.fromisoformat(more["drilled_at"]) if more["drilled_at"] else None,
-        verdict=str(more["verdict"]),
-        recovery_seconds=None if more["recovery_seconds"] is None else float(more["recovery_seconds"]),
-        disputed=bool(more["disputed"]),
+        key=more.text("key"),
+        bytes=row.number("file_size"),
+        status=row.word("status", Status),
+        pinned=more.flag("pinned"),
+        verified_at=more.optional_instant("verified_at"),
+        damage=more.texts("damage"),
+        proven_at=more.optional_instant("proven_at"),
+        drilled_at=more.optional_instant("drilled_at"),
+        verdict=more.text("verdict"),
+        recovery_seconds=more.optional_seconds("recovery_seconds"),
+        disputed=more.flag("disputed"),
     )
     backup = Backup(
-        id=str(row["id"]),
-        name=str(row["name"]),
-        library=str(more["library"]),
-        type=BackupType(str(row["backup_type"])),
-        tier=Tier(str(more["tier"])),
-        created_at=datetime.fromisoformat(str(row["created_at"])),
-        description=str(row["description"]),
+        id=row.text("id"),
+        name=row.text("name"),
+        library=more.text("library"),
+        type=row.word("backup_type", BackupType),
+        tier=more.word("tier", Tier),
+        created_at=row.instant("created_at"),
+        description=row.text("description"),
         bytes=copy.bytes,
         status=copy.status,
         copies=(copy,),
-        parts=tuple(more["parts"]),
-        warnings=int(more["warnings"]),
-        error=str(more["error"]),
-        unrecorded=tuple(more["unrecorded"]),
-        unsaved=int(more["unsaved"]),
-        original_sha256=str(more["original_sha256"]),
+        parts=more.texts("parts"),
+        warnings=more.number("warnings"),
+        error=more.text("error"),
+        unrecorded=more.texts("unrecorded"),
+        unsaved=more.number("unsaved"),
+        original_sha256=more.text("original_sha256"),
     )
-    return Entry(backup, str(more["stamp"]))
+    return Entry(backup, more.text("stamp"))
 
 
 def _row(store: Store, entry: Entry) -> dict[str, object]:
@@ -266,18 +261,7 @@ def _save(file: Path, store: Store, entries: list[Entry]) -> None:
     rows: dict[str, object] = {}
     for entry in entries:
         rows[entry.backup.id if entry.backup.id not in rows else entry.copy.key] = _row(store, entry)
-    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sweep_unnamed(file.parent, f".{glob.escape(file.name)}.????????.partial")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-                json.dump(rows, out, ensure_ascii=True, indent=1)
-                out.flush()
-                os.fsync(out.fileno())
-            reach("index.before-rename")
-            beside.replace(file)
-            reach("index.after-rename")
-        finally:
-            beside.unlink(missing_ok=True)
+        atomic.sweep(file.parent, atomic.exactly(file.name))
+        atomic.write(file, encoded(rows, indent=1), failpoint="index")

@@ -11,9 +11,12 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from scriptorium.fs.removal import sweep_unnamed
+from scriptorium.errors import DamageFound
+from scriptorium.fs import atomic
+from scriptorium.manifest import decoded, encoded
 from scriptorium.model import Backup, BackupType, Status, Tier
 from scriptorium.settings import Settings
+from scriptorium.words import JournalState
 
 _KEPT = 100
 _CUT_SHORT = "the run was cut short (its process is gone)"
@@ -66,13 +69,14 @@ def half_restored(settings: Settings) -> Iterator[tuple[str, str]]:
     folder = settings.workspace_folder / "restores"
     for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
-            facts = json.loads(file.read_bytes())
-            library, backup, state = str(facts["library"]), str(facts["backup"]), str(facts["state"])
+            journal = decoded(file.read_bytes(), "journal of a restore")
+            library, backup = journal.text("library"), journal.text("backup")
+            state = journal.word("state", JournalState)
         except FileNotFoundError:
             continue  # it has just ended
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            library, backup, state = file.stem.rpartition("-")[0], "an unknown backup", ""
-        if state not in ("preparing", "kept", "dropping"):
+        except (OSError, DamageFound):
+            library, backup, state = file.stem.rpartition("-")[0], "an unknown backup", JournalState.SWITCHING
+        if state.halfway:
             yield library, backup
 
 
@@ -90,10 +94,7 @@ def _write(file: Path, backup: Backup, status: Status, error: str) -> None:
         "pid": os.getpid(),
         "written_at": datetime.now(UTC).isoformat(),
     }
-    beside = file.with_suffix(".partial")
-    beside.write_text(json.dumps(facts), "utf-8")
-    beside.chmod(0o600)
-    beside.replace(file)
+    atomic.write(file, encoded(facts))
 
 
 def runs(settings: Settings) -> Iterator[Backup]:
@@ -144,7 +145,7 @@ def _alive(pid: int, since: datetime) -> bool:
 
 
 def _prune(folder: Path) -> None:
-    sweep_unnamed(folder, "*.partial")
+    atomic.sweep(folder, "*")
     records = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
     for old in records[_KEPT:]:
         old.unlink(missing_ok=True)

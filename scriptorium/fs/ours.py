@@ -13,6 +13,8 @@ import re
 import stat
 from pathlib import Path
 
+from scriptorium.fs.atomic import new_file
+
 PREFIX = ".scriptorium-"
 MARK = "scriptorium.json"
 _NAMES = re.compile(r"\.scriptorium-(?:restore|aside|former)-([0-9a-f]{12})(?:-.*)?", re.DOTALL)
@@ -22,11 +24,8 @@ _LONGEST = 4096
 
 def mark(folder: int, restore_id: str) -> None:
     """Say durably that the open folder is ours. It must be new, and ours alone to write to."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(MARK, flags, 0o600, dir_fd=folder), "w", encoding="ascii") as file:
-        json.dump({"scriptorium": "restore", "id": restore_id}, file)
-        file.flush()
-        os.fsync(file.fileno())
+    with new_file(MARK, folder) as file:
+        file.write(json.dumps({"scriptorium": "restore", "id": restore_id}).encode("ascii"))
 
 
 def is_ours(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bool:

@@ -103,15 +103,6 @@ def _piece(source: int, out: int, at: int, count: int) -> int:
     return os.pwrite(out, data, at) if data else 0
 
 
-def sync(path: Path) -> None:
-    """Bring a file, or a folder's entries, to the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[int]:
     """The regular file's descriptor, for reading, while the block lasts. ``Untrusted`` where somebody has put a link

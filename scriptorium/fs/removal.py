@@ -1,5 +1,4 @@
-"""Removing whole trees: also deeper ones than Python's own way can, and folders whose modes would keep us out. And what
-writers that were killed never gave its name."""
+"""Removing whole trees: also deeper ones than Python's own way can, and folders whose modes would keep us out."""
 
 from __future__ import annotations
 
@@ -10,11 +9,9 @@ import os
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_DAY = 86_400.0
 _TOO_DEEP = (errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG)
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -42,15 +39,6 @@ def _remove(name: str, parent: int | None) -> None:
         if error.errno not in _TOO_DEEP:
             raise
         _take_apart(name, parent)
-
-
-def sweep_unnamed(folder: Path, pattern: str, *, seconds: float = _DAY) -> None:
-    """Remove files that match and are older than that: whoever wrote them was killed before they got their names."""
-    before = time.time() - seconds
-    for file in folder.glob(pattern):
-        with contextlib.suppress(OSError):
-            if file.stat().st_mtime <= before:
-                file.unlink()
 
 
 def _take_apart(name: str, parent: int | None) -> None:

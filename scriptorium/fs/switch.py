@@ -31,7 +31,7 @@ from pathlib import Path
 
 from scriptorium.errors import RestoreFailed, Untrusted
 from scriptorium.failpoints import reach
-from scriptorium.fs import ours
+from scriptorium.fs import atomic, ours
 from scriptorium.fs.folder_attributes import FolderAttributes, folder_attributes
 from scriptorium.fs.mounts import mounted_in
 from scriptorium.fs.places import Places
@@ -69,15 +69,6 @@ def anchors(replaced: Path) -> tuple[Path, ...]:
     usable = beside.is_dir() and not mounted and beside != beside.parent and os.access(beside, os.W_OK | os.X_OK)
     same = usable and (not replaced.is_dir() or replaced.stat().st_dev == beside.stat().st_dev)
     return (beside, replaced) if same else (replaced, beside)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class StagingFolder:
@@ -218,16 +209,10 @@ class StagingFolder:
                 for folder, was, will in facts
             ],
         }
-        beside = self._plan.with_suffix(".partial")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(beside.name, flags, 0o600, dir_fd=self._descriptor), "wb") as file:
-            # json with ensure_ascii keeps the surrogates of names that are not UTF-8
-            file.write(json.dumps(plan).encode("ascii"))
-            file.flush()
-            os.fsync(file.fileno())
-        reach("renames.before-plan")
-        places.rename(beside, self._plan)
-        os.fsync(self._descriptor)
+        with atomic.beside(self.held(self._plan)) as partial:
+            with atomic.new_file(partial) as file:
+                file.write(json.dumps(plan).encode("ascii"))  # keeps the surrogates of names that are not UTF-8
+            reach("renames.before-plan")
         reach("renames.planned")
 
     def _read_plan(self) -> tuple[list[Move], list[tuple[Path, FolderAttributes, FolderAttributes]]]:

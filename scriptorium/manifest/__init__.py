@@ -1,23 +1,26 @@
 """The record of a backup: written as sealed JSON, read in every version ever written.
 
 `naming` says what things are called, `document` holds manifest and marks, `entries` the list of members, `record` the
-seal and the reading of fields by type, `unrecorded` what a manifest may not say.
+codec of all records, `unrecorded` what a manifest may not say.
 """
 
 from scriptorium.manifest.document import VERSION, dumps, dumps_annotations, loads, loads_annotations
 from scriptorium.manifest.entries import KINDS, decimal_seconds, entry_line, file_list, parse_entry_line
 from scriptorium.manifest.naming import annotations_key, archive_name, is_archive_name, manifest_key, new_id
-from scriptorium.manifest.record import readable, sealed
+from scriptorium.manifest.record import Record, decoded, encoded, readable, sealed
 from scriptorium.manifest.unrecorded import uncompared, unrecorded
 
 __all__ = [
     "KINDS",
     "VERSION",
+    "Record",
     "annotations_key",
     "archive_name",
     "decimal_seconds",
+    "decoded",
     "dumps",
     "dumps_annotations",
+    "encoded",
     "entry_line",
     "file_list",
     "is_archive_name",

@@ -1,7 +1,8 @@
-"""Sealed JSON: how it is closed with its checksum, and how its fields are read by type.
+"""The codec of all records: JSON out, and its fields read by type; sealed where a backup depends on it.
 
-The last field is ``checksum``: the SHA-256 of every byte before the line that holds it (``head -n -2 FILE | sha256sum``
-gives the same). So every flipped bit is found, also one that leaves the JSON equal in meaning.
+The last field of a sealed record is ``checksum``: the SHA-256 of every byte before the line that holds it
+(``head -n -2 FILE | sha256sum`` gives the same). So every flipped bit is found, also one that leaves the JSON equal in
+meaning.
 """
 
 from __future__ import annotations
@@ -58,6 +59,16 @@ def unsealed(data: bytes, subject: str) -> Record:
     if hashlib.sha256(memoryview(data)[: tail.start()]).hexdigest().encode() != tail.group(1):
         raise damaged(f"the {subject} differs from its checksum")
     return record
+
+
+def encoded(fields: Mapping[str, object], *, indent: int | None = None) -> bytes:
+    """The fields as an object without a seal, in ASCII: names keep the bytes that are not UTF-8."""
+    return json.dumps(fields, indent=indent).encode("ascii")
+
+
+def decoded(data: bytes, subject: str) -> Record:
+    """The object in these bytes. Raises ``DamageFound``."""
+    return Record(parsed(data, subject), subject)
 
 
 def parsed(data: bytes, subject: str) -> object:
@@ -137,6 +148,12 @@ class Record:
         if moment.tzinfo is None:
             raise self.wrong(field)
         return moment.astimezone(UTC)
+
+    def optional_instant(self, field: str) -> datetime | None:
+        return None if self.raw.get(field) is None else self.instant(field)
+
+    def optional_seconds(self, field: str) -> float | None:
+        return None if self.raw.get(field) is None else self.seconds(field)
 
     def word(self, field: str, kind: Callable[[str], T]) -> T:
         try:

@@ -23,6 +23,7 @@ from scriptorium.archive.verification import verified
 from scriptorium.catalog import begin_run, finish_run, interrupted
 from scriptorium.errors import DamageFound, LibraryBusy, ScriptoriumError, SourceDamaged, StoreUnavailable
 from scriptorium.failpoints import reach
+from scriptorium.fs.atomic import forget_cached
 from scriptorium.manifest import archive_name, dumps, new_id
 from scriptorium.members import Stream
 from scriptorium.model import (
@@ -312,7 +313,7 @@ def check_archive(
 ) -> Verification:
     """Read the finished archive back from disk and compare every hash. ``DamageFound`` when it is not sound."""
     file = folder / plan.archive
-    workspace.forget_cached(file)
+    forget_cached(file)
     reach("take.before-check")
     verification = verified(
         lambda: file.open("rb"), dumps(manifest), name=plan.archive, size=file.stat().st_size, advance=advance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scriptorium.errors import UsageError
-from scriptorium.restore.space import nearest_folder
+from scriptorium.fs.free_space import nearest_folder
 from scriptorium.restore.supply import Advance, Restored, Supply, compared, load_parts, read_parts, told
 from scriptorium.settings import Library
 

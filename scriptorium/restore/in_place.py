@@ -12,15 +12,16 @@ from functools import partial
 from typing import Literal
 
 from scriptorium.failpoints import reach
+from scriptorium.fs.free_space import nearest_folder
 from scriptorium.fs.previous import Keeping, Kept
 from scriptorium.model import Part
-from scriptorium.restore.journal import KEPT, PREPARING, SWITCHED, SWITCHING, Journal, open_journal
+from scriptorium.restore.journal import Journal, open_journal
 from scriptorium.restore.preflight import plan_in_place
 from scriptorium.restore.rollback import drop, drop_previous, put_back, require_idle
-from scriptorium.restore.space import nearest_folder
 from scriptorium.restore.supply import Advance, Restored, Supply, compared, lacking, load_parts, read_parts, told
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
+from scriptorium.words import JournalState
 
 Healthy = Callable[[], None]
 
@@ -60,7 +61,7 @@ def restore_in_place(
         restored = _carry_out(library, supply, parts, incoming, journal, kept, healthy, advance)
     except BaseException as error:
         ways = {source: partial(incoming.__getitem__, source) for source in incoming}
-        put_back(ways, journal.keeping(kept).at(SWITCHING if kept else PREPARING), error)
+        put_back(ways, journal.keeping(kept).at(JournalState.SWITCHING if kept else JournalState.PREPARING), error)
         journal.close()
         raise
     for source, one in incoming.items():
@@ -76,7 +77,7 @@ def restore_in_place(
 def _switch(source: str, one: Incoming, journal: Journal, kept: dict[str, Kept]) -> None:
     """What is put aside is recorded before it is moved: an undo in another process compares with it."""
     kept[source] = one.plan() if isinstance(one, Keeping) else {}
-    journal.keeping(kept).mark(SWITCHING)
+    journal.keeping(kept).mark(JournalState.SWITCHING)
     one.switch()
 
 
@@ -105,11 +106,11 @@ def _carry_out(
         _switch(source, incoming[source], journal, kept)
     reach("restore.all-switched")
     kept |= {source: one.kept() for source in read.parts if isinstance(one := incoming[source], Keeping)}
-    journal = journal.keeping(kept).mark(SWITCHED)
+    journal = journal.keeping(kept).mark(JournalState.SWITCHED)
     if healthy is not None:
         healthy()
     reach("restore.before-kept")
-    journal.mark(KEPT)
+    journal.mark(JournalState.KEPT)
     there = any(one.get("moves") or one.get("replaced") is not None for one in kept.values())
     tables, comparison = compared(supply, incoming, loaded)
     warnings = (*read.warnings, *told(incoming, parts))

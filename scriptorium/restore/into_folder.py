@@ -10,15 +10,15 @@ import dataclasses
 import fcntl
 import glob
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-from scriptorium.errors import NoSpace, RestoreFailed, Untrusted, UsageError
+from scriptorium.errors import RestoreFailed, Untrusted, UsageError
 from scriptorium.fs import ours
 from scriptorium.fs.descriptors import require_ours
+from scriptorium.fs.free_space import require_space
 from scriptorium.fs.mounts import mounted_in
 from scriptorium.fs.places import Places, real_path
 from scriptorium.fs.removal import empty, remove_tree
@@ -186,9 +186,8 @@ def _clear_what_earlier_versions_left(target: Path) -> None:
 
 def _require_space(target: Path, supply: Supply) -> None:
     needed = sum(part.room for part in supply.manifest.parts)
-    free = shutil.disk_usage(target if target.exists() else target.parent).free
-    if needed > free and not supply.only:
-        raise NoSpace(f"the restore needs {needed:,} bytes, there are {free:,}", on=str(target), hint="free some room")
+    if not supply.only:
+        require_space(target, needed, "the restore", "free some space")
 
 
 def _read(

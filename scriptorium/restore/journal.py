@@ -1,33 +1,29 @@
-"""The journal of a restore in place: one small file in the workroom, so that whoever comes next can go back.
+"""The journal of a restore in place: one small file in the workspace, so that the next run can put the data back.
 
-States: ``preparing`` and ``switching`` and ``switched`` (cut short: it is undone), ``kept`` (it stands; the former data
-is still there, and ``undo`` goes back to it), ``going-back`` (cut short: it is gone on with), ``dropping`` (the former
-data goes: nobody may go back to what is left of it).
+States (``JournalState``): ``preparing``, ``switching`` and ``switched`` (cut short: the next run rolls it back),
+``kept`` (the restore stands; the previous data is kept, and ``undo`` puts it back), ``going-back`` (an undo; cut short:
+the next run finishes it), ``dropping`` (the previous data is being removed: what is left of it cannot be put back).
 """
 
 from __future__ import annotations
 
 import errno
-import json
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scriptorium.errors import NoSpace, RestoreFailed, Untrusted
+from scriptorium.errors import DamageFound, NoSpace, RestoreFailed, Untrusted
+from scriptorium.fs import atomic
 from scriptorium.fs.ours import others_may_write
 from scriptorium.fs.previous import Kept
-from scriptorium.fs.removal import sweep_unnamed
-from scriptorium.fs.switch import sync_folder
+from scriptorium.manifest import decoded, encoded
 from scriptorium.model import Part
 from scriptorium.restore.supply import Supply
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
+from scriptorium.words import JournalState
 from scriptorium.workspace import root
-
-PREPARING, SWITCHING, SWITCHED, KEPT = "preparing", "switching", "switched", "kept"
-GOING_BACK, DROPPING = "going-back", "dropping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +32,7 @@ class Journal:
 
     file: Path
     facts: Mapping[str, object]
-    state: str
+    state: JournalState
 
     @property
     def backup(self) -> str:
@@ -46,24 +42,16 @@ class Journal:
     def written_at(self) -> datetime:
         return datetime.fromtimestamp(self.file.stat().st_mtime, UTC)
 
-    def mark(self, state: str) -> Journal:
-        """Record how far it is, durably. ``NoSpace`` where it cannot be; the former record then stands."""
-        beside = self.file.with_suffix(".partial")
+    def mark(self, state: JournalState) -> Journal:
+        """Record how far it is, durably. ``NoSpace`` where it cannot be; the previous record then stands."""
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({**self.facts, "state": state}, file)
-                file.flush()
-                os.fsync(file.fileno())
+            atomic.write(self.file, encoded({**self.facts, "state": state}))  # before a rename that only it can undo
         except OSError as error:
-            beside.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise NoSpace(
-                "there is no room for the journal of the restore", on=str(self.file.parent), hint="free some room"
+                "there is no space for the journal of the restore", on=str(self.file.parent), hint="free some space"
             ) from error
-        beside.replace(self.file)
-        sync_folder(self.file.parent)  # before a rename that only the journal can take back
         return Journal(self.file, self.facts, state)
 
     def close(self) -> None:
@@ -90,9 +78,9 @@ class Journal:
     @property
     def compares(self) -> bool:
         """Whether it says what is to be there again. Journals of earlier versions do so only once all is switched."""
-        return self.state == PREPARING or "previous" in self.facts
+        return self.state is JournalState.PREPARING or "previous" in self.facts
 
-    def at(self, state: str) -> Journal:
+    def at(self, state: JournalState) -> Journal:
         """The same in that state; ``mark`` writes it."""
         return Journal(self.file, self.facts, state)
 
@@ -142,7 +130,7 @@ def open_journal(
     """Begin one, before anything is made."""
     folder = root(settings) / "restores"
     folder.mkdir(exist_ok=True, mode=0o700)
-    sweep_unnamed(folder, f"{library.name}-????????????.partial", seconds=0)
+    atomic.sweep(folder, f"{library.name}-????????????.json", seconds=0)
     ways = {source.name: source.way for source in library.sources}
     rows = [
         {"source": p.source, "kind": p.kind, "path": p.path, "export": p.export, "way": dict(ways[p.source])}
@@ -155,7 +143,8 @@ def open_journal(
         "rebuild": supply.rebuild,
         "parts": rows,
     }
-    return Journal(folder / f"{library.name}-{restore_id}.json", facts, "").mark(PREPARING)
+    state = JournalState.PREPARING
+    return Journal(folder / f"{library.name}-{restore_id}.json", facts, state).mark(state)
 
 
 def journals(settings: Settings, library: str) -> Iterator[Journal]:
@@ -163,9 +152,10 @@ def journals(settings: Settings, library: str) -> Iterator[Journal]:
     files = (settings.workspace_folder / "restores").glob(f"{library}-????????????.json")
     for file in sorted(files, key=lambda path: path.stat().st_mtime_ns):
         try:
-            facts = json.loads(file.read_bytes())
-            yield Journal(file, facts, str(facts.pop("state")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            record = decoded(file.read_bytes(), "journal of a restore")
+            state = record.word("state", JournalState)
+            yield Journal(file, {name: fact for name, fact in record.raw.items() if name != "state"}, state)
+        except (OSError, DamageFound) as error:
             raise RestoreFailed(
                 "the journal of a restore cannot be read",
                 on=str(file),

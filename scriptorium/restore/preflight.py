@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium import wording
 from scriptorium.errors import NoSpace, NotFound, ScriptoriumError, UsageError
+from scriptorium.fs.free_space import device_of, free_bytes, nearest_folder
 from scriptorium.model import Part
 from scriptorium.restore.into_folder import check_target
 from scriptorium.restore.rollback import require_idle
-from scriptorium.restore.space import nearest_folder, saved_sizes, staged_sizes
+from scriptorium.restore.space import saved_sizes, staged_sizes
 from scriptorium.restore.supply import Supply, part_of, wanted
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Source
@@ -142,14 +142,14 @@ def _space(staged: Sequence[tuple[Path, int]], saved: Sequence[tuple[Path, int]]
     """By filesystem: what is staged on it, and what was ``saved`` there before that, against what is free."""
     needed: dict[int, tuple[Path, int]] = {}
     for folder, size in staged:
-        device = folder.stat().st_dev
+        device = device_of(folder)
         needed[device] = (folder, needed.get(device, (folder, 0))[1] + size)
     for device, (folder, size) in needed.items():
-        yield _space_row(folder, size + sum(bytes for place, bytes in saved if place.stat().st_dev == device))
+        yield _space_row(folder, size + sum(bytes for place, bytes in saved if device_of(place) == device))
 
 
 def _space_row(folder: Path, size: int) -> Planned:
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     found = f"{wording.size(size)} needed, {wording.size(free)} free at {folder}"
     if size <= free:
         return Planned("room", found)

@@ -10,9 +10,10 @@ from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, Scriptorium
 from scriptorium.failpoints import reach
 from scriptorium.fs.previous import Keeping, Kept, Previous, Whereabouts
 from scriptorium.restore.health_check import answering
-from scriptorium.restore.journal import DROPPING, GOING_BACK, KEPT, PREPARING, Journal, journals
+from scriptorium.restore.journal import Journal, journals
 from scriptorium.settings import Library, Settings, again
 from scriptorium.sources import Exclusive, Incoming
+from scriptorium.words import JournalState
 
 _STOP = "stop it, restore, start it again; or restore to a folder with --restore-path"
 
@@ -82,12 +83,12 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
     """
     said = []
     for journal in journals(settings, library.name):
-        if journal.state == KEPT:
+        if journal.state is JournalState.KEPT:
             continue
-        if journal.state == DROPPING:
+        if journal.state is JournalState.DROPPING:
             drop(journal, library)
             continue
-        if journal.state != PREPARING:
+        if journal.state is not JournalState.PREPARING:
             require_idle(library, "a restore was cut short and must be undone first; stop it and do this again")
         ways = _ways(journal, settings, library)
         put_back(ways, journal, RestoreFailed("cut short", on=journal.backup))
@@ -102,13 +103,13 @@ def cut_short(settings: Settings, library: Library) -> Journal | None:
 
     Without the library's lock it may be one that is still running.
     """
-    cut = [journal for journal in journals(settings, library.name) if journal.state not in (KEPT, DROPPING)]
+    cut = [journal for journal in journals(settings, library.name) if journal.state.cut_short]
     return cut[-1] if cut else None
 
 
 def newest_kept(settings: Settings, library: Library) -> Journal:
     """The restore that ``undo`` would go back from. ``NotFound`` when no former data is kept."""
-    kept = [journal for journal in journals(settings, library.name) if journal.state == KEPT]
+    kept = [journal for journal in journals(settings, library.name) if journal.state is JournalState.KEPT]
     if not kept:
         raise NotFound(
             "no former data is kept to go back to",
@@ -163,7 +164,7 @@ def undo(settings: Settings, library: Library) -> str:
     require_idle(library)
     require_previous(journal, library)
     ways = _ways(journal, settings, library)
-    journal = journal.mark(GOING_BACK)  # from here on it is neither the one nor the other, until every part is back
+    journal = journal.mark(JournalState.UNDOING)  # from here on the data may be half old, until every part is back
     put_back(ways, journal, RestoreFailed("going back failed", on=journal.backup))
     journal.close()
     return journal.backup
@@ -206,7 +207,8 @@ def drop_previous(settings: Settings, library: Library, now: datetime, *, but: J
     dropped = 0
     for journal in journals(settings, library.name):
         past = now - journal.written_at > limit
-        if journal.state != KEPT or (but is None and not past) or (but is not None and journal.file == but.file):
+        wanted = past if but is None else journal.file != but.file
+        if journal.state is not JournalState.KEPT or not wanted:
             continue
         dropped += drop(journal, library)
     return dropped
@@ -216,7 +218,7 @@ def drop(journal: Journal, library: Library) -> bool:
     """Drop the former data of one restore; whether it could be. What is half dropped is not there to go back to."""
     with contextlib.suppress(OSError, ScriptoriumError):
         incoming = journal.incoming(library)
-        journal.mark(DROPPING)
+        journal.mark(JournalState.DROPPING)
         for one in incoming.values():
             one.finish()
             reach("former.part-dropped")

@@ -6,18 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from scriptorium.fs.free_space import nearest_folder
 from scriptorium.model import Manifest, Part, Tier
 from scriptorium.restore.supply import Supply, part_of
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
 from scriptorium.workspace.space import find_space
-
-
-def nearest_folder(path: Path) -> Path:
-    """The folder that a path lies in, or will: the nearest one above it that exists."""
-    while not path.is_dir():
-        path = path.parent
-    return path
 
 
 def staged_sizes(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[tuple[Path, int]]:

@@ -1,25 +1,16 @@
-"""Where runs work: one lock a library, a staging folder a run, the check of free space, marks of who is reading."""
+"""Where runs work: one lock for each library, a staging folder for each run, who reads which backup, free space."""
 
 from __future__ import annotations
 
-from scriptorium.workspace.locks import (
-    being_read,
-    empty_folder,
-    forget_cached,
-    has_space,
-    lock,
-    reading,
-    removing,
-    require_space,
-    root,
-    scratch_name,
-    staging,
-)
+from scriptorium.workspace.locks import empty_folder, lock, root, scratch_name, staging
+from scriptorium.workspace.readers import being_read, reading, removing
+from scriptorium.workspace.space import Space, find_space, has_space, require_space
 
 __all__ = [
+    "Space",
     "being_read",
     "empty_folder",
-    "forget_cached",
+    "find_space",
     "has_space",
     "lock",
     "reading",

@@ -10,14 +10,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium import workspace
+from scriptorium.fs import free_space
+from scriptorium.fs.free_space import MARGIN, device_of, free_bytes
 from scriptorium.model import Compression, Streams
 from scriptorium.settings import Library, Settings
+from scriptorium.workspace.locks import root
+
+
+def has_space(folder: Path, needed: int) -> bool:
+    """Whether ``folder``'s filesystem has ``needed`` bytes and a margin free."""
+    return free_bytes(folder) >= needed + MARGIN
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """``NoSpace`` unless ``folder``'s filesystem has ``needed`` bytes and a margin free."""
+    hint = "free some space, run cleanup, or set 'workspace' to a larger filesystem"
+    free_space.require_space(folder, needed, what, hint, margin=MARGIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What there is room for. ``archive``: its estimated bytes; ``streamed``: the sources that are not copied into the
+    """What fits. ``archive``: its estimated bytes; ``streamed``: the sources that are not copied into the
     workspace, by name."""
 
     archive: int
@@ -31,7 +44,7 @@ def find_space(
     stores: Sequence[str],
     compression: Compression | None = None,
 ) -> Space:
-    """Check that the workroom and the local stores can take a backup of ``sources``, with as few of them streamed as
+    """Check that the workspace and the local stores can take a backup of ``sources``, with as few of them streamed as
     must be. ``NoSpace`` where it does not fit even so.
 
     The estimate is what there is on the disk, uncompressed: a library of books hardly shrinks, but for the holes of
@@ -42,18 +55,18 @@ def find_space(
     whole = (compression or settings.compression) is Compression.NONE
     read = sum(survey.bytes - (0 if whole else survey.holes) for survey in surveys.values())
     archive = int(read * settings.space_factor)
-    folder = workspace.root(settings)
-    home = _device(folder)
+    folder = root(settings)
+    home = device_of(folder)
     needed, places = _archives(settings, stores, archive, folder)
     staged = {name: one.staged_bytes for name, one in surveys.items() if one.streams is not Streams.ALWAYS}
     for name in sorted(staged, key=staged.__getitem__, reverse=True):
-        if workspace.has_space(folder, needed[home] + sum(staged.values())):
+        if has_space(folder, needed[home] + sum(staged.values())):
             break
         if surveys[name].streams is Streams.WHERE_SHORT:
             del staged[name]
     needed[home] += sum(staged.values())
     for device, (place, what) in places.items():
-        workspace.require_space(place, needed[device], what)
+        require_space(place, needed[device], what)
     return Space(archive, tuple(name for name in surveys if name not in staged))
 
 
@@ -61,24 +74,17 @@ def _archives(
     settings: Settings, stores: Sequence[str], archive: int, folder: Path
 ) -> tuple[dict[int, int], dict[int, tuple[Path, str]]]:
     """By filesystem: the bytes of all copies of the archive, and what to call them."""
-    needed = {_device(folder): archive}
-    places = {_device(folder): (folder, "the backup")}
-    handed_over = False  # the first store beside the workroom takes the finished archive as it is
+    needed = {device_of(folder): archive}
+    places = {device_of(folder): (folder, "the backup")}
+    handed_over = False  # the first store beside the workspace takes the finished archive as it is
     for name in stores:
         inside = settings.store(name).local_path("x")
         if inside is None:
             continue
-        device = _device(inside.parent)
-        if device == _device(folder) and not handed_over:
+        device = device_of(inside.parent)
+        if device == device_of(folder) and not handed_over:
             handed_over = True
             continue
         needed[device] = needed.get(device, 0) + archive
         places.setdefault(device, (inside.parent, f"the copy in the store {name}"))
     return needed, places
-
-
-def _device(path: Path) -> int:
-    """The filesystem that a path is on, or will be."""
-    while not path.exists():
-        path = path.parent
-    return path.stat().st_dev

@@ -87,7 +87,7 @@ def settle(house: Any, small: Path, where: str) -> None:
 @pytest.fixture
 def no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of free space is another test's: here the disk becomes full later, under the writes."""
-    monkeypatch.setattr(workspace, "require_space", lambda *_: None)
+    monkeypatch.setattr(workspace.space, "require_space", lambda *_: None)
 
 
 def levels(house: Any, where: str, count: int) -> list[int]:

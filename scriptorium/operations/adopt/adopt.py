@@ -17,6 +17,7 @@ from scriptorium.archive import pack
 from scriptorium.archive.verification import verified
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, NotFound, PermanentError, ScriptoriumError, SourceUnavailable, UsageError
+from scriptorium.fs.atomic import forget_cached
 from scriptorium.manifest import archive_name, new_id
 from scriptorium.manifest import dumps as written
 from scriptorium.model import Annotations, Backup, Check, Copy, FileEntry, FileList, Manifest, Tier, Verification
@@ -250,7 +251,7 @@ def _packed(
 
 
 def _checked(archive: Path, manifest: Manifest) -> Verification:
-    workspace.forget_cached(archive)
+    forget_cached(archive)
     verification = verified(
         lambda: archive.open("rb"), written(manifest), name=archive.name, size=archive.stat().st_size
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from scriptorium.errors import NoSpace, NotFound, UsageError
+from scriptorium.fs.atomic import new_file, sync_folder
 from scriptorium.fs.system_errors import no_space
 
 
@@ -26,11 +27,8 @@ class Output:
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[BinaryIO]:
         """A new file of the export, on the disk when the block is left."""
-        descriptor = os.open(self.working / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with new_file(self.working / name) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
 
     def put_file(self, name: str) -> None:
         """The one file in its place. ``UsageError`` when something is there by now."""
@@ -41,18 +39,18 @@ class Output:
         except OSError:  # this disk knows no links
             require_free(self.place, folder=False)
             (self.working / name).replace(self.place)
-        _sync(self.place.parent)
+        sync_folder(self.place.parent)
 
     def put_folder(self) -> None:
         """The folder with all its files in its place."""
-        _sync(self.working)
+        sync_folder(self.working)
         try:
             self.working.rename(self.place)  # takes the place of an empty folder, and of nothing else
         except OSError as error:
             if no_space(error):
                 raise
             raise _taken(self.place) from error
-        _sync(self.place.parent)
+        sync_folder(self.place.parent)
 
 
 @contextlib.contextmanager
@@ -87,11 +85,3 @@ def require_free(place: Path, *, folder: bool) -> None:
 
 def _taken(place: Path) -> UsageError:
     return UsageError("the output is there already", on=str(place), hint="name another one, or move it away")
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -42,6 +42,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.fs import reflink
+from scriptorium.fs.atomic import sync_file
 from scriptorium.fs.open_files import holders_of, lock_holder
 from scriptorium.sources.kuzu.layout import Layout, companion
 
@@ -227,7 +228,7 @@ def _one_epoch(layout: Layout, target: Path, *, paused: bool) -> Copied:
             epoch.confirm()
     for path in (target, companion(target, ".wal")):
         if path.exists():
-            reflink.sync(path)
+            sync_file(path)
     return Copied(how, "paused copy" if paused else "epoch copy", size)
 
 
@@ -272,7 +273,7 @@ def _still_files(layout: Layout, target: Path, *, paused: bool, crashed: bool) -
     if crashed and checkpointing(layout):
         raise EpochEnded("the application opened the database", total)
     for copy in [target, *target.iterdir()] if layout.folder else target.parent.iterdir():
-        reflink.sync(copy)
+        sync_file(copy)
     rule = "paused copy" if paused else "copy of a stopped database" if crashed else "epoch copy"
     return Copied(how, rule, total)
 

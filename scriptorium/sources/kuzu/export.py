@@ -16,6 +16,7 @@ from typing import Any
 
 from scriptorium import wording
 from scriptorium.errors import UnsafeArchive
+from scriptorium.fs.free_space import free_bytes
 from scriptorium.model import TableFingerprint
 from scriptorium.sources.kuzu import child, memory, reader
 from scriptorium.sources.kuzu import layout as kuzu_layout
@@ -57,7 +58,7 @@ def make(database: Path, export: Path, recorded: reader.Fingerprints, *, engine:
         names = ", ".join(sorted(recorded.missing)[:5])
         return Made(False, trouble=f"it could not be compared, since there are no facts of {names}")
     layout = kuzu_layout.find(database)
-    needed, free = 2 * layout.size(), shutil.disk_usage(export.parent).free
+    needed, free = 2 * layout.size(), free_bytes(export.parent)
     if free < needed:
         space = f"{wording.size(free)} free, {wording.size(needed)} needed"
         return Made(False, trouble=f"no room to make and try it: {space}")

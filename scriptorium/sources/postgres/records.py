@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from scriptorium.errors import RestoreFailed
+from scriptorium.fs import atomic
 from scriptorium.fs.ours import others_may_write
-from scriptorium.fs.switch import sync_folder
 
 if TYPE_CHECKING:
     import psycopg
@@ -86,14 +85,7 @@ class Records:
         """Durably; returns it."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = self._file(record.restore, record.source)
-        beside = file.with_suffix(".partial")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-            json.dump(dataclasses.asdict(record), opened)
-            opened.flush()
-            os.fsync(opened.fileno())
-        beside.replace(file)
-        sync_folder(self._folder)
+        atomic.write(file, json.dumps(dataclasses.asdict(record)).encode())
         return record
 
     def remove(self, record: Record) -> None:

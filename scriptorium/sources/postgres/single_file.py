@@ -6,7 +6,6 @@ name, and goes in in one transaction: an error anywhere leaves what was there.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from scriptorium import process
 from scriptorium.errors import NoSpace, ToolFailed, UsageError
+from scriptorium.fs.atomic import sync_file, sync_folder
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.sources.postgres.connection import Address
 from scriptorium.sources.postgres.dump.contents import check_complete, contents
@@ -122,14 +122,9 @@ def _put(partial: Path, file: Path) -> None:
             shutil.rmtree(file)
     else:
         partial.chmod(0o600)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        sync_file(partial)
     partial.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(file.parent)
 
 
 def restore(

@@ -7,8 +7,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -18,7 +16,8 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, Untrusted, UsageError
-from scriptorium.failpoints import reach
+from scriptorium.fs.atomic import beside, new_file, sync_file, sync_folder
+from scriptorium.fs.free_space import free_bytes
 from scriptorium.fs.places import real_path
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.stores.base import ObjectInfo, checked_key
@@ -88,18 +87,14 @@ class LocalStore(BaseModel):
         except OSError:
             return False
         with self._trouble(partial):
-            descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if stat.S_IMODE(status.st_mode) != 0o600:
-                    os.fchmod(descriptor, 0o600)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            if stat.S_IMODE(status.st_mode) != 0o600:
+                partial.chmod(0o600)
+            sync_file(partial)
         return True
 
     def _copy(self, file: Path, partial: Path, sha256: str | None) -> None:
         digest = hashlib.sha256()
-        with file.open("rb") as source, self._trouble(partial), _new_file(partial) as target:
+        with file.open("rb") as source, self._trouble(partial), new_file(partial) as target:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 target.write(chunk)
@@ -107,7 +102,7 @@ class LocalStore(BaseModel):
             raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
 
     def put_bytes(self, key: str, data: bytes) -> None:
-        with self._beside(key) as partial, self._trouble(partial), _new_file(partial) as file:
+        with self._beside(key) as partial, self._trouble(partial), new_file(partial) as file:
             file.write(data)
 
     @contextlib.contextmanager
@@ -117,18 +112,11 @@ class LocalStore(BaseModel):
         with self._trouble(target.parent):
             _make_private(self.path)
             _make_private(target.parent)
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-        try:
+        with contextlib.ExitStack() as replacing:
+            partial = replacing.enter_context(beside(target, failpoint="store"))
             yield partial
             with self._trouble(target):
-                reach("store.before-rename")
-                partial.replace(target)
-                reach("store.after-rename")
-                _sync(target.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
+                replacing.close()
 
     def open(self, key: str) -> BinaryIO:
         path = self._file(key)
@@ -177,7 +165,7 @@ class LocalStore(BaseModel):
         path = self._file(key)
         with contextlib.suppress(NotFound), self._trouble(path, lookup=True):
             path.unlink()
-            _sync(path.parent)
+            sync_folder(path.parent)
 
     def location(self, key: str) -> str:
         return str(self._file(key))
@@ -187,11 +175,8 @@ class LocalStore(BaseModel):
 
     def usage(self) -> tuple[int, int | None]:
         used = sum(info.size for info in self._walk())
-        folder = self.path
-        with self._trouble(folder):
-            while not folder.exists():
-                folder = folder.parent
-            return used, shutil.disk_usage(folder).free
+        with self._trouble(self.path):
+            return used, free_bytes(self.path)
 
 
 def _make_private(folder: Path) -> None:
@@ -200,25 +185,7 @@ def _make_private(folder: Path) -> None:
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(exist_ok=True, mode=0o700)
-    _sync(folder.parent)
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file of ours alone, on the disk when the block ends."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder.parent)
 
 
 def _is_hidden(key: str) -> bool:

@@ -19,6 +19,7 @@ from recipe_steps import before
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, LibraryBusy, NoSpace, StoreUnavailable
+from scriptorium.fs import atomic
 from scriptorium.model import Backup, BackupType, Manifest, Status
 from scriptorium.operations import backup
 from scriptorium.operations.backup import BackupPlan, plan_backup, running
@@ -112,7 +113,7 @@ def test_too_little_room_is_said_before_anything_is_written(home: Home) -> None:
 def test_room_is_added_up_by_filesystem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first store takes the finished archive as it is; each further copy is bytes of its own."""
     asked: list[tuple[int, str]] = []
-    monkeypatch.setattr(workspace, "require_space", lambda place, needed, what: asked.append((needed, what)))
+    monkeypatch.setattr(workspace.space, "require_space", lambda place, needed, what: asked.append((needed, what)))
     for stores, factor in ((["local"], 1), (["second"], 1), (["local", "second"], 2)):
         plan = plan_backup(home.settings, BackupRequest(to=stores))
         assert backup.check_space(home.settings, plan) == Space(50_010)
@@ -149,14 +150,11 @@ def test_a_run_that_is_cancelled_says_so(home: Home) -> None:
 
 def test_a_full_disk_under_the_record_does_not_hide_the_error(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = home.settings
-    real = Path.write_text
 
-    def full(self: Path, data: str, *args: object, **how: object) -> int:
-        if self.suffix == ".partial":
-            raise OSError(28, "No space left on device")
-        return real(self, data, *args, **how)  # type: ignore[arg-type]
+    def full(path: Path, data: bytes, **how: object) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(atomic, "write", full)
     with pytest.raises(NoSpace), running(settings, plan_backup(settings, BackupRequest())):
         raise NoSpace("the backup does not fit")
 
@@ -167,12 +165,12 @@ POINTS: dict[str, Kill] = {  # the first two replacements are the lock's and the
     "while staging": dying_before(backup.quiesce, "snapshot", 2),
     "before packing": dying_before(backup, "pack"),
     "while the archive is written": dying_before(os, "readv"),
-    "before the archive gets its name": dying_before(Path, "rename", 1),
+    "before the archive gets its name": dying_before(Path, "replace", 3),
     "before checking": dying_before(backup, "verified"),
-    "before the archive is in the store": dying_before(Path, "replace", 3),
+    "before the archive is in the store": dying_before(Path, "replace", 4),
     "between archive and manifest": dying_before(LocalStore, "put_bytes", 1),
     "while the manifest is written": dying_before(LocalStore, "_beside", 2),
-    "before the manifest gets its name": dying_before(Path, "replace", 4),
+    "before the manifest gets its name": dying_before(Path, "replace", 5),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from scriptorium import workspace
 from scriptorium.catalog import begin_run
 from scriptorium.catalog.index import read_index
-from scriptorium.fs.removal import sweep_unnamed
+from scriptorium.fs.atomic import exactly, sweep
 from scriptorium.manifest import new_id
 from scriptorium.model import Backup, BackupType, Status, Tier
 from scriptorium.stores.objects.memory import MemoryStore
@@ -35,7 +35,7 @@ def backup() -> Backup:
 
 def test_records_of_runs(place: Any) -> None:
     runs = workspace.root(place.settings) / "runs"
-    old, young = left(runs / "aaaaaaaaaaaa.partial"), left(runs / "bbbbbbbbbbbb.partial", age=60)
+    old, young = left(runs / ".aaaaaaaaaaaa.json.0123abcd.partial"), left(runs / ".b.json.0123abcd.partial", age=60)
     begin_run(place.settings, backup())
     assert not old.exists() and young.exists(), "a young one may be somebody's who is writing now"
 
@@ -50,8 +50,9 @@ def test_the_index_of_a_store_elsewhere(tmp_path: Path) -> None:
 
 
 def test_who_holds_a_library(place: Any) -> None:
-    room = workspace.root(place.settings)
-    old, others = left(room / ".bibliotheca.holder.4711", age=0), left(room / "bibliotheca.holder.1.lock")
+    folder = workspace.root(place.settings)
+    old = left(folder / ".bibliotheca.holder.json.0123abcd.partial", age=0)
+    others = left(folder / ".other.holder.json.0123abcd.partial", age=0)
     with workspace.lock(place.settings, "bibliotheca", "a test"):
         assert not old.exists() and others.exists()
 
@@ -61,7 +62,8 @@ def test_the_journal_of_a_restore(place: Any) -> None:
 
     settings = place.settings
     restores = workspace.root(settings) / "restores"
-    old, others = left(restores / "bibliotheca-0123456789ab.partial"), left(restores / "other-0123456789ab.partial")
+    old = left(restores / ".bibliotheca-0123456789ab.json.0123abcd.partial")
+    others = left(restores / ".other-0123456789ab.json.0123abcd.partial")
 
     class Supply:
         manifest = backup()
@@ -71,10 +73,12 @@ def test_the_journal_of_a_restore(place: Any) -> None:
     assert not old.exists() and others.exists()
 
 
-@pytest.mark.parametrize("name", ["x.partial", "x*.partial", "x[0].partial"])
+@pytest.mark.parametrize("name", ["x.json", "x*.json", "x[0].json"])
 def test_only_what_is_old_and_meant(tmp_path: Path, name: str) -> None:
-    meant, other = left(tmp_path / name), left(tmp_path / "kept.json")
-    young = left(tmp_path / f"young-{name}", age=10)
-    sweep_unnamed(tmp_path, "*.partial")
-    assert not meant.exists() and other.exists() and young.exists()
-    sweep_unnamed(tmp_path / "nowhere", "*")
+    meant, other = left(tmp_path / f".{name}.0123abcd.partial"), left(tmp_path / ".x1.json.0123abcd.partial")
+    named, young = left(tmp_path / name), left(tmp_path / f".{name}.ba987654.partial", age=10)
+    sweep(tmp_path, exactly(name))
+    assert not meant.exists() and other.exists() and named.exists() and young.exists()
+    sweep(tmp_path, "*")
+    assert not other.exists() and named.exists() and young.exists()
+    sweep(tmp_path / "nowhere", "*")

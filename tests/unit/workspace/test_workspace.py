@@ -18,6 +18,7 @@ import pytest
 
 from scriptorium import workspace
 from scriptorium.errors import LibraryBusy, NoSpace, SettingsError, Untrusted
+from scriptorium.fs.atomic import forget_cached
 from scriptorium.settings import Settings, load
 
 ID, OTHER = "0123456789ab", "ba9876543210"
@@ -220,7 +221,7 @@ def test_a_folder_is_emptied_for_another_try(tmp_path: Path) -> None:
 def test_a_file_is_forgotten_by_the_kernel_and_still_there(tmp_path: Path) -> None:
     file = tmp_path / "archive"
     file.write_bytes(b"x" * 10_000)
-    workspace.forget_cached(file)
+    forget_cached(file)
     assert file.read_bytes() == b"x" * 10_000
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from scriptorium import process
 from scriptorium.errors import NoSpace, ScriptoriumError, SourceUnavailable, ToolFailed
 from scriptorium.failpoints import reach
+from scriptorium.fs.free_space import free_bytes
 from scriptorium.model import Provenance, Rows, TableFingerprint
 from scriptorium.sources.postgres.connection import Address, Row
 from scriptorium.sources.postgres.dump.contents import check_complete, sequence_values
@@ -208,7 +209,7 @@ def _failure(status: int, said: str, stage: Path, address: Address) -> Scriptori
     errors = [worded(line, address, secrets=address.secrets) for line in lines]
     error = next((one for one in errors if type(one) is not ToolFailed), errors[0])  # the server's own words come last
     if isinstance(error, NoSpace):
-        free = shutil.disk_usage(stage).free
+        free = free_bytes(stage)
         return NoSpace(error.what, on=str(stage), hint=f"{free:,} bytes are free there; a larger disk: 'workspace'")
     if type(error) is ToolFailed:
         return ToolFailed(f"pg_dump failed: {error.what}", on=error.on, hint=in_one_line(said, address.secrets))

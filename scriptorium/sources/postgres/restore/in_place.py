@@ -6,15 +6,15 @@ One transaction replaces everything, after a dump of what was there, which undoi
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from scriptorium.errors import DamageFound, NoSpace, RestoreFailed, Untrusted
+from scriptorium.errors import DamageFound, RestoreFailed, Untrusted
 from scriptorium.failpoints import reach
+from scriptorium.fs.free_space import require_space
 from scriptorium.fs.ours import others_may_write
 from scriptorium.fs.previous import Kept, Previous, Whereabouts
 from scriptorium.model import TableFingerprint
@@ -82,13 +82,8 @@ class InPlaceIncoming(Unpacked):
 
     def _require_space(self, living: Sequence[Relation]) -> None:
         """What is replaced is dumped first, so that there is a way back."""
-        needed, free = plain_size(living), shutil.disk_usage(self._folder).free
-        if needed > free:
-            raise NoSpace(
-                f"the dump of what is replaced needs about {needed:,} bytes, there are {free:,}",
-                on=str(self._folder),
-                hint="free some room, or set 'staging' to a folder on a larger disk",
-            )
+        hint = "free some space, or set 'staging' to a folder on a larger disk"
+        require_space(self._folder, plain_size(living), "the dump of what is replaced", hint)
 
     def switch(self) -> None:
         self._replaced.touch()

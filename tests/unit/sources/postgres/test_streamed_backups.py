@@ -177,9 +177,9 @@ def test_only_as_many_as_must_be_are_streamed_the_largest_first(server, new_data
         '[stores.local]\nkind = "local"\npath = "backups"\n'
     )
     settings = load(file, {})
-    monkeypatch.setattr(workspace, "require_space", lambda *_: None)
+    monkeypatch.setattr(workspace.space, "require_space", lambda *_: None)
     for free, streamed in ((24, ()), (10, ("big",)), (4, ("big", "middle")), (1, ("small", "big", "middle"))):
-        monkeypatch.setattr(workspace, "has_space", lambda _, needed, free=free: needed <= free * MIB)
+        monkeypatch.setattr(workspace.space, "has_space", lambda _, needed, free=free: needed <= free * MIB)
         assert backup.check_space(settings, backup.plan_backup(settings, BackupRequest())).streamed == streamed
 
 
@@ -285,7 +285,7 @@ def test_a_disk_that_becomes_full_all_the_same(server, new_database, tmp_path, s
     (tmp_path / "home" / "library").mkdir(parents=True)
     room = small("3m")
     monkeypatch.setattr(PostgresSource, "piece", MIB)
-    monkeypatch.setattr(workspace, "require_space", lambda *_: None)
+    monkeypatch.setattr(workspace.space, "require_space", lambda *_: None)
     settings = settings_for(url, tmp_path, "stream", f'workspace = "{room}/work"')
     with pytest.raises(NoSpace) as caught:
         backup.backup(settings, BackupRequest(compression=Compression.ZSTD), now=NOW)

@@ -1,0 +1,101 @@
+"""Writing files that are there whole or not at all, also after a power cut: the one way to write what must last.
+
+A file is written beside its name (``.NAME.xxxxxxxx.partial``, 0600), brought to the disk, renamed, and its folder is
+brought to the disk too. Whoever opens the name sees the previous content or the new one, never a part of it. What a
+killed writer leaves under its hidden name is removed by ``sweep``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from scriptorium.failpoints import reach
+
+_DAY = 86_400.0
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def write(path: Path, data: bytes, *, failpoint: str = "") -> None:
+    """Replace the file by one with this content."""
+    with beside(path, failpoint=failpoint) as partial, new_file(partial) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def beside(path: Path, *, failpoint: str = "") -> Iterator[Path]:
+    """A name beside ``path``, which takes its place when the block ends; the block makes the file, or the folder, and
+    brings it to the disk. Where the block fails, nothing is left of a file.
+
+    ``failpoint``: with ``.before-rename`` and ``.after-rename``, the points at which tests make the process die.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield partial
+        if failpoint:
+            reach(f"{failpoint}.before-rename")
+        partial.replace(path)
+        if failpoint:
+            reach(f"{failpoint}.after-rename")
+        sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def new_file(path: Path | str, folder: int | None = None) -> Iterator[BinaryIO]:
+    """A new file (0600) that is on the disk when the block ends. ``folder``: an open folder that ``path`` is a name in.
+    Raises ``FileExistsError``."""
+    descriptor = os.open(path, _NEW, 0o600, dir_fd=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Bring the content of a file to the disk."""
+    _sync(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: a rename is not durable before that."""
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def forget_cached(file: Path) -> None:
+    """Bring a file to the disk and ask the kernel to drop its cache of it, so that a check reads the disk."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def sweep(folder: Path, name: str, *, seconds: float = _DAY) -> None:
+    """Remove what killed writers of the file ``name`` (``*``: of every file) left in the folder, where it is older than
+    that. ``?`` and ``*`` are wildcards; see ``exactly``."""
+    before = time.time() - seconds
+    for file in folder.glob(f".{name}.????????.partial"):
+        with contextlib.suppress(OSError):
+            if file.stat().st_mtime <= before:
+                file.unlink()
+
+
+def exactly(name: str) -> str:
+    """The pattern of ``sweep`` that means this name alone."""
+    return glob.escape(name)

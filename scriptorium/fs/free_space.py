@@ -1,0 +1,39 @@
+"""Free space on a filesystem: asked here, and nowhere else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from scriptorium import wording
+from scriptorium.errors import NoSpace
+
+MARGIN = 64 << 20  # bytes that a backup leaves free: a disk that is full to the last byte stops the application
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder that a path is, or the nearest one above it that exists."""
+    while not path.is_dir():
+        path = path.parent
+    return path
+
+
+def free_bytes(path: Path) -> int:
+    """The free bytes of the filesystem that a path is on, or will be."""
+    return shutil.disk_usage(nearest_folder(path)).free
+
+
+def device_of(path: Path) -> int:
+    """The filesystem that a path is on, or will be."""
+    return nearest_folder(path).stat().st_dev
+
+
+def require_space(path: Path, needed: int, what: str, hint: str, *, margin: int = 0) -> None:
+    """``NoSpace`` unless the filesystem of ``path`` has ``needed`` bytes and the margin free."""
+    free = free_bytes(path)
+    if free < needed + margin:
+        raise NoSpace(
+            f"{what} needs {wording.size(needed + margin)}, there are {wording.size(free)}",
+            on=str(nearest_folder(path)),
+            hint=hint,
+        )
