@@ -89,7 +89,7 @@ def disk(at: Path, size: str) -> Iterator[Path]:
 def test_a_second_store_that_becomes_full_keeps_nothing_of_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     with disk(home.folder / "second", "20k"):
         settings = home.settings
-        monkeypatch.setattr(workspace, "require_space", lambda *_: None)  # the estimate was too low
+        monkeypatch.setattr(workspace.space, "require_space", lambda *_: None)  # the estimate was too low
         with pytest.raises(NoSpace):
             backup.backup(settings, BackupRequest())
         assert home.names("second") == [] and list(settings.store("second").leftovers()) == []
