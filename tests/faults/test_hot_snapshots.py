@@ -176,16 +176,29 @@ def test_an_application_killed_in_a_checkpoint_is_copied_or_called_damaged(lab: 
     assert lab.complaint(Path(staged.trees[0].root), acknowledged) == ""
 
 
-def test_a_bulk_load_is_never_seen_without_the_rest_of_its_transaction(lab: ModuleType, scratch: Path) -> None:
-    """COPY's rows are not in the WAL: they come with the checkpoint that the commit forces."""
+@pytest.mark.parametrize("edited", [0, pytest.param(600, marks=pytest.mark.slow)])
+def test_a_bulk_load_is_never_seen_without_the_rest_of_its_transaction(
+    lab: ModuleType, scratch: Path, edited: int
+) -> None:
+    """COPY's rows are not in the WAL: they come with the checkpoint that the commit forces.
+
+    ``edited``: long texts of another table that the checkpoint goes through before, for a second and more.
+    """
     folder = scratch / "app"
     folder.mkdir()
     (scratch / "rows.csv").write_text("".join(f"{number},{'x' * 300}\n" for number in range(30_000)))
     database = folder / "app.db"
     code = (
-        "import kuzu, sys\n"
-        "db = kuzu.Database(sys.argv[1], buffer_pool_size=512 << 20); c = kuzu.Connection(db)\n"
-        "c.execute('CREATE NODE TABLE T(id INT64, s STRING, PRIMARY KEY(id))'); c.execute('CHECKPOINT')\n"
+        "import kuzu, os, sys\n"
+        "db = kuzu.Database(sys.argv[1], buffer_pool_size=4 << 30, auto_checkpoint=False); c = kuzu.Connection(db)\n"
+        "c.execute('CREATE NODE TABLE First(id INT64, s STRING, PRIMARY KEY(id))')\n"
+        "for start in range(0, 10 * int(sys.argv[3]), 500):\n"
+        "    rows = [{'id': start + n, 's': os.urandom(8_000).hex()} for n in range(500)]\n"
+        "    c.execute('UNWIND $rows AS r CREATE (:First {id: r.id, s: r.s})', {'rows': rows})\n"
+        "c.execute('CHECKPOINT')\n"
+        "for n in range(int(sys.argv[3])):\n"
+        "    c.execute('MATCH (f:First) WHERE f.id = $n SET f.s = $s', {'n': n * 10, 's': os.urandom(8_000).hex()})\n"
+        "c.execute('CREATE NODE TABLE T(id INT64, s STRING, PRIMARY KEY(id))')\n"
         "c.execute(\"CREATE (:T {id: -1, s: 'before'})\")\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "c.execute('BEGIN TRANSACTION'); c.execute(\"CREATE (:T {id: -2, s: 'with the load'})\")\n"
@@ -193,7 +206,7 @@ def test_a_bulk_load_is_never_seen_without_the_rest_of_its_transaction(lab: Modu
         "print('done', flush=True); sys.stdin.readline()\n"
     )
     process = lab.subprocess.Popen(
-        [lab.sys.executable, "-c", code, str(database), str(scratch / "rows.csv")],
+        [lab.sys.executable, "-c", code, str(database), str(scratch / "rows.csv"), str(edited)],
         stdin=lab.subprocess.PIPE,
         stdout=lab.subprocess.PIPE,
     )

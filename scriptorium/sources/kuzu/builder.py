@@ -3,8 +3,8 @@
 The request is one JSON object: ``do`` (``export``: of ``database`` into the new folder ``export``; ``import``: of
 ``export`` into the new ``database``), ``database``, ``export``, ``engine`` (a folder to import kuzu from, or null),
 ``pool`` (bytes), ``virtual`` (bytes of address space, where that is limited), ``read_only``. The one answer is a JSON
-object: ``{"verdict": "ok", "catalog": …, "doubtful": […]}``, or a verdict ``missing``, ``refused`` (a statement that no
-export has) or ``unreadable`` (any other failure) with a ``detail``.
+object: ``{"verdict": "ok", "closed": true, "catalog": …, "doubtful": […]}``, or a verdict ``missing``, ``refused`` (a
+statement that no export has) or ``unreadable`` (any other failure) with a ``detail``.
 
 An export is imported by statements that were read and written anew; its own files are never run. It is run as a file,
 and imports nothing of the package.
@@ -37,9 +37,13 @@ def main(argv: list[str]) -> int:
         import kuzu
     except ImportError as error:
         return _say({"verdict": "missing", "detail": str(error)})
+    _module("schema")
+    _module("confinement").confine()
     refused = _module("statements").Refused
     try:
-        return _say({"verdict": "ok", **(_export if request["do"] == "export" else _import)(kuzu, request)})
+        return _say(
+            {"verdict": "ok", "closed": True, **(_export if request["do"] == "export" else _import)(kuzu, request)}
+        )
     except refused as error:
         return _say({"verdict": "refused", "detail": str(error)})
     except (RuntimeError, IndexError, ValueError, MemoryError, OverflowError) as error:

@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ _HINDERED = re.compile(
     r"|input/output error|could not set lock",
     re.IGNORECASE,
 )
+_FOREIGN = re.compile(r"failed to load library:? *(\S*)|the extension (\S+) is neither", re.IGNORECASE)
 _ABSURD = "bad_alloc"
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
 # What a library for numbers sets aside for each thread is memory that the database then lacks.
@@ -78,7 +79,7 @@ def ask(
             with opened() as database:
                 wish = {**request, "database": str(database), "pool": pool, "virtual": _virtual(bytes)}
                 answers = _run(program, wish, seconds=seconds)
-            if last or not any(scarce(reason) for reason in answers[0].get("missing", {}).values()):
+            if last or not any(map(scarce, _lacking(answers))):
                 return answers
         except _Killed:
             if killed:
@@ -90,6 +91,12 @@ def ask(
             if last:
                 raise Unread(_needed(pool, share, scarcity.args[0])) from None
         at += 1
+
+
+def _lacking(answers: Answers) -> Iterator[str]:
+    """Why tables have no facts, and statements no answer."""
+    yield from answers[0].get("missing", {}).values()
+    yield from (answer["trouble"] for answer in answers if "trouble" in answer)
 
 
 def scarce(detail: str) -> bool:
@@ -142,13 +149,20 @@ def _run(program: str, request: Mapping[str, object], *, seconds: float) -> Answ
     for line in outcome.stdout.splitlines():
         with contextlib.suppress(ValueError):
             answers.append(json.loads(line))
-    if answers and "verdict" in answers[0]:
-        return _judged(answers, request)
-    return _ended(outcome)
+    if not answers or "verdict" not in answers[0]:
+        return _ended(outcome)
+    answers = _judged(answers, request)
+    if answers[0]["verdict"] == "ok" and not answers[-1].get("closed"):
+        return _ended(outcome)  # on the way: it may have been killed as well as crashed
+    return answers
 
 
 def _judged(answers: Answers, request: Mapping[str, object]) -> Answers:
-    verdict, detail = answers[0]["verdict"], str(answers[0].get("detail", ""))
+    newest = next(answer for answer in reversed(answers) if "verdict" in answer)
+    verdict, detail = newest["verdict"], str(newest.get("detail", ""))
+    if verdict == "unreadable" and (foreign := _FOREIGN.search(detail)):
+        named = (foreign[1] or foreign[2]).rstrip(".")
+        raise Unread(f"its write-ahead log loads an extension ({named}), which is a program: none is loaded to read it")
     if verdict in ("missing", "unreadable") and scarce(detail):
         raise _Scarce(detail[:160])
     if verdict == "missing":

@@ -61,14 +61,16 @@ def read(
     missing = {
         name: child.needed(share) if child.scarce(reason) else reason for name, reason in first["missing"].items()
     }
-    if not answers[-1].get("closed"):
-        raise Unreadable("the reader crashed while it closed the database")
     said = {
         answer["statement"]: tuple(tuple(row) for row in answer["rows"])
         for answer in answers
         if "statement" in answer and "rows" in answer
     }
-    return Fingerprints(first["engine"], tables, answers=said, missing=missing)
+    unanswered = [answer["statement"] for answer in answers if child.scarce(answer.get("trouble", ""))]
+    warnings = tuple(
+        f"nobody answered what the library must fulfil ({name}): {child.needed(share)}" for name in unanswered
+    )
+    return Fingerprints(first["engine"], tables, warnings, answers=said, missing=missing)
 
 
 def unread(hindrance: Unread, engine: Path | None) -> Fingerprints:

@@ -16,6 +16,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ _LOOKED_UP = {"STRING", "INT64", "SERIAL", "INT32"}
 # statements cannot express, and never of damaged rows.
 _NOT_EXPRESSED = ("Binder exception", "Parser exception", "Catalog exception", "Runtime exception: No database named")
 _SCARCE = ("buffer pool", "Buffer manager exception", "bad_alloc", "malloc of size", "allocate")
+# How Python says that it has no such value (a year of six digits): the engine has it, and the copy is sound.
+_NOT_HELD = re.compile(r" out of range|must be in \d")
 
 
 def main(argv: list[str]) -> int:
@@ -48,6 +51,8 @@ def main(argv: list[str]) -> int:
     found = request["storage_version"]
     if found is not None and found != reads:
         return _say({"verdict": "version", "engine": kuzu.__version__, "reads": reads})
+    _module("fingerprint")
+    _module("confinement").confine()
     try:
         _facts(kuzu, request)
     except NotImplementedError:
@@ -92,9 +97,13 @@ def _facts(kuzu: Any, request: dict[str, Any]) -> None:
         try:
             columns = _columns(connection, name)
             tables[name] = _node(connection, name, columns) if kind == "NODE" else _rel(connection, name, columns)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, ValueError, OverflowError) as error:
             told = _told(error)
-            if not isinstance(error, (MemoryError, NotImplementedError)) and not _is_no_damage(told):
+            if isinstance(error, (ValueError, OverflowError)):
+                if not _is_not_held(error):
+                    raise
+                told = f"Python cannot hold a value of it: {told}"
+            elif not isinstance(error, (MemoryError, NotImplementedError)) and not _is_no_damage(told):
                 raise
             missing[name] = f"MemoryError: {told}" if isinstance(error, MemoryError) else told
     _say({"verdict": "ok", "engine": kuzu.__version__, "tables": tables, "missing": missing})
@@ -110,23 +119,31 @@ def _is_no_damage(told: str) -> bool:
     return told.startswith(_NOT_EXPRESSED) or any(word in told for word in _SCARCE)
 
 
+def _is_not_held(error: ValueError | OverflowError) -> bool:
+    return isinstance(error, (OverflowError, UnicodeError)) or _NOT_HELD.search(str(error)) is not None
+
+
 def _answer(connection: Any, query: str) -> dict[str, Any]:
     """The rows of a query as text. A table that this library does not have is no fault of the database."""
     try:
         rows = _ask(connection, query)
-    except RuntimeError as error:
-        return {"trouble": str(error)[:300]}
+    except (RuntimeError, MemoryError, ValueError, OverflowError) as error:
+        return {"trouble": f"MemoryError: {_told(error)}" if isinstance(error, MemoryError) else _told(error)}
     return {"rows": [[None if value is None else str(value) for value in row] for row in rows]}
 
 
 def _rows() -> Any:
-    """The module ``fingerprint``, from beside this file."""
-    if "fingerprint" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("fingerprint", Path(__file__).with_name("fingerprint.py"))
+    return _module("fingerprint")
+
+
+def _module(name: str) -> Any:
+    """A module from beside this file."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
         assert spec is not None and spec.loader is not None
-        sys.modules["fingerprint"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["fingerprint"])
-    return sys.modules["fingerprint"]
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
 def _tables(connection: Any) -> Iterator[tuple[str, str]]:

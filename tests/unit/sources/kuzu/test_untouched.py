@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -101,6 +103,19 @@ def engine_that(folder: Path, does: str) -> Path:
     (folder / "kuzu-0.11.3.dist-info").mkdir()
     (folder / "kuzu-0.11.3.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: kuzu\nVersion: 0.11.3\n")
     return folder
+
+
+def engine_whose_answer(folder: Path, does: str) -> Path:
+    """The engine, which does something when it is asked a question with ``now`` in it."""
+    return engine_that(
+        folder,
+        "import os, sys\nsys.path.remove(os.path.dirname(os.path.dirname(__file__)))\ndel sys.modules['kuzu']\n"
+        "import kuzu\nsys.modules['kuzu'] = kuzu\nreal = kuzu.Connection.execute\n"
+        "def execute(self, query, *more):\n"
+        f"    if 'now' in query: {does}\n"
+        "    return real(self, query, *more)\n"
+        "kuzu.Connection.execute = execute\n",
+    )
 
 
 def test_what_is_archived_is_what_was_copied(library: Library, tmp_path: Path) -> None:
@@ -203,6 +218,87 @@ def test_a_reader_that_is_killed_once_gets_a_second_try(texts: Path, tmp_path: P
     staged = take(texts / "graph.db", tmp_path / "stage", engine=engine_that(tmp_path / "engine", once))
     assert (tmp_path / "flag").exists()
     assert staged.missing_fingerprints == {} and (staged.tables or {})["Book"].rows == BOOKS
+
+
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("os.kill(os.getpid(), 9)", "the kernel ended the reader"),
+        ("os.kill(os.getpid(), 15)", "ended by SIGTERM"),
+        ("os.kill(os.getpid(), 11)", "damage"),
+    ],
+)
+def test_a_reader_that_ends_when_it_has_told_the_tables(tmp_path: Path, lab: Any, does: str, reason: str) -> None:
+    """While it answers what the library must fulfil: killed is no verdict then either, a crash is one."""
+    lab.script(None, tmp_path / "g.db", "CREATE NODE TABLE Plain(id INT64, PRIMARY KEY(id))")
+    engine = engine_whose_answer(tmp_path / "engine", does)
+    (tmp_path / "stage").mkdir()
+    source = KuzuSource(path=tmp_path / "g.db", engine=engine, statements={"covers": "RETURN 'now'"})
+    if reason == "damage":
+        with pytest.raises(SourceDamaged, match="SIGSEGV"):
+            snapshot(source, tmp_path / "stage", ())
+    else:
+        assert reason in snapshot(source, tmp_path / "stage", ()).missing_fingerprints[""]
+
+
+def test_a_question_that_lacks_memory_is_named(tmp_path: Path, lab: Any) -> None:
+    lab.script(None, tmp_path / "g.db", "CREATE NODE TABLE Plain(id INT64, PRIMARY KEY(id))")
+    engine = engine_whose_answer(tmp_path / "engine", "raise RuntimeError('the buffer pool is full')")
+    (tmp_path / "stage").mkdir()
+    source = KuzuSource(path=tmp_path / "g.db", engine=engine, memory_share=1e-9, statements={"covers": "RETURN 'now'"})
+    staged = snapshot(source, tmp_path / "stage", ())
+    assert any("(covers)" in line and "too little memory" in line for line in staged.warnings)
+    assert staged.missing_fingerprints == {} and set(staged.tables or {}) == {"Plain"}
+
+
+def test_a_value_that_python_cannot_hold_is_no_damage(tmp_path: Path, lab: Any) -> None:
+    lab.script(
+        None,
+        tmp_path / "g.db",
+        "CREATE NODE TABLE Far(id INT64, s STRUCT(t TIMESTAMP), PRIMARY KEY(id))",
+        "CREATE (:Far {id: 1, s: {t: timestamp('200000-01-01 00:00:00')}})",
+        "CREATE NODE TABLE Plain(id INT64, PRIMARY KEY(id))",
+    )
+    staged = take(tmp_path / "g.db", tmp_path / "stage")
+    assert set(staged.tables or {}) == {"Plain"} and "200000" in staged.missing_fingerprints["Far"]
+
+
+def a_library() -> Path:
+    """A shared library that is on this machine, and that the reader has no need of."""
+    found = importlib.util.find_spec("zstandard.backend_c")
+    assert found is not None and found.origin is not None
+    return Path(found.origin)
+
+
+def test_an_extension_that_the_wal_loads_is_not_loaded(tmp_path: Path, lab: Any) -> None:
+    """It is a program of whoever wrote the WAL. Where it is missing here the database is sound all the same."""
+    lab.script(None, tmp_path / "g.db", "CREATE NODE TABLE Plain(id INT64, PRIMARY KEY(id))")
+    for number, path in enumerate((a_library(), tmp_path / "gone.kuzu_extension")):
+        name = str(path).encode()
+        record = b"\x01d" + struct.pack("<Q", len(name)) + name + b"\x02"  # begin, LOAD EXTENSION, commit
+        (tmp_path / "g.db.wal").write_bytes(record)
+        staged = take(tmp_path / "g.db", tmp_path / f"stage{number}")
+        reason = staged.missing_fingerprints[""]
+        assert "loads an extension" in reason and str(path) in reason
+        assert (tmp_path / f"stage{number}" / "raw" / "g.db.wal").read_bytes() == record
+
+
+def test_a_confined_process_loads_and_runs_nothing_more() -> None:
+    code = (
+        "import ctypes, importlib.util, subprocess, sys\n"
+        "spec = importlib.util.spec_from_file_location('confinement', sys.argv[1])\n"
+        "confinement = importlib.util.module_from_spec(spec); spec.loader.exec_module(confinement)\n"
+        "if confinement.confine():\n"
+        "    for do in (lambda: ctypes.CDLL(sys.argv[2]), lambda: subprocess.run(['/bin/true'])):\n"
+        "        try: do(); print('done')\n"
+        "        except OSError as error: print('refused')\n"
+        "else: print('no filter')\n"
+    )
+    argv = [sys.executable, "-c", code, str(Path(child.__file__).with_name("confinement.py")), str(a_library())]
+    told = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if told.stdout == "no filter\n":
+        pytest.skip("this kernel has no seccomp filters")
+    assert told.stdout == "refused\nrefused\n", told.stderr
 
 
 def test_a_reader_that_crashes_where_memory_is_refused_is_no_verdict(texts: Path, tmp_path: Path) -> None:
