@@ -167,6 +167,8 @@ _KNOWN = (
     ),
 )
 
+_NAME = re.compile(r'"[^"]*"')
+
 
 def in_one_line(said: str, secrets: Sequence[str]) -> str:
     """The end of what a program said, for a hint."""
@@ -177,8 +179,9 @@ def worded(text: str, on: object, *, state: str = "", secrets: Sequence[str] = (
     """The error for what was said about ``on``; ``ToolFailed`` when it is of no known kind."""
     text = process.mask(" ".join(text.split()), secrets)
     quote = text if len(text) <= _QUOTE else f"…{text[-_QUOTE:]}"
+    nameless = _NAME.sub('""', text)  # a table may be called "checksum"
     for trouble in _KNOWN:
-        if state.startswith(trouble.states or ("?",)) or re.search(trouble.words, text, re.IGNORECASE):
+        if state.startswith(trouble.states or ("?",)) or re.search(trouble.words, nameless, re.IGNORECASE):
             return trouble.kind(f"{trouble.what}: {quote}", on=str(on), hint=trouble.hint)
     return ToolFailed(quote, on=str(on))
 

@@ -2,11 +2,15 @@
 
 A server tells each connection the process that serves it, in the key for cancelling. A pooler hands its clients to
 servers' processes as it likes, so it gives them keys of its own (PgBouncer, Odyssey, PgCat, Supavisor: random ones).
-Where the process that answers is another one than the key says, something stands between.
+Where the process that answers is another one than the key says, something stands between. One that hands on the
+server's own key is known by its port, which is not ours, and by the session that two clients share.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
     from scriptorium.sources.postgres.connection import Row
 
+_LOOKS = 3
 _DIRECTLY = "name the host and the port of the server itself (PostgreSQL's own port is usually 5432), and"
 
 
@@ -33,7 +38,7 @@ def require_own_session(
     only where a second connection (``again``) shows the opposite.
     """
     serving = _serving(connection)
-    if serving == connection.info.backend_pid:
+    if serving == connection.info.backend_pid and (_reaches_the_server(connection) or not _shared(connection, again)):
         return
     if not declared:
         raise SettingsError(
@@ -42,9 +47,7 @@ def require_own_session(
             on=str(on),
             hint=f"connect directly: {_DIRECTLY} leave the pooler to the application",
         )
-    with again() as second:
-        shared = _serving(second) == serving
-    if shared:
+    if _shared(connection, again):
         raise SettingsError(
             "the pooler gives the same session of the server to several clients (pool_mode transaction or statement), "
             "although the settings say 'pooler = \"session\"'",
@@ -53,10 +56,32 @@ def require_own_session(
         )
 
 
+def _reaches_the_server(connection: psycopg.Connection[Row]) -> bool:
+    """Whether the server sees our own end of the connection. It does not behind a pooler, nor behind whatever else
+    passes bytes on (a container's port, a load balancer)."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as ours:
+        mine = ours.getsockname()
+    result = connection.pgconn.exec_(b"SELECT pg_catalog.inet_client_port()")
+    value = result.get_value(0, 0) if result.ntuples else None
+    return (int(value) if value else None) == (mine[1] if isinstance(mine, tuple) else None)
+
+
+def _shared(connection: psycopg.Connection[Row], again: Callable[[], psycopg.Connection[Row]]) -> bool:
+    """Whether two clients get the same session of the server, or one client several: some poolers hand the server's own
+    key on. Where no second connection is to be had, nothing is known."""
+    import psycopg
+
+    first = _serving(connection)
+    with contextlib.suppress(psycopg.OperationalError), again() as second:
+        # Not in turns alone: of two sessions that a pooler gives in turns, each client would always meet its own.
+        return any(_serving(second) == first or _serving(connection) != first for _ in range(_LOOKS)) or any(
+            _serving(connection) != first for _ in range(_LOOKS)
+        )
+    return False
+
+
 def forget(connection: psycopg.Connection[Row]) -> None:
     """Leave nothing of ours in a session that the pooler may give to the next client."""
-    import contextlib
-
     import psycopg
 
     with contextlib.suppress(psycopg.Error):

@@ -224,7 +224,14 @@ def save_globals(snapshot: Snapshot, folder: Path) -> tuple[str, ...]:
         try:
             program = find("pg_dumpall", snapshot.major, tools=options.tools)
             name = address.words.get("dbname", "")
-            argv = [program.path, "--globals-only", *more, "--no-password", f"--file={file}", f"--database={name}"]
+            argv = [
+                program.path,
+                "--globals-only",
+                *more,
+                "--no-password",
+                f"--file={file}",
+                f"--database={_as_one_word(name)}",
+            ]
             argv += [f"--dbname={address.plain}", f"--lock-wait-timeout={int(options.lock_timeout * 1000)}"]
             environment = plain_environment(address, "scriptorium")
             process.run(argv, env=environment, timeout=120, secrets=address.secrets)
@@ -234,6 +241,13 @@ def save_globals(snapshot: Snapshot, folder: Path) -> tuple[str, ...]:
             last = error.what
             file.unlink(missing_ok=True)
     return (f"roles and tablespaces are not in the backup: {last}",)
+
+
+def _as_one_word(database: str) -> str:
+    """pg_dumpall takes a name with such a sign for libpq's words."""
+    from psycopg.conninfo import make_conninfo
+
+    return make_conninfo("", dbname=database) if "=" in database or "://" in database else database
 
 
 def file_name(database: str) -> str:

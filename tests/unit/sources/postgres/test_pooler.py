@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from postgres_items import ID, ITEMS, ask, back_up, unpack
+from postgres_relay import Relay
 
 from scriptorium.errors import SettingsError
 from scriptorium.model import Part, Staged
@@ -164,3 +167,56 @@ def test_a_pooler_that_does_not_take_the_options_of_an_address(
     with pytest.raises(SettingsError, match="pooler") as refused:
         PostgresSource(database=f"{between.url(name)}?options=-c%20jit%3Doff").survey(())
     assert "directly" in refused.value.hint
+
+
+def test_a_pooler_that_hands_on_the_keys_of_the_server(
+    server: EmbeddedPostgres, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    """It is known by the session that two clients share."""
+    url = new_database(server, ITEMS)
+    relay = Relay(url)
+    try:
+        source = PostgresSource(database=relay.url, tools=server.programs, jobs=1)
+        (tmp_path / "captured").mkdir()
+        for _ in range(3):  # whichever of the sessions comes first
+            with pytest.raises(SettingsError, match="pooler"):
+                source.capture(tmp_path / "captured")
+        for _ in range(4):
+            assert ask(relay.url, "SELECT count(*) FROM items") == [(2000,)]
+            assert ask(relay.url, "SHOW search_path") == [('"$user", public',)]
+    finally:
+        relay.stop()
+
+
+def test_what_only_passes_bytes_on_is_no_pooler(
+    server: EmbeddedPostgres, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    url = new_database(server, ITEMS)
+    with passing_on(server.port) as port:
+        source = PostgresSource(database=url.replace(f":{server.port}/", f":{port}/"), tools=server.programs, jobs=1)
+        _, part = back_up(source, tmp_path / "stage")
+    assert part.tables is not None and part.tables["public.items"].rows == 2000
+
+
+@contextlib.contextmanager
+def passing_on(port: int) -> Iterator[int]:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def pump(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, server = listening.accept()[0], socket.create_connection(("127.0.0.1", port))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        listening.close()
