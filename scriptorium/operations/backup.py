@@ -46,7 +46,8 @@ from scriptorium.restore import recover
 from scriptorium.restore.proof import all_answers, fulfilled, missing_files
 from scriptorium.results import BackupResult
 from scriptorium.settings import Settings
-from scriptorium.sources import AnySource, Streamable
+from scriptorium.sources import AnySource
+from scriptorium.sources.abilities import streamable
 from scriptorium.stores import Store
 from scriptorium.stores.objects.layout import commit, discard_unfinished, free_name, write_annotations
 from scriptorium.workspace.containment import contained
@@ -268,8 +269,8 @@ def _streams(settings: Settings, plan: BackupPlan, staged: Sequence[Staged], fol
         streams: list[Stream] = []
         for one in staged:
             if one.pending:
-                source = _source(settings, plan, one.source)
-                assert isinstance(source, Streamable)
+                source = streamable(_source(settings, plan, one.source))
+                assert source is not None
                 streams.append(opened.enter_context(source.stream(_stage(folder, one.source))))
         yield streams
 

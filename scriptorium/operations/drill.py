@@ -53,10 +53,10 @@ from scriptorium.model import (
     Proof,
     TableFingerprint,
 )
-from scriptorium.restore import Supply, load_part, missing_fingerprints, part_of, read_parts, source_of
+from scriptorium.restore import Supply, load_part, part_of, read_parts, source_of
 from scriptorium.restore.proof import all_answers, compare_checks, fulfilled
 from scriptorium.settings import Settings
-from scriptorium.sources import Checkable, Incoming, Telling
+from scriptorium.sources import Incoming, abilities
 from scriptorium.stores.objects.layout import read_annotations, read_manifest, write_annotations
 
 Advance = Callable[[int], None]
@@ -176,7 +176,8 @@ def _rehearse(
     incoming: dict[str, Incoming] = {}
     try:
         for part in manifest.parts:
-            incoming[part.source] = source_of(part, known, place).rehearsal(part, order.id, place)
+            source = source_of(part, known, place)
+            incoming[part.source] = abilities.rehearsal(source, part, order.id, place)
             incoming[part.source].prepare()
         reach("drill.prepared")
         with _verdict(*_READ):
@@ -191,10 +192,7 @@ def _rehearse(
             tables = _load(manifest, incoming, read.parts)
         reach("drill.loaded")
         began = time.monotonic()
-        health = tuple(_health(name, one) for name, one in incoming.items() if isinstance(one, Checkable))
-        health += tuple(
-            _left_out(name, one) for name, one in incoming.items() if isinstance(one, Telling) and one.warnings
-        )
+        health = tuple(_told(incoming))
         looking += time.monotonic() - began
         answers = all_answers(one.answers for one in incoming.values())
         with _verdict(*_READ):
@@ -253,24 +251,39 @@ def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[s
     return compared
 
 
-def _health(source: str, restored: Checkable) -> Check:
+def _told(incoming: Mapping[str, Incoming]) -> Iterator[Check]:
+    """What the databases' own checks say, then what could not be made as it was."""
+    for name, one in incoming.items():
+        found = _health(name, one)
+        if found is not None:
+            yield found
+    for name, one in incoming.items():
+        if left_out := abilities.warnings_of(one):
+            yield _left_out(name, left_out)
+
+
+def _health(source: str, restored: Incoming) -> Check | None:
     name = f"database check of {source}"
     try:
-        found = tuple(map(str, restored.check()))
+        checked = abilities.check(restored)
     except PermanentError:  # no right to look that closely
         return Check(name, good=False)
+    if checked is None:
+        return None
+    found = tuple(map(str, checked))
     return Check(name, not found, len(found), found[:_SHOWN])
 
 
-def _left_out(source: str, restored: Telling) -> Check:
+def _left_out(source: str, found: tuple[str, ...]) -> Check:
     """What the data itself does not allow to be made as it was; the data came back."""
-    found = restored.warnings
     return Check(f"not restored as it was in {source}", not found, len(found), found[:_SHOWN])
 
 
 def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], came_back: Reread) -> tuple[str, ...]:
     without = [
-        line for part in manifest.parts for line in uncompared(part, missing_fingerprints(incoming[part.source]))
+        line
+        for part in manifest.parts
+        for line in uncompared(part, abilities.missing_fingerprints(incoming[part.source]))
     ]
     told = {part.source for part in manifest.parts if part.missing_fingerprints}
     unknown = [

@@ -18,6 +18,7 @@ from scriptorium.model import Backup, BackupType, Status
 from scriptorium.restore import drop_previous
 from scriptorium.retention import Candidate, Decision, Policy, plan
 from scriptorium.settings import Settings
+from scriptorium.sources.abilities import tidy
 from scriptorium.stores.objects.layout import read_annotations, remove, sweep
 
 _UNKNOWN = "its manifest cannot be read, so nothing is known of it: see show, and delete it by hand"
@@ -84,7 +85,7 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
         drop_previous(settings, known, datetime.now(UTC))
         with suppress(LibraryBusy), workspace.lock(settings, workspace.scratch_name(library), "cleanup"):
             for source in known.sources:  # a drill that is running has something there
-                source.tidy()
+                tidy(source)
         catalog = Catalog(settings)
         backups = catalog.backups(library=library, records=False)
         stay = _newest_good(backups)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scriptorium import workspace
@@ -35,7 +35,8 @@ from scriptorium.restore import (
 from scriptorium.restore.health_check import require_healthy
 from scriptorium.restore.supply import named
 from scriptorium.settings import Library, Settings
-from scriptorium.sources import Source, Streamable
+from scriptorium.sources import RestoreOptions, Source
+from scriptorium.sources.abilities import living_path, streamable
 from scriptorium.stores.objects.layout import read_manifest
 
 Advance = Callable[[int], None]
@@ -113,16 +114,12 @@ def place_restore(
 
 def _supply(settings: Settings, order: RestoreOrder) -> Supply:
     store = settings.store(order.store)
-    return Supply(store, order.key, read_manifest(store, order.key), order.only, order.rebuild)
+    return Supply(store, order.key, read_manifest(store, order.key), order.only, _options(order))
 
 
-def _library(settings: Settings, order: RestoreOrder) -> Library:
-    """The library with the order's word on how its databases are restored."""
-    library = settings.library(order.library)
-    clean = order.clean and order.in_place
-    how = {"without_roles": order.without_roles, "without_broken_constraints": order.without_broken_constraints}
-    sources = tuple(one.adapted(clean=clean, **how) for one in library.sources)
-    return library.model_copy(update={"sources": sources})
+def _options(order: RestoreOrder) -> RestoreOptions:
+    """The user's word on how sources are restored. ``clean`` of a restore to a folder means the folder."""
+    return RestoreOptions.chosen({**asdict(order), "clean": order.clean and order.in_place})
 
 
 def plan_restore(settings: Settings, order: RestoreOrder, *, thorough: bool = False) -> Plan:
@@ -134,8 +131,8 @@ def plan_restore(settings: Settings, order: RestoreOrder, *, thorough: bool = Fa
     if order.into is not None:
         return plan_into(supply, order.into, clean=order.clean, never=_not_a_target(settings))
     if order.database:
-        return plan_renamed(_library(settings, order), supply, order.database)
-    library = _library(settings, order)
+        return plan_renamed(settings.library(order.library), supply, order.database)
+    library = settings.library(order.library)
     cut = cut_short(settings, library)
     plan = plan_in_place(library, supply, order.id, saving=settings if order.safety and cut is None else None)
     first = () if cut is None else (_interrupted(cut.backup),)  # what lives now is not what would be saved
@@ -152,7 +149,7 @@ def _safety(settings: Settings, library: Library, thorough: bool) -> Planned:
             return Planned(what, "none: nothing living is left")
         for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE)):
             survey = source.survey(settings.never_of(library, source))
-            if thorough and source.role == "database" and not isinstance(source, Streamable):
+            if thorough and source.role == "database" and streamable(source) is None:
                 _try_to_read(settings, library, source, survey.staged_bytes)
     except LibraryBusy as error:
         return Planned(what, f"is taken first (its database was not tried: {error})")
@@ -217,8 +214,8 @@ def bring_back(settings: Settings, order: RestoreOrder, *, advance: Advance | No
                 supply, order.into, order.id, sources=sources, clean=order.clean, never=never, advance=advance
             )
         if order.database:
-            return restore_as(_library(settings, order), supply, order.id, order.database, advance=advance)
-        library = _library(settings, order)
+            return restore_as(settings.library(order.library), supply, order.id, order.database, advance=advance)
+        library = settings.library(order.library)
         check = library.health
         healthy = None if check is None else lambda: require_healthy(check)
         with workspace.lock(settings, order.library, f"restore of {order.backup}"):
@@ -297,7 +294,7 @@ def undo_restore(settings: Settings, library: str) -> str:
 def _not_a_target(settings: Settings) -> tuple[Path, ...]:
     """What no folder to restore to may be or hold: our own folders, and what is living."""
     sources = [source for library in settings.libraries.values() for source in library.sources]
-    living = [path for source in sources if isinstance(path := getattr(source, "path", None), Path)]
+    living = [path for source in sources if (path := living_path(source)) is not None]
     return (*settings.never, *living)
 
 

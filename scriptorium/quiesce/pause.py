@@ -21,7 +21,8 @@ from scriptorium import process
 from scriptorium.errors import ScriptoriumError, SettingsError, SnapshotBusy, SourceUnavailable, Untrusted
 from scriptorium.fs.descriptors import read_file
 from scriptorium.model import Staged
-from scriptorium.sources.base import Source
+from scriptorium.sources.abilities import pausable
+from scriptorium.sources.base import Pausable, Source
 from scriptorium.sources.quiesce import Quiesce
 
 _TRYING = 30.0  # seconds: a pause may catch a checkpoint, and then the next one, and the next
@@ -37,18 +38,19 @@ def snapshot(source: Source, stage: Path, never: tuple[Path, ...]) -> Staged:
     try:
         source.capture(stage)
     except SnapshotBusy:
-        if source.quiesce is None:
+        able = pausable(source)
+        if able is None or able.quiesce is None:
             raise
-        _capture_paused(source, source.quiesce, stage)
+        _capture_paused(able, able.quiesce, stage)
     return source.examine(stage, never)
 
 
-def _capture_paused(source: Source, how: Quiesce, stage: Path) -> None:
+def _capture_paused(source: Pausable, how: Quiesce, stage: Path) -> None:
     deadline = time.monotonic() + _TRYING
     while True:
         try:
             with paused(how) as pause:
-                source.capture(stage, paused=True)
+                source.capture_paused(stage)
                 pause.still()
             return
         except SnapshotBusy:

@@ -18,6 +18,7 @@ from scriptorium.rescue.dumps import lying_dumps
 from scriptorium.rescue.inventory import InventoryItem, archive_alone, choose, inventory, manifest_of
 from scriptorium.restore.into_folder import restore_into
 from scriptorium.restore.supply import Restored, Supply
+from scriptorium.sources import RestoreOptions
 from scriptorium.stores import LocalStore, Store
 from scriptorium.umask import private_files
 
@@ -94,7 +95,13 @@ def _obey(wish: argparse.Namespace) -> None:
         return
     holding = choose(found, library=wish.library, backup=wish.backup) if where.is_dir() else found[0]
     _say_choice(holding, found)
-    supply = Supply(store, holding.key, manifest_of(store, holding), tuple(wish.only), wish.from_export)
+    supply = Supply(
+        store,
+        holding.key,
+        manifest_of(store, holding),
+        tuple(wish.only),
+        RestoreOptions.chosen({"rebuild": wish.from_export}),
+    )
     restored = restore_into(supply, wish.target, new_id(), clean=wish.clean, advance=_progress(holding.bytes))
     _say_restored(restored)
     _say_dumps(supply.manifest, restored)

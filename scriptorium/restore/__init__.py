@@ -27,7 +27,6 @@ from scriptorium.restore.supply import (
     Supply,
     load_part,
     load_parts,
-    missing_fingerprints,
     part_of,
     read_parts,
 )
@@ -44,7 +43,6 @@ __all__ = [
     "find_previous",
     "load_part",
     "load_parts",
-    "missing_fingerprints",
     "newest_kept",
     "part_of",
     "plan_in_place",

@@ -6,6 +6,7 @@ from scriptorium.errors import UsageError
 from scriptorium.fs.free_space import nearest_folder
 from scriptorium.restore.supply import Advance, Restored, Supply, compared, load_parts, read_parts, told
 from scriptorium.settings import Library
+from scriptorium.sources.abilities import renamed as renamed_as
 
 
 def restore_as(
@@ -15,7 +16,7 @@ def restore_as(
 
     ``UsageError`` when the backup holds no database of a server, or several. On failure nothing new is there.
     """
-    renamed = {source.name: other for source in library.sources if (other := source.renamed(name)) is not None}
+    renamed = {source.name: other for source in library.sources if (other := renamed_as(source, name)) is not None}
     parts = [part for part in supply.manifest.parts if part.source in renamed]
     if len(parts) != 1:
         raise UsageError(
@@ -24,7 +25,7 @@ def restore_as(
             hint="restore to a folder: --restore-path DIR",
         )
     (part,) = parts
-    incoming = renamed[part.source].incoming(part, restore_id)
+    incoming = renamed[part.source].incoming(part, restore_id, options=supply.options)
     try:
         incoming.prepare()
         root = incoming.receive(part.path)

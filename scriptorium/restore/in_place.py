@@ -48,7 +48,7 @@ def restore_in_place(
         part.source: known[part.source].incoming(
             part,
             restore_id,
-            rebuild=supply.rebuild,
+            options=supply.options,
             partial=bool(supply.only),
             never=settings.never_of(library, known[part.source]),
         )

@@ -200,7 +200,7 @@ def _read(
 ) -> Restored:
     incoming = {
         part.source: source_of(part, sources, stage).incoming(
-            part, restore_id, into=stage, rebuild=supply.rebuild, partial=bool(supply.only)
+            part, restore_id, into=stage, options=supply.options, partial=bool(supply.only)
         )
         for part in wanted(supply)
     }

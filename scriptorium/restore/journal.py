@@ -21,7 +21,7 @@ from scriptorium.manifest import decoded, encoded
 from scriptorium.model import Part
 from scriptorium.restore.supply import Supply
 from scriptorium.settings import Library, Settings
-from scriptorium.sources import Incoming, Source
+from scriptorium.sources import Incoming, RestoreOptions, Source
 from scriptorium.words import JournalState
 from scriptorium.workspace import root
 
@@ -116,10 +116,11 @@ class Journal:
                     on=str(self.file),
                     hint="put the source back into the settings",
                 )
+        options = RestoreOptions.chosen({"rebuild": bool(self.facts["rebuild"])})  # the others are in the rows
         return {
             row["source"]: known[row["source"]]
-            .by(row.get("way", {}))
-            .incoming(_part(row), str(self.facts["restore"]), rebuild=bool(self.facts["rebuild"]))
+            .as_recorded(row.get("way", {}))
+            .incoming(_part(row), str(self.facts["restore"]), options=options)
             for row in rows
         }
 
@@ -131,7 +132,7 @@ def open_journal(
     folder = root(settings) / "restores"
     folder.mkdir(exist_ok=True, mode=0o700)
     atomic.sweep(folder, f"{library.name}-????????????.json", seconds=0)
-    ways = {source.name: source.way for source in library.sources}
+    ways = {source.name: source.journal_record(supply.options) for source in library.sources}
     rows = [
         {"source": p.source, "kind": p.kind, "path": p.path, "export": p.export, "way": dict(ways[p.source])}
         for p in parts
@@ -140,7 +141,7 @@ def open_journal(
         "library": library.name,
         "backup": supply.manifest.id,
         "restore": restore_id,
-        "rebuild": supply.rebuild,
+        "rebuild": supply.options.kuzu.rebuild,
         "parts": rows,
     }
     state = JournalState.PREPARING

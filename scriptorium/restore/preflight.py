@@ -16,7 +16,9 @@ from scriptorium.restore.rollback import require_idle
 from scriptorium.restore.space import saved_sizes, staged_sizes
 from scriptorium.restore.supply import Supply, part_of, wanted
 from scriptorium.settings import Library, Settings
-from scriptorium.sources import Source
+from scriptorium.sources import RestoreOptions, Source
+from scriptorium.sources.abilities import living_path
+from scriptorium.sources.abilities import renamed as renamed_as
 
 _NAMES = 5
 
@@ -54,7 +56,7 @@ def plan_in_place(library: Library, supply: Supply, restore_id: str, *, saving: 
         rows += _unsaved(part, "what lives there stays as it is")
         if source is not None:
             sources[part.source] = source
-            rows += _conditions(source, part, supply.rebuild)
+            rows += _conditions(source, part, supply.options)
             rows += _other_settings(source, part, supply)
     rows.append(_idle(library))
     if library.doubts:
@@ -90,19 +92,19 @@ def _unsaved(part: Part, then: str) -> Iterator[Planned]:
 
 def _other_settings(source: Source, part: Part, supply: Supply) -> Iterator[Planned]:
     """An application's own settings that are about to change: its database may then be another one."""
-    root = getattr(source, "path", None)
+    root = living_path(source)
     for entry in supply.manifest.files.entries or ():
         inside = entry.path.removeprefix(f"{part.path}/") if part.path else entry.path
         if inside.rpartition("/")[2] != ".env" or part_of(entry.path, (part,)) is None or not supply.wants(entry.path):
             continue
-        living = Path(root) / inside if isinstance(root, Path) else None
+        living = root / inside if root is not None else None
         if living is not None and living.is_file() and hashlib.sha256(living.read_bytes()).hexdigest() != entry.sha256:
             found = "differs from the living one: it may name another database, user or password for the application"
             yield Planned(entry.path, f"{found}. --undo goes by the address that is in use now")
 
 
-def _conditions(source: Source, part: Part, rebuild: bool) -> Iterator[Planned]:
-    for what, check in source.preconditions(part, rebuild=rebuild).items():
+def _conditions(source: Source, part: Part, options: RestoreOptions) -> Iterator[Planned]:
+    for what, check in source.preconditions(part, options).items():
         try:
             yield Planned(f"{part.source}: {what}", check())
         except ScriptoriumError as error:
@@ -161,10 +163,10 @@ def plan_renamed(library: Library, supply: Supply, name: str) -> Plan:
     rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
     for part in supply.manifest.parts:
         source = next((one for one in library.sources if one.name == part.source), None)
-        renamed = source.renamed(name) if source is not None and source.kind == part.kind else None
+        renamed = renamed_as(source, name) if source is not None and source.kind == part.kind else None
         if renamed is not None:
             rows.append(Planned(f"part {part.source}", f"as the database {name}, {wording.size(part.bytes)}"))
-            rows += _conditions(renamed, part, supply.rebuild)
+            rows += _conditions(renamed, part, supply.options)
     return Plan(tuple(rows), {})
 
 

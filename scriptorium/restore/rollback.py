@@ -12,7 +12,8 @@ from scriptorium.fs.previous import Keeping, Kept, Previous, Whereabouts
 from scriptorium.restore.health_check import answering
 from scriptorium.restore.journal import Journal, journals
 from scriptorium.settings import Library, Settings, again
-from scriptorium.sources import Exclusive, Incoming
+from scriptorium.sources import Incoming
+from scriptorium.sources.abilities import blocking_holders, has_exclusive, living_path, looks_at
 from scriptorium.words import JournalState
 
 _STOP = "stop it, restore, start it again; or restore to a folder with --restore-path"
@@ -58,7 +59,12 @@ def _ways(journal: Journal, settings: Settings, library: Library) -> dict[str, C
     def way(name: str) -> Callable[[], Incoming]:
         return lambda: journal.incoming(_fresh(settings, library))[name]
 
-    return {name: way(name) for name in sorted(journal.sources, key=lambda name: journal.sources[name] != "postgres")}
+    return {name: way(name) for name in sorted(journal.sources, key=lambda name: not _on_a_server(library, name))}
+
+
+def _on_a_server(library: Library, name: str) -> bool:
+    """Whether the source's data are no files, so that a server must let us in before they can be put back."""
+    return any(source.name == name and living_path(source) is None for source in library.sources)
 
 
 def _fresh(settings: Settings, library: Library) -> Library:
@@ -128,7 +134,7 @@ def find_previous(journal: Journal, library: Library) -> dict[str, Previous]:
         try:
             previous = one.previous(journal.kept.get(name, {}))
         except ScriptoriumError as error:
-            later = journal.sources[name] == "postgres" and _settings_come_back(journal)
+            later = _on_a_server(library, name) and _settings_come_back(journal)
             where = Whereabouts.ASIDE if later else _GONE
             previous = Previous(where, f"it cannot be asked for with the restored settings: {error}")
         if not journal.kept and previous.where is Whereabouts.BACK:
@@ -176,13 +182,12 @@ def require_idle(library: Library, hint: str = _STOP) -> str:
     Processes that can be seen are named. For a database that is files, the kernel is asked whether anybody has it open
     for writing, in whatever container, and the health check's address whether it answers.
     """
-    holders = [holder for source in library.sources for holder in source.holders()]
+    holders = blocking_holders(library.sources)
     if holders:
         raise _running("; ".join(str(holder) for holder in holders[:3]), library, hint)
-    exclusive = [source for source in library.sources if isinstance(source, Exclusive)]
-    if exclusive and library.health is not None and (answer := answering(library.health)):
+    if has_exclusive(library.sources) and library.health is not None and (answer := answering(library.health)):
         raise _running(answer, library, hint)
-    looks = [source.in_use() for source in exclusive]
+    looks = looks_at(library.sources)
     writers = [writer for look in looks for writer in look.writers]
     if writers:
         raise _running(f"{'; '.join(writers[:3])}, by a process that cannot be seen from here", library, hint)

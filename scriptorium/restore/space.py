@@ -17,7 +17,7 @@ from scriptorium.workspace.space import find_space
 def staged_sizes(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[tuple[Path, int]]:
     """For each part that is staged on a disk of ours: a folder there, and the bytes that come to lie in it."""
     ways = {
-        part.source: sources[part.source].incoming(part, restore_id, rebuild=supply.rebuild, partial=bool(supply.only))
+        part.source: sources[part.source].incoming(part, restore_id, options=supply.options, partial=bool(supply.only))
         for part in supply.manifest.parts
         if part.source in sources
     }
@@ -26,7 +26,8 @@ def staged_sizes(supply: Supply, sources: Mapping[str, Source], restore_id: str)
         way = ways.get(part.source)
         place = way and (way.receive(part.path) or (way.receive(part.export) if part.export else None))
         if place:
-            whole = chosen is None or (supply.rebuild and part.export is not None)  # the export, and what is made of it
+            built = way is not None and part.export is not None and way.receive(part.export) is not None
+            whole = chosen is None or built  # the export, and what is made of it
             if chosen is None or whole:
                 yield nearest_folder(place), part.room
             else:

@@ -10,12 +10,12 @@ from typing import BinaryIO, Literal
 
 from scriptorium.archive import listed_entries, unpack
 from scriptorium.errors import DamageFound, NotFound
-from scriptorium.fs.previous import Keeping
 from scriptorium.manifest import readable, uncompared
 from scriptorium.members import compiled
 from scriptorium.model import Manifest, Part, TableFingerprint, Unsaved
 from scriptorium.restore.proof import compare_tables
-from scriptorium.sources import Incoming, Remaking, Reticent, Telling, beside
+from scriptorium.sources import AS_CONFIGURED, Incoming, RestoreOptions, beside
+from scriptorium.sources.abilities import made_anew, missing_fingerprints, waits_for, warnings_of
 from scriptorium.stores import Store
 
 EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
@@ -29,14 +29,14 @@ _UNRECORDED = "nothing of it was recorded when it was backed up"
 class Supply:
     """A copy to restore from, and what of it: ``only`` are glob patterns over paths in the archive (all when empty).
 
-    ``rebuild``: make databases from their logical exports instead of the raw copies.
+    ``options``: the user's word on how the sources of each kind are restored.
     """
 
     store: Store
     key: str
     manifest: Manifest
     only: tuple[str, ...] = ()
-    rebuild: bool = False
+    options: RestoreOptions = AS_CONFIGURED
 
     def open(self) -> BinaryIO:
         """The archive from its start; the caller closes it."""
@@ -81,11 +81,11 @@ class Restored:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """``equal``: tables whose rows and fingerprint are those that were recorded. ``not_compared``: what could not be
-    compared, and why. ``waiting``: sources whose dump was unpacked and is in no database."""
+    compared, and why. ``waiting``: sources whose dump was unpacked and is in no database, with what loads it."""
 
     equal: int = 0
     not_compared: Mapping[str, str] = field(default_factory=dict)
-    waiting: tuple[str, ...] = ()
+    waiting: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def said(self) -> str:
@@ -95,7 +95,9 @@ class Comparison:
             reasons = "; ".join(dict.fromkeys(self.not_compared.values()))
             names = ", ".join(list(self.not_compared)[:5]) + (", …" if len(self.not_compared) > 5 else "")
             words.append(f"{len(self.not_compared)} not compared ({names}: {reasons})")
-        words += [f"the dump of {source} is not loaded: it waits for pg_restore" for source in self.waiting]
+        words += [
+            f"the dump of {source} is not loaded: it waits for {program}" for source, program in self.waiting.items()
+        ]
         return "; ".join(words) or "none"
 
 
@@ -218,15 +220,15 @@ def compared(
 ) -> tuple[dict[str, TableFingerprint], Comparison]:
     """What the loaded parts hold, and what of it was compared: after the switch, since some are compared only there."""
     tables: dict[str, TableFingerprint] = {}
-    equal, not_compared, waiting = 0, dict[str, str](), []
+    equal, not_compared, waiting = 0, dict[str, str](), dict[str, str]()
     for part in supply.manifest.parts:
         if part.source not in loaded:
             continue
         one = incoming[part.source]
         found = {name: held for name, held in loaded[part.source].items() if name not in _not_comparable(one)}
         missing = {**part.missing_fingerprints, **missing_fingerprints(one)}
-        if part.kind == "postgres" and not isinstance(one, Keeping):  # files in a folder
-            waiting.append(part.source)
+        if program := waits_for(one):
+            waiting[part.source] = program
         elif "" in missing or (part.kind != "files" and part.tables is None):
             not_compared[part.source] = missing.get("", _UNRECORDED)
         for name in found:
@@ -235,7 +237,7 @@ def compared(
             else:
                 not_compared[name] = missing.get(name) or missing.get("") or _UNRECORDED
         tables |= found
-    return tables, Comparison(equal, not_compared, tuple(waiting))
+    return tables, Comparison(equal, not_compared, waiting)
 
 
 def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFingerprint]:
@@ -255,11 +257,6 @@ def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFingerprint]:
     return {name: held for name, held in (tables or {}).items() if name not in without}
 
 
-def missing_fingerprints(incoming: Incoming) -> Mapping[str, str]:
-    """What of a loaded part could not be looked at, and why; nothing for most kinds."""
-    return incoming.missing_fingerprints if isinstance(incoming, Reticent) else {}
-
-
 def lacking(parts: Iterable[Part]) -> tuple[str, ...]:
     """What the backup did not hold of these parts, a line for each, the first by name."""
     return tuple(
@@ -277,18 +274,12 @@ def named(unsaved: Sequence[Unsaved], count: int) -> str:
 
 
 def _not_comparable(incoming: Incoming) -> Mapping[str, str]:
-    anew = incoming.made_anew if isinstance(incoming, Remaking) else {}
-    return {**missing_fingerprints(incoming), **anew}
+    return {**missing_fingerprints(incoming), **made_anew(incoming)}
 
 
 def told(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:
     """What the parts have left out, and what of them could not be compared, by name."""
-    left_out = [
-        f"{source}: {warning}"
-        for source, one in incoming.items()
-        if isinstance(one, Telling)
-        for warning in one.warnings
-    ]
+    left_out = [f"{source}: {warning}" for source, one in incoming.items() for warning in warnings_of(one)]
     unseen = [
         f"not compared with the snapshot: {line}"
         for part in parts

@@ -20,7 +20,8 @@ from scriptorium.model import ROLES, BackupType, Compression, Tier
 from scriptorium.retention import Policy
 from scriptorium.settings.cron import cron_line
 from scriptorium.settings.places import require_apart
-from scriptorium.sources import AnySource, territory
+from scriptorium.sources import AnySource
+from scriptorium.sources.abilities import claims_of, with_scratch
 from scriptorium.stores import AnyStore
 
 _LONGEST_PLACE = 1000
@@ -137,9 +138,9 @@ class Library(BaseModel):
                 "is not used any more",
             )
 
-    def territory_of_others(self, source: AnySource) -> tuple[Path, ...]:
+    def claims_of_others(self, source: AnySource) -> tuple[Path, ...]:
         """Files of the library's databases that a tree of files must neither save nor replace."""
-        return tuple(path for other in self.sources if other.name != source.name for path in territory(other))
+        return tuple(path for other in self.sources if other.name != source.name for path in claims_of(other))
 
 
 def _is_place(path: str) -> bool:
@@ -212,7 +213,9 @@ class Settings(BaseModel):
 
     def _working(self, library: Library) -> Library:
         scratch = self.workspace_folder / "unpacked"
-        return library.model_copy(update={"sources": tuple(source.working_in(scratch) for source in library.sources)})
+        return library.model_copy(
+            update={"sources": tuple(with_scratch(source, scratch) for source in library.sources)}
+        )
 
     def store(self, name: str) -> AnyStore:
         if name not in self.stores:
@@ -266,7 +269,7 @@ class Settings(BaseModel):
 
     def never_of(self, library: Library, source: AnySource) -> tuple[Path, ...]:
         """What this source of a library must leave alone: our own folders, and the files of other databases."""
-        return (*self.never, *library.territory_of_others(source))
+        return (*self.never, *library.claims_of_others(source))
 
 
 def _machine_zones() -> Iterator[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scriptorium.sources.abilities import living_path, living_tree
+
 if TYPE_CHECKING:
     from scriptorium.settings.models import Library, Settings
 
@@ -70,20 +72,22 @@ def _require_usable(folder: Path, what: str) -> None:
 
 def _sources(library: Library) -> Iterator[tuple[str, Path]]:
     for source in library.sources:
-        if hasattr(source, "path"):
-            yield source.name, real(source.path)
+        path = living_path(source)
+        if path is not None:
+            yield source.name, real(path)
 
 
 def _require_different(library: Library) -> None:
     """Two sources that save the same would restore over each other."""
     seen: dict[object, str] = {}
     for source in library.sources:
-        if not hasattr(source, "path"):
+        tree = living_tree(source)
+        if tree is None:
             continue
-        path = real(source.path)
-        if path == _ROOT and not getattr(source, "include", True):
+        path = real(Path(tree.root))
+        if path == _ROOT and not tree.include:
             raise ValueError(f"the source '{source.name}' is the root of all folders; name what of it is to be saved")
-        same = (path, getattr(source, "include", ()), getattr(source, "exclude", ()))
+        same = (path, tree.include, tree.exclude)
         if same in seen:
             raise ValueError(f"the sources '{seen[same]}' and '{source.name}' of {library.name} are the same")
         seen[same] = source.name

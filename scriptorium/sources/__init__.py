@@ -9,10 +9,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from scriptorium.errors import ToolMissing
 from scriptorium.model import Part
-from scriptorium.sources.base import Checkable, Exclusive, Incoming, Remaking, Reticent, Source, Streamable, Telling
+from scriptorium.sources.base import Incoming, Source
 from scriptorium.sources.files.source import FilesSource
-from scriptorium.sources.kuzu.layout import COMPANIONS, companion
+from scriptorium.sources.kuzu.layout import COMPANIONS
 from scriptorium.sources.kuzu.source import KuzuSource
+from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 from scriptorium.sources.postgres.source import PostgresSource
 
 AnySource = Annotated[KuzuSource | PostgresSource | FilesSource, Field(discriminator="kind")]
@@ -37,27 +38,15 @@ def beside(part: Part) -> tuple[str, ...]:
     return tuple(f"{part.path}{ending}" for ending in COMPANIONS) if part.kind == "kuzu" else ()
 
 
-def territory(source: AnySource) -> tuple[Path, ...]:
-    """Living files that belong to a database alone: a tree of files that holds them neither saves nor replaces them."""
-    if isinstance(source, KuzuSource):
-        return (source.path, *(companion(source.path, ending) for ending in COMPANIONS))
-    return ()
-
-
 __all__ = [
+    "AS_CONFIGURED",
     "AnySource",
-    "Checkable",
-    "Exclusive",
     "FilesSource",
     "Incoming",
     "KuzuSource",
     "PostgresSource",
-    "Remaking",
-    "Reticent",
+    "RestoreOptions",
     "Source",
-    "Streamable",
-    "Telling",
     "beside",
     "made_for",
-    "territory",
 ]

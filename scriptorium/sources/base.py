@@ -1,7 +1,10 @@
-"""The protocol that every source meets: out (survey, capture, examine) and back (incoming).
+"""The protocol that every source meets, both ways, and the protocols that only some of them meet.
 
 A source is a frozen pydantic model: its fields are its configuration, its methods do the work. Heavy
 drivers are imported inside methods. ``tests/contracts/test_sources.py`` runs one suite on every member.
+
+What only some kinds have is a protocol of its own. ``scriptorium.sources.abilities`` is the one place that asks whether
+a source meets it.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from scriptorium.fs.in_use import Look
-from scriptorium.model import Finding, Holder, Part, Role, Rows, Staged, Survey, TableFingerprint
-from scriptorium.sources.quiesce import Quiesce
+from scriptorium.model import Finding, Holder, Part, Role, Rows, Staged, Survey, TableFingerprint, Tree
+from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 
 if TYPE_CHECKING:
+    from scriptorium.fs.in_use import Look
     from scriptorium.members import Stream
+    from scriptorium.sources.quiesce import Quiesce
 
 
 class Incoming(Protocol):
@@ -24,16 +28,16 @@ class Incoming(Protocol):
 
     ``receive`` maps a path in the archive to where it is unpacked, or ``None`` for members that this part does
     not want (a logical export when the raw copy is restored). Every method may be called again after a crash:
-    an ``Incoming`` built anew from the same source, part and restore id finds what the former one left.
+    an ``Incoming`` that is built anew from the same source, part and restore id finds what the previous one left.
     """
 
     @property
     def answers(self) -> Mapping[str, Rows]:
-        """What the loaded database said to the source's statements; nothing for files, and before ``load``."""
+        """What the loaded database answered to the source's statements; nothing for files, and before ``load``."""
         ...
 
     def prepare(self) -> None:
-        """Make the empty staging place, on the filesystem of the living data. Former leavings are removed."""
+        """Make the empty staging place, on the filesystem of the living data. What an earlier try left is removed."""
         ...
 
     def receive(self, member: str) -> Path | None:
@@ -45,25 +49,25 @@ class Incoming(Protocol):
         ...
 
     def switch(self) -> None:
-        """Put the staged data in the living place; the former data is kept."""
+        """Put the staged data in the living place; the previous data is kept."""
         ...
 
     def undo(self) -> None:
-        """Put the former data back, from whatever point ``switch`` reached. Does nothing when it never began."""
+        """Put the previous data back, from whatever point ``switch`` reached. Does nothing when it never began."""
         ...
 
     def finish(self) -> None:
-        """The switch stands: drop the former data and the staging place."""
+        """The switch stands: drop the previous data and the staging place."""
         ...
 
 
 @runtime_checkable
-class Reticent(Protocol):
-    """An ``Incoming`` whose facts may be missing in part although it came back: see ``Part.missing_fingerprints``."""
+class PartlyRead(Protocol):
+    """An ``Incoming`` of which some fingerprints may be missing although it came back; see ``Part``."""
 
     @property
     def missing_fingerprints(self) -> Mapping[str, str]:
-        """What ``load`` could not take facts of, and why; nothing before it."""
+        """The tables that ``load`` could take no fingerprint of, and why; nothing before it."""
         ...
 
 
@@ -78,7 +82,7 @@ class Remaking(Protocol):
 
 
 @runtime_checkable
-class Telling(Protocol):
+class LeavingOut(Protocol):
     """An ``Incoming`` that may leave out what cannot be made as it was."""
 
     @property
@@ -88,20 +92,21 @@ class Telling(Protocol):
 
 
 @runtime_checkable
-class Exclusive(Protocol):
-    """A source that is lost when it is replaced under its application, whichever way that has it open."""
+class Checkable(Protocol):
+    """An ``Incoming`` whose database can say more of itself than its fingerprints: see ``database check``."""
 
-    def in_use(self) -> Look:
-        """Whether anybody has it open for writing, in whatever container. Changes nothing; takes a moment."""
+    def check(self) -> tuple[Finding, ...]:
+        """What is wrong with it, once it is loaded; nothing when it is sound."""
         ...
 
 
 @runtime_checkable
-class Checkable(Protocol):
-    """An ``Incoming`` whose database can say more of itself than its facts: what ``database check`` looks at."""
+class Waiting(Protocol):
+    """An ``Incoming`` that brings a database as the files of its dump, which somebody loads later."""
 
-    def check(self) -> tuple[Finding, ...]:
-        """What is wrong with it, once it is loaded; nothing when it is sound."""
+    @property
+    def loader(self) -> str:
+        """The program that loads them."""
         ...
 
 
@@ -122,33 +127,27 @@ class Source(Protocol):
         """The path of its part in the archive; no two sources of a library share one."""
         ...
 
-    @property
-    def quiesce(self) -> Quiesce | None:
-        """How its application is made to stand still when there is no other way; most sources have none."""
-        ...
-
     def survey(self, never: tuple[Path, ...]) -> Survey:
         """How much there is, cheaply (no reading of contents). Raises ``SourceUnavailable`` or ``NotFound``."""
         ...
 
-    def capture(self, stage: Path, *, paused: bool = False) -> None:
+    def capture(self, stage: Path) -> None:
         """Bring a consistent image of the source into the empty folder ``stage``.
 
-        ``paused`` says that the application is standing still for the duration of this call, so it must be
-        short and must not wait. A source that is read where it lies does nothing here. Raises ``SnapshotBusy``
-        when there was no consistent moment; ``stage`` is then empty again.
+        A source that is read where it lies makes sure that it is there. Raises ``SnapshotBusy`` when no consistent
+        image could be taken; ``stage`` is then empty again.
         """
         ...
 
     def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
-        """Open the image, take its facts (row counts, fingerprints), add exports; say what is to be packed.
+        """Open the image, take its row counts and fingerprints, add exports; say what is to be packed.
 
         ``never``: absolute paths that must not be packed (the stores and the workspace).
         """
         ...
 
     def holders(self) -> Iterator[Holder]:
-        """Processes that hold the living data open, so that it must not be replaced under them."""
+        """Processes that have the living data open: files below it, or a session with its database."""
         ...
 
     def incoming(
@@ -157,60 +156,71 @@ class Source(Protocol):
         restore_id: str,
         *,
         into: Path | None = None,
-        rebuild: bool = False,
+        options: RestoreOptions = AS_CONFIGURED,
         partial: bool = False,
         never: tuple[Path, ...] = (),
     ) -> Incoming:
         """The way back: in place, or ``into`` a folder as the archive has it.
 
-        ``rebuild``: make the database from its logical export instead of the raw copy. ``partial``: only some of the
-        part's files come back, and what does not come stays as it is (a database always comes whole). ``never``:
-        absolute paths in the living place that are not the source's to replace (the stores, other databases).
+        ``partial``: only some of the part's files come back, and what does not come stays as it is (a database always
+        comes whole). ``never``: absolute paths in the living place that are not the source's to replace (the stores,
+        other databases).
         """
         ...
 
-    def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
+    def preconditions(self, part: Part, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, Callable[[], str]]:
         """What a restore of the part in place needs (an engine, a server, rights), by name: each says what it found,
-        or raises what stands in the way. Cheap, and changes nothing. ``rebuild``: from its logical export."""
+        or raises what stands in the way. Cheap, and changes nothing."""
         ...
 
-    def working_in(self, scratch: Path) -> Source:
-        """The same source, its restores unpacked in this folder of ours where they are not made beside the living data,
-        and the settings name no other. It outlives a restart of the machine: the way back may lie in it."""
+    def journal_record(self, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, bool | str]:
+        """Where it is and how it is restored in place, for the journal: an undo must take the same way, whatever the
+        settings say then. No secret is in it."""
         ...
 
-    def adapted(
-        self, *, clean: bool = False, without_roles: bool = False, without_broken_constraints: bool = False
-    ) -> Source:
-        """The same source with the user's word on how it is restored in place: ``clean`` into the living database, in
-        one transaction; ``without_roles`` although roles or tablespaces are missing; ``without_broken_constraints``
-        although rows break constraints, which are left out. Others are as they are."""
+    def as_recorded(self, record: Mapping[str, bool | str]) -> Source:
+        """The same source as a ``journal_record`` has it, whatever its settings say now."""
         ...
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """A source whose living data are files at a place of their own."""
+
+    def tree(self, never: tuple[Path, ...] = ()) -> Tree:
+        """Where they are, and what of them is saved."""
+        ...
+
+
+@runtime_checkable
+class Claiming(Protocol):
+    """A source whose files belong to it alone: a tree of files that holds them neither saves nor replaces them."""
+
+    def claims(self) -> tuple[Path, ...]:
+        """These files, whether they are there or not."""
+        ...
+
+
+@runtime_checkable
+class Exclusive(Protocol):
+    """A source that is lost when it is replaced while its application has it open."""
+
+    def in_use(self) -> Look:
+        """Whether anybody has it open for writing, in whatever container. Changes nothing; takes a moment."""
+        ...
+
+
+@runtime_checkable
+class Pausable(Protocol):
+    """A source whose application can be paused for a copy, where there is no other way to take one."""
 
     @property
-    def way(self) -> Mapping[str, bool | str]:
-        """Where it is and how it would be restored in place, for the journal: whoever goes back must come by the same
-        way, whatever the settings say then. No secret is in it."""
+    def quiesce(self) -> Quiesce | None:
+        """How; ``None`` where the settings allow no pause."""
         ...
 
-    def by(self, way: Mapping[str, bool | str]) -> Source:
-        """The same source with the ``way`` that a restore went, whatever its settings say now."""
-        ...
-
-    def tidy(self) -> tuple[str, ...]:
-        """Remove what restores and drills left behind and the settings do not keep; the library's lock must be held.
-        Returns the names."""
-        ...
-
-    def renamed(self, name: str) -> Source | None:
-        """The same source, restored under another name beside the living one; ``None`` where that means nothing."""
-        ...
-
-    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> Incoming:
-        """The way back for a drill: into the folder ``scratch``, or beside the living database under another name.
-
-        It is prepared, received, loaded and then undone; never switched.
-        """
+    def capture_paused(self, stage: Path) -> None:
+        """As ``capture``, while the application stands still: it must be short and must not wait."""
         ...
 
 
@@ -221,4 +231,43 @@ class Streamable(Protocol):
     def stream(self, stage: Path) -> AbstractContextManager[Stream]:
         """Take the snapshot and begin to read it; it lasts as long as the block. ``stage``: an empty folder for small
         files. Raises what ``capture`` raises, then or while its pieces are read; nothing stays behind."""
+        ...
+
+
+@runtime_checkable
+class NeedsScratch(Protocol):
+    """A source whose restores are unpacked in a folder of ours, because its living data are no files."""
+
+    def with_scratch(self, scratch: Path) -> Source:
+        """The same source with this folder, unless its settings name another. The folder outlives a restart of the
+        machine: what an undo needs may lie in it."""
+        ...
+
+
+@runtime_checkable
+class Renamable(Protocol):
+    """A source that can be restored under another name, beside the living one."""
+
+    def renamed(self, name: str) -> Source:
+        """The same source, restored under that name."""
+        ...
+
+
+@runtime_checkable
+class Rehearsable(Protocol):
+    """A source that cannot be drilled by a restore into a folder."""
+
+    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> Incoming:
+        """The way back for a drill, beside the living database under another name. It is prepared, received, loaded and
+        then undone; never switched. ``scratch``: a folder for what is unpacked."""
+        ...
+
+
+@runtime_checkable
+class Tidyable(Protocol):
+    """A source whose restores leave something behind outside our own folders."""
+
+    def tidy(self) -> tuple[str, ...]:
+        """Remove what restores and drills left behind and the settings do not keep; the library's lock must be held.
+        Returns the names."""
         ...

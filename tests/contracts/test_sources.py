@@ -5,7 +5,12 @@ Those are the sources of ``RIGS`` in tests/shared/source_fixtures.py. No test be
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
+import json
+import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,15 @@ from source_fixtures import RESTORE, Packed, Rig, brought, leavings
 
 from scriptorium.errors import NotFound, RestoreFailed, SourceUnavailable
 from scriptorium.model import Staged
+from scriptorium.sources import AS_CONFIGURED, FilesSource, KuzuSource, PostgresSource, RestoreOptions, abilities
+from scriptorium.sources.base import Source
+from scriptorium.sources.kuzu.options import KuzuRestoreOptions
+from scriptorium.sources.postgres.options import PostgresRestoreOptions
+
+EVERY_OPTION = RestoreOptions(
+    kuzu=KuzuRestoreOptions(rebuild=True),
+    postgres=PostgresRestoreOptions(clean=True, without_roles=True, without_broken_constraints=True),
+)
 
 
 def test_a_survey_says_what_is_there_and_changes_nothing(rig: Rig) -> None:
@@ -137,12 +151,100 @@ def test_a_snapshot_under_writing_can_be_restored(rig: Rig, take: Callable[[], S
 
 def test_holders_are_named(rig: Rig) -> None:
     assert list(rig.source.holders()) == []
-    if rig.hold is None:
-        return
     with rig.hold() as pid:
         assert [holder.pid for holder in rig.source.holders()] == [pid]
         assert str(pid) in str(next(rig.source.holders()))
+    until = time.monotonic() + 5  # a server may take a moment to end a session
+    while list(rig.source.holders()) and time.monotonic() < until:
+        time.sleep(0.05)
     assert list(rig.source.holders()) == []
+
+
+def test_what_a_restore_needs_is_said_and_changes_nothing(rig: Rig, packed: Packed) -> None:
+    before = rig.contents()
+    for options in (AS_CONFIGURED, EVERY_OPTION):
+        found = {what: look() for what, look in rig.source.preconditions(packed.part, options).items()}
+        assert found and all(found.values())
+    assert rig.contents() == before and leavings(rig) == []
+
+
+def test_options_of_other_kinds_change_nothing(rig: Rig, packed: Packed) -> None:
+    others = {kind: getattr(EVERY_OPTION, kind) for kind in RestoreOptions.model_fields if kind != rig.source.kind}
+    before = rig.contents()
+    rig.change()
+    incoming = brought(rig, packed, options=RestoreOptions.model_validate(others))
+    assert incoming.load() == packed.part.tables
+    incoming.switch()
+    incoming.finish()
+    assert rig.contents() == before
+
+
+def test_an_undo_takes_the_way_of_the_journal(rig: Rig, packed: Packed) -> None:
+    """Whatever the settings say then: the record alone, as JSON has it, brings the source back to its place."""
+    record = json.loads(json.dumps(dict(rig.source.journal_record())))
+    assert record and all(isinstance(value, bool | str) for value in record.values())
+    moved = rig.source.as_recorded(record)
+    assert moved.journal_record() == record
+    before = rig.contents()
+    rig.change()
+    changed = rig.contents()
+    incoming = brought(rig, packed)
+    incoming.load()
+    incoming.switch()
+    assert rig.contents() == before
+    moved.incoming(packed.part, RESTORE).undo()
+    assert rig.contents() == changed
+
+
+def test_every_source_can_be_rehearsed(rig: Rig, packed: Packed, tmp_path: Path) -> None:
+    before = rig.contents()
+    incoming = abilities.rehearsal(rig.source, packed.part, RESTORE, tmp_path)
+    try:
+        incoming.prepare()
+        packed.unpack(incoming)
+        assert incoming.load() == packed.part.tables
+    finally:
+        incoming.undo()
+    assert rig.contents() == before and leavings(rig) == []
+
+
+def test_what_only_some_can_is_asked_of_all(rig: Rig, tmp_path: Path) -> None:
+    """The callers of ``abilities`` know no kinds: each question has an answer for each source."""
+    source = rig.source
+    path = abilities.living_path(source)
+    assert (path is None) == (rig.folder is None)
+    assert path is None or path.is_relative_to(rig.folder or "")
+    assert all(
+        claimed.is_relative_to(path or "") or claimed.parent == (path or claimed).parent
+        for claimed in abilities.claims_of(source)
+    )
+    assert abilities.with_scratch(source, tmp_path).name == source.name
+    assert abilities.tidy(source) == ()
+    renamed = abilities.renamed(source, "another")
+    assert renamed is None or (renamed.name, renamed.kind, renamed.place) == (source.name, source.kind, source.place)
+    assert abilities.pausable(source) is None, "nothing in these settings says how"
+    assert abilities.has_exclusive([source]) == bool(abilities.looks_at([source]))
+
+
+def test_no_method_of_the_protocol_is_for_one_kind_alone() -> None:
+    kinds: list[Any] = [FilesSource, KuzuSource, PostgresSource]
+    methods = [name for name, value in vars(Source).items() if inspect.isfunction(value) and not name.startswith("_")]
+    assert {"survey", "capture", "examine", "incoming", "holders"} < set(methods)
+    for name in methods:
+        idle = [kind.__name__ for kind in kinds if _does_nothing(getattr(kind, name))]
+        assert len(idle) < 2, f"{name} does nothing in {idle}: that is for an optional protocol"
+
+
+def _does_nothing(method: Callable[..., object]) -> bool:
+    """Whether its body is nothing but what stands for nothing."""
+    (function,) = ast.parse(textwrap.dedent(inspect.getsource(method))).body
+    assert isinstance(function, ast.FunctionDef)
+    body = [ast.unparse(one) for one in function.body if not isinstance(one, ast.Expr) or not _is_text(one.value)]
+    return set(body) <= {"return self", "return None", "return ()", "return {}", "yield from ()", "pass", "..."}
+
+
+def _is_text(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def test_configuration_is_frozen_and_strict(rig: Rig) -> None:

@@ -26,6 +26,7 @@ from scriptorium.errors import ToolMissing
 from scriptorium.manifest import VERSION, loads, loads_annotations
 from scriptorium.model import Manifest
 from scriptorium.restore import Supply, restore_into
+from scriptorium.sources import RestoreOptions
 from scriptorium.stores import LocalStore
 from scriptorium.stores.objects.layout import stored
 
@@ -188,7 +189,9 @@ def test_its_database_is_restored_with_the_tables_as_recorded(golden: Golden, tm
     supply = golden.supply
     try:
         done = restore_into(
-            Supply(supply.store, supply.key, supply.manifest, (), rebuild), tmp_path / "new", "000000000000"
+            Supply(supply.store, supply.key, supply.manifest, (), RestoreOptions.chosen({"rebuild": rebuild})),
+            tmp_path / "new",
+            "000000000000",
         )
     except ToolMissing as missing:
         pytest.skip(f"no Kuzu that reads it: {missing}")

@@ -22,6 +22,7 @@ from scriptorium.operations.backup import backup
 from scriptorium.requests import BackupRequest
 from scriptorium.restore import Restored, Supply, recover, restore_in_place
 from scriptorium.settings import Settings, load
+from scriptorium.sources import RestoreOptions
 
 Facts = dict[str, tuple[object, ...]]
 
@@ -56,10 +57,16 @@ def take(settings: Settings, type: BackupType = BackupType.FULL) -> str:
     return backup(settings, BackupRequest(type=type, to=["local"])).backup.id
 
 
-def supply_of(settings: Settings, reference: str = "latest", **how: Any) -> Supply:
+def supply_of(settings: Settings, reference: str = "latest", *, rebuild: bool = False, **how: Any) -> Supply:
     catalog = Catalog(settings)
     copy = catalog.copy_of(catalog.find(reference))
-    return Supply(settings.store(copy.store), copy.key, catalog.manifest(copy), **how)
+    return Supply(
+        settings.store(copy.store),
+        copy.key,
+        catalog.manifest(copy),
+        **how,
+        options=RestoreOptions.chosen({"rebuild": rebuild}),
+    )
 
 
 def in_place(settings: Settings, supply: Supply, **how: Any) -> Restored:

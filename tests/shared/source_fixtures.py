@@ -41,7 +41,7 @@ class Rig:
     ``contents``  what it holds, in any form that can be compared, found without the source's own code
     ``writing``   an application of its own that writes all the time
     ``damage``    spoil what was unpacked (the folder of a restore's members)
-    ``hold``      a process that holds it open, so that it must not be replaced; ``None`` where that does not matter
+    ``hold``      a process that has it open; yields its number
     ``remove``    the living data are gone
     ``folder``    where the living data are, for looking for leavings; ``None`` where they are no files
     ``take``      how a snapshot comes into a folder
@@ -52,7 +52,7 @@ class Rig:
     contents: Callable[[], object]
     writing: Callable[[], AbstractContextManager[None]]
     damage: Callable[[Path], None]
-    hold: Callable[[], AbstractContextManager[int]] | None
+    hold: Callable[[], AbstractContextManager[int]]
     remove: Callable[[], None]
     folder: Path | None
     take: Callable[[Path], Staged] | None = None
@@ -165,13 +165,24 @@ def files(folder: Path) -> Rig:
             process.kill()
             process.wait()
 
+    @contextlib.contextmanager
+    def hold() -> Iterator[int]:
+        opened = live / "covers" / "19.jpg"
+        process = subprocess.Popen(["tail", "-c", "+1", "-f", opened], stdout=subprocess.PIPE)
+        try:
+            assert process.stdout is not None and process.stdout.read(1)
+            yield process.pid
+        finally:
+            process.kill()
+            process.communicate()
+
     return Rig(
         FilesSource(path=live, name="data"),
         change,
         contents,
         writing,
         lambda unpacked: None,
-        None,
+        hold,
         lambda: shutil.rmtree(live),
         live,
     )
@@ -220,6 +231,11 @@ def postgres(folder: Path) -> Rig:
         for path in [*unpacked.rglob("*.dat"), *unpacked.rglob("dump.0*")]:
             path.write_bytes(path.read_bytes().replace(b"\tTitle 7", b"\tTitle 8"))
 
+    @contextlib.contextmanager
+    def hold() -> Iterator[int]:
+        with psycopg.connect(server.address(name)) as session:
+            yield session.info.backend_pid
+
     staging = folder / "staging"
     staging.mkdir()
     return Rig(
@@ -228,7 +244,7 @@ def postgres(folder: Path) -> Rig:
         contents,
         writing,
         damage,
-        None,
+        hold,
         lambda: ask(f"DROP DATABASE {name} WITH (FORCE)", "postgres") and None,
         None,
     )

@@ -20,6 +20,7 @@ from scriptorium.fs.permissions import may_write
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.limits import Pattern, SourceName
 from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
+from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
     from scriptorium.sources.files.restore import FilesElsewhere, FilesIncoming
@@ -42,11 +43,6 @@ class FilesSource(BaseModel):
     def place(self) -> str:
         """The path of the tree in the archive."""
         return self.name if self.at is None else self.at
-
-    @property
-    def quiesce(self) -> None:
-        """Files are read where they lie; nothing is paused for them."""
-        return None
 
     def tree(self, never: tuple[Path, ...] = ()) -> Tree:
         return Tree(
@@ -84,7 +80,8 @@ class FilesSource(BaseModel):
                 "what is to be saved is a file, and patterns are given for what is in it", on=str(self.path), hint=hint
             )
 
-    def capture(self, stage: Path, *, paused: bool = False) -> None:
+    def capture(self, stage: Path) -> None:
+        """Files are read where they lie; they must be there."""
         self._require()
 
     def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
@@ -100,11 +97,7 @@ class FilesSource(BaseModel):
         )
 
     def holders(self) -> Iterator[Holder]:
-        """Open files of a tree do not stand in the way of a switch by rename."""
-        yield from ()
-
-    def writers(self) -> Iterator[Holder]:
-        """Processes that have something below the folder open."""
+        """They do not stand in the way of a switch by rename."""
         yield from holders_of([self.path])
 
     def incoming(
@@ -113,7 +106,7 @@ class FilesSource(BaseModel):
         restore_id: str,
         *,
         into: Path | None = None,
-        rebuild: bool = False,
+        options: RestoreOptions = AS_CONFIGURED,
         partial: bool = False,
         never: tuple[Path, ...] = (),
     ) -> FilesIncoming | FilesElsewhere:
@@ -124,31 +117,11 @@ class FilesSource(BaseModel):
         less = partial or part.provenance.adopted
         return FilesIncoming(self.tree(never), part, f"{restore_id}-{self.name}", partial=less)
 
-    def working_in(self, scratch: Path) -> FilesSource:
-        return self
-
-    def adapted(
-        self, *, clean: bool = False, without_roles: bool = False, without_broken_constraints: bool = False
-    ) -> FilesSource:
-        return self
-
-    @property
-    def way(self) -> Mapping[str, bool | str]:
+    def journal_record(self, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, bool | str]:
         return {"path": str(self.path.absolute())}
 
-    def by(self, way: Mapping[str, bool | str]) -> FilesSource:
-        return self.model_copy(update={"path": Path(str(way["path"]))}) if "path" in way else self
+    def as_recorded(self, record: Mapping[str, bool | str]) -> FilesSource:
+        return self.model_copy(update={"path": Path(str(record["path"]))}) if "path" in record else self
 
-    def tidy(self) -> tuple[str, ...]:
-        return ()
-
-    def renamed(self, name: str) -> None:
-        return None
-
-    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> FilesElsewhere:
-        from scriptorium.sources.files.restore import FilesElsewhere
-
-        return FilesElsewhere(part, scratch)
-
-    def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
+    def preconditions(self, part: Part, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, Callable[[], str]]:
         return {"rights": lambda: may_write(self.path)}

@@ -12,7 +12,8 @@ from scriptorium.errors import NotFound, SourceDamaged
 from scriptorium.fs.permissions import may_write
 from scriptorium.limits import Seconds, SourceName
 from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
-from scriptorium.sources.kuzu.layout import COMPANIONS
+from scriptorium.sources.kuzu.layout import COMPANIONS, companion
+from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 from scriptorium.sources.quiesce import Quiesce
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
@@ -62,7 +63,15 @@ class KuzuSource(BaseModel):
         tried = total if layout.folder or layout.shadow.exists() else 0  # what is read by opening a copy for writing
         return Survey(bytes=total, files=len(layout.files()), staged_bytes=total + total // 4 + tried)  # and its export
 
-    def capture(self, stage: Path, *, paused: bool = False) -> None:
+    def tree(self, never: tuple[Path, ...] = ()) -> Tree:
+        """The database itself; of a snapshot see ``examine``."""
+        return Tree(root=str(self.path), at=self.place, never=tuple(str(path) for path in never))
+
+    def claims(self) -> tuple[Path, ...]:
+        """The database and its companions."""
+        return (self.path, *(companion(self.path, ending) for ending in COMPANIONS))
+
+    def capture(self, stage: Path) -> None:
         """Copy the database into ``stage``: ``raw/<name>`` and its WAL; once it was read, ``facts.json``, ``export/``.
 
         A hot copy counts only after it was read, or nobody could for want of memory. Raises ``SnapshotBusy`` (with how
@@ -71,7 +80,13 @@ class KuzuSource(BaseModel):
         """
         from scriptorium.sources.kuzu.capture import capture
 
-        capture(self.living, stage, paused=paused)
+        capture(self.living, stage, paused=False)
+
+    def capture_paused(self, stage: Path) -> None:
+        """The same while its application stands still: it is not waited for."""
+        from scriptorium.sources.kuzu.capture import capture
+
+        capture(self.living, stage, paused=True)
 
     def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
         from scriptorium.sources.kuzu.capture import examine
@@ -139,7 +154,7 @@ class KuzuSource(BaseModel):
         restore_id: str,
         *,
         into: Path | None = None,
-        rebuild: bool = False,
+        options: RestoreOptions = AS_CONFIGURED,
         partial: bool = False,
         never: tuple[Path, ...] = (),
     ) -> KuzuIncoming:
@@ -151,13 +166,15 @@ class KuzuSource(BaseModel):
             target,
             f"{restore_id}-{self.name}",
             engine=self.engine,
-            rebuild=rebuild,
+            rebuild=options.kuzu.rebuild,
             statements=self.statements,
             share=self.memory_share,
             scratch=into is not None,
         )
 
-    def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
+    def preconditions(self, part: Part, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, Callable[[], str]]:
+        rebuild = options.kuzu.rebuild
+
         def engine() -> str:
             from scriptorium.sources.kuzu.reader import engine_version, require_reading
 
@@ -170,26 +187,8 @@ class KuzuSource(BaseModel):
         found = {"rights": lambda: may_write(self.path.parent), "engine": engine}
         return {**found, "export": carried} if rebuild and part.export else found
 
-    def working_in(self, scratch: Path) -> KuzuSource:
-        return self
-
-    def adapted(
-        self, *, clean: bool = False, without_roles: bool = False, without_broken_constraints: bool = False
-    ) -> KuzuSource:
-        return self
-
-    @property
-    def way(self) -> Mapping[str, bool | str]:
+    def journal_record(self, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, bool | str]:
         return {"path": str(self.path.absolute())}
 
-    def by(self, way: Mapping[str, bool | str]) -> KuzuSource:
-        return self.model_copy(update={"path": Path(str(way["path"]))}) if "path" in way else self
-
-    def tidy(self) -> tuple[str, ...]:
-        return ()
-
-    def renamed(self, name: str) -> None:
-        return None
-
-    def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> KuzuIncoming:
-        return self.incoming(part, drill_id, into=scratch)
+    def as_recorded(self, record: Mapping[str, bool | str]) -> KuzuSource:
+        return self.model_copy(update={"path": Path(str(record["path"]))}) if "path" in record else self

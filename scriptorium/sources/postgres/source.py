@@ -14,6 +14,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 from scriptorium.errors import NotFound, SourceUnavailable
 from scriptorium.limits import Seconds, SecondsOrNever, SourceName
 from scriptorium.model import Holder, Part, Role, Staged, Streams, Survey, Tree
+from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 from scriptorium.sources.postgres.dump.pieces import PIECE
 from scriptorium.sources.postgres.login import Login
 
@@ -87,11 +88,6 @@ class PostgresSource(Login):
         return self.at or self.name
 
     @property
-    def quiesce(self) -> None:
-        """A snapshot needs nothing to stand still."""
-        return None
-
-    @property
     def dump_options(self) -> DumpOptions:
         from scriptorium.sources.postgres.dump.snapshot import DumpOptions
 
@@ -120,8 +116,8 @@ class PostgresSource(Login):
         total = sum(one.size for one in found)
         return Survey(bytes=total, files=len(found) + 3, staged_bytes=plain_size(found), streams=_STREAMS[self.dump])
 
-    def capture(self, stage: Path, *, paused: bool = False) -> None:
-        """Dump and facts from one snapshot, into ``stage``; see ``postgres_dump``. Nothing needs to be ``paused``."""
+    def capture(self, stage: Path) -> None:
+        """Dump and fingerprints from one snapshot, into ``stage``; see ``dump/directory.py``."""
         from scriptorium.sources.postgres.dump.directory import take
 
         take(self.address(), stage, self.dump_options)
@@ -164,20 +160,35 @@ class PostgresSource(Login):
         restore_id: str,
         *,
         into: Path | None = None,
-        rebuild: bool = False,
+        options: RestoreOptions = AS_CONFIGURED,
         partial: bool = False,
         never: tuple[Path, ...] = (),
     ) -> DatabaseFiles | BesideIncoming | InPlaceIncoming:
-        """``rebuild``, ``partial`` and ``never`` change nothing: a dump is a logical export, and comes back whole."""
+        """``partial`` and ``never`` change nothing: a database comes back whole."""
         from scriptorium.sources.postgres.restore.beside import BesideIncoming, DatabaseFiles
         from scriptorium.sources.postgres.restore.in_place import InPlaceIncoming
 
         if into is not None:
             return DatabaseFiles(part, into)
-        return (InPlaceIncoming if self.in_place else BesideIncoming)(part, self._goal(), restore_id)
+        chosen = self._with(options)
+        return (InPlaceIncoming if chosen.in_place else BesideIncoming)(part, chosen._goal(), restore_id)
 
-    def preconditions(self, part: Part, *, rebuild: bool = False) -> Mapping[str, Callable[[], str]]:
+    def _with(self, options: RestoreOptions) -> PostgresSource:
+        """The same source with the user's word on how it is restored."""
+        given = options.postgres
+        return self.model_copy(
+            update={
+                "in_place": self.in_place or given.clean,
+                "without_roles": self.without_roles or given.without_roles,
+                "without_broken_constraints": self.without_broken_constraints or given.without_broken_constraints,
+            }
+        )
+
+    def preconditions(self, part: Part, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, Callable[[], str]]:
         """What the dump uses of the server's own is known only from inside the archive: that, too, is said."""
+        return self._with(options)._preconditions(part)
+
+    def _preconditions(self, part: Part) -> Mapping[str, Callable[[], str]]:
         from scriptorium.sources.postgres.restore.preflight import Dump
 
         dump = Dump.of(part)
@@ -230,42 +241,31 @@ class PostgresSource(Login):
             return prospects(session, address.words["dbname"], in_place=self.in_place)
 
     def _sessions(self) -> str:
-        from scriptorium.sources.postgres.restore.preflight import sessions_in
-
-        address = self.address().resolved()
-        name = address.words["dbname"]
-        with address.maintenance() as session:
-            count = sessions_in(session, name)
+        count, name = len(list(self.holders())), self.address().resolved().words["dbname"]
         then = "they are sent away at the switch"
         if self.in_place:
             then = f"the transaction waits up to {self.lock_timeout:g} s for what they have locked"
         return f"{count} open in {name}; {then}" if count else f"none open in {name}"
 
-    def working_in(self, scratch: Path) -> PostgresSource:
+    def with_scratch(self, scratch: Path) -> PostgresSource:
         working = self.model_copy(update={} if self.staging is not None else {"staging": scratch})
         working._scratch = scratch
         return working
 
-    def adapted(
-        self, *, clean: bool = False, without_roles: bool = False, without_broken_constraints: bool = False
-    ) -> PostgresSource:
-        given = {
-            "in_place": self.in_place or clean,
-            "without_roles": self.without_roles or without_roles,
-            "without_broken_constraints": self.without_broken_constraints or without_broken_constraints,
+    def journal_record(self, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, bool | str]:
+        chosen = self._with(options)
+        return {
+            "in_place": chosen.in_place,
+            "without_roles": chosen.without_roles,
+            "without_broken_constraints": chosen.without_broken_constraints,
+            "address": self.address().plain,
         }
-        return self.model_copy(update=given)
 
-    @property
-    def way(self) -> Mapping[str, bool | str]:
-        chosen = {key: bool(getattr(self, key)) for key in _CHOICES}
-        return {**chosen, "address": self.address().plain}
-
-    def by(self, way: Mapping[str, bool | str]) -> PostgresSource:
-        given: dict[str, object] = {key: way[key] for key in _CHOICES if key in way}
+    def as_recorded(self, record: Mapping[str, bool | str]) -> PostgresSource:
+        given: dict[str, object] = {key: record[key] for key in _CHOICES if key in record}
         address = self.address()
-        if way.get("address", address.plain) != address.plain:  # the password is the one that is known now
-            given |= {"database": way["address"], "service": "", "password": SecretStr(address.password)}
+        if record.get("address", address.plain) != address.plain:  # the password is the one that is known now
+            given |= {"database": record["address"], "service": "", "password": SecretStr(address.password)}
         return self.model_copy(update=given)
 
     def tidy(self) -> tuple[str, ...]:
@@ -363,9 +363,12 @@ class PostgresSource(Login):
             return drop_unfinished(session, Records(self._records), address.words["dbname"])
 
     def holders(self) -> Iterator[Holder]:
-        """Nobody stands in the way: a restore sends the sessions, which its plan counts, away in the moment of its
-        switch."""
-        yield from ()
+        """The sessions of clients. They do not stand in the way: a restore ends them at its switch."""
+        from scriptorium.sources.postgres.restore.preflight import sessions_in
+
+        address = self.address().resolved()
+        with address.maintenance() as session:
+            yield from sessions_in(session, address.words["dbname"])
 
 
 class PostgresStream:

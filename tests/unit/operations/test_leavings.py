@@ -59,6 +59,7 @@ def test_who_holds_a_library(place: Any) -> None:
 
 def test_the_journal_of_a_restore(place: Any) -> None:
     from scriptorium.restore.journal import open_journal
+    from scriptorium.sources import AS_CONFIGURED
 
     settings = place.settings
     restores = workspace.root(settings) / "restores"
@@ -67,7 +68,7 @@ def test_the_journal_of_a_restore(place: Any) -> None:
 
     class Supply:
         manifest = backup()
-        rebuild = False
+        options = AS_CONFIGURED
 
     open_journal(settings, settings.library(), Supply(), "ba9876543210", [])  # type: ignore[arg-type]
     assert not old.exists() and others.exists()

@@ -226,7 +226,13 @@ class Stub:
     def __init__(self, captures: list[str], how: Quiesce | None) -> None:
         self.captures, self.quiesce, self.seen = captures, how, []
 
-    def capture(self, stage: Path, *, paused: bool = False) -> None:
+    def capture(self, stage: Path) -> None:
+        self._capture(stage, paused=False)
+
+    def capture_paused(self, stage: Path) -> None:
+        self._capture(stage, paused=True)
+
+    def _capture(self, stage: Path, *, paused: bool) -> None:
         self.seen.append(paused)
         (stage / "copy").write_text(str(paused))
         if self.captures.pop(0) == "busy":

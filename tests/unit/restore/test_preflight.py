@@ -16,6 +16,7 @@ from scriptorium.manifest import new_id
 from scriptorium.operations.restore import place_restore, plan_restore
 from scriptorium.restore import Plan, Supply, plan_in_place
 from scriptorium.settings import Settings
+from scriptorium.sources import RestoreOptions
 
 home, memory, tmp_path = restore_setup.home, restore_setup.memory, restore_setup.tmp_path  # fixtures of these tests
 _TOO_LARGE = 1 << 60  # bytes
@@ -120,7 +121,9 @@ def test_a_database_of_another_engine_is_known_beforehand(bibliotheca: Any, old_
         plan_of(bibliotheca, saved_by(supply, "0.10.0")).require()
     assert caught.value.exit_code == 6 and "saved by kuzu 0.10.0" in str(caught.value)
     assert "kuzu==0.10.0" in caught.value.hint and "--from-export" in caught.value.hint
-    assert "anew" in engine_row(dataclasses.replace(saved_by(supply, "0.10.0"), rebuild=True))
+    assert "anew" in engine_row(
+        dataclasses.replace(saved_by(supply, "0.10.0"), options=RestoreOptions.chosen({"rebuild": True}))
+    )
     assert "saved by 0.99" in engine_row(saved_by(supply, "0.99.0")), "whether it reads that is seen when it is opened"
     text = bibliotheca.config.read_text()
     bibliotheca.config.write_text(

@@ -45,6 +45,7 @@ class DatabaseFiles:
     """The dump as files in a folder, for ``pg_restore`` by hand or elsewhere."""
 
     answers: Mapping[str, Rows] = MappingProxyType({})
+    loader = "pg_restore"
 
     def __init__(self, part: Part, into: Path) -> None:
         self._part = part

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scriptorium.model import Finding, Part, Rows, TableFingerprint
-from scriptorium.sources.base import Checkable, Incoming, Remaking, Reticent, Telling
+from scriptorium.sources import abilities
+from scriptorium.sources.base import Incoming
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 
 _NAME = "drill"
@@ -42,13 +43,13 @@ class EmbeddedIncoming:
             return None
         tables = self._inner.load()
         self.answers = self._inner.answers
-        self.warnings = self._inner.warnings if isinstance(self._inner, Telling) else ()
-        self.missing_fingerprints = self._inner.missing_fingerprints if isinstance(self._inner, Reticent) else {}
-        self.made_anew = self._inner.made_anew if isinstance(self._inner, Remaking) else {}
+        self.warnings = abilities.warnings_of(self._inner)
+        self.missing_fingerprints = abilities.missing_fingerprints(self._inner)
+        self.made_anew = abilities.made_anew(self._inner)
         return tables
 
     def check(self) -> tuple[Finding, ...]:
-        return self._inner.check() if isinstance(self._inner, Checkable) else ()
+        return (abilities.check(self._inner) or ()) if self._inner is not None else ()
 
     def switch(self) -> None: ...
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium.errors import RestoreFailed, ToolMissing
-from scriptorium.model import Part
+from scriptorium.model import Holder, Part
 from scriptorium.sources.postgres.connection import Row
 from scriptorium.sources.postgres.programs import Program, find
 
@@ -93,11 +94,12 @@ def _older(dump: Dump, major: int) -> str:
     )
 
 
-def sessions_in(session: psycopg.Connection[Row], database: str) -> int:
-    """How many clients are in it."""
-    row = session.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid() "
-        "AND coalesce(backend_type, 'client backend') = 'client backend'",
+def sessions_in(session: psycopg.Connection[Row], database: str) -> Iterator[Holder]:
+    """The clients that are in it, by the server's own process of each."""
+    rows = session.execute(
+        "SELECT pid, coalesce(application_name, '') FROM pg_stat_activity WHERE datname = %s "
+        "AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend' ORDER BY pid",
         (database,),
-    ).fetchone()
-    return int(str(row[0])) if row else 0
+    ).fetchall()
+    for pid, program in rows:
+        yield Holder(int(str(pid)), str(program) or "a client", f"the database {database}")

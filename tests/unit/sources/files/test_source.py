@@ -48,7 +48,7 @@ def test_a_survey_counts_what_would_be_packed(home: Path) -> None:
     source = source_of(home, exclude=["*.tmp"])
     found = source.survey((home / "store",))
     assert (found.bytes, found.files, found.staged_bytes) == (8, 3, 0)
-    assert source.capture(home) is None and list(source.holders()) == [] and source.quiesce is None
+    assert source.capture(home) is None and list(source.holders()) == []
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_who_has_files_open_is_known_but_does_not_stand_in_the_way(home: Path) -
     child = subprocess.Popen(["tail", "-f", str(home / "a")], stdout=subprocess.DEVNULL)
     try:
         source = source_of(home)
-        while not list(source.writers()) and child.poll() is None:
+        while not list(source.holders()) and child.poll() is None:
             pass
-        assert [holder.pid for holder in source.writers()] == [child.pid] and list(source.holders()) == []
+        assert [holder.pid for holder in source.holders()] == [child.pid]
     finally:
         child.kill()
         child.wait()

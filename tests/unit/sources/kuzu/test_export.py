@@ -14,10 +14,12 @@ import pytest
 
 from scriptorium.model import Part, Staged
 from scriptorium.quiesce.pause import snapshot
+from scriptorium.sources import RestoreOptions
 from scriptorium.sources.kuzu import export, memory, reader
 from scriptorium.sources.kuzu.source import KuzuSource
 
 NEW = Path("new.db")
+REBUILD = RestoreOptions.chosen({"rebuild": True})
 
 
 def make(path: Path, *statements: str) -> None:
@@ -55,7 +57,7 @@ def rebuilt(staged: Staged, folder: Path, target: Path) -> Path:
     """The database that is made from the export, by the way that a restore goes."""
     assert staged.export is not None, staged.warnings
     part = Part("graph", "kuzu", staged.path, 0, 0, staged.started_at, staged.finished_at, "hot", export=staged.export)
-    incoming = KuzuSource(name="graph", path=target).incoming(part, "0123456789ab", rebuild=True)
+    incoming = KuzuSource(name="graph", path=target).incoming(part, "0123456789ab", options=REBUILD)
     incoming.prepare()
     for file in (folder / "export").iterdir():
         place = incoming.receive(f"{staged.export}/{file.name}")
@@ -233,7 +235,7 @@ def test_what_an_export_may_lack_is_named(place: Path, tmp_path: Path) -> None:
         export=staged.export, export_lacks=staged.export_lacks,
     )  # fmt: skip
     source = KuzuSource(name="graph", path=place)
-    assert "the sign of the default 3 of Book.stars" in source.preconditions(part, rebuild=True)["export"]()
+    assert "the sign of the default 3 of Book.stars" in source.preconditions(part, REBUILD)["export"]()
     assert "export" not in source.preconditions(part)
 
 

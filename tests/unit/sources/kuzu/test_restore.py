@@ -15,6 +15,7 @@ from scriptorium.errors import RestoreFailed
 from scriptorium.fs.places import Places
 from scriptorium.model import Part, Staged
 from scriptorium.quiesce.pause import snapshot
+from scriptorium.sources import RestoreOptions
 from scriptorium.sources.base import Incoming
 from scriptorium.sources.kuzu import reader
 from scriptorium.sources.kuzu.source import KuzuSource
@@ -66,8 +67,9 @@ class Bench:
         twin.source = KuzuSource(path=twin.database, engine=self.engine)
         return twin
 
-    def incoming(self, **more: Any) -> Any:
-        return self.source.incoming(part_of(self.staged), "0123456789ab", **more)
+    def incoming(self, *, rebuild: bool = False, **more: Any) -> Any:
+        options = RestoreOptions.chosen({"rebuild": rebuild})
+        return self.source.incoming(part_of(self.staged), "0123456789ab", options=options, **more)
 
     def rows(self, database: Path | None = None) -> int:
         facts = reader.read(database or self.database, engine=self.engine)
@@ -153,7 +155,7 @@ def test_a_rebuild_needs_an_export(bench: Bench) -> None:
     part = part_of(bench.staged)
     bare = Part(part.source, part.kind, part.path, 0, 0, NOW, NOW, "x", tables=part.tables)
     with pytest.raises(RestoreFailed, match="no logical export"):
-        bench.source.incoming(bare, "0123456789ab", rebuild=True)
+        bench.source.incoming(bare, "0123456789ab", options=RestoreOptions.chosen({"rebuild": True}))
 
 
 @pytest.mark.parametrize("renames", range(5))

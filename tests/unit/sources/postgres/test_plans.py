@@ -12,6 +12,7 @@ from postgres_items import ID, ITEMS, back_up, unpack
 
 from scriptorium.errors import RestoreFailed, ScriptoriumError, ToolMissing
 from scriptorium.model import Part, Provenance
+from scriptorium.sources import RestoreOptions
 from scriptorium.sources.postgres.restore.preflight import Dump
 from scriptorium.sources.postgres.source import PostgresSource
 
@@ -23,8 +24,8 @@ def dumped_by(major: int, made: Provenance | None = None) -> Part:
     return dataclasses.replace(part, provenance=made or Provenance(dumper=f"{major}.1"))
 
 
-def said(source: PostgresSource, part: Part) -> dict[str, str]:
-    return {what: check() for what, check in source.preconditions(part).items()}
+def said(source: PostgresSource, part: Part, **chosen: bool) -> dict[str, str]:
+    return {what: check() for what, check in source.preconditions(part, RestoreOptions.chosen(chosen)).items()}
 
 
 def test_sessions_roles_and_generations_are_said(server_of, new_database):
@@ -34,10 +35,8 @@ def test_sessions_roles_and_generations_are_said(server_of, new_database):
         rows = said(source, dumped_by(15))
         assert rows["sessions"].startswith("2 open in library_") and "sent away at the switch" in rows["sessions"]
         assert "before anything is replaced" in rows["roles, tablespaces, extensions"]
-        assert (
-            "go on without" in said(source.adapted(without_roles=True), dumped_by(15))["roles, tablespaces, extensions"]
-        )
-        assert "waits" in said(source.adapted(clean=True), dumped_by(15))["sessions"]
+        assert "go on without" in said(source, dumped_by(15), without_roles=True)["roles, tablespaces, extensions"]
+        assert "waits" in said(source, dumped_by(15), clean=True)["sessions"]
     assert said(source, dumped_by(15))["sessions"].startswith("none open")
     assert "sessions" not in source.renamed("other").preconditions(dumped_by(15)), "nobody is in a new database"
 
@@ -72,9 +71,9 @@ def test_what_no_program_at_hand_can_bring_back_is_known_before_anything_is_save
     source = PostgresSource(database=new_database(server_of(15)), staging=tmp_path)
     only_old = source.model_copy(update={"tools": server_of(15).programs})
 
-    def refused(by: PostgresSource, part: Part, kind: type[ScriptoriumError]) -> str:
+    def refused(by: PostgresSource, part: Part, kind: type[ScriptoriumError], **chosen: bool) -> str:
         with pytest.raises(kind) as caught:
-            by.preconditions(part)["pg_restore"]()
+            by.preconditions(part, RestoreOptions.chosen(chosen))["pg_restore"]()
         return f"{caught.value}; {caught.value.hint}"
 
     assert "pg_dump 18 wrote" in refused(only_old, dumped_by(18), ToolMissing)
@@ -82,7 +81,7 @@ def test_what_no_program_at_hand_can_bring_back_is_known_before_anything_is_save
     adopted = dumped_by(18, Provenance(adopted=True, dumper="18.4"))
     assert "pg_dump 18 wrote" in refused(only_old, adopted, ToolMissing)
     assert "pg_dump 99 wrote" in refused(source, dumped_by(99), ToolMissing)
-    assert "CREATEDB" in refused(source.adapted(clean=True), dumped_by(18), RestoreFailed)
+    assert "CREATEDB" in refused(source, dumped_by(18), RestoreFailed, clean=True)
     script = dumped_by(18, Provenance(adopted=True, dumper="18.4", script=True))
     assert "psql" in said(only_old, script)["psql"], (
         "of SQL, the one word that an older server does not know is left out"

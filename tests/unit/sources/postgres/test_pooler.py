@@ -21,6 +21,7 @@ from postgres_relay import Relay
 from scriptorium.errors import SettingsError
 from scriptorium.model import Part, Staged
 from scriptorium.operations import database
+from scriptorium.sources import RestoreOptions
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres, _free_port
 from scriptorium.sources.postgres.source import PostgresSource
 
@@ -81,7 +82,7 @@ def pooler(server: EmbeddedPostgres) -> Iterator[Callable[..., Pooler]]:
 
 
 def load_in_place(source: PostgresSource, taken: Taken, folder: Path) -> None:
-    incoming = source.adapted(clean=True).incoming(taken[1], ID)
+    incoming = source.incoming(taken[1], ID, options=RestoreOptions.chosen({"clean": True}))
     incoming.prepare()
     unpack(taken[0], incoming)
     incoming.load()

@@ -7,6 +7,7 @@ from postgres_items import ID, ask, back_up, databases, schema, unpack
 
 from scriptorium.errors import RestoreFailed
 from scriptorium.operations.database import backup_database, restore_database
+from scriptorium.sources import RestoreOptions
 from scriptorium.sources.postgres.source import PostgresSource
 
 BOOKS = """
@@ -34,6 +35,7 @@ WITHOUT_SCHEMA = {
     '$$BEGIN RETURN tidy($1); END$$; ALTER ROLE postgres SET search_path = "My, Schema", public; '
     'SET search_path = "My, Schema", public; CREATE INDEX ON book (neat(title)); RESET search_path',
 }
+WITHOUT = RestoreOptions.chosen({"without_broken_constraints": True})
 BROKEN = """
 CREATE TABLE author (id int PRIMARY KEY, name text); INSERT INTO author VALUES (1, 'a');
 CREATE TABLE book (id int PRIMARY KEY, by int CONSTRAINT by_author REFERENCES author, also int REFERENCES author);
@@ -122,7 +124,7 @@ def test_checks_and_unique_indexes_that_no_longer_hold_come_back_on_request(serv
         incoming.load()
     assert "--without-broken-constraints" in caught.value.hint
     incoming.undo()
-    incoming = brought(source.adapted(without_broken_constraints=True), staged, part)
+    incoming = brought(source, staged, part, source.incoming(part, ID, options=WITHOUT))
     said = "\n".join(incoming.warnings)
     assert all(name in said for name in ("m_good", "small_good", "page_key", "by_author"))
     assert ask(url, "SELECT count(*), sum(n), sum(m) FROM page") == [(100, 5050, 5050)]
@@ -144,7 +146,7 @@ def test_a_view_that_cannot_be_filled_and_a_generated_column_that_fails(server, 
     ask(url, "CREATE OR REPLACE FUNCTION per(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 10 / $1'")
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
     staged, part = back_up(source, tmp_path / "stage")
-    incoming = brought(source.adapted(without_broken_constraints=True), staged, part)
+    incoming = brought(source, staged, part, source.incoming(part, ID, options=WITHOUT))
     said = "\n".join(incoming.warnings)
     assert "shares" in said and "division by zero" in said and "public.g.p" in said
     assert ask(url, "SELECT n, p FROM g ORDER BY 1") == [(0, None), (5, None)]
@@ -211,7 +213,7 @@ def test_many_tables_with_odd_names_that_do_not_fit_come_back_once_each(server, 
             incoming.load()
         assert '"odd schema"."odd table"' in caught.value.what and "public.page" in caught.value.what
         incoming.undo()
-        incoming = brought(source.adapted(without_broken_constraints=True), staged, part)
+        incoming = brought(source, staged, part, source.incoming(part, ID, options=WITHOUT))
         said = "\n".join(incoming.warnings)
         assert all(
             name in said

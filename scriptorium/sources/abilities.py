@@ -1,0 +1,142 @@
+"""What a source, or a part on its way back, can do besides what all can: the one place that asks for it.
+
+The callers need not know which kinds have an ability. Where one is missing, each function says what then holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from scriptorium.fs.in_use import Look
+from scriptorium.model import Finding, Holder, Part, Tree
+from scriptorium.sources.base import (
+    Checkable,
+    Claiming,
+    Exclusive,
+    Incoming,
+    LeavingOut,
+    NeedsScratch,
+    OnDisk,
+    PartlyRead,
+    Pausable,
+    Rehearsable,
+    Remaking,
+    Renamable,
+    Source,
+    Streamable,
+    Tidyable,
+    Waiting,
+)
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def living_tree(source: Source) -> Tree | None:
+    """Where its living files are and which are saved; ``None`` for a database on a server."""
+    return source.tree() if isinstance(source, OnDisk) else None
+
+
+def living_path(source: Source) -> Path | None:
+    """The file or folder of its living data; ``None`` for a database on a server."""
+    tree = living_tree(source)
+    return Path(tree.root) if tree is not None else None
+
+
+def claims_of(source: Source) -> tuple[Path, ...]:
+    """The files that belong to it alone."""
+    return source.claims() if isinstance(source, Claiming) else ()
+
+
+def pausable(source: Source) -> Pausable | None:
+    """The source when its application may be paused for a copy."""
+    return source if isinstance(source, Pausable) and source.quiesce is not None else None
+
+
+def streamable(source: Source) -> Streamable | None:
+    """The source when it can be read straight into an archive."""
+    return source if isinstance(source, Streamable) else None
+
+
+def looks_at(sources: Iterable[Source]) -> tuple[Look, ...]:
+    """A look at each source that must not be replaced while it is open."""
+    return tuple(one.in_use() for one in sources if isinstance(one, Exclusive))
+
+
+def blocking_holders(sources: Iterable[Source]) -> list[Holder]:
+    """Processes that have a source open which must not be replaced then."""
+    return [holder for one in sources if isinstance(one, Exclusive) for holder in one.holders()]
+
+
+def has_exclusive(sources: Iterable[Source]) -> bool:
+    """Whether any of them must not be replaced while its application has it open."""
+    return any(isinstance(one, Exclusive) for one in sources)
+
+
+def renamed(source: Source, name: str) -> Source | None:
+    """The same source, restored under another name; ``None`` where that means nothing."""
+    return source.renamed(name) if isinstance(source, Renamable) else None
+
+
+def rehearsal(source: Source, part: Part, drill_id: str, scratch: Path) -> Incoming:
+    """The way back for a drill: most come into the folder ``scratch``."""
+    if isinstance(source, Rehearsable):
+        return source.rehearsal(part, drill_id, scratch)
+    return source.incoming(part, drill_id, into=scratch)
+
+
+def tidy(source: Source) -> tuple[str, ...]:
+    """Remove what its restores and drills left behind; returns the names."""
+    return source.tidy() if isinstance(source, Tidyable) else ()
+
+
+def with_scratch(source: Source, scratch: Path) -> Source:
+    """The same source; what its restores unpack outside its living data lies in this folder of ours."""
+    return source.with_scratch(scratch) if isinstance(source, NeedsScratch) else source
+
+
+def missing_fingerprints(incoming: Incoming) -> Mapping[str, str]:
+    """The tables of a loaded part that no fingerprint could be taken of, and why."""
+    return incoming.missing_fingerprints if isinstance(incoming, PartlyRead) else _NOTHING
+
+
+def made_anew(incoming: Incoming) -> Mapping[str, str]:
+    """What a loaded part made anew and that came out otherwise, and why that is no damage."""
+    return incoming.made_anew if isinstance(incoming, Remaking) else _NOTHING
+
+
+def warnings_of(incoming: Incoming) -> tuple[str, ...]:
+    """What a part left out, by name."""
+    return incoming.warnings if isinstance(incoming, LeavingOut) else ()
+
+
+def check(incoming: Incoming) -> tuple[Finding, ...] | None:
+    """What is wrong with a loaded database by its own checks; ``None`` where it has none."""
+    return incoming.check() if isinstance(incoming, Checkable) else None
+
+
+def waits_for(incoming: Incoming) -> str:
+    """The program that loads what this part brought; empty where nothing has to be loaded."""
+    return incoming.loader if isinstance(incoming, Waiting) else ""
+
+
+__all__ = [
+    "blocking_holders",
+    "check",
+    "claims_of",
+    "has_exclusive",
+    "living_path",
+    "living_tree",
+    "looks_at",
+    "made_anew",
+    "missing_fingerprints",
+    "pausable",
+    "rehearsal",
+    "renamed",
+    "streamable",
+    "tidy",
+    "waits_for",
+    "warnings_of",
+    "with_scratch",
+]

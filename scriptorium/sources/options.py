@@ -1,0 +1,36 @@
+"""What the user may say of a restore that only one kind of source understands: one frozen model for each such kind.
+
+They are made once, from the request, and handed to every source unchanged: each takes those of its own kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from scriptorium.sources.kuzu.options import KuzuRestoreOptions
+from scriptorium.sources.postgres.options import PostgresRestoreOptions
+
+
+class RestoreOptions(BaseModel):
+    """The options of all kinds; a kind that has none (files) has no line here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kuzu: KuzuRestoreOptions = KuzuRestoreOptions()
+    postgres: PostgresRestoreOptions = PostgresRestoreOptions()
+
+    @classmethod
+    def chosen(cls, words: Mapping[str, object]) -> Self:
+        """Of the words of a request, those that are options of some kind; all others (a target, a store) are left."""
+        return cls.model_validate(
+            {
+                kind: {name: words[name] for name in type(options).model_fields if name in words}
+                for kind, options in cls()
+            }
+        )
+
+
+AS_CONFIGURED = RestoreOptions()
