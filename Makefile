@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One more than there are processors: many tests wait for a server, a child or a moment.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -28,7 +30,8 @@ check: $(READY)  ## lint, types, import rules
 	$(BIN)/lint-imports
 
 test: $(READY) tools  ## every test (long matrices in their reduced form)
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	PYTEST_DEBUG_TEMPROOT="$$(deployments/test_folder.sh)" $(BIN)/pytest -m "not slow" -n $(WORKERS) \
+	    --dist loadfile --no-loadscope-reorder -o tmp_path_retention_policy=failed
 
 test-all: $(READY) tools  ## every test, long matrices whole
 	$(BIN)/pytest
