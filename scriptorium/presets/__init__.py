@@ -7,14 +7,14 @@ had written those tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.errors import SettingsError
 from scriptorium.model import Check
-from scriptorium.presets import alexandria, bibliotheca
-from scriptorium.presets.checks import Answers, Files, Held, Places
+from scriptorium.presets import alexandria, alexandria_rules, bibliotheca
+from scriptorium.presets.checks import Answers, DatabaseRules, Files, Held, Places
 
 RawTable = dict[str, object]
 
@@ -25,8 +25,8 @@ class Preset:
     what ``paths`` names arrives absolute. ``doubts``: why these may not be the places that the application uses; then
     nothing is saved, and nothing is restored over them. ``checks`` judges what the databases answered together with
     the files, where the backup holds those of the library: a folder that came empty is a fault, one that was not asked
-    for is none.
-    ``missing``: the names of those checks that say which files the database names and the backup lacks."""
+    for is none. ``missing``: the names of those checks that say which files the database names and the backup lacks.
+    ``database``: what it relies on in a living database of PostgreSQL."""
 
     name: str
     description: str
@@ -37,6 +37,7 @@ class Preset:
     checks: Callable[[Answers, Files, Places], tuple[Check, ...]]
     missing: frozenset[str]
     paths: frozenset[str] = frozenset({"home"})
+    database: DatabaseRules | None = None
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -61,6 +62,7 @@ PRESETS: Mapping[str, Preset] = {
         alexandria.checks,
         alexandria.MISSING,
         alexandria.PATHS,
+        alexandria_rules.DATABASE,
     ),
 }
 
@@ -78,4 +80,22 @@ def recognise(folder: Path) -> Preset | None:
     return next((known for known in PRESETS.values() if known.looks_like(folder)), None)
 
 
-__all__ = ["PRESETS", "Answers", "Files", "Held", "Places", "Preset", "RawTable", "preset", "recognise"]
+def rules_for(tables: Collection[str]) -> DatabaseRules | None:
+    """The rules of the application whose tables are all among these."""
+    rules = (known.database for known in PRESETS.values() if known.database is not None)
+    return next((one for one in rules if one.tables <= set(tables)), None)
+
+
+__all__ = [
+    "PRESETS",
+    "Answers",
+    "DatabaseRules",
+    "Files",
+    "Held",
+    "Places",
+    "Preset",
+    "RawTable",
+    "preset",
+    "recognise",
+    "rules_for",
+]

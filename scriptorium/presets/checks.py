@@ -6,12 +6,15 @@ anything: the answers come from the snapshot when a backup is taken, and from wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
-from scriptorium.model import Check, Rows
+from scriptorium.model import Check, Finding, Rows
 
 SHOWN = 20
+_SHOWN_FINDINGS = 5
 
 
 class Held(NamedTuple):
@@ -36,3 +39,31 @@ def noted(name: str, cases: Iterable[str]) -> Check:
     """Something worth knowing that is no fault."""
     found = sorted(set(cases))
     return Check(name, True, len(found), tuple(found[:SHOWN]))
+
+
+class Rule(NamedTuple):
+    """A query for the rows of a table that break a rule, each as one text."""
+
+    verdict: str
+    table: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseRules:
+    """What an application relies on in a living database. It is known by its ``tables``, all in the schema ``public``.
+
+    ``files``: a query for the files that its rows name; ``compare_files`` judges its answer by their folder.
+    """
+
+    tables: frozenset[str]
+    rules: tuple[Rule, ...]
+    files: str
+    compare_files: Callable[[Rows, Path], Iterator[Finding]]
+
+
+def findings(verdict: str, table: str, cases: Sequence[str]) -> Iterator[Finding]:
+    """One finding that names the first cases; none without cases."""
+    if cases:
+        more = f" and {len(cases) - _SHOWN_FINDINGS} more" if len(cases) > _SHOWN_FINDINGS else ""
+        yield Finding(verdict, f"{len(cases)} in {table}", "; ".join(cases[:_SHOWN_FINDINGS]) + more)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from scriptorium import process
 from scriptorium.errors import ToolMissing
 from scriptorium.model import Finding
+from scriptorium.presets import DatabaseRules, rules_for
+from scriptorium.presets.checks import findings
 from scriptorium.sources.postgres.connection import Address, Row, sql
 from scriptorium.sources.postgres.errors import worded
 from scriptorium.sources.postgres.programs import find, major_of
+from scriptorium.sources.postgres.statements import answers
 
 if TYPE_CHECKING:
     import psycopg
@@ -26,37 +29,7 @@ JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid OR NOT i.in
 _UNCHECKED = """
 SELECT conrelid::regclass || ': ' || conname FROM pg_constraint WHERE NOT convalidated ORDER BY 1
 """
-# Alexandria's own rules: (verdict, what it is about, query of the ones that break it).
-_RULES = (
-    (
-        "item without files",
-        "items",
-        "SELECT i.id || ' ' || left(i.title, 60) FROM public.items i "
-        "WHERE NOT EXISTS (SELECT FROM public.files f WHERE f.item_id = i.id) ORDER BY i.id",
-    ),
-    (
-        "file without item",
-        "files",
-        "SELECT f.id || ' ' || f.file_path FROM public.files f "
-        "WHERE NOT EXISTS (SELECT FROM public.items i WHERE i.id = f.item_id) ORDER BY f.id",
-    ),
-    (
-        "orphan",
-        "item_creators",
-        "SELECT c.item_id || ' ' || c.creator_id FROM public.item_creators c "
-        "WHERE NOT EXISTS (SELECT FROM public.items i WHERE i.id = c.item_id) "
-        "OR NOT EXISTS (SELECT FROM public.creators p WHERE p.id = c.creator_id) ORDER BY 1",
-    ),
-    (
-        "orphan",
-        "reading_progress",
-        "SELECT r.id::text FROM public.reading_progress r "
-        "WHERE NOT EXISTS (SELECT FROM public.items i WHERE i.id = r.item_id) "
-        "OR NOT EXISTS (SELECT FROM public.files f WHERE f.id = r.file_id) "
-        "OR NOT EXISTS (SELECT FROM public.users u WHERE u.id = r.user_id) ORDER BY 1",
-    ),
-)
-_TABLES = ("items", "files", "item_creators", "creators", "reading_progress", "users")
+_TABLES = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +45,7 @@ class Health:
 
 
 def check(address: Address, *, files: Path | None = None, tools: Path | None = None) -> Health:
-    """Look at the database behind ``address``; ``files``: the folder of an Alexandria library's books, to compare with.
+    """Look at the database behind ``address``; ``files``: the folder of the library's files, to compare with.
 
     Raises ``SourceUnavailable`` and the like when it cannot be reached at all.
     """
@@ -84,15 +57,16 @@ def check(address: Address, *, files: Path | None = None, tools: Path | None = N
             "size": f"{_one(session, 'SELECT pg_database_size(current_database())')} bytes",
             "client": _client(major, tools),
         }
-        findings = [
+        found = [
             *(Finding("invalid index", name, "REINDEX it") for name in _column(session, _INVALID_INDEXES)),
             *(Finding("unchecked constraint", name) for name in _column(session, _UNCHECKED)),
             *_checksums(session, facts),
             *_structure(session, address, facts, major, tools),
         ]
-        if set(_TABLES) <= set(_column(session, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'")):
-            findings += _application(session, files, facts)
-    return Health(facts, tuple(findings))
+        rules = rules_for(_column(session, _TABLES))
+        if rules is not None:
+            found += _application(session, rules, files, facts)
+    return Health(facts, tuple(found))
 
 
 def _client(major: int, tools: Path | None) -> str:
@@ -145,42 +119,15 @@ def _structure(
         yield Finding("damaged structure", facts["database"], line.strip())
 
 
-def _application(session: psycopg.Connection[Row], files: Path | None, facts: dict[str, str]) -> Iterator[Finding]:
-    """What Alexandria relies on: rows that belong together, and files where their rows say."""
-    for verdict, table, query in _RULES:
-        yield from _findings(verdict, table, _column(session, query))
+def _application(
+    session: psycopg.Connection[Row], rules: DatabaseRules, files: Path | None, facts: dict[str, str]
+) -> Iterator[Finding]:
+    """What its application relies on: rows that belong together, and files where their rows say."""
+    for rule in rules.rules:
+        yield from findings(rule.verdict, rule.table, _column(session, rule.query))
     if files is None:
         facts["files"] = "not compared: their folder is not known"
         return
-    missing, different, known = [], [], set()
-    for path, size in session.execute("SELECT file_path, size_bytes FROM public.files ORDER BY id"):
-        known.add(str(path))
-        try:
-            found = (files / str(path)).stat().st_size
-        except OSError:
-            missing.append(str(path))
-            continue
-        if size is not None and found != int(str(size)) and found < 1 << 31:  # the column cannot hold more
-            different.append(f"{path}: {found} bytes instead of {size}")
-    facts["files"] = f"{len(known)} rows compared with {files}"
-    yield from _findings("missing file", "files", missing)
-    yield from _findings("different size", "files", different)
-    yield from _findings("file without row", "library", _unknown(files, known))
-
-
-def _unknown(files: Path, known: set[str]) -> list[str]:
-    """Books on disk that no row knows; what begins with a dot is the application's own."""
-    formats = {".epub", ".pdf", ".mobi", ".azw3", ".cbz", ".cbr", ".mp3", ".m4b", ".flac"}
-    found = []
-    for path in sorted(files.rglob("*")):
-        inside = path.relative_to(files)
-        own = any(step.startswith(".") for step in inside.parts) or inside.parts[0] == "tts-cache"
-        if path.suffix.lower() in formats and not own and inside.as_posix() not in known and path.is_file():
-            found.append(inside.as_posix())
-    return found
-
-
-def _findings(verdict: str, table: str, subjects: list[str]) -> Iterator[Finding]:
-    if subjects:
-        more = f" and {len(subjects) - _SHOWN} more" if len(subjects) > _SHOWN else ""
-        yield Finding(verdict, f"{len(subjects)} in {table}", "; ".join(subjects[:_SHOWN]) + more)
+    named = answers(session, {"files": rules.files}).get("files", ())
+    facts["files"] = f"{len(named)} rows compared with {files}"
+    yield from rules.compare_files(named, files)
