@@ -46,7 +46,7 @@ def backup(
     with running(current(), plan) as folder:
         space = check_space(plan)
         staged = [snapshot(plan, source, folder, space) for source in plan.sources]
-        manifest = archive(plan, staged, folder)
+        manifest = archive(plan, staged, folder, space)
         verification = verify_archive(plan, manifest, folder)
         copies, failed = store_copies(plan, lambda store: upload(plan, manifest, verification, folder, store))
     result = finished(plan, manifest, copies, failed)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging import get_run_logger
+from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from scriptorium import wording
+from scriptorium import logs, progress, wording
+from scriptorium.catalog.run_progress import named_by
 from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup, Status
 from scriptorium.report.runs import Report, markdown
+from tasks.progress import shown
 
 Made = TypeVar("Made")
 _KEY = re.compile(r"[^a-z0-9-]+")
@@ -36,24 +38,22 @@ def _shown(value: object) -> Any:
     return wording.legible(value) if isinstance(value, str) else value
 
 
-def _make_logs_legible() -> None:
-    """What runs log holds names, and what they fail with may come from anywhere. Records are made legible when they
-    are made: Prefect sets up its handlers later than flows are loaded, in each process anew."""
-    make = logging.getLogRecordFactory()
+class _RunLog(APILogHandler):
+    """The log tab of a run: what the core logs while a flow or a task runs. Prefect's own setting for this
+    (``PREFECT_LOGGING_EXTRA_LOGGERS``) is read before our flows are loaded, in each process of a worker anew."""
 
-    def make_legible(*args: Any, **more: Any) -> logging.LogRecord:
-        record = make(*args, **more)
-        if record.name.startswith("prefect"):
-            with contextlib.suppress(TypeError, ValueError):  # arguments that do not fit: logging says so itself
-                record.msg, record.args = wording.legible(record.getMessage()), ()
-            if record.exc_info:
-                record.exc_text = wording.legible_lines("".join(traceback.format_exception(*record.exc_info)).rstrip())
-        return record
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_name("run log")
 
-    logging.setLogRecordFactory(make_legible)
+    def emit(self, record: logging.LogRecord) -> None:
+        if FlowRunContext.get() is not None or TaskRunContext.get() is not None:
+            super().emit(record)
 
 
-_make_logs_legible()
+logs.listen(_RunLog())
+progress.watch_always(shown)
+named_by(lambda: str(flow_run.id or ""))
 
 
 def of_library() -> str:

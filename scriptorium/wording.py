@@ -76,6 +76,16 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def progress(what: str, done: int, expected: int | None, seconds: float, *, over: bool = False) -> str:
+    """How far something is: ``packing x: 1.0 GiB of 4.0 GiB (25%), 3 min 00 s left``."""
+    if over or not done:
+        return f"{what}: done" if over else what
+    if not expected:
+        return f"{what}: {size(done)}"
+    text = f"{what}: {size(done)} of {size(max(done, expected))} ({min(100, done * 100 // expected)}%)"
+    return f"{text}, {duration((expected - done) * seconds / done)} left" if done < expected and seconds > 0 else text
+
+
 def moment(time: datetime) -> str:
     """A time in UTC, to the second."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,32 +1,81 @@
-"""Progress of long tasks: a callback that whoever watches may set (the CLI's bar), silent otherwise."""
+"""What Prefect is shown of a run while it runs: one progress artifact, kept up to date from a thread of its own."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+import threading
+import time
+from collections.abc import Iterator
+from contextvars import copy_context
+from typing import cast
+from uuid import UUID
 
-Advance = Callable[[int], None]
-Watcher = Callable[[str], AbstractContextManager[Advance]]
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.runtime import flow_run
 
-_watchers: list[Watcher] = []
+from scriptorium import progress, wording
+from scriptorium.progress import Advance, Step
+
+moving = progress.step
+
+_PATIENCE = 2.0  # seconds: what is done by then needs no artifact
+_EVERY = 5.0
+
+_artifacts: dict[str, UUID] = {}  # by flow run
+_guard = threading.Lock()
 
 
 @contextlib.contextmanager
-def watched_by(watcher: Watcher) -> Iterator[None]:
-    """Let ``watcher(what)`` be told of every long step while the block runs."""
-    _watchers.append(watcher)
-    try:
-        yield
-    finally:
-        _watchers.remove(watcher)
-
-
-@contextlib.contextmanager
-def moving(what: str) -> Iterator[Advance | None]:
-    """Yield the callback that takes the number of bytes done, or ``None`` when nobody watches."""
-    if not _watchers:
-        yield None
+def shown(step: Step) -> Iterator[Advance]:
+    """A watcher of steps: those of a flow run that take longer are shown as its progress."""
+    run = str(flow_run.id or "")
+    if not run:
+        yield lambda _: None
         return
-    with _watchers[-1](what) as advance:
-        yield advance
+    showing = _Showing(run, step)
+    thread = threading.Thread(target=copy_context().run, args=(showing.keep_up,), daemon=True, name="progress artifact")
+    thread.start()
+    try:
+        yield showing.advance
+    finally:
+        showing.over.set()
+        if showing.shown:
+            thread.join(timeout=_EVERY)
+
+
+class _Showing:
+    def __init__(self, run: str, step: Step) -> None:
+        self._run, self._step, self._done, self._began = run, step, 0, time.monotonic()
+        self.over = threading.Event()
+        self.shown = False
+
+    def advance(self, count: int) -> None:
+        self._done += count
+
+    def keep_up(self) -> None:
+        """Until the step is over. The report must never cost the backup: the first failure ends it."""
+        if self.over.wait(_PATIENCE):
+            return
+        with contextlib.suppress(Exception):
+            while True:
+                self.shown = True
+                self._show()
+                if self.over.wait(_EVERY):
+                    self._show()
+                    return
+
+    def _show(self) -> None:
+        share = progress.share(self._done, self._step.expected) or 0.0
+        percent, text = round(share * 100, 1), wording.markdown(self._text())
+        with _guard:
+            known = _artifacts.get(self._run)
+            if known is None:
+                key = f"progress-{self._run}"
+                _artifacts[self._run] = cast(UUID, create_progress_artifact(percent, key=key, description=text))
+                return
+        update_progress_artifact(known, percent, description=text)
+
+    def _text(self) -> str:
+        return wording.progress(
+            str(self._step), self._done, self._step.expected, time.monotonic() - self._began, over=self.over.is_set()
+        )

@@ -15,7 +15,6 @@ from scriptorium.operations.verify import verify_stored
 from scriptorium.retention import Decision
 from scriptorium.settings import current
 from scriptorium.workspace.space import Space
-from tasks.progress import moving
 from tasks.retry import ONCE, RETRIED
 
 
@@ -34,8 +33,7 @@ def upload(plan: BackupPlan, manifest: Manifest, verification: Verification | No
 @task(name="verify copy", task_run_name="verify {backup_id} in {copy.store}", **RETRIED)
 def verify_copy(backup_id: str, copy: Copy) -> Verification:
     """Read a stored copy back and compare every hash."""
-    with moving("verifying") as advance:
-        return verify_stored(current(), backup_id, copy, advance=advance)
+    return verify_stored(current(), backup_id, copy)
 
 
 @task(name="prune", task_run_name="prune {library}", **RETRIED)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scriptorium.archive.writer import ArchiveWriter
-from scriptorium.members.reading import Advance
 from scriptorium.members.streams import Stream
 from scriptorium.members.walk import Judge, walk
 from scriptorium.model import Compression, Manifest, Staged
+from scriptorium.progress import Advance
 
 
 def pack(

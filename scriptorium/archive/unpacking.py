@@ -10,6 +10,7 @@ from scriptorium.archive.reader import Reader
 from scriptorium.members.member import Member
 from scriptorium.members.writing import Unpacked, write_members
 from scriptorium.model import FileList
+from scriptorium.progress import Advance
 
 
 def unpack(
@@ -18,14 +19,14 @@ def unpack(
     *,
     roots: Sequence[Path],
     expected: FileList | None = None,
-    advance: Callable[[int], None] | None = None,
+    advance: Advance | None = None,
 ) -> Unpacked:
     """``write_members`` over an archive. ``advance`` is told the bytes of it that were read."""
     with Reader(stream) as reader:
         return write_members(reported(reader, advance), receive, roots=roots, expected=expected)
 
 
-def reported(reader: Reader, advance: Callable[[int], None] | None) -> Iterator[Member]:
+def reported(reader: Reader, advance: Advance | None) -> Iterator[Member]:
     """The members, and after each the bytes of the archive that were read for it."""
     before = 0
     for member in reader:

@@ -20,6 +20,7 @@ from scriptorium.members import Member
 from scriptorium.members.comparison import ALTERED, EXTRA, MISSING, Comparison
 from scriptorium.members.ledger import LIST, MANIFEST, METADATA, OWN, SUMS
 from scriptorium.model import Finding, Manifest, Verification
+from scriptorium.progress import Advance
 
 MISSING_ARCHIVE = "missing archive"
 MISSING_MANIFEST = "missing manifest"
@@ -55,7 +56,7 @@ def verify_copy(
     *,
     name: str,
     size: int | None = None,
-    advance: Callable[[int], None] | None = None,
+    advance: Advance | None = None,
 ) -> tuple[Finding, ...]:
     """Everything that is wrong with a copy; nothing when it is sound.
 
@@ -87,7 +88,7 @@ def verified(
     *,
     name: str,
     size: int | None = None,
-    advance: Callable[[int], None] | None = None,
+    advance: Advance | None = None,
 ) -> Verification:
     """``verify_copy`` as the record that is kept: when, how long it took, sound or what is wrong."""
     at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
@@ -123,7 +124,7 @@ class _Reading:
         self._listed_sums = ""
         self._listed_own: dict[str, str] = {}
 
-    def run(self, advance: Callable[[int], None] | None) -> DamageFound | None:
+    def run(self, advance: Advance | None) -> DamageFound | None:
         """Read every member; returns what stopped the reading before the end, if anything did."""
         before = 0
         try:

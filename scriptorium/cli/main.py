@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from scriptorium import __version__
-from scriptorium.cli.output import Config, Json, Quiet, Verbose, complain, manner, set_manner, with_errors
+from scriptorium.cli.output import Config, Json, LogFile, Quiet, Verbose, complain, manner, set_manner, with_errors
 from scriptorium.umask import keep_private
 
 # In the order of the help page. A module whose name is not the command's holds several of them.
@@ -100,10 +100,11 @@ def everywhere(
     verbose: Verbose = False,
     quiet: Quiet = False,
     json_output: Json = False,
+    log_file: LogFile = None,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
     """Options that may stand before or behind the command."""
-    with_errors(lambda: set_manner(config, verbose, quiet, json_output))
+    with_errors(lambda: set_manner(config, verbose, quiet, json_output, log_file))
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 
@@ -31,10 +31,22 @@ _LONG = 100
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The settings file.", rich_help_panel=_PANEL)
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.", rich_help_panel=_PANEL)]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say what is done; show tracebacks.", rich_help_panel=_PANEL)
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.", rich_help_panel=_PANEL)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.", rich_help_panel=_PANEL)]
-_EVERYWHERE: Mapping[str, object] = {"config": Config, "verbose": Verbose, "quiet": Quiet, "json_output": Json}
+LogFile = Annotated[
+    Path | None,
+    typer.Option("--log-file", metavar="FILE", help="Write what is done there (it rotates).", rich_help_panel=_PANEL),
+]
+_EVERYWHERE: Mapping[str, object] = {
+    "config": Config,
+    "verbose": Verbose,
+    "quiet": Quiet,
+    "json_output": Json,
+    "log_file": LogFile,
+}
 
 
 @dataclass
@@ -50,12 +62,22 @@ class Manner:
 manner = Manner()
 
 
-def set_manner(config: Path | None, verbose: bool, quiet: bool, json_output: bool) -> None:
+def set_manner(
+    config: Path | None, verbose: bool, quiet: bool, json_output: bool, log_file: Path | None = None
+) -> None:
     """Take what was given; what was given before the command stays in force."""
     if config is not None:
         from scriptorium.settings import choose_file
 
         choose_file(config)
+    if verbose and not manner.verbose:
+        from scriptorium.logs import to_terminal
+
+        to_terminal()
+    if log_file is not None:
+        from scriptorium.logs import to_file
+
+        to_file(log_file.absolute())
     manner.verbose |= verbose
     manner.quiet |= quiet
     manner.json |= json_output
@@ -92,18 +114,21 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def wrapped(*args: object, **given: object) -> None:
-            config, verbose, quiet, json_output = (given.pop(option) for option in _EVERYWHERE)
-            with_errors(lambda: set_manner(config, bool(verbose), bool(quiet), bool(json_output)))  # type: ignore[arg-type]
+            common: dict[str, Any] = {option: given.pop(option) for option in _EVERYWHERE}
+            with_errors(lambda: set_manner(**common))
             with_errors(lambda: function(*args, **given))
 
         signature = inspect.signature(function, eval_str=True)
-        common = [
+        everywhere = [
             inspect.Parameter(
-                option, inspect.Parameter.KEYWORD_ONLY, default=None if option == "config" else False, annotation=kind
+                option,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None if option in ("config", "log_file") else False,
+                annotation=kind,
             )
             for option, kind in _EVERYWHERE.items()
         ]
-        parameters = [*signature.parameters.values(), *common]
+        parameters = [*signature.parameters.values(), *everywhere]
         wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         app.command(name, epilog=f"Example:  {example}")(wrapped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import inspect
 import logging
 import signal
 import sys
@@ -14,7 +15,10 @@ from typing import TypeVar, cast
 
 from scriptorium.cli.output import manner, warn
 from scriptorium.errors import ScriptoriumError, ToolMissing, UsageError
+from scriptorium.logs import OURS
+from scriptorium.progress import Advance, Step, watched_by
 from scriptorium.server.run_history import noted
+from scriptorium.wording import legible
 
 R = TypeVar("R")
 
@@ -40,13 +44,15 @@ def flow_runs() -> Iterator[None]:
     set_defaults({**_PREFECT, "PREFECT_LOGGING_LEVEL": level})
     for name in _SENDERS:
         logging.getLogger(name).setLevel(level)
+    logging.getLogger(OURS).propagate = False  # Prefect's console would show our lines, with --verbose a second time
+    logging.raiseExceptions = manner.verbose  # a log that cannot be sent: its traceback says nothing to a user
     with _interruptible(), contextlib.ExitStack() as running:
         with _spinner("starting") if _lively() else contextlib.nullcontext():
             from scriptorium.server.prefect_api import api
 
             embedded = running.enter_context(api())
-            from tasks.progress import watched_by
-        running.enter_context(watched_by(_bar if _lively() else _silence))
+        if _lively():
+            running.enter_context(watched_by(_bar))
         try:
             yield
         except Exception:
@@ -112,6 +118,8 @@ def carried_out(flow: Callable[..., R], *args: object, **given: object) -> R:
             done.append(body(*inner, **named))
         return done[-1]
 
+    # Prefect looks the parameters' types up where the function was defined, which is here
+    body_noted.__signature__ = inspect.signature(body, eval_str=True)  # type: ignore[attr-defined]
     noting.fn = body_noted  # type: ignore[attr-defined]
     try:
         return noting(*args, **given)
@@ -166,11 +174,6 @@ def _lively() -> bool:
 
 
 @contextlib.contextmanager
-def _silence(what: str) -> Iterator[Callable[[int], None]]:
-    yield lambda count: None
-
-
-@contextlib.contextmanager
 def _spinner(what: str) -> Iterator[None]:
     from rich.console import Console
 
@@ -179,25 +182,34 @@ def _spinner(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bar(what: str) -> Iterator[Callable[[int], None]]:
-    """Bytes done and their speed; how many there will be is not known before they are read."""
+def _bar(step: Step) -> Iterator[Advance]:
+    """Bytes done, their speed, and, where the size is known, how much that is of all and how long it will take."""
     from rich.console import Console
     from rich.progress import (
+        BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
         SpinnerColumn,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
+        TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda count: progress.update(task, advance=count)
+    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
+    columns += [BarColumn(bar_width=20), TaskProgressColumn()] if step.expected else []
+    columns += [DownloadColumn(binary_units=True), TransferSpeedColumn()]
+    columns += [TimeRemainingColumn()] if step.expected else [TimeElapsedColumn()]
+    done = 0
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(legible(str(step)), total=step.expected or None)
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            total = max(done, step.expected) if step.expected else None  # an estimate may be too low
+            bar.update(task, completed=done, total=total)
+
+        yield advance

@@ -22,14 +22,15 @@ _DAY = 86_400.0
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def write(path: Path, data: bytes, *, failpoint: str = "") -> None:
-    """Replace the file by one with this content."""
-    with beside(path, failpoint=failpoint) as partial, new_file(partial) as file:
+def write(path: Path, data: bytes, *, failpoint: str = "", lasting: bool = True) -> None:
+    """Replace the file by one with this content. Not ``lasting``: without waiting for the disk, for what means nothing
+    after a power cut; readers see it whole all the same."""
+    with beside(path, failpoint=failpoint, lasting=lasting) as partial, new_file(partial, lasting=lasting) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def beside(path: Path, *, failpoint: str = "") -> Iterator[Path]:
+def beside(path: Path, *, failpoint: str = "", lasting: bool = True) -> Iterator[Path]:
     """A name beside ``path``, which takes its place when the block ends; the block makes the file, or the folder, and
     brings it to the disk. Where the block fails, nothing is left of a file.
 
@@ -43,7 +44,8 @@ def beside(path: Path, *, failpoint: str = "") -> Iterator[Path]:
         partial.replace(path)
         if failpoint:
             reach(f"{failpoint}.after-rename")
-        sync_folder(path.parent)
+        if lasting:
+            sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -51,14 +53,15 @@ def beside(path: Path, *, failpoint: str = "") -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_file(path: Path | str, folder: int | None = None) -> Iterator[BinaryIO]:
+def new_file(path: Path | str, folder: int | None = None, *, lasting: bool = True) -> Iterator[BinaryIO]:
     """A new file (0600) that is on the disk when the block ends. ``folder``: an open folder that ``path`` is a name in.
     Raises ``FileExistsError``."""
     descriptor = os.open(path, _NEW, 0o600, dir_fd=folder)
     with os.fdopen(descriptor, "wb") as file:
         yield file
         file.flush()
-        os.fsync(descriptor)
+        if lasting:
+            os.fsync(descriptor)
 
 
 def sync_file(path: Path) -> None:

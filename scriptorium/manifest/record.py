@@ -128,6 +128,9 @@ class Record:
             raise self.wrong(field)
         return value
 
+    def optional_number(self, field: str) -> int | None:
+        return None if self.raw.get(field) is None else self.number(field)
+
     def seconds(self, field: str) -> float:
         value = self.raw.get(field)
         if not isinstance(value, int | float) or isinstance(value, bool):

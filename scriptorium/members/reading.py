@@ -6,7 +6,6 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable
 
 from scriptorium.fs.attributes import NONE, Attributes, attributes_of
 from scriptorium.members.ledger import Ledger
@@ -14,8 +13,7 @@ from scriptorium.members.remarks import Remark, Remarks
 from scriptorium.members.selection import Found, holes, unread
 from scriptorium.members.sinks import MemberFacts, Sinks
 from scriptorium.model import FileEntry
-
-Advance = Callable[[int], None]
+from scriptorium.progress import Advance
 
 _ZEROS = memoryview(bytes(1 << 20))
 

@@ -15,12 +15,13 @@ from scriptorium.fs.descriptors import folder_at, reached
 from scriptorium.fs.system_errors import no_space
 from scriptorium.manifest import readable, uncompared
 from scriptorium.members.ledger import OWN, Ledger
-from scriptorium.members.reading import Advance, MemberReader
+from scriptorium.members.reading import MemberReader
 from scriptorium.members.remarks import Remark, Remarks
 from scriptorium.members.selection import Found, claims, encoded, select
 from scriptorium.members.sinks import Sink, Sinks
 from scriptorium.members.streams import Stream
 from scriptorium.model import Check, FileEntry, Manifest, Part, Staged, Tree
+from scriptorium.progress import Advance
 
 Judge = Callable[[Iterator[FileEntry]], tuple[Check, ...]]
 

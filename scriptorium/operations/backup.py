@@ -9,6 +9,7 @@ for each store), ``finished``.
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform
 import socket
 import time
@@ -21,6 +22,7 @@ from scriptorium import __version__, quiesce, workspace
 from scriptorium.archive import pack
 from scriptorium.archive.verification import verified
 from scriptorium.catalog import begin_run, finish_run, interrupted
+from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import DamageFound, LibraryBusy, ScriptoriumError, SourceDamaged, StoreUnavailable
 from scriptorium.failpoints import reach
 from scriptorium.fs.atomic import forget_cached
@@ -41,6 +43,7 @@ from scriptorium.model import (
     Tier,
     Verification,
 )
+from scriptorium.progress import Advance, step
 from scriptorium.requests import BackupRequest
 from scriptorium.restore import recover
 from scriptorium.restore.proof import all_answers, fulfilled, missing_files
@@ -53,7 +56,9 @@ from scriptorium.stores.objects.layout import commit, discard_unfinished, free_n
 from scriptorium.workspace.containment import contained
 from scriptorium.workspace.space import Space, find_space
 
-Advance = Callable[[int], None]
+log = logging.getLogger(__name__)
+
+_LOGGED = 50  # warnings of a backup; its manifest has all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ def take(settings: Settings, plan: BackupPlan, *, advance: Advance | None = None
     with running(settings, plan) as folder:
         space = check_space(settings, plan)
         staged = [stage_source(settings, plan, source, folder, space) for source in plan.sources]
-        manifest = pack_archive(settings, plan, staged, folder, advance=advance)
+        manifest = pack_archive(settings, plan, staged, folder, space, advance=advance)
         verification = check_archive(settings, plan, manifest, folder, advance=advance)
         copies, failed = store_copies(
             plan, lambda store: store_copy(settings, plan, manifest, verification, folder, store)
@@ -131,7 +136,7 @@ def plan_backup(settings: Settings, request: BackupRequest, *, now: datetime | N
     while not all(_is_free(store, chosen.name, archive) for store in stores):
         tie = max(tie + 1, 2)
         archive = archive_name(type, created, compression, kind, tie)
-    return BackupPlan(
+    plan = BackupPlan(
         id=new_id(),
         library=chosen.name,
         preset=chosen.preset,
@@ -145,6 +150,11 @@ def plan_backup(settings: Settings, request: BackupRequest, *, now: datetime | N
         stores=tuple(store.name for store in stores),
         archive=archive,
     )
+    log.info(
+        "backup %s of %s: type %s, tier %s, of %s, to %s as %s",
+        *(plan.id, plan.library, plan.type, plan.tier, ", ".join(plan.sources), ", ".join(plan.stores), plan.archive),
+    )
+    return plan
 
 
 def _is_free(store: Store, library: str, archive: str) -> bool:
@@ -167,7 +177,10 @@ def running(settings: Settings, plan: BackupPlan) -> Iterator[Path]:
         try:
             begin_run(settings, plan.backup(Status.RUNNING))
             reach("take.recorded")
-            with workspace.staging(settings, plan.library, plan.id) as folder:
+            with (
+                recorded(settings, plan.id, "backup", plan.library),
+                workspace.staging(settings, plan.library, plan.id) as folder,
+            ):
                 reach("take.staging")
                 yield folder
                 reach("take.stored")
@@ -186,6 +199,7 @@ def running(settings: Settings, plan: BackupPlan) -> Iterator[Path]:
 def _clear_interrupted_runs(settings: Settings, library: str) -> None:
     """What runs that were cut short left in the stores goes now; a store that does not answer is swept another time."""
     for run in interrupted(settings, library):
+        log.warning("the backup %s was cut short; what it left in the stores is removed", run.id)
         for store in settings.stores.values():
             with contextlib.suppress(StoreUnavailable):
                 discard_unfinished(store, library, run.created_at)
@@ -207,7 +221,8 @@ def stage_source(settings: Settings, plan: BackupPlan, source: str, folder: Path
         return Staged(source, chosen.kind, chosen.place, "streamed", now, now, (), pending=True)
     stage = _stage(folder, source)
     reach("take.before-snapshot")
-    staged = quiesce.snapshot(chosen, stage, settings.never_of(settings.library(plan.library), chosen))
+    with step("snapshot of", source):
+        staged = quiesce.snapshot(chosen, stage, settings.never_of(settings.library(plan.library), chosen))
     reach("take.after-snapshot")
     return staged
 
@@ -223,7 +238,13 @@ def _stage(folder: Path, source: str) -> Path:
 
 
 def pack_archive(
-    settings: Settings, plan: BackupPlan, staged: Sequence[Staged], folder: Path, *, advance: Advance | None = None
+    settings: Settings,
+    plan: BackupPlan,
+    staged: Sequence[Staged],
+    folder: Path,
+    space: Space | None = None,
+    *,
+    advance: Advance | None = None,
 ) -> Manifest:
     """Write the archive into ``folder`` in one pass; returns its manifest.
 
@@ -233,7 +254,11 @@ def pack_archive(
     spool = folder / "spool"
     workspace.empty_folder(spool)
     ready = [one for one in staged if not one.pending]
-    with _streams(settings, plan, staged, folder) as streams:
+    expected = space.bytes if space else None
+    with (
+        _streams(settings, plan, staged, folder) as streams,
+        step("packing", plan.archive, expected=expected, also=advance) as moved,
+    ):
 
         def everything() -> list[Staged]:
             return [*(stream.staged() for stream in streams), *ready]
@@ -256,7 +281,7 @@ def pack_archive(
             spool=spool,
             streams=streams,
             judge=judge,
-            advance=advance,
+            advance=moved,
         )
         reach("take.packed")
     return manifest
@@ -316,9 +341,9 @@ def check_archive(
     file = folder / plan.archive
     forget_cached(file)
     reach("take.before-check")
-    verification = verified(
-        lambda: file.open("rb"), dumps(manifest), name=plan.archive, size=file.stat().st_size, advance=advance
-    )
+    size = file.stat().st_size
+    with step("verifying", plan.archive, expected=size, also=advance) as moved:
+        verification = verified(lambda: file.open("rb"), dumps(manifest), name=plan.archive, size=size, advance=moved)
     if not verification.sound:
         raise DamageFound(
             "the archive that was just written does not read back as it was written",
@@ -338,7 +363,8 @@ def store_copy(
 ) -> Copy:
     """Upload the archive, then its manifest (the commit), then what is known of it."""
     place = settings.store(store)
-    key = commit(place, folder / plan.archive, manifest)
+    with step("storing in", store):
+        key = commit(place, folder / plan.archive, manifest)
     reach("take.before-marks")
     if verification is not None:
         write_annotations(place, key, Annotations(verification=verification))
@@ -360,6 +386,7 @@ def store_copies(
         try:
             copies.append(store_one(store))
         except ScriptoriumError as error:
+            log.warning("no copy in %s: %s", store, error)
             failed[store] = error
     if not copies:
         raise next(iter(failed.values()))
@@ -373,6 +400,9 @@ def finished(
     status = Status.VERIFIED if all(copy.status is Status.VERIFIED for copy in copies) else Status.COMPLETE
     if manifest.unsaved_count:
         status = Status.DEGRADED
+    log.info("backup %s is %s, with %d warnings", plan.id, status, len(manifest.warnings))
+    for warning in manifest.warnings[:_LOGGED]:
+        log.warning("backup %s: %s", plan.id, warning)
     backup = replace(
         plan.backup(status),
         bytes=manifest.archive.bytes if manifest.archive else 0,

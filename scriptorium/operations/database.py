@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from scriptorium.errors import UsageError
 from scriptorium.model import Role
+from scriptorium.progress import Advance
 from scriptorium.settings import Library
 from scriptorium.sources import FilesSource, PostgresSource
 from scriptorium.sources.postgres import check as checking
 from scriptorium.sources.postgres import single_file as single
 
 FORMATS = tuple(single.FORMATS)
-Advance = Callable[[int], None]
 Health = checking.Health
 
 

@@ -53,13 +53,13 @@ from scriptorium.model import (
     Proof,
     TableFingerprint,
 )
+from scriptorium.progress import Advance
 from scriptorium.restore import Supply, load_part, part_of, read_parts, source_of
 from scriptorium.restore.proof import all_answers, compare_checks, fulfilled
 from scriptorium.settings import Settings
 from scriptorium.sources import Incoming, abilities
 from scriptorium.stores.objects.layout import read_annotations, read_manifest, write_annotations
 
-Advance = Callable[[int], None]
 _SHOWN = 10
 _READ = (DamageFound, UnsafeArchive, RestoreFailed)  # of what was read: the copy cannot be restored
 _LOADED = (*_READ, ToolFailed, SourceDamaged)  # of what came whole, and its programs refuse

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed
 from scriptorium.fs.previous import Previous, Whereabouts
 from scriptorium.manifest import new_id
 from scriptorium.model import Backup, Tier, Unsaved
+from scriptorium.progress import Advance
 from scriptorium.restore import (
     Plan,
     Planned,
@@ -39,7 +40,6 @@ from scriptorium.sources import RestoreOptions, Source
 from scriptorium.sources.abilities import living_path, streamable
 from scriptorium.stores.objects.layout import read_manifest
 
-Advance = Callable[[int], None]
 _OTHER_WAY = "bring it back, or restore the safety backup of before the restore: scriptorium list"
 
 

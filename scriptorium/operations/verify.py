@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from scriptorium import workspace
 from scriptorium.archive.verification import verified
 from scriptorium.catalog import Catalog
+from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import NoSpace, NotFound, StoreUnavailable, UsageError
 from scriptorium.failpoints import reach
 from scriptorium.manifest import manifest_key
 from scriptorium.model import Backup, Copy, Verification
+from scriptorium.progress import Advance, step
 from scriptorium.settings import Settings
 from scriptorium.stores.objects.layout import read_annotations, write_annotations
 
-Advance = Callable[[int], None]
+log = logging.getLogger(__name__)
 
 
 def verify_stored(settings: Settings, backup_id: str, copy: Copy, *, advance: Advance | None = None) -> Verification:
     """Read one copy back, compare every hash, and keep the outcome beside its manifest."""
     store = settings.store(copy.store)
-    with workspace.reading(settings, backup_id):
+    library, _, name = copy.key.rpartition("/")
+    what = f"{backup_id} in {copy.store}"
+    with (
+        workspace.reading(settings, backup_id),
+        recorded(settings, backup_id, "verify", library),
+        step("verifying", what, expected=copy.bytes, also=advance) as moved,
+    ):
         try:
             manifest = store.read_bytes(manifest_key(copy.key))
         except NotFound:
             manifest = None
         reach("verify.before-reading")
-        name = copy.key.rpartition("/")[2]
-        verification = verified(lambda: store.open(copy.key), manifest, name=name, size=None, advance=advance)
+        verification = verified(lambda: store.open(copy.key), manifest, name=name, size=None, advance=moved)
         reach("verify.before-marks")
         if manifest is not None:
             annotations = read_annotations(store, copy.key)
             with contextlib.suppress(StoreUnavailable, NoSpace):  # mounted read-only, or full: what was found counts
                 write_annotations(store, copy.key, replace(annotations, verification=verification))
+    log.log(
+        logging.INFO if verification.sound else logging.ERROR,
+        "%s is %s",
+        what,
+        "sound" if verification.sound else f"damaged: {'; '.join(verification.damage[:10])}",
+    )
     return verification
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from scriptorium.errors import UsageError
 from scriptorium.fs.free_space import nearest_folder
-from scriptorium.restore.supply import Advance, Restored, Supply, compared, load_parts, read_parts, told
+from scriptorium.progress import Advance
+from scriptorium.restore.supply import Restored, Supply, compared, load_parts, read_parts, told
 from scriptorium.settings import Library
 from scriptorium.sources.abilities import renamed as renamed_as
 

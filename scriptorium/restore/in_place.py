@@ -15,10 +15,11 @@ from scriptorium.failpoints import reach
 from scriptorium.fs.free_space import nearest_folder
 from scriptorium.fs.previous import Keeping, Kept
 from scriptorium.model import Part
+from scriptorium.progress import Advance
 from scriptorium.restore.journal import Journal, open_journal
 from scriptorium.restore.preflight import plan_in_place
 from scriptorium.restore.rollback import drop, drop_previous, put_back, require_idle
-from scriptorium.restore.supply import Advance, Restored, Supply, compared, lacking, load_parts, read_parts, told
+from scriptorium.restore.supply import Restored, Supply, compared, lacking, load_parts, read_parts, told
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
 from scriptorium.words import JournalState

@@ -24,8 +24,8 @@ from scriptorium.fs.places import Places, real_path
 from scriptorium.fs.removal import empty, remove_tree
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.model import Part
+from scriptorium.progress import Advance
 from scriptorium.restore.supply import (
-    Advance,
     Restored,
     Supply,
     compared,

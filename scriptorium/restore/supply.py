@@ -13,6 +13,7 @@ from scriptorium.errors import DamageFound, NotFound
 from scriptorium.manifest import readable, uncompared
 from scriptorium.members import compiled
 from scriptorium.model import Manifest, Part, TableFingerprint, Unsaved
+from scriptorium.progress import Advance
 from scriptorium.restore.proof import compare_tables
 from scriptorium.sources import AS_CONFIGURED, Incoming, RestoreOptions, beside
 from scriptorium.sources.abilities import made_anew, missing_fingerprints, waits_for, warnings_of
@@ -20,7 +21,6 @@ from scriptorium.stores import Store
 
 EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
 RECORDS = frozenset({"backup_metadata.json", "manifest.json", "SHA256SUMS", "files.jsonl"})
-Advance = Callable[[int], None]
 _NAMES = 3
 _UNRECORDED = "nothing of it was recorded when it was backed up"
 

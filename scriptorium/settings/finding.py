@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from scriptorium import logs
 from scriptorium.errors import SettingsError
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.presets import recognise
@@ -84,7 +85,9 @@ def current() -> Settings:
     file = find_file()
     stamp = file.stat().st_mtime_ns if file else 0
     variables = frozenset((name, value) for name, value in os.environ.items() if is_ours(name))
-    return _cached(file, stamp, Path.cwd(), variables)
+    settings = _cached(file, stamp, Path.cwd(), variables)
+    logs.to_configured_file(settings.log_file)
+    return settings
 
 
 def again(settings: Settings) -> Settings:

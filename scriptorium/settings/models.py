@@ -180,6 +180,7 @@ class Settings(BaseModel):
     keep_former: Days = 7.0
     enabled: bool = True
     email: str = ""
+    log_file: Path | None = None
     origin: str = ""
 
     @model_validator(mode="after")

@@ -6,15 +6,19 @@ time. Where there is not, those that can be are read straight into the archive.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from scriptorium import wording
 from scriptorium.fs import free_space
 from scriptorium.fs.free_space import MARGIN, device_of, free_bytes
 from scriptorium.model import Compression, Streams
 from scriptorium.settings import Library, Settings
 from scriptorium.workspace.locks import root
+
+log = logging.getLogger(__name__)
 
 
 def has_space(folder: Path, needed: int) -> bool:
@@ -31,10 +35,11 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 @dataclass(frozen=True, slots=True)
 class Space:
     """What fits. ``archive``: its estimated bytes; ``streamed``: the sources that are not copied into the
-    workspace, by name."""
+    workspace, by name; ``bytes``: what is expected to be read."""
 
     archive: int
     streamed: tuple[str, ...] = ()
+    bytes: int | None = field(default=None, compare=False)
 
 
 def find_space(
@@ -67,7 +72,15 @@ def find_space(
     needed[home] += sum(staged.values())
     for device, (place, what) in places.items():
         require_space(place, needed[device], what)
-    return Space(archive, tuple(name for name in surveys if name not in staged))
+    streamed = tuple(name for name in surveys if name not in staged)
+    for name, survey in surveys.items():
+        log.info("%s has %s in %s files", name, wording.size(survey.bytes), f"{survey.files:,}")
+    log.info(
+        "the archive is estimated at %s; %s free in the workspace", *map(wording.size, (archive, free_bytes(folder)))
+    )
+    if streamed:
+        log.info("no space for a copy in the workspace: %s read straight into the archive", ", ".join(streamed))
+    return Space(archive, streamed, sum(survey.bytes for survey in surveys.values()))
 
 
 def _archives(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -19,11 +19,11 @@ from scriptorium.operations.export.output import Output, output_to, require_free
 from scriptorium.operations.export.postgres_tables import PostgresTables, StreamedTables
 from scriptorium.operations.export.tables import Wanted, choose, untold
 from scriptorium.operations.export.writers import FORMATS, WRITERS, Writer
+from scriptorium.progress import Advance
 from scriptorium.restore import Supply
 from scriptorium.settings import Settings
 from scriptorium.sources import PostgresSource
 
-Advance = Callable[[int], None]
 _LATEST = "latest"
 _HINT = "use another copy of this backup"
 

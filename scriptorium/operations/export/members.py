@@ -16,9 +16,9 @@ from scriptorium.errors import DamageFound
 from scriptorium.manifest import parse_entry_line
 from scriptorium.members import Member
 from scriptorium.model import FileList
+from scriptorium.progress import Advance
 from scriptorium.restore import Supply
 
-Advance = Callable[[int], None]
 _HINT = "use another copy of this backup"
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from scriptorium.progress import Advance
+
 _LOOK_SECONDS = 0.5
-Advance = Callable[[int], None]
 
 
 @contextmanager

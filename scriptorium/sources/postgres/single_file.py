@@ -15,6 +15,7 @@ from scriptorium import process
 from scriptorium.errors import NoSpace, ToolFailed, UsageError
 from scriptorium.fs.atomic import sync_file, sync_folder
 from scriptorium.fs.system_errors import advice, said
+from scriptorium.progress import Advance
 from scriptorium.sources.postgres.connection import Address
 from scriptorium.sources.postgres.dump.contents import check_complete, contents
 from scriptorium.sources.postgres.dump.snapshot import DumpOptions, bytes_as_they_are, plain_environment
@@ -41,7 +42,6 @@ from scriptorium.umask import make_folders
 
 FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
 _PROGRESS_SECONDS = 0.5
-Advance = Callable[[int], None]
 
 
 def backup(

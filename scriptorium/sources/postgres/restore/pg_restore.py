@@ -20,6 +20,7 @@ from scriptorium import process
 from scriptorium.errors import ToolFailed, ToolMissing
 from scriptorium.failpoints import reach
 from scriptorium.model import TableFingerprint
+from scriptorium.progress import Advance
 from scriptorium.sources.postgres.computing import of_the_session
 from scriptorium.sources.postgres.connection import PLAIN_PROGRAM, Address, Row
 from scriptorium.sources.postgres.errors import in_one_line, in_our_words, worded
@@ -28,7 +29,7 @@ from scriptorium.sources.postgres.limits import fitting_jobs
 from scriptorium.sources.postgres.locks import patient_program
 from scriptorium.sources.postgres.own_names import own_path, without_emptying
 from scriptorium.sources.postgres.programs import Program
-from scriptorium.sources.postgres.progress import Advance, bytes_read, measured
+from scriptorium.sources.postgres.progress import bytes_read, measured
 from scriptorium.sources.postgres.restore.comparison import Reading
 from scriptorium.sources.postgres.restore.constraints import LeftOut, Stumbled, try_again
 from scriptorium.sources.postgres.spread import as_recorded

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, UsageError
+from scriptorium.progress import Advance
 from scriptorium.sources.postgres.connection import PLAIN_PROGRAM, Address, Row, quoted
 from scriptorium.sources.postgres.errors import worded
 from scriptorium.sources.postgres.programs import Program, find
@@ -59,7 +60,6 @@ LOOP
     THEN EXECUTE 'DROP ' || one.word || ' IF EXISTS ' || one.named || ' CASCADE'; END IF;
 END LOOP; END $outside$"""
 _UNLINKED = "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid IN"
-Advance = Callable[[int], None]
 APPLICATION = "scriptorium database"
 
 

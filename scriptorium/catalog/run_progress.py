@@ -1,0 +1,185 @@
+"""How far the runs are: a small file for each run, beside the records of runs, which any process can read.
+
+The run writes it at the beginning of every step and about once a second while bytes move, without waiting for the disk:
+it means nothing after a power cut. It is removed when the run ends. One whose process is gone was left by a kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scriptorium import progress
+from scriptorium.errors import DamageFound
+from scriptorium.fs import atomic
+from scriptorium.manifest import decoded, encoded
+from scriptorium.progress import Advance, Step
+from scriptorium.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_ENDING = ".progress"
+_EVERY = 1.0  # seconds between two writes of one step
+_QUIET = 300.0  # seconds without news after which a reader is told so
+_WEEK = 7 * 86_400.0
+_REFERENCE = re.compile(r"[0-9a-f-]{4,36}")
+_outside: Callable[[], str] = lambda: ""  # noqa: E731
+
+
+def named_by(outside: Callable[[], str]) -> None:
+    """How a run is called by what started it (Prefect's id of the flow run); asked when a run begins."""
+    global _outside
+    _outside = outside
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """How far one run is. ``run``: the id of what it makes (a backup, a restore); ``outside``: Prefect's id of the flow
+    run, where there is one. ``alive``: whether its process is still there."""
+
+    run: str
+    outside: str
+    operation: str
+    library: str
+    step: Step
+    done: int
+    began: datetime
+    step_began: datetime
+    written_at: datetime
+    alive: bool
+
+    @property
+    def share(self) -> float | None:
+        """How much of the step is done, 0 to 1."""
+        return progress.share(self.done, self.step.expected)
+
+    @property
+    def remaining(self) -> float | None:
+        """About how many seconds the step still takes."""
+        seconds = (self.written_at - self.step_began).total_seconds()
+        return progress.remaining(self.done, self.step.expected, seconds) if self.alive else None
+
+    def quiet(self, now: datetime) -> bool:
+        """Whether it has said nothing for long. A dump or a health check says nothing while it runs."""
+        return (now - self.written_at).total_seconds() > _QUIET
+
+
+@contextlib.contextmanager
+def recorded(settings: Settings, run: str, operation: str, library: str) -> Iterator[None]:
+    """Keep the progress of the steps in this block where others can read it."""
+    folder = settings.workspace_folder / "runs"
+    writer = _Writer(folder / f"{run}{_ENDING}", _outside(), operation, library)
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _sweep(folder)
+    try:
+        with progress.watched_by(writer.step):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            writer.file.unlink(missing_ok=True)
+
+
+class _Writer:
+    def __init__(self, file: Path, outside: str, operation: str, library: str) -> None:
+        self.file = file
+        self._facts = {
+            "run": file.name.removesuffix(_ENDING),
+            "outside": outside,
+            "operation": operation,
+            "library": library,
+            "pid": os.getpid(),
+            "began": _now(),
+        }
+
+    @contextlib.contextmanager
+    def step(self, step: Step) -> Iterator[Advance]:
+        began, done, due = _now(), 0, time.monotonic() + _EVERY
+
+        def write() -> None:
+            facts = {
+                **self._facts,
+                "step": step.name,
+                "item": step.item,
+                "expected": step.expected,
+                "done": done,
+                "step_began": began,
+                "written_at": _now(),
+            }
+            with contextlib.suppress(OSError):  # it is for information; a full disk is found by who needs it
+                atomic.write(self.file, encoded(facts), lasting=False)
+
+        def advance(count: int) -> None:
+            nonlocal done, due
+            done += count
+            if time.monotonic() >= due:
+                write()
+                due = time.monotonic() + _EVERY
+
+        write()
+        yield advance
+        write()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def running(settings: Settings) -> list[RunProgress]:
+    """How far every run is that has said so, the newest first; also those that a kill left."""
+    folder = settings.workspace_folder / "runs"
+    found = []
+    for file in folder.glob(f"*{_ENDING}") if folder.is_dir() else ():
+        with contextlib.suppress(OSError, DamageFound):
+            found.append(_read(file))
+    return sorted(found, key=lambda one: one.began, reverse=True)
+
+
+def progress_of(settings: Settings, reference: str) -> RunProgress | None:
+    """How far the run is that is meant by its id, Prefect's id, or 4 or more digits of one of them."""
+    if not _REFERENCE.fullmatch(reference):
+        return None
+    meant = [one for one in running(settings) if one.run.startswith(reference) or one.outside.startswith(reference)]
+    return meant[0] if len(meant) == 1 else None
+
+
+def _read(file: Path) -> RunProgress:
+    record = decoded(file.read_bytes(), "progress of a run")
+    began = record.instant("began")
+    return RunProgress(
+        run=record.text("run"),
+        outside=record.text("outside"),
+        operation=record.text("operation"),
+        library=record.text("library"),
+        step=Step(record.text("step"), record.text("item"), record.optional_number("expected")),
+        done=record.number("done"),
+        began=began,
+        step_began=record.instant("step_began"),
+        written_at=record.instant("written_at"),
+        alive=is_alive(record.number("pid"), began),
+    )
+
+
+def is_alive(pid: int, since: datetime) -> bool:
+    """Whether the process that wrote this then still runs, and is not a later one that was given the same number."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).create_time() <= since.timestamp() + 1.0
+    except (psutil.Error, ValueError, OverflowError):
+        return False
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left a week ago."""
+    atomic.sweep(folder, f"*{_ENDING}")
+    for file in folder.glob(f"*{_ENDING}"):
+        if file.stat().st_mtime < time.time() - _WEEK:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""Progress of a run: the step it is at, what that works on, the bytes done and expected.
+
+The core says ``with step("packing", archive, expected=bytes) as advance`` around each long step and calls
+``advance(count)`` with the bytes done since the last call. Whoever wants to know is a watcher: the bar of the command
+line, the record that other processes read, Prefect's artifact. Each step is logged, with how long it took.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from scriptorium import wording
+
+log = logging.getLogger(__name__)
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``item``: what the step works on (an archive, a source, a store). ``expected``: bytes, where that is known."""
+
+    name: str
+    item: str = ""
+    expected: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.item}".rstrip()
+
+
+Watcher = Callable[[Step], contextlib.AbstractContextManager[Advance]]
+
+_always: list[Watcher] = []
+_watching: ContextVar[tuple[Watcher, ...]] = ContextVar("watching", default=())
+
+
+@contextlib.contextmanager
+def watched_by(watcher: Watcher) -> Iterator[None]:
+    """Let ``watcher(step)`` be told of every step that begins in this block."""
+    before = _watching.get()
+    _watching.set((*before, watcher))
+    try:
+        yield
+    finally:
+        _watching.set(before)
+
+
+def watch_always(watcher: Watcher) -> None:
+    """Let ``watcher(step)`` be told of every step of this process."""
+    if watcher not in _always:
+        _always.append(watcher)
+
+
+@contextlib.contextmanager
+def step(name: str, item: str = "", *, expected: int | None = None, also: Advance | None = None) -> Iterator[Advance]:
+    """One long step; yields what is told the bytes done since the last call. ``also`` is told them too."""
+    this, began, done = Step(name, item, expected), time.monotonic(), 0
+    log.info("%s%s", this, f": {wording.size(expected)} expected" if expected else "")
+    with contextlib.ExitStack() as watching:
+        told = [watching.enter_context(watcher(this)) for watcher in (*_always, *_watching.get())]
+        told += [also] if also is not None else []
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            for tell in told:
+                tell(count)
+
+        try:
+            yield advance
+        except BaseException as error:
+            took = wording.duration(time.monotonic() - began)
+            log.warning("%s ended after %s: %s", this, took, str(error) or type(error).__name__)
+            raise
+    took = wording.duration(time.monotonic() - began)
+    log.info("%s: done%s in %s", this, f", {wording.size(done)}" if done else "", took)
+
+
+def share(done: int, expected: int | None) -> float | None:
+    """How much of a step is done, 0 to 1; an estimate that was too low is never more than the whole."""
+    return min(1.0, done / expected) if expected else None
+
+
+def remaining(done: int, expected: int | None, seconds: float) -> float | None:
+    """About how many seconds a step still takes, when it goes on as it did."""
+    return max(0, expected - done) * seconds / done if expected and done > 0 and seconds > 0 else None
