@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, LiteralString
 
 from scriptorium.errors import NotFound, PermanentError, ScriptoriumError
+from scriptorium.sources.postgres.encodings import read_any_bytes
 from scriptorium.sources.postgres.errors import in_our_words
 from scriptorium.sources.postgres.pooler import forget, require_own_session
 
@@ -23,6 +24,7 @@ Row = tuple[object, ...]
 # A server that vanished is an error after two minutes (see postgres_login), also while something is on its way there.
 # Not for what sends much: the kernel takes a server that is busy, and does not read for so long, for one that is gone.
 _UNHEARD = {"tcp_user_timeout": "120000"}  # milliseconds
+_BYTES = "SQL_ASCII"
 _MAINTENANCE = ("postgres", "template1")
 # Settings that decide how a value is written as text, and waits that must not be cut short by a server's defaults.
 PLAIN_SESSION: Mapping[str, str] = {
@@ -128,7 +130,9 @@ class Address:
         connection = self._connected()
         try:
             require_own_session(connection, self, declared=self.pooled, again=self._connected)
-            settings = {"application_name": application, "client_encoding": "UTF8", **PLAIN_SESSION}
+            own = connection.info.parameter_status("server_encoding")
+            encoding = own if own == _BYTES else "UTF8"  # which knows no names of other bytes than its own
+            settings = {"application_name": application, "client_encoding": encoding, **PLAIN_SESSION}
             if connection.info.server_version >= 170000:
                 settings["transaction_timeout"] = "0"
             for key, value in settings.items():
@@ -146,7 +150,9 @@ class Address:
         more = {"password": self.password} if self.password else {}
         given = {key: value for key, value in self.words.items() if key not in ("application_name", "client_encoding")}
         words = {**_UNHEARD, **given, **more}
-        return psycopg.connect("", autocommit=True, **words)  # type: ignore[arg-type]
+        connection: psycopg.Connection[Row] = psycopg.connect("", autocommit=True, **words)  # type: ignore[arg-type]
+        read_any_bytes(connection)
+        return connection
 
     @contextlib.contextmanager
     def maintenance(self) -> Iterator[psycopg.Connection[Row]]:
@@ -175,8 +181,9 @@ class Address:
 
 
 def sql(text: str) -> LiteralString:
-    """Mark a statement that was composed of quoted names as one that may be executed."""
-    return text  # type: ignore[return-value,unused-ignore]
+    """Mark a statement that was composed of quoted names as one that may be executed. As bytes: a name may be none that
+    UTF-8 knows."""
+    return text.encode("utf-8", "surrogateescape")  # type: ignore[return-value]
 
 
 def quoted(*names: str) -> str:

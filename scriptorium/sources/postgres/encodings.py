@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import codecs
 import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import psycopg
 
 _SAID = re.compile(rb"^SET client_encoding = '(\w+)';$", re.MULTILINE)
 _OTHER_NAMES = {"SQL_ASCII": "utf-8", "KOI8R": "koi8-r", "KOI8U": "koi8-u", "EUC_JIS_2004": "euc_jis_2004",
@@ -31,4 +35,17 @@ def as_utf8(script: bytes) -> bytes:
 
 def meant(text: str, codec: str) -> str:
     """Text that was decoded as UTF-8, with whatever is none escaped, in its own encoding."""
-    return text.encode("utf-8", "surrogateescape").decode(codec, "replace")
+    return text.encode("utf-8", "surrogateescape").decode(codec, "surrogateescape")
+
+
+def read_any_bytes(connection: psycopg.Connection[Any]) -> None:
+    """Names of roles and databases are in catalogs of the whole server, in the encoding of the database in which they
+    were given. In a session of another database they are bytes without a meaning; they are kept as they are."""
+    from psycopg.adapt import Buffer, Loader
+
+    class AnyBytes(Loader):
+        def load(self, data: Buffer) -> str:
+            return bytes(data).decode("utf-8", "surrogateescape")
+
+    for kind in ("text", "name", "varchar", "bpchar"):
+        connection.adapters.register_loader(kind, AnyBytes)

@@ -119,16 +119,20 @@ def like(session: psycopg.Connection[Row], name: str, model: str, inside: Addres
     _create_like(session, name, model)
     dressing = DatabaseProperties(comment=_comment_inside(session, model, inside))
     for scope, key, value in _settings(session, name, model):
-        dressing.add_setting(scope.encode(), key, f"{scope} SET {quoted(*key.split('.'))} TO {value}".encode())
-    dressing.early += [statement.encode() for statement in _grants(session, name, model)]
+        dressing.add_setting(_bytes(scope), key, _bytes(f"{scope} SET {quoted(*key.split('.'))} TO {value}"))
+    dressing.early += [_bytes(statement) for statement in _grants(session, name, model)]
     row = session.execute("SELECT datconnlimit, datistemplate FROM pg_database WHERE datname = %s", (model,)).fetchone()
     limit, template = row or (-1, False)
     if limit != -1:
-        dressing.late.append(f"ALTER DATABASE {quoted(name)} CONNECTION LIMIT {limit}".encode())
+        dressing.late.append(_bytes(f"ALTER DATABASE {quoted(name)} CONNECTION LIMIT {limit}"))
     if template:
-        dressing.late.append(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE true".encode())
-    dressing.late += [one.encode() for one in _labels(session, name, model)]
+        dressing.late.append(_bytes(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE true"))
+    dressing.late += [_bytes(one) for one in _labels(session, name, model)]
     return dressing
+
+
+def _bytes(statement: str) -> bytes:
+    return statement.encode("utf-8", "surrogateescape")
 
 
 def _early(key: str) -> bool:
@@ -296,7 +300,7 @@ def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> Dat
                 dressing.early.append(statement)
                 dressing.late.append(statement)
             continue
-        ours = found["before"] + b" " + quoted(name).encode() + found["after"]
+        ours = found["before"] + b" " + _bytes(quoted(name)) + found["after"]
         if statement.startswith(b"CREATE DATABASE"):
             _create(session, dressing, ours)
             made = True
@@ -307,7 +311,7 @@ def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> Dat
                     f"not set on the database: {_shown(ours)} (it loads a program; set it by hand)"
                 )
                 continue
-            dressing.add_setting(found["before"] + b" " + quoted(name).encode(), key, ours)
+            dressing.add_setting(found["before"] + b" " + _bytes(quoted(name)), key, ours)
         else:
             late = statement.startswith(_COMMENT) or _LAST.match(found["after"])
             (dressing.late if late else dressing.early).append(ours)

@@ -119,7 +119,7 @@ def sequence_values(
     wanted.write_text("\n".join(entry.line for entry in chosen) + "\n", "utf-8", "surrogateescape")
     try:
         argv = [program.path, f"--use-list={wanted}", "--file=-", str(dump)]
-        script = as_utf8(process.run(argv, timeout=600).stdout).decode("utf-8", "replace")
+        script = as_utf8(process.run(argv, timeout=600).stdout).decode("utf-8", "surrogateescape")
     finally:
         wanted.unlink()
     values = {

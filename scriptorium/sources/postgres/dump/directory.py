@@ -26,7 +26,13 @@ from scriptorium.fs.free_space import free_bytes
 from scriptorium.model import Provenance, Rows, TableFingerprint
 from scriptorium.sources.postgres.connection import Address, Row
 from scriptorium.sources.postgres.dump.contents import check_complete, sequence_values
-from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Seen, Snapshot, held, plain_environment
+from scriptorium.sources.postgres.dump.snapshot import (
+    DumpOptions,
+    Seen,
+    Snapshot,
+    held,
+    plain_environment,
+)
 from scriptorium.sources.postgres.errors import in_one_line, in_our_words, worded
 from scriptorium.sources.postgres.fingerprint import Relation
 from scriptorium.sources.postgres.limits import fitting_jobs
@@ -229,6 +235,7 @@ def save_globals(snapshot: Snapshot, folder: Path) -> tuple[str, ...]:
                 "--globals-only",
                 *more,
                 "--no-password",
+                *snapshot.encoding,
                 f"--file={file}",
                 f"--database={_as_one_word(name)}",
             ]

@@ -62,7 +62,8 @@ class Seen:
 class Snapshot:
     """A database that is held still: every table is locked, and ``session`` sees the exported ``snapshot``.
 
-    ``address`` names the ``database``; ``engine`` is the server's version, ``major`` the number that counts.
+    ``address`` names the ``database``; ``engine`` is the server's version, ``major`` the number that counts;
+    ``encoding``: what the programs must be told of it.
     """
 
     address: Address
@@ -76,6 +77,7 @@ class Snapshot:
     dumper: Program
     restorer: Program
     began: datetime
+    encoding: tuple[str, ...] = ()
 
     @property
     def database(self) -> str:
@@ -89,7 +91,7 @@ class Snapshot:
     def command(self, *more: str) -> list[str]:
         """``pg_dump`` of this very snapshot, not compressed."""
         wait = f"--lock-wait-timeout={int(self.options.lock_timeout * 1000)}"
-        words = ["--compress=0", f"--snapshot={self.snapshot}", "--no-password", wait, *bytes_as_they_are(self.session)]
+        words = ["--compress=0", f"--snapshot={self.snapshot}", "--no-password", wait, *self.encoding]
         return [self.dumper.path, *more, *words, f"--dbname={self.address.of_child(self.application)}"]
 
     def look(self, between: Callable[[str], None]) -> Seen:
@@ -146,6 +148,7 @@ def _held(
         dumper=dumper,
         restorer=restorer,
         began=began,
+        encoding=tuple(bytes_as_they_are(session)),
     )
 
 

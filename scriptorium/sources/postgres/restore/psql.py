@@ -59,6 +59,7 @@ LOOP
         AND d.deptype IN ('e', 'i'))
     THEN EXECUTE 'DROP ' || one.word || ' IF EXISTS ' || one.named || ' CASCADE'; END IF;
 END LOOP; END $outside$"""
+_QUIET = "-c client_min_messages=error"  # what goes may have a name that cannot be told in UTF-8
 _UNLINKED = "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid IN"
 APPLICATION = "scriptorium database"
 
@@ -177,7 +178,7 @@ def _feed(
     """SQL into psql's standard input; what it says is kept in memory."""
     with os.fdopen(os.memfd_create("psql"), "w+b") as said, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
         reading, writing = os.pipe()
-        options = " ".join((process.variable("PGOPTIONS") or "", *PLAIN_PROGRAM)).strip()
+        options = " ".join((process.variable("PGOPTIONS") or "", *PLAIN_PROGRAM, _QUIET)).strip()
         with os.fdopen(writing, "wb") as pipe:
             try:
                 child = process.start(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,11 @@ _MAPPING = re.compile(rf"^CREATE USER MAPPING FOR ({_IDENTIFIER}) SERVER ")
 _TABLESPACE = re.compile(rf"^SET default_tablespace = ({_IDENTIFIER});$")
 _EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS ({_IDENTIFIER}) ")
 _ROLE_SETTING = re.compile(rf"^ALTER ROLE ({_IDENTIFIER}) IN DATABASE ")
+# As bytes, which no session converts: a name is in the encoding of the database in which it was given.
+_ROLES = r"""
+SELECT encode(CASE WHEN rolname::text LIKE '%\\%' THEN textsend(rolname::text) ELSE rolname::text::bytea END, 'hex')
+FROM pg_roles
+"""
 _EVERYBODY = {"public", "session_user", "current_user", "current_role", ""}
 
 
@@ -49,20 +55,22 @@ class Requirements:
     """Names that a dump uses, or, of ``missing``, those of them that the server does not have.
 
     ``named``: by role, the entries of the dump that cannot be made without it (policies, comments on them, user
-    mappings), as its table of contents has them: kind, schema and name.
+    mappings), as its table of contents has them: kind, schema and name. ``codec``: of the dump's encoding.
     """
 
     roles: frozenset[str] = frozenset()
     tablespaces: frozenset[str] = frozenset()
     extensions: frozenset[str] = frozenset()
     named: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    codec: str = "utf-8"
 
     def __bool__(self) -> bool:
         return bool(self.roles or self.tablespaces or self.extensions)
 
     def __str__(self) -> str:
         kinds = (("role", self.roles), ("tablespace", self.tablespaces), ("extension", self.extensions))
-        return "; ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in kinds if names)
+        said = "; ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in kinds if names)
+        return said.encode("utf-8", "replace").decode()
 
     @property
     def switches(self) -> tuple[str, ...]:
@@ -108,7 +116,9 @@ def required(dump: Path, program: Program, *, itself: bool = False) -> Requireme
             quotes = _QUOTES.findall(line)
             body = quotes[-1] if len(quotes) % 2 else ""
     entries = {role: frozenset(found) for role, found in named.items()}
-    return Requirements(frozenset(roles - _EVERYBODY), frozenset(tablespaces - {""}), frozenset(extensions), entries)
+    return Requirements(
+        frozenset(roles - _EVERYBODY), frozenset(tablespaces - {""}), frozenset(extensions), entries, codec
+    )
 
 
 def _names_in(line: str) -> Iterator[tuple[str, str]]:
@@ -143,12 +153,23 @@ def missing(session: psycopg.Connection[Row], needed: Requirements) -> Requireme
     def there(query: str) -> set[str]:
         return {str(row[0]) for row in session.execute(query.encode())}
 
+    roles = {bytes.fromhex(name) for name in there(_ROLES)}
     return Requirements(
-        needed.roles - there("SELECT rolname FROM pg_roles"),
+        frozenset(name for name in needed.roles if not roles & _written(name, needed.codec)),
         needed.tablespaces - there("SELECT spcname FROM pg_tablespace") - {"pg_default"},
         needed.extensions - there("SELECT name FROM pg_available_extensions"),
         needed.named,
+        needed.codec,
     )
+
+
+def _written(name: str, codec: str) -> set[bytes]:
+    """As the server may have the name: in the encoding of the dump's database, or of one in UTF-8."""
+    found = set[bytes]()
+    for one in (codec, "utf-8"):
+        with contextlib.suppress(UnicodeEncodeError):
+            found.add(name.encode(one, "surrogateescape"))
+    return found
 
 
 def require(session: psycopg.Connection[Row], needed: Requirements, address: Address, *, without: bool) -> Requirements:

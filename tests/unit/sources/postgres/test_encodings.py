@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import psycopg
 import pytest
 from postgres_items import ID, ask, back_up, unpack
@@ -66,3 +68,58 @@ def test_the_comment_of_a_database_is_kept_in_its_encoding(server, tmp_path, gon
     incoming.switch()
     incoming.finish()
     assert ask(url, f"{said} WHERE datname = '{name}'") == before
+
+
+NAMES = {
+    "LATIN1": (
+        'CREATE SCHEMA "bücher"; CREATE TABLE "bücher"."größe" (id int PRIMARY KEY CHECK (id > 0)); '
+        'INSERT INTO "bücher"."größe" VALUES (1); CREATE SEQUENCE "zähler"; CREATE ROLE "für_alle"; '
+        'GRANT SELECT ON "bücher"."größe" TO "für_alle"; COMMENT ON SCHEMA "bücher" IS \'schön\''
+    ).encode("latin-1"),
+    "SQL_ASCII": b'CREATE TABLE "gr\xf6\xdfe" (id int PRIMARY KEY); INSERT INTO "gr\xf6\xdfe" VALUES (1); '
+    b'CREATE SEQUENCE "z\xe4hler"; CREATE TABLE "\xc3\xa9" (x text)',
+    "EUC_JP": 'CREATE TABLE "本" ("題" text); INSERT INTO "本" VALUES (\'日本\')'.encode("euc_jp"),
+}
+
+
+@pytest.mark.parametrize("encoding", sorted(NAMES))
+def test_names_in_another_encoding_come_back(server, tmp_path, encoding):
+    """The name of a role is in a catalog of all databases, with bytes that mean something in one of them only."""
+    name, latin = f"names_in_{encoding.lower()}", "names_of_roles"
+    with psycopg.connect(server.address(), autocommit=True) as session:
+        for one, kind in ((name, encoding), (latin, "LATIN1")):
+            session.execute(f"CREATE DATABASE {one} TEMPLATE template0 ENCODING '{kind}' LC_COLLATE 'C' LC_CTYPE 'C'")
+    url = server.address(name)
+    try:
+        ask(server.address(latin), 'CREATE ROLE "süß"')
+        with psycopg.connect(url, autocommit=True) as session:
+            session.execute(f"SET client_encoding = '{encoding}'")
+            session.execute(NAMES[encoding])
+        before = dumped(server, url)
+        for in_place in (False, True):
+            folder = tmp_path / str(in_place)
+            folder.mkdir()
+            source = PostgresSource(
+                database=url, tools=server.programs, staging=folder / "staging", in_place=in_place, former=0
+            )
+            staged, part = back_up(source, folder / "stage")
+            assert not [warning for warning in staged.warnings if "roles" in warning]
+            incoming = source.incoming(part, ID)
+            incoming.prepare()
+            unpack(staged, incoming)
+            assert incoming.load() == part.tables
+            incoming.switch()
+            incoming.finish()
+            assert dumped(server, url) == before
+        backup_database(source, tmp_path / "one.sql", format="sql")
+        restore_database(source, tmp_path / "one.sql", clean=True)
+        assert dumped(server, url) == before
+    finally:
+        ask(server.address(), f"DROP DATABASE {name} WITH (FORCE)")
+        ask(server.address(latin), 'DROP ROLE "süß"; DROP ROLE IF EXISTS "für_alle"')
+        ask(server.address(), f"DROP DATABASE {latin}")
+
+
+def dumped(server, url):
+    said = subprocess.run([server.programs / "pg_dump", url], capture_output=True, check=True).stdout.splitlines()
+    return [line for line in said if not line.startswith((b"\\restrict", b"\\unrestrict"))]
