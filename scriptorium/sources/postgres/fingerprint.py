@@ -79,8 +79,10 @@ class Relation:
 
 
 def written(*names: str) -> str:
-    """Names with dots between, in quotes where one is not a plain word."""
-    return ".".join(part if _PLAIN_NAME.match(part) else quoted(part) for part in names)
+    """Names with dots between, in quotes where one is not a plain word. Bytes that are no UTF-8 are told as ``\\xf6``:
+    records hold nothing else than text."""
+    told = (one.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for one in names)
+    return ".".join(part if _PLAIN_NAME.match(part) else quoted(part) for part in told)
 
 
 @dataclass(frozen=True, slots=True)

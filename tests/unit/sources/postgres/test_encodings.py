@@ -104,6 +104,7 @@ def test_names_in_another_encoding_come_back(server, tmp_path, encoding):
             )
             staged, part = back_up(source, folder / "stage")
             assert not [warning for warning in staged.warnings if "roles" in warning]
+            assert all(table.isprintable() and table.encode() for table in part.tables)  # a manifest can hold them
             incoming = source.incoming(part, ID)
             incoming.prepare()
             unpack(staged, incoming)
