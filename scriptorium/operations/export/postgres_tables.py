@@ -19,7 +19,7 @@ from scriptorium.operations.export.postgres_feed import Feed, Portion, arrow, po
 from scriptorium.operations.export.tables import Wanted, unquoted
 from scriptorium.sources.postgres.dump.contents import Entry, codec_of_dump, contents, contents_of_head
 from scriptorium.sources.postgres.dump.pieces import piece_name, piece_number
-from scriptorium.sources.postgres.encodings import meant
+from scriptorium.sources.postgres.encodings import meant, told
 from scriptorium.sources.postgres.programs import Program
 from scriptorium.sources.postgres.restore.staging import restorer_for
 
@@ -81,7 +81,7 @@ class PostgresTables:
         """Whether a line of the list is about the table. Its names are not quoted there, so ``a`` may be ``a b`` as
         well: which it is, is known when its rows are read."""
         names = " ".join(unquoted(one.table)).translate(_BREAKS)
-        return meant(entry.rest, self._codec).startswith(f"{names} ")
+        return told(meant(entry.rest, self._codec)).startswith(f"{names} ")
 
     def data(self, member: str) -> Path | None:
         steps = self._below(member)

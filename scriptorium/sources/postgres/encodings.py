@@ -38,6 +38,11 @@ def meant(text: str, codec: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode(codec, "surrogateescape")
 
 
+def told(name: str) -> str:
+    """A name with its bytes that are no text as ``\\xf6``: records hold nothing else than text."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def read_any_bytes(connection: psycopg.Connection[Any]) -> None:
     """Names of roles and databases are in catalogs of the whole server, in the encoding of the database in which they
     were given. In a session of another database they are bytes without a meaning; they are kept as they are."""

@@ -18,6 +18,7 @@ from scriptorium.errors import PermanentError, SourceUnavailable
 from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.computing import Uncomputable, computed, of_the_session
 from scriptorium.sources.postgres.connection import Row, quoted, sql
+from scriptorium.sources.postgres.encodings import told
 from scriptorium.sources.postgres.views import not_reproducible
 
 if TYPE_CHECKING:
@@ -79,10 +80,8 @@ class Relation:
 
 
 def written(*names: str) -> str:
-    """Names with dots between, in quotes where one is not a plain word. Bytes that are no UTF-8 are told as ``\\xf6``:
-    records hold nothing else than text."""
-    told = (one.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for one in names)
-    return ".".join(part if _PLAIN_NAME.match(part) else quoted(part) for part in told)
+    """Names as text, with dots between, in quotes where one is not a plain word."""
+    return ".".join(part if _PLAIN_NAME.match(part) else quoted(part) for part in map(told, names))
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,18 @@ def try_again(restorer: Again, dump: Path, stumbled: Stumbled) -> None:
                 _make(restorer, session, dump, line, stumbled)
 
 
+def in_one_transaction(stumbled: Stumbled, lines: Sequence[str]) -> Stumbled | RestoreFailed:
+    """The error where everything goes in at once, and the first thing that does not fit ends it."""
+    if not any(_kind(line) in (*_BREAKABLE, "TABLE DATA") for line in lines):
+        return stumbled
+    return RestoreFailed(
+        f"rows of the backup do not fit: {stumbled.what}",
+        on=stumbled.on,
+        hint=f"nothing was changed. In one transaction nothing can be left out: take the backup back beside the living "
+        f"database (without --clean, with {OPTION}), or into another database",
+    )
+
+
 def _kind(line: str) -> str:
     found = _KIND.match(line)
     return found["kind"] if found else ""

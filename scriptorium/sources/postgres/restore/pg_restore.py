@@ -31,7 +31,7 @@ from scriptorium.sources.postgres.own_names import own_path, without_emptying
 from scriptorium.sources.postgres.programs import Program
 from scriptorium.sources.postgres.progress import bytes_read, measured
 from scriptorium.sources.postgres.restore.comparison import Reading
-from scriptorium.sources.postgres.restore.constraints import LeftOut, Stumbled, try_again
+from scriptorium.sources.postgres.restore.constraints import LeftOut, Stumbled, in_one_transaction, try_again
 from scriptorium.sources.postgres.spread import as_recorded
 from scriptorium.sources.postgres.stall_watch import StallWatch
 from scriptorium.sources.postgres.views import made_anew
@@ -89,7 +89,10 @@ class Restorer:
                 path = own_path(session)
             with self._listed(dump) as chosen, without_emptying(dump) as (named, reading):
                 again = Path(named[0]) if named else None
-                self._whole(again, [*switches, *chosen], lock_timeout, None, path=path, stdin=reading)
+                try:
+                    self._whole(again, [*switches, *chosen], lock_timeout, None, path=path, stdin=reading)
+                except Stumbled as stumbled:
+                    raise in_one_transaction(stumbled, self.lines(dump, stumbled.entries)) from stumbled
 
     def _whole(
         self,

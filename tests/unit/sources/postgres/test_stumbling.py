@@ -206,6 +206,10 @@ def test_many_tables_with_odd_names_that_do_not_fit_come_back_once_each(server, 
     try:
         source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging", jobs=2)
         staged, part = back_up(source, tmp_path / "stage")
+        backup_database(source, tmp_path / "one.dump")
+        with pytest.raises(RestoreFailed, match="do not fit") as whole:
+            restore_database(source, tmp_path / "one.dump", clean=True)
+        assert "nothing was changed" in whole.value.hint
         incoming = source.incoming(part, ID)
         incoming.prepare()
         unpack(staged, incoming)
