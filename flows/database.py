@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from prefect import flow
 
 from flows.runs import given, publish
-from scriptorium import wording
-from scriptorium.process import no_child_outlives
-from scriptorium.report.runs import Report
-from scriptorium.umask import private_files
+from scriptorium.report.runs import database_backup_report, database_restore_report
+from scriptorium.requests import AnyDatabaseFormat, DatabaseBackupRequest, DatabaseRestoreRequest, Level
+from scriptorium.words import DatabaseFormat
 from tasks.database import dump, load
 
 
 @flow(name="database-backup", flow_run_name=lambda: f"dump the database to {given()['file']}", persist_result=False)
 def database_backup(
-    file: str, library: str | None = None, source: str | None = None, format: str = "custom", compress: int = 6
+    file: str,
+    library: str | None = None,
+    source: str | None = None,
+    format: AnyDatabaseFormat = DatabaseFormat.CUSTOM,
+    compress: Level = 6,
 ) -> int:
-    """Write a library's PostgreSQL database to one file (``format``: custom, sql, directory); returns its bytes."""
-    began = time.monotonic()
-    with no_child_outlives(), private_files():
-        size = dump(library, source, Path(file), format, compress)
-    summary = {"file": file, "size": wording.size(size), "took": wording.duration(time.monotonic() - began)}
-    publish(Report("database-backup", library or "database", "Database written to one file", summary, ()))
+    """Write a library's PostgreSQL database to one file; returns its bytes.
+
+    Args:
+        file: Where to; its folder is made.
+        library: A name from the settings; not needed when there is only one.
+        source: The database, where the library has several.
+        format: What pg_dump calls custom, plain (sql) or directory.
+        compress: 0 (none) to 9.
+    """
+    request, began = DatabaseBackupRequest(**locals()), time.monotonic()
+    size = dump(request)
+    publish(database_backup_report(request, size, time.monotonic() - began))
     return size
 
 
@@ -32,10 +40,15 @@ def database_backup(
 def database_restore(
     file: str, library: str | None = None, source: str | None = None, clean: bool = False, trust: bool = False
 ) -> None:
-    """Bring a library's PostgreSQL database back from one file, in one transaction; ``clean``: over what is there;
-    ``trust``: the file may hold statements that reach the server's machine."""
-    began = time.monotonic()
-    with no_child_outlives(), private_files():
-        load(library, source, Path(file), clean, trust)
-    summary = {"file": file, "took": wording.duration(time.monotonic() - began)}
-    publish(Report("database-restore", library or "database", "Database loaded from one file", summary, ()))
+    """Load a library's PostgreSQL database from one file, in one transaction.
+
+    Args:
+        file: What database-backup or pg_dump wrote.
+        library: A name from the settings; not needed when there is only one.
+        source: The database, where the library has several.
+        clean: Over what is there; without it, only into an empty database.
+        trust: The file may hold statements that reach the server's machine.
+    """
+    request, began = DatabaseRestoreRequest(**locals()), time.monotonic()
+    load(request)
+    publish(database_restore_report(request, time.monotonic() - began))

@@ -5,37 +5,36 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.runs import given, of_library, publish
-from scriptorium import wording
-from scriptorium.operations.export import Exported, place_export
-from scriptorium.process import no_child_outlives
-from scriptorium.report.runs import Report
+from scriptorium.operations.export import plan_export
+from scriptorium.report.runs import export_report
+from scriptorium.requests import LATEST, AnyExportFormat, ExportRequest, Names
+from scriptorium.results import ExportResult
 from scriptorium.settings import current
-from scriptorium.umask import private_files
+from scriptorium.words import ExportFormat
 from tasks.export import write_tables
 
 
 def _name() -> str:
-    return f"export {given().get('reference', 'latest')}{of_library()}"
+    return f"export {given().get('reference', LATEST)}{of_library()}"
 
 
 @flow(name="export", flow_run_name=_name, persist_result=False)
 def export(
-    reference: str = "latest",
+    reference: str = LATEST,
     library: str | None = None,
-    tables: list[str] | None = None,
-    format: str = "csv",
+    tables: Names = (),
+    format: AnyExportFormat = ExportFormat.CSV,
     output: str | None = None,
-) -> Exported:
-    """Export tables (all without names) of a backup as ``csv``, ``json`` or ``parquet``; ``output``: file or folder."""
-    with no_child_outlives(), private_files():
-        order = place_export(current(), reference, library=library, tables=tables or (), format=format, output=output)
-        exported = write_tables(order)
-    summary = {
-        "backup": f"{exported.name} ({exported.backup})",
-        "written to": exported.output,
-        "rows": f"{exported.rows:,}",
-        "size": wording.size(exported.bytes),
-    }
-    rows = [{"table": one.table, "rows": f"{one.rows:,}", "size": wording.size(one.bytes)} for one in exported.tables]
-    publish(Report("export", exported.library, f"Export of {exported.name}", summary, rows))
-    return exported
+) -> ExportResult:
+    """Write tables of a backup as files, straight from its archive.
+
+    Args:
+        reference: The backup: its id, 4 or more digits of it, its name, or latest.
+        library: A name from the settings; needed for latest where there are several.
+        tables: Names as the backup lists them; every table when none is given.
+        format: What the files are.
+        output: A file for one table, else a folder.
+    """
+    result = write_tables(plan_export(current(), ExportRequest(**locals())))
+    publish(export_report(result))
+    return result

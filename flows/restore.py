@@ -22,6 +22,7 @@ from scriptorium.operations.restore import (
 )
 from scriptorium.process import no_child_outlives
 from scriptorium.report.runs import Report
+from scriptorium.requests import MaybeFolder, Names
 from scriptorium.restore import Plan, Restored
 from scriptorium.settings import current
 from scriptorium.umask import private_files
@@ -40,8 +41,8 @@ def _name() -> str:
 def restore(
     reference: str,
     library: str | None = None,
-    path: str | None = None,
-    only: list[str] | None = None,
+    path: MaybeFolder = None,
+    only: Names = (),
     store: str | None = None,
     rebuild: bool = False,
     clean: bool = False,
@@ -50,16 +51,22 @@ def restore(
     without_roles: bool = False,
     without_broken_constraints: bool = False,
 ) -> Restored:
-    """Restore a backup (id, prefix, name or ``latest``).
+    """Restore a backup into a folder, as one database under a new name, or over the living data.
 
-    ``path``: into this folder; without one the living data is replaced, after a verified safety backup (tier
-    ``before-restore``). ``only``: glob patterns over paths in the archive, or a source by its name. ``rebuild``: make
-    databases from their logical exports. ``clean``: ``path`` may hold something, which is replaced; in place, into the
-    living PostgreSQL database in one transaction. ``safety``: false only for data that is too broken, or too far
-    gone, to be saved.
-    ``database``: one database under this new name, beside the living one. ``without_roles``: although roles or
-    tablespaces that a PostgreSQL database names are missing. ``without_broken_constraints``: although its rows break
-    constraints, which are then left out or made for new rows only, by name.
+    Before living data is replaced, a verified safety backup of it is taken (tier before-restore).
+
+    Args:
+        reference: The backup: its id, 4 or more digits of it, its name, or latest.
+        library: A name from the settings; needed for latest where there are several.
+        path: Into this folder; without it the living data is replaced.
+        only: Glob patterns over paths in the archive, or a source by its name; everything when none is given.
+        store: The store whose copy is read; the best copy when none is given.
+        rebuild: Make Kuzu databases from their Parquet export.
+        clean: The folder is replaced; in place, the living PostgreSQL database is replaced in one transaction.
+        safety: Take a safety backup first; off only for data that is too broken to save.
+        database: Restore one PostgreSQL database under this new name, beside the living one.
+        without_roles: Also where roles or tablespaces that the database names are missing on the server.
+        without_broken_constraints: Load all rows; constraints that they break are left out or hold for new rows only.
     """
     began = time.monotonic()
     settings = current()
@@ -90,10 +97,14 @@ def restore(
 
 @flow(name="undo", flow_run_name=lambda: f"undo the last restore{of_library()}", persist_result=False)
 def undo(library: str | None = None, safety: bool = True) -> str:
-    """Go back to the data that the newest restore in place replaced, while it is kept.
+    """Undo the newest restore in place: put the previous data back, while it is kept.
 
     What is there now is backed up first, unless it is what a restore that was cut short left: of a mixture no backup
     is taken. Returns the id of the backup whose restore is undone.
+
+    Args:
+        library: A name from the settings; not needed when there is only one.
+        safety: Take a safety backup first; off only for data that is too broken to save.
     """
     saved = None
     with no_child_outlives(), private_files():

@@ -1,10 +1,10 @@
-"""What flows have in common: names that read well, one library after the other, one report that stands in the UI."""
+"""What flows have in common: names that read well, and one report for each run, which Prefect shows."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 from prefect.artifacts import create_markdown_artifact
@@ -16,7 +16,6 @@ from prefect.states import Completed
 
 from scriptorium import logs, progress, wording
 from scriptorium.catalog.run_progress import named_by
-from scriptorium.errors import ScriptoriumError
 from scriptorium.model import Backup, Status
 from scriptorium.report.runs import Report, markdown
 from tasks.progress import shown
@@ -60,24 +59,6 @@ def of_library() -> str:
     """`` of bibliotheca``, where the run was told a library."""
     library = given().get("library")
     return f" of {library}" if library else ""
-
-
-def for_each(libraries: Sequence[str], work: Callable[[str], Made]) -> tuple[Made, ...]:
-    """Do it for one library after the other. One that fails does not stop the others; it is an error at the end."""
-    done: list[Made] = []
-    failed: list[tuple[str, ScriptoriumError]] = []
-    for library in libraries:
-        try:
-            done.append(work(library))
-        except ScriptoriumError as error:
-            failed.append((library, error))
-    if len(libraries) == 1 and failed:
-        raise failed[0][1]
-    if failed:
-        names = "; ".join(f"{library}: {error}" for library, error in failed)
-        first = failed[0][1]
-        raise type(first)(f"{len(failed)} of {len(libraries)} failed", on=names, hint=first.hint)
-    return tuple(done)
 
 
 def concluded(result: Made, backups: Sequence[Backup]) -> Made:

@@ -8,8 +8,9 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 
 from flows.backup import backup
-from flows.runs import concluded, for_each, given
+from flows.runs import concluded, given
 from scriptorium.model import Backup
+from scriptorium.operations.libraries import for_each
 from scriptorium.requests import AnyTier, TierRequest
 from scriptorium.settings import Settings, current
 from scriptorium.settings.schedules import schedule_of

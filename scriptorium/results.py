@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from scriptorium.errors import ScriptoriumError
-from scriptorium.model import Backup, Manifest
+from scriptorium.errors import ScriptoriumError, StoreUnavailable
+from scriptorium.model import Backup, Copy, Manifest, Proof, Verification
+from scriptorium.retention import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +31,89 @@ class BackupResult:
             on="; ".join(f"{store}: {error}" for store, error in self.failed.items()),
             hint=first.hint,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class DrillResult:
+    """A backup that was drilled, and what came out. A difference is a result and no error."""
+
+    backup: Backup
+    proof: Proof
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A copy and what reading it back showed."""
+
+    backup: Backup
+    copy: Copy
+    verification: Verification
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What was read back, and the copies that could not be read (``BACKUP in STORE``), with the reason."""
+
+    checked: tuple[Checked, ...]
+    unread: Mapping[str, StoreUnavailable]
+
+    @property
+    def damaged(self) -> tuple[Checked, ...]:
+        return tuple(one for one in self.checked if not one.verification.sound)
+
+    def require_every_copy_read(self) -> Self:
+        """Raise where a copy could not be read. Damage is a result and no error."""
+        if not self.unread:
+            return self
+        first = next(iter(self.unread.values()))
+        if len(self.unread) == 1 and not self.checked:
+            raise first
+        damaged = ", ".join(one.backup.id for one in self.damaged)
+        others = f"damaged among the others: {damaged}" if damaged else "the others are sound"
+        raise StoreUnavailable(
+            f"{len(self.unread)} of {len(self.unread) + len(self.checked)} copies could not be read; {others}",
+            on="; ".join(f"{copy}: {error}" for copy, error in self.unread.items()),
+            hint=first.hint,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PruneResult:
+    """What retention decided and did: ids that were removed, keys of what crashes had left and was swept up."""
+
+    decisions: tuple[Decision, ...]
+    removed: tuple[str, ...]
+    swept: tuple[str, ...]
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedTable:
+    """One file of an export: of which table, where, how many rows and bytes."""
+
+    source: str
+    table: str
+    path: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What an export wrote; ``without_rows``: what no archive holds rows of (sequences, views, large objects)."""
+
+    backup: str
+    name: str
+    library: str
+    format: str
+    output: str
+    tables: tuple[ExportedTable, ...]
+    without_rows: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(one.rows for one in self.tables)
+
+    @property
+    def bytes(self) -> int:
+        return sum(one.bytes for one in self.tables)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from prefect import task
 
-from scriptorium.operations.export import Exported, ExportOrder, run_export
+from scriptorium.operations.export import ExportPlan, run_export
+from scriptorium.results import ExportResult
 from scriptorium.settings import current
 from tasks.progress import moving
 from tasks.retry import RETRIED
 
 
-@task(name="export", task_run_name="export from {order.backup.id}", **RETRIED)
-def write_tables(order: ExportOrder) -> Exported:
+@task(name="export", task_run_name="export from {plan.backup.id}", **RETRIED)
+def write_tables(plan: ExportPlan) -> ExportResult:
     """Write the tables of a backup as files."""
     with moving("exporting") as advance:
-        return run_export(current(), order, advance=advance)
+        return run_export(current(), plan, advance=advance)

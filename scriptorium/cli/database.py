@@ -32,16 +32,17 @@ def backup(
 ) -> None:
     """Write the database to one file."""
     from scriptorium.operations.database import database_of
+    from scriptorium.requests import DatabaseBackupRequest
 
+    place = str(file.absolute())
+    request = DatabaseBackupRequest(file=place, library=library, source=source, format=format, compress=compress)
     database_of(current().library(library), source)
     with flow_runs():
         from flows.database import database_backup as flow
 
-        size = carried_out(
-            flow, file=str(file.absolute()), library=library, source=source, format=format, compress=compress
-        )
+        size = carried_out(flow, **request.parameters())
     if manner.json:
-        put_json({"file": str(file.absolute()), "bytes": size, "format": format})
+        put_json({"file": request.file, "bytes": size, "format": str(request.format)})
     say(f"written: {file} ({wording.size(size)})")
 
 
@@ -58,15 +59,18 @@ def restore(
 ) -> None:
     """Bring the database back from one file, in one transaction: all of it or nothing."""
     from scriptorium.operations.database import database_of
+    from scriptorium.requests import DatabaseRestoreRequest
 
+    place = str(file.absolute())
+    request = DatabaseRestoreRequest(file=place, library=library, source=source, clean=clean, trust=trust)
     address = database_of(current().library(library), source).address()
     confirm(f"Load {file} into {address}{', over what is there' if clean else ''}?", yes=yes)
     with flow_runs():
         from flows.database import database_restore as flow
 
-        carried_out(flow, file=str(file.absolute()), library=library, source=source, clean=clean, trust=trust)
+        carried_out(flow, **request.parameters())
     if manner.json:
-        put_json({"file": str(file.absolute()), "restored": True})
+        put_json({"file": request.file, "restored": True})
     say(f"loaded: {file}")
 
 

@@ -30,23 +30,22 @@ def export(
     library: Library = None,
 ) -> None:
     """Write tables of a backup as CSV, JSON or Parquet, straight from its archive."""
-    from scriptorium.operations.export import listed, place_export
+    from scriptorium.operations.export import listed, plan_export
+    from scriptorium.requests import ExportRequest
 
-    names = list(listed(tables))
-    order = place_export(current(), reference, library=library, tables=names, format=format, output=output)
+    said = ExportRequest(reference=reference, library=library, tables=listed(tables), format=format, output=output)
+    plan = plan_export(current(), said)
+    request = said.model_copy(update={"reference": plan.backup.id, "output": str(plan.output)})
     with flow_runs():
         from flows.export import export as flow
 
-        place = str(order.output)
-        exported = carried_out(
-            flow, reference=order.backup.id, library=library, tables=names, format=format, output=place
-        )
+        exported = carried_out(flow, **request.parameters())
     if manner.json:
         files = [
             {"source": one.source, "table": one.table, "path": one.path, "rows": one.rows, "bytes": one.bytes}
             for one in exported.tables
         ]
-        facts = {"backup": exported.backup, "format": format, "output": exported.output}
+        facts = {"backup": exported.backup, "format": str(request.format), "output": exported.output}
         put_json({**facts, "files": files, "without_rows": list(exported.without_rows)})
     shown = [
         {

@@ -142,15 +142,17 @@ def verify(
     if read_data and not everything:
         raise UsageError("--read-data goes with --all")
     from scriptorium.operations.verify import choose_copies
+    from scriptorium.requests import VerifyRequest
 
     settings = current()
     warn_of_half_restores(settings)
     library = meant(settings, library, *references) if references else every(settings, library)
-    choose_copies(catalog_of(settings), references or (), library=library, store=store, share=read_data)
+    request = VerifyRequest(ids=references, library=library, store=store, share=read_data)
+    choose_copies(settings, request)
     with flow_runs():
         from flows.verify import verify as flow
 
-        checked = carried_out(flow, ids=references or None, library=library, store=store, share=read_data)
+        checked = carried_out(flow, **request.parameters())
     damaged = [one for one in checked if not one.verification.sound]
     if manner.json:
         rows = [
@@ -198,11 +200,13 @@ def drill(
     """Restore into a scratch place, compare with what was recorded, keep the proof, tidy up."""
     settings = current()
     warn_of_half_restores(settings)
-    library = meant(settings, library, reference)
+    from scriptorium.requests import DrillRequest
+
+    request = DrillRequest(reference=reference, library=meant(settings, library, reference), store=store)
     with flow_runs():
         from flows.drill import drill as flow
 
-        proof = carried_out(flow, reference=reference, library=library, store=store)
+        proof = carried_out(flow, **request.parameters())
     if manner.json:
         put_json(proof_document(proof))
     facts(proof_rows(proof))
@@ -227,7 +231,8 @@ def cleanup(
     yes: Yes = False,
 ) -> None:
     """Apply retention now: keep or remove, each with its reason. Without rules, the settings' are meant."""
-    from scriptorium.operations.prune import plan_cleanup, policy_of
+    from scriptorium.operations.prune import plan_prune, policy_of
+    from scriptorium.requests import PruneRequest
 
     settings = current()
     warn_of_half_restores(settings)
@@ -243,13 +248,12 @@ def cleanup(
     }
     rules = {name: value for name, value in given.items() if value is not None}
     policy = policy_of(rules) if rules else None
-    names = [settings.library(library).name] if library and library != "all" else list(settings.libraries)
-    plans = {name: plan_cleanup(settings, name, policy) for name in names}
-    decisions = [decision for plan in plans.values() for decision in plan]
-    for name, plan in plans.items():
-        say(f"{name}: {sum(d.keep for d in plan)} to keep, {sum(not d.keep for d in plan)} to remove")
-        table(decision_rows(plan), right=("Size",))
-    doomed = [decision for decision in decisions if not decision.keep]
+    request = PruneRequest(library=every(settings, library), policy=policy, dry_run=dry_run)
+    plan = plan_prune(settings, request)
+    for name, decided in plan.libraries.items():
+        say(f"{name}: {sum(one.keep for one in decided)} to keep, {sum(not one.keep for one in decided)} to remove")
+        table(decision_rows(decided), right=("Size",))
+    doomed = [decision for decision in plan.decisions if not decision.keep]
     removed: tuple[str, ...] = ()
     if not dry_run and doomed:
         confirm(f"Remove {len(doomed)} backup{'s' if len(doomed) != 1 else ''}?", yes=yes)
@@ -257,9 +261,10 @@ def cleanup(
         with flow_runs():
             from flows.prune import prune as flow
 
-            for name in names:
-                removed += carried_out(flow, library=name, policy=rules or None).removed
+            for name in plan.libraries:
+                one = request.model_copy(update={"library": name})
+                removed += carried_out(flow, **one.parameters()).removed
     if manner.json:
-        rows = [decision_document(decision) for decision in decisions]
+        rows = [decision_document(decision) for decision in plan.decisions]
         put_json({"dry_run": dry_run, "decisions": rows, "removed": list(removed)})
     say("dry run: nothing was removed" if dry_run else f"{len(removed)} removed")

@@ -7,10 +7,12 @@ from pathlib import Path
 from scriptorium.errors import UsageError
 from scriptorium.model import Role
 from scriptorium.progress import Advance
-from scriptorium.settings import Library
+from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
+from scriptorium.settings import Library, Settings
 from scriptorium.sources import FilesSource, PostgresSource
 from scriptorium.sources.postgres import check as checking
 from scriptorium.sources.postgres import single_file as single
+from scriptorium.workspace.containment import contained
 
 FORMATS = tuple(single.FORMATS)
 Health = checking.Health
@@ -29,6 +31,22 @@ def database_of(library: Library, name: str | None = None) -> PostgresSource:
         on=library.name,
         hint="a Kuzu database is saved by: create --type database",
     )
+
+
+def database_backup(settings: Settings, request: DatabaseBackupRequest, *, advance: Advance | None = None) -> int:
+    """The whole recipe without Prefect; returns the bytes of the file."""
+    database = database_of(settings.library(request.library), request.source)
+    with contained():
+        return backup_database(
+            database, Path(request.file), format=request.format, compress=request.compress, advance=advance
+        )
+
+
+def database_restore(settings: Settings, request: DatabaseRestoreRequest, *, advance: Advance | None = None) -> None:
+    """The whole recipe without Prefect."""
+    database = database_of(settings.library(request.library), request.source)
+    with contained():
+        restore_database(database, Path(request.file), clean=request.clean, trusted=request.trust, advance=advance)
 
 
 def backup_database(

@@ -54,11 +54,14 @@ from scriptorium.model import (
     TableFingerprint,
 )
 from scriptorium.progress import Advance
+from scriptorium.requests import DrillRequest
 from scriptorium.restore import Supply, load_part, part_of, read_parts, source_of
 from scriptorium.restore.proof import all_answers, compare_checks, fulfilled
+from scriptorium.results import DrillResult
 from scriptorium.settings import Settings
 from scriptorium.sources import Incoming, abilities
 from scriptorium.stores.objects.layout import read_annotations, read_manifest, write_annotations
+from scriptorium.workspace.containment import contained
 
 _SHOWN = 10
 _READ = (DamageFound, UnsafeArchive, RestoreFailed)  # of what was read: the copy cannot be restored
@@ -66,7 +69,7 @@ _LOADED = (*_READ, ToolFailed, SourceDamaged)  # of what came whole, and its pro
 
 
 @dataclass(frozen=True, slots=True)
-class DrillOrder:
+class DrillPlan:
     """A drill that is to be done: which backup, which copy of it."""
 
     id: str
@@ -74,18 +77,22 @@ class DrillOrder:
     copy: Copy
 
 
-def place_drill(
-    settings: Settings, reference: str, *, library: str | None = None, store: str | None = None
-) -> DrillOrder:
+def drill(settings: Settings, request: DrillRequest, *, advance: Advance | None = None) -> DrillResult:
+    """The whole recipe without Prefect."""
+    plan = plan_drill(settings, request)
+    return DrillResult(plan.backup, run_drill(settings, plan, advance=advance))
+
+
+def plan_drill(settings: Settings, request: DrillRequest) -> DrillPlan:
     """Find the backup and the copy to drill. ``NotFound``; ``UsageError`` for one that has no copy."""
     catalog = Catalog(settings)
-    backup = catalog.find(reference, library=library)
+    backup = catalog.find(request.reference, library=request.library)
     if not backup.copies:
         raise UsageError("this backup has no copy to drill", on=backup.id, hint=f"it is {backup.status}")
-    return DrillOrder(new_id(), backup, catalog.copy_of(backup, store))
+    return DrillPlan(new_id(), backup, catalog.copy_of(backup, request.store))
 
 
-def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None = None) -> Proof:
+def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = None) -> Proof:
     """Restore the copy into a scratch place, compare, judge, tidy up, and keep the proof.
 
     A backup that cannot be restored is a verdict and not an error: ``proven`` is false, with the first differences. It
@@ -93,40 +100,41 @@ def run_drill(settings: Settings, order: DrillOrder, *, advance: Advance | None 
     found. What stands in the way of drilling at all (no room, no server, no engine) is raised. A store that cannot be
     written to keeps no proof (``unkept`` says why), and the verdict is none the worse for it.
     """
-    store = settings.store(order.copy.store)
-    room = workspace.scratch_name(order.backup.library)  # a backup may begin meanwhile, and clears its own room only
+    store = settings.store(plan.copy.store)
+    name = workspace.scratch_name(plan.backup.library)  # a backup may begin meanwhile, and clears its own folder only
     with (
-        workspace.lock(settings, room, f"drill of {order.backup.id}"),
-        workspace.reading(settings, order.backup.id),
-        workspace.staging(settings, room, order.id) as scratch,
+        contained(),
+        workspace.lock(settings, name, f"drill of {plan.backup.id}"),
+        workspace.reading(settings, plan.backup.id),
+        workspace.staging(settings, name, plan.id) as scratch,
     ):
         reach("drill.locked")
-        proof = _tried(settings, order, scratch, advance)
+        proof = _tried(settings, plan, scratch, advance)
         if proof.verdict == NOT_PROVEN:
-            first, proof = proof, _tried(settings, order, scratch, advance)
+            first, proof = proof, _tried(settings, plan, scratch, advance)
             proof = replace(proof, before=first.differences)
     reach("drill.before-marks")
     try:
-        annotations = read_annotations(store, order.copy.key)
+        annotations = read_annotations(store, plan.copy.key)
         if proof.verdict == NOT_COMPARABLE and annotations.proof is not None and annotations.proof.proven:
             return replace(proof, unkept="what an earlier drill proved still holds")  # this one says nothing against it
-        write_annotations(store, order.copy.key, replace(annotations, proof=proof))
+        write_annotations(store, plan.copy.key, replace(annotations, proof=proof))
     except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: what was found is told all the same
         return replace(proof, unkept=error.exact)
     return proof
 
 
-def _tried(settings: Settings, order: DrillOrder, scratch: Path, advance: Advance | None) -> Proof:
+def _tried(settings: Settings, plan: DrillPlan, scratch: Path, advance: Advance | None) -> Proof:
     """One restore into the scratch place, and what came of it; nothing of it is left there."""
     at, began = datetime.now(UTC), time.monotonic()
     try:
         with _verdict(*_READ):
-            manifest = read_manifest(settings.store(order.copy.store), order.copy.key)
+            manifest = read_manifest(settings.store(plan.copy.store), plan.copy.key)
         workspace.require_space(scratch, sum(part.bytes for part in manifest.parts), "the drill")
-        rehearsed = _rehearse(settings, order, manifest, scratch, advance)
-        return _proof(order, manifest, rehearsed, at, time.monotonic() - began)
+        rehearsed = _rehearse(settings, plan, manifest, scratch, advance)
+        return _proof(plan, manifest, rehearsed, at, time.monotonic() - began)
     except _CannotBeRestored as verdict:
-        return _disproof(order, at, time.monotonic() - began, verdict.error)
+        return _disproof(plan, at, time.monotonic() - began, verdict.error)
 
 
 class _CannotBeRestored(Exception):
@@ -165,19 +173,19 @@ class _Rehearsed:
 
 
 def _rehearse(
-    settings: Settings, order: DrillOrder, manifest: Manifest, scratch: Path, advance: Advance | None
+    settings: Settings, plan: DrillPlan, manifest: Manifest, scratch: Path, advance: Advance | None
 ) -> _Rehearsed:
-    name = order.backup.library
+    name = plan.backup.library
     library = settings.library(name) if name in settings.libraries else None  # with its records of scratch databases
     known = {source.name: source for source in library.sources} if library else {}
     place = scratch / "restored"
     place.mkdir(mode=0o700)
-    supply = Supply(settings.store(order.copy.store), order.copy.key, manifest)
+    supply = Supply(settings.store(plan.copy.store), plan.copy.key, manifest)
     incoming: dict[str, Incoming] = {}
     try:
         for part in manifest.parts:
             source = source_of(part, known, place)
-            incoming[part.source] = abilities.rehearsal(source, part, order.id, place)
+            incoming[part.source] = abilities.rehearsal(source, part, plan.id, place)
             incoming[part.source].prepare()
         reach("drill.prepared")
         with _verdict(*_READ):
@@ -295,11 +303,11 @@ def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], came_back:
     return (*without, *unknown, *(("there was nothing in it to compare",) if nothing else ()))
 
 
-def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: datetime, seconds: float) -> Proof:
+def _proof(plan: DrillPlan, manifest: Manifest, rehearsed: _Rehearsed, at: datetime, seconds: float) -> Proof:
     worse = compare_checks(manifest.checks, rehearsed.checks)
     return Proof(
         at=at.replace(microsecond=0),
-        store=order.copy.store,
+        store=plan.copy.store,
         proven=not worse and not rehearsed.uncompared,
         seconds=round(seconds - rehearsed.looking, 3),
         age_seconds=round((at - manifest.created_at).total_seconds(), 3),
@@ -313,14 +321,14 @@ def _proof(order: DrillOrder, manifest: Manifest, rehearsed: _Rehearsed, at: dat
     )
 
 
-def _disproof(order: DrillOrder, at: datetime, seconds: float, error: ScriptoriumError) -> Proof:
+def _disproof(plan: DrillPlan, at: datetime, seconds: float, error: ScriptoriumError) -> Proof:
     details = [line for line in error.hint.split("; ") if line]
     return Proof(
         at=at.replace(microsecond=0),
-        store=order.copy.store,
+        store=plan.copy.store,
         proven=False,
         seconds=round(seconds, 3),
-        age_seconds=round((at - order.backup.created_at).total_seconds(), 3),
+        age_seconds=round((at - plan.backup.created_at).total_seconds(), 3),
         files=0,
         bytes=0,
         tables=0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,10 @@ from scriptorium.catalog import Catalog, finish_run
 from scriptorium.errors import LibraryBusy, Protected, StoreUnavailable, UsageError
 from scriptorium.failpoints import reach
 from scriptorium.model import Backup, BackupType, Status
+from scriptorium.operations.libraries import for_each
+from scriptorium.requests import PruneRequest
 from scriptorium.restore import drop_previous
+from scriptorium.results import PruneResult
 from scriptorium.retention import Candidate, Decision, Policy, plan
 from scriptorium.settings import Settings
 from scriptorium.sources.abilities import tidy
@@ -34,13 +37,36 @@ def policy_of(rules: Mapping[str, object]) -> Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
-    """What a cleanup decided and did: ids that were removed, keys of rubbish that was swept up."""
+class PrunePlan:
+    """What is to be done: by library, which backups stay and which go, and why."""
 
-    decisions: tuple[Decision, ...]
-    removed: tuple[str, ...]
-    swept: tuple[str, ...]
+    libraries: Mapping[str, tuple[Decision, ...]]
     dry_run: bool
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        return tuple(decision for some in self.libraries.values() for decision in some)
+
+
+def prune(settings: Settings, request: PruneRequest, *, now: datetime | None = None) -> PruneResult:
+    """The whole recipe without Prefect. A library that is busy is left out; that is an error at the end."""
+    plan = plan_prune(settings, request, now=now)
+    swept = sweep_stores(settings, dry_run=plan.dry_run)
+    return carry_out_each(plan, swept, lambda name: carry_out(settings, name, plan.libraries[name]))
+
+
+def plan_prune(settings: Settings, request: PruneRequest, *, now: datetime | None = None) -> PrunePlan:
+    """What retention would do with the backups of the library, or of all, now. Changes nothing."""
+    names = [settings.library(request.library).name] if request.library else list(settings.libraries)
+    return PrunePlan({name: plan_cleanup(settings, name, request.policy, now=now) for name in names}, request.dry_run)
+
+
+def carry_out_each(
+    plan: PrunePlan, swept: tuple[str, ...], carry_out_one: Callable[[str], tuple[str, ...]]
+) -> PruneResult:
+    """One library after the other, by ``carry_out_one``; nothing in a dry run."""
+    removed = () if plan.dry_run else for_each(list(plan.libraries), carry_out_one)
+    return PruneResult(plan.decisions, tuple(one for some in removed for one in some), swept, plan.dry_run)
 
 
 def plan_cleanup(

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from scriptorium import workspace
 from scriptorium.archive.verification import verified
 from scriptorium.catalog import Catalog
 from scriptorium.catalog.run_progress import recorded
-from scriptorium.errors import NoSpace, NotFound, StoreUnavailable, UsageError
+from scriptorium.errors import NoSpace, NotFound, StoreUnavailable
 from scriptorium.failpoints import reach
 from scriptorium.manifest import manifest_key
 from scriptorium.model import Backup, Copy, Verification
 from scriptorium.progress import Advance, step
+from scriptorium.requests import VerifyRequest, share_of
+from scriptorium.results import Checked, VerifyResult
 from scriptorium.settings import Settings
 from scriptorium.stores.objects.layout import read_annotations, write_annotations
+from scriptorium.workspace.containment import contained
 
 log = logging.getLogger(__name__)
 
@@ -62,39 +64,38 @@ def pin(settings: Settings, backup: Backup, *, pinned: bool) -> None:
         write_annotations(store, copy.key, replace(read_annotations(store, copy.key), pinned=pinned))
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A copy and what reading it back showed."""
-
-    backup: Backup
-    copy: Copy
-    verification: Verification
-
-
-def choose_copies(
-    catalog: Catalog,
-    references: Sequence[str],
-    *,
-    library: str | None = None,
-    store: str | None = None,
-    share: str | None = None,
-) -> list[tuple[Backup, Copy]]:
-    """The copies to verify: of the named backups, or of all; ``share`` (``N/T``) takes the N-th of T shares by id."""
-    if references:
-        backups = [catalog.find(reference, library=library) for reference in references]
+def choose_copies(settings: Settings, request: VerifyRequest) -> list[tuple[Backup, Copy]]:
+    """The copies to verify: of the named backups, or of all. ``NotFound`` where the named ones have none."""
+    catalog = Catalog(settings)
+    if request.ids:
+        backups = [catalog.find(reference, library=request.library) for reference in request.ids]
     else:
-        backups = catalog.backups(library=library, records=False)
-    if share:
-        part, parts = _share(share)
+        backups = catalog.backups(library=request.library, records=False)
+    if request.share:
+        part, parts = share_of(request.share)
         backups = [backup for backup in backups if int(backup.id, 16) % parts == part % parts]
+    store = request.store
     chosen = [(backup, copy) for backup in backups for copy in backup.copies if store is None or copy.store == store]
-    if references and not chosen:
-        raise NotFound("there is no copy to verify", on=", ".join(references), hint="show ID lists the copies")
+    if request.ids and not chosen:
+        raise NotFound("there is no copy to verify", on=", ".join(request.ids), hint="show ID lists the copies")
     return chosen
 
 
-def _share(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise UsageError(f"'{text}' is not a share", hint="N/T with N from 1 to T, e.g. 1/7")
-    return int(match[1]), int(match[2])
+def verify(settings: Settings, request: VerifyRequest, *, advance: Advance | None = None) -> VerifyResult:
+    """The whole recipe without Prefect. A copy that could not be read is an error at the end."""
+    chosen = choose_copies(settings, request)
+    with contained():
+        result = verify_each(chosen, lambda id, copy: verify_stored(settings, id, copy, advance=advance))
+    return result.require_every_copy_read()
+
+
+def verify_each(chosen: Sequence[tuple[Backup, Copy]], verify_one: Callable[[str, Copy], Verification]) -> VerifyResult:
+    """Every copy, by ``verify_one``. One that cannot be read does not stop the others from being verified."""
+    checked: list[Checked] = []
+    unread: dict[str, StoreUnavailable] = {}
+    for backup, copy in chosen:
+        try:
+            checked.append(Checked(backup, copy, verify_one(backup.id, copy)))
+        except StoreUnavailable as error:
+            unread[f"{backup.id} in {copy.store}"] = error
+    return VerifyResult(tuple(checked), unread)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from scriptorium import wording
 from scriptorium.model import Check, Manifest
-from scriptorium.results import BackupResult
+from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
+from scriptorium.results import BackupResult, DrillResult, ExportResult, PruneResult, VerifyResult
 
 _NAMES = 20
 
@@ -77,3 +78,95 @@ def not_saved(manifest: Manifest) -> dict[str, str]:
         return {}
     first = "; ".join(f"{one.path}: {one.reason}" for one in manifest.unsaved[:_NAMES])
     return {"not saved": f"{manifest.unsaved_count:,} ({first})"}
+
+
+def drill_report(result: DrillResult) -> Report:
+    """A drill: its verdict, what was compared and what was not, and each check."""
+    backup, proof = result.backup, result.proof
+    summary = {
+        "verdict": wording.verdict(proof.verdict),
+        "backup": f"{backup.name} ({backup.id})",
+        "from": proof.store,
+        "time to recover": wording.duration(proof.seconds),
+        "age of the data": wording.duration(proof.age_seconds),
+        "files compared": f"{proof.files:,} ({wording.size(proof.bytes)})",
+        "tables compared": f"{proof.tables:,} with {proof.rows:,} rows",
+        "not compared": "; ".join(proof.uncompared) or "nothing that came",
+        "differences": "; ".join(proof.differences) or "none",
+        **({"not kept": proof.unkept} if proof.unkept else {}),
+    }
+    rows = [
+        {
+            "check": check.name,
+            "verdict": "good" if check.good else "broken",
+            "cases": str(check.count),
+            "first": ", ".join(check.first),
+        }
+        for check in proof.checks
+    ]
+    return Report("drill", backup.library, f"Drill of {backup.name}", summary, rows)
+
+
+def verify_report(result: VerifyResult, library: str | None) -> Report:
+    """Copies that were read back: each with its verdict, and those that could not be read."""
+    damaged = len(result.damaged)
+    summary = {"verdict": f"{damaged} damaged" if damaged else "sound", "copies read": str(len(result.checked))}
+    if result.unread:
+        summary["could not be read"] = "; ".join(f"{copy}: {error}" for copy, error in result.unread.items())
+    rows = [
+        {
+            "backup": one.backup.name,
+            "id": one.backup.id,
+            "store": one.copy.store,
+            "size": wording.size(one.copy.bytes),
+            "took": wording.duration(one.verification.seconds),
+            "verdict": "sound" if one.verification.sound else "; ".join(one.verification.damage[:5]),
+        }
+        for one in result.checked
+    ]
+    return Report("verify", library or "all", "Verification of stored copies", summary, rows)
+
+
+def prune_report(result: PruneResult, library: str | None) -> Report:
+    """What retention decided of each backup, and what was removed."""
+    freed = sum(one.candidate.bytes for one in result.decisions if one.candidate.id in result.removed)
+    summary = {
+        "verdict": "dry run: nothing was removed" if result.dry_run else f"{len(result.removed)} removed",
+        "kept": str(sum(decision.keep for decision in result.decisions)),
+        "freed": wording.size(freed),
+    }
+    rows = [
+        {
+            "backup": decision.candidate.id,
+            "taken": wording.moment(decision.candidate.created_at),
+            "type": str(decision.candidate.type),
+            "verdict": "keep" if decision.keep else "remove",
+            "why": "; ".join(decision.reasons),
+        }
+        for decision in result.decisions
+    ]
+    return Report("prune", library or "all", "Retention", summary, rows)
+
+
+def export_report(result: ExportResult) -> Report:
+    """Tables that were written as files."""
+    summary = {
+        "backup": f"{result.name} ({result.backup})",
+        "written to": result.output,
+        "rows": f"{result.rows:,}",
+        "size": wording.size(result.bytes),
+    }
+    rows = [{"table": one.table, "rows": f"{one.rows:,}", "size": wording.size(one.bytes)} for one in result.tables]
+    return Report("export", result.library, f"Export of {result.name}", summary, rows)
+
+
+def database_backup_report(request: DatabaseBackupRequest, size: int, seconds: float) -> Report:
+    """A database that was written to one file."""
+    summary = {"file": request.file, "size": wording.size(size), "took": wording.duration(seconds)}
+    return Report("database-backup", request.library or "database", "Database written to one file", summary)
+
+
+def database_restore_report(request: DatabaseRestoreRequest, seconds: float) -> Report:
+    """A database that was loaded from one file."""
+    summary = {"file": request.file, "took": wording.duration(seconds)}
+    return Report("database-restore", request.library or "database", "Database loaded from one file", summary)

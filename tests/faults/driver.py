@@ -18,12 +18,12 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.failpoints import reach
 from scriptorium.model import Compression
 from scriptorium.operations import backup as backup_operation
-from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations import drill as drill_operation
 from scriptorium.operations.prune import carry_out, plan_cleanup, policy_of
 from scriptorium.operations.restore import bring_back, check_undo, place_restore, plan_restore, undo_restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.process import no_child_outlives
-from scriptorium.requests import BackupRequest
+from scriptorium.requests import BackupRequest, DrillRequest
 from scriptorium.settings import Settings, load
 
 
@@ -74,7 +74,7 @@ def verify(settings: Settings) -> str:
 def drill(settings: Settings) -> str:
     """The newest backup into a scratch place; returns what was not as recorded."""
     with no_child_outlives():
-        proof = run_drill(settings, place_drill(settings, "latest"), advance=_moving)
+        proof = drill_operation.drill(settings, DrillRequest(), advance=_moving).proof
     assert proof.proven == (not proof.differences and not proof.uncompared)
     return "; ".join((*proof.differences, *proof.uncompared))
 

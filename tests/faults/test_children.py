@@ -22,7 +22,8 @@ from scriptorium.errors import (
     ToolStalled,
 )
 from scriptorium.model import Status
-from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.drill import drill
+from scriptorium.requests import DrillRequest
 from scriptorium.sources.kuzu import child as kuzu_child
 
 # What opens a database hangs for ever: with a child of its own that does so too, or ignoring SIGTERM.
@@ -118,7 +119,7 @@ def nobody_looked(house: Any, operation: str, said: str, reason: str) -> None:
         assert house.living == house.new
     usual_engine(house)
     if operation == "drill":
-        assert run_drill(house.settings, place_drill(house.settings, "latest")).proven
+        assert drill(house.settings, DrillRequest()).proof.proven
     house.again(operation)
     house.require_tidy(after_grace=True)
 

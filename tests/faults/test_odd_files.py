@@ -16,7 +16,8 @@ from matrix import Ended
 
 from scriptorium.catalog import Catalog
 from scriptorium.fs.removal import remove_tree
-from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.drill import drill
+from scriptorium.requests import DrillRequest
 from scriptorium.stores.objects.layout import read_annotations
 
 # Root may read what nobody may; without these two it may not.
@@ -246,7 +247,7 @@ def test_a_stored_file_that_vanishes_or_grows_meanwhile(house: Any, operation: s
     else:
         back()
     if operation == "drill":  # what a drill found holds until a drill of the very same copy finds better
-        assert run_drill(house.settings, place_drill(house.settings, "latest", store="local")).proven
+        assert drill(house.settings, DrillRequest(store="local")).proof.proven
     house.again(operation)
     house.require_tidy(after_grace=True)
 

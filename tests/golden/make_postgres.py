@@ -21,8 +21,8 @@ from scriptorium.catalog import Catalog
 from scriptorium.manifest import VERSION
 from scriptorium.model import Compression, TableFingerprint
 from scriptorium.operations import backup
-from scriptorium.operations.drill import place_drill, run_drill
-from scriptorium.requests import BackupRequest
+from scriptorium.operations.drill import drill
+from scriptorium.requests import BackupRequest, DrillRequest
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 from scriptorium.sources.postgres.source import PostgresSource
@@ -162,7 +162,7 @@ def make_backup(server: EmbeddedPostgres, target: Path, moment: datetime, dump: 
     request = BackupRequest(name=name, compression=Compression.GZIP)
     taken = backup.backup(settings, request, now=moment).backup
     (copy,) = taken.copies
-    proof = run_drill(settings, place_drill(settings, taken.id))
+    proof = drill(settings, DrillRequest(reference=taken.id)).proof
     assert proof.proven, proof.differences
     store = LocalStore(path=target)
     annotations = read_annotations(store, copy.key)

@@ -1,11 +1,11 @@
 """Tables of a backup as CSV, JSON or Parquet, straight from its archive: nothing is restored, no server is needed.
 
-``exporting`` has the steps; ``tables`` says which are meant, ``members`` takes them out of the archive, ``kuzu_tables``
+``operation`` has the steps; ``tables`` says which are meant, ``members`` takes them out of the archive, ``kuzu_tables``
 and ``postgres_tables`` read them, ``writers`` (with ``values``) write them, ``output`` puts them in their place.
 """
 
-from scriptorium.operations.export.export import Exported, ExportedTable, ExportOrder, place_export, run_export
+from scriptorium.operations.export.operation import ExportPlan, export, plan_export, run_export
 from scriptorium.operations.export.tables import listed
 from scriptorium.operations.export.writers import FORMATS
 
-__all__ = ["FORMATS", "ExportOrder", "Exported", "ExportedTable", "listed", "place_export", "run_export"]
+__all__ = ["FORMATS", "ExportPlan", "export", "listed", "plan_export", "run_export"]

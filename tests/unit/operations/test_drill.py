@@ -16,15 +16,15 @@ from scriptorium.catalog import Catalog
 from scriptorium.members import ledger
 from scriptorium.model import Proof, Status
 from scriptorium.operations import drill
-from scriptorium.operations.drill import place_drill, run_drill
 from scriptorium.report.documents import backup_row, proof_document, proof_rows
+from scriptorium.requests import DrillRequest
 from scriptorium.settings import Settings
 
 home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
 
 
 def drilled(settings: Settings) -> Proof:
-    return run_drill(settings, place_drill(settings, "latest"))
+    return drill.drill(settings, DrillRequest()).proof
 
 
 @pytest.mark.parametrize("listed", ["in the manifest", "in the archive"])
@@ -77,7 +77,7 @@ def test_a_store_that_is_only_read_from_tells_what_its_copy_is_worth(
     settings = home.settings
     real_backup.take(settings, datetime.now(UTC))
     read_only(home.folder / "second")
-    proof = run_drill(settings, place_drill(settings, "latest", store="second"))
+    proof = drill.drill(settings, DrillRequest(store="second")).proof
     assert proof.proven and proof.files == 3
     assert "second" in proof.unkept and "mounted read-only" in proof.unkept
     assert proof_rows(proof)["not kept"] == proof.unkept and proof_document(proof)["kept"] is False

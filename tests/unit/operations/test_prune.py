@@ -18,6 +18,7 @@ from scriptorium.errors import LibraryBusy, NotFound, Protected, StoreUnavailabl
 from scriptorium.model import Annotations, Backup, BackupType, Status, Tier, Verification
 from scriptorium.operations.prune import carry_out, delete, plan_cleanup, policy_of, sweep_stores
 from scriptorium.operations.verify import choose_copies, pin, verify_stored
+from scriptorium.requests import VerifyRequest
 from scriptorium.retention import Decision, Policy
 from scriptorium.settings import TierSettings
 from scriptorium.stores.objects.layout import read_annotations, write_annotations
@@ -322,27 +323,30 @@ def test_rubbish_is_swept_after_its_grace_and_shown_before(shelf: Shelf) -> None
 
 def test_shares_of_all_copies_are_disjoint_and_complete(shelf: Shelf) -> None:
     everything = {shelf.put(day * DAY, id=f"{day * 37:012x}").id for day in range(20)}
-    catalog = Catalog(shelf.settings)
-    shares = [{one.id for one, _ in choose_copies(catalog, (), share=f"{n}/3")} for n in (1, 2, 3)]
+    shares = [{one.id for one, _ in choose_copies(shelf.settings, VerifyRequest(share=f"{n}/3"))} for n in (1, 2, 3)]
     assert set().union(*shares) == everything and sum(map(len, shares)) == len(everything)
-    assert {one.id for one, _ in choose_copies(catalog, ())} == everything
+    assert {one.id for one, _ in choose_copies(shelf.settings, VerifyRequest())} == everything
     for wrong in ("0/3", "4/3", "1/0", "1", "a/b", "-1/3", "1/3/5", ""):
         if wrong:
             with pytest.raises(UsageError):
-                choose_copies(catalog, (), share=wrong)
+                choose_copies(shelf.settings, VerifyRequest(share=wrong))
 
 
 def test_copies_are_chosen_by_reference_and_store(new_shelf: Callable[..., Shelf]) -> None:
     shelf = new_shelf("local", "second")
     both, here = shelf.put(DAY, "local", "second"), shelf.put(2 * DAY)
-    catalog = Catalog(shelf.settings)
-    assert [copy.store for _, copy in choose_copies(catalog, [both.id])] == ["local", "second"]
-    assert [copy.store for _, copy in choose_copies(catalog, [both.id], store="second")] == ["second"]
-    assert [one.id for one, _ in choose_copies(catalog, (), store="second")] == [both.id]
+    assert [copy.store for _, copy in choose_copies(shelf.settings, VerifyRequest(ids=[both.id]))] == [
+        "local",
+        "second",
+    ]
+    assert [copy.store for _, copy in choose_copies(shelf.settings, VerifyRequest(ids=[both.id], store="second"))] == [
+        "second"
+    ]
+    assert [one.id for one, _ in choose_copies(shelf.settings, VerifyRequest(store="second"))] == [both.id]
     with pytest.raises(NotFound, match="no copy to verify"):
-        choose_copies(catalog, [here.id], store="second")
+        choose_copies(shelf.settings, VerifyRequest(ids=[here.id], store="second"))
     with pytest.raises(NotFound, match="no such backup"):
-        choose_copies(catalog, ["ffff"])
+        choose_copies(shelf.settings, VerifyRequest(ids=["ffff"]))
 
 
 def test_what_a_verification_found_is_remembered_and_the_pin_is_kept(shelf: Shelf) -> None:

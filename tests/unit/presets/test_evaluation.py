@@ -12,7 +12,8 @@ import real_backup
 
 from scriptorium.errors import SourceDamaged
 from scriptorium.model import BackupType, Check, Manifest
-from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.drill import drill
+from scriptorium.requests import DrillRequest
 from scriptorium.restore.proof import compare_checks
 
 LACKING = "covers that a book names and the backup lacks"
@@ -56,7 +57,7 @@ def test_covers_that_are_all_gone_are_missing_as_one_is(place: Any, take: Take) 
     shutil.rmtree(place.home / "data" / "covers")
     gone = (False, 2, ("data/covers/a.jpg", "data/covers/sub/b.jpg"))
     assert found(take().checks) == {NAMELESS: (True, 0, ()), LACKING: gone, UNNAMED: (True, 0, ())}
-    proof = run_drill(place.settings, place_drill(place.settings, "latest"))
+    proof = drill(place.settings, DrillRequest()).proof
     assert proof.proven and found(proof.checks)[LACKING] == gone
     strict(place)
     with pytest.raises(SourceDamaged, match=r"lacks: 2 \(data/covers/a\.jpg"):
@@ -89,7 +90,7 @@ def test_owners_and_names_are_looked_at_and_are_no_missing_files(place: Any, tak
         LACKING: (True, 0, ()),
         UNNAMED: (True, 1, ("data/covers/sub/b.jpg",)),
     }
-    proof = run_drill(place.settings, place_drill(place.settings, "latest"))
+    proof = drill(place.settings, DrillRequest()).proof
     assert proof.proven and found(proof.checks)[OWNERLESS] == (False, 1, ("Title 7 (7)",))
 
 

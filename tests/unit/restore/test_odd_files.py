@@ -17,7 +17,8 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import NotFound
 from scriptorium.manifest import new_id
 from scriptorium.model import Status
-from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.drill import drill
+from scriptorium.requests import DrillRequest
 from scriptorium.restore import plan_in_place, restore_into, undo
 from scriptorium.restore.space import staged_sizes
 
@@ -231,7 +232,7 @@ def test_links_are_never_followed_wherever_they_lead(folder: Path, as_nobody: No
 
     def story() -> None:
         take(home.settings)
-        assert run_drill(home.settings, place_drill(home.settings, "latest")).proven
+        assert drill(home.settings, DrillRequest()).proof.proven
         (home.data / "open.txt").write_text("now")
         (home.data / "link nowhere").unlink()
         in_place(home.settings, supply_of(home.settings))

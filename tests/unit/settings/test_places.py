@@ -12,9 +12,10 @@ from restore_setup import in_place, supply_of, take
 
 from scriptorium import workspace
 from scriptorium.errors import SettingsError
-from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import bring_back, place_restore
 from scriptorium.presets.surroundings import compose, env_file
+from scriptorium.requests import DrillRequest
 from scriptorium.restore import undo
 from scriptorium.settings import Settings, load
 from scriptorium.sources import KuzuSource
@@ -78,7 +79,7 @@ def test_a_folder_above_the_database_that_is_a_link(library: Library, tmp_path: 
     database = library.home / "data" / "kuzu" / "bibliotheca.db"
     settings = library.settings()
     backup = take(settings)
-    assert run_drill(settings, place_drill(settings, backup)).proven
+    assert drill(settings, DrillRequest(reference=backup)).proof.proven
     database.unlink()
     make(database.parent, "a later book")
     in_place(settings, supply_of(settings))

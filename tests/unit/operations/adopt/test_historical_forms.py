@@ -12,9 +12,10 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import NotFound
 from scriptorium.model import BackupType, Status, Tier
 from scriptorium.operations.adopt import Adopted, adopt
-from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import bring_back, place_restore
 from scriptorium.operations.verify import verify_stored
+from scriptorium.requests import DrillRequest
 
 SIMPLE = {
     "simple_database_backup": BackupType.DATABASE,
@@ -150,7 +151,7 @@ def test_a_database_that_was_not_opened_is_never_put_over_a_living_one(app: Any,
     with pytest.raises(NotFound, match="no such source") as refused:
         bring_back(settings, place_restore(settings, adopted.backup.id))
     assert "--restore-path" in refused.value.hint and app.place.database.read_bytes() == before
-    proof = run_drill(settings, place_drill(settings, adopted.backup.id))
+    proof = drill(settings, DrillRequest(reference=adopted.backup.id)).proof
     assert proof.verdict == "not comparable" and proof.files and not proof.tables, "plain files came, as they were"
     assert "does not record what this database held" in proof.uncompared[0]
 
@@ -158,7 +159,7 @@ def test_a_database_that_was_not_opened_is_never_put_over_a_living_one(app: Any,
 def test_a_drill_proves_it(app: Any) -> None:
     settings = app.place.settings
     adopted = adopt(settings, app.old.simple("simple_database_backup_with_images_and_settings"))
-    proof = run_drill(settings, place_drill(settings, adopted.backup.id))
+    proof = drill(settings, DrillRequest(reference=adopted.backup.id)).proof
     assert proof.proven and proof.rows == sum(table.rows for table in app.tables.values())
     order = place_restore(settings, adopted.backup.id, into=app.place.folder / "rebuilt", rebuild=True)
     assert bring_back(settings, order).tables == app.tables, "from its logical export too"

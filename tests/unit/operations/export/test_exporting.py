@@ -19,7 +19,10 @@ from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import dumps, loads
 from scriptorium.members import ledger
 from scriptorium.model import BackupType, Compression, Manifest, TableFingerprint
-from scriptorium.operations.export import Exported, place_export, run_export
+from scriptorium.operations import export as operation
+from scriptorium.operations.export import plan_export, run_export
+from scriptorium.requests import ExportRequest
+from scriptorium.results import ExportResult
 from scriptorium.settings import load
 
 BOOKS = (
@@ -42,8 +45,8 @@ def books(original, tmp_path) -> Any:
     return dataclasses.replace(original, path=tmp_path / "home" / original.path.name, settings=settings)
 
 
-def export(graph: Any, *tables: str, output: Path | str | None = None, **more: Any) -> Exported:
-    order = place_export(graph.settings, tables=tables, output=str(output) if output else None, **more)
+def export(graph: Any, *tables: str, output: Path | str | None = None, **more: Any) -> ExportResult:
+    order = plan_export(graph.settings, ExportRequest(tables=tables, output=str(output) if output else None, **more))
     return run_export(graph.settings, order)
 
 
@@ -119,14 +122,14 @@ def test_what_is_there_is_never_replaced(books, tmp_path, tables):
     (tmp_path / "link").symlink_to("nowhere")
     for output in (there, tmp_path / "link"):
         with pytest.raises(UsageError, match="there already"):
-            place_export(books.settings, tables=tables, output=str(output))
+            plan_export(books.settings, ExportRequest(tables=tables, output=str(output)))
     (tmp_path / "link").unlink()
     assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize("tables", [("Book",), ()])
 def test_what_appears_meanwhile_is_not_replaced_either(books, tmp_path, tables):
-    order = place_export(books.settings, tables=tables, output=str(tmp_path / "late"))
+    order = plan_export(books.settings, ExportRequest(tables=tables, output=str(tmp_path / "late")))
     if tables:
         (tmp_path / "late").write_text("mine")
     else:
@@ -162,11 +165,11 @@ def test_latest_is_the_newest_backup_that_holds_a_database(place, moment, tmp_pa
     real_backup.take(place.settings, moment + timedelta(days=2), type=BackupType.CONFIG)
     for reference, manifest, rows in [("latest", newer, 51), (older.id[:6], older, 50), (newer.name, newer, 51)]:
         output = str(tmp_path / f"{reference}.csv")
-        done = run_export(place.settings, place_export(place.settings, reference, tables=["Book"], output=output))
+        done = operation.export(place.settings, ExportRequest(reference=reference, tables=["Book"], output=output))
         assert (done.backup, done.rows) == (manifest.id, rows)
     config = place_config(place, moment)
     with pytest.raises(NotFound, match="holds no tables"):
-        place_export(place.settings, config.id)
+        plan_export(place.settings, ExportRequest(reference=config.id))
 
 
 def place_config(place: Any, moment: Any) -> Manifest:
@@ -176,7 +179,7 @@ def place_config(place: Any, moment: Any) -> Manifest:
 def test_no_backup_of_a_database_is_said(place, moment):
     real_backup.take(place.settings, moment, type=BackupType.CONFIG)
     with pytest.raises(NotFound, match="no good backup with a database"):
-        place_export(place.settings)
+        plan_export(place.settings, ExportRequest())
 
 
 def test_two_databases_with_tables_of_one_name(new_graph, moment, tmp_path):
@@ -217,7 +220,7 @@ def test_only_the_wanted_member_touches_the_disk_and_reading_stops_behind_it(new
         read.append(count)
         peak.append(sum(path.stat().st_size for path in tmp_path.glob(".*.partial/**/*") if path.is_file()))
 
-    order = place_export(graph.settings, tables=["Book"], output=str(tmp_path / "book.csv"))
+    order = plan_export(graph.settings, ExportRequest(tables=["Book"], output=str(tmp_path / "book.csv")))
     run_export(graph.settings, order, advance=watch)
     database = sum(entry.size for entry in manifest.files.entries if entry.path.startswith("graph/"))
     assert database > 1 << 20
@@ -296,6 +299,6 @@ def test_a_backup_that_is_read_is_marked_so(books, tmp_path):
     from scriptorium import workspace
 
     busy: list[frozenset[str]] = []
-    order = place_export(books.settings, tables=["Book"], output=str(tmp_path / "book.csv"))
+    order = plan_export(books.settings, ExportRequest(tables=["Book"], output=str(tmp_path / "book.csv")))
     run_export(books.settings, order, advance=lambda _: busy.append(workspace.being_read(books.settings)))
     assert set(busy) == {frozenset({books.manifest.id})}

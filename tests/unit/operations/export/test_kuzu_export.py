@@ -14,7 +14,9 @@ import pyarrow.parquet
 import pytest
 
 from scriptorium.errors import NotFound
-from scriptorium.operations.export import Exported, place_export, run_export
+from scriptorium.operations.export import plan_export, run_export
+from scriptorium.requests import ExportRequest
+from scriptorium.results import ExportResult
 
 ODD = 'Odd, "one" é'
 EVERY: dict[str, Any] = {
@@ -35,8 +37,8 @@ EVERY: dict[str, Any] = {
 }
 
 
-def export(graph: Any, output: Path, *tables: str, format: str = "csv") -> Exported:
-    order = place_export(graph.settings, tables=tables, output=str(output), format=format)
+def export(graph: Any, output: Path, *tables: str, format: str = "csv") -> ExportResult:
+    order = plan_export(graph.settings, ExportRequest(tables=tables, output=str(output), format=format))
     return run_export(graph.settings, order)
 
 

@@ -17,7 +17,10 @@ import real_backup
 from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, UnsafeArchive, UsageError
 from scriptorium.model import Compression, Manifest
-from scriptorium.operations.export import Exported, listed, place_export, run_export
+from scriptorium.operations import export as operation
+from scriptorium.operations.export import listed, plan_export, run_export
+from scriptorium.requests import ExportRequest
+from scriptorium.results import ExportResult
 from scriptorium.settings import Settings
 from scriptorium.sources import PostgresSource
 
@@ -68,8 +71,8 @@ TABLES = {
 WITHOUT = {"public.counter", "public.counted", "pg_largeobject"}
 
 
-def export(settings: Settings, output: Path, *tables: str, format: str = "csv") -> Exported:
-    return run_export(settings, place_export(settings, tables=tables, output=str(output), format=format))
+def export(settings: Settings, output: Path, *tables: str, format: str = "csv") -> ExportResult:
+    return operation.export(settings, ExportRequest(tables=tables, output=str(output), format=format))
 
 
 def csv_rows(file: Path) -> list[list[str]]:
@@ -136,7 +139,7 @@ def test_the_database_itself_reads_the_csv_back(backed_up, tmp_path):
 def test_all_tables_go_into_a_folder(backed_up, tmp_path, format):
     _, settings, _ = backed_up
     left: list[str] = []
-    order = place_export(settings, output=str(tmp_path / "all"), format=format)
+    order = plan_export(settings, ExportRequest(output=str(tmp_path / "all"), format=format))
     done = run_export(
         settings, order, advance=lambda _: left.extend(path.name for path in tmp_path.glob(".*/spool/*/*.dat*"))
     )
@@ -242,7 +245,9 @@ def test_what_is_lacking_or_wrong_in_a_streamed_dump_is_damage(make_database, tm
     ):
         archive.write_bytes(spoiled)
         with pytest.raises((DamageFound, UnsafeArchive)):
-            order = place_export(settings, manifest.id, tables=["many"], output=str(tmp_path / "many.csv"))
+            order = plan_export(
+                settings, ExportRequest(reference=manifest.id, tables=["many"], output=str(tmp_path / "many.csv"))
+            )
             run_export(settings, order)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["backups", "scriptorium.toml"]
         assert process._live == running

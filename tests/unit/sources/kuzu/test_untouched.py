@@ -23,9 +23,10 @@ from scriptorium.errors import SourceDamaged
 from scriptorium.fs.places import Places
 from scriptorium.manifest import new_id
 from scriptorium.model import NOT_COMPARABLE, Manifest, Proof, Staged, Status
-from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations import drill as drill_operation
 from scriptorium.operations.prune import carry_out, plan_cleanup
 from scriptorium.quiesce.pause import snapshot
+from scriptorium.requests import DrillRequest
 from scriptorium.restore import Restored, Supply, restore_in_place, restore_into, undo
 from scriptorium.retention import Policy
 from scriptorium.settings import Settings, load
@@ -78,7 +79,7 @@ class Library:
         return real_backup.take(self.settings, NOW + timedelta(days=days))
 
     def drill(self) -> Proof:
-        return run_drill(self.settings, place_drill(self.settings, "latest"))
+        return drill_operation.drill(self.settings, DrillRequest()).proof
 
     def supply(self, manifest: Manifest) -> Supply:
         assert manifest.archive is not None

@@ -20,11 +20,12 @@ from scriptorium.errors import DamageFound, UnsafeArchive, UsageError
 from scriptorium.model import BackupType, Status
 from scriptorium.monitoring.statistics import stats
 from scriptorium.operations.adopt import adopt
-from scriptorium.operations.drill import place_drill, run_drill
-from scriptorium.operations.export import place_export
+from scriptorium.operations.drill import drill
+from scriptorium.operations.export import plan_export
 from scriptorium.operations.restore import bring_back, place_restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.report.documents import backup_row, proof_rows
+from scriptorium.requests import DrillRequest, ExportRequest
 from scriptorium.rescue.inventory import inventory
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
@@ -126,10 +127,10 @@ def test_an_export_says_why_it_has_no_single_tables(alexandria: Alexandria) -> N
     settings = alexandria.settings()
     own = real_backup.take(settings, datetime.now(UTC) - timedelta(hours=1))
     adopted = adopt(settings, alexandria.dump("custom")).backup.id
-    order = place_export(settings, tables=["items"], output=str(alexandria.folder / "items.csv"))
+    order = plan_export(settings, ExportRequest(tables=["items"], output=str(alexandria.folder / "items.csv")))
     assert order.backup.id == own.id
     with pytest.raises(UsageError, match="taken over from another program") as refused:
-        place_export(settings, adopted, tables=["items"])
+        plan_export(settings, ExportRequest(reference=adopted, tables=["items"]))
     assert refused.value.on == "postgres" and "restore it" in refused.value.hint
 
 
@@ -138,7 +139,7 @@ def test_a_drill(alexandria: Alexandria, form: str) -> None:
     """It comes back, and nothing says whether it is what was saved: that is no proof, and no damage."""
     settings, file = alexandria.settings(), alexandria.dump(form)
     adopted = adopt(settings, file).backup.id
-    proof = run_drill(settings, place_drill(settings, adopted))
+    proof = drill(settings, DrillRequest(reference=adopted)).proof
     assert (proof.verdict, proof.tables, proof.rows, proof.differences) == ("not comparable", 0, 0, ())
     assert proof.uncompared == ("postgres: the backup does not record what this database held",) and proof.files == 1
     (listed,) = Catalog(settings).backups()

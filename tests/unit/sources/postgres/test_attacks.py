@@ -19,8 +19,9 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import ScriptoriumError, UnsafeArchive
 from scriptorium.operations import database
 from scriptorium.operations.adopt import adopt, postgres
-from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import bring_back, place_restore
+from scriptorium.requests import DrillRequest
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 from scriptorium.sources.postgres.programs import find
@@ -330,7 +331,7 @@ def test_an_archive_of_our_own_form(
     assert not Catalog(elsewhere).backups()
     with pytest.raises(UnsafeArchive):
         bring_back(there, place_restore(there, forged.id))
-    proof = run_drill(there, place_drill(there, forged.id))
+    proof = drill(there, DrillRequest(reference=forged.id)).proof
     assert not proof.proven and "the SQL" in str(proof.differences)
     assert not canary.exists()
     assert ask(home.url, "SELECT count(*) FROM items") == [(9,)]

@@ -17,8 +17,9 @@ from scriptorium.catalog import Catalog
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.errors import PermanentError, SourceDamaged, SourceUnavailable, ToolFailed, ToolMissing
 from scriptorium.model import Annotations, BackupType, Proof, Status
-from scriptorium.operations.drill import place_drill, run_drill
+from scriptorium.operations.drill import drill, plan_drill, run_drill
 from scriptorium.operations.prune import carry_out, plan_cleanup
+from scriptorium.requests import DrillRequest
 from scriptorium.settings import Settings, load
 from scriptorium.stores.objects.layout import write_annotations
 
@@ -67,7 +68,7 @@ def database_alone(server, url: str, folder: Path, more: str = "", programs: Pat
 
 
 def drilled(settings: Settings):
-    return run_drill(settings, place_drill(settings, "latest"))
+    return drill(settings, DrillRequest()).proof
 
 
 @pytest.mark.parametrize("drill", ["server", "embedded"])
@@ -130,7 +131,7 @@ def test_a_backup_and_a_cleanup_during_a_drill_do_not_touch_it(library, server, 
             real_backup.take(settings, datetime.now(UTC), name="meanwhile")
             carry_out(settings, "alexandria", plan_cleanup(settings, "alexandria"))
 
-    proof = run_drill(settings, place_drill(settings, "latest"), advance=meanwhile)
+    proof = drill(settings, DrillRequest(), advance=meanwhile).proof
     assert did and proof.proven, proof.differences
 
 
@@ -155,7 +156,7 @@ def test_a_dump_that_cannot_be_restored_is_a_verdict_in_place_of_an_older_proof(
     url = new_database(server, "CREATE TABLE rates (k int PRIMARY KEY, v int)")
     settings = database_alone(server, url, tmp_path, programs=refusing(server.programs, tmp_path / "programs"))
     manifest = real_backup.take(settings, datetime.now(UTC))
-    order = place_drill(settings, "latest")
+    order = plan_drill(settings, DrillRequest())
     older = Proof(manifest.created_at, "local", True, 1.0, 1.0, 1, 1, 1, 1)
     write_annotations(settings.store("local"), order.copy.key, Annotations(proof=older))
     assert Catalog(settings).find("latest").status is Status.PROVEN

@@ -17,9 +17,9 @@ from streamed_library import NAMED, NOW, ask, part_of, settings_for
 from scriptorium.catalog import Catalog
 from scriptorium.model import Manifest
 from scriptorium.operations.adopt import adopt
-from scriptorium.operations.drill import place_drill, run_drill
 from scriptorium.operations.restore import bring_back, place_restore, plan_restore, undo_restore
 from scriptorium.operations.verify import verify_stored
+from scriptorium.requests import DrillRequest
 from scriptorium.rescue.__main__ import main as rescue
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.source import PostgresSource
@@ -102,7 +102,7 @@ def test_a_drill_proves_it(backed_up, tmp_path, drill):
     file = tmp_path / "scriptorium.toml"
     file.write_text(file.read_text().replace('dump = "stream"', f'dump = "stream", drill = "{drill}"'))
     settings = load(file, {})
-    proof = run_drill(settings, place_drill(settings, "latest"))
+    proof = drill(settings, DrillRequest()).proof
     assert proof.proven, proof.differences
     assert proof.tables == len(part_of(manifest).tables) and {check.name: check.good for check in proof.checks}[NAMED]
 

@@ -10,104 +10,69 @@ from typing import BinaryIO
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
-from scriptorium.errors import DamageFound, NotFound, UsageError
-from scriptorium.model import ROLES, Backup, Copy, Manifest, Part, Role
+from scriptorium.errors import DamageFound, NotFound
+from scriptorium.model import ROLES, Backup, Copy, ExportFormat, Manifest, Part, Role
 from scriptorium.operations.export.kuzu_tables import KuzuTables
 from scriptorium.operations.export.members import Taking
 from scriptorium.operations.export.origin import Batch, Origin
 from scriptorium.operations.export.output import Output, output_to, require_free
 from scriptorium.operations.export.postgres_tables import PostgresTables, StreamedTables
 from scriptorium.operations.export.tables import Wanted, choose, untold
-from scriptorium.operations.export.writers import FORMATS, WRITERS, Writer
+from scriptorium.operations.export.writers import WRITERS, Writer
 from scriptorium.progress import Advance
+from scriptorium.requests import LATEST, ExportRequest
 from scriptorium.restore import Supply
+from scriptorium.results import ExportedTable, ExportResult
 from scriptorium.settings import Settings
 from scriptorium.sources import PostgresSource
+from scriptorium.workspace.containment import contained
 
-_LATEST = "latest"
 _HINT = "use another copy of this backup"
 
 
 @dataclass(frozen=True, slots=True)
-class ExportOrder:
+class ExportPlan:
     """An export that is to be done. ``output``: a folder when ``folder``, else the one table's file."""
 
     backup: Backup
     copy: Copy
     tables: tuple[str, ...]
-    format: str
+    format: ExportFormat
     output: Path
     folder: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ExportedTable:
-    """One file of an export: of which table, where, how many rows and bytes."""
-
-    source: str
-    table: str
-    path: str
-    rows: int
-    bytes: int
+def export(settings: Settings, request: ExportRequest, *, advance: Advance | None = None) -> ExportResult:
+    """The whole recipe without Prefect."""
+    return run_export(settings, plan_export(settings, request), advance=advance)
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What an export wrote; ``without_rows``: what no archive holds rows of (sequences, views, large objects)."""
-
-    backup: str
-    name: str
-    library: str
-    format: str
-    output: str
-    tables: tuple[ExportedTable, ...]
-    without_rows: tuple[str, ...] = ()
-
-    @property
-    def rows(self) -> int:
-        return sum(one.rows for one in self.tables)
-
-    @property
-    def bytes(self) -> int:
-        return sum(one.bytes for one in self.tables)
-
-
-def place_export(
-    settings: Settings,
-    reference: str = _LATEST,
-    *,
-    library: str | None = None,
-    tables: Sequence[str] = (),
-    format: str = "csv",
-    output: str | None = None,
-) -> ExportOrder:
+def plan_export(settings: Settings, request: ExportRequest) -> ExportPlan:
     """Find the backup and the tables, and decide where they go. Nothing is written.
 
-    ``latest`` is the newest good backup that holds a database of which the tables are known. ``output``: a file for one
-    table (or the folder to put it in), a folder for several or for all. Raises ``NotFound``, ``UsageError``.
+    ``latest`` is the newest good backup that holds a database of which the tables are known. ``NotFound``;
+    ``UsageError`` where something is in the place of the output.
     """
-    if format not in FORMATS:
-        more = "; a spreadsheet opens csv" if format == "xlsx" else ""
-        raise UsageError(f"'{format}' is not a format of an export", hint=f"allowed: {', '.join(FORMATS)}{more}")
     catalog = Catalog(settings)
-    backup = _found(settings, catalog, reference, library)
+    backup = _found(settings, catalog, request.reference, request.library)
     copy = catalog.copy_of(backup)
-    chosen = choose(catalog.manifest(copy), tables)
-    folder = not tables or len(chosen) > 1
+    chosen = choose(catalog.manifest(copy), request.tables)
+    folder = not request.tables or len(chosen) > 1
+    output = request.output
     if folder:
-        place = Path(output or f"{copy.key.rpartition('/')[2].partition('.tar')[0]}-{format}")
+        place = Path(output or f"{copy.key.rpartition('/')[2].partition('.tar')[0]}-{request.format}")
     else:
-        name = f"{chosen[0].stem}.{format}"
+        name = f"{chosen[0].stem}.{request.format}"
         place = Path(output or name)
         if output and (place.is_dir() or output.endswith("/")):
             place /= name
     place = place.absolute()
     require_free(place, folder=folder)
-    return ExportOrder(backup, copy, tuple(tables), format, place, folder)
+    return ExportPlan(backup, copy, request.tables, request.format, place, folder)
 
 
 def _found(settings: Settings, catalog: Catalog, reference: str, library: str | None) -> Backup:
-    if reference != _LATEST:
+    if reference != LATEST:
         return catalog.find(reference, library=library)
     name = settings.library(library).name if settings.libraries else library
     good = []
@@ -121,49 +86,49 @@ def _found(settings: Settings, catalog: Catalog, reference: str, library: str | 
     raise NotFound("there is no good backup with a database yet", on=name or "", hint=hint)
 
 
-def run_export(settings: Settings, order: ExportOrder, *, advance: Advance | None = None) -> Exported:
+def run_export(settings: Settings, plan: ExportPlan, *, advance: Advance | None = None) -> ExportResult:
     """Write the tables; either all that were meant are there at the end, or nothing.
 
     ``DamageFound`` when a member is not what was saved, or a table has not as many rows as the manifest says.
     """
-    supply = _supply(settings, order)
-    wanted = choose(supply.manifest, order.tables)
-    with workspace.reading(settings, order.backup.id), output_to(order.output) as output:
-        origins = _origins(settings, order, wanted, output)
+    supply = _supply(settings, plan)
+    wanted = choose(supply.manifest, plan.tables)
+    with contained(), workspace.reading(settings, plan.backup.id), output_to(plan.output) as output:
+        origins = _origins(settings, plan, wanted, output)
         taking = Taking(supply, advance)
         absent = _follow_guides(taking, origins, supply.manifest.parts)
-        if order.tables and absent:
+        if plan.tables and absent:
             raise NotFound(
                 "a backup holds no rows of it: a sequence, a view, or large objects",
                 on=absent[0].table,
                 hint="restore the database to have it",
             )
-        written = _write(taking, list(origins.values()), output, order)
+        written = _write(taking, list(origins.values()), output, plan)
         present = [one for one in wanted if one not in absent]
-        files = tuple(_checked(one, written.get(one.stem), order, output) for one in present)
-        if order.folder:
+        files = tuple(_checked(one, written.get(one.stem), plan, output) for one in present)
+        if plan.folder:
             output.put_folder()
         else:
-            output.put_file(f"{present[0].stem}.{order.format}")
-    return Exported(
-        backup=order.backup.id,
-        name=order.backup.name,
-        library=order.backup.library,
-        format=order.format,
-        output=str(order.output),
+            output.put_file(f"{present[0].stem}.{plan.format}")
+    return ExportResult(
+        backup=plan.backup.id,
+        name=plan.backup.name,
+        library=plan.backup.library,
+        format=plan.format,
+        output=str(plan.output),
         tables=files,
         without_rows=tuple(one.table for one in absent),
     )
 
 
-def _supply(settings: Settings, order: ExportOrder) -> Supply:
-    manifest: Manifest = Catalog(settings).manifest(order.copy)
-    return Supply(settings.store(order.copy.store), order.copy.key, manifest)
+def _supply(settings: Settings, plan: ExportPlan) -> Supply:
+    manifest: Manifest = Catalog(settings).manifest(plan.copy)
+    return Supply(settings.store(plan.copy.store), plan.copy.key, manifest)
 
 
-def _origins(settings: Settings, order: ExportOrder, wanted: Sequence[Wanted], output: Output) -> Mapping[str, Origin]:
+def _origins(settings: Settings, plan: ExportPlan, wanted: Sequence[Wanted], output: Output) -> Mapping[str, Origin]:
     """The parts that hold the tables, by source."""
-    library = settings.libraries.get(order.backup.library)
+    library = settings.libraries.get(plan.backup.library)
     tools = {one.name: one.tools for one in (library.sources if library else ()) if isinstance(one, PostgresSource)}
     origins: dict[str, Origin] = {}
     for number, part in enumerate({one.part.source: one.part for one in wanted}.values()):
@@ -223,7 +188,7 @@ class _Sheets:
         sheet.rows += batch.rows
 
 
-def _write(taking: Taking, origins: Sequence[Origin], output: Output, order: ExportOrder) -> Mapping[str, int]:
+def _write(taking: Taking, origins: Sequence[Origin], output: Output, plan: ExportPlan) -> Mapping[str, int]:
     """Every wanted member, one after the other, into its table's file; returns the rows written, by its stem."""
 
     def place_of(member: str) -> Path | None:
@@ -233,7 +198,7 @@ def _write(taking: Taking, origins: Sequence[Origin], output: Output, order: Exp
         return not any(origin.lacking for origin in origins)
 
     with contextlib.ExitStack() as stack:
-        sheets = _Sheets(output, order.format, stack)
+        sheets = _Sheets(output, plan.format, stack)
         for origin in origins:
             stack.callback(origin.close)
         for member, _ in stack.enter_context(contextlib.closing(taking.spooled(place_of, enough))):
@@ -250,13 +215,13 @@ def _write(taking: Taking, origins: Sequence[Origin], output: Output, order: Exp
         return {stem: sheet.rows for stem, sheet in sheets.opened.items()}
 
 
-def _checked(one: Wanted, rows: int | None, order: ExportOrder, output: Output) -> ExportedTable:
+def _checked(one: Wanted, rows: int | None, plan: ExportPlan, output: Output) -> ExportedTable:
     if rows != one.rows:
         raise DamageFound(
             f"the table has {rows or 0:,} rows in the archive, {one.rows:,} were saved",
             on=one.table,
             hint="use another copy of this backup, or restore it",
         )
-    name = f"{one.stem}.{order.format}"
-    path = order.output / name if order.folder else order.output
+    name = f"{one.stem}.{plan.format}"
+    path = plan.output / name if plan.folder else plan.output
     return ExportedTable(one.part.source, one.table, str(path), rows, (output.working / name).stat().st_size)
