@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import typing
+
 import pytest
 
 from scriptorium.cli.run_flow import carried_out
@@ -46,3 +49,19 @@ def test_the_error_of_the_work_itself_is_the_users() -> None:
 def test_what_went_well_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert carried_out(Flow(lambda *, text: text), text="fine") == "fine"
     assert not capsys.readouterr().err
+
+
+def test_the_types_of_a_flow_are_read_where_it_is_defined() -> None:
+    """Prefect makes a model of the parameters: their types are names of the flow's own module."""
+    from flows.backup import backup
+
+    class Asked(Flow):
+        def __call__(self, *arguments, **given):
+            self.types = {name: one.annotation for name, one in inspect.signature(self.fn).parameters.items()}
+
+    asked = Asked(backup.fn)
+    seen = []
+    asked.__class__.__copy__ = lambda self: seen.append(Asked(self.fn)) or seen[-1]  # what is called is a copy
+    carried_out(asked)
+    assert seen[0].types == typing.get_type_hints(backup.fn, include_extras=True) | seen[0].types
+    assert not any(isinstance(one, str) for one in seen[0].types.values())
