@@ -75,9 +75,11 @@ def test_a_name_is_one_harmless_line(name: str) -> None:
 
 @with_hostile
 def test_markdown_shows_a_name_and_nothing_else(name: str) -> None:
-    from flows.runs import markdown
+    from scriptorium.report.runs import Report, markdown
 
-    page = markdown(f"Of {name}.", {f"f{name}.": f"v{name}."}, [{"one": f"c{name}.", "two": "last"}])
+    page = markdown(
+        Report("backup", "lib", f"Of {name}.", {f"f{name}.": f"v{name}."}, [{"one": f"c{name}.", "two": "last"}])
+    )
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     texts, kinds = [], set()
     for token in parser.parse(page):

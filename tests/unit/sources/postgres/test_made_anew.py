@@ -106,7 +106,7 @@ def test_subscriptions_are_left_to_the_server_and_named(server, new_database, tm
     load(rehearsed, staged)
     rehearsed.undo()
     assert databases(server, name) == {name}
-    kept = source.adapted(clean=True).incoming(part, "0123456789ac")
+    kept = source.model_copy(update={"in_place": True}).incoming(part, "0123456789ac")
     load(kept, staged)
     kept.switch()
     kept.finish()
