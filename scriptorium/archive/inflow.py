@@ -82,8 +82,9 @@ class InputStream:
     Everything here raises ``DamageFound`` with the offset when the archive cannot be decompressed.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, *, foreign: bool = False) -> None:
         self._raw = _Raw(stream)
+        self._foreign = foreign
         self._queue: queue.Queue[bytes | None] = queue.Queue(_CHUNKS)
         self._failure: BaseException | None = None
         self._stopped = False
@@ -182,7 +183,9 @@ class InputStream:
         while True:
             if member.eof:
                 data = member.unused_data or self._raw.read()
-                if not data:
+                if len(data) < len(_GZIP_MAGIC):
+                    data += self._raw.read()
+                if not data or (self._foreign and self._only_zeros(data)):
                     return
                 if not data.startswith(_GZIP_MAGIC):
                     raise self._damaged("something else follows the end of the gzip stream")
@@ -199,6 +202,12 @@ class InputStream:
                 raise self._damaged(f"the gzip stream is broken ({error})") from None
             if chunk:
                 yield chunk
+
+    def _only_zeros(self, data: bytes) -> bool:
+        """Whether what follows is what fills a block on a tape; then all of it was read."""
+        while data and not any(data):
+            data = self._raw.read()
+        return not data
 
     def _unzstd(self) -> Iterator[bytes]:
         import zstandard

@@ -6,10 +6,12 @@ import contextlib
 import re
 import tarfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import BinaryIO
 
 from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
 from scriptorium.archive.inflow import EndsEarly, InputStream
+from scriptorium.archive.sparse import layout_of
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.fs.access_lists import RECORDS
 from scriptorium.manifest import parse_entry_line, readable
@@ -22,11 +24,13 @@ MIB = 1 << 20
 _ZEROS = bytes(BLOCK)
 _LONGEST_EXTENSION = 16 * MIB
 _DECIMAL = re.compile(r"(-?)(\d+)(?:\.(\d*))?\Z", re.ASCII)
+_LABEL, _DUMP = b"V", b"D"  # of GNU tar: the name of a volume, and a folder with a list of what was in it
 _KINDS = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
     tarfile.CONTTYPE: "file",
     tarfile.DIRTYPE: "folder",
+    _DUMP: "folder",
     tarfile.SYMTYPE: "symlink",
     tarfile.LNKTYPE: "hardlink",
     tarfile.CHRTYPE: "device",
@@ -39,10 +43,17 @@ _HINT = "use another copy of this backup"
 
 
 class Reader:
-    """The members of an archive. A context manager; ``flow`` knows how far it is and what the whole file was."""
+    """The members of an archive. A context manager; ``stream`` knows how far it is and what the whole file was.
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = InputStream(stream)
+    ``foreign``: another program wrote it, which need not fill the last record with zeros; else how it ends is part of
+    what is checked.
+    """
+
+    def __init__(self, stream: BinaryIO, *, foreign: bool = False) -> None:
+        self.stream = InputStream(stream, foreign=foreign)
+        self._foreign = foreign
+        self._block = b""
+        self._left = 0  # bytes of the current member's contents that were not read
         self._shared: dict[bytes, bytes] = {}
         self._last = ""
 
@@ -63,29 +74,36 @@ class Reader:
                 extended = extended | {b"path": self._extension(info).rstrip(b"\0")}
             elif info.type == tarfile.GNUTYPE_LONGLINK:
                 extended = extended | {b"linkpath": self._extension(info).rstrip(b"\0")}
+            elif info.type == _LABEL:
+                extended = {}
             else:
                 member = self._member(info, self._shared | extended)
-                extended = {}
+                extended, fill = {}, padding(self._left)
                 self._last = member.entry.path
-                yield member
-                for _ in member.chunks():
+                if member.entry.path or member.entry.kind != "folder":  # else it is the top itself
+                    yield member
+                for _ in self._stored(member.entry.path, self._left):
                     pass
-                self._skip(padding(member.entry.size))
+                self._skip(fill)
         self._end()
 
     def _header(self) -> tarfile.TarInfo | None:
         """The next header; nothing at the two zero blocks that end an archive."""
-        block = self.stream.exactly(BLOCK)
+        block = self._block = self.stream.exactly(BLOCK)
         if len(block) < BLOCK:
             raise self._damaged("the archive ends early", EndsEarly)
         if block == _ZEROS:
-            if self.stream.exactly(BLOCK) != _ZEROS:
+            second = self.stream.exactly(BLOCK)
+            if any(second) or (len(second) < BLOCK and not self._foreign):
                 raise self._damaged("the end of the archive is broken")
             return None
         try:
-            return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError) as error:
             raise self._damaged(f"a header is broken ({error})") from None
+        if block[257:265] == tarfile.GNU_MAGIC:  # where others have the beginning of a long name, it has times
+            info.name = decoded(block[: tarfile.LENGTH_NAME].partition(b"\0")[0])
+        return info
 
     def _extension(self, info: tarfile.TarInfo) -> bytes:
         if not 0 <= info.size <= _LONGEST_EXTENSION:
@@ -98,29 +116,36 @@ class Reader:
 
     def _member(self, info: tarfile.TarInfo, extended: dict[bytes, bytes]) -> Member:
         kind = _KINDS.get(info.type, "unknown")
-        path = decoded(extended[b"path"]) if b"path" in extended else info.name
+        named = next((key for key in (b"GNU.sparse.name", b"path") if key in extended), None)
+        path = decoded(extended[named]) if named is not None else info.name
         target = decoded(extended[b"linkpath"]) if b"linkpath" in extended else info.linkname
+        layout, taken = layout_of(self._block, info.type, extended, self.stream.exactly) or (None, 0)
+        kind = kind if layout is None else "file"
         try:
-            size = int(extended.get(b"size", info.size)) if kind in ("file", "unknown") else 0
+            size = int(extended.get(b"size", info.size)) if kind in ("file", "unknown") or info.type == _DUMP else 0
             mtime_ns = _nanoseconds(decoded(extended[b"mtime"])) if b"mtime" in extended else info.mtime * 10**9
             uid, gid = int(extended.get(b"uid", info.uid)), int(extended.get(b"gid", info.gid))
         except ValueError:
             raise self._damaged(f"the header of '{readable(path)}' is broken") from None
-        if size < 0:
+        self._left = size - taken
+        if self._left < 0 or (layout is not None and layout.stored != self._left):
             raise self._damaged(f"'{readable(path)}' has an impossible size")
-        linked = kind in ("symlink", "hardlink")
-        entry = FileEntry(_plain(path), kind, size, info.mode & 0o7777, int(mtime_ns), None, target if linked else None)
+        size = layout.size if layout is not None else size if kind != "folder" else 0
+        to = {"symlink": target, "hardlink": _plain(target)}.get(kind)
+        entry = FileEntry(_plain(path), kind, size, info.mode & 0o7777, int(mtime_ns), None, to)
         uname = decoded(extended[b"uname"]) if b"uname" in extended else info.uname
         gname = decoded(extended[b"gname"]) if b"gname" in extended else info.gname
-        contents = self._contents(entry.path, size)
+        stored = partial(self._stored, entry.path)
+        contents = stored(self._left) if layout is None else layout.spread(stored)
         return Member(entry, uid, gid, uname, gname, _attributes(extended), _lists(extended), contents)
 
-    def _contents(self, path: str, left: int) -> Iterator[memoryview]:
-        while left:
-            part = self.stream.some(min(left, MIB))
+    def _stored(self, path: str, count: int) -> Iterator[memoryview]:
+        while count:
+            part = self.stream.some(min(count, MIB))
             if not part:
                 raise EndsEarly(f"the archive ends inside '{readable(path)}'", hint=_HINT)
-            left -= len(part)
+            count -= len(part)
+            self._left -= len(part)
             yield part
 
     def _skip(self, count: int) -> None:
@@ -132,9 +157,9 @@ class Reader:
         left = -self.stream.offset % RECORD
         while part := self.stream.some(MIB):
             left -= len(part)
-            if left < 0 or any(part):
+            if (left < 0 and not self._foreign) or any(part):
                 raise self._damaged("something follows the end of the archive")
-        if left:
+        if left and not self._foreign:
             raise self._damaged("the archive ends early", EndsEarly)
 
     def _damaged(self, what: str, kind: type[DamageFound] = DamageFound) -> DamageFound:
@@ -191,6 +216,8 @@ def _records(data: bytes) -> dict[bytes, bytes]:
         key, equals, value = record.partition(b"=")
         if not length or not equals or record[-1:] != b"\n":
             raise DamageFound("an extended header of the archive is broken", hint=_HINT)
+        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):  # there again and again: a map, in its first form
+            key, value = b"GNU.sparse.map", found.get(b"GNU.sparse.map", b"") + b"," + value
         found[key] = value[:-1]
         at += length
     return found
@@ -218,7 +245,6 @@ def _nanoseconds(text: str) -> int:
 
 
 def _plain(path: str) -> str:
-    """The path without what says nothing: a leading ``./``, a closing ``/``."""
-    while path.startswith("./"):
-        path = path[2:].lstrip("/")
-    return path.rstrip("/") or ("/" if path.startswith("/") else "")
+    """The path without what says nothing: ``./``, ``//``, a closing ``/``."""
+    steps = [step for step in path.split("/") if step not in ("", ".")]
+    return ("/" if path.startswith("/") else "") + "/".join(steps)

@@ -19,11 +19,13 @@ def unpack(
     *,
     roots: Sequence[Path],
     expected: FileList | None = None,
+    foreign: bool = False,
     advance: Advance | None = None,
 ) -> Unpacked:
-    """``write_members`` over an archive. ``advance`` is told the bytes of it that were read."""
-    with Reader(stream) as reader:
-        return write_members(reported(reader, advance), receive, roots=roots, expected=expected)
+    """``write_members`` over an archive. ``foreign``: another program wrote it. ``advance`` is told the bytes that
+    were read of it."""
+    with Reader(stream, foreign=foreign) as reader:
+        return write_members(reported(reader, advance), receive, roots=roots, expected=expected, foreign=foreign)
 
 
 def reported(reader: Reader, advance: Advance | None) -> Iterator[Member]:

@@ -72,10 +72,12 @@ class Placing:
         _replacing(lambda: os.symlink(encoded(target), name, dir_fd=parent), parent, name, destination)
         return parent, name
 
-    def hardlink(self, destination: Path, folder: int, existing: bytes) -> bool:
-        """A further name for the regular file ``existing`` in the open ``folder``; false where it cannot be one."""
+    def hardlink(self, destination: Path, folder: int, existing: bytes, *, links: bool = False) -> bool:
+        """A further name for the file ``existing`` in the open ``folder``; false where it cannot be. ``links``: it may
+        be a symlink."""
         parent, name = self._named(destination)
-        if not stat.S_ISREG(os.stat(existing, dir_fd=folder, follow_symlinks=False).st_mode):
+        kind = stat.S_IFMT(os.stat(existing, dir_fd=folder, follow_symlinks=False).st_mode)
+        if kind != stat.S_IFREG and not (links and kind == stat.S_IFLNK):
             raise UnsafeArchive("a hard link to something that is no file", on=readable(str(destination)))
         link = os.link
         try:

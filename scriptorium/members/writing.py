@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,17 +47,19 @@ def write_members(
     *,
     roots: Sequence[Path],
     expected: FileList | None = None,
+    foreign: bool = False,
 ) -> Unpacked:
     """Write the members that ``receive`` gives an absolute destination; each must lie inside one of the ``roots``.
 
     Our own members (manifest and sums) are never asked for. Hashes on the way and compares with ``expected``. Modes,
     times to the nanosecond, attributes, holes and (when root) owners are restored; everything is on the disk when this
-    returns. Raises ``DamageFound`` (broken, or different from ``expected``: then after everything was written),
-    ``UnsafeArchive``, ``RestoreFailed``, ``NoSpace``.
+    returns. ``foreign``: another program packed them, and symlinks may have further names. Raises ``DamageFound``
+    (broken, or different from ``expected``: then after everything was written), ``UnsafeArchive``, ``RestoreFailed``,
+    ``NoSpace``.
     """
     with contextlib.ExitStack() as stack:
         comparison = stack.enter_context(contextlib.closing(Comparison(expected))) if expected is not None else None
-        writing = stack.enter_context(contextlib.closing(_Writing(receive, roots, comparison)))
+        writing = stack.enter_context(contextlib.closing(_Writing(receive, roots, comparison, foreign)))
         try:
             for member in members:
                 writing.member(member)
@@ -77,8 +80,13 @@ class _Writing:
     """The members of one backup on their way back to disk."""
 
     def __init__(
-        self, receive: Callable[[str], Path | None], roots: Sequence[Path], comparison: Comparison | None
+        self,
+        receive: Callable[[str], Path | None],
+        roots: Sequence[Path],
+        comparison: Comparison | None,
+        foreign: bool,
     ) -> None:
+        self._foreign = foreign
         self._receive = receive
         self._roots = roots
         self._placing = Placing(roots)
@@ -128,6 +136,8 @@ class _Writing:
         if member.entry.kind == "symlink":
             parent, name = self._placing.symlink(destination, target)
             self._mark_symlink(member, parent, name)
+            if self._foreign:
+                self._written.add(hash(member.entry.path))
             self._files += 1
         else:
             self._hardlink(member, destination, target)
@@ -143,12 +153,16 @@ class _Writing:
         if first == destination:  # the first name is not wanted: its contents came under this one
             return
         folder, existing = self._sources.parent(first)
-        if not self._placing.hardlink(destination, folder, existing):
+        if not self._placing.hardlink(destination, folder, existing, links=self._foreign):
             self._copy(member, destination, folder, existing)
         self._files += 1
 
     def _copy(self, member: Member, destination: Path, folder: int, existing: bytes) -> None:
         """A further name where it cannot be one: on another filesystem, or on one that knows no such names."""
+        if stat.S_ISLNK(os.stat(existing, dir_fd=folder, follow_symlinks=False).st_mode):
+            parent, name = self._placing.symlink(destination, os.fsdecode(os.readlink(existing, dir_fd=folder)))
+            self._mark_symlink(member, parent, name)
+            return
         source = os.open(existing, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             target = self._placing.new_file(destination)

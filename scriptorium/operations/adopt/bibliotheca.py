@@ -77,8 +77,7 @@ def _unpacked(file: Path, form: Form, stock: Inventory, folder: Path) -> tuple[s
     raw.mkdir(mode=0o700)
     if form is Form.TAR:
         return tar_module.unpack(file, raw, stock)
-    zip_module.unpack(file, raw)
-    return ()
+    return zip_module.unpack(file, raw, stock)
 
 
 def _trees(sorted_out: Sorted, files: list[FilesSource], foreign: Foreign, method: str) -> list[Staged]:

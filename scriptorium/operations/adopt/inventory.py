@@ -48,6 +48,14 @@ def leads_out(path: str, target: str) -> bool:
     return target.startswith("/") or posixpath.normpath(posixpath.join(posixpath.dirname(path), target))[:2] == ".."
 
 
+def left_out(stock: Inventory) -> tuple[str, ...]:
+    """A line for each link that is not unpacked."""
+    return tuple(
+        f"{readable(path)}: a link out of the archive (to {readable(to)}), left out"
+        for path, to in sorted(stock.left_out.items())
+    )
+
+
 def require_tree(files: Iterable[str], folders: Iterable[str]) -> None:
     """``UnsafeArchive`` when a file (or a link) has the name of a folder, or of one that another member lies in."""
     names, inside = set(files), set[str]()

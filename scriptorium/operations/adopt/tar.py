@@ -20,6 +20,7 @@ from scriptorium.operations.adopt.inventory import (
     Inventory,
     checked_name,
     leads_out,
+    left_out,
     require_tree,
 )
 
@@ -43,7 +44,7 @@ def take_stock(file: Path) -> Inventory:
     metadata: bytes | None = None
     kinds: dict[str, str] = {}
     links: dict[str, str] = {}
-    with file.open("rb") as stream, Reader(stream) as reader:
+    with file.open("rb") as stream, Reader(stream, foreign=True) as reader:
         for member in reader:
             entry, path = member.entry, _judged(member)
             if kinds.setdefault(path, entry.kind) != entry.kind:
@@ -77,12 +78,8 @@ def unpack(file: Path, folder: Path, stock: Inventory) -> tuple[str, ...]:
         return None if path in stock.left_out else folder / path
 
     with file.open("rb") as stream:
-        done = unpack_ours(stream, receive, roots=[folder])
-    left = [
-        f"{readable(path)}: a link out of the archive (to {readable(to)}), left out"
-        for path, to in sorted(stock.left_out.items())
-    ]
-    return (*left, *(str(finding) for finding in done.findings), *done.warnings, *_plain_modes(folder))
+        done = unpack_ours(stream, receive, roots=[folder], foreign=True)
+    return (*left_out(stock), *(str(finding) for finding in done.findings), *done.warnings, *_plain_modes(folder))
 
 
 def _plain_modes(folder: Path) -> list[str]:

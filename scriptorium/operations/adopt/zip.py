@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
 import os
 import stat
 import struct
@@ -17,16 +18,27 @@ from scriptorium.errors import DamageFound, NoSpace, ToolMissing, UnsafeArchive
 from scriptorium.fs.system_errors import no_space
 from scriptorium.manifest import readable
 from scriptorium.members.placing import Placing
-from scriptorium.operations.adopt.inventory import LARGEST_METADATA, METADATA, Inventory, checked_name, require_tree
+from scriptorium.operations.adopt.inventory import (
+    LARGEST_METADATA,
+    METADATA,
+    Inventory,
+    checked_name,
+    leads_out,
+    left_out,
+    require_tree,
+)
 from scriptorium.operations.adopt.zip_names import Named, guesses, named
 
 _CHUNK = 1 << 20
 _FIELD = struct.Struct("<HH")
 _EXTENDED_TIME = 0x5455
 _TIME = struct.Struct("<Bi")
-_COMPRESSIONS = {1: "shrink", 6: "implode", 9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz", 98: "PPMd"}
+_LONGEST_TARGET = 4096
+_KINDS = (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
+_KNOWN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_COMPRESSIONS = {1: "shrink", 6: "implode", 9: "deflate64", 93: "zstd", 95: "xz", 98: "PPMd"}
 _ENCRYPTED = 0x1
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, struct.error, OverflowError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError, struct.error, OverflowError)
 
 
 def take_stock(file: Path) -> Inventory:
@@ -38,6 +50,7 @@ def take_stock(file: Path) -> Inventory:
         files = [one for one in members if not one.is_folder]
         times = Counter(_judged(one) for one in files)
         require_tree(times, folders)
+        links = {one.path: _target(archive, one) for one in files if _is_link(one)}
         own = next((one.member for one in reversed(files) if one.path == METADATA), None)
         if own is not None and own.file_size > LARGEST_METADATA:
             raise DamageFound("the metadata of the archive is impossibly large", on=file.name)
@@ -46,7 +59,7 @@ def take_stock(file: Path) -> Inventory:
             files=len(files),
             size=sum(one.member.file_size for one in files),
             metadata=archive.read(own) if own is not None else None,
-            left_out={},
+            left_out={path: to for path, to in links.items() if leads_out(path, to)},
             warnings=(
                 *guesses(members),
                 *(f"{readable(path)}: twice in the zip, the last one was taken" for path in twice[:5]),
@@ -56,12 +69,11 @@ def take_stock(file: Path) -> Inventory:
 
 def _judged(one: Named) -> str:
     path, member = checked_name(one.path), one.member
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+    if stat.S_IFMT(member.external_attr >> 16) not in _KINDS:
         raise UnsafeArchive("a member of the zip is neither file nor folder", on=readable(path))
     if member.flag_bits & _ENCRYPTED:
         raise ToolMissing("the zip is encrypted", on=readable(path), hint="unpack it and zip it again without")
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if member.compress_type not in _KNOWN:
         way = _COMPRESSIONS.get(member.compress_type, f"method {member.compress_type}")
         raise ToolMissing(
             f"the zip is compressed in a way that is not known here ({way})",
@@ -69,6 +81,20 @@ def _judged(one: Named) -> str:
             hint="unpack it and zip it again with 'deflate'",
         )
     return path
+
+
+def _is_link(one: Named) -> bool:
+    return stat.S_ISLNK(one.member.external_attr >> 16)
+
+
+def _target(archive: zipfile.ZipFile, one: Named) -> str:
+    """Where a symlink leads: what it holds is its target."""
+    if one.member.file_size > _LONGEST_TARGET:
+        raise UnsafeArchive("a link in the zip has an impossible target", on=readable(one.path))
+    target = os.fsdecode(archive.read(one.member))
+    if not target or "\0" in target:
+        raise UnsafeArchive("a link in the zip has an impossible target", on=readable(one.path))
+    return target
 
 
 def _require_apart(members: Sequence[zipfile.ZipInfo]) -> None:
@@ -80,22 +106,28 @@ def _require_apart(members: Sequence[zipfile.ZipInfo]) -> None:
         end = member.header_offset + member.compress_size
 
 
-def unpack(file: Path, folder: Path) -> None:
-    """Write everything into ``folder``. Modes are kept as far as rights go, times as local ones."""
+def unpack(file: Path, folder: Path, stock: Inventory) -> tuple[str, ...]:
+    """Write everything but what the inventory leaves out into ``folder``; returns what is to be said of it. Modes are
+    kept as far as rights go, times as local ones."""
     with _opened(file) as archive, contextlib.closing(Placing([folder])) as placing:
         try:
             for one in named(archive.infolist()):
-                _write(archive, one, folder, placing)
+                if checked_name(one.path) not in stock.left_out:
+                    _write(archive, one, folder, placing)
         except OSError as error:
             if no_space(error):
                 raise NoSpace("the disk became full while unpacking", on=str(folder)) from error
             raise
+    return left_out(stock)
 
 
 def _write(archive: zipfile.ZipFile, one: Named, folder: Path, placing: Placing) -> None:
     destination, member = folder / checked_name(one.path), one.member
     if one.is_folder:
         os.close(placing.folder(destination))
+        return
+    if _is_link(one):
+        placing.symlink(destination, _target(archive, one))
         return
     with os.fdopen(placing.new_file(destination), "wb") as target, archive.open(member) as content:
         while chunk := content.read(_CHUNK):
