@@ -404,3 +404,18 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.subject}" + (f" ({self.detail})" if self.detail else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a look at a living database found.
+
+    ``facts``: what was looked at, in words; ``findings``: what is wrong, worst first.
+    """
+
+    facts: Mapping[str, str]
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.findings

@@ -5,22 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from scriptorium.errors import UsageError
-from scriptorium.model import Role
+from scriptorium.model import Health, Role
 from scriptorium.progress import Advance
 from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
 from scriptorium.settings import Library, Settings
-from scriptorium.sources import FilesSource, PostgresSource
-from scriptorium.sources.postgres import check as checking
-from scriptorium.sources.postgres import single_file as single
+from scriptorium.sources.abilities import dumpable, living_path
+from scriptorium.sources.base import Dumpable
 from scriptorium.workspace.containment import contained
 
-FORMATS = tuple(single.FORMATS)
-Health = checking.Health
 
-
-def database_of(library: Library, name: str | None = None) -> PostgresSource:
+def database_of(library: Library, name: str | None = None) -> Dumpable:
     """The library's PostgreSQL database. ``UsageError`` when it has none, or several and no ``name`` says which."""
-    found = [source for source in library.sources if isinstance(source, PostgresSource) and name in (None, source.name)]
+    able = [one for source in library.sources if (one := dumpable(source)) is not None]
+    found = [source for source in able if name in (None, source.name)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -50,36 +47,21 @@ def database_restore(settings: Settings, request: DatabaseRestoreRequest, *, adv
 
 
 def backup_database(
-    source: PostgresSource, file: Path, *, format: str = "custom", compress: int = 6, advance: Advance | None = None
+    source: Dumpable, file: Path, *, format: str = "custom", compress: int = 6, advance: Advance | None = None
 ) -> int:
     """Write it to one file; returns the file's bytes. ``advance`` is told the bytes written, now and then."""
-    address, options = source.address().resolved(), source.dump_options
-    return single.backup(address, file, format=format, compress=compress, options=options, advance=advance)
+    return source.dump_to(file, format=format, compress=compress, advance=advance)
 
 
 def restore_database(
-    source: PostgresSource,
-    file: Path,
-    *,
-    clean: bool = False,
-    trusted: bool = False,
-    advance: Advance | None = None,
+    source: Dumpable, file: Path, *, clean: bool = False, trusted: bool = False, advance: Advance | None = None
 ) -> None:
-    """Bring it back from one file, in one transaction; ``clean``: in place of what is there. ``trusted``: the file may
-    hold statements that reach the server's machine."""
-    single.restore(
-        source.address().resolved(),
-        file,
-        clean=clean,
-        without_roles=source.without_roles,
-        trusted=trusted,
-        options=source.dump_options,
-        advance=advance,
-    )
+    """Load it from one file, in one transaction; ``clean``: in place of what is there. ``trusted``: the file may hold
+    statements that reach the server's machine."""
+    source.load_from(file, clean=clean, trusted=trusted, advance=advance)
 
 
-def check_database(source: PostgresSource, library: Library | None = None) -> Health:
-    """Whether it is sound; with its ``library``, its rows are compared with the book files too."""
-    trees = [one for one in (library.sources if library else ()) if isinstance(one, FilesSource)]
-    files = next((one.path for one in trees if one.role is Role.FILES), None)
-    return checking.check(source.address().resolved(), files=files, tools=source.tools)
+def check_database(source: Dumpable, library: Library | None = None) -> Health:
+    """Whether it is sound; with its ``library``, its rows are compared with the library's files too."""
+    folders = [living_path(one) for one in (library.sources if library else ()) if one.role is Role.FILES]
+    return source.health(next((folder for folder in folders if folder is not None), None))

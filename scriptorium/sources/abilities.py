@@ -14,6 +14,7 @@ from scriptorium.model import Finding, Holder, Part, Tree
 from scriptorium.sources.base import (
     Checkable,
     Claiming,
+    Dumpable,
     Exclusive,
     Incoming,
     LeavingOut,
@@ -74,6 +75,11 @@ def has_exclusive(sources: Iterable[Source]) -> bool:
     return any(isinstance(one, Exclusive) for one in sources)
 
 
+def dumpable(source: Source) -> Dumpable | None:
+    """The source when it can be written to one file."""
+    return source if isinstance(source, Dumpable) else None
+
+
 def renamed(source: Source, name: str) -> Source | None:
     """The same source, restored under another name; ``None`` where that means nothing."""
     return source.renamed(name) if isinstance(source, Renamable) else None
@@ -125,6 +131,7 @@ __all__ = [
     "blocking_holders",
     "check",
     "claims_of",
+    "dumpable",
     "has_exclusive",
     "living_path",
     "living_tree",

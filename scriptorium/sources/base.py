@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from scriptorium.model import Finding, Holder, Part, Role, Rows, Staged, Survey, TableFingerprint, Tree
+from scriptorium.model import Finding, Health, Holder, Part, Role, Rows, Staged, Survey, TableFingerprint, Tree
 from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 
 if TYPE_CHECKING:
@@ -260,6 +260,40 @@ class Rehearsable(Protocol):
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> Incoming:
         """The way back for a drill, beside the living database under another name. It is prepared, received, loaded and
         then undone; never switched. ``scratch``: a folder for what is unpacked."""
+        ...
+
+
+@runtime_checkable
+class Dumpable(Protocol):
+    """A source that can be written to one file and loaded from one: the work of the command ``database``."""
+
+    @property
+    def name(self) -> str: ...
+
+    def address(self) -> object:
+        """Where it is; as text it is for people, without any secret."""
+        ...
+
+    def dump_to(
+        self, file: Path, *, format: str = "custom", compress: int = 6, advance: Callable[[int], None] | None = None
+    ) -> int:
+        """Write it to one file; returns the file's bytes. ``advance`` is told the bytes written, now and then."""
+        ...
+
+    def load_from(
+        self,
+        file: Path,
+        *,
+        clean: bool = False,
+        trusted: bool = False,
+        advance: Callable[[int], None] | None = None,
+    ) -> None:
+        """Load it from one file, in one transaction. ``clean``: in place of what is there. ``trusted``: the file may
+        hold statements that reach the server's machine."""
+        ...
+
+    def health(self, files: Path | None = None) -> Health:
+        """Whether it is sound. ``files``: the folder of the library's files, with which its rows are compared."""
         ...
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium import process
 from scriptorium.errors import ToolMissing
-from scriptorium.model import Finding
+from scriptorium.model import Finding, Health
 from scriptorium.presets import DatabaseRules, rules_for
 from scriptorium.presets.checks import findings
 from scriptorium.sources.postgres.connection import Address, Row, sql
@@ -30,18 +29,6 @@ _UNCHECKED = """
 SELECT conrelid::regclass || ': ' || conname FROM pg_constraint WHERE NOT convalidated ORDER BY 1
 """
 _TABLES = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'"
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """``facts``: what was looked at, in words; ``findings``: what is wrong, worst first."""
-
-    facts: dict[str, str]
-    findings: tuple[Finding, ...]
-
-    @property
-    def sound(self) -> bool:
-        return not self.findings
 
 
 def check(address: Address, *, files: Path | None = None, tools: Path | None = None) -> Health:

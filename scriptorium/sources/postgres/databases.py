@@ -1,8 +1,8 @@
-"""Databases as a whole: made like another, switched by renaming, former ones kept for a while.
+"""Databases as a whole: made like another, switched by renaming, previous ones kept for a while.
 
-Renaming a database is transactional, so the switch is one transaction: the living database gets the name of a former
+Renaming a database is transactional, so the switch is one transaction: the living database gets the name of a previous
 one, the restored database gets the living one's name. Whatever kills us, both renames happened or none. Which of the
-two, the numbers of the databases say; they were recorded before (see ``postgres_records``).
+two, the numbers of the databases say; they were recorded before (see ``records.py``).
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def require_creating(session: psycopg.Connection[Row], address: Address) -> None
 class Mark:
     """What earlier versions wrote into the comment of a database that a restore had just put in place; it is only read.
 
-    ``former``: the database that was replaced, ``comment``: the database's own."""
+    ``previous``: the database that was replaced, ``comment``: the database's own."""
 
     restore: str
-    former: str | None
+    previous: str | None
     comment: str | None
 
     @classmethod

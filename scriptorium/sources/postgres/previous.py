@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from scriptorium.sources.postgres.connection import Row
 
 
-def former(session: psycopg.Connection[Row], records: Records, database: str) -> list[Record]:
+def previous_of(session: psycopg.Connection[Row], records: Records, database: str) -> list[Record]:
     """Records of the databases that restores of ``database`` replaced and that are still there, newest first."""
     return [
         one
         for one in records.of(session, database)
-        if one.former is not None and one.replaced is not None and number_of(session, one.former) == one.replaced
+        if one.previous is not None and one.replaced is not None and number_of(session, one.previous) == one.replaced
     ]
 
 
 def drop_surplus(session: psycopg.Connection[Row], records: Records, database: str, keep: int) -> tuple[str, ...]:
-    """Drop the former databases beyond the newest ``keep``, but for those that an undo may need; returns their names.
+    """Drop the previous databases beyond the newest ``keep``, but for those that an undo may need; returns their names.
 
     Records that name no database any more are removed."""
-    there = former(session, records, database)
+    there = previous_of(session, records, database)
     dropped = []
     for record in there[keep:]:
-        if record.stage == "stands" and record.former is not None and not _has_subscriptions(session, record):
-            drop(session, record.former)
-            dropped.append(record.former)
+        if record.stage == "stands" and record.previous is not None and not _has_subscriptions(session, record):
+            drop(session, record.previous)
+            dropped.append(record.previous)
     for record in records.of(session, database):
-        if record.stage == "stands" and (record not in there or record.former in dropped):
+        if record.stage == "stands" and (record not in there or record.previous in dropped):
             records.remove(record)
     return tuple(dropped)
 
@@ -67,7 +67,7 @@ def kept(record: Record) -> Kept:
     return {
         "system": record.system,
         "database": record.database,
-        "former": record.former,
+        "former": record.previous,
         "replaced": record.replaced,
         "made": record.made,
     }
@@ -77,7 +77,7 @@ def whereabouts(session: psycopg.Connection[Row], kept: Kept) -> Previous:
     """Where the database is that a restore replaced, by its number on its server."""
     if other := another_server(session, kept):
         return other
-    name, former, replaced = str(kept["database"]), kept["former"], kept["replaced"]
+    name, previous, replaced = str(kept["database"]), kept["former"], kept["replaced"]
     here = number_of(session, name)
     if here == replaced:
         there = f"database {name}, number {replaced}" if replaced is not None else f"no database {name}, as before"
@@ -87,12 +87,13 @@ def whereabouts(session: psycopg.Connection[Row], kept: Kept) -> Previous:
         there = "no database was there before" if ours else f"a database {name} that no restore made is there"
         return Previous(Whereabouts.ASIDE if ours else Whereabouts.GONE, there)
     called = name_of(session, int(str(replaced)))
-    if called == former:
-        return Previous(Whereabouts.ASIDE, f"as the database {former}")
+    if called == previous:
+        return Previous(Whereabouts.ASIDE, f"as the database {previous}")
     if called is None:
-        return Previous(Whereabouts.GONE, f"the database {former} was dropped")
+        return Previous(Whereabouts.GONE, f"the database {previous} was dropped")
     return Previous(
-        Whereabouts.GONE, f'{former} was renamed: ALTER DATABASE "{called}" RENAME TO "{former}" makes an undo possible'
+        Whereabouts.GONE,
+        f'{previous} was renamed: ALTER DATABASE "{called}" RENAME TO "{previous}" makes an undo possible',
     )
 
 

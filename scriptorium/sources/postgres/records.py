@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from scriptorium.sources.postgres.connection import Row
 
+_WRITTEN = {"previous": "former"}  # what these files have called it since the first version
+_READ = {written: name for name, written in _WRITTEN.items()}
 Stage = Literal["loading", "switching", "stands"]
 
 
@@ -36,9 +38,10 @@ Stage = Literal["loading", "switching", "stands"]
 class Record:
     """One restore of a database. ``system``: the server's own number, empty where it may not be asked for.
 
-    ``new``: the name under which it is loaded; ``former``: the name that the living one gets. The numbers are those of
-    the database that is loaded (``made``) and of the one that it replaces (``replaced``), where there is one.
-    ``stage``: ``loading``; ``switching`` from just before the switch, as long as it can be undone; ``stands``.
+    ``new``: the name under which it is loaded; ``previous``: the name that the living one gets (``former`` in the
+    file). The numbers are those of the database that is loaded (``made``) and of the one that it replaces
+    (``replaced``), where there is one. ``stage``: ``loading``; ``switching`` from just before the switch, as long as it
+    can be undone; ``stands``.
     """
 
     restore: str
@@ -49,7 +52,7 @@ class Record:
     at: str
     made: int | None = None
     replaced: int | None = None
-    former: str | None = None
+    previous: str | None = None
     stage: Stage = "loading"
 
     def now(self, **changes: int | str | None) -> Record:
@@ -85,7 +88,8 @@ class Records:
         """Durably; returns it."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = self._file(record.restore, record.source)
-        atomic.write(file, json.dumps(dataclasses.asdict(record)).encode())
+        words = dataclasses.asdict(record)
+        atomic.write(file, json.dumps({_WRITTEN.get(name, name): value for name, value in words.items()}).encode())
         return record
 
     def remove(self, record: Record) -> None:
@@ -114,8 +118,8 @@ def _read(file: Path) -> Record | None:
             hint="run this as the user who restored; the folder and the file must be that user's alone",
         )
     try:
-        return Record(**words)
-    except TypeError as error:
+        return Record(**{_READ.get(name, name): value for name, value in words.items()})
+    except (TypeError, AttributeError) as error:
         raise RestoreFailed("the record of a restored database cannot be read", on=str(file)) from error
 
 

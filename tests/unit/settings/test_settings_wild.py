@@ -82,7 +82,9 @@ WILD = {
     "a pause without end": (kuzu("quiesce = { pid = 2, limit = inf }"), "quiesce.limit"),
     "a wait without end": (postgres("lock_timeout = inf"), "lock_timeout"),
     "a standstill of ages": (postgres("stall_timeout = 1e308"), "stall_timeout"),
-    "former ones of ages": (postgres(f"former = {10**30}"), "former"),
+    "previous ones of ages": (postgres(f"previous = {10**30}"), "previous"),
+    "previous ones by their old name": (postgres(f"former = {10**30}"), "former"),
+    "previous ones by both names": (postgres("previous = 1, former = 1"), "former"),
     "health without end": (
         text(library='health = { command = ["a"], within = inf }\nsources = []'),
         "health.within",

@@ -1,7 +1,7 @@
 """A PostgreSQL database on its way back, into a folder or beside the living database.
 
 Beside it: the dump goes into ``<name>_restore_<id>``, is compared, and takes the living name in one transaction; the
-former database stays as ``<name>_before_restore_<time>``. Into a folder: only files.
+previous database stays as ``<name>_before_restore_<time>``. Into a folder: only files.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class BesideIncoming(Unpacked):
                 tables = self._fill(dump, new, 1)
         with new.session() as session:
             self.answers = answers(session, options.statements)
-        self._drop_dump()  # the former data may be kept for days, and what lies here is in the archive
+        self._drop_dump()  # the previous data may be kept for days, and what lies here is in the archive
         return tables
 
     def check(self) -> tuple[Finding, ...]:
@@ -199,16 +199,16 @@ class BesideIncoming(Unpacked):
                 raise RestoreFailed("the restored database is not there", on=self._new)
             if self._dressing is not None:
                 self._dressing.after_data(session, self._new, address.of(self._new))
-            renames, former = [(self._new, name)], None
+            renames, previous = [(self._new, name)], None
             replaced = number_of(session, name)
             if replaced is not None:
                 self._require_free(self._target.elsewhere)
-                former = databases.free_name(session, name, datetime.now(UTC))
-                renames.insert(0, (name, former))
-                self._told.warnings += staying(session, replaced, former)
-            self._records.write(record.now(made=made, replaced=replaced, former=former, stage="switching"))
+                previous = databases.free_name(session, name, datetime.now(UTC))
+                renames.insert(0, (name, previous))
+                self._told.warnings += staying(session, replaced, previous)
+            self._records.write(record.now(made=made, replaced=replaced, previous=previous, stage="switching"))
             reach("database.before-switch")
-            then = {name: made} if former is None or replaced is None else {name: made, former: replaced}
+            then = {name: made} if previous is None or replaced is None else {name: made, previous: replaced}
             databases.switch(session, address, renames, then)
             reach("database.switched")
 
@@ -235,11 +235,11 @@ class BesideIncoming(Unpacked):
             raise RestoreFailed(
                 "another server answers than the one that was restored to",
                 on=str(self._target.address),
-                hint=f"the former database is {record.former or 'none'}; let the settings name its server again",
+                hint=f"the previous database is {record.previous or 'none'}; let the settings name its server again",
             )
 
     def _put_back(self, session: psycopg.Connection[Row], record: Record) -> None:
-        """The former database gets its name again; whatever has the name now is put aside."""
+        """The previous database gets its name again; whatever has the name now is put aside."""
         name, here = record.database, number_of(session, record.database)
         if here == record.replaced:
             return  # never switched, or back already
@@ -252,9 +252,9 @@ class BesideIncoming(Unpacked):
             renames.append((name, aside))
             then[aside] = here
         if record.replaced is not None:
-            if record.former is None or number_of(session, record.former) != record.replaced:
+            if record.previous is None or number_of(session, record.previous) != record.replaced:
                 raise RestoreFailed(_lost(session, record), on=name, hint="the safety backup: scriptorium list")
-            renames.append((record.former, name))
+            renames.append((record.previous, name))
             then[name] = record.replaced
         reach("database.before-back")
         databases.switch(session, self._target.address, renames, then)
@@ -270,7 +270,7 @@ class BesideIncoming(Unpacked):
         name = self._target.name
         mark = databases.Mark.of(session, name)
         if mark is not None and mark.restore == self._restore:
-            renames = [(name, self._new), *([(mark.former, name)] if mark.former else [])]
+            renames = [(name, self._new), *([(mark.previous, name)] if mark.previous else [])]
             databases.switch(session, self._target.address, renames, {})
             databases.set_comment(session, self._new, mark.comment)
         databases.drop(session, self._new)
@@ -303,7 +303,7 @@ class BesideIncoming(Unpacked):
                 self._require_server(session, record)
                 self._records.write(record.now(stage="stands"))
                 reach("database.stands")
-            drop_surplus(session, self._records, self._target.name, self._target.former)
+            drop_surplus(session, self._records, self._target.name, self._target.previous)
         reach("database.finished")
         self._drop_folder()
 
@@ -311,5 +311,5 @@ class BesideIncoming(Unpacked):
 def _lost(session: psycopg.Connection[Row], record: Record) -> str:
     called = name_of(session, record.replaced) if record.replaced is not None else None
     if called is None:
-        return f"the former database {record.former} is no longer there"
-    return f"the former database {record.former} was renamed to {called}"
+        return f"the previous database {record.previous} is no longer there"
+    return f"the previous database {record.previous} was renamed to {called}"

@@ -47,7 +47,7 @@ class InPlaceIncoming(Unpacked):
         return not_compared(self.made_anew)
 
     @property
-    def _former(self) -> Path:
+    def _previous(self) -> Path:
         return self._folder / "former"
 
     @property
@@ -75,9 +75,9 @@ class InPlaceIncoming(Unpacked):
                 self._examined(dump, program)
                 require(session, required(dump, program), self._target.address, without=self._target.without_roles)
             self._require_space(relations(session))
-        self._former.mkdir(mode=0o700)
+        self._previous.mkdir(mode=0o700)
         reach("inplace.before-saving")
-        take(self._target.address, self._former, self._target.options)
+        take(self._target.address, self._previous, self._target.options)
         return self._part.tables
 
     def _require_space(self, living: Sequence[Relation]) -> None:
@@ -141,13 +141,13 @@ class InPlaceIncoming(Unpacked):
         if self._committed.exists() or (self._replaced.exists() and self._differing()):
             reach("inplace.before-back")
             self._drop_what_came()
-            self._replace(dump_in(self._former / PART, self._target.name))
+            self._replace(dump_in(self._previous / PART, self._target.name))
             reach("inplace.back")
             if wrong := self._differing():
                 raise RestoreFailed(
                     f"not as they were before the restore: {', '.join(wrong[:5])}",
                     on=self._target.name,
-                    hint=f"the dump of what was there before is kept in {self._former}",
+                    hint=f"the dump of what was there before is kept in {self._previous}",
                 )
         self._drop_folder()
 
@@ -162,7 +162,7 @@ class InPlaceIncoming(Unpacked):
         return self.kept()
 
     def kept(self) -> Kept:
-        facts = DumpRecord.read(self._former / "facts.json").tables
+        facts = DumpRecord.read(self._previous / "facts.json").tables
         with self._target.address.session() as session:
             name = session.info.dbname
             number, system = number_of(session, name), system_of(session)
@@ -170,7 +170,7 @@ class InPlaceIncoming(Unpacked):
             "system": system,
             "database": name,
             "replaced": number,
-            "folder": str(self._former),
+            "folder": str(self._previous),
             "tables": {name: [one.rows, one.fingerprint] for name, one in facts.items()},
         }
 
@@ -183,30 +183,30 @@ class InPlaceIncoming(Unpacked):
                 return other
             if number_of(session, str(kept["database"])) != kept["replaced"]:
                 return Previous(Whereabouts.GONE, f"another database has the name {kept['database']} now")
-            former = Path(str(kept["folder"]))
-            if former == self._former and (former / "facts.json").is_file() and self._replaced.exists():
-                return Previous(Whereabouts.ASIDE, f"as a dump in {former}")
+            previous = Path(str(kept["folder"]))
+            if previous == self._previous and (previous / "facts.json").is_file() and self._replaced.exists():
+                return Previous(Whereabouts.ASIDE, f"as a dump in {previous}")
             tables = kept["tables"]
             assert isinstance(tables, dict)
             expected = {name: TableFingerprint(*facts) for name, facts in tables.items()}
             if not facts_now(session, expected).differing(expected):
                 return Previous(Whereabouts.BACK, "rows and fingerprints of all tables are those of before the restore")
-        return Previous(Whereabouts.GONE, f"the dump in {former} is gone")
+        return Previous(Whereabouts.GONE, f"the dump in {previous} is gone")
 
     def _drop_what_came(self) -> None:
-        """What the restore brought and the former dump will not replace, because it does not know it."""
-        before = DumpRecord.read(self._former / "facts.json").tables
+        """What the restore brought and the previous dump will not replace, because it does not know it."""
+        before = DumpRecord.read(self._previous / "facts.json").tables
         with self._patient() as session, in_our_words(self._target.address), session.transaction():
             came = [one for one in relations(session) if one.name not in before]
             for kind, word in (("r", "TABLE"), ("m", "MATERIALIZED VIEW"), ("S", "SEQUENCE")):
                 for one in came:
                     if one.kind == kind:
                         session.execute(sql(f"DROP {word} IF EXISTS {one.sql} CASCADE"))
-            session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # all of the former ones come back
+            session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # all of the previous ones come back
 
     def _differing(self) -> list[str]:
         """The tables that are not as they were before; none where the transaction was rolled back."""
-        expected = DumpRecord.read(self._former / "facts.json").tables
+        expected = DumpRecord.read(self._previous / "facts.json").tables
         with self._patient() as session:
             return facts_now(session, expected).differing(expected)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scriptorium.errors import RestoreFailed, ToolMissing
+from scriptorium.errors import NotFound, RestoreFailed, ToolMissing
 from scriptorium.model import Holder, Part
 from scriptorium.sources.postgres.connection import Row
-from scriptorium.sources.postgres.programs import Program, find
+from scriptorium.sources.postgres.databases import require_creating
+from scriptorium.sources.postgres.programs import Program, find, major_of
+from scriptorium.sources.postgres.properties import prospects
+from scriptorium.sources.postgres.rights import closed_extensions, extensions_in
+from scriptorium.sources.postgres.settings import PostgresSettings
 
 if TYPE_CHECKING:
     import psycopg
@@ -46,6 +50,64 @@ class Dump:
 
 def _major(version: str) -> int:
     return int(number[0]) if (number := re.match(r"\d+", version)) else 0
+
+
+def preconditions(source: PostgresSettings, part: Part) -> Mapping[str, Callable[[], str]]:
+    """What a restore of the part needs, by name; see ``Source.preconditions``."""
+    dump = Dump.of(part)
+    found: dict[str, Callable[[], str]] = {
+        "server": lambda: _reachable(source),
+        "psql" if dump.script else "pg_restore": lambda: _restorer(source, dump),
+        "roles, tablespaces, extensions": lambda: _requirements(source),
+        "settings of the database": lambda: _properties(source),
+    }
+    return found if source.target else found | {"sessions": lambda: _sessions(source)}
+
+
+def _reachable(source: PostgresSettings) -> str:
+    """The server answers, and a database may be made there (but for ``in_place``)."""
+    address = source.address().resolved()
+    with address.maintenance() as session:
+        if not source.in_place:
+            require_creating(session, address)
+        return f"PostgreSQL {session.info.parameter_status('server_version')} answers"
+
+
+def _restorer(source: PostgresSettings, dump: Dump) -> str:
+    with source.address().resolved().maintenance() as session:
+        major = major_of(session.info.server_version)
+    return restorer_at_hand(dump, major, source.tools, in_place=source.in_place)
+
+
+def _requirements(source: PostgresSettings) -> str:
+    without = "; it will go on without missing roles and tablespaces" if source.without_roles else ""
+    found = f"compared when the dump is unpacked, before anything is replaced{without}"
+    address = source.address().resolved()
+    try:
+        with address.session() as session:
+            closed = closed_extensions(session, extensions_in(session))
+    except NotFound:
+        return found
+    if not closed or source.in_place:
+        return found
+    return f"{found}; the living database has {', '.join(closed)}, which only a superuser can make"
+
+
+def _properties(source: PostgresSettings) -> str:
+    address = source.address().resolved()
+    with address.maintenance() as session:
+        return prospects(session, address.words["dbname"], in_place=source.in_place)
+
+
+def _sessions(source: PostgresSettings) -> str:
+    address = source.address().resolved()
+    name = address.words["dbname"]
+    with address.maintenance() as session:
+        count = len(list(sessions_in(session, name)))
+    then = "they are sent away at the switch"
+    if source.in_place:
+        then = f"the transaction waits up to {source.lock_timeout:g} s for what they have locked"
+    return f"{count} open in {name}; {then}" if count else f"none open in {name}"
 
 
 def restorer_at_hand(dump: Dump, major: int, tools: Path | None, *, in_place: bool) -> str:

@@ -40,7 +40,7 @@ class Target:
     records: Path
     options: DumpOptions
     jobs: int
-    former: int
+    previous: int
     without_roles: bool
     elsewhere: bool
     without_broken: bool = False

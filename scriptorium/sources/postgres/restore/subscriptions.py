@@ -37,10 +37,10 @@ def of(session: psycopg.Connection[Row], number: int) -> tuple[str, ...]:
     return tuple(str(name) for (name,) in found)
 
 
-def staying(session: psycopg.Connection[Row], number: int, former: str) -> Iterator[str]:
+def staying(session: psycopg.Connection[Row], number: int, previous: str) -> Iterator[str]:
     """A warning for each subscription of the database that is replaced."""
     for name in of(session, number):
         yield (
-            f"subscription {name} goes on in the former database {former}, which is kept until it has none: "
+            f"subscription {name} goes on in the previous database {previous}, which is kept until it has none: "
             "ALTER SUBSCRIPTION … DISABLE there, then DROP SUBSCRIPTION"
         )

@@ -8,6 +8,7 @@ from postgres_items import ITEMS, ask
 
 from scriptorium.errors import LibraryBusy, SnapshotBusy
 from scriptorium.operations import database
+from scriptorium.sources.postgres.single_file import FORMATS
 from scriptorium.sources.postgres.source import PostgresSource
 
 
@@ -16,7 +17,7 @@ def locked(server, new_database, tmp_path):
     """A source whose table a session holds (mode -> session), and its dump in each format: (source, hold, dumps)."""
     url = new_database(server, ITEMS)
     source = PostgresSource(database=url, tools=server.programs, lock_timeout=0.7)
-    dumps = {format: tmp_path / f"a.{format}" for format in database.FORMATS}
+    dumps = {format: tmp_path / f"a.{format}" for format in FORMATS}
     for format, file in dumps.items():
         database.backup_database(source, file, format=format)
     with psycopg.connect(url, application_name="the app") as holder:
@@ -40,7 +41,7 @@ def test_reading_says_who_holds_a_table(locked, work):
     assert "the app" in caught.value.hint and "LOCK TABLE" in caught.value.hint
 
 
-@pytest.mark.parametrize("format", database.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_file_over_a_table_in_use_says_who_uses_it_and_changes_nothing(locked, format):
     source, hold, dumps = locked
     url = source.database

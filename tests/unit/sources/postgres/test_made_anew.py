@@ -111,7 +111,7 @@ def test_subscriptions_are_left_to_the_server_and_named(server, new_database, tm
     kept.switch()
     kept.finish()
     assert ask(url, "SELECT subname FROM pg_subscription") == [("s",)]
-    incoming = source.model_copy(update={"former": 0}).incoming(part, ID)
+    incoming = source.model_copy(update={"previous": 0}).incoming(part, ID)
     load(incoming, staged)
     incoming.switch()
     incoming.finish()

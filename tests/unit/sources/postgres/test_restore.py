@@ -12,7 +12,7 @@ from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
 
 from scriptorium.errors import RestoreFailed, ToolFailed
 from scriptorium.sources.postgres.databases import named
-from scriptorium.sources.postgres.records import Records
+from scriptorium.sources.postgres.records import Records, begun
 from scriptorium.sources.postgres.source import PostgresSource
 
 
@@ -106,7 +106,7 @@ def test_an_application_that_never_stops_connecting_is_sent_away_for_a_moment(li
 def test_former_databases_are_kept_to_a_number(library, server):
     source, staged, part, _, name = library
     for number, kept in enumerate((1, 2, 2, 0)):
-        incoming = source.model_copy(update={"former": 2 if kept else 0}).incoming(part, f"{number:012x}")
+        incoming = source.model_copy(update={"previous": 2 if kept else 0}).incoming(part, f"{number:012x}")
         incoming.prepare()
         unpack(staged, incoming)
         incoming.load()
@@ -152,7 +152,7 @@ def test_cleanup_tidies_up_the_server_and_minds_no_server(library, server):
     for number in (1, 2):
         incoming = _restore(source, staged, part, f"{number:012x}")
         incoming.switch()
-        source.model_copy(update={"former": 2}).incoming(part, f"{number:012x}").finish()
+        source.model_copy(update={"previous": 2}).incoming(part, f"{number:012x}").finish()
     _restore(source, staged, part)
     newest, older = source.previous_databases()
     assert set(source.tidy()) == {older, f"{name}_restore_{ID}"}
@@ -313,3 +313,14 @@ def test_into_a_folder_only_files_go(library, tmp_path):
     assert incoming.load() is None
     assert (tmp_path / "there" / "postgres" / name / "toc.dat").exists()
     assert incoming.receive("other/file") is None
+
+
+def test_the_old_name_of_a_setting_and_of_a_field_of_the_records_are_read(tmp_path):
+    assert PostgresSource.model_validate({"former": 3}).previous == 3
+    assert PostgresSource.model_validate({"previous": 3}).previous == 3 and PostgresSource().previous == 1
+    records = Records(tmp_path / "databases")
+    record = begun("0123456789ab", "db", "7", "library", "library_restore_0123456789ab").now(previous="library_before")
+    records.write(record)
+    (file,) = (tmp_path / "databases").iterdir()
+    assert json.loads(file.read_bytes())["former"] == "library_before", "as the first version wrote it"
+    assert records.read("0123456789ab", "db") == record
