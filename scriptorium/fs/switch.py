@@ -332,8 +332,12 @@ class StagingFolder:
         return {"folder": str(self.path), "moves": rows, "came": came}
 
     def _outgoing(self, move: Move) -> str | None:
-        there = self.places.there(move.target)
-        return fingerprint(self.held(move.target) if there else move.source)
+        if self.places.there(move.target):
+            return fingerprint(self.held(move.target))
+        if not self.places.there(move.source):
+            raise RestoreFailed("something that was to be switched has vanished", on=str(move.source))
+        # what is moved is reached by its folder, whatever lies under its name now
+        return fingerprint(self.places.itself(move.source.parent) / move.source.name)
 
     def previous(self, kept: Kept) -> Previous:
         """See ``Keeping``."""
