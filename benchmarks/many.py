@@ -13,7 +13,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.manifest import archive_name, new_id
 from scriptorium.model import Annotations, Verification
 from scriptorium.settings import Settings, load
-from scriptorium.stores.objects.layout import commit, read_manifest, write_annotations
+from scriptorium.stores.objects.archive_store import ArchivePackage
 
 
 def fill(settings: Settings, count: int) -> None:
@@ -21,10 +21,9 @@ def fill(settings: Settings, count: int) -> None:
     store = next(iter(settings.stores.values()))
     only = Catalog(settings).backups()[0]
     key = only.copies[0].key
-    original = read_manifest(store, key)
+    original = store.manifest(key)
     assert original.archive is not None
-    file = store.local_path(key)
-    assert file is not None
+    file = Path(store.location(key))
     newest = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     for number in range(1, count):
         created = newest - timedelta(hours=number)
@@ -37,8 +36,8 @@ def fill(settings: Settings, count: int) -> None:
             finished_at=created + timedelta(seconds=30),
             archive=replace(original.archive, name=name),
         )
-        written = commit(store, file, copy)
-        write_annotations(store, written, Annotations(verification=Verification(created, sound=True, seconds=1.0)))
+        written = store.put(ArchivePackage(file, copy)).key
+        store.annotate(written, Annotations(verification=Verification(created, sound=True, seconds=1.0)))
 
 
 if __name__ == "__main__":

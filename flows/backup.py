@@ -10,7 +10,7 @@ from scriptorium.operations.backup import finished, plan_backup, running, store_
 from scriptorium.report.runs import backup_report
 from scriptorium.requests import AnyTier, BackupRequest, Line, MaybeCompression, MaybeType, Name, Names
 from scriptorium.settings import current
-from tasks.archive import archive, verify_archive
+from tasks.read import check, read
 from tasks.snapshot import snapshot
 from tasks.stores import check_space, upload
 
@@ -46,10 +46,10 @@ def backup(
     with running(current(), plan) as folder:
         space = check_space(plan)
         staged = [snapshot(plan, source, folder, space) for source in plan.sources]
-        manifest = archive(plan, staged, folder, space)
-        verification = verify_archive(plan, manifest, folder)
-        copies, failed = store_copies(plan, lambda store: upload(plan, manifest, verification, folder, store))
-    result = finished(plan, manifest, copies, failed)
+        prepared = read(plan, staged, folder, space)
+        checked = check(prepared)
+        copies, failed = store_copies(plan, lambda store: upload(plan, prepared, checked, store))
+    result = finished(plan, prepared, copies, failed)
     publish(backup_report(result))
     taken = result.require_every_copy().backup
     return concluded(taken, [taken])

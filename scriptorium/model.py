@@ -329,7 +329,8 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A backup in one store. ``drilled_at`` to ``recovery_seconds``: of the last drill with it, whatever it found.
+    """A backup in one store, which calls it ``key``: ``<library>/<label>``. ``drilled_at`` to ``recovery_seconds``: of
+    the last drill with it, whatever it found.
 
     ``disputed``: the drill did not prove it, and nothing else speaks against it: its bytes are as they were written.
     """
@@ -346,6 +347,15 @@ class Copy:
     verdict: str = ""
     recovery_seconds: float | None = None
     disputed: bool = False
+
+    @property
+    def library(self) -> str:
+        return self.key.partition("/")[0]
+
+    @property
+    def label(self) -> str:
+        """How a person meets it in its store."""
+        return self.key.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from prefect import task
 
-from scriptorium.model import Copy, Manifest, Verification
+from scriptorium.model import Copy, Verification
 from scriptorium.operations import backup
 from scriptorium.operations.backup import BackupPlan, store_copy
+from scriptorium.operations.copies import Prepared
 from scriptorium.operations.prune import carry_out, sweep_stores
 from scriptorium.operations.verify import verify_stored
 from scriptorium.retention import Decision
 from scriptorium.settings import current
+from scriptorium.stores import Packaging
 from scriptorium.workspace.space import Space
 from tasks.retry import ONCE, RETRIED
 
@@ -25,9 +26,9 @@ def check_space(plan: BackupPlan) -> Space:
 
 
 @task(name="upload", task_run_name="upload to {store}", **RETRIED)
-def upload(plan: BackupPlan, manifest: Manifest, verification: Verification | None, folder: Path, store: str) -> Copy:
-    """Put the archive into a store, its manifest last."""
-    return store_copy(current(), plan, manifest, verification, folder, store)
+def upload(plan: BackupPlan, prepared: Prepared, checked: Mapping[Packaging, Verification], store: str) -> Copy:
+    """Put the backup into a store, its manifest last."""
+    return store_copy(current(), plan, prepared, checked, store)
 
 
 @task(name="verify copy", task_run_name="verify {backup_id} in {copy.store}", **RETRIED)

@@ -6,7 +6,7 @@ kind of damage by its name.
 """
 
 from scriptorium.archive.packing import pack
-from scriptorium.archive.reader import extract_member, listed_entries, members
+from scriptorium.archive.reader import extract_member, members
 from scriptorium.archive.unpacking import unpack
 
-__all__ = ["extract_member", "listed_entries", "members", "pack", "unpack"]
+__all__ = ["extract_member", "members", "pack", "unpack"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import BinaryIO
 
@@ -14,10 +14,10 @@ from scriptorium.archive.inflow import EndsEarly, InputStream
 from scriptorium.archive.sparse import layout_of
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.fs.access_lists import RECORDS
-from scriptorium.manifest import parse_entry_line, readable
+from scriptorium.manifest import readable
 from scriptorium.members.member import Member
 from scriptorium.members.selection import decoded
-from scriptorium.model import FileEntry, FileList
+from scriptorium.model import FileEntry
 
 MIB = 1 << 20
 
@@ -180,29 +180,6 @@ def extract_member(stream: BinaryIO, name: str) -> bytes:
             if member.entry.path == name and member.entry.kind == "file":
                 return member.contents()
     raise NotFound("no such member in the archive", on=readable(name))
-
-
-def listed_entries(open_archive: Callable[[], BinaryIO], files: FileList) -> Iterator[FileEntry]:
-    """The members of the parts as the manifest lists them; a very long list is read from the archive."""
-    if files.entries is not None or files.member is None:
-        yield from files.entries or ()
-        return
-    with open_archive() as stream, contextlib.closing(members(stream)) as found:  # type: ignore[type-var]
-        for member in found:
-            if member.entry.path == files.member and member.entry.kind == "file":
-                yield from map(parse_entry_line, _lines(member.chunks()))
-                return
-    raise NotFound("no such member in the archive", on=readable(files.member))
-
-
-def _lines(chunks: Iterator[memoryview]) -> Iterator[bytes]:
-    """Line by line: a list of a million files is never held."""
-    rest = b""
-    for chunk in chunks:
-        *whole, rest = (rest + bytes(chunk)).split(b"\n")
-        yield from (line + b"\n" for line in whole)
-    if rest:
-        yield rest
 
 
 def _records(data: bytes) -> dict[bytes, bytes]:

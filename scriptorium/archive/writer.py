@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from scriptorium.archive.codec import codec_for
 from scriptorium.archive.headers import BLOCK, RECORD, header, padding
@@ -45,16 +45,15 @@ class ArchiveWriter:
     """
 
     def __init__(self, target: Path, compression: Compression, spool: Path) -> None:
-        self._target = target
+        self.target = target
         self._compression = compression
-        self._spool = spool / f".{SUMS}"
+        self._spool = spool / f".{target.name}.{SUMS}"
         self._stack = contextlib.ExitStack()
-        self._left = 0  # bytes of the member's contents that are still to come
         self.record: ArchiveRecord | None = None
 
-    def __enter__(self) -> ArchiveWriter:
+    def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            partial = stack.enter_context(beside(self._target))
+            partial = stack.enter_context(beside(self.target))
             file = stack.enter_context(new_file(partial))
             self._sums: BinaryIO = stack.enter_context(_spooled(self._spool))
             self._out = stack.enter_context(OutputStream(file.fileno(), codec_for(self._compression)))
@@ -71,7 +70,7 @@ class ArchiveWriter:
         except OSError as trouble:
             if error is None and no_space(trouble):
                 raise NoSpace(
-                    "the disk became full while the backup was written", on=str(self._target.parent)
+                    "the disk became full while the backup was written", on=str(self.target.parent)
                 ) from trouble
             raise
 
@@ -118,7 +117,7 @@ class ArchiveWriter:
         self._out.zeros(2 * BLOCK)
         self._out.zeros(-self._out.length % RECORD)
         written = self._out.finish()
-        self.record = ArchiveRecord(self._target.name, written.bytes, written.sha256, self._compression)
+        self.record = ArchiveRecord(self.target.name, written.bytes, written.sha256, self._compression)
 
     def _own(self, name: str, data: bytes, moment: datetime) -> None:
         """One of our own members, from memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scriptorium.catalog.catalog import Catalog, Problem
+from scriptorium.catalog.catalog import Catalog, Listing, Problem
 from scriptorium.catalog.runs import begin_run, finish_run, half_restored, interrupted, runs
 
-__all__ = ["Catalog", "Problem", "begin_run", "finish_run", "half_restored", "interrupted", "runs"]
+__all__ = ["Catalog", "Listing", "Problem", "begin_run", "finish_run", "half_restored", "interrupted", "runs"]

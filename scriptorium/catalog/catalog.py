@@ -12,7 +12,6 @@ from scriptorium.catalog.runs import runs
 from scriptorium.errors import NotFound, StoreUnavailable, UsageError
 from scriptorium.model import Backup, BackupType, Copy, Manifest, Proof, Status, Tier
 from scriptorium.settings import Settings
-from scriptorium.stores.objects.layout import read_annotations, read_manifest
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
 _RANK = (Status.PROVEN, Status.VERIFIED, Status.COMPLETE, Status.DEGRADED, Status.DAMAGED)
@@ -26,34 +25,42 @@ class Problem:
     error: str
 
 
-class Catalog:
-    """Reads the stores of the settings; keeps nothing of its own but the index files."""
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """``backups``, newest first; ``problems``: the stores that are missing in it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.problems: tuple[Problem, ...] = ()
+    backups: list[Backup]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Reads the stores of the settings. Reading changes nothing here: an index file that is not up to date is replaced
+    whole, and any number of threads and processes may read at once."""
+
+    settings: Settings
 
     @property
     def _cache(self) -> Path:
-        return self._settings.workspace_folder / "catalog"
+        return self.settings.workspace_folder / "catalog"
 
     def rebuild(self) -> int:
         """Make every index again from the manifests alone; returns how many copies there are."""
-        return sum(len(read_index(store, self._cache, afresh=True)) for store in self._settings.stores.values())
+        return sum(len(read_index(store, self._cache, afresh=True)) for store in self.settings.stores.values())
 
-    def backups(
+    def listing(
         self,
         *,
         library: str | None = None,
         type: BackupType | None = None,
         store: str | None = None,
         records: bool = True,
-    ) -> list[Backup]:
-        """What there is, newest first. ``records``: also runs that left no copy (running, failed, cancelled).
+    ) -> Listing:
+        """What there is. ``records``: also runs that left no copy (running, failed, cancelled).
 
-        A store that does not answer is noted in ``problems``; the others are listed all the same.
+        A store that does not answer is among the ``problems``; the others are listed all the same.
         """
-        chosen = [self._settings.store(store)] if store else list(self._settings.stores.values())
+        chosen = [self.settings.store(store)] if store else list(self.settings.stores.values())
         merged: dict[str, Backup] = {}
         problems = []
         for place in chosen:
@@ -65,16 +72,26 @@ class Catalog:
             for entry in entries:
                 known = merged.get(entry.backup.id)
                 merged[entry.backup.id] = _with_copy(known, entry.copy) if known else entry.backup
-        self.problems = tuple(problems)
         if records and store is None:
-            for run in runs(self._settings):
+            for run in runs(self.settings):
                 merged.setdefault(run.id, run)
         found = [
             backup
             for backup in merged.values()
             if (library is None or backup.library == library) and (type is None or backup.type == type)
         ]
-        return sorted(found, key=lambda backup: (backup.created_at, backup.id), reverse=True)
+        return Listing(sorted(found, key=lambda one: (one.created_at, one.id), reverse=True), tuple(problems))
+
+    def backups(
+        self,
+        *,
+        library: str | None = None,
+        type: BackupType | None = None,
+        store: str | None = None,
+        records: bool = True,
+    ) -> list[Backup]:
+        """The backups of ``listing``, for those who need not know of stores that could not be read."""
+        return self.listing(library=library, type=type, store=store, records=records).backups
 
     def find(self, reference: str, *, library: str | None = None, store: str | None = None) -> Backup:
         """The backup meant by an id, an unambiguous prefix of it (4 or more), a name, or ``latest``: the newest good
@@ -82,19 +99,20 @@ class Catalog:
 
         ``NotFound`` when there is none; ``UsageError`` when several are meant.
         """
-        everything = self.backups(library=library, store=store)
+        listing = self.listing(library=library, store=store)
+        everything = listing.backups
         if reference == "latest":
             good = [backup for backup in everything if backup.status.good]
             if good:  # what a restore replaced is nobody's latest backup, unless there is no other
                 return next((backup for backup in good if backup.tier is not Tier.BEFORE_RESTORE), good[0])
-            raise self._missing("there is no good backup yet", library or "", "take one: scriptorium create")
+            raise _missing(listing, "there is no good backup yet", library or "", "take one: scriptorium create")
         named = [
             backup for backup in everything if reference in (backup.id, backup.name) or _file_name(backup, reference)
         ]
         if not named and _PREFIX.fullmatch(reference):
             named = [backup for backup in everything if backup.id.startswith(reference)]
         if not named:
-            raise self._missing("there is no such backup", reference, "scriptorium list shows what there is")
+            raise _missing(listing, "there is no such backup", reference, "scriptorium list shows what there is")
         named = [backup for backup in named if backup.copies] or named  # rather a backup than a run that failed
         if len(named) > 1:
             ids = ", ".join(backup.id for backup in named[:8])
@@ -103,21 +121,16 @@ class Catalog:
 
     def manifest(self, copy: Copy) -> Manifest:
         """The manifest beside a copy. ``NotFound`` or ``DamageFound``."""
-        return read_manifest(self._settings.store(copy.store), copy.key)
+        return self.settings.store(copy.store).manifest(copy.key)
 
     def proof(self, copy: Copy) -> Proof | None:
         """What the last drill of a copy showed."""
-        return read_annotations(self._settings.store(copy.store), copy.key).proof
-
-    def _missing(self, what: str, on: str, hint: str) -> NotFound:
-        if self.problems:
-            hint = f"these stores could not be read: {', '.join(p.store for p in self.problems)}"
-        return NotFound(what, on=on, hint=hint)
+        return self.settings.store(copy.store).annotations(copy.key).proof
 
     def copy_of(self, backup: Backup, store: str | None = None) -> Copy:
-        """The copy to read: from the named store, else the best there is (a sound local one first)."""
+        """The copy to read: from the named store, else the best there is (of equal ones, one on this machine)."""
         if store is not None:
-            self._settings.store(store)
+            self.settings.store(store)
         copies: Sequence[Copy] = [copy for copy in backup.copies if store is None or copy.store == store]
         if not copies:
             there = ", ".join(copy.store for copy in backup.copies)
@@ -126,12 +139,18 @@ class Catalog:
                 on=backup.id,
                 hint=f"it has one in: {there}" if there else f"it is {backup.status}: {backup.error}",
             )
-        local = {name for name, place in self._settings.stores.items() if place.kind == "local"}
-        return min(copies, key=lambda copy: (_RANK.index(copy.status), copy.store not in local))
+        remote = {name for name, place in self.settings.stores.items() if place.features.remote}
+        return min(copies, key=lambda copy: (_RANK.index(copy.status), copy.store in remote))
+
+
+def _missing(listing: Listing, what: str, on: str, hint: str) -> NotFound:
+    if listing.problems:
+        hint = f"these stores could not be read: {', '.join(problem.store for problem in listing.problems)}"
+    return NotFound(what, on=on, hint=hint)
 
 
 def _file_name(backup: Backup, reference: str) -> bool:
-    return any(copy.key.rpartition("/")[2] == reference for copy in backup.copies)
+    return any(copy.label == reference for copy in backup.copies)
 
 
 def _with_copy(backup: Backup, copy: Copy) -> Backup:

@@ -19,8 +19,7 @@ from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUna
 from scriptorium.fs import atomic
 from scriptorium.manifest import Record, decoded, encoded, unrecorded
 from scriptorium.model import NOT_COMPARABLE, Annotations, Backup, BackupType, Copy, Manifest, Status, Tier
-from scriptorium.stores import Store
-from scriptorium.stores.objects.layout import Stored, read_annotations, read_manifest, stored
+from scriptorium.stores import BackupStore, StoredBackup
 
 INDEX_NAME = "backup_index.json"
 _FORMAT = 6
@@ -38,17 +37,18 @@ class Entry:
         return self.backup.copies[0]
 
 
-def index_file(store: Store, cache: Path) -> Path:
-    """Beside the archives of a local store; in our own folder for one that is elsewhere."""
-    return store.local_path(INDEX_NAME) or cache / f"{store.name}.{INDEX_NAME}"
+def index_file(store: BackupStore, cache: Path) -> Path:
+    """With the backups where the store has a place for it, else in our own folder."""
+    folder = store.index_folder
+    return folder / INDEX_NAME if folder is not None else cache / f"{store.name}.{INDEX_NAME}"
 
 
-def read_index(store: Store, cache: Path, *, afresh: bool = False) -> list[Entry]:
+def read_index(store: BackupStore, cache: Path, *, afresh: bool = False) -> list[Entry]:
     """What the store holds, oldest first; the file is brought up to date when it was not."""
     file = index_file(store, cache)
     known = {} if afresh else _load(file, store)
     entries, changed = [], afresh
-    for found in stored(store):
+    for found in store.list():
         entry = known.pop(found.key, None)
         if entry is None or entry.stamp != found.stamp:
             entry = _read_entry(store, found)
@@ -59,29 +59,28 @@ def read_index(store: Store, cache: Path, *, afresh: bool = False) -> list[Entry
     return sorted(entries, key=lambda entry: (entry.backup.created_at, entry.backup.id))
 
 
-def _read_entry(store: Store, found: Stored) -> Entry:
+def _read_entry(store: BackupStore, found: StoredBackup) -> Entry:
     try:
-        manifest = read_manifest(store, found.key)
+        manifest = store.manifest(found.key)
     except (DamageFound, NotFound, ToolMissing) as error:
         return Entry(_unreadable(store, found, error), found.stamp)
     except StoreUnavailable as error:
-        if store.local_path(found.key) is None:
+        if store.features.remote:
             raise
         # One file of a disk that answers otherwise: the rest must be listed, above all on a disk that is dying.
         return Entry(_unreadable(store, found, error), "")
-    return Entry(_backup(store, found, manifest, read_annotations(store, found.key)), found.stamp)
+    return Entry(_backup(store, found, manifest, store.annotations(found.key)), found.stamp)
 
 
-def _backup(store: Store, found: Stored, manifest: Manifest, annotations: Annotations) -> Backup:
-    looked, damaged = _status(found, manifest, annotations)
+def _backup(store: BackupStore, found: StoredBackup, manifest: Manifest, annotations: Annotations) -> Backup:
+    looked, damaged = _status(store.visible_damage(found, manifest), annotations)
     status, damage = _proven(looked, damaged, annotations)
     if manifest.unsaved_count and status.whole:  # however often it is verified, it lacks something
         status = Status.DEGRADED
-    size = found.archive.size if found.archive else 0
     copy = Copy(
         store=store.name,
         key=found.key,
-        bytes=size,
+        bytes=found.bytes,
         status=status,
         pinned=annotations.pinned,
         verified_at=annotations.verification.at if annotations.verification else None,
@@ -100,7 +99,7 @@ def _backup(store: Store, found: Stored, manifest: Manifest, annotations: Annota
         tier=manifest.tier,
         created_at=manifest.created_at,
         description=manifest.description,
-        bytes=size,
+        bytes=found.bytes,
         status=status,
         copies=(copy,),
         parts=tuple(part.source for part in manifest.parts),
@@ -111,12 +110,10 @@ def _backup(store: Store, found: Stored, manifest: Manifest, annotations: Annota
     )
 
 
-def _status(found: Stored, manifest: Manifest, annotations: Annotations) -> tuple[Status, tuple[str, ...]]:
+def _status(seen: tuple[str, ...], annotations: Annotations) -> tuple[Status, tuple[str, ...]]:
     """What a look at the listing and the last verification say; a full verification says more."""
-    if found.archive is None:
-        return Status.DAMAGED, ("the archive is missing",)
-    if manifest.archive is not None and found.archive.size != manifest.archive.bytes:
-        return Status.DAMAGED, (f"the archive has {found.archive.size} bytes instead of {manifest.archive.bytes}",)
+    if seen:
+        return Status.DAMAGED, seen
     if annotations.verification is None:
         return Status.COMPLETE, ()
     if not annotations.verification.sound:
@@ -135,28 +132,26 @@ def _proven(status: Status, damage: tuple[str, ...], annotations: Annotations) -
     return (Status.PROVEN, ()) if proof.proven else (Status.DAMAGED, proof.differences)
 
 
-def _unreadable(store: Store, found: Stored, error: ScriptoriumError) -> Backup:
+def _unreadable(store: BackupStore, found: StoredBackup, error: ScriptoriumError) -> Backup:
     """A backup whose manifest cannot be trusted is listed all the same, as damaged, under an id made of its key."""
     identity = hashlib.sha256(found.key.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    library, _, name = found.key.partition("/")
-    size = found.archive.size if found.archive else 0
-    copy = Copy(store.name, found.key, size, Status.DAMAGED, damage=(error.exact,))
+    copy = Copy(store.name, found.key, found.bytes, Status.DAMAGED, damage=(error.exact,))
     return Backup(
         id=identity,
-        name=name,
-        library=library,
+        name=found.label,
+        library=found.library,
         type=BackupType.FULL,
         tier=Tier.MANUAL,
-        created_at=found.manifest.modified.astimezone(UTC).replace(microsecond=0),
+        created_at=found.modified.astimezone(UTC).replace(microsecond=0),
         description="",
-        bytes=size,
+        bytes=found.bytes,
         status=Status.DAMAGED,
         copies=(copy,),
         error=error.exact,
     )
 
 
-def _load(file: Path, store: Store) -> dict[str, Entry]:
+def _load(file: Path, store: BackupStore) -> dict[str, Entry]:
     """Entries by key. What cannot be read, in any way, or is not what we wrote is as if it were not there; so is
     what a store at another place left."""
     try:
@@ -164,7 +159,6 @@ def _load(file: Path, store: Store) -> dict[str, Entry]:
     except (OSError, DamageFound):
         return {}
     entries: dict[str, Entry] = {}
-    place = store.location(INDEX_NAME).removesuffix(INDEX_NAME)
     for row in rows:
         with contextlib.suppress(DamageFound):
             found = Record(row, INDEX_NAME)
@@ -172,7 +166,7 @@ def _load(file: Path, store: Store) -> dict[str, Entry]:
             seal = more.raw.pop("seal", None)
             if seal == _seal(found.raw) and more.number("format") == _FORMAT:
                 entry = _parse(found, more, store.name)
-                if found.text("file_path") == place + entry.copy.key:
+                if found.text("file_path") == store.location(entry.copy.key):
                     entries[entry.copy.key] = entry
     return entries
 
@@ -218,7 +212,7 @@ def _parse(row: Record, more: Record, store: str) -> Entry:
     return Entry(backup, more.text("stamp"))
 
 
-def _row(store: Store, entry: Entry) -> dict[str, object]:
+def _row(store: BackupStore, entry: Entry) -> dict[str, object]:
     backup, copy = entry.backup, entry.copy
     metadata: dict[str, object] = {
         "format": _FORMAT,
@@ -256,7 +250,7 @@ def _row(store: Store, entry: Entry) -> dict[str, object]:
     return row
 
 
-def _save(file: Path, store: Store, entries: list[Entry]) -> None:
+def _save(file: Path, store: BackupStore, entries: list[Entry]) -> None:
     """Replace the file atomically. It is a cache: where it cannot be written, reading went well all the same."""
     rows: dict[str, object] = {}
     for entry in entries:

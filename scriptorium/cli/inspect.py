@@ -56,9 +56,10 @@ def list_backups(
     catalog = catalog_of(settings)
     warn_of_half_restores(settings)
     kind = BackupType.parse(type) if type else None
-    backups = catalog.backups(library=chosen, type=kind, store=store)
+    listing = catalog.listing(library=chosen, type=kind, store=store)
+    backups = listing.backups
     if manner.json:
-        problems = [{"store": problem.store, "error": problem.error} for problem in catalog.problems]
+        problems = [{"store": problem.store, "error": problem.error} for problem in listing.problems]
         put_json({"backups": [backup_document(backup) for backup in backups], "problems": problems})
         return
     now = datetime.now(UTC)
@@ -70,7 +71,7 @@ def list_backups(
         say(f"{NOT_RECORDED}: what its database held is not recorded; it can be restored, and no drill can prove it")
     total = sum(copy.bytes for backup in backups for copy in backup.copies)
     say(f"{len(backups)} backup{'s' if len(backups) != 1 else ''}, {wording.size(total)}")
-    for problem in catalog.problems:
+    for problem in listing.problems:
         say(f"warning: the store {problem.store} could not be read: {problem.error}")
 
 

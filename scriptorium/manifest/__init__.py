@@ -6,7 +6,14 @@ codec of all records, `unrecorded` what a manifest may not say.
 
 from scriptorium.manifest.document import VERSION, dumps, dumps_annotations, loads, loads_annotations
 from scriptorium.manifest.entries import KINDS, decimal_seconds, entry_line, file_list, parse_entry_line
-from scriptorium.manifest.naming import annotations_key, archive_name, is_archive_name, manifest_key, new_id
+from scriptorium.manifest.naming import (
+    annotations_key,
+    archive_name,
+    backup_label,
+    is_archive_name,
+    manifest_key,
+    new_id,
+)
 from scriptorium.manifest.record import Record, decoded, encoded, readable, sealed
 from scriptorium.manifest.unrecorded import uncompared, unrecorded
 
@@ -16,6 +23,7 @@ __all__ = [
     "Record",
     "annotations_key",
     "archive_name",
+    "backup_label",
     "decimal_seconds",
     "decoded",
     "dumps",

@@ -16,15 +16,20 @@ def new_id() -> str:
     return secrets.token_hex(6)
 
 
-def archive_name(
-    type: BackupType, created_at: datetime, compression: Compression, database_kind: str | None, tie: int = 0
-) -> str:
-    """``<type>_<YYYYmmdd_HHMMSS>.tar.gz`` in UTC; ``tie`` from 2 on is put before the ending."""
+def backup_label(type: BackupType, created_at: datetime, database_kind: str | None, tie: int = 0) -> str:
+    """``<type>_<YYYYmmdd_HHMMSS>`` in UTC: how a backup is called in its stores; ``tie`` from 2 on stands behind."""
     word = type.value
     if type is BackupType.DATABASE:
         word = "kuzu" if database_kind == "kuzu" else "db"
     again = f"-{tie}" if tie >= 2 else ""
-    return f"{word}_{created_at.astimezone(UTC):%Y%m%d_%H%M%S}{again}{compression.ending}"
+    return f"{word}_{created_at.astimezone(UTC):%Y%m%d_%H%M%S}{again}"
+
+
+def archive_name(
+    type: BackupType, created_at: datetime, compression: Compression, database_kind: str | None, tie: int = 0
+) -> str:
+    """The label with the ending of an archive: ``.tar.gz``, ``.tar.zst``, ``.tar``."""
+    return backup_label(type, created_at, database_kind, tie) + compression.ending
 
 
 def is_archive_name(name: str) -> bool:

@@ -6,6 +6,7 @@ what of a tree is saved, ``remarks`` what could not be, ``ledger`` lists what wa
 through ``placing``; ``comparison`` says what differs, ``rereading`` what cannot be read back.
 """
 
+from scriptorium.members.ledger import OWN, listed_entries
 from scriptorium.members.member import Member
 from scriptorium.members.patterns import compiled
 from scriptorium.members.rereading import Reread, reread
@@ -14,6 +15,7 @@ from scriptorium.members.streams import Piece, Stream
 from scriptorium.members.writing import Unpacked, write_members
 
 __all__ = [
+    "OWN",
     "Found",
     "Member",
     "Piece",
@@ -21,6 +23,7 @@ __all__ = [
     "Stream",
     "Unpacked",
     "compiled",
+    "listed_entries",
     "reread",
     "select",
     "survey",

@@ -1,4 +1,4 @@
-"""What an archive holds against what its manifest lists, while the members pass by once.
+"""What came back of a backup against what its manifest lists, while the members pass by once.
 
 A short list is compared entry by entry. A very long one stays on disk: the members seen are written as lines and
 hashed, and only when the hash differs from the manifest's are the two lists read again to say what differs.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
 from scriptorium.manifest import KINDS, decimal_seconds, entry_line, parse_entry_line, readable
@@ -22,7 +22,7 @@ _MOST = 1000
 
 
 class Comparison:
-    """Told every member in the order of the archive, then asked what differs. Has files: ``close`` it.
+    """Told every member in the order of the backup, then asked what differs. Has files: ``close`` it.
 
     ``expected`` may become known only at the end (the manifest inside an archive stands behind the members).
     """
@@ -68,15 +68,21 @@ class Comparison:
                 self._list.write(chunk)
             yield chunk
 
-    def findings(self, expected: FileList | None = None, *, whole: bool = True) -> tuple[Finding, ...]:
-        """What differs; the first thousand. ``whole``: the archive was read to its end, so what was not seen is
-        missing. ``expected``: when it was not known before."""
+    def findings(
+        self,
+        expected: FileList | None = None,
+        *,
+        whole: bool = True,
+        asked: Callable[[str], bool] = lambda _: True,
+    ) -> tuple[Finding, ...]:
+        """What differs; the first thousand. ``whole``: everything was read to its end, so what was ``asked`` for and
+        not seen is missing. ``expected``: when it was not known before."""
         self._expected = self._expected or expected
         if self._expected is None:
             return ()
         if self._seen is not None and not (whole and self._digest.hexdigest() == self._expected.sha256):
             self._read_again(self._expected, whole)
-        missing = [Finding(MISSING, readable(path)) for path in self._wanted or ()] if whole else []
+        missing = [Finding(MISSING, readable(path)) for path in self._wanted or () if asked(path)] if whole else []
         return _shortened([*self._findings, *missing])
 
     def _compare(self, found: FileEntry) -> None:

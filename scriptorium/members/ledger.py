@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
-from scriptorium.manifest import entry_line, parse_entry_line
+from scriptorium.errors import NotFound
+from scriptorium.manifest import entry_line, parse_entry_line, readable
+from scriptorium.members.member import Member
 from scriptorium.model import FileEntry, FileList
 
 INLINE = 10_000
@@ -61,3 +64,28 @@ class Ledger:
         self.lines_path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # a full disk: what it did not take is not wanted any more
             self._lines.close()
+
+
+def listed_entries(
+    members: Callable[[], AbstractContextManager[Iterable[Member]]], files: FileList
+) -> Iterator[FileEntry]:
+    """The members of the parts as the manifest lists them; a very long list is read from the ``members``."""
+    if files.entries is not None or files.member is None:
+        yield from files.entries or ()
+        return
+    with members() as found:
+        for member in found:
+            if member.entry.path == files.member and member.entry.kind == "file":
+                yield from map(parse_entry_line, _split(member.chunks()))
+                return
+    raise NotFound("no such member in the archive", on=readable(files.member))
+
+
+def _split(chunks: Iterator[memoryview]) -> Iterator[bytes]:
+    """Line by line: a list of a million files is never held."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + bytes(chunk)).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+    if rest:
+        yield rest

@@ -47,15 +47,16 @@ def write_members(
     *,
     roots: Sequence[Path],
     expected: FileList | None = None,
+    complete: bool = True,
     foreign: bool = False,
 ) -> Unpacked:
     """Write the members that ``receive`` gives an absolute destination; each must lie inside one of the ``roots``.
 
-    Our own members (manifest and sums) are never asked for. Hashes on the way and compares with ``expected``. Modes,
-    times to the nanosecond, attributes, holes and (when root) owners are restored; everything is on the disk when this
-    returns. ``foreign``: another program packed them, and symlinks may have further names. Raises ``DamageFound``
-    (broken, or different from ``expected``: then after everything was written), ``UnsafeArchive``, ``RestoreFailed``,
-    ``NoSpace``.
+    Our own members (manifest and sums) are never asked for. Hashes on the way and compares with ``expected``; without
+    ``complete``, members that nobody receives may be missing. Modes, times to the nanosecond, attributes, holes and
+    (when root) owners are restored; everything is on the disk when this returns. ``foreign``: another program packed
+    them, and symlinks may have further names. Raises ``DamageFound`` (broken, or different from ``expected``: then
+    after everything was written), ``UnsafeArchive``, ``RestoreFailed``, ``NoSpace``.
     """
     with contextlib.ExitStack() as stack:
         comparison = stack.enter_context(contextlib.closing(Comparison(expected))) if expected is not None else None
@@ -68,7 +69,8 @@ def write_members(
             if no_space(error):
                 raise NoSpace("the disk became full while unpacking", on=str(roots[0])) from error
             raise
-        if comparison is not None and (different := comparison.findings()):
+        asked = (lambda _: True) if complete else (lambda path: receive(path) is not None)
+        if comparison is not None and (different := comparison.findings(asked=asked)):
             raise DamageFound(
                 f"{len(different)} member(s) differ from the manifest",
                 hint="; ".join(str(finding) for finding in different[:20]),

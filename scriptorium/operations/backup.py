@@ -2,8 +2,8 @@
 
 A ``BackupPlan`` says what was decided; every step receives it with the settings and returns a frozen record. The
 steps in their order: ``plan_backup``, ``running`` (lock, record, staging folder; the rest happens inside),
-``check_space``, ``stage_source`` for each source, ``pack_archive``, ``check_archive``, ``store_copies`` (``store_copy``
-for each store), ``finished``.
+``check_space``, ``stage_source`` for each source, ``read_sources``, ``check_packages``, ``store_copies`` (with
+``store_copy`` for each store), ``finished``.
 """
 
 from __future__ import annotations
@@ -19,17 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium import __version__, quiesce, workspace
-from scriptorium.archive import pack
-from scriptorium.archive.verification import verified
 from scriptorium.catalog import begin_run, finish_run, interrupted
 from scriptorium.catalog.run_progress import recorded
-from scriptorium.errors import DamageFound, LibraryBusy, ScriptoriumError, SourceDamaged, StoreUnavailable
+from scriptorium.errors import LibraryBusy, ScriptoriumError, SourceDamaged, StoreUnavailable
 from scriptorium.failpoints import reach
-from scriptorium.fs.atomic import forget_cached
-from scriptorium.manifest import archive_name, dumps, new_id
+from scriptorium.manifest import new_id
 from scriptorium.members import Stream
 from scriptorium.model import (
-    Annotations,
     Backup,
     BackupType,
     Check,
@@ -43,6 +39,7 @@ from scriptorium.model import (
     Tier,
     Verification,
 )
+from scriptorium.operations.copies import Prepared, check, free_label, is_free, prepare, put
 from scriptorium.progress import Advance, step
 from scriptorium.requests import BackupRequest
 from scriptorium.restore import recover
@@ -51,8 +48,7 @@ from scriptorium.results import BackupResult
 from scriptorium.settings import Settings
 from scriptorium.sources import AnySource
 from scriptorium.sources.abilities import streamable
-from scriptorium.stores import Store
-from scriptorium.stores.objects.layout import commit, discard_unfinished, free_name, write_annotations
+from scriptorium.stores import Packaging
 from scriptorium.workspace.containment import contained
 from scriptorium.workspace.space import Space, find_space
 
@@ -63,7 +59,7 @@ _LOGGED = 50  # warnings of a backup; its manifest has all of them
 
 @dataclass(frozen=True, slots=True)
 class BackupPlan:
-    """A backup that is to be taken: decided once, handed to every step."""
+    """A backup that is to be taken: decided once, handed to every step. ``label``: how its stores will call it."""
 
     id: str
     library: str
@@ -76,7 +72,7 @@ class BackupPlan:
     compression: Compression
     sources: tuple[str, ...]
     stores: tuple[str, ...]
-    archive: str
+    label: str
     began: float = field(default_factory=time.monotonic, compare=False)
 
     def backup(self, status: Status) -> Backup:
@@ -106,12 +102,10 @@ def take(settings: Settings, plan: BackupPlan, *, advance: Advance | None = None
     with running(settings, plan) as folder:
         space = check_space(settings, plan)
         staged = [stage_source(settings, plan, source, folder, space) for source in plan.sources]
-        manifest = pack_archive(settings, plan, staged, folder, space, advance=advance)
-        verification = check_archive(settings, plan, manifest, folder, advance=advance)
-        copies, failed = store_copies(
-            plan, lambda store: store_copy(settings, plan, manifest, verification, folder, store)
-        )
-    return finished(plan, manifest, copies, failed)
+        prepared = read_sources(settings, plan, staged, folder, space, advance=advance)
+        checked = check_packages(prepared, advance=advance)
+        copies, failed = store_copies(plan, lambda store: store_copy(settings, plan, prepared, checked, store))
+    return finished(plan, prepared, copies, failed)
 
 
 def check_request(settings: Settings, request: BackupRequest) -> None:
@@ -131,38 +125,26 @@ def plan_backup(settings: Settings, request: BackupRequest, *, now: datetime | N
     stores = settings.targets(request.tier, request.to)
     created = (now or datetime.now(UTC)).replace(microsecond=0)
     kind = next((source.kind for source in sources if source.role == "database"), None)
-    compression = request.compression or settings.compression
-    tie, archive = 0, archive_name(type, created, compression, kind)
-    while not all(_is_free(store, chosen.name, archive) for store in stores):
-        tie = max(tie + 1, 2)
-        archive = archive_name(type, created, compression, kind, tie)
+    label = free_label(stores, chosen.name, type, created, kind)
     plan = BackupPlan(
         id=new_id(),
         library=chosen.name,
         preset=chosen.preset,
         type=type,
         tier=request.tier,
-        name=request.name or archive.partition(".tar")[0],
+        name=request.name or label,
         description=request.description,
         created_at=created,
-        compression=compression,
+        compression=request.compression or settings.compression,
         sources=tuple(source.name for source in sources),
         stores=tuple(store.name for store in stores),
-        archive=archive,
+        label=label,
     )
     log.info(
         "backup %s of %s: type %s, tier %s, of %s, to %s as %s",
-        *(plan.id, plan.library, plan.type, plan.tier, ", ".join(plan.sources), ", ".join(plan.stores), plan.archive),
+        *(plan.id, plan.library, plan.type, plan.tier, ", ".join(plan.sources), ", ".join(plan.stores), plan.label),
     )
     return plan
-
-
-def _is_free(store: Store, library: str, archive: str) -> bool:
-    """A store that does not answer now takes part all the same: the others must not go without their copy."""
-    try:
-        return free_name(store, library, archive)
-    except StoreUnavailable:
-        return True
 
 
 @contextlib.contextmanager
@@ -172,7 +154,7 @@ def running(settings: Settings, plan: BackupPlan) -> Iterator[Path]:
         reach("take.locked")
         recover(settings, settings.library(plan.library))
         _clear_interrupted_runs(settings, plan.library)
-        if not all(_is_free(settings.store(store), plan.library, plan.archive) for store in plan.stores):
+        if not all(is_free(settings.store(store), plan.library, plan.label) for store in plan.stores):
             raise LibraryBusy("another backup of this very second was just taken", on=plan.library, hint="try again")
         try:
             begin_run(settings, plan.backup(Status.RUNNING))
@@ -202,18 +184,18 @@ def _clear_interrupted_runs(settings: Settings, library: str) -> None:
         log.warning("the backup %s was cut short; what it left in the stores is removed", run.id)
         for store in settings.stores.values():
             with contextlib.suppress(StoreUnavailable):
-                discard_unfinished(store, library, run.created_at)
+                store.discard_unfinished(library, run.created_at)
 
 
 def check_space(settings: Settings, plan: BackupPlan) -> Space:
-    """Check that the workspace and the local stores can take the backup, and decide which sources are streamed."""
+    """Check that the workspace and the stores can take the backup, and decide which sources are streamed."""
     return find_space(settings, settings.library(plan.library), plan.sources, plan.stores, plan.compression)
 
 
 def stage_source(settings: Settings, plan: BackupPlan, source: str, folder: Path, space: Space | None = None) -> Staged:
     """Snapshot one source into its own folder below ``folder``; what an earlier try left there is removed.
 
-    One that ``space`` says is streamed is left to ``pack_archive``.
+    One that ``space`` says is streamed is left to ``read_sources``.
     """
     chosen = _source(settings, plan, source)
     if space is not None and source in space.streamed:
@@ -237,7 +219,7 @@ def _stage(folder: Path, source: str) -> Path:
     return stage
 
 
-def pack_archive(
+def read_sources(
     settings: Settings,
     plan: BackupPlan,
     staged: Sequence[Staged],
@@ -245,19 +227,18 @@ def pack_archive(
     space: Space | None = None,
     *,
     advance: Advance | None = None,
-) -> Manifest:
-    """Write the archive into ``folder`` in one pass; returns its manifest.
+) -> Prepared:
+    """Read every source once, into the packages for all stores.
 
     What is streamed is held still from before the first byte until it has been read: no file that is read here is
     older than what a database says of it.
     """
-    spool = folder / "spool"
-    workspace.empty_folder(spool)
     ready = [one for one in staged if not one.pending]
+    packagings = dict.fromkeys(settings.store(name).packaging(plan.compression) for name in plan.stores)
     expected = space.bytes if space else None
     with (
         _streams(settings, plan, staged, folder) as streams,
-        step("packing", plan.archive, expected=expected, also=advance) as moved,
+        step("packing", plan.label, expected=expected, also=advance) as moved,
     ):
 
         def everything() -> list[Staged]:
@@ -273,18 +254,18 @@ def pack_archive(
             return found
 
         reach("take.before-pack")
-        manifest = pack(
-            folder / plan.archive,
+        prepared = prepare(
+            packagings,
             _draft(plan, everything()),
             ready,
-            plan.compression,
-            spool=spool,
+            folder,
+            plan.label,
             streams=streams,
             judge=judge,
             advance=moved,
         )
         reach("take.packed")
-    return manifest
+    return prepared
 
 
 @contextlib.contextmanager
@@ -334,45 +315,18 @@ def _engines(staged: Sequence[Staged]) -> dict[str, str]:
     return {one.kind: one.engine_version for one in staged if one.engine_version}
 
 
-def check_archive(
-    settings: Settings, plan: BackupPlan, manifest: Manifest, folder: Path, *, advance: Advance | None = None
-) -> Verification:
-    """Read the finished archive back from disk and compare every hash. ``DamageFound`` when it is not sound."""
-    file = folder / plan.archive
-    forget_cached(file)
+def check_packages(prepared: Prepared, *, advance: Advance | None = None) -> Mapping[Packaging, Verification]:
+    """Read what was made ready back from disk. ``DamageFound`` when it is not sound."""
     reach("take.before-check")
-    size = file.stat().st_size
-    with step("verifying", plan.archive, expected=size, also=advance) as moved:
-        verification = verified(lambda: file.open("rb"), dumps(manifest), name=plan.archive, size=size, advance=moved)
-    if not verification.sound:
-        raise DamageFound(
-            "the archive that was just written does not read back as it was written",
-            on=plan.archive,
-            hint="; ".join(verification.damage[:3]) + " — check the disk and the memory of this machine",
-        )
-    return verification
+    return check(prepared, advance=advance)
 
 
 def store_copy(
-    settings: Settings,
-    plan: BackupPlan,
-    manifest: Manifest,
-    verification: Verification | None,
-    folder: Path,
-    store: str,
+    settings: Settings, plan: BackupPlan, prepared: Prepared, checked: Mapping[Packaging, Verification], store: str
 ) -> Copy:
-    """Upload the archive, then its manifest (the commit), then what is known of it."""
-    place = settings.store(store)
+    """Put the backup into a store. ``DamageFound`` when the copy is not sound."""
     with step("storing in", store):
-        key = commit(place, folder / plan.archive, manifest)
-    reach("take.before-marks")
-    if verification is not None:
-        write_annotations(place, key, Annotations(verification=verification))
-    size = manifest.archive.bytes if manifest.archive else 0
-    status = Status.VERIFIED if verification is not None else Status.COMPLETE
-    if manifest.unsaved_count:
-        status = Status.DEGRADED
-    return Copy(store=store, key=key, bytes=size, status=status, verified_at=verification.at if verification else None)
+        return put(settings.store(store), plan.compression, prepared, checked)
 
 
 def store_copies(
@@ -394,21 +348,19 @@ def store_copies(
 
 
 def finished(
-    plan: BackupPlan, manifest: Manifest, copies: Sequence[Copy], failed: Mapping[str, ScriptoriumError]
+    plan: BackupPlan, prepared: Prepared, copies: Sequence[Copy], failed: Mapping[str, ScriptoriumError]
 ) -> BackupResult:
     """The backup as it is now listed, with what is known of it."""
-    status = Status.VERIFIED if all(copy.status is Status.VERIFIED for copy in copies) else Status.COMPLETE
-    if manifest.unsaved_count:
-        status = Status.DEGRADED
-    log.info("backup %s is %s, with %d warnings", plan.id, status, len(manifest.warnings))
-    for warning in manifest.warnings[:_LOGGED]:
-        log.warning("backup %s: %s", plan.id, warning)
+    manifest = prepared.manifest
     backup = replace(
-        plan.backup(status),
-        bytes=manifest.archive.bytes if manifest.archive else 0,
+        plan.backup(Status.DEGRADED if manifest.unsaved_count else Status.VERIFIED),
+        bytes=copies[0].bytes,
         copies=tuple(copies),
         parts=tuple(part.source for part in manifest.parts),
         warnings=len(manifest.warnings),
         unsaved=manifest.unsaved_count,
     )
+    log.info("backup %s is %s, with %d warnings", plan.id, backup.status, len(manifest.warnings))
+    for warning in manifest.warnings[:_LOGGED]:
+        log.warning("backup %s: %s", plan.id, warning)
     return BackupResult(backup, manifest, dict(failed), time.monotonic() - plan.began)

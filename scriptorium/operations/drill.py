@@ -24,7 +24,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium import workspace
-from scriptorium.archive import listed_entries
 from scriptorium.catalog import Catalog
 from scriptorium.errors import (
     DamageFound,
@@ -60,7 +59,6 @@ from scriptorium.restore.proof import all_answers, compare_checks, fulfilled
 from scriptorium.results import DrillResult
 from scriptorium.settings import Settings
 from scriptorium.sources import Incoming, abilities
-from scriptorium.stores.objects.layout import read_annotations, read_manifest, write_annotations
 from scriptorium.workspace.containment import contained
 
 _SHOWN = 10
@@ -115,10 +113,10 @@ def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = 
             proof = replace(proof, before=first.differences)
     reach("drill.before-marks")
     try:
-        annotations = read_annotations(store, plan.copy.key)
+        annotations = store.annotations(plan.copy.key)
         if proof.verdict == NOT_COMPARABLE and annotations.proof is not None and annotations.proof.proven:
             return replace(proof, unkept="what an earlier drill proved still holds")  # this one says nothing against it
-        write_annotations(store, plan.copy.key, replace(annotations, proof=proof))
+        store.annotate(plan.copy.key, replace(annotations, proof=proof))
     except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: what was found is told all the same
         return replace(proof, unkept=error.exact)
     return proof
@@ -129,7 +127,7 @@ def _tried(settings: Settings, plan: DrillPlan, scratch: Path, advance: Advance 
     at, began = datetime.now(UTC), time.monotonic()
     try:
         with _verdict(*_READ):
-            manifest = read_manifest(settings.store(plan.copy.store), plan.copy.key)
+            manifest = settings.store(plan.copy.store).manifest(plan.copy.key)
         workspace.require_space(scratch, sum(part.bytes for part in manifest.parts), "the drill")
         rehearsed = _rehearse(settings, plan, manifest, scratch, advance)
         return _proof(plan, manifest, rehearsed, at, time.monotonic() - began)
@@ -222,7 +220,7 @@ def _listed(supply: Supply, scratch: Path) -> Callable[[], Iterator[FileEntry]]:
         return lambda: iter(entries)
     spool = scratch / "listed.jsonl"
     with spool.open("wb") as out:
-        out.writelines(map(entry_line, listed_entries(supply.open, files)))
+        out.writelines(map(entry_line, supply.entries()))
     return lambda: _spooled(spool)
 
 

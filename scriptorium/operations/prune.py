@@ -22,7 +22,6 @@ from scriptorium.results import PruneResult
 from scriptorium.retention import Candidate, Decision, Policy, plan
 from scriptorium.settings import Settings
 from scriptorium.sources.abilities import tidy
-from scriptorium.stores.objects.layout import read_annotations, remove, sweep
 
 _UNKNOWN = "its manifest cannot be read, so nothing is known of it: see show, and delete it by hand"
 
@@ -139,16 +138,16 @@ def _newest_good(backups: Sequence[Backup]) -> set[str]:
 
 def _is_pinned(settings: Settings, backup: Backup) -> bool:
     """Whether it is pinned now, whatever an index says."""
-    return backup.pinned or any(read_annotations(settings.store(copy.store), copy.key).pinned for copy in backup.copies)
+    return backup.pinned or any(settings.store(copy.store).annotations(copy.key).pinned for copy in backup.copies)
 
 
 def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...]:
-    """Collect what crashes left in the stores, past its grace time; returns the keys."""
+    """Collect what crashes left in the stores, past its grace time; returns what it was, by store and name."""
     now = datetime.now(UTC)
     swept = []
     for store in settings.stores.values():
         with contextlib.suppress(StoreUnavailable):  # it will be swept when it is there again
-            swept += [f"{store.name}:{info.key}" for info in sweep(store, now, dry_run=dry_run)]
+            swept += [f"{store.name}:{name}" for name in store.sweep(now, dry_run=dry_run)]
     return tuple(swept)
 
 
@@ -167,5 +166,5 @@ def delete(settings: Settings, backup: Backup) -> None:
 
 def _remove(settings: Settings, backup: Backup) -> None:
     for copy in backup.copies:
-        remove(settings.store(copy.store), copy.key)
+        settings.store(copy.store).remove(copy.key)
     finish_run(settings, backup, Status.COMPLETE)

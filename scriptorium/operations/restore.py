@@ -38,7 +38,6 @@ from scriptorium.restore.supply import named
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import RestoreOptions, Source
 from scriptorium.sources.abilities import living_path, streamable
-from scriptorium.stores.objects.layout import read_manifest
 
 _OTHER_WAY = "bring it back, or restore the safety backup of before the restore: scriptorium list"
 
@@ -114,7 +113,7 @@ def place_restore(
 
 def _supply(settings: Settings, order: RestoreOrder) -> Supply:
     store = settings.store(order.store)
-    return Supply(store, order.key, read_manifest(store, order.key), order.only, _options(order))
+    return Supply(store, order.key, store.manifest(order.key), order.only, _options(order))
 
 
 def _options(order: RestoreOrder) -> RestoreOptions:

@@ -8,44 +8,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from scriptorium import workspace
-from scriptorium.archive.verification import verified
 from scriptorium.catalog import Catalog
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import NoSpace, NotFound, StoreUnavailable
 from scriptorium.failpoints import reach
-from scriptorium.manifest import manifest_key
 from scriptorium.model import Backup, Copy, Verification
 from scriptorium.progress import Advance, step
 from scriptorium.requests import VerifyRequest, share_of
 from scriptorium.results import Checked, VerifyResult
 from scriptorium.settings import Settings
-from scriptorium.stores.objects.layout import read_annotations, write_annotations
+from scriptorium.stores import Share
 from scriptorium.workspace.containment import contained
 
 log = logging.getLogger(__name__)
 
 
-def verify_stored(settings: Settings, backup_id: str, copy: Copy, *, advance: Advance | None = None) -> Verification:
-    """Read one copy back, compare every hash, and keep the outcome beside its manifest."""
+def verify_stored(
+    settings: Settings, backup_id: str, copy: Copy, *, share: Share | None = None, advance: Advance | None = None
+) -> Verification:
+    """Read one copy back, or a share of it, compare every hash, and keep the outcome beside its manifest."""
     store = settings.store(copy.store)
-    library, _, name = copy.key.rpartition("/")
     what = f"{backup_id} in {copy.store}"
     with (
         workspace.reading(settings, backup_id),
-        recorded(settings, backup_id, "verify", library),
+        recorded(settings, backup_id, "verify", copy.library),
         step("verifying", what, expected=copy.bytes, also=advance) as moved,
     ):
-        try:
-            manifest = store.read_bytes(manifest_key(copy.key))
-        except NotFound:
-            manifest = None
         reach("verify.before-reading")
-        verification = verified(lambda: store.open(copy.key), manifest, name=name, size=None, advance=moved)
+        verification = store.verify(copy.key, share=share, advance=moved)
         reach("verify.before-marks")
-        if manifest is not None:
-            annotations = read_annotations(store, copy.key)
-            with contextlib.suppress(StoreUnavailable, NoSpace):  # mounted read-only, or full: what was found counts
-                write_annotations(store, copy.key, replace(annotations, verification=verification))
+        # Without a manifest there is nothing to keep it beside; mounted read-only, or full: what was found counts.
+        with contextlib.suppress(NotFound, StoreUnavailable, NoSpace):
+            store.annotate(copy.key, replace(store.annotations(copy.key), verification=verification))
     log.log(
         logging.INFO if verification.sound else logging.ERROR,
         "%s is %s",
@@ -61,7 +55,7 @@ def pin(settings: Settings, backup: Backup, *, pinned: bool) -> None:
         raise NotFound("this backup has no copy", on=backup.id, hint=f"it is {backup.status}")
     for copy in backup.copies:
         store = settings.store(copy.store)
-        write_annotations(store, copy.key, replace(read_annotations(store, copy.key), pinned=pinned))
+        store.annotate(copy.key, replace(store.annotations(copy.key), pinned=pinned))
 
 
 def choose_copies(settings: Settings, request: VerifyRequest) -> list[tuple[Backup, Copy]]:

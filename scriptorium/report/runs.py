@@ -41,11 +41,10 @@ def backup_report(result: BackupResult) -> Report:
     """A backup that was taken: its size, its stores, what was not saved, and each part."""
     backup, manifest = result.backup, result.manifest
     content = sum(part.bytes for part in manifest.parts)
-    archive = manifest.archive.name if manifest.archive else backup.name
     summary = {
         "verdict": str(backup.status),
         "id": backup.id,
-        "archive": f"{archive} ({wording.size(backup.bytes)} from {wording.size(content)})",
+        "archive": f"{backup.copies[0].label} ({wording.size(backup.bytes)} from {wording.size(content)})",
         "stores": ", ".join(copy.store for copy in backup.copies),
         **{f"no copy in {store}": str(error) for store, error in result.failed.items()},
         **not_saved(manifest),

@@ -19,7 +19,7 @@ from scriptorium.rescue.inventory import InventoryItem, archive_alone, choose, i
 from scriptorium.restore.into_folder import restore_into
 from scriptorium.restore.supply import Restored, Supply
 from scriptorium.sources import RestoreOptions
-from scriptorium.stores import LocalStore, Store
+from scriptorium.stores import LocalStore
 from scriptorium.umask import private_files
 
 _HEADINGS = ("created (UTC)", "library", "type", "tier", "size", "id", "name", "state")
@@ -79,7 +79,7 @@ def _obey(wish: argparse.Namespace) -> None:
     where: Path = wish.where
     if not where.exists():
         raise NotFound("there is no such store or archive", on=str(where))
-    store: Store
+    store: LocalStore
     if where.is_dir():
         store = LocalStore(path=where.absolute())
         found = inventory(store)
@@ -93,16 +93,16 @@ def _obey(wish: argparse.Namespace) -> None:
             raise UsageError("where to? TARGET is missing", hint="without a TARGET, what there is is only listed")
         _list(found)
         return
-    holding = choose(found, library=wish.library, backup=wish.backup) if where.is_dir() else found[0]
-    _say_choice(holding, found)
+    item = choose(found, library=wish.library, backup=wish.backup) if where.is_dir() else found[0]
+    _say_choice(item, found)
     supply = Supply(
         store,
-        holding.key,
-        manifest_of(store, holding),
+        item.key,
+        manifest_of(store, item),
         tuple(wish.only),
         RestoreOptions.chosen({"rebuild": wish.from_export}),
     )
-    restored = restore_into(supply, wish.target, new_id(), clean=wish.clean, advance=_progress(holding.bytes))
+    restored = restore_into(supply, wish.target, new_id(), clean=wish.clean, advance=_progress(item.bytes))
     _say_restored(restored)
     _say_dumps(supply.manifest, restored)
 
@@ -118,7 +118,7 @@ def _list(found: Sequence[InventoryItem]) -> None:
 def _row(one: InventoryItem) -> tuple[str, ...]:
     known = one.manifest
     if known is None:
-        return ("?", one.key.partition("/")[0], "?", "?", wording.size(one.bytes), "?", one.key, one.state)
+        return ("?", one.library, "?", "?", wording.size(one.bytes), "?", one.key, one.state)
     created = wording.moment(known.created_at)
     size, name = wording.size(one.bytes), known.name
     return (created, known.library, known.type, known.tier, size, known.id, name, one.state)

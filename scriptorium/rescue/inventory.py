@@ -7,14 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium.archive import extract_member
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing, UsageError
-from scriptorium.manifest import loads, manifest_key
 from scriptorium.model import NOT_PROVEN, Annotations, BackupType, Manifest, Tier
-from scriptorium.stores import LocalStore, Store
-from scriptorium.stores.objects.layout import read_annotations, read_manifest, stored
+from scriptorium.stores import BackupStore, LocalStore, StoredBackup
 
-_INNER = "manifest.json"
 _SHORTEST_PREFIX = 4
 
 
@@ -23,6 +19,8 @@ class InventoryItem:
     """One backup of a store. ``trouble``: why it cannot be counted on; nothing when it can, as far as a look says."""
 
     key: str
+    library: str
+    label: str
     bytes: int
     manifest: Manifest | None
     annotations: Annotations
@@ -37,30 +35,25 @@ class InventoryItem:
         return "verified" if self.annotations.verification else "complete"
 
 
-def inventory(store: Store) -> tuple[InventoryItem, ...]:
+def inventory(store: BackupStore) -> tuple[InventoryItem, ...]:
     """Every backup that the store has, oldest first; one whose manifest cannot be read comes before all others."""
-    found = []
-    for one in stored(store):
-        size = one.archive.size if one.archive else 0
-        annotations = read_annotations(store, one.key)
-        try:
-            manifest = read_manifest(store, one.key)
-        except (DamageFound, NotFound, ToolMissing) as error:
-            found.append(InventoryItem(one.key, size, None, annotations, str(error)))
-            continue
-        found.append(
-            InventoryItem(
-                one.key, size, manifest, annotations, _trouble(manifest, annotations, one.archive is not None, size)
-            )
-        )
+    found = [_item(store, one) for one in store.list()]
     return tuple(sorted(found, key=lambda one: (one.manifest.created_at.timestamp() if one.manifest else 0, one.key)))
 
 
-def _trouble(manifest: Manifest, annotations: Annotations, present: bool, size: int) -> str:
-    if not present:
-        return "the archive is missing"
-    if manifest.archive is not None and manifest.archive.bytes != size:
-        return f"the archive has {size} bytes instead of {manifest.archive.bytes}"
+def _item(store: BackupStore, one: StoredBackup) -> InventoryItem:
+    annotations = store.annotations(one.key)
+    try:
+        manifest, trouble = store.manifest(one.key), ""
+    except (DamageFound, NotFound, ToolMissing) as error:
+        manifest, trouble = None, str(error)
+    if manifest is not None:
+        trouble = "; ".join(store.visible_damage(one, manifest)) or _found(annotations)
+    return InventoryItem(one.key, one.library, one.label, one.bytes, manifest, annotations, trouble)
+
+
+def _found(annotations: Annotations) -> str:
+    """What a verification or a drill found to be wrong."""
     if annotations.verification is not None and not annotations.verification.sound:
         return "; ".join(annotations.verification.damage[:2]) or "it did not pass its verification"
     if annotations.proof is not None and annotations.proof.verdict == NOT_PROVEN:
@@ -74,10 +67,10 @@ def choose(found: Sequence[InventoryItem], *, library: str | None = None, backup
 
     What a safety backup holds was replaced for a reason: it is only taken where there is nothing else.
     """
-    mine = [one for one in found if library in (None, one.key.partition("/")[0])]
+    mine = [one for one in found if library in (None, one.library)]
     if backup is not None:
         return _named(mine, backup)
-    libraries = sorted({one.key.partition("/")[0] for one in mine})
+    libraries = sorted({one.library for one in mine})
     if len(libraries) > 1:
         raise UsageError("the store holds several libraries", hint=f"--library with one of: {', '.join(libraries)}")
     sound = [one for one in mine if not one.trouble]
@@ -106,7 +99,7 @@ def _named(found: Sequence[InventoryItem], reference: str) -> InventoryItem:
 
 
 def _answers_to(one: InventoryItem, reference: str, *, whole: bool) -> bool:
-    if reference in (one.key, one.key.rpartition("/")[2]):
+    if reference in (one.key, one.label):
         return True
     if one.manifest is None:
         return False
@@ -123,19 +116,18 @@ def archive_alone(archive: Path) -> tuple[LocalStore, InventoryItem]:
     archive = archive.absolute()
     store = LocalStore(path=archive.parent)
     try:
-        manifest = loads(store.read_bytes(manifest_key(archive.name)))
+        manifest = store.manifest(archive.name)
     except (NotFound, DamageFound):
-        with store.open(archive.name) as stream:
-            manifest = dataclasses.replace(loads(extract_member(stream, _INNER)), archive=None)
-    return store, InventoryItem(archive.name, archive.stat().st_size, manifest, Annotations())
+        manifest = dataclasses.replace(store.enclosed_manifest(archive.name), archive=None)
+    size = archive.stat().st_size
+    return store, InventoryItem(archive.name, manifest.library, archive.name, size, manifest, Annotations())
 
 
-def manifest_of(store: Store, holding: InventoryItem) -> Manifest:
+def manifest_of(store: LocalStore, item: InventoryItem) -> Manifest:
     """The manifest to restore by; where the one beside the archive is damaged, the one inside. ``DamageFound``."""
-    if holding.manifest is not None:
-        return holding.manifest
+    if item.manifest is not None:
+        return item.manifest
     try:
-        with store.open(holding.key) as stream:
-            return loads(extract_member(stream, _INNER))
+        return store.enclosed_manifest(item.key)
     except ScriptoriumError as error:
-        raise DamageFound("neither manifest of this backup can be read", on=holding.key, hint=str(error)) from error
+        raise DamageFound("neither manifest of this backup can be read", on=item.key, hint=str(error)) from error

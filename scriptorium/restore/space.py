@@ -61,6 +61,5 @@ def saved_sizes(settings: Settings, library: Library) -> list[tuple[Path, int]]:
     """
     stores = settings.targets(Tier.BEFORE_RESTORE)
     sources = [source.name for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE))]
-    archive = find_space(settings, library, sources, [store.name for store in stores]).archive
-    places = [inside for store in stores if (inside := store.local_path("x")) is not None]
-    return [(nearest_folder(inside.parent), archive) for inside in places]
+    copies = find_space(settings, library, sources, [store.name for store in stores]).copies
+    return [(nearest_folder(store.folder), copies[store.name]) for store in stores if store.folder is not None]

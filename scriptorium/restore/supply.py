@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
-from scriptorium.archive import listed_entries, unpack
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.manifest import readable, uncompared
-from scriptorium.members import compiled
-from scriptorium.model import Manifest, Part, TableFingerprint, Unsaved
+from scriptorium.members import OWN, Member, compiled, listed_entries, write_members
+from scriptorium.model import FileEntry, Manifest, Part, TableFingerprint, Unsaved
 from scriptorium.progress import Advance
 from scriptorium.restore.proof import compare_tables
 from scriptorium.sources import AS_CONFIGURED, Incoming, RestoreOptions, beside
 from scriptorium.sources.abilities import made_anew, missing_fingerprints, waits_for, warnings_of
-from scriptorium.stores import Store
+from scriptorium.stores import BackupStore
 
 EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
-RECORDS = frozenset({"backup_metadata.json", "manifest.json", "SHA256SUMS", "files.jsonl"})
 _NAMES = 3
 _UNRECORDED = "nothing of it was recorded when it was backed up"
 
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """A copy to restore from, and what of it: ``only`` are glob patterns over paths in the archive (all when empty).
+    """A copy to restore from, and what of it: ``only`` are glob patterns over paths of members (all when empty).
 
     ``options``: the user's word on how the sources of each kind are restored.
     """
 
-    store: Store
+    store: BackupStore
     key: str
     manifest: Manifest
     only: tuple[str, ...] = ()
     options: RestoreOptions = AS_CONFIGURED
 
-    def open(self) -> BinaryIO:
-        """The archive from its start; the caller closes it."""
-        return self.store.open(self.key)
+    @property
+    def complete(self) -> bool:
+        """Whether all members come, also those that nobody wants."""
+        return not self.store.features.partial_read
+
+    def members(
+        self, wanted: Callable[[str], bool] | None = None, *, advance: Advance | None = None
+    ) -> AbstractContextManager[Iterator[Member]]:
+        """The members, whatever keeps them; see ``BackupStore.members``."""
+        return self.store.members(self.key, wanted, advance=advance)
+
+    def entries(self) -> Iterator[FileEntry]:
+        """The members as the manifest lists them; a very long list is read from the store."""
+        files = self.manifest.files
+        return listed_entries(lambda: self.members(lambda path: path == files.member), files)
 
     def wants(self, member: str, *, folder: bool = False) -> bool:
         """Whether a member is meant, by itself, by a folder above it, or by the name of its source."""
@@ -169,7 +180,7 @@ def read_parts(
     came: dict[str, None] = {}
 
     def place(member: str) -> Path | None:
-        part = None if member in RECORDS else part_of(member, manifest.parts)
+        part = None if member in OWN else part_of(member, manifest.parts)
         if part is None or part.source not in incoming:
             return None
         if part.tables is None and not supply.wants(member):
@@ -185,8 +196,10 @@ def read_parts(
         return place(member) or (place(stand_ins[member]) if member in stand_ins else None)
 
     came.clear()
-    with supply.open() as stream:
-        unpacked = unpack(stream, receive, roots=tuple(roots), expected=manifest.files, advance=advance)
+    with supply.members(lambda member: receive(member) is not None, advance=advance) as members:
+        unpacked = write_members(
+            members, receive, roots=tuple(roots), expected=manifest.files, complete=supply.complete
+        )
     if supply.only and not came:
         raise _no_match(supply)
     parts = tuple(part.source for part in manifest.parts if part.source in came)
@@ -197,7 +210,7 @@ def read_parts(
 def _stand_ins(supply: Supply, place: Callable[[str], Path | None]) -> dict[str, str]:
     """Of files with several names whose first name is not wanted, the first one that is: the contents go there."""
     found: dict[str, str] = {}
-    with contextlib.closing(listed_entries(supply.open, supply.manifest.files)) as entries:  # type: ignore[type-var]
+    with contextlib.closing(supply.entries()) as entries:  # type: ignore[type-var]
         for entry in entries:
             if entry.kind != "hardlink" or entry.target is None or entry.target in found:
                 continue

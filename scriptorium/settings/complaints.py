@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from scriptorium import limits
 from scriptorium.settings.models import Settings
+from scriptorium.stores import KINDS, AnyStore
 
 Step = int | str
 _MOST = 5
@@ -67,7 +68,10 @@ def _models_at(place: tuple[Step, ...]) -> Iterator[type[BaseModel]]:
 
 def _below(annotation: object, step: Step) -> Iterator[object]:
     """What a step of a complaint's place leads to: a field, an entry of a table or list, a member of a union."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if annotation == AnyStore:
+        for kind in KINDS.values():
+            yield from _below(kind, step)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if step in annotation.model_fields:
             yield annotation.model_fields[str(step)].annotation
         elif "kind" in annotation.model_fields and step == annotation.model_fields["kind"].default:
@@ -80,7 +84,9 @@ def _below(annotation: object, step: Step) -> Iterator[object]:
 
 
 def _models(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if annotation == AnyStore:
+        yield from KINDS.values()
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) is not Literal:
         for part in get_args(annotation):

@@ -22,7 +22,7 @@ from scriptorium.settings.cron import cron_line
 from scriptorium.settings.places import require_apart
 from scriptorium.sources import AnySource
 from scriptorium.sources.abilities import claims_of, with_scratch
-from scriptorium.stores import AnyStore
+from scriptorium.stores import AnyStore, BackupStore
 
 _LONGEST_PLACE = 1000
 _RESERVED = frozenset({"backup_metadata.json", "files.jsonl", "manifest.json", "SHA256SUMS"})
@@ -218,7 +218,7 @@ class Settings(BaseModel):
             update={"sources": tuple(with_scratch(source, scratch) for source in library.sources)}
         )
 
-    def store(self, name: str) -> AnyStore:
+    def store(self, name: str) -> BackupStore:
         if name not in self.stores:
             raise NotFound("there is no such store", on=name, hint=f"configured: {', '.join(self.stores)}")
         return self.stores[name]
@@ -248,25 +248,26 @@ class Settings(BaseModel):
         """What a backup of a tier takes where nothing else is said."""
         return self.tiers[tier].type if tier in self.tiers else BackupType.FULL
 
-    def targets(self, tier: Tier, chosen: Sequence[str] = ()) -> tuple[AnyStore, ...]:
+    def targets(self, tier: Tier, chosen: Sequence[str] = ()) -> tuple[BackupStore, ...]:
         """The stores a backup goes to: the chosen ones, else the tier's, else all."""
         names = chosen or (self.tiers[tier].to if tier in self.tiers else ()) or tuple(self.stores)
         return tuple(self.store(name) for name in dict.fromkeys(names))
 
     @cached_property
     def workspace_folder(self) -> Path:
-        """Where backups are staged, locks and records kept: beside the first local store, so that the finished
-        archive gets there without being copied."""
+        """Where backups are staged, locks and records kept: beside the first store that takes a finished package over
+        without a copy of it."""
         if self.workspace is not None:
             return self.workspace
-        local = next((store.local_path("x") for store in self.stores.values() if store.kind == "local"), None)
-        return local.parent / ".scriptorium" if local is not None else _state_folder() / "workspace"
+        folders = (store.folder for store in self.stores.values() if store.features.takes_over)
+        beside = next((folder for folder in folders if folder is not None), None)
+        return beside / ".scriptorium" if beside is not None else _state_folder() / "workspace"
 
     @cached_property
     def never(self) -> tuple[Path, ...]:
         """Folders that no backup may contain and no restore may touch: our own."""
-        local = [store.local_path("x") for store in self.stores.values()]
-        return (self.workspace_folder, *(path.parent for path in local if path is not None))
+        folders = (store.folder for store in self.stores.values())
+        return (self.workspace_folder, *(folder for folder in folders if folder is not None))
 
     def never_of(self, library: Library, source: AnySource) -> tuple[Path, ...]:
         """What this source of a library must leave alone: our own folders, and the files of other databases."""

@@ -45,10 +45,9 @@ def _ours(settings: Settings) -> Iterator[tuple[Path, str]]:
     """The folders that are ours, each with what it is."""
     seen: dict[Path, str] = {}
     for name, store in settings.stores.items():
-        inside = store.local_path("x")
-        if inside is None:
+        if store.folder is None:
             continue
-        folder = real(inside.parent)
+        folder = real(store.folder)
         if folder in seen:
             raise ValueError(f"the stores '{seen[folder]}' and '{name}' are the same folder")
         seen[folder] = name

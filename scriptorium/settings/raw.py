@@ -15,7 +15,7 @@ from scriptorium.errors import SettingsError
 from scriptorium.presets import PRESETS, preset
 from scriptorium.settings.models import Settings
 from scriptorium.sources import AnySource
-from scriptorium.stores import AnyStore
+from scriptorium.stores import kind_of
 
 RawTable = dict[str, object]
 
@@ -113,7 +113,7 @@ def _stores(raw: RawTable, libraries: RawTable, variables: Mapping[str, str], ba
             raise SettingsError(f"'stores.{name}' is a table", hint='write kind = "local" and its settings')
         _named_by_its_key(f"stores.{name}", table)
         table["name"] = name
-        _place_paths(_model_of(table, AnyStore), table, base, f"stores.{name}.")
+        _place_paths(kind_of(table), table, base, f"stores.{name}.")
 
 
 def _named_by_its_key(where: str, table: RawTable) -> None:

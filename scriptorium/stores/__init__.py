@@ -1,10 +1,49 @@
-"""The stores; the union is the registry: a new one is its module and a line here."""
+"""The stores; ``KINDS`` is the registry: a new kind is its module and a line here.
+
+A store of the settings is one frozen model: its fields are its configuration, and it is a ``BackupStore`` itself.
+"""
 
 from __future__ import annotations
 
-from scriptorium.stores.base import ObjectInfo, Store
+from collections.abc import Mapping
+from typing import Annotated, cast
+
+from pydantic import BaseModel, PlainValidator, ValidationError
+
+from scriptorium.stores.base import BackupStore, Package, Packaging, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.objects.local import LocalStore
 
-AnyStore = LocalStore
+KINDS: dict[str, type[BaseModel]] = {"local": LocalStore}
+_DEFAULT = "local"
 
-__all__ = ["AnyStore", "LocalStore", "ObjectInfo", "Store"]
+
+def kind_of(table: Mapping[str, object]) -> type[BaseModel] | None:
+    """The model of a table of the settings, by its ``kind``; none where there is no such kind."""
+    return KINDS.get(str(table.get("kind", _DEFAULT)))
+
+
+def _configured(table: object) -> BackupStore:
+    if not isinstance(table, Mapping):
+        return cast(BackupStore, table)  # a store that was made already
+    model = kind_of(table)
+    if model is None:
+        kinds = " or ".join(repr(kind) for kind in KINDS)
+        wrong = {"type": "literal_error", "loc": ("kind",), "input": table["kind"], "ctx": {"expected": kinds}}
+        raise ValidationError.from_exception_data("store", [wrong])  # type: ignore[list-item]
+    return cast(BackupStore, model.model_validate(table))
+
+
+AnyStore = Annotated[BackupStore, PlainValidator(_configured)]
+
+__all__ = [
+    "KINDS",
+    "AnyStore",
+    "BackupStore",
+    "LocalStore",
+    "Package",
+    "Packaging",
+    "Share",
+    "StoreFeatures",
+    "StoredBackup",
+    "kind_of",
+]

@@ -1,55 +1,128 @@
-"""The protocol of a store that keeps archives as objects (``local``, ``s3``, ``memory``).
+"""The protocol of a store of backups: everything that is above knows a store by this and nothing else.
 
-Keys are relative paths with ``/`` (``<library>/<archive name>``). An object is there whole or not at all: ``put``
-writes beside and renames, or uses the service's own atomic put. ``tests/contracts/test_stores.py`` runs one suite on
-every member. Stores that keep trees (restic, borg) will meet a protocol of their own beside this one.
+A backup goes in as a **package**: what a store's **packaging** made ready in the workspace while the sources were read,
+once for all stores whose packagings are equal (an archive), or just what is known of it (a store whose tool reads the
+parts where they lie). The manifest is stored last: its presence is the commit. What comes back are members, with their
+contents in pieces. How a store calls a backup is its **key**, ``<library>/<label>``.
+
+``tests/contracts/test_backup_stores.py`` runs one suite on every kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
-from scriptorium.errors import UsageError
+from scriptorium.members import Member
+from scriptorium.members.sinks import Sink
+from scriptorium.model import Annotations, Compression, Manifest, Verification
+from scriptorium.progress import Advance
 
-_LONGEST_NAME = 200  # bytes: leaves a store room for what it writes beside a name
-
-
-def checked_key(key: str) -> tuple[str, ...]:
-    """The one or two names of an object's key.
-
-    ``UsageError`` for what no store takes: names that are empty, hidden (those are ours), too long, or not text; keys
-    that lead out of the store or deeper than a library's folder.
-    """
-    names = tuple(key.split("/"))
-    if len(names) > 2 or any(not _is_name(name) for name in names):
-        raise UsageError("not the key of an object", on=repr(key))
-    return names
-
-
-def _is_name(name: str) -> bool:
-    try:
-        length = len(name.encode())
-    except UnicodeEncodeError:
-        return False
-    return 0 < length <= _LONGEST_NAME and not name.startswith(".") and "\0" not in name
+GRACE = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """One object: its key, its size in bytes, when it was last written (UTC), and a token that changes with it."""
+class StoreFeatures:
+    """What a kind of store can do.
+
+    ``encrypts`` what it stores · ``deduplicates``: what it has already costs nothing again · ``immutable``: what was
+    put cannot be changed or removed before its time · ``remote``: it may not answer as a whole · ``partial_read``:
+    reads the members that are wanted alone · ``resumes`` a put that was interrupted · ``streams``: takes parts that lie
+    on no disk · ``shares``: verifies a share of one backup's contents · ``takes_over``: takes a package from the
+    workspace's filesystem without a second copy of it.
+    """
+
+    encrypts: bool = False
+    deduplicates: bool = False
+    immutable: bool = False
+    remote: bool = False
+    partial_read: bool = False
+    resumes: bool = False
+    streams: bool = False
+    shares: bool = False
+    takes_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The ``number``-th of ``of`` shares, from 1 on: so many runs together read everything."""
+
+    number: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBackup:
+    """A backup as the listing of a store shows it; its manifest may be unreadable.
+
+    ``label``: its name in the store, as a person meets it there. ``bytes``: what it takes. ``modified``: when its
+    manifest was written. ``stamp`` changes whenever something of it does; one that was just put has none yet.
+    ``contents``: whether there is more than the manifest.
+    """
 
     key: str
-    size: int
+    library: str
+    label: str
+    bytes: int
     modified: datetime
-    etag: str
+    stamp: str = ""
+    contents: bool = True
 
 
-class Store(Protocol):
-    """A place for archives. Every method raises ``StoreUnavailable`` when the place does not answer."""
+class Package(Protocol):
+    """A backup that is ready to be put."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """As it will stand beside what is stored."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """What ``check`` reads."""
+        ...
+
+    def check(self, *, advance: Advance | None = None) -> Verification | None:
+        """Read back what was made ready and compare every hash; ``None`` where nothing is there before it is put."""
+        ...
+
+
+class Packager(Sink, Protocol):
+    """The sink that makes a package."""
+
+    def package(self, manifest: Manifest) -> Package:
+        """What was made, once the block of the packager has ended."""
+        ...
+
+
+class Packaging(Protocol):
+    """How backups are made ready for a store. Compared by value: stores with equal ones share one package."""
+
+    @property
+    def in_workspace(self) -> bool:
+        """Whether a package takes its bytes in the workspace, too."""
+        ...
+
+    def estimate(self, bytes: int, holes: int) -> int:
+        """The bytes of a copy of sources of so many bytes, ``holes`` of which take no room on their disk."""
+        ...
+
+    def adopted(self, archive: Path, manifest: Manifest) -> Package | None:
+        """A package of an archive of ours that lies elsewhere; ``None`` where no archives are kept. ``manifest`` says
+        what it is as a file. A store may take the file over."""
+        ...
+
+    def packager(self, folder: Path, label: str) -> AbstractContextManager[Packager]:
+        """A packager that works in ``folder``, which is emptied with the run; what a former try left is replaced."""
+        ...
+
+
+class BackupStore(Protocol):
+    """A place for backups. Every method raises ``StoreUnavailable`` when the place does not answer."""
 
     @property
     def name(self) -> str: ...
@@ -57,52 +130,86 @@ class Store(Protocol):
     @property
     def kind(self) -> str: ...
 
-    def prepare(self) -> None:
-        """Make the place ready (create it, least rights). Doing it again changes nothing."""
+    @property
+    def features(self) -> StoreFeatures: ...
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine that it fills, where it is one: never saved, never restored over, and its disk
+        must have room."""
         ...
 
-    def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
-        """Store a file under a key, replacing what was there.
+    @property
+    def index_folder(self) -> Path | None:
+        """Where the catalog's index of it lies, where it may lie with it."""
+        ...
 
-        ``sha256``, where given, is checked on bytes that are moved. A store may take the file over as it is (a link),
-        so the caller must not write into it afterwards. Raises ``NoSpace``, ``DamageFound``.
+    def is_free(self, library: str, label: str) -> bool:
+        """Whether no backup of the library has this label, whole or unfinished."""
+        ...
+
+    def packaging(self, compression: Compression) -> Packaging: ...
+
+    def put(self, package: Package) -> StoredBackup:
+        """Store a backup, its manifest last; only then is it listed. Doing it again replaces it.
+
+        ``NoSpace``, ``DamageFound`` (it changed on its way); a backup that could not be stored whole leaves nothing
+        that ``sweep`` does not find.
         """
         ...
 
-    def put_bytes(self, key: str, data: bytes) -> None:
-        """Store a small object, replacing what was there."""
+    def list(self, library: str = "") -> Iterator[StoredBackup]:
+        """Every backup, or those of one library."""
         ...
 
-    def open(self, key: str) -> BinaryIO:
-        """A stream of the object's bytes from the start; the caller closes it. ``NotFound`` when it is not there."""
+    def manifest(self, key: str) -> Manifest:
+        """``NotFound``; ``DamageFound`` when it cannot be trusted; ``ToolMissing`` when a newer program wrote it."""
         ...
 
-    def read_bytes(self, key: str) -> bytes:
-        """A small object whole."""
+    def visible_damage(self, found: StoredBackup, manifest: Manifest) -> tuple[str, ...]:
+        """What the listing alone shows to be wrong with a backup; nothing is read for it."""
         ...
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object whose key starts with ``prefix``, in the order of keys; unfinished ones are not there."""
+    def annotations(self, key: str) -> Annotations:
+        """What is known of the backup besides. Damaged annotations may have held a pin: they count as one."""
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove the object; one that is not there is no error."""
+    def annotate(self, key: str, annotations: Annotations) -> None:
+        """Replace what is known. ``NotFound`` where there is no such backup."""
         ...
 
-    def leftovers(self) -> Iterator[ObjectInfo]:
-        """Unfinished writes, which ``discard`` may remove after a grace time."""
+    def members(
+        self, key: str, wanted: Callable[[str], bool] | None = None, *, advance: Advance | None = None
+    ) -> AbstractContextManager[Iterator[Member]]:
+        """The members in the order in which they were put; a hard link comes behind its first name.
+
+        Where the manifest does not hold its list of members itself, the list comes last, as a member of the name that
+        the manifest gives. ``wanted``: nothing else needs to come (see ``partial_read``). ``advance`` is told the bytes
+        that were read from the store. ``NotFound``, ``DamageFound`` at the first thing that is not as it should be.
+        """
         ...
 
-    def discard(self, leftover: ObjectInfo) -> None: ...
-
-    def location(self, key: str) -> str:
-        """Where a person finds the object: a path or a URL without secrets."""
+    def verify(self, key: str, *, share: Share | None = None, advance: Advance | None = None) -> Verification:
+        """Read the backup back and compare every hash, or those of a share of it (see ``shares``)."""
         ...
 
-    def local_path(self, key: str) -> Path | None:
-        """The object as a local file, where it is one."""
+    def remove(self, key: str) -> None:
+        """Remove a backup, its manifest first. One that is not there is no error."""
+        ...
+
+    def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
+        """Remove what puts and removals that were cut short left and nothing refers to, once it is older than the grace
+        time; returns what it was, by name."""
+        ...
+
+    def discard_unfinished(self, library: str, created_at: datetime) -> tuple[str, ...]:
+        """The same for what one dead run left, without a grace time. The library must be held."""
         ...
 
     def usage(self) -> tuple[int, int | None]:
-        """(bytes used by our objects, bytes free or ``None`` where it cannot be known)."""
+        """(bytes that our backups take, bytes free or ``None`` where that cannot be known)."""
+        ...
+
+    def location(self, key: str) -> str:
+        """Where a person finds the backup: a path or a URL without secrets."""
         ...

@@ -1,13 +1,13 @@
 """Whether a backup fits, before anything is written: what each filesystem must take, and what is there.
 
 A source is copied into the workspace first where there is room for that, since it is then held still for the shortest
-time. Where there is not, those that can be are read straight into the archive.
+time. Where there is not, those that can be are read straight into the stores' packages.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from scriptorium.fs import free_space
 from scriptorium.fs.free_space import MARGIN, device_of, free_bytes
 from scriptorium.model import Compression, Streams
 from scriptorium.settings import Library, Settings
+from scriptorium.stores import BackupStore, Packaging
 from scriptorium.workspace.locks import root
 
 log = logging.getLogger(__name__)
@@ -34,10 +35,10 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What fits. ``archive``: its estimated bytes; ``streamed``: the sources that are not copied into the
-    workspace, by name; ``bytes``: what is expected to be read."""
+    """What fits. ``copies``: the estimated bytes of the copy in each store, by its name; ``streamed``: the
+    sources that are not copied into the workspace, by name; ``bytes``: what is expected to be read."""
 
-    archive: int
+    copies: Mapping[str, int]
     streamed: tuple[str, ...] = ()
     bytes: int | None = field(default=None, compare=False)
 
@@ -49,25 +50,27 @@ def find_space(
     stores: Sequence[str],
     compression: Compression | None = None,
 ) -> Space:
-    """Check that the workspace and the local stores can take a backup of ``sources``, with as few of them streamed as
-    must be. ``NoSpace`` where it does not fit even so.
+    """Check that the workspace and the stores on this machine can take a backup of ``sources``, with as few of them
+    streamed as must be. ``NoSpace`` where it does not fit even so.
 
-    The estimate is what there is on the disk, uncompressed: a library of books hardly shrinks, but for the holes of
-    sparse files, which only an archive without compression has as zeros. ``space_factor`` corrects it.
+    The estimate is what there is on the disk, as each store will have it; ``space_factor`` corrects it.
     """
     chosen = [source for source in library.sources if source.name in sources]
     surveys = {source.name: source.survey(settings.never_of(library, source)) for source in chosen}
-    whole = (compression or settings.compression) is Compression.NONE
-    read = sum(survey.bytes - (0 if whole else survey.holes) for survey in surveys.values())
-    archive = int(read * settings.space_factor)
+    whole, holes = (sum(found) for found in zip(*((one.bytes, one.holes) for one in surveys.values()), strict=True))
+    targets = [settings.store(name) for name in stores]
+    packagings = {store.name: store.packaging(compression or settings.compression) for store in targets}
+    sizes = {way: int(way.estimate(whole, holes) * settings.space_factor) for way in packagings.values()}
     folder = root(settings)
     home = device_of(folder)
-    needed, places = _archives(settings, stores, archive, folder)
-    staged = {name: one.staged_bytes for name, one in surveys.items() if one.streams is not Streams.ALWAYS}
+    needed, places = _copies(targets, packagings, sizes, folder)
+    may_stream = all(store.features.streams for store in targets)
+    always = {name for name, one in surveys.items() if may_stream and one.streams is Streams.ALWAYS}
+    staged = {name: one.staged_bytes for name, one in surveys.items() if name not in always}
     for name in sorted(staged, key=staged.__getitem__, reverse=True):
         if has_space(folder, needed[home] + sum(staged.values())):
             break
-        if surveys[name].streams is Streams.WHERE_SHORT:
+        if may_stream and surveys[name].streams is Streams.WHERE_SHORT:
             del staged[name]
     needed[home] += sum(staged.values())
     for device, (place, what) in places.items():
@@ -75,29 +78,30 @@ def find_space(
     streamed = tuple(name for name in surveys if name not in staged)
     for name, survey in surveys.items():
         log.info("%s has %s in %s files", name, wording.size(survey.bytes), f"{survey.files:,}")
-    log.info(
-        "the archive is estimated at %s; %s free in the workspace", *map(wording.size, (archive, free_bytes(folder)))
-    )
+    copies = {name: sizes[way] for name, way in packagings.items()}
+    for name, size in copies.items():
+        log.info("the copy in %s is estimated at %s", name, wording.size(size))
+    log.info("%s free in the workspace", wording.size(free_bytes(folder)))
     if streamed:
-        log.info("no space for a copy in the workspace: %s read straight into the archive", ", ".join(streamed))
-    return Space(archive, streamed, sum(survey.bytes for survey in surveys.values()))
+        log.info("no space for a copy in the workspace: %s is read while it is stored", ", ".join(streamed))
+    return Space(copies, streamed, whole)
 
 
-def _archives(
-    settings: Settings, stores: Sequence[str], archive: int, folder: Path
+def _copies(
+    stores: Sequence[BackupStore], packagings: Mapping[str, Packaging], sizes: Mapping[Packaging, int], folder: Path
 ) -> tuple[dict[int, int], dict[int, tuple[Path, str]]]:
-    """By filesystem: the bytes of all copies of the archive, and what to call them."""
-    needed = {device_of(folder): archive}
-    places = {device_of(folder): (folder, "the backup")}
-    handed_over = False  # the first store beside the workspace takes the finished archive as it is
-    for name in stores:
-        inside = settings.store(name).local_path("x")
-        if inside is None:
+    """By filesystem: the bytes of all copies and packages, and what to call them."""
+    home = device_of(folder)
+    needed = {home: sum(size for packaging, size in sizes.items() if packaging.in_workspace)}
+    places = {home: (folder, "the backup")}
+    handed_over: set[Packaging] = set()  # the first store beside the workspace takes a finished package as it is
+    for store in stores:
+        if store.folder is None:
             continue
-        device = device_of(inside.parent)
-        if device == device_of(folder) and not handed_over:
-            handed_over = True
+        device, packaging = device_of(store.folder), packagings[store.name]
+        if store.features.takes_over and device == home and packaging not in handed_over:
+            handed_over.add(packaging)
             continue
-        needed[device] = needed.get(device, 0) + archive
-        places.setdefault(device, (inside.parent, f"the copy in the store {name}"))
+        needed[device] = needed.get(device, 0) + sizes[packaging]
+        places.setdefault(device, (store.folder, f"the copy in the store {store.name}"))
     return needed, places

@@ -11,7 +11,7 @@ from source_fixtures import RIGS, Packed, Rig, stop_server
 from store_fixtures import ROOMS, Space
 
 from scriptorium.model import Staged
-from scriptorium.stores import Store
+from scriptorium.stores.objects.base import ObjectStore
 
 # --- sources ----------------------------------------------------------------------------------------------------------
 
@@ -53,7 +53,7 @@ def room(request: pytest.FixtureRequest, tmp_path: Path) -> Space:
 
 
 @pytest.fixture
-def store(room: Space) -> Store:
+def store(room: Space) -> ObjectStore:
     room.store.prepare()
     return room.store
 

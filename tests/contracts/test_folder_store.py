@@ -12,13 +12,13 @@ import pytest
 from store_fixtures import KEY, names
 
 from scriptorium.errors import NoSpace
-from scriptorium.stores import LocalStore
+from scriptorium.stores.objects.local import LocalObjects
 
 
 def test_a_folder_store_gives_nobody_else_any_right(tmp_path: Path, file: Path) -> None:
     former = os.umask(0)
     try:
-        store = LocalStore(path=tmp_path / "deep" / "store")
+        store = LocalObjects(path=tmp_path / "deep" / "store")
         store.put_bytes("lib/a.tar.json", b"{}")  # nothing was prepared
         file.chmod(0o666)
         store.put("lib/linked.tar", file)
@@ -32,11 +32,10 @@ def test_a_folder_store_gives_nobody_else_any_right(tmp_path: Path, file: Path) 
 
 def test_the_workspace_s_file_is_taken_over_without_a_copy_once(tmp_path: Path, file: Path) -> None:
     """The second store on the same disk gets bytes of its own: two copies must not be one."""
-    first, second = LocalStore(name="a", path=tmp_path / "a"), LocalStore(name="b", path=tmp_path / "b")
+    first, second = LocalObjects(name="a", path=tmp_path / "a"), LocalObjects(name="b", path=tmp_path / "b")
     first.put(KEY, file)
     second.put(KEY, file)
-    one, other = first.local_path(KEY), second.local_path(KEY)
-    assert one is not None and other is not None
+    one, other = first.path / KEY, second.path / KEY
     assert one.samefile(file)
     assert not other.samefile(file)
     one.write_bytes(b"damaged")
@@ -44,7 +43,7 @@ def test_the_workspace_s_file_is_taken_over_without_a_copy_once(tmp_path: Path, 
 
 
 def test_a_write_that_was_cut_short_is_a_leftover_and_no_object(tmp_path: Path) -> None:
-    store = LocalStore(path=tmp_path / "store")
+    store = LocalObjects(path=tmp_path / "store")
     store.put_bytes("lib/a.tar", b"x")
     (store.path / "lib" / ".full_20260102_030405.tar.gz.0a1b2c3d.partial").write_bytes(b"half")
     (store.path / ".backup_index.json.0a1b2c3d.partial").write_bytes(b"half")
@@ -65,7 +64,7 @@ def test_a_write_that_was_cut_short_is_a_leftover_and_no_object(tmp_path: Path) 
 
 
 def test_what_others_keep_in_the_folder_is_listed_at_most_and_survives_odd_names(tmp_path: Path) -> None:
-    store = LocalStore(path=tmp_path / "store")
+    store = LocalObjects(path=tmp_path / "store")
     store.put_bytes("lib/a.tar", b"x")
     (store.path / "lib" / "deeper" / "still").mkdir(parents=True)
     (store.path / "lib" / "deeper" / "b.tar").write_bytes(b"not an object of ours")
@@ -82,15 +81,15 @@ def test_what_others_keep_in_the_folder_is_listed_at_most_and_survives_odd_names
 
 def test_a_put_that_is_killed_leaves_the_former_object(tmp_path: Path) -> None:
     """A child that dies in the middle of writing: the object is the old one, the rest is a leftover."""
-    store = LocalStore(path=tmp_path / "store")
+    store = LocalObjects(path=tmp_path / "store")
     store.put_bytes(KEY, b"former")
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from scriptorium.stores import LocalStore\n"
+        "from scriptorium.stores.objects.local import LocalObjects\n"
         "real = os.fsync\n"
         "os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "LocalStore(path=Path(sys.argv[1])).put_bytes(sys.argv[2], b'new' * 100000)\n"
+        "LocalObjects(path=Path(sys.argv[1])).put_bytes(sys.argv[2], b'new' * 100000)\n"
     )
     child = subprocess.run([sys.executable, "-c", script, str(store.path), KEY], capture_output=True)
     assert child.returncode == -9, child.stderr
@@ -106,7 +105,7 @@ def test_a_filesystem_that_takes_no_larger_file_is_not_tried_again(tmp_path: Pat
 
     former_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     former_signal = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    store = LocalStore(path=tmp_path / "store")
+    store = LocalObjects(path=tmp_path / "store")
     store.prepare()
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, former_limit[1]))

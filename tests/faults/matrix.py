@@ -25,7 +25,6 @@ from scriptorium.failpoints import VARIABLE
 from scriptorium.model import Status
 from scriptorium.operations.verify import verify_stored
 from scriptorium.settings import Settings
-from scriptorium.stores.objects.layout import sweep
 
 DRIVER = Path(driver.__file__)
 ROOT = Path(__file__).parents[2]
@@ -232,7 +231,7 @@ class House:
         """No staging, no half switch, no half object. ``after_grace``: once cleanup has come a day later."""
         if after_grace:
             for store in self.settings.stores.values():
-                sweep(store, datetime.now(UTC) + timedelta(hours=25))
+                store.sweep(datetime.now(UTC) + timedelta(hours=25))
         workspace_folder = self.settings.workspace_folder
         assert list((workspace_folder / "staging").glob("*")) == []
         for file in (workspace_folder / "restores").glob("*") if (workspace_folder / "restores").is_dir() else ():

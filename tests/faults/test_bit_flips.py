@@ -79,7 +79,7 @@ class Files:
         self._backups = Catalog(settings).backups(records=False)
         self._plain = [one for one in self._backups if one.id in packed]
         self._store = settings.store("second")
-        self._index = Path(self._store.local_path("backup_index.json"))
+        self._index = Path(self._store.location("backup_index.json"))
         self._plan = self._planned()
 
     def _planned(self) -> object:
@@ -89,7 +89,7 @@ class Files:
         if kind == "index":
             return self._index, chance.randrange(self._index.stat().st_size)
         backup = chance.choice(self._plain if kind == "database" else self._backups)
-        archive = Path(self._store.local_path(backup.copies[0].key))
+        archive = Path(self._store.location(backup.copies[0].key))
         if kind == "database":
             name, size = self._database(backup)
             start = archive.read_bytes().index(name) + 512
@@ -131,7 +131,7 @@ def test_a_pin_that_cannot_be_read_still_holds(house: Any) -> None:
     oldest = Catalog(house.settings).backups(records=False)[-1]
     pin(house.settings, oldest, pinned=True)
     for copy in oldest.copies:
-        file = Path(house.settings.store(copy.store).local_path(f"{copy.key}.marks.json"))
+        file = Path(house.settings.store(copy.store).location(f"{copy.key}.marks.json"))
         file.write_bytes(file.read_bytes().replace(b'"pinned": true', b'"pinned": trud'))
     assert house.again("cleanup") == ""
     house.again("verify")

@@ -25,7 +25,7 @@ from scriptorium.retention import Policy
 def test_an_archive_that_ends_early_is_found(house: Any, cut: int) -> None:
     backup = Catalog(house.settings).backups(records=False)[0]
     copy = next(one for one in backup.copies if one.store == "second")
-    file = Path(house.settings.store("second").local_path(copy.key))
+    file = Path(house.settings.store("second").location(copy.key))
     os.truncate(file, cut % file.stat().st_size)
     house.hurt = {(backup.id, "second")}
     assert house.again("verify") == f"{backup.id}:second"

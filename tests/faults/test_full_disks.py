@@ -288,7 +288,7 @@ def test_a_write_that_finds_no_room(house: Any, operation: str, point: str, time
     """The error of a full disk, injected; the command says what it is and the next run makes it good."""
     if point.startswith("index"):
         for store in house.settings.stores.values():
-            store.local_path("backup_index.json").unlink(missing_ok=True)
+            (store.folder / "backup_index.json").unlink(missing_ok=True)
     house.doomed = {id for id, _ in house.before} - {house.newest} if operation == "cleanup" else set()
     ended = house.run(operation, {f"{point}#{time}": "FULL"})
     if ended.status == 0:

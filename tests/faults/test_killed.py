@@ -247,7 +247,7 @@ def test_a_rebuild_that_is_ended(house: Any, point: str, signal: str) -> None:
 def stale(house: Any) -> None:
     """The indexes are gone, as after the loss of a disk's cache: the next reading makes them again."""
     for store in house.settings.stores.values():
-        store.local_path("backup_index.json").unlink(missing_ok=True)
+        (store.folder / "backup_index.json").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("operation", POINTS)

@@ -18,7 +18,6 @@ from scriptorium.catalog import Catalog
 from scriptorium.fs.removal import remove_tree
 from scriptorium.operations.drill import drill
 from scriptorium.requests import DrillRequest
-from scriptorium.stores.objects.layout import read_annotations
 
 # Root may read what nobody may; without these two it may not.
 _WITHOUT = "-dac_override,-dac_read_search"
@@ -94,7 +93,7 @@ def archive_and_manifest(house: Any) -> tuple[Path, Path]:
     """Of the copy that a restore of the oldest backup, and a cleanup, take first."""
     key = Catalog(house.settings).backups(records=False)[-1].copies[0].key
     store = house.settings.store("local")
-    return Path(store.local_path(key)), Path(store.local_path(f"{key}.json"))
+    return Path(store.location(key)), Path(store.location(f"{key}.json"))
 
 
 QUICK = {
@@ -181,7 +180,7 @@ def _archive_name(house: Any, number: int) -> str:
 
 def forget_indexes(house: Any) -> None:
     for store in house.settings.stores.values():
-        store.local_path("backup_index.json").unlink(missing_ok=True)
+        (store.folder / "backup_index.json").unlink(missing_ok=True)
 
 
 POINT = {
@@ -254,7 +253,7 @@ def test_a_stored_file_that_vanishes_or_grows_meanwhile(house: Any, operation: s
 
 def require_said(house: Any, operation: str, fault: str, file: Path, ended: Ended) -> None:
     """The archive was not there, or was more than it should be, for what had to read it."""
-    annotations = read_annotations(house.settings.store("local"), f"{house.library}/{file.name}")
+    annotations = house.settings.store("local").annotations(f"{house.library}/{file.name}")
     if operation == "verify":
         assert ended == Ended(0, f"{house.newest}:local", ""), ended
         (said,) = annotations.verification.damage if annotations.verification else ()

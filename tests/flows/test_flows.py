@@ -40,14 +40,14 @@ def test_backup_is_verified_listed_and_reads_well(chosen: Any) -> None:
     run, tasks = last_run("backup", tasks=7)
     assert run.name == "manual full backup of bibliotheca"
     names = [one.name for one in tasks]
-    archive = done.copies[0].key.rpartition("/")[2]
+    label = done.copies[0].label.partition(".tar")[0]
     assert names == [
         "check free space",
         "snapshot kuzu",
         "snapshot data",
         "snapshot config",
-        f"archive {archive}",
-        f"verify {archive}",
+        f"archive {label}",
+        f"verify {label}",
         "upload to local",
     ]
     report = artifact("backup-bibliotheca")

@@ -12,7 +12,7 @@ from flows.verify import verify
 from scriptorium.catalog import Catalog
 from scriptorium.errors import StoreUnavailable
 from scriptorium.model import Status
-from scriptorium.stores import LocalStore
+from scriptorium.stores.objects.local import LocalObjects
 from tasks.stores import verify_copy
 
 
@@ -20,14 +20,14 @@ def test_a_copy_that_cannot_be_read_keeps_no_other_from_it(chosen: Any, monkeypa
     first, second = backup(type="config"), backup(type="config")
     archive = chosen.backups / first.copies[0].key
     archive.write_bytes(archive.read_bytes()[:-20])
-    opened = LocalStore.open
+    opened = LocalObjects.open
 
-    def failing(store: LocalStore, key: str) -> BinaryIO:
+    def failing(store: LocalObjects, key: str) -> BinaryIO:
         if key == second.copies[0].key:  # a disk that answers for one file otherwise; the newest is read first
             raise StoreUnavailable("the store does not answer: Input/output error", on=key, hint="look at the disk")
         return opened(store, key)
 
-    monkeypatch.setattr(LocalStore, "open", failing)
+    monkeypatch.setattr(LocalObjects, "open", failing)
     monkeypatch.setattr(verify_copy, "retry_delay_seconds", [0.0, 0.0])
     with pytest.raises(
         StoreUnavailable, match=f"1 of 2 copies could not be read; damaged among .*: {first.id}"

@@ -28,7 +28,7 @@ from scriptorium.members import ledger
 from scriptorium.model import Annotations, BackupType, Compression, FileList, Manifest, Staged, Tier
 from scriptorium.sources import FilesSource, KuzuSource
 from scriptorium.stores import LocalStore
-from scriptorium.stores.objects.layout import commit, write_annotations
+from scriptorium.stores.objects.archive_store import ArchivePackage
 
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were
@@ -194,10 +194,10 @@ def make_backup(
     finally:
         ledger.INLINE = inline
     store = LocalStore(path=target)
-    key = commit(store, archive, manifest)
+    key = store.put(ArchivePackage(archive, manifest)).key
     outcome = verified(lambda: store.open(key), store.read_bytes(f"{key}.json"), name=archive.name)
     assert outcome.sound, outcome.damage
-    write_annotations(store, key, Annotations(pinned=True, verification=replace(outcome, at=moment, seconds=0.5)))
+    store.annotate(key, Annotations(pinned=True, verification=replace(outcome, at=moment, seconds=0.5)))
     shutil.rmtree(stage)
     facts = {"id": draft.id, "name": draft.name, "created_at": moment.isoformat(), "tier": draft.tier.value}
     return archive.name, facts

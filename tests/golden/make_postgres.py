@@ -27,7 +27,6 @@ from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 from scriptorium.sources.postgres.source import PostgresSource
 from scriptorium.stores import LocalStore
-from scriptorium.stores.objects.layout import read_annotations, write_annotations
 
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were
@@ -165,11 +164,11 @@ def make_backup(server: EmbeddedPostgres, target: Path, moment: datetime, dump: 
     proof = drill(settings, DrillRequest(reference=taken.id)).proof
     assert proof.proven, proof.differences
     store = LocalStore(path=target)
-    annotations = read_annotations(store, copy.key)
+    annotations = store.annotations(copy.key)
     assert annotations.verification is not None
     checked = replace(annotations.verification, at=moment, seconds=0.5)
     proven = replace(proof, at=moment + timedelta(hours=1), seconds=1.5, age_seconds=3600.0)
-    write_annotations(store, copy.key, replace(annotations, pinned=True, verification=checked, proof=proven))
+    store.annotate(copy.key, replace(annotations, pinned=True, verification=checked, proof=proven))
     assert Catalog(settings).find(taken.id).status.good
     return copy.key.rpartition("/")[2]
 

@@ -28,7 +28,6 @@ from scriptorium.model import Manifest
 from scriptorium.restore import Supply, restore_into
 from scriptorium.sources import RestoreOptions
 from scriptorium.stores import LocalStore
-from scriptorium.stores.objects.layout import stored
 
 HERE = Path(__file__).parent
 
@@ -79,9 +78,7 @@ every = pytest.mark.parametrize("golden", ALL, ids=str)
 
 def test_every_archive_of_the_folder_is_among_them() -> None:
     for version in range(1, VERSION + 1):
-        held = {
-            one.key.rpartition("/")[2] for one in stored(LocalStore(path=HERE / f"version-{version}"), "bibliotheca")
-        }
+        held = {one.key.rpartition("/")[2] for one in LocalStore(path=HERE / f"version-{version}").list("bibliotheca")}
         assert held == {golden.name for golden in ALL if golden.version == version}
 
 

@@ -23,7 +23,6 @@ from scriptorium.sources.postgres import programs
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres, server_folders
 from scriptorium.sources.postgres.source import PostgresSource
 from scriptorium.stores import LocalStore
-from scriptorium.stores.objects.layout import stored
 
 FOLDER = Path(__file__).parent / "version-1"
 EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected-postgres.json").read_text())
@@ -54,7 +53,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 
 def test_every_archive_of_the_folder_is_among_them() -> None:
-    held = {one.key.rpartition("/")[2] for one in stored(LocalStore(path=FOLDER), "alexandria")}
+    held = {one.key.rpartition("/")[2] for one in LocalStore(path=FOLDER).list("alexandria")}
     assert held == set(ARCHIVES) and {facts["method"] for facts in ARCHIVES.values()} == {"stage", "stream"}
 
 

@@ -1,4 +1,4 @@
-"""Stores to run the suite of tests/contracts/test_stores.py on, and what its tests share.
+"""Stores to run the suite of tests/contracts/test_object_stores.py on, and what its tests share.
 
 The next store's row goes into ``ROOMS``: a function that makes an empty store in a folder, with what only it knows: how
 it is made full and how it stops answering.
@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.stores import LocalStore, Store
-from scriptorium.stores.objects.memory import MemoryStore
+from scriptorium.stores.objects.base import ObjectStore
+from scriptorium.stores.objects.local import LocalObjects
+from scriptorium.stores.objects.memory import MemoryObjects
 
 KEY = "bibliotheca/full_20260102_030405.tar.gz"
 
@@ -26,18 +27,18 @@ KEY = "bibliotheca/full_20260102_030405.tar.gz"
 class Space:
     """A store under test. ``fill`` leaves it room for less than 1 MB, ``break_down`` makes it answer no more."""
 
-    store: Store
-    fill: Callable[[], contextlib.AbstractContextManager[Store]]
+    store: ObjectStore
+    fill: Callable[[], contextlib.AbstractContextManager[ObjectStore]]
     break_down: Callable[[], None]
 
 
 def local(folder: Path) -> Space:
-    store = LocalStore(name="here", path=folder / "store")
+    store = LocalObjects(name="here", path=folder / "store")
 
     @contextlib.contextmanager
-    def full() -> Iterator[Store]:
+    def full() -> Iterator[ObjectStore]:
         with small_disk(folder / "disk") as disk:
-            yield LocalStore(name="small", path=disk / "store")
+            yield LocalObjects(name="small", path=disk / "store")
 
     def break_down() -> None:  # the folder has become a file: what root cannot read either
         shutil.rmtree(store.path, ignore_errors=True)
@@ -47,8 +48,8 @@ def local(folder: Path) -> Space:
 
 
 def memory(folder: Path) -> Space:
-    store = MemoryStore(name="here")
-    return Space(store, lambda: contextlib.nullcontext(MemoryStore(name="small", capacity=600_000)), store.break_down)
+    store = MemoryObjects(name="here")
+    return Space(store, lambda: contextlib.nullcontext(MemoryObjects(name="small", capacity=600_000)), store.break_down)
 
 
 ROOMS = {"local": local, "memory": memory}
@@ -67,5 +68,5 @@ def small_disk(at: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(at)], check=True)
 
 
-def names(store: Store, prefix: str = "") -> list[str]:
+def names(store: ObjectStore, prefix: str = "") -> list[str]:
     return [info.key for info in store.list(prefix)]

@@ -35,7 +35,7 @@ from scriptorium.model import (
     Tree,
 )
 from scriptorium.settings import load
-from scriptorium.stores.objects.layout import commit, write_annotations
+from scriptorium.stores.objects.archive_store import ArchivePackage
 
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
 
@@ -239,10 +239,10 @@ class Shelf:
         for store in stores or tuple(self.settings.stores)[:1]:
             staged_archive = self.folder / f"staged-{self._count}-{store}"
             staged_archive.write_bytes(content)
-            key = commit(self.settings.store(store), staged_archive, record)
+            key = self.settings.store(store).put(ArchivePackage(staged_archive, record)).key
             staged_archive.unlink()
             if annotations is not None:
-                write_annotations(self.settings.store(store), key, annotations)
+                self.settings.store(store).annotate(key, annotations)
             copies.append(
                 Copy(store, key, len(content), Status.COMPLETE, pinned=bool(annotations and annotations.pinned))
             )
@@ -262,9 +262,7 @@ class Shelf:
     def path(self, backup: Backup, ending: str = "", store: str = "local") -> Path:
         """An object of a backup as a file."""
         key = next(copy.key for copy in backup.copies if copy.store == store)
-        found = self.settings.store(store).local_path(key + ending)
-        assert found is not None
-        return found
+        return Path(self.settings.store(store).location(key + ending))
 
 
 @pytest.fixture

@@ -7,28 +7,24 @@ import hashlib
 import os
 import platform
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium import __version__, workspace
-from scriptorium.archive import pack
-from scriptorium.archive.verification import verified
 from scriptorium.catalog import Catalog
-from scriptorium.errors import DamageFound, NotFound, PermanentError, ScriptoriumError, SourceUnavailable, UsageError
-from scriptorium.fs.atomic import forget_cached
-from scriptorium.manifest import archive_name, new_id
-from scriptorium.manifest import dumps as written
-from scriptorium.model import Annotations, Backup, Check, Copy, FileEntry, FileList, Manifest, Tier, Verification
+from scriptorium.errors import NotFound, PermanentError, ScriptoriumError, SourceUnavailable, UsageError
+from scriptorium.manifest import new_id
+from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, Tier, Verification
 from scriptorium.operations.adopt import bibliotheca, own, postgres
 from scriptorium.operations.adopt import tar as tar_module
 from scriptorium.operations.adopt.file_type import Form, form_of
 from scriptorium.operations.adopt.staging import Staging
+from scriptorium.operations.copies import Prepared, check, free_label, prepare, put
 from scriptorium.restore.proof import all_answers, fulfilled
 from scriptorium.settings import Library, Settings
-from scriptorium.stores import Store
-from scriptorium.stores.objects.layout import commit, free_name, write_annotations
+from scriptorium.stores import BackupStore, Packaging
 from scriptorium.umask import usual_files
 
 _POSTGRES = (Form.SQL, Form.DUMP)
@@ -59,7 +55,7 @@ class _Order:
 
     settings: Settings
     library: str | None
-    stores: tuple[Store, ...]
+    stores: tuple[BackupStore, ...]
     pinned: bool
     now: datetime
     trusted: bool
@@ -159,9 +155,9 @@ def _adopt(order: _Order, file: Path) -> Adopted:
                 staging = bibliotheca.stage(file, form, sha256, library, folder, order.now)
         if _stamp(file) != before:
             raise SourceUnavailable("the file changed while it was read", on=str(file), hint="try again")
-        archive, manifest = _packed(order, library, identity, staging, folder, sha256)
-        _stored(order, archive, manifest, _checked(archive, manifest))
-    return _adopted(order, file, manifest)
+        prepared = _prepared(order, library, identity, staging, folder, sha256)
+        _stored(order, prepared, check(prepared))
+    return _adopted(order, file, prepared.manifest)
 
 
 def _form(file: Path) -> Form:
@@ -213,13 +209,10 @@ def _known(settings: Settings, library: str, sha256: str) -> Backup | None:
     return next((one for one in backups if one.status.good and one.original_sha256 == sha256), None)
 
 
-def _packed(
-    order: _Order, library: Library, identity: str, staging: Staging, folder: Path, sha256: str
-) -> tuple[Path, Manifest]:
-    compression, foreign = order.settings.compression, staging.foreign
+def _prepared(order: _Order, library: Library, identity: str, staging: Staging, folder: Path, sha256: str) -> Prepared:
+    foreign = staging.foreign
     kind = next((source.kind for source in library.sources if source.role == "database"), None)
-    names = (archive_name(staging.type, foreign.created_at, compression, kind, tie) for tie in (0, *range(2, 10_000)))
-    name = next(name for name in names if all(free_name(store, library.name, name) for store in order.stores))
+    label = free_label(order.stores, library.name, staging.type, foreign.created_at, kind)
     engines = {part.kind: part.engine_version for part in staging.parts if part.engine_version}
     draft = Manifest(
         id=identity,
@@ -240,34 +233,18 @@ def _packed(
         warnings=staging.warnings,
         original_sha256=sha256,
     )
-    spool = folder / "spool"
-    spool.mkdir(mode=0o700)
     answers = all_answers(part.answers for part in staging.parts)
 
     def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
         return fulfilled(library.preset, answers, entries, staging.parts)
 
-    return folder / name, pack(folder / name, draft, staging.parts, compression, spool=spool, judge=judge)
+    packagings = dict.fromkeys(store.packaging(order.settings.compression) for store in order.stores)
+    return prepare(packagings, draft, staging.parts, folder, label, judge=judge)
 
 
-def _checked(archive: Path, manifest: Manifest) -> Verification:
-    forget_cached(archive)
-    verification = verified(
-        lambda: archive.open("rb"), written(manifest), name=archive.name, size=archive.stat().st_size
-    )
-    if not verification.sound:
-        raise DamageFound(
-            "the archive that was just written does not read back as it was written",
-            on=archive.name,
-            hint="; ".join(verification.damage[:3]) + " — check the disk and the memory of this machine",
-        )
-    return verification
-
-
-def _stored(order: _Order, archive: Path, manifest: Manifest, verification: Verification) -> None:
+def _stored(order: _Order, prepared: Prepared, checked: Mapping[Packaging, Verification]) -> None:
     for store in order.stores:
-        key = commit(store, archive, manifest)
-        write_annotations(store, key, Annotations(pinned=order.pinned, verification=verification))
+        put(store, order.settings.compression, prepared, checked, pinned=order.pinned)
 
 
 def _adopt_own(order: _Order, file: Path) -> Adopted:
@@ -288,7 +265,9 @@ def _adopt_own(order: _Order, file: Path) -> Adopted:
         archive, verification = own.copied(file, manifest, folder)
         if not order.trusted:
             own.examine(archive, manifest, library, folder)
-        _stored(dataclasses.replace(order, stores=stores), archive, manifest, verification)
+        prepared = own.prepared(archive, manifest, stores, order.settings.compression)
+        checked = dict.fromkeys(prepared.packages, verification)
+        _stored(dataclasses.replace(order, stores=stores), prepared, checked)
     return _adopted(order, file, manifest)
 
 

@@ -12,14 +12,14 @@ from scriptorium.archive.verification import verified
 from scriptorium.errors import DamageFound, UsageError
 from scriptorium.fs import reflink
 from scriptorium.fs.removal import remove_tree
-from scriptorium.manifest import archive_name, dumps, is_archive_name, loads
+from scriptorium.manifest import dumps, is_archive_name, loads
 from scriptorium.members.ledger import MANIFEST
 from scriptorium.model import ArchiveRecord, Compression, Manifest, Verification
+from scriptorium.operations.copies import Prepared, free_label
 from scriptorium.settings import Library
 from scriptorium.sources import PostgresSource
 from scriptorium.sources.postgres.restore.staging import examine_unpacked
-from scriptorium.stores import Store
-from scriptorium.stores.objects.layout import free_name
+from scriptorium.stores import BackupStore, Package, Packaging
 from scriptorium.workspace import require_space
 
 _LARGEST = 256 << 20  # bytes of a manifest
@@ -42,17 +42,27 @@ def manifest_inside(file: Path) -> Manifest:
     return dataclasses.replace(inner, archive=record)
 
 
-def named(manifest: Manifest, stores: Sequence[Store]) -> Manifest:
+def named(manifest: Manifest, stores: Sequence[BackupStore]) -> Manifest:
     """The manifest with an archive name that is ours and free in every store."""
     assert manifest.archive is not None
     kind = next((part.kind for part in manifest.parts if part.tables is not None), None)
-    compression = manifest.archive.compression
-    made = [archive_name(manifest.type, manifest.created_at, compression, kind, tie) for tie in (0, *range(2, 1000))]
-    own = [manifest.archive.name] if is_archive_name(manifest.archive.name) else []
-    for name in (*own, *made):
-        if all(free_name(store, manifest.library, name) for store in stores):
-            return dataclasses.replace(manifest, archive=dataclasses.replace(manifest.archive, name=name))
-    raise UsageError("a thousand archives of this moment are there already", on=manifest.library)
+    name, label = manifest.archive.name, manifest.archive.name.partition(".tar")[0]
+    if not is_archive_name(name) or not all(store.is_free(manifest.library, label) for store in stores):
+        label = free_label(stores, manifest.library, manifest.type, manifest.created_at, kind)
+        name = f"{label}{manifest.archive.compression.ending}"
+    return dataclasses.replace(manifest, archive=dataclasses.replace(manifest.archive, name=name))
+
+
+def prepared(archive: Path, manifest: Manifest, stores: Sequence[BackupStore], compression: Compression) -> Prepared:
+    """The archive as what is put into the stores. ``UsageError`` for a store that keeps no archives."""
+    packages: dict[Packaging, Package] = {}
+    for store in stores:
+        packaging = store.packaging(compression)
+        package = packaging.adopted(archive, manifest)
+        if package is None:
+            raise UsageError("this store keeps no archives", on=store.name, hint="adopt it into another store: --to")
+        packages[packaging] = package
+    return Prepared(archive.name.partition(".tar")[0], packages)
 
 
 def copied(file: Path, manifest: Manifest, folder: Path) -> tuple[Path, Verification]:

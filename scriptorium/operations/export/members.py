@@ -1,8 +1,8 @@
-"""Passing through an archive and taking out what is wanted, each member checked against the manifest.
+"""Passing through the members of a backup and taking out what is wanted, each checked against the manifest.
 
-The archive is read as a stream, from its start; nothing of it but the wanted members touches the disk. Where the
-manifest lists its files itself, reading stops behind the last wanted one; where they are listed in a member, that
-member is read too, since only it has their hashes.
+Members come as a stream, from the first; nothing but the wanted ones touches the disk. Where the manifest lists its
+files itself, reading stops behind the last wanted one; where they are listed in a member, that member is read too,
+since only it has their hashes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from scriptorium.archive.reader import Reader
 from scriptorium.errors import DamageFound
 from scriptorium.manifest import parse_entry_line
 from scriptorium.members import Member
@@ -23,7 +22,7 @@ _HINT = "use another copy of this backup"
 
 
 class Taking:
-    """One archive, passed through once or more; ``require_proven`` at the end."""
+    """One backup, passed through once or more; ``require_proven`` at the end."""
 
     def __init__(self, supply: Supply, advance: Advance | None = None) -> None:
         self._supply = supply
@@ -39,27 +38,28 @@ class Taking:
 
         Ends when it is ``enough``, or with the archive; its end is damage as well, which the caller finds.
         """
-        with self._supply.open() as stream, Reader(stream) as reader:
-            before = 0
-            for member in reader:
+        listing = self._supply.manifest.files.member
+
+        def wanted(path: str) -> bool:
+            return path == listing or place_of(path) is not None
+
+        with self._supply.members(wanted, advance=self._advance) as members:
+            for member in members:
                 path = member.entry.path
                 place = place_of(path) if member.entry.kind == "file" else None
                 if place is not None:
                     self._spool(member, place)
                     yield path, place
                     place.unlink(missing_ok=True)
-                elif path == self._supply.manifest.files.member and self._unproven:
+                elif path == listing and self._unproven:
                     self._prove(member)
-                if self._advance is not None:
-                    self._advance(reader.stream.raw_bytes - before)
-                    before = reader.stream.raw_bytes
                 if enough() and not self._unproven:
                     return
 
     def guides(self, place_of: Callable[[str], Path | None], enough: Callable[[], bool]) -> None:
         """Spool small members and leave them there."""
-        with self._supply.open() as stream, Reader(stream) as reader:
-            for member in reader:
+        with self._supply.members(lambda path: place_of(path) is not None) as members:
+            for member in members:
                 place = place_of(member.entry.path) if member.entry.kind == "file" else None
                 if place is not None:
                     self._spool(member, place)

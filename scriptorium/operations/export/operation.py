@@ -60,7 +60,7 @@ def plan_export(settings: Settings, request: ExportRequest) -> ExportPlan:
     folder = not request.tables or len(chosen) > 1
     output = request.output
     if folder:
-        place = Path(output or f"{copy.key.rpartition('/')[2].partition('.tar')[0]}-{request.format}")
+        place = Path(output or f"{copy.label.partition('.tar')[0]}-{request.format}")
     else:
         name = f"{chosen[0].stem}.{request.format}"
         place = Path(output or name)
@@ -76,12 +76,13 @@ def _found(settings: Settings, catalog: Catalog, reference: str, library: str | 
         return catalog.find(reference, library=library)
     name = settings.library(library).name if settings.libraries else library
     good = []
-    for backup in catalog.backups(library=name, records=False):
+    listing = catalog.listing(library=name, records=False)
+    for backup in listing.backups:
         if backup.status.good and Role.DATABASE in ROLES[backup.type]:
             good.append(backup)
     if good:  # one whose tables are known, where there is one
         return next((backup for backup in good if not backup.unrecorded), good[0])
-    problems = ", ".join(problem.store for problem in catalog.problems)
+    problems = ", ".join(problem.store for problem in listing.problems)
     hint = f"these stores could not be read: {problems}" if problems else "take one: scriptorium create"
     raise NotFound("there is no good backup with a database yet", on=name or "", hint=hint)
 

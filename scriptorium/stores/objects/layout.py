@@ -1,4 +1,4 @@
-"""How a backup lies in a store: ``<library>/<archive>``, its manifest and its marks beside it.
+"""How a backup lies among objects: ``<library>/<archive>``, its manifest and its annotations beside it.
 
 The manifest's presence is the commit: it is written last and removed first. An archive without one is rubbish
 that ``sweep`` collects after a grace time; it is never listed. A store's folder may be shared with others: only what
@@ -26,16 +26,16 @@ from scriptorium.manifest import (
     manifest_key,
 )
 from scriptorium.model import Annotations, Manifest
-from scriptorium.stores.base import ObjectInfo, Store
+from scriptorium.stores.base import GRACE
+from scriptorium.stores.objects.base import ObjectInfo, ObjectStore
 
-GRACE = timedelta(hours=24)
-_MANIFEST, _ANNOTATIONS = manifest_key(""), annotations_key("")
+MANIFEST, _ANNOTATIONS = manifest_key(""), annotations_key("")
 _ARCHIVE = re.compile(r"[^/]+/[^/]+\.tar(\.[a-z0-9]+)*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The objects of one backup in a store, as the listing shows them; ``archive`` may be missing."""
+    """The objects of one backup, as the listing shows them; ``archive`` may be missing."""
 
     key: str
     manifest: ObjectInfo
@@ -53,7 +53,7 @@ def key_of(library: str, archive_name: str) -> str:
     return f"{library}/{archive_name}"
 
 
-def commit(store: Store, archive: Path, manifest: Manifest) -> str:
+def commit(store: ObjectStore, archive: Path, manifest: Manifest) -> str:
     """Upload the archive, then its manifest; returns the archive's key. Only then is it a backup.
 
     An archive whose manifest could not be written is removed again: it may be what fills the store. One whose manifest
@@ -77,23 +77,23 @@ def commit(store: Store, archive: Path, manifest: Manifest) -> str:
     return key
 
 
-def stored(store: Store, library: str = "") -> Iterator[Stored]:
+def stored(store: ObjectStore, library: str = "") -> Iterator[Stored]:
     """Every backup of the store (or of one library), one pass over its listing."""
     objects = {info.key: info for info in store.list(f"{library}/" if library else "")}
     for key, info in objects.items():
-        archive = key.removesuffix(_MANIFEST)
+        archive = key.removesuffix(MANIFEST)
         if archive == key or key.endswith(_ANNOTATIONS) or not _ARCHIVE.fullmatch(archive):
             continue
         yield Stored(archive, info, objects.get(archive), objects.get(annotations_key(archive)))
 
 
-def read_manifest(store: Store, key: str) -> Manifest:
+def read_manifest(store: ObjectStore, key: str) -> Manifest:
     """The manifest beside an archive. ``NotFound``, or ``DamageFound`` when it cannot be trusted."""
     return loads(store.read_bytes(manifest_key(key)))
 
 
-def read_annotations(store: Store, key: str) -> Annotations:
-    """What is known of the backup besides: nothing where there are no marks.
+def read_annotations(store: ObjectStore, key: str) -> Annotations:
+    """What is known of the backup besides: nothing where there are none.
 
     Damaged ones may have held a pin: it counts as pinned, and is not removed, until somebody pins or unpins it again.
     """
@@ -105,11 +105,11 @@ def read_annotations(store: Store, key: str) -> Annotations:
         return Annotations(pinned=True)
 
 
-def write_annotations(store: Store, key: str, annotations: Annotations) -> None:
+def write_annotations(store: ObjectStore, key: str, annotations: Annotations) -> None:
     store.put_bytes(annotations_key(key), dumps_annotations(annotations))
 
 
-def remove(store: Store, key: str) -> None:
+def remove(store: ObjectStore, key: str) -> None:
     """Remove a backup: the manifest first, so that a crash in between leaves rubbish and not a broken backup."""
     for name in (manifest_key(key), key, annotations_key(key)):
         reach("remove.before-object")
@@ -117,7 +117,9 @@ def remove(store: Store, key: str) -> None:
     reach("remove.after-objects")
 
 
-def sweep(store: Store, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[ObjectInfo, ...]:
+def sweep(
+    store: ObjectStore, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False
+) -> tuple[ObjectInfo, ...]:
     """Remove what a crash left behind and nothing refers to, once it is older than the grace time."""
     rubbish = [info for info in _orphans(store) if now - info.modified > grace]
     leftovers = [info for info in store.leftovers() if now - info.modified > grace]
@@ -126,7 +128,7 @@ def sweep(store: Store, now: datetime, *, grace: timedelta = GRACE, dry_run: boo
     return (*rubbish, *leftovers)
 
 
-def discard_unfinished(store: Store, library: str, created_at: datetime) -> tuple[ObjectInfo, ...]:
+def discard_unfinished(store: ObjectStore, library: str, created_at: datetime) -> tuple[ObjectInfo, ...]:
     """Remove what one run that was cut short left in a store, without a grace time. The library must be held."""
     stamp = f"_{created_at.astimezone(UTC):%Y%m%d_%H%M%S}"
     rubbish = [info for info in _orphans(store) if info.key.startswith(f"{library}/") and stamp in info.key]
@@ -135,15 +137,15 @@ def discard_unfinished(store: Store, library: str, created_at: datetime) -> tupl
     return (*rubbish, *leftovers)
 
 
-def _discard(store: Store, rubbish: list[ObjectInfo], leftovers: list[ObjectInfo]) -> None:
+def _discard(store: ObjectStore, rubbish: list[ObjectInfo], leftovers: list[ObjectInfo]) -> None:
     for info in leftovers:
         store.discard(info)
     for info in rubbish:
         store.delete(info.key)
 
 
-def _orphans(store: Store) -> Iterator[ObjectInfo]:
-    """Archives and marks of ours that have no manifest."""
+def _orphans(store: ObjectStore) -> Iterator[ObjectInfo]:
+    """Archives and annotations of ours that have no manifest."""
     objects: Mapping[str, ObjectInfo] = {info.key: info for info in store.list()}
     for key, info in objects.items():
         library, _, name = key.removesuffix(_ANNOTATIONS).rpartition("/")
@@ -151,7 +153,7 @@ def _orphans(store: Store) -> Iterator[ObjectInfo]:
             yield info
 
 
-def free_name(store: Store, library: str, name: str) -> bool:
+def free_name(store: ObjectStore, library: str, name: str) -> bool:
     """Whether no object of that archive name is in the store yet."""
     key = key_of(library, name)
     taken = {info.key for info in store.list(key)}

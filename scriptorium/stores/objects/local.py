@@ -9,18 +9,18 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
-
-from pydantic import BaseModel, ConfigDict
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, Untrusted, UsageError
 from scriptorium.fs.atomic import beside, new_file, sync_file, sync_folder
 from scriptorium.fs.free_space import free_bytes
 from scriptorium.fs.places import real_path
 from scriptorium.fs.system_errors import advice, said
-from scriptorium.stores.base import ObjectInfo, checked_key
+from scriptorium.stores.objects.archive_store import ArchiveStore
+from scriptorium.stores.objects.base import ObjectInfo, checked_key
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.partial", re.DOTALL)
 _CHUNK = 1 << 20
@@ -28,14 +28,32 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: a filesystem that ta
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
-class LocalStore(BaseModel):
-    """``path``: the folder; it is created (0700) with the first object. What others keep in it is left alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class LocalStore(ArchiveStore):
+    """Archives in a folder, ``path``."""
 
     kind: Literal["local"] = "local"
     name: str = "local"
     path: Path
+
+    @property
+    def objects(self) -> LocalObjects:
+        return LocalObjects(self.path, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalObjects:
+    """``path``: the folder; it is created (0700) with the first object. What others keep in it is left alone."""
+
+    path: Path
+    name: str = "local"
+
+    @property
+    def folder(self) -> Path:
+        return self.path
+
+    @property
+    def takes_over(self) -> bool:
+        return True
 
     def prepare(self) -> None:
         with self._trouble(self.path):
@@ -169,9 +187,6 @@ class LocalStore(BaseModel):
 
     def location(self, key: str) -> str:
         return str(self._file(key))
-
-    def local_path(self, key: str) -> Path | None:
-        return self._file(key)
 
     def usage(self) -> tuple[int, int | None]:
         used = sum(info.size for info in self._walk())

@@ -1,4 +1,4 @@
-"""A store in memory, for tests: the second member that keeps the contract honest. Not in the union of the settings."""
+"""Objects in memory, for tests: the second member that keeps the contract honest. No kind of the settings."""
 
 from __future__ import annotations
 
@@ -6,26 +6,50 @@ import hashlib
 import io
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import PrivateAttr
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable
-from scriptorium.stores.base import ObjectInfo, checked_key
+from scriptorium.stores.objects.archive_store import ArchiveStore
+from scriptorium.stores.objects.base import ObjectInfo, checked_key
 
 
-class MemoryStore(BaseModel):
-    """``capacity``: bytes that it takes, all its objects together. ``break_down`` makes it not answer any more."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class MemoryStore(ArchiveStore):
+    """Archives in memory; ``capacity`` as in ``MemoryObjects``."""
 
     kind: Literal["memory"] = "memory"
     name: str = "memory"
     capacity: int | None = None
-    _objects: dict[str, tuple[bytes, ObjectInfo]] = PrivateAttr(default_factory=dict)
-    _broken: list[str] = PrivateAttr(default_factory=list)
+    _objects: MemoryObjects = PrivateAttr()
+
+    def model_post_init(self, _: object) -> None:
+        self._objects = MemoryObjects(self.name, self.capacity)
+
+    @property
+    def objects(self) -> MemoryObjects:
+        return self._objects
+
+
+@dataclass(slots=True)
+class MemoryObjects:
+    """``capacity``: bytes that it takes, all its objects together. ``break_down`` makes it not answer any more."""
+
+    name: str = "memory"
+    capacity: int | None = None
+    _objects: dict[str, tuple[bytes, ObjectInfo]] = field(default_factory=dict)
+    _broken: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> None:
+        return None
+
+    @property
+    def takes_over(self) -> bool:
+        return False
 
     def break_down(self, why: str = "connection refused") -> None:
         self._broken.append(why)
@@ -79,9 +103,6 @@ class MemoryStore(BaseModel):
 
     def location(self, key: str) -> str:
         return f"memory:{self.name}/{key}"
-
-    def local_path(self, key: str) -> Path | None:
-        return None
 
     def usage(self) -> tuple[int, int | None]:
         self._answer()

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 from catalog_listing import HOUR, Shelf, listed
 
-from scriptorium.catalog import Catalog, begin_run, finish_run
+from scriptorium.catalog import Catalog, Listing, begin_run, finish_run
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import dumps, loads
 from scriptorium.model import Annotations, BackupType, Proof, Status, Tier, Verification
-from scriptorium.stores.objects.layout import write_annotations
 
 # --- what is listed ---------------------------------------------------------------------------------------------------
 
@@ -58,7 +57,7 @@ def test_a_backup_s_status_is_what_is_known_of_it(shelf: Shelf) -> None:
 def test_pins_are_seen(shelf: Shelf) -> None:
     backup = shelf.put()
     assert not listed(shelf)[0].pinned
-    write_annotations(shelf.settings.store("local"), backup.copies[0].key, Annotations(pinned=True))
+    shelf.settings.store("local").annotate(backup.copies[0].key, Annotations(pinned=True))
     assert listed(shelf)[0].pinned
     shelf.path(backup, ".marks.json").write_bytes(b"torn")
     assert listed(shelf)[0].pinned, "who knows what they said"
@@ -96,13 +95,14 @@ def test_a_store_that_does_not_answer_is_noted_and_the_others_are_listed(new_she
     here = shelf.put()
     (shelf.folder / "second").write_text("not a folder")
     catalog = Catalog(shelf.settings)
-    assert catalog.backups() == [here]
-    assert [problem.store for problem in catalog.problems] == ["second"]
+    listing = catalog.listing()
+    assert listing.backups == [here] == catalog.backups()
+    assert [problem.store for problem in listing.problems] == ["second"]
     with pytest.raises(NotFound) as caught:
         catalog.find("ffffffffffff")
     assert caught.value.hint == "these stores could not be read: second"
     (shelf.folder / "second").unlink()
-    assert catalog.backups() == [here] and catalog.problems == ()
+    assert catalog.listing() == Listing([here])
 
 
 def test_the_manifest_of_a_copy_is_read_from_its_store(shelf: Shelf) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from scriptorium.catalog import Catalog
 from scriptorium.errors import StoreUnavailable
 from scriptorium.model import Annotations, BackupType, Status
-from scriptorium.stores import LocalStore
+from scriptorium.stores.objects.local import LocalObjects
 
 
 def index_of(shelf: Shelf, store: str = "local") -> Path:
@@ -30,15 +30,15 @@ def index_of(shelf: Shelf, store: str = "local") -> Path:
 def read_again(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Lists, and returns the manifests that had to be read for it."""
     read: list[str] = []
-    real = LocalStore.read_bytes
+    real = LocalObjects.read_bytes
 
-    def counting(self: LocalStore, key: str) -> bytes:
+    def counting(self: LocalObjects, key: str) -> bytes:
         if key.endswith(".json") and not key.endswith(".marks.json"):
             read.append(key)
         return real(self, key)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "read_bytes", counting)
+        patch.setattr(LocalObjects, "read_bytes", counting)
         listed(shelf)
     return read
 
@@ -187,15 +187,15 @@ def test_a_manifest_that_the_disk_does_not_give_does_not_hide_the_others(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = shelf.put(HOUR), shelf.put(2 * HOUR)
-    real = LocalStore.read_bytes
+    real = LocalObjects.read_bytes
 
-    def failing(self: LocalStore, key: str) -> bytes:
+    def failing(self: LocalObjects, key: str) -> bytes:
         if key == f"{bad.copies[0].key}.json":
             raise StoreUnavailable("the store does not answer: Input/output error", on=key)
         return real(self, key)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "read_bytes", failing)
+        patch.setattr(LocalObjects, "read_bytes", failing)
         found = listed(shelf)
         assert [one.status for one in found if one.id == good.id] == [Status.COMPLETE]
         assert [one.error for one in found if one.id != good.id] == [

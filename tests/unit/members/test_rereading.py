@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.archive import listed_entries
+from scriptorium.archive.reader import Reader
 from scriptorium.errors import UnsafeArchive
 from scriptorium.manifest import entry_line
-from scriptorium.members import reread
+from scriptorium.members import listed_entries, reread
 from scriptorium.model import FileEntry, FileList, Finding
 
 DATA = b"a book"
@@ -108,7 +108,7 @@ def test_a_long_list_is_read_from_the_archive_line_by_line(tmp_path: Path) -> No
     del data
     tracemalloc.start()
     try:
-        for one in listed_entries(lambda: (tmp_path / "x.tar").open("rb"), files):
+        for one in listed_entries(lambda: Reader((tmp_path / "x.tar").open("rb")), files):
             again.update(entry_line(one))
         peak = tracemalloc.get_traced_memory()[1]
     finally:

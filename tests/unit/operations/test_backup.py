@@ -32,14 +32,14 @@ def test_a_plan_is_what_was_asked_for(home: Home) -> None:
     assert (plan.name, plan.description) == ("before the move", "why")
     assert plan.created_at == NOW.replace(microsecond=0) and len(plan.id) == 12
     assert plan.sources == ("data", "conf") and plan.stores == ("local", "second")
-    assert plan.archive == "full_20260102_030405.tar.gz" and plan.compression is Compression.GZIP
+    assert plan.label == "full_20260102_030405" and plan.compression is Compression.GZIP
     listed = plan.backup(Status.RUNNING)
     assert (listed.id, listed.name, listed.copies, listed.status) == (plan.id, plan.name, (), Status.RUNNING)
 
 
-def test_a_plan_without_a_name_is_called_like_its_archive(home: Home) -> None:
+def test_a_plan_without_a_name_is_called_like_its_copies(home: Home) -> None:
     plan = plan_backup(home.settings, BackupRequest(type=BackupType.CONFIG, compression=Compression.ZSTD), now=NOW)
-    assert (plan.name, plan.archive) == ("config_20260102_030405", "config_20260102_030405.tar.zst")
+    assert plan.name == plan.label == "config_20260102_030405"
     assert plan.sources == ("conf",)
 
 
@@ -65,18 +65,18 @@ def test_backups_of_the_same_second_get_names_of_their_own(home: Home) -> None:
     expected = [f"full_20260102_030405{tie}.tar.gz" for tie in ("", "-2", "-3")]
     for name in expected:
         plan = plan_backup(settings, BackupRequest(to=["local"]), now=NOW)
-        assert plan.archive == name
+        assert f"{plan.label}.tar.gz" == name
         backup.take(settings, plan)
     assert [name for name in home.names() if name.endswith(".gz")] == sorted(expected)
-    assert plan_backup(settings, BackupRequest(to=["second"]), now=NOW).archive == expected[0]
-    assert plan_backup(settings, BackupRequest(), now=NOW).archive == "full_20260102_030405-4.tar.gz"
+    assert plan_backup(settings, BackupRequest(to=["second"]), now=NOW).label == "full_20260102_030405"
+    assert plan_backup(settings, BackupRequest(), now=NOW).label == "full_20260102_030405-4"
     assert len(Catalog(settings).backups()) == 3
 
 
 def test_a_plan_whose_name_was_taken_since_it_was_made_does_not_replace_the_other(home: Home) -> None:
     settings = home.settings
     first, second = plan_backup(settings, BackupRequest(), now=NOW), plan_backup(settings, BackupRequest(), now=NOW)
-    assert first.archive == second.archive
+    assert first.label == second.label
     backup.take(settings, first)
     with pytest.raises(LibraryBusy, match="very second"), running(settings, second):
         pass
@@ -97,14 +97,16 @@ def test_a_backup_is_in_every_store_verified_and_nothing_else_is_left(home: Home
     plan = plan_backup(settings, BackupRequest(compression=compression), now=NOW)
     taken = backup.take(settings, plan)
     for store in ("local", "second"):
-        assert home.names(store) == [plan.archive + ending for ending in ("", ".json", ".marks.json")]
+        assert home.names(store) == [
+            plan.label + compression.ending + ending for ending in ("", ".json", ".marks.json")
+        ]
         for path in home.store(store).iterdir():
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
     (listed,) = Catalog(settings).backups()
     assert listed == taken.backup and listed.status is Status.VERIFIED and listed.parts == ("data", "conf")
     assert [copy.verified_at is not None for copy in listed.copies] == [True, True]
     assert home.staging() == [] and Catalog(settings).find("latest", store="second").id == plan.id
-    first, second = (home.store(store) / plan.archive for store in ("local", "second"))
+    first, second = (home.store(store) / f"{plan.label}{compression.ending}" for store in ("local", "second"))
     assert not first.samefile(second) and first.read_bytes() == second.read_bytes()
 
 
@@ -114,7 +116,7 @@ def test_an_archive_holds_the_parts_and_never_the_store(home: Home) -> None:
     backup.take(settings, plan)
     again = plan_backup(settings, BackupRequest(to=["local"]))
     backup.take(settings, again)
-    with tarfile.open(home.store() / again.archive) as tar:
+    with tarfile.open(home.store() / f"{again.label}.tar.gz") as tar:
         names = tar.getnames()
     assert names[0] == "backup_metadata.json" and names[-2:] == ["manifest.json", "SHA256SUMS"]
     assert [name for name in names[1:-2]] == ["data", "data/covers", "data/covers/a.jpg", "data/notes.txt", "conf"]
@@ -143,19 +145,19 @@ def test_the_files_of_a_database_are_not_taken_from_under_it_by_a_tree(home: Hom
 def test_a_step_can_be_tried_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks are retried: each step finds what its first try left, and the result is the same."""
     settings = home.settings
-    for step in ("stage_source", "pack_archive", "check_archive", "store_copy"):
+    for step in ("stage_source", "read_sources", "check_packages", "store_copy"):
         twice(monkeypatch, backup, step)
     backup.backup(settings, BackupRequest())
     (listed,) = Catalog(settings).backups()
     assert listed.status is Status.VERIFIED and len(listed.copies) == 2
     for store in ("local", "second"):
-        assert len(home.names(store)) == 3 and list(settings.store(store).leftovers()) == []
+        assert len(home.names(store)) == 3 and list(settings.store(store).objects.leftovers()) == []
 
 
 def test_bytes_are_told_while_they_are_read(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
     packed: list[int] = []
-    after(monkeypatch, backup, "pack_archive", lambda _: packed.append(sum(told)))
+    after(monkeypatch, backup, "read_sources", lambda _: packed.append(sum(told)))
     taken = backup.backup(home.settings, BackupRequest(to=["local"]), advance=told.append)
     assert packed == [50_010] and 50_010 < sum(told) <= 50_010 + taken.backup.bytes
 

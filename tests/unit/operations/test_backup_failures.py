@@ -20,12 +20,13 @@ from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, LibraryBusy, NoSpace, StoreUnavailable
 from scriptorium.fs import atomic
-from scriptorium.model import Backup, BackupType, Manifest, Status
-from scriptorium.operations import backup
+from scriptorium.model import Backup, BackupType, Status
+from scriptorium.operations import backup, copies
 from scriptorium.operations.backup import BackupPlan, plan_backup, running
+from scriptorium.operations.copies import Prepared
 from scriptorium.requests import BackupRequest
-from scriptorium.settings import Settings
 from scriptorium.stores import LocalStore
+from scriptorium.stores.objects.local import LocalObjects
 from scriptorium.workspace.space import Space
 
 home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
@@ -47,13 +48,13 @@ def test_an_archive_that_was_damaged_before_it_was_checked_goes_nowhere(
     settings = home.settings
     plan = plan_backup(settings, BackupRequest())
 
-    def damage(_: Settings, __: BackupPlan, ___: Manifest, folder: Path, **____: object) -> None:
-        archive = folder / plan.archive
+    def damage(prepared: Prepared, **_: object) -> None:
+        (archive,) = (package.file for package in prepared.packages.values())  # type: ignore[attr-defined]
         data = bytearray(archive.read_bytes())
         data[len(data) // 2] ^= 1  # in the picture, which nothing can shrink
         archive.write_bytes(data)
 
-    before(monkeypatch, backup, "check_archive", damage)
+    before(monkeypatch, backup, "check_packages", damage)
     with pytest.raises(DamageFound) as caught:
         backup.take(settings, plan)
     assert caught.value.exit_code == 3 and "disk" in caught.value.hint
@@ -68,10 +69,10 @@ def test_a_second_store_that_fails_leaves_the_first_copy_and_no_half_one(home: H
     (home.folder / "second").write_text("not a folder")
     with pytest.raises(StoreUnavailable, match=f"the backup {plan.id} is complete in local, but has no copy in second"):
         backup.take(settings, plan).require_every_copy()
-    catalog = Catalog(settings)
-    (listed,) = catalog.backups()
+    listing = Catalog(settings).listing()
+    (listed,) = listing.backups
     assert listed.id == plan.id and [copy.store for copy in listed.copies] == ["local"]
-    assert listed.status is Status.VERIFIED and catalog.problems[0].store == "second"
+    assert listed.status is Status.VERIFIED and listing.problems[0].store == "second"
 
 
 @contextlib.contextmanager
@@ -92,7 +93,7 @@ def test_a_second_store_that_becomes_full_keeps_nothing_of_it(home: Home, monkey
         monkeypatch.setattr(workspace.space, "require_space", lambda *_: None)  # the estimate was too low
         with pytest.raises(NoSpace):
             backup.backup(settings, BackupRequest())
-        assert home.names("second") == [] and list(settings.store("second").leftovers()) == []
+        assert home.names("second") == [] and list(settings.store("second").objects.leftovers()) == []
         (listed,) = Catalog(settings).backups()
         assert [copy.store for copy in listed.copies] == ["local"] and listed.status is Status.VERIFIED
 
@@ -116,11 +117,13 @@ def test_room_is_added_up_by_filesystem(home: Home, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(workspace.space, "require_space", lambda place, needed, what: asked.append((needed, what)))
     for stores, factor in ((["local"], 1), (["second"], 1), (["local", "second"], 2)):
         plan = plan_backup(home.settings, BackupRequest(to=stores))
-        assert backup.check_space(home.settings, plan) == Space(50_010)
+        assert backup.check_space(home.settings, plan) == Space(dict.fromkeys(stores, 50_010))
         assert asked == [(50_010 * factor, "the backup")]
         asked.clear()
     home.file.write_text("space_factor = 0.5\n" + home.file.read_text())
-    assert backup.check_space(home.settings, plan) == Space(25_005) and asked == [(50_010, "the backup")]
+    assert backup.check_space(home.settings, plan) == Space(dict.fromkeys(stores, 25_005)) and asked == [
+        (50_010, "the backup")
+    ]
     with disk(home.folder / "elsewhere", "1m") as elsewhere:
         home.file.write_text(home.file.read_text().replace('"second"\n', f'"{elsewhere}/second"\n'))
         asked.clear()
@@ -163,13 +166,13 @@ def test_a_full_disk_under_the_record_does_not_hide_the_error(home: Home, monkey
 
 POINTS: dict[str, Kill] = {  # the first two replacements are the lock's and the run's records
     "while staging": dying_before(backup.quiesce, "snapshot", 2),
-    "before packing": dying_before(backup, "pack"),
+    "before packing": dying_before(copies, "walk"),
     "while the archive is written": dying_before(os, "readv"),
     "before the archive gets its name": dying_before(Path, "replace", 3),
-    "before checking": dying_before(backup, "verified"),
+    "before checking": dying_before(backup, "check"),
     "before the archive is in the store": dying_before(Path, "replace", 4),
-    "between archive and manifest": dying_before(LocalStore, "put_bytes", 1),
-    "while the manifest is written": dying_before(LocalStore, "_beside", 2),
+    "between archive and manifest": dying_before(LocalObjects, "put_bytes", 1),
+    "while the manifest is written": dying_before(LocalObjects, "_beside", 2),
     "before the manifest gets its name": dying_before(Path, "replace", 5),
 }
 
@@ -187,9 +190,9 @@ def test_killed_anywhere_leaves_no_half_backup_and_the_next_run_cleans_up(home: 
     assert "cut short" in listed[plan.id].error and listed[older.id].status is Status.VERIFIED
     newer = plan_backup(settings, BackupRequest(to=["local"]), now=NOW + timedelta(hours=1))
     backup.take(settings, newer)
-    expected = [one.archive + ending for one in (older, newer) for ending in ("", ".json", ".marks.json")]
+    expected = [f"{one.label}.tar.gz{ending}" for one in (older, newer) for ending in ("", ".json", ".marks.json")]
     assert home.names() == sorted(expected), "what was left in the store is gone"
-    assert home.staging() == [] and list(settings.store("local").leftovers()) == []
+    assert home.staging() == [] and list(settings.store("local").objects.leftovers()) == []
     records = settings.workspace_folder / "runs"
     assert [json.loads(file.read_text())["status"] for file in records.glob("*.json")] == ["failed"]
     assert Catalog(settings).backups(records=False)[0].id == newer.id
@@ -198,7 +201,7 @@ def test_killed_anywhere_leaves_no_half_backup_and_the_next_run_cleans_up(home: 
 def test_killed_once_the_manifest_is_there_it_is_a_backup(home: Home) -> None:
     settings = home.settings
     plan = plan_backup(settings, BackupRequest(to=["local"]), now=NOW)
-    assert killed(lambda: backup.take(settings, plan), dying_before(backup, "write_annotations"))
+    assert killed(lambda: backup.take(settings, plan), dying_before(LocalStore, "annotate"))
     (listed,) = Catalog(settings).backups()
     assert listed.id == plan.id and listed.status is Status.COMPLETE
     backup.take(settings, plan_backup(settings, BackupRequest(to=["local"]), now=NOW + timedelta(hours=1)))

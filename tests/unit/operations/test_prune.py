@@ -21,7 +21,6 @@ from scriptorium.operations.verify import choose_copies, pin, verify_stored
 from scriptorium.requests import VerifyRequest
 from scriptorium.retention import Decision, Policy
 from scriptorium.settings import TierSettings
-from scriptorium.stores.objects.layout import read_annotations, write_annotations
 
 DAY = timedelta(days=1)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -140,15 +139,15 @@ def test_a_pin_that_comes_while_others_are_removed_counts(shelf: Shelf, monkeypa
     """The listing is a moment old by then."""
     first, second = shelf.put(DAY), shelf.put(2 * DAY)
     shelf.put(9 * DAY)
-    from scriptorium.operations import prune as prune_operation
+    from scriptorium.stores import LocalStore
 
-    real = prune_operation.remove
+    real = LocalStore.remove
 
-    def removing(store: Any, key: str) -> None:
-        write_annotations(store, second.copies[0].key, Annotations(pinned=True))
+    def removing(store: LocalStore, key: str) -> None:
+        store.annotate(second.copies[0].key, Annotations(pinned=True))
         real(store, key)
 
-    monkeypatch.setattr(prune_operation, "remove", removing)
+    monkeypatch.setattr(LocalStore, "remove", removing)
     assert prune(shelf) == (first.id,) and second.id in ids(shelf)
 
 
@@ -199,18 +198,18 @@ def test_a_cleanup_that_breaks_off_has_removed_the_oldest_and_broken_none(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backups = [shelf.put(day * DAY) for day in range(4)]
-    from scriptorium.stores import LocalStore
+    from scriptorium.stores.objects.local import LocalObjects
 
-    real, count = LocalStore.delete, [0]
+    real, count = LocalObjects.delete, [0]
 
-    def breaking(self: LocalStore, key: str) -> None:
+    def breaking(self: LocalObjects, key: str) -> None:
         count[0] += 1
         if count[0] == 5:  # the second backup's archive: its manifest is gone already
             raise StoreUnavailable("the store does not answer", on=key)
         real(self, key)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "delete", breaking)
+        patch.setattr(LocalObjects, "delete", breaking)
         with pytest.raises(StoreUnavailable):
             prune(shelf)
     found = Catalog(shelf.settings).backups()
@@ -286,7 +285,7 @@ def test_pinning_holds_for_every_copy_and_keeps_what_else_is_known(new_shelf: Ca
     for pinned in (True, True, False):
         pin(shelf.settings, backup, pinned=pinned)
         for copy in backup.copies:
-            assert read_annotations(shelf.settings.store(copy.store), copy.key) == Annotations(pinned, known)
+            assert shelf.settings.store(copy.store).annotations(copy.key) == Annotations(pinned, known)
     with pytest.raises(NotFound, match="no copy"):
         pin(shelf.settings, dataclasses.replace(backup, copies=()), pinned=True)
 
@@ -354,7 +353,7 @@ def test_what_a_verification_found_is_remembered_and_the_pin_is_kept(shelf: Shel
     backup = shelf.put(annotations=Annotations(pinned=True))
     found = verify_stored(shelf.settings, backup.id, backup.copies[0])
     assert not found.sound and found.damage
-    annotations = read_annotations(shelf.settings.store("local"), backup.copies[0].key)
+    annotations = shelf.settings.store("local").annotations(backup.copies[0].key)
     assert annotations == Annotations(True, found)
     (listed,) = Catalog(shelf.settings).backups()
     assert listed.status is Status.DAMAGED and listed.copies[0].damage == found.damage
@@ -365,12 +364,12 @@ def test_a_verification_counts_even_where_it_cannot_be_written_down(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup = shelf.put()
-    from scriptorium.stores import LocalStore
+    from scriptorium.stores.objects.local import LocalObjects
 
-    def refusing(self: LocalStore, key: str, data: bytes) -> None:
+    def refusing(self: LocalObjects, key: str, data: bytes) -> None:
         raise StoreUnavailable("the store does not answer: Read-only file system", on=key)
 
-    monkeypatch.setattr(LocalStore, "put_bytes", refusing)
+    monkeypatch.setattr(LocalObjects, "put_bytes", refusing)
     assert not verify_stored(shelf.settings, backup.id, backup.copies[0]).sound
 
 

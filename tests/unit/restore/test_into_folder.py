@@ -112,7 +112,7 @@ def test_damage_leaves_the_target_as_it_was(home: Home, tmp_path: Path, there: b
 
 def test_an_archive_that_is_gone_leaves_the_target_as_it_was(home: Home, tmp_path: Path) -> None:
     supply = supply_of(home.settings)
-    home.settings.store("local").delete(supply.key)
+    home.settings.store("local").objects.delete(supply.key)
     before = facts(tmp_path, ours=True)
     with pytest.raises(NotFound):
         restore_into(supply, tmp_path / "out", new_id())

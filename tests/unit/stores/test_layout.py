@@ -20,7 +20,7 @@ from scriptorium.model import (
     Tier,
     Verification,
 )
-from scriptorium.stores import LocalStore, Store
+from scriptorium.stores.objects.base import ObjectStore
 from scriptorium.stores.objects.layout import (
     commit,
     discard_unfinished,
@@ -32,7 +32,8 @@ from scriptorium.stores.objects.layout import (
     sweep,
     write_annotations,
 )
-from scriptorium.stores.objects.memory import MemoryStore
+from scriptorium.stores.objects.local import LocalObjects
+from scriptorium.stores.objects.memory import MemoryObjects
 
 TAKEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -58,8 +59,8 @@ def manifest(name: str = "full_20260102_030405.tar.gz", size: int = 4) -> Manife
 
 
 @pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return LocalStore(path=tmp_path / "store") if request.param == "local" else MemoryStore()
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    return LocalObjects(path=tmp_path / "store") if request.param == "local" else MemoryObjects()
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def archive(tmp_path: Path) -> Callable[[], Path]:
     return make
 
 
-def keys(store: Store) -> set[str]:
+def keys(store: ObjectStore) -> set[str]:
     return {info.key for info in store.list()}
 
 
@@ -86,7 +87,7 @@ def with_right_hash(record: Manifest) -> Manifest:
     )
 
 
-def test_a_backup_is_there_once_its_manifest_is(store: Store, archive: Callable[[], Path]) -> None:
+def test_a_backup_is_there_once_its_manifest_is(store: ObjectStore, archive: Callable[[], Path]) -> None:
     record = with_right_hash(manifest())
     key = commit(store, archive(), record)
     assert key == "lib/full_20260102_030405.tar.gz"
@@ -107,7 +108,7 @@ def test_a_backup_is_there_once_its_manifest_is(store: Store, archive: Callable[
         read_manifest(store, key)
 
 
-def test_an_archive_without_its_facts_is_not_committed(store: Store, archive: Callable[[], Path]) -> None:
+def test_an_archive_without_its_facts_is_not_committed(store: ObjectStore, archive: Callable[[], Path]) -> None:
     import dataclasses
 
     with pytest.raises(DamageFound):
@@ -116,13 +117,13 @@ def test_an_archive_without_its_facts_is_not_committed(store: Store, archive: Ca
 
 
 def test_an_archive_whose_manifest_finds_no_room_does_not_stay(archive: Callable[[], Path]) -> None:
-    store = MemoryStore(capacity=10)
+    store = MemoryObjects(capacity=10)
     with pytest.raises(NoSpace):
         commit(store, archive(), with_right_hash(manifest()))
     assert keys(store) == set()
 
 
-def test_damaged_marks_may_have_been_a_pin(store: Store) -> None:
+def test_damaged_marks_may_have_been_a_pin(store: ObjectStore) -> None:
     assert read_annotations(store, "lib/x.tar") == Annotations()
     for unreadable in (b"torn", sealed({"version": 99})):  # the second one a newer program's
         store.put_bytes(annotations_key("lib/x.tar"), unreadable)
@@ -153,7 +154,7 @@ FOREIGN = {
 }
 
 
-def test_what_others_keep_in_the_store_is_no_backup_and_is_never_swept(store: Store) -> None:
+def test_what_others_keep_in_the_store_is_no_backup_and_is_never_swept(store: ObjectStore) -> None:
     for key, data in FOREIGN.items():
         store.put_bytes(key, data)
     assert list(stored(store)) == []
@@ -162,13 +163,13 @@ def test_what_others_keep_in_the_store_is_no_backup_and_is_never_swept(store: St
     assert keys(store) == set(FOREIGN)
 
 
-def test_a_renamed_archive_with_its_manifest_is_still_a_backup(store: Store, archive: Callable[[], Path]) -> None:
+def test_a_renamed_archive_with_its_manifest_is_still_a_backup(store: ObjectStore, archive: Callable[[], Path]) -> None:
     commit(store, archive(), with_right_hash(manifest(name="before the move.tar.gz")))
     assert [found.key for found in stored(store)] == ["lib/before the move.tar.gz"]
 
 
 def test_sweep_waits_for_its_grace_and_takes_only_what_nothing_refers_to(
-    store: Store, archive: Callable[[], Path]
+    store: ObjectStore, archive: Callable[[], Path]
 ) -> None:
     kept = commit(store, archive(), with_right_hash(manifest()))
     write_annotations(store, kept, Annotations(pinned=True))
@@ -184,7 +185,7 @@ def test_sweep_waits_for_its_grace_and_takes_only_what_nothing_refers_to(
 
 
 def test_sweep_discards_unfinished_writes(tmp_path: Path, archive: Callable[[], Path]) -> None:
-    store = LocalStore(path=tmp_path / "store")
+    store = LocalObjects(path=tmp_path / "store")
     commit(store, archive(), with_right_hash(manifest()))
     partial = store.path / "lib" / ".full_20260102_030405.tar.gz.00112233.partial"
     partial.write_bytes(b"half")
@@ -195,7 +196,7 @@ def test_sweep_discards_unfinished_writes(tmp_path: Path, archive: Callable[[], 
 
 
 def test_what_one_dead_run_left_goes_at_once_and_nothing_else(tmp_path: Path, archive: Callable[[], Path]) -> None:
-    store = LocalStore(path=tmp_path / "store")
+    store = LocalObjects(path=tmp_path / "store")
     folder = store.path / "lib"
     kept = commit(store, archive(), with_right_hash(manifest("full_20260102_030405-2.tar.gz")))
     store.put("lib/full_20260102_030405.tar.gz", archive())
@@ -217,7 +218,7 @@ def test_what_one_dead_run_left_goes_at_once_and_nothing_else(tmp_path: Path, ar
     assert len(list(store.leftovers())) == 1
 
 
-def test_a_name_is_free_until_archive_or_manifest_has_it(store: Store) -> None:
+def test_a_name_is_free_until_archive_or_manifest_has_it(store: ObjectStore) -> None:
     name = "full_20260102_030405.tar.gz"
     assert free_name(store, "lib", name)
     store.put_bytes(manifest_key(f"lib/{name}"), b"{}")

@@ -21,7 +21,6 @@ from scriptorium.operations.drill import drill, plan_drill, run_drill
 from scriptorium.operations.prune import carry_out, plan_cleanup
 from scriptorium.requests import DrillRequest
 from scriptorium.settings import Settings, load
-from scriptorium.stores.objects.layout import write_annotations
 
 DIFFERENT = "files that are not what the database records"
 NAMED = "files that the database names and the backup lacks"
@@ -158,7 +157,7 @@ def test_a_dump_that_cannot_be_restored_is_a_verdict_in_place_of_an_older_proof(
     manifest = real_backup.take(settings, datetime.now(UTC))
     order = plan_drill(settings, DrillRequest())
     older = Proof(manifest.created_at, "local", True, 1.0, 1.0, 1, 1, 1, 1)
-    write_annotations(settings.store("local"), order.copy.key, Annotations(proof=older))
+    settings.store("local").annotate(order.copy.key, Annotations(proof=older))
     assert Catalog(settings).find("latest").status is Status.PROVEN
     proof = run_drill(settings, order)
     assert not proof.proven and 'relation "rates" does not exist' in proof.differences[0]

@@ -77,7 +77,7 @@ def test_no_row_names_a_file_that_is_newer_than_the_files(library, tmp_path, mon
             (tmp_path / "home/library/Fiction/later").touch()
             ask(library, "INSERT INTO named VALUES ('Fiction/later')")
 
-    before(monkeypatch, backup, "pack_archive", before_packing)
+    before(monkeypatch, backup, "read_sources", before_packing)
     manifest = backup.backup(settings, BackupRequest(), now=NOW, advance=meanwhile).manifest
     assert [part.source for part in manifest.parts] == ["db", "files"]
     assert part_of(manifest).tables["public.named"].rows == 1
@@ -213,7 +213,7 @@ def test_a_second_try_takes_a_new_snapshot(library, server, tmp_path, monkeypatc
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^scriptorium dump'",
         )
 
-    pack = backup.pack_archive
+    pack = backup.read_sources
 
     def fail_first(
         settings: Settings, plan: backup.BackupPlan, staged: Sequence[Staged], folder: Path, **_: object
@@ -223,7 +223,7 @@ def test_a_second_try_takes_a_new_snapshot(library, server, tmp_path, monkeypatc
         assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [], "nothing half done is left"
         return pack(settings, plan, staged, folder)
 
-    monkeypatch.setattr(backup, "pack_archive", fail_first)
+    monkeypatch.setattr(backup, "read_sources", fail_first)
     manifest = backup.backup(settings, BackupRequest(), now=NOW).manifest
     tries = part_of(manifest).tables["public.tries"].rows
     assert tries > 1 and tries == ask(library, "SELECT count(*) FROM tries")[0][0]

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from store_fixtures import KEY, Space, names
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, UsageError
-from scriptorium.stores import Store
-from scriptorium.stores.base import checked_key
+from scriptorium.stores.objects.base import ObjectStore, checked_key
 
 
-def test_what_is_put_is_read_back(store: Store, file: Path) -> None:
+def test_what_is_put_is_read_back(store: ObjectStore, file: Path) -> None:
     data = file.read_bytes()
     store.put(KEY, file, sha256=hashlib.sha256(data).hexdigest())
     store.put_bytes(f"{KEY}.json", b"{}")
@@ -31,7 +30,7 @@ def test_what_is_put_is_read_back(store: Store, file: Path) -> None:
     assert store.read_bytes(f"{KEY}.json") == b"{}"
 
 
-def test_an_object_that_was_put_does_not_change_with_its_file_elsewhere(store: Store, file: Path) -> None:
+def test_an_object_that_was_put_does_not_change_with_its_file_elsewhere(store: ObjectStore, file: Path) -> None:
     data = file.read_bytes()
     store.put(KEY, file)
     file.unlink()
@@ -46,13 +45,13 @@ def test_putting_needs_no_preparation_and_preparing_twice_changes_nothing(room: 
     assert names(room.store) == [KEY]
 
 
-def test_an_empty_object_is_an_object(store: Store) -> None:
+def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
     store.put_bytes(KEY, b"")
     assert store.read_bytes(KEY) == b""
     assert [info.size for info in store.list()] == [0]
 
 
-def test_putting_again_replaces_and_changes_the_etag(store: Store, file: Path) -> None:
+def test_putting_again_replaces_and_changes_the_etag(store: ObjectStore, file: Path) -> None:
     store.put_bytes(KEY, b"first")
     (first,) = store.list()
     store.put(KEY, file)
@@ -62,7 +61,7 @@ def test_putting_again_replaces_and_changes_the_etag(store: Store, file: Path) -
     assert store.read_bytes(KEY) == file.read_bytes()
 
 
-def test_putting_the_same_file_again_is_a_repeat_and_leaves_nothing(store: Store, file: Path) -> None:
+def test_putting_the_same_file_again_is_a_repeat_and_leaves_nothing(store: ObjectStore, file: Path) -> None:
     """A task that is retried after its answer was lost."""
     store.put(KEY, file)
     store.put(KEY, file)
@@ -71,12 +70,12 @@ def test_putting_the_same_file_again_is_a_repeat_and_leaves_nothing(store: Store
 
 
 @pytest.mark.parametrize("second_name", [True, False])
-def test_a_file_that_changed_on_its_way_is_not_stored(store: Store, file: Path, second_name: bool) -> None:
+def test_a_file_that_changed_on_its_way_is_not_stored(store: ObjectStore, file: Path, second_name: bool) -> None:
     """Bytes that are moved are hashed. (A file that is taken over as it is, by a link, moves no byte.)"""
     if second_name:
         os.link(file, file.with_name("another store's"))
     wrong = hashlib.sha256(b"another").hexdigest()
-    if second_name or store.local_path(KEY) is None:
+    if second_name or not store.takes_over:
         with pytest.raises(DamageFound):
             store.put(KEY, file, sha256=wrong)
         assert names(store) == [] and list(store.leftovers()) == []
@@ -85,7 +84,7 @@ def test_a_file_that_changed_on_its_way_is_not_stored(store: Store, file: Path, 
         assert store.read_bytes(KEY) == file.read_bytes()
 
 
-def test_objects_are_listed_by_key_and_by_prefix(store: Store) -> None:
+def test_objects_are_listed_by_key_and_by_prefix(store: ObjectStore) -> None:
     keys = ["a/z.tar", "a-b/y.tar", "a.b/x.tar", "a b/w.tar", "a/z.tar.json", "top.json", "b/ä.tar", "b/z.tar"]
     for key in keys:
         store.put_bytes(key, key.encode())
@@ -96,7 +95,7 @@ def test_objects_are_listed_by_key_and_by_prefix(store: Store) -> None:
     assert [info.size for info in store.list("b/")] == [len("b/z.tar"), len("b/ä.tar".encode())]
 
 
-def test_times_of_objects_are_aware_and_now(store: Store) -> None:
+def test_times_of_objects_are_aware_and_now(store: ObjectStore) -> None:
     store.put_bytes(KEY, b"x")
     (info,) = store.list()
     assert info.modified.utcoffset() == timedelta(0)
@@ -106,7 +105,7 @@ def test_times_of_objects_are_aware_and_now(store: Store) -> None:
 @pytest.mark.parametrize(
     "name", ["größe.tar", "日本語.tar.gz", "a b'c\"d.tar", "new\nline.tar", "back\\slash.tar", "e\u0301.tar", "%2e.tar"]
 )
-def test_awkward_names_are_kept_as_they_are(store: Store, name: str) -> None:
+def test_awkward_names_are_kept_as_they_are(store: ObjectStore, name: str) -> None:
     store.put_bytes(f"lib/{name}", b"content")
     assert names(store) == [f"lib/{name}"]
     assert store.read_bytes(f"lib/{name}") == b"content"
@@ -136,7 +135,9 @@ BAD_KEYS = [
 
 
 @pytest.mark.parametrize("key", BAD_KEYS)
-def test_what_is_no_key_is_refused_and_nothing_is_written(store: Store, tmp_path: Path, file: Path, key: str) -> None:
+def test_what_is_no_key_is_refused_and_nothing_is_written(
+    store: ObjectStore, tmp_path: Path, file: Path, key: str
+) -> None:
     before = sorted(path for path in tmp_path.rglob("*"))
     for attempt in (lambda: store.put_bytes(key, b"x"), lambda: store.put(key, file)):
         with pytest.raises(UsageError):
@@ -146,7 +147,7 @@ def test_what_is_no_key_is_refused_and_nothing_is_written(store: Store, tmp_path
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../outside.tar", "lib/../../outside.tar", "lib/x\0.tar"])
-def test_what_is_no_key_is_neither_read_nor_deleted(store: Store, tmp_path: Path, key: str) -> None:
+def test_what_is_no_key_is_neither_read_nor_deleted(store: ObjectStore, tmp_path: Path, key: str) -> None:
     outside = tmp_path / "outside.tar"
     outside.write_text("not ours")
     for attempt in (store.open, store.read_bytes, store.delete):
@@ -166,7 +167,7 @@ def test_a_checked_key_never_leaves_the_store(text: str) -> None:
 
 
 @pytest.mark.parametrize("key", [KEY, "nothing.tar", f"{KEY}/below.tar", "bibliotheca"])
-def test_what_is_not_there_is_not_found(store: Store, key: str) -> None:
+def test_what_is_not_there_is_not_found(store: ObjectStore, key: str) -> None:
     store.put_bytes("bibliotheca/other.tar", b"x")
     key = key.replace(f"{KEY}/below.tar", "nobody/below.tar")
     for attempt in (store.open, store.read_bytes):
@@ -180,7 +181,7 @@ def test_an_empty_store_lists_nothing_before_and_after_it_is_prepared(room: Spac
     assert names(room.store) == [] and list(room.store.leftovers()) == []
 
 
-def test_deleting_again_changes_nothing(store: Store) -> None:
+def test_deleting_again_changes_nothing(store: ObjectStore) -> None:
     store.put_bytes(KEY, b"x")
     store.put_bytes("bibliotheca/other.tar", b"y")
     for _ in range(2):
@@ -189,7 +190,7 @@ def test_deleting_again_changes_nothing(store: Store) -> None:
     store.delete("nobody/nothing.tar")
 
 
-def test_usage_counts_what_is_stored(store: Store) -> None:
+def test_usage_counts_what_is_stored(store: ObjectStore) -> None:
     used, _ = store.usage()
     assert used == 0
     store.put_bytes(KEY, bytes(1000))
@@ -199,7 +200,7 @@ def test_usage_counts_what_is_stored(store: Store) -> None:
     assert free is None or free > 0
 
 
-def test_a_location_names_the_object(store: Store) -> None:
+def test_a_location_names_the_object(store: ObjectStore) -> None:
     assert store.location(KEY).endswith(KEY)
 
 
@@ -218,8 +219,8 @@ def test_a_full_store_says_so_and_keeps_what_it_had(room: Space, tmp_path: Path,
         assert caught.value.on and caught.value.exit_code == 7
         assert store.read_bytes(KEY) == data
         assert names(store) == [KEY] and list(store.leftovers()) == []
-        if (folder := store.local_path(KEY)) is not None:
-            assert list(folder.parent.iterdir()) == [folder]
+        if store.folder is not None:
+            assert list((store.folder / KEY).parent.iterdir()) == [store.folder / KEY]
 
 
 def test_a_store_that_does_not_answer_says_so_and_may_be_tried_again(room: Space, file: Path) -> None:

@@ -1,0 +1,117 @@
+"""Copies of a backup: made ready once for all stores, read back, and put into each. Taking and adopting share it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from scriptorium import workspace
+from scriptorium.errors import DamageFound, StoreUnavailable
+from scriptorium.failpoints import reach
+from scriptorium.manifest import backup_label
+from scriptorium.members import Stream
+from scriptorium.members.walk import Judge, walk
+from scriptorium.model import Annotations, BackupType, Compression, Copy, Manifest, Staged, Status, Verification
+from scriptorium.progress import Advance, step
+from scriptorium.stores import BackupStore, Package, Packaging
+
+_CHECK = "check the disk and the memory of this machine"
+
+
+def free_label(stores: Sequence[BackupStore], library: str, type: BackupType, at: datetime, kind: str | None) -> str:
+    """How a backup of that moment is called: a name that it has in every store alone. ``kind``: of its database."""
+    tie, label = 0, backup_label(type, at, kind)
+    while not all(is_free(store, library, label) for store in stores):
+        tie = max(tie + 1, 2)
+        label = backup_label(type, at, kind, tie)
+    return label
+
+
+def is_free(store: BackupStore, library: str, label: str) -> bool:
+    """A store that does not answer now takes part all the same: the others must not go without their copy."""
+    try:
+        return store.is_free(library, label)
+    except StoreUnavailable:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was read, ready for every store: one package for each of their packagings."""
+
+    label: str
+    packages: Mapping[Packaging, Package]
+
+    @property
+    def manifest(self) -> Manifest:
+        """The record of the backup, as the first store gets it."""
+        return next(iter(self.packages.values())).manifest
+
+
+def prepare(
+    packagings: Iterable[Packaging],
+    draft: Manifest,
+    staged: Sequence[Staged],
+    folder: Path,
+    label: str,
+    *,
+    streams: Sequence[Stream] = (),
+    judge: Judge | None = None,
+    advance: Advance | None = None,
+) -> Prepared:
+    """Read every part once, into one package for each packaging; ``folder`` takes them. See ``walk``."""
+    spool = folder / "spool"
+    workspace.empty_folder(spool)
+    with contextlib.ExitStack() as stack:
+        made = {one: stack.enter_context(one.packager(folder, label)) for one in packagings}
+        sinks = list(made.values())
+        manifest = walk(draft, staged, sinks, spool=spool, streams=streams, judge=judge, advance=advance)
+    return Prepared(label, {packaging: packager.package(manifest) for packaging, packager in made.items()})
+
+
+def check(prepared: Prepared, *, advance: Advance | None = None) -> Mapping[Packaging, Verification]:
+    """Read what was made ready back from disk and compare every hash. ``DamageFound`` when it is not sound.
+
+    Where nothing is there before it is stored, ``put`` reads the copy back.
+    """
+    checked: dict[Packaging, Verification] = {}
+    for packaging, package in prepared.packages.items():
+        with step("verifying", prepared.label, expected=package.bytes or None, also=advance) as moved:
+            verification = package.check(advance=moved)
+        if verification is None:
+            continue
+        if not verification.sound:
+            raise DamageFound(
+                "the backup that was just written does not read back as it was written",
+                on=prepared.label,
+                hint="; ".join(verification.damage[:3]) + f" — {_CHECK}",
+            )
+        checked[packaging] = verification
+    return checked
+
+
+def put(
+    store: BackupStore,
+    compression: Compression,
+    prepared: Prepared,
+    checked: Mapping[Packaging, Verification],
+    *,
+    pinned: bool = False,
+) -> Copy:
+    """Put the backup into a store, its manifest last (the commit), then what is known of it.
+
+    A copy that was not ``checked`` before is read back from the store. ``DamageFound`` when it is not sound.
+    """
+    packaging = store.packaging(compression)
+    stored = store.put(prepared.packages[packaging])
+    verification = checked.get(packaging) or store.verify(stored.key)
+    reach("take.before-marks")
+    store.annotate(stored.key, Annotations(pinned=pinned, verification=verification))
+    if not verification.sound:
+        damage = "; ".join(verification.damage[:3])
+        raise DamageFound("the copy that was just stored does not read back as it was sent", on=store.name, hint=damage)
+    status = Status.DEGRADED if prepared.manifest.unsaved_count else Status.VERIFIED
+    return Copy(store.name, stored.key, stored.bytes, status, pinned=pinned, verified_at=verification.at)

@@ -1,0 +1,183 @@
+"""Backups as archives in an object store: ``<library>/<archive>``, its manifest and its annotations beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from scriptorium.archive.reader import Reader, extract_member
+from scriptorium.archive.unpacking import reported
+from scriptorium.archive.verification import verified
+from scriptorium.archive.writer import ArchiveWriter
+from scriptorium.errors import DamageFound, NotFound, UsageError
+from scriptorium.fs.atomic import forget_cached
+from scriptorium.manifest import dumps, is_archive_name, loads, manifest_key
+from scriptorium.members import Member
+from scriptorium.members.ledger import LIST, MANIFEST, OWN
+from scriptorium.model import Annotations, ArchiveRecord, Compression, Manifest, Verification
+from scriptorium.progress import Advance
+from scriptorium.stores.base import GRACE, Package, Share, StoredBackup, StoreFeatures
+from scriptorium.stores.objects import layout
+from scriptorium.stores.objects.base import ObjectStore
+
+_SILENT = OWN - {LIST}  # our own members, which nobody asks for
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivePackage:
+    """An archive in the workspace, with the manifest that will lie beside it."""
+
+    file: Path
+    manifest: Manifest
+
+    @property
+    def record(self) -> ArchiveRecord:
+        if self.manifest.archive is None:
+            raise DamageFound("this manifest describes no archive", on=self.manifest.name)
+        return self.manifest.archive
+
+    @property
+    def bytes(self) -> int:
+        return self.record.bytes
+
+    def check(self, *, advance: Advance | None = None) -> Verification:
+        forget_cached(self.file)
+        size = self.file.stat().st_size
+        return verified(
+            lambda: self.file.open("rb"), dumps(self.manifest), name=self.file.name, size=size, advance=advance
+        )
+
+
+class ArchivePackager(ArchiveWriter):
+    """The writer of an archive as the maker of a package."""
+
+    def package(self, manifest: Manifest) -> ArchivePackage:
+        assert self.record is not None, "the block of the packager has not ended"
+        return ArchivePackage(self.target, dataclasses.replace(manifest, archive=self.record))
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivePackaging:
+    """One archive for every store of archives."""
+
+    compression: Compression
+
+    @property
+    def in_workspace(self) -> bool:
+        return True
+
+    def estimate(self, bytes: int, holes: int) -> int:
+        """Uncompressed: a library of books hardly shrinks. Only an archive without compression has holes as zeros."""
+        return bytes if self.compression is Compression.NONE else bytes - holes
+
+    def adopted(self, archive: Path, manifest: Manifest) -> ArchivePackage:
+        return ArchivePackage(archive, manifest)
+
+    def packager(self, folder: Path, label: str) -> ArchivePackager:
+        return ArchivePackager(folder / f"{label}{self.compression.ending}", self.compression, folder)
+
+
+class ArchiveStore(BaseModel):
+    """What all stores of archives have in common; a member says where its ``objects`` are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def objects(self) -> ObjectStore:
+        raise NotImplementedError
+
+    @property
+    def features(self) -> StoreFeatures:
+        here = self.objects.folder is not None
+        return StoreFeatures(remote=not here, streams=True, takes_over=self.objects.takes_over)
+
+    @property
+    def folder(self) -> Path | None:
+        return self.objects.folder
+
+    @property
+    def index_folder(self) -> Path | None:
+        return self.objects.folder
+
+    def is_free(self, library: str, label: str) -> bool:
+        names = (info.key.rpartition("/")[2] for info in self.objects.list(layout.key_of(library, f"{label}.")))
+        return not any(is_archive_name(name.removesuffix(layout.MANIFEST)) for name in names)
+
+    def packaging(self, compression: Compression) -> ArchivePackaging:
+        return ArchivePackaging(compression)
+
+    def put(self, package: Package) -> StoredBackup:
+        if not isinstance(package, ArchivePackage):
+            raise UsageError("this store keeps archives alone", on=self.objects.name)
+        key = layout.commit(self.objects, package.file, package.manifest)
+        library, _, label = key.partition("/")
+        return StoredBackup(key, library, label, package.record.bytes, datetime.now(UTC))
+
+    def list(self, library: str = "") -> Iterator[StoredBackup]:
+        return map(self._stored, layout.stored(self.objects, library))
+
+    def _stored(self, found: layout.Stored) -> StoredBackup:
+        library, _, label = found.key.partition("/")
+        size = found.archive.size if found.archive else 0
+        there = found.archive is not None
+        return StoredBackup(found.key, library, label, size, found.manifest.modified, found.stamp, contents=there)
+
+    def manifest(self, key: str) -> Manifest:
+        return layout.read_manifest(self.objects, key)
+
+    def enclosed_manifest(self, key: str) -> Manifest:
+        """The manifest inside the archive, for the day on which the one beside it is gone. ``NotFound``,
+        ``DamageFound``."""
+        with self.objects.open(key) as stream:
+            return loads(extract_member(stream, MANIFEST))
+
+    def visible_damage(self, found: StoredBackup, manifest: Manifest) -> tuple[str, ...]:
+        if not found.contents:
+            return ("the archive is missing",)
+        if manifest.archive is not None and found.bytes != manifest.archive.bytes:
+            return (f"the archive has {found.bytes} bytes instead of {manifest.archive.bytes}",)
+        return ()
+
+    def annotations(self, key: str) -> Annotations:
+        return layout.read_annotations(self.objects, key)
+
+    def annotate(self, key: str, annotations: Annotations) -> None:
+        if not any(info.key == manifest_key(key) for info in self.objects.list(manifest_key(key))):
+            raise NotFound("there is no such backup", on=self.location(key))
+        layout.write_annotations(self.objects, key, annotations)
+
+    @contextmanager
+    def members(
+        self, key: str, wanted: Callable[[str], bool] | None = None, *, advance: Advance | None = None
+    ) -> Iterator[Iterator[Member]]:
+        with self.objects.open(key) as stream, Reader(stream) as reader:
+            yield (member for member in reported(reader, advance) if member.entry.path not in _SILENT)
+
+    def verify(self, key: str, *, share: Share | None = None, advance: Advance | None = None) -> Verification:
+        try:
+            manifest = self.objects.read_bytes(manifest_key(key))
+        except NotFound:
+            manifest = None
+        name = key.rpartition("/")[2]
+        return verified(lambda: self.objects.open(key), manifest, name=name, advance=advance)
+
+    def remove(self, key: str) -> None:
+        layout.remove(self.objects, key)
+
+    def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
+        return tuple(info.key for info in layout.sweep(self.objects, now, grace=grace, dry_run=dry_run))
+
+    def discard_unfinished(self, library: str, created_at: datetime) -> tuple[str, ...]:
+        return tuple(info.key for info in layout.discard_unfinished(self.objects, library, created_at))
+
+    def usage(self) -> tuple[int, int | None]:
+        return self.objects.usage()
+
+    def location(self, key: str) -> str:
+        return self.objects.location(key)
