@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -9,6 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from scriptorium.errors import ToolMissing
 from scriptorium.model import Part
+from scriptorium.sources.abilities import tabular
 from scriptorium.sources.base import Incoming, Source
 from scriptorium.sources.files.source import FilesSource
 from scriptorium.sources.kuzu.layout import COMPANIONS
@@ -19,6 +21,11 @@ from scriptorium.sources.postgres.source import PostgresSource
 AnySource = Annotated[KuzuSource | PostgresSource | FilesSource, Field(discriminator="kind")]
 
 
+@functools.cache
+def _union() -> TypeAdapter[AnySource]:
+    return TypeAdapter(AnySource)
+
+
 def made_for(part: Part, place: Path) -> AnySource:
     """A source for a part that no settings know any more: its files, or its database, are meant to be at ``place``."""
     raw: dict[str, object] = {"kind": part.kind, "name": part.source, "at": part.path}
@@ -26,11 +33,17 @@ def made_for(part: Part, place: Path) -> AnySource:
         if model.model_fields["kind"].default == part.kind and "path" in model.model_fields:
             raw["path"] = place
     try:
-        return TypeAdapter[AnySource](AnySource).validate_python(raw)
+        return _union().validate_python(raw)
     except ValidationError:
         raise ToolMissing(
             "this program knows no source of that kind", on=part.kind, hint="it needs a newer scriptorium"
         ) from None
+
+
+def table_steps(part: Part, table: str) -> tuple[str, ...]:
+    """The name of a part's table as its plain steps: schema and table, where its kind has schemas."""
+    able = tabular(made_for(part, Path()))
+    return (table,) if able is None else able.steps(table)
 
 
 def beside(part: Part) -> tuple[str, ...]:
@@ -49,4 +62,5 @@ __all__ = [
     "Source",
     "beside",
     "made_for",
+    "table_steps",
 ]

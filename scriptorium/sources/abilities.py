@@ -27,6 +27,7 @@ from scriptorium.sources.base import (
     Renamable,
     Source,
     Streamable,
+    Tabular,
     Tidyable,
     Waiting,
 )
@@ -73,6 +74,11 @@ def blocking_holders(sources: Iterable[Source]) -> list[Holder]:
 def has_exclusive(sources: Iterable[Source]) -> bool:
     """Whether any of them must not be replaced while its application has it open."""
     return any(isinstance(one, Exclusive) for one in sources)
+
+
+def tabular(source: Source) -> Tabular | None:
+    """The source when its tables can be read from an archive."""
+    return source if isinstance(source, Tabular) else None
 
 
 def dumpable(source: Source) -> Dumpable | None:
@@ -142,6 +148,7 @@ __all__ = [
     "rehearsal",
     "renamed",
     "streamable",
+    "tabular",
     "tidy",
     "waits_for",
     "warnings_of",

@@ -9,7 +9,7 @@ a source meets it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scriptorium.fs.in_use import Look
     from scriptorium.members import Stream
     from scriptorium.sources.quiesce import Quiesce
+    from scriptorium.sources.tables import Origin, Wanted
 
 
 class Incoming(Protocol):
@@ -294,6 +295,19 @@ class Dumpable(Protocol):
 
     def health(self, files: Path | None = None) -> Health:
         """Whether it is sound. ``files``: the folder of the library's files, with which its rows are compared."""
+        ...
+
+
+@runtime_checkable
+class Tabular(Protocol):
+    """A database whose tables can be read from an archive without restoring it: the work of ``export``."""
+
+    def tables_in(self, part: Part, wanted: Sequence[Wanted], folder: Path) -> Origin:
+        """The wanted tables of its part; ``folder``: an empty one for what is read from the archive."""
+        ...
+
+    def steps(self, table: str) -> tuple[str, ...]:
+        """The name of a table in a manifest as its plain steps: schema and table, where there are schemas."""
         ...
 
 

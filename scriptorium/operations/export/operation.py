@@ -12,19 +12,19 @@ from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.model import ROLES, Backup, Copy, ExportFormat, Manifest, Part, Role
-from scriptorium.operations.export.kuzu_tables import KuzuTables
 from scriptorium.operations.export.members import Taking
-from scriptorium.operations.export.origin import Batch, Origin
 from scriptorium.operations.export.output import Output, output_to, require_free
-from scriptorium.operations.export.postgres_tables import PostgresTables, StreamedTables
-from scriptorium.operations.export.tables import Wanted, choose, untold
+from scriptorium.operations.export.tables import choose, untold
 from scriptorium.operations.export.writers import WRITERS, Writer
 from scriptorium.progress import Advance
 from scriptorium.requests import LATEST, ExportRequest
 from scriptorium.restore import Supply
+from scriptorium.restore.into_folder import source_of
 from scriptorium.results import ExportedTable, ExportResult
 from scriptorium.settings import Settings
-from scriptorium.sources import PostgresSource
+from scriptorium.sources import Source
+from scriptorium.sources.abilities import tabular
+from scriptorium.sources.tables import Batch, Origin, Wanted
 from scriptorium.workspace.containment import contained
 
 _HINT = "use another copy of this backup"
@@ -130,17 +130,15 @@ def _supply(settings: Settings, plan: ExportPlan) -> Supply:
 def _origins(settings: Settings, plan: ExportPlan, wanted: Sequence[Wanted], output: Output) -> Mapping[str, Origin]:
     """The parts that hold the tables, by source."""
     library = settings.libraries.get(plan.backup.library)
-    tools = {one.name: one.tools for one in (library.sources if library else ()) if isinstance(one, PostgresSource)}
+    known: dict[str, Source] = {one.name: one for one in library.sources} if library else {}
     origins: dict[str, Origin] = {}
     for number, part in enumerate({one.part.source: one.part for one in wanted}.values()):
         mine = [one for one in wanted if one.part.source == part.source]
         folder = output.spool / str(number)
         folder.mkdir(mode=0o700)
-        if part.kind == "postgres":
-            way = StreamedTables if part.provenance.streamed else PostgresTables
-            origins[part.source] = way(part, mine, folder, tools.get(part.source))
-        else:
-            origins[part.source] = KuzuTables(part, mine, folder)
+        source = tabular(source_of(part, known, folder))
+        if source is not None:
+            origins[part.source] = source.tables_in(part, mine, folder)
     return origins
 
 

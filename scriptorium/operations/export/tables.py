@@ -4,41 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from scriptorium.errors import NotFound, UsageError
 from scriptorium.manifest import unrecorded
 from scriptorium.model import Manifest, Part
+from scriptorium.sources import table_steps
+from scriptorium.sources.tables import Wanted
 
 _LISTED = re.compile(r'(?:"(?:[^"]|"")*"|[^,"])+')
-_STEP = re.compile(r'"(?:[^"]|"")*"|[^".]+')
 _UNSAFE = re.compile(r"[^\w.+-]|^\.")
 _SHOWN = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A table that is to be exported: where it lies, how many rows it must have, its file's name without an ending."""
-
-    part: Part
-    table: str
-    rows: int
-    stem: str
 
 
 def listed(text: str) -> tuple[str, ...]:
     """``A,"B, c"`` as names: commas in quotes divide nothing."""
     return tuple(name.strip() for name in _LISTED.findall(text) if name.strip())
-
-
-def unquoted(name: str) -> tuple[str, ...]:
-    """``public."Odd name"`` as its plain steps: schema and table."""
-    return tuple(plain(step) for step in _STEP.findall(name))
-
-
-def plain(step: str) -> str:
-    """A name of SQL without its quotes."""
-    return step[1:-1].replace('""', '"') if step.startswith('"') and len(step) > 1 else step
 
 
 def tables_of(manifest: Manifest) -> tuple[Wanted, ...]:
@@ -103,15 +83,12 @@ def _is_named(one: Wanted, name: str) -> bool:
 def _is_called(one: Wanted, name: str) -> bool:
     """Without the schema, or without the quotes."""
     bare = name.removeprefix(f"{one.part.source}:")
-    if one.part.kind != "postgres":
-        return bare == one.table
-    steps = unquoted(one.table)
-    return bare in (steps[-1], ".".join(steps)) or unquoted(bare) in (steps, steps[-1:])
+    steps, asked = table_steps(one.part, one.table), table_steps(one.part, bare)
+    return bare in (steps[-1], ".".join(steps)) or asked in (steps, steps[-1:])
 
 
 def _stem(part: Part, name: str) -> str:
-    steps = unquoted(name) if part.kind == "postgres" else (name,)
-    return ".".join(_safe(step).replace(".", "%2E") for step in steps)
+    return ".".join(_safe(step).replace(".", "%2E") for step in table_steps(part, name))
 
 
 def _safe(name: str) -> str:

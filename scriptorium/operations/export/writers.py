@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from scriptorium.errors import DamageFound, UsageError
-from scriptorium.operations.export.values import for_csv, for_json
+from scriptorium.sources.values import for_csv, for_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

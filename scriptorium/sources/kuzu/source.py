@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # what does the work is loaded when there is work: settings a
     from scriptorium.fs.in_use import Look
     from scriptorium.sources.kuzu.capture import Living
     from scriptorium.sources.kuzu.restore import KuzuIncoming
+    from scriptorium.sources.kuzu.tables import KuzuTables
+    from scriptorium.sources.tables import Wanted
 
 EXPORTS = "exports"  # reserved at the top of an archive
 
@@ -186,6 +188,15 @@ class KuzuSource(BaseModel):
 
         found = {"rights": lambda: may_write(self.path.parent), "engine": engine}
         return {**found, "export": carried} if rebuild and part.export else found
+
+    def tables_in(self, part: Part, wanted: Sequence[Wanted], folder: Path) -> KuzuTables:
+        from scriptorium.sources.kuzu.tables import KuzuTables
+
+        return KuzuTables(part, wanted, folder)
+
+    def steps(self, table: str) -> tuple[str, ...]:
+        """There are no schemas, and a name may hold a dot."""
+        return (table,)
 
     def journal_record(self, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, bool | str]:
         return {"path": str(self.path.absolute())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,12 @@ if TYPE_CHECKING:  # what does the work is loaded when there is work: settings a
     from scriptorium.members import Piece
     from scriptorium.sources.postgres.dump.directory import DumpRecord
     from scriptorium.sources.postgres.dump.stream import DumpStream
+    from scriptorium.sources.postgres.export.tables import PostgresTables
     from scriptorium.sources.postgres.restore.beside import BesideIncoming, DatabaseFiles
     from scriptorium.sources.postgres.restore.drill import EmbeddedIncoming
     from scriptorium.sources.postgres.restore.in_place import InPlaceIncoming
     from scriptorium.sources.postgres.restore.staging import Target
+    from scriptorium.sources.tables import Wanted
 
 _CHOICES = ("in_place", "without_roles", "without_broken_constraints")
 Advance = Callable[[int], None]
@@ -222,6 +224,17 @@ class PostgresSource(PostgresSettings):
         address = self.address().resolved()
         with address.maintenance() as session:
             return drop_unfinished(session, Records(self.records_folder), address.words["dbname"])
+
+    def tables_in(self, part: Part, wanted: Sequence[Wanted], folder: Path) -> PostgresTables:
+        from scriptorium.sources.postgres.export.tables import PostgresTables, StreamedTables
+
+        way = StreamedTables if part.provenance.streamed else PostgresTables
+        return way(part, wanted, folder, self.tools)
+
+    def steps(self, table: str) -> tuple[str, ...]:
+        from scriptorium.sources.tables import unquoted
+
+        return unquoted(table)
 
     def dump_to(self, file: Path, *, format: str = "custom", compress: int = 6, advance: Advance | None = None) -> int:
         from scriptorium.sources.postgres.single_file import backup

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from scriptorium import process
 from scriptorium.errors import DamageFound
-from scriptorium.operations.export.copy_text import Copied, Value, copied
-from scriptorium.operations.export.origin import BATCH_ROWS
+from scriptorium.sources.postgres.export.copy_text import Copied, Value, copied
 from scriptorium.sources.postgres.programs import Program
+from scriptorium.sources.tables import BATCH_ROWS
 
 if TYPE_CHECKING:
     import pyarrow as pa

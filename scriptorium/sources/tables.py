@@ -1,4 +1,4 @@
-"""What both kinds of databases have in common on their way out of an archive.
+"""Tables of a database on their way out of an archive: what all kinds of databases have in common.
 
 An origin is one part. Its **guide** (a small member: Kuzu's list of files, PostgreSQL's table of contents) is read
 first; it says which members hold the wanted tables. Then each of those members is spooled, read, and removed. A dump
@@ -7,17 +7,39 @@ that was streamed has its guide in its first members, and its rows in all of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from scriptorium.operations.export.tables import Wanted
+from scriptorium.model import Part
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 10_000
+_STEP = re.compile(r'"(?:[^"]|"")*"|[^".]+')
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A table that is to be exported: where it lies, how many rows it must have, its file's name without an ending."""
+
+    part: Part
+    table: str
+    rows: int
+    stem: str
+
+
+def unquoted(name: str) -> tuple[str, ...]:
+    """``public."Odd name"`` as its plain steps: schema and table."""
+    return tuple(plain(step) for step in _STEP.findall(name))
+
+
+def plain(step: str) -> str:
+    """A name of SQL without its quotes."""
+    return step[1:-1].replace('""', '"') if step.startswith('"') and len(step) > 1 else step
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, ToolFailed
 from scriptorium.model import Part
-from scriptorium.operations.export.origin import BATCH_ROWS, Batch
-from scriptorium.operations.export.tables import Wanted
-from scriptorium.operations.export.values import for_csv
+from scriptorium.sources.tables import BATCH_ROWS, Batch, Wanted
+from scriptorium.sources.values import for_csv
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,7 +145,7 @@ def _opened(file: Path, member: str) -> Any:
     except (OSError, pa.ArrowException):
         again = file.with_name("again.parquet")
         again.unlink(missing_ok=True)
-        script = Path(__file__).with_name("kuzu_serial.py")
+        script = Path(__file__).with_name("serial_child.py")
         try:
             process.run([sys.executable, "-P", str(script), str(file), str(again)])
             return parquet.ParquetFile(again)

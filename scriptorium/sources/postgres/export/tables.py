@@ -13,15 +13,14 @@ from pathlib import Path
 from scriptorium import process
 from scriptorium.errors import DamageFound
 from scriptorium.model import Part
-from scriptorium.operations.export.copy_text import copied
-from scriptorium.operations.export.origin import Batch
-from scriptorium.operations.export.postgres_feed import Feed, Portion, arrow, portions
-from scriptorium.operations.export.tables import Wanted, unquoted
 from scriptorium.sources.postgres.dump.contents import Entry, codec_of_dump, contents, contents_of_head
 from scriptorium.sources.postgres.dump.pieces import piece_name, piece_number
 from scriptorium.sources.postgres.encodings import meant, told
+from scriptorium.sources.postgres.export.copy_text import copied
+from scriptorium.sources.postgres.export.feed import Feed, Portion, arrow, portions
 from scriptorium.sources.postgres.programs import Program
 from scriptorium.sources.postgres.restore.staging import restorer_for
+from scriptorium.sources.tables import Batch, Wanted, unquoted
 
 _GUIDE = "toc.dat"
 _DATA = re.compile(r"(\d+)\.dat(\.\w+)?")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from scriptorium.errors import DamageFound, PermanentError
-from scriptorium.operations.export.tables import plain, unquoted
+from scriptorium.sources.tables import plain, unquoted
 
 Value = str | None
 _NAME = r'(?:"(?:[^"]|"")*"|[^\s",.()]+)'

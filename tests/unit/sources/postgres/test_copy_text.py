@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scriptorium.errors import DamageFound, PermanentError
-from scriptorium.operations.export.copy_text import copied
+from scriptorium.sources.postgres.export.copy_text import copied
 
 _ESCAPES = {"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
 

@@ -1,0 +1,1 @@
+"""Tables of a dump as rows, without a server."""
