@@ -41,15 +41,15 @@ def alexandria(stage: Stage, living: ExitStack, items: int) -> Start:
 
     from scriptorium.demo.alexandria import build_alexandria
     from scriptorium.demo.alexandria_writer import writing
-    from scriptorium.sources.postgres.embedded import EmbeddedPostgres, major_version
+    from scriptorium.sources import scratch_server
 
     home = stage.folder / "alexandria"
     with stage.step(f"alexandria: a PostgreSQL server, and a library of {items:,} items in {home}") as step:
-        server = living.enter_context(EmbeddedPostgres())
+        server = living.enter_context(scratch_server())
         with psycopg.connect(server.address(), autocommit=True) as session:
             session.execute("CREATE DATABASE alexandria")
         built = build_alexandria(server.address("alexandria"), home, items=items, files=min(500, items))
-        step.result = f"PostgreSQL {major_version(server.programs)}: {built}"
+        step.result = f"PostgreSQL {server.major}: {built}"
     writer = living.enter_context(writing(server.address("alexandria"), stage.folder / "alexandria-writer.log"))
 
     def story() -> None:

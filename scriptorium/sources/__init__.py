@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -17,6 +17,9 @@ from scriptorium.sources.kuzu.layout import COMPANIONS
 from scriptorium.sources.kuzu.source import KuzuSource
 from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 from scriptorium.sources.postgres.source import PostgresSource
+
+if TYPE_CHECKING:
+    from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 
 AnySource = Annotated[KuzuSource | PostgresSource | FilesSource, Field(discriminator="kind")]
 
@@ -38,6 +41,13 @@ def made_for(part: Part, place: Path) -> AnySource:
         raise ToolMissing(
             "this program knows no source of that kind", on=part.kind, hint="it needs a newer scriptorium"
         ) from None
+
+
+def scratch_server() -> EmbeddedPostgres:
+    """A PostgreSQL server of our own, to try things on; it is there as long as its block."""
+    from scriptorium.sources.postgres.embedded import EmbeddedPostgres
+
+    return EmbeddedPostgres()
 
 
 def table_steps(part: Part, table: str) -> tuple[str, ...]:
@@ -62,5 +72,6 @@ __all__ = [
     "Source",
     "beside",
     "made_for",
+    "scratch_server",
     "table_steps",
 ]

@@ -12,10 +12,12 @@ from types import MappingProxyType
 from scriptorium.fs.in_use import Look
 from scriptorium.model import Finding, Holder, Part, Tree
 from scriptorium.sources.base import (
+    Adopting,
     Checkable,
     Claiming,
     Dumpable,
     Exclusive,
+    FileTree,
     Incoming,
     LeavingOut,
     NeedsScratch,
@@ -28,6 +30,7 @@ from scriptorium.sources.base import (
     Source,
     Streamable,
     Tabular,
+    TakesDumps,
     Tidyable,
     Waiting,
 )
@@ -79,6 +82,21 @@ def has_exclusive(sources: Iterable[Source]) -> bool:
 def tabular(source: Source) -> Tabular | None:
     """The source when its tables can be read from an archive."""
     return source if isinstance(source, Tabular) else None
+
+
+def file_tree(source: Source) -> FileTree | None:
+    """The source when it is a tree of files."""
+    return source if isinstance(source, FileTree) else None
+
+
+def adopting(source: Source) -> Adopting | None:
+    """The source when its database can be taken out of another program's backup."""
+    return source if isinstance(source, Adopting) else None
+
+
+def takes_dumps(source: Source) -> TakesDumps | None:
+    """The source when it loads dumps of other programs."""
+    return source if isinstance(source, TakesDumps) else None
 
 
 def dumpable(source: Source) -> Dumpable | None:
@@ -134,10 +152,12 @@ def waits_for(incoming: Incoming) -> str:
 
 
 __all__ = [
+    "adopting",
     "blocking_holders",
     "check",
     "claims_of",
     "dumpable",
+    "file_tree",
     "has_exclusive",
     "living_path",
     "living_tree",
@@ -149,6 +169,7 @@ __all__ = [
     "renamed",
     "streamable",
     "tabular",
+    "takes_dumps",
     "tidy",
     "waits_for",
     "warnings_of",

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -308,6 +310,78 @@ class Tabular(Protocol):
 
     def steps(self, table: str) -> tuple[str, ...]:
         """The name of a table in a manifest as its plain steps: schema and table, where there are schemas."""
+        ...
+
+
+@runtime_checkable
+class FileTree(Protocol):
+    """A source that is a tree of files, of which patterns choose."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def include(self) -> tuple[str, ...]: ...
+
+    @property
+    def exclude(self) -> tuple[str, ...]: ...
+
+
+class Adoptable(Protocol):
+    """A database that was taken out of what another program's backup held."""
+
+    def size(self) -> int:
+        """Its bytes."""
+        ...
+
+    def staged(self, stage: Path, home: Path, taken: set[str], created_at: datetime, method: str) -> Staged:
+        """It as a part: opened, where that is possible, else its files as they were, with a warning. ``NoSpace``.
+
+        ``stage``: a folder for the copy that is opened, with room for it; ``home``: the rest of the backup, laid out as
+        archives are; ``taken``: the paths of the other parts.
+        """
+        ...
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """A source whose database can be taken out of what another program's backup held."""
+
+    def take_out(self, raw: Path, place: Path) -> Adoptable | None:
+        """Move it from the unpacked files ``raw`` into the new folder ``place``; ``None``: there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignDump:
+    """What a dump says of itself: ISO local time, versions, and what its file is called here; ``""`` where it says
+    nothing. ``warnings``: how far it was read."""
+
+    taken: str
+    name: str
+    server: str
+    program: str
+    ending: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class TakesDumps(Protocol):
+    """A source that loads dumps which other programs made."""
+
+    def read_foreign(self, file: Path, called: str, *, script: bool, trusted: bool) -> ForeignDump:
+        """Read one to its end and look through it. ``called``: its name where nothing else says one; ``script``: it is
+        SQL. ``DamageFound``, ``UnsafeArchive``."""
+        ...
+
+    def examine_unpacked(self, folder: Path, at: str) -> None:
+        """Look through the dump in the folder of a part at that path of an archive. ``UnsafeArchive``."""
         ...
 
 

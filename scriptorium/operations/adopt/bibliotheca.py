@@ -15,12 +15,12 @@ from scriptorium.operations.adopt import tar as tar_module
 from scriptorium.operations.adopt import zip as zip_module
 from scriptorium.operations.adopt.file_type import Form
 from scriptorium.operations.adopt.inventory import Inventory
-from scriptorium.operations.adopt.kuzu import Database, staged_database, take_out
 from scriptorium.operations.adopt.metadata import Foreign, described
 from scriptorium.operations.adopt.relocation import Sorted, sort
 from scriptorium.operations.adopt.staging import Staging, type_of
 from scriptorium.settings import Library
-from scriptorium.sources import FilesSource, KuzuSource
+from scriptorium.sources.abilities import adopting, file_tree, living_path
+from scriptorium.sources.base import Adoptable, FileTree
 from scriptorium.workspace import require_space
 
 _RUNNING = (
@@ -44,18 +44,19 @@ def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, n
     require_space(folder, 2 * stock.size, f"adopting {readable(file.name)} (unpacked, and the new archive)")
     foreign = described(file, sha256, stock.metadata, now)
     said, raw = _unpacked(file, form, stock, folder), folder / "raw"
-    kuzu = next((source for source in library.sources if isinstance(source, KuzuSource)), None)
-    database = take_out(raw, folder / "database", kuzu.path.name) if kuzu else None
-    files = [source for source in library.sources if isinstance(source, FilesSource)]
+    able = next((one for source in library.sources if (one := adopting(source)) is not None), None)
+    database = able.take_out(raw, folder / "database") if able is not None else None
+    files = [tree for source in library.sources if (tree := file_tree(source)) is not None]
     sorted_out = sort(raw, folder / "home", files)
     if form is Form.ZIP:
         _like_the_living(library, folder)
     method = f"adopted ({form.value}{f', {foreign.kind}' if foreign.kind else ''})"
     parts = _trees(sorted_out, files, foreign, method)
-    if kuzu and database:
+    if database is not None:
+        require_space(folder, database.size() * 5 // 4, "opening the database")
         taken = {part.path for part in parts}
         home, created = sorted_out.home, foreign.created_at
-        parts.insert(0, staged_database(database, kuzu, folder, home, taken, created, method))
+        parts.insert(0, database.staged(folder, home, taken, created, method))
     if not parts:
         raise PermanentError(
             "nothing in it belongs to a library of this kind",
@@ -80,7 +81,7 @@ def _unpacked(file: Path, form: Form, stock: Inventory, folder: Path) -> tuple[s
     return zip_module.unpack(file, raw, stock)
 
 
-def _trees(sorted_out: Sorted, files: list[FilesSource], foreign: Foreign, method: str) -> list[Staged]:
+def _trees(sorted_out: Sorted, files: list[FileTree], foreign: Foreign, method: str) -> list[Staged]:
     return [
         Staged(
             source=source.name,
@@ -97,13 +98,13 @@ def _trees(sorted_out: Sorted, files: list[FilesSource], foreign: Foreign, metho
     ]
 
 
-def _tree(home: Path, source: FilesSource) -> Tree:
+def _tree(home: Path, source: FileTree) -> Tree:
     """A part at the top shares its folder with the others, which have folders of their own."""
     root = home / source.place if source.place else home
     return Tree(root=str(root), at=source.place, include=() if source.place else source.include)
 
 
-def _trust(form: Form, database: Database | None, with_files: bool) -> Iterator[str]:
+def _trust(form: Form, database: Adoptable | None, with_files: bool) -> Iterator[str]:
     """How far what came can be counted on."""
     if database is None:
         yield "it holds no database"
@@ -117,7 +118,7 @@ def _like_the_living(library: Library, folder: Path) -> None:
     """A zip knows no owners: its files get that of the library, so that its application can read them again."""
     if os.geteuid() != 0:
         return
-    place = next((source.path for source in library.sources if isinstance(source, KuzuSource)), folder)
+    place = next((path for one in library.sources if adopting(one) and (path := living_path(one))), folder)
     while not place.exists():
         place = place.parent
     owner = place.stat()

@@ -16,9 +16,10 @@ from scriptorium.manifest import dumps, is_archive_name, loads
 from scriptorium.members.ledger import MANIFEST
 from scriptorium.model import ArchiveRecord, Compression, Manifest, Verification
 from scriptorium.operations.copies import Prepared, free_label
+from scriptorium.restore.into_folder import source_of
 from scriptorium.settings import Library
-from scriptorium.sources import PostgresSource
-from scriptorium.sources.postgres.restore.staging import examine_unpacked
+from scriptorium.sources import Source
+from scriptorium.sources.abilities import takes_dumps
 from scriptorium.stores import BackupStore, Package, Packaging
 from scriptorium.workspace import require_space
 
@@ -84,8 +85,10 @@ def copied(file: Path, manifest: Manifest, folder: Path) -> tuple[Path, Verifica
 def examine(archive: Path, manifest: Manifest, library: Library, folder: Path) -> None:
     """Look through its dumps as through those of other programs: its hashes say nothing about who made it.
     ``UnsafeArchive``."""
-    tools = {source.name: source.tools for source in library.sources if isinstance(source, PostgresSource)}
-    parts = [part for part in manifest.parts if part.kind == "postgres"]
+    known: dict[str, Source] = {source.name: source for source in library.sources}
+    found = ((part, takes_dumps(source_of(part, known, folder))) for part in manifest.parts)
+    able = {part.path: dumps for part, dumps in found if dumps is not None}
+    parts = [part for part in manifest.parts if part.path in able]
     if not parts:
         return
     require_space(folder, sum(part.bytes for part in parts), "looking through the dumps in the archive")
@@ -99,5 +102,5 @@ def examine(archive: Path, manifest: Manifest, library: Library, folder: Path) -
     with archive.open("rb") as stream:
         unpack(stream, receive, roots=[examined])
     for part in parts:
-        examine_unpacked(examined / part.path, part.path, tools.get(part.source))
+        able[part.path].examine_unpacked(examined / part.path, part.path)
     remove_tree(examined)

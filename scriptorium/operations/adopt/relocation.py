@@ -26,7 +26,7 @@ from scriptorium.manifest import readable
 from scriptorium.members import compiled
 from scriptorium.members.placing import Placing
 from scriptorium.operations.adopt.inventory import METADATA
-from scriptorium.sources import FilesSource
+from scriptorium.sources.base import FileTree
 
 _FOLDERS = {
     "data": "data",
@@ -73,7 +73,7 @@ class Sorted:
         return (f"left out, for no part of this library holds it today: {named}{more}",)
 
 
-def sort(raw: Path, home: Path, sources: Sequence[FilesSource]) -> Sorted:
+def sort(raw: Path, home: Path, sources: Sequence[FileTree]) -> Sorted:
     """Move what was unpacked into ``raw`` to its places of today in the new folder ``home``, however deep it lies."""
     home.mkdir(mode=0o700)
     result = Sorted(home)
@@ -99,9 +99,7 @@ def sort(raw: Path, home: Path, sources: Sequence[FilesSource]) -> Sorted:
     return result
 
 
-def _moved(
-    folder: Folder, name: str, placing: Placing, result: Sorted, sources: Sequence[FilesSource]
-) -> Iterator[str]:
+def _moved(folder: Folder, name: str, placing: Placing, result: Sorted, sources: Sequence[FileTree]) -> Iterator[str]:
     """Move one to its place; says where it is when it is a link."""
     old = folder.inside(name)
     if name in _DROPPED:
@@ -129,7 +127,7 @@ def _is_there(name: bytes, parent: int) -> bool:
     return True
 
 
-def _owner(place: str, sources: Sequence[FilesSource], *, folder: bool) -> FilesSource | None:
+def _owner(place: str, sources: Sequence[FileTree], *, folder: bool) -> FileTree | None:
     """The source that a path belongs to today, if that would save it."""
     holding = [source for source in sources if not source.place or f"{place}/".startswith(f"{source.place}/")]
     if not holding:

@@ -18,6 +18,7 @@ from scriptorium.sources.quiesce import Quiesce
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
     from scriptorium.fs.in_use import Look
+    from scriptorium.sources.kuzu.adoption import Database
     from scriptorium.sources.kuzu.capture import Living
     from scriptorium.sources.kuzu.restore import KuzuIncoming
     from scriptorium.sources.kuzu.tables import KuzuTables
@@ -188,6 +189,11 @@ class KuzuSource(BaseModel):
 
         found = {"rights": lambda: may_write(self.path.parent), "engine": engine}
         return {**found, "export": carried} if rebuild and part.export else found
+
+    def take_out(self, raw: Path, place: Path) -> Database | None:
+        from scriptorium.sources.kuzu.adoption import take_out
+
+        return take_out(self, raw, place)
 
     def tables_in(self, part: Part, wanted: Sequence[Wanted], folder: Path) -> KuzuTables:
         from scriptorium.sources.kuzu.tables import KuzuTables

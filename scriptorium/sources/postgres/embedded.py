@@ -69,6 +69,11 @@ class EmbeddedPostgres:
 
     user = "postgres"
 
+    @property
+    def major(self) -> int:
+        """The major version of its programs."""
+        return major_version(self.programs)
+
     def __init__(
         self,
         programs: Path | None = None,

@@ -17,6 +17,7 @@ from scriptorium.sources.postgres.settings import PostgresSettings, useful_jobs
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
     from scriptorium.members import Piece
+    from scriptorium.sources.base import ForeignDump
     from scriptorium.sources.postgres.dump.directory import DumpRecord
     from scriptorium.sources.postgres.dump.stream import DumpStream
     from scriptorium.sources.postgres.export.tables import PostgresTables
@@ -235,6 +236,16 @@ class PostgresSource(PostgresSettings):
         from scriptorium.sources.tables import unquoted
 
         return unquoted(table)
+
+    def read_foreign(self, file: Path, called: str, *, script: bool, trusted: bool) -> ForeignDump:
+        from scriptorium.sources.postgres.adoption import read_foreign
+
+        return read_foreign(file, self, called, script=script, trusted=trusted)
+
+    def examine_unpacked(self, folder: Path, at: str) -> None:
+        from scriptorium.sources.postgres.restore.staging import examine_unpacked
+
+        examine_unpacked(folder, at, self.tools)
 
     def dump_to(self, file: Path, *, format: str = "custom", compress: int = 6, advance: Advance | None = None) -> int:
         from scriptorium.sources.postgres.single_file import backup

@@ -208,7 +208,7 @@ def test_every_generation_of_pg_dump_says_when_it_ran(
     generations: tuple[int, ...], server_of: Callable[[int], object], new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     """The head of the custom format has changed over the years."""
-    from scriptorium.operations.adopt.postgres import head_of
+    from scriptorium.sources.postgres.adoption import head_of
 
     for major in generations:
         server = server_of(major)
@@ -221,7 +221,7 @@ def test_every_generation_of_pg_dump_says_when_it_ran(
             <= datetime.now(UTC) - datetime.fromisoformat(head.taken).replace(tzinfo=UTC)
             < timedelta(minutes=5)
         )
-        assert url.split("?")[0].endswith(head.database) or head.database in url
+        assert url.split("?")[0].endswith(head.name) or head.name in url
         assert head.server.split(".")[0] == str(major) and head.program.split(".")[0] == str(major)
 
 

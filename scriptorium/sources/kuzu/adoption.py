@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from scriptorium.errors import NoSpace, ScriptoriumError, UnsafeArchive
 from scriptorium.fs import reflink
 from scriptorium.manifest import readable
 from scriptorium.model import Provenance, Staged, Tree
-from scriptorium.sources import KuzuSource
 from scriptorium.sources.kuzu import export as kuzu_export
 from scriptorium.sources.kuzu import layout, reader
-from scriptorium.workspace import require_space
+
+if TYPE_CHECKING:
+    from scriptorium.sources.kuzu.source import KuzuSource
 
 _PLACES = ("data/kuzu", "kuzu", "kuzu_db", "")  # where old archives have it; the last is the top
 _OF_A_FOLDER = re.compile(r"\.(wal|shadow|lock)|.+\.(kz|hindex|ovf|wal|shadow|tmp|lock)")  # Kuzu 0.10 and before
@@ -26,6 +28,7 @@ _OF_A_FOLDER = re.compile(r"\.(wal|shadow|lock)|.+\.(kz|hindex|ovf|wal|shadow|tm
 class Database:
     """A database that was taken out of what was unpacked: ``path`` in a folder of its own, companions beside it."""
 
+    source: KuzuSource
     path: Path
     folder: bool
     warnings: tuple[str, ...] = field(default=())
@@ -37,19 +40,29 @@ class Database:
     def size(self) -> int:
         return sum(path.stat().st_size for path in self.files())
 
+    def staged(self, stage: Path, home: Path, taken: set[str], created_at: datetime, method: str) -> Staged:
+        """It as a part; see ``Adoptable``."""
+        try:
+            return _opened(self, self.source, stage, created_at, method)
+        except NoSpace:
+            raise
+        except (ScriptoriumError, reader.Unreadable, reader.Unread) as error:
+            return _as_it_was(self, self.source, home, taken, created_at, method, _verdict(error))
 
-def take_out(raw: Path, place: Path, name: str) -> Database | None:
-    """Move the database (``name``: what it is called today) into the new folder ``room``; ``None``: there is none."""
+
+def take_out(source: KuzuSource, raw: Path, place: Path) -> Database | None:
+    """Move the database out of what was unpacked into the new folder ``place``; ``None``: there is none."""
+    name = source.path.name
     place.mkdir(mode=0o700)
     for path, folder in _candidates(raw, name):
         _require_plain(raw, path)
         if folder:
-            return _folder_taken(path, place / name)
+            return _folder_taken(source, path, place / name)
         ends = [end for end in ("", *layout.COMPANIONS) if os.path.lexists(f"{path}{end}")]
         for end in ends:
             _require_plain(raw, Path(f"{path}{end}"))
             Path(f"{path}{end}").rename(place / f"{name}{end}")
-        return Database(place / name, folder=False, warnings=tuple(_lacks(ends)))
+        return Database(source, place / name, folder=False, warnings=tuple(_lacks(ends)))
     return None
 
 
@@ -81,7 +94,7 @@ def _require_plain(raw: Path, path: Path) -> None:
         raise UnsafeArchive("the database in the archive is a symlink", on=readable(path.relative_to(raw).as_posix()))
 
 
-def _folder_taken(folder: Path, target: Path) -> Database:
+def _folder_taken(source: KuzuSource, folder: Path, target: Path) -> Database:
     target.mkdir(mode=0o755)
     for path in sorted(folder.iterdir()):
         if _OF_A_FOLDER.fullmatch(path.name):
@@ -94,7 +107,7 @@ def _folder_taken(folder: Path, target: Path) -> Database:
             "the database's .wal is missing (that backup left out hidden files): what was written to it after its "
             "last checkpoint is lost"
         )
-    return Database(target, folder=True, warnings=tuple(warnings))
+    return Database(source, target, folder=True, warnings=tuple(warnings))
 
 
 def _lacks(ends: list[str]) -> Iterator[str]:
@@ -102,23 +115,6 @@ def _lacks(ends: list[str]) -> Iterator[str]:
         yield "the database was copied during a checkpoint (there is a .shadow file)"
     if ".wal" not in ends:
         yield "no .wal came with the database: what was written to it after its last checkpoint, if anything, is lost"
-
-
-def staged_database(
-    database: Database, source: KuzuSource, stage: Path, home: Path, taken: set[str], created_at: datetime, method: str
-) -> Staged:
-    """The database as a part: opened, where that is possible, else its files as they were, marked by a warning.
-
-    ``stage``: a folder for the copy that is opened; ``home``: the rest of the backup, laid out as archives are;
-    ``taken``: the paths of the other parts. Raises ``NoSpace``.
-    """
-    require_space(stage, database.size() * 5 // 4, "opening the database")
-    try:
-        return _opened(database, source, stage, created_at, method)
-    except NoSpace:
-        raise
-    except (ScriptoriumError, reader.Unreadable, reader.Unread) as error:
-        return _as_it_was(database, source, home, taken, created_at, method, _verdict(error))
 
 
 def _opened(database: Database, source: KuzuSource, stage: Path, created_at: datetime, method: str) -> Staged:
