@@ -53,3 +53,9 @@ def backup(
     publish(backup_report(result))
     taken = result.require_every_copy().backup
     return concluded(taken, [taken])
+
+
+def take(request: BackupRequest) -> Backup:
+    """A run of this flow within another one."""
+    taken: Backup = backup(**request.parameters())
+    return taken

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
-from pathlib import Path
-
 from prefect import flow
 
-from flows.backup import backup
+from flows.backup import take
 from flows.runs import given, of_library, publish
-from scriptorium import wording
-from scriptorium.errors import ScriptoriumError
-from scriptorium.model import Backup, Tier
-from scriptorium.operations.restore import (
-    RestoreOrder,
-    lacking_in_safety,
-    nothing_to_save,
-    place_restore,
-    without_safety,
-)
-from scriptorium.process import no_child_outlives
-from scriptorium.report.runs import Report
-from scriptorium.requests import MaybeFolder, Names
-from scriptorium.restore import Plan, Restored
+from scriptorium.operations import undo as undo_operation
+from scriptorium.operations.restore import finished, save_first
+from scriptorium.operations.undo import safety_of
+from scriptorium.report.runs import restore_report, undo_report
+from scriptorium.requests import MaybeFolder, Names, RestoreRequest, UndoRequest
+from scriptorium.results import Restored
 from scriptorium.settings import current
-from scriptorium.umask import private_files
+from scriptorium.workspace.containment import contained
 from tasks.restore import preflight, preflight_undo
 from tasks.restore import restore as bring
-from tasks.restore import undo as undo_restore
+from tasks.restore import undo as put_back
 
 
 def _name() -> str:
@@ -68,31 +56,14 @@ def restore(
         without_roles: Also where roles or tablespaces that the database names are missing on the server.
         without_broken_constraints: Load all rows; constraints that they break are left out or hold for new rows only.
     """
-    began = time.monotonic()
-    settings = current()
-    order = place_restore(
-        settings,
-        reference,
-        library=library,
-        into=Path(path) if path else None,
-        only=only or (),
-        store=store,
-        rebuild=rebuild,
-        clean=clean,
-        database=database,
-        without_roles=without_roles,
-        without_broken_constraints=without_broken_constraints,
-        safety=safety,
-    )
-    saved = None
-    with no_child_outlives(), private_files():
-        plan = preflight(order)
-        if order.in_place and order.safety:
-            saved = _save_first(order.library, f"before the restore of {order.backup}")
-        restored = bring(order)
-    restored = replace(restored, lacking=(*restored.lacking, *lacking_in_safety(settings, saved)))
-    _report(order, plan, restored, saved, time.monotonic() - began)
-    return restored
+    request = RestoreRequest(**locals())
+    with contained():
+        plan = preflight(request)
+        saved = save_first(plan.safety, take)
+        restored = bring(plan)
+    result = finished(current(), plan, restored, saved)
+    publish(restore_report(result))
+    return result.restored
 
 
 @flow(name="undo", flow_run_name=lambda: f"undo the last restore{of_library()}", persist_result=False)
@@ -106,47 +77,10 @@ def undo(library: str | None = None, safety: bool = True) -> str:
         library: A name from the settings; not needed when there is only one.
         safety: Take a safety backup first; off only for data that is too broken to save.
     """
-    saved = None
-    with no_child_outlives(), private_files():
-        way = preflight_undo(library)
-        if safety and not way.cut_short:
-            saved = _save_first(way.library, f"before going back from the restore of {way.backup}")
-        restored = undo_restore(way.library)
-    summary = {"verdict": "the former data is back", "undone": restored, "safety backup": _said(saved)}
-    publish(Report("undo", way.library, f"Undo of the restore of {restored}", summary, ()))
-    return restored
-
-
-def _save_first(library: str, why: str) -> Backup | None:
-    """The safety backup: taken and verified, or the restore does not go on; none where nothing is left to save."""
-    if nothing_to_save(current(), library):
-        return None
-    try:
-        return backup(library=library, tier=Tier.BEFORE_RESTORE, description=why)
-    except ScriptoriumError as error:
-        raise without_safety(error) from error
-
-
-def _said(saved: Backup | None) -> str:
-    return "; ".join((saved.id, *lacking_in_safety(current(), saved))) if saved else "none"
-
-
-def _report(order: RestoreOrder, plan: Plan, restored: Restored, saved: Backup | None, seconds: float) -> None:
-    summary = {
-        "verdict": "restored; every file has its recorded hash",
-        "tables": restored.said,
-        "backup": order.backup,
-        "from": order.store,
-        "to": restored.place,
-        "safety backup": _said(saved),
-        "lacking": "; ".join(restored.lacking) or "nothing",
-        "files": f"{restored.files:,} ({wording.size(restored.bytes)})",
-        "took": wording.duration(seconds),
-        "warnings": "; ".join(restored.warnings[:20]) or "none",
-        **{f"preflight, {row.what}": row.found for row in plan.rows},
-    }
-    rows = [
-        {"table": name, "rows": f"{table.rows:,}", "fingerprint": table.fingerprint[:24]}
-        for name, table in sorted(restored.tables.items())
-    ]
-    publish(Report("restore", order.library, f"Restore of {order.backup}", summary, rows))
+    request = UndoRequest(**locals())
+    with contained():
+        plan = preflight_undo(request)
+        saved = save_first(safety_of(current(), plan), take)
+        undone = put_back(plan.library)
+    publish(undo_report(undo_operation.finished(current(), plan, undone, saved)))
+    return undone

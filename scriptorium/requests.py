@@ -7,6 +7,7 @@ the settings and the catalog to say; what is decided from a request is a plan.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Any, Self
 
@@ -29,6 +30,10 @@ def _word(kind: type[Word]) -> BeforeValidator:
 def _nothing(value: object) -> object:
     """What a form sends for a field that was left empty."""
     return None if value in ("", {}) else value
+
+
+def _folder(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else _nothing(value)
 
 
 def _names(value: object) -> object:
@@ -69,7 +74,7 @@ def share_of(text: str) -> tuple[int, int]:
 MaybeType = Annotated[BackupType | None, _word(BackupType), BeforeValidator(_nothing)]
 MaybeCompression = Annotated[Compression | None, _word(Compression), BeforeValidator(_nothing)]
 MaybePolicy = Annotated[Policy | None, BeforeValidator(_nothing)]
-MaybeFolder = Annotated[str | None, BeforeValidator(_nothing)]
+MaybeFolder = Annotated[str | None, BeforeValidator(_folder)]
 MaybeShare = Annotated[str | None, BeforeValidator(_share)]
 AnyTier = Annotated[Tier, _word(Tier)]
 AnyExportFormat = Annotated[ExportFormat, _word(ExportFormat)]

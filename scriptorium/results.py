@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Literal, Self
 
 from scriptorium.errors import ScriptoriumError, StoreUnavailable
-from scriptorium.model import Backup, Copy, Manifest, Proof, Verification
+from scriptorium.model import Backup, Copy, Manifest, Proof, TableFingerprint, Verification
 from scriptorium.retention import Decision
 
 
@@ -117,3 +117,86 @@ class ExportResult:
     @property
     def bytes(self) -> int:
         return sum(one.bytes for one in self.tables)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``equal``: tables whose rows and fingerprint are those that were recorded. ``not_compared``: what could not be
+    compared, and why. ``waiting``: sources whose dump was unpacked and is in no database, with what loads it."""
+
+    equal: int = 0
+    not_compared: Mapping[str, str] = field(default_factory=dict)
+    waiting: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """One line for people; it claims what was compared and nothing else."""
+        words = [f"{self.equal}, rows and fingerprints equal to the snapshot's"] if self.equal else []
+        if self.not_compared:
+            reasons = "; ".join(dict.fromkeys(self.not_compared.values()))
+            names = ", ".join(list(self.not_compared)[:5]) + (", …" if len(self.not_compared) > 5 else "")
+            words.append(f"{len(self.not_compared)} not compared ({names}: {reasons})")
+        words += [
+            f"the dump of {source} is not loaded: it waits for {program}" for source, program in self.waiting.items()
+        ]
+        return "; ".join(words) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore brought back, each file equal to its hash.
+
+    ``parts``: the sources that something came back of; ``tables``: what their databases hold; ``warnings``: what could
+    not be set or made as it was, by name. ``comparison``: which of the tables were compared with what was recorded.
+    ``previous``: what became of the data that was there before. ``lacking``: what the backup, or the safety
+    backup, does not hold because it could not be read when it was taken.
+    """
+
+    place: str
+    files: int
+    bytes: int
+    tables: Mapping[str, TableFingerprint]
+    parts: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    comparison: Comparison = field(default_factory=Comparison)
+    previous: Literal["none was there", "kept", "not kept"] = "none was there"
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """What may be said of its tables, in one line."""
+        return self.comparison.said
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightRow:
+    """One thing that was looked at: what, what was found, and what stands in the way, if it does."""
+
+    what: str
+    found: str
+    trouble: ScriptoriumError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """A backup that was restored. ``preflight``: what was looked at before; ``safety``: the safety backup, where one
+    was taken, and ``safety_lacks`` what it could not save; ``seconds``: what it all took."""
+
+    backup: str
+    library: str
+    store: str
+    preflight: tuple[PreflightRow, ...]
+    restored: Restored
+    safety: Backup | None
+    safety_lacks: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UndoResult:
+    """A restore that was undone: of the backup ``undone``. The safety backup as in ``RestoreResult``."""
+
+    library: str
+    undone: str
+    safety: Backup | None
+    safety_lacks: tuple[str, ...]

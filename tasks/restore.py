@@ -1,35 +1,38 @@
-"""The way back: looked at, gone, and gone back from."""
+"""The way back: looked at, gone, and undone."""
 
 from __future__ import annotations
 
 from prefect import task
 
-from scriptorium.operations.restore import RestoreOrder, UndoPlan, bring_back, check_undo, plan_restore, undo_restore
-from scriptorium.restore import Plan, Restored
+from scriptorium.operations.restore import RestorePlan, bring_back, plan_restore
+from scriptorium.operations.undo import UndoPlan, check_undo, plan_undo, undo_restore
+from scriptorium.requests import RestoreRequest, UndoRequest
+from scriptorium.results import Restored
 from scriptorium.settings import current
 from tasks.progress import moving
 from tasks.retry import ONCE
 
 
-@task(name="preflight", task_run_name="preflight {order.backup}", **ONCE)
-def preflight(order: RestoreOrder) -> Plan:
-    """Everything that can be known to stand in the way, before anything is touched; raises the first thing."""
-    plan = plan_restore(current(), order)
-    plan.require()
+@task(name="preflight", task_run_name="preflight {request.reference}", **ONCE)
+def preflight(request: RestoreRequest) -> RestorePlan:
+    """The plan, with everything that can be known to stand in the way, before anything is touched; raises the first
+    such thing."""
+    plan = plan_restore(current(), request)
+    plan.preflight.require()
     return plan
 
 
-@task(name="restore", task_run_name="restore {order.backup}", **ONCE)
-def restore(order: RestoreOrder) -> Restored:
+@task(name="restore", task_run_name="restore {plan.backup}", **ONCE)
+def restore(plan: RestorePlan) -> Restored:
     """Unpack, compare, switch, ask whether the application is well; on failure what was there is there again."""
     with moving("restoring") as advance:
-        return bring_back(current(), order, advance=advance)
+        return bring_back(current(), plan, advance=advance)
 
 
 @task(name="preflight undo", task_run_name="preflight undo", **ONCE)
-def preflight_undo(library: str | None) -> UndoPlan:
+def preflight_undo(request: UndoRequest) -> UndoPlan:
     """The library and the backup whose restore would be undone, and whether that one was cut short."""
-    return check_undo(current(), library)
+    return check_undo(current(), plan_undo(current(), request))
 
 
 @task(name="undo", task_run_name="undo the restore of {library}", **ONCE)

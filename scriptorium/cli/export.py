@@ -11,6 +11,7 @@ from scriptorium import wording
 from scriptorium.cli.inspect import Library
 from scriptorium.cli.output import command, current, manner, put_json, say, table
 from scriptorium.cli.run_flow import carried_out, flow_runs
+from scriptorium.report.documents import export_document
 
 app = typer.Typer()
 
@@ -41,12 +42,7 @@ def export(
 
         exported = carried_out(flow, **request.parameters())
     if manner.json:
-        files = [
-            {"source": one.source, "table": one.table, "path": one.path, "rows": one.rows, "bytes": one.bytes}
-            for one in exported.tables
-        ]
-        facts = {"backup": exported.backup, "format": str(request.format), "output": exported.output}
-        put_json({**facts, "files": files, "without_rows": list(exported.without_rows)})
+        put_json(export_document(exported))
     shown = [
         {
             "Table": one.table,

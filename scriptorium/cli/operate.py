@@ -28,7 +28,8 @@ from scriptorium.errors import DamageFound, ScriptoriumError, UsageError
 from scriptorium.model import NOT_PROVEN, Backup, Compression, Tier
 from scriptorium.report.documents import (
     backup_document,
-    copy_document,
+    checked_document,
+    checked_row,
     decision_document,
     decision_rows,
     proof_document,
@@ -155,33 +156,8 @@ def verify(
         checked = carried_out(flow, **request.parameters())
     damaged = [one for one in checked if not one.verification.sound]
     if manner.json:
-        rows = [
-            {
-                "id": one.backup.id,
-                **copy_document(one.copy),
-                "status": "verified" if one.verification.sound else "damaged",
-                "sound": one.verification.sound,
-                "damage": list(one.verification.damage),
-                "seconds": round(one.verification.seconds, 3),
-                "verified_at": one.verification.at.isoformat(),
-            }
-            for one in checked
-        ]
-        put_json({"checked": rows, "damaged": len(damaged)})
-    table(
-        [
-            {
-                "ID": one.backup.id,
-                "Name": one.backup.name,
-                "Store": one.copy.store,
-                "Size": wording.size(one.copy.bytes),
-                "Took": wording.duration(one.verification.seconds),
-                "Verdict": "sound" if one.verification.sound else tuple(one.verification.damage[:10]),
-            }
-            for one in checked
-        ],
-        right=("Size", "Took"),
-    )
+        put_json({"checked": [checked_document(one) for one in checked], "damaged": len(damaged)})
+    table([checked_row(one) for one in checked], right=("Size", "Took"))
     if damaged:
         raise DamageFound(
             f"{len(damaged)} of {len(checked)} copies are damaged",

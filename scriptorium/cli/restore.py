@@ -1,4 +1,4 @@
-"""The way back: ``restore``, its plan, and going back from it."""
+"""``restore``, its preflight, and its undo."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scriptorium import wording
 from scriptorium.cli.inspect import Library, Yes
 from scriptorium.cli.output import command, confirm, current, facts, manner, meant, put_json, say, table, warn
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import UsageError
+from scriptorium.report.documents import preflight_rows, restore_document, restore_facts
 from scriptorium.words import Tier
 
 if TYPE_CHECKING:
-    from scriptorium.operations.restore import RestoreOrder
-    from scriptorium.restore import Plan, Restored
+    from scriptorium.operations.restore import RestorePlan
+    from scriptorium.restore import Preflight
+    from scriptorium.results import Restored
 
 app = typer.Typer()
 _PREVIOUS = {
@@ -79,55 +80,43 @@ def restore(
         }
         _require_alone([option for option, said in told.items() if said])
         if dry_run:
-            _show_undo_plan(library)
+            _show_undo_preflight(library)
         else:
             _undo(library, yes, no_safety)
         return
     if reference is None:
         raise UsageError("say which backup to restore", hint="scriptorium restore latest --restore-path DIR")
-    from scriptorium.operations.restore import place_restore
+    from scriptorium.operations.restore import decided, plan_restore
+    from scriptorium.requests import RestoreRequest
 
     settings = current()
-    order = place_restore(
-        settings,
-        reference,
+    request = RestoreRequest(
+        reference=reference,
         library=meant(settings, library, reference),
-        into=restore_path,
-        only=only or (),
+        path=restore_path,
+        only=only,
         store=source,
         rebuild=rebuild,
         clean=clean,
+        safety=not no_safety,
         database=database,
         without_roles=without_roles,
         without_broken_constraints=without_broken_constraints,
-        safety=not no_safety,
     )
+    plan = plan_restore(settings, request, thorough=dry_run)
     if dry_run:
-        _show_plan(order)
+        _show_preflight(plan.preflight, plan.backup)
         return
-    _foretell(order)
-    if order.in_place:
-        confirm(f"Replace the living data of {order.library} by backup {order.backup}?", yes=yes)
+    _foretell(plan.preflight)
+    if plan.in_place:
+        confirm(f"Replace the living data of {plan.library} by backup {plan.backup}?", yes=yes)
     elif clean and restore_path is not None and restore_path.exists():
         confirm(f"Replace everything in {restore_path}?", yes=yes)
-    with flow_runs():
+    with flow_runs(), decided(plan):
         from flows.restore import restore as flow
 
-        restored = carried_out(
-            flow,
-            reference=order.backup,
-            library=order.library,
-            path=str(restore_path.absolute()) if restore_path else None,
-            only=only,
-            store=order.store,
-            rebuild=rebuild,
-            clean=clean,
-            safety=not no_safety,
-            database=database,
-            without_roles=without_roles,
-            without_broken_constraints=without_broken_constraints,
-        )
-    _show(order, restored)
+        restored = carried_out(flow, **plan.request.parameters())
+    _show(plan, restored)
 
 
 def _require_alone(told: Sequence[str]) -> None:
@@ -139,78 +128,43 @@ def _require_alone(told: Sequence[str]) -> None:
         )
 
 
-def _show_plan(order: RestoreOrder) -> None:
-    from scriptorium.operations.restore import plan_restore
-
-    _show_rows(plan_restore(current(), order, thorough=True), order.backup)
-
-
-def _foretell(order: RestoreOrder) -> None:
-    """The plan, for people, before the question; with ``--json`` and ``--quiet`` it is in the flow's report alone."""
+def _foretell(preflight: Preflight) -> None:
+    """What was found, for people, before the question; with ``--json`` and ``--quiet`` it is in the flow's report
+    alone."""
     if manner.json or manner.quiet:
         return
-    from scriptorium.operations.restore import plan_restore
-
-    plan = plan_restore(current(), order)
-    table(_rows(plan))
-    plan.require()
+    table(preflight_rows(preflight.rows))
+    preflight.require()
 
 
-def _show_undo_plan(library: str | None) -> None:
-    from scriptorium.operations.restore import find_undo, plan_undo
+def _show_undo_preflight(library: str | None) -> None:
+    from scriptorium.operations.undo import plan_undo, preflight_undo
+    from scriptorium.requests import UndoRequest
 
     settings = current()
-    way = find_undo(settings, library)
-    _show_rows(plan_undo(settings, way), way.backup)
+    plan = plan_undo(settings, UndoRequest(library=library))
+    _show_preflight(preflight_undo(settings, plan), plan.backup)
 
 
-def _show_rows(plan: Plan, backup: str) -> None:
-    """A dry run: the plan, and the first thing that stands in the way as an error."""
-    rows = _rows(plan)
+def _show_preflight(preflight: Preflight, backup: str) -> None:
+    """A dry run: what was looked at, and the first thing that stands in the way as an error."""
+    rows = preflight_rows(preflight.rows)
     if manner.json:
         put_json({"dry_run": True, "id": backup, "plan": rows})
     table(rows)
-    plan.require()
+    preflight.require()
     say("dry run: nothing was changed")
 
 
-def _rows(plan: Plan) -> list[dict[str, str]]:
-    return [
-        {"Looked at": row.what, "Found": row.found, "In the way": row.trouble.exact if row.trouble else ""}
-        for row in plan.rows
-    ]
-
-
-def _show(order: RestoreOrder, restored: Restored) -> None:
+def _show(plan: RestorePlan, restored: Restored) -> None:
     if manner.json:
-        tables = {name: {"rows": held.rows, "fingerprint": held.fingerprint} for name, held in restored.tables.items()}
-        put_json(
-            {
-                "id": order.backup,
-                "library": order.library,
-                "store": order.store,
-                "place": restored.place,
-                "files": restored.files,
-                "bytes": restored.bytes,
-                "parts": list(restored.parts),
-                "warnings": [*restored.lacking, *restored.warnings],
-                "tables": tables,
-                "not_compared": dict(restored.comparison.not_compared),
-            }
-        )
-    facts(
-        {
-            "restored": f"{order.backup} of {order.library} from {order.store}",
-            "to": restored.place,
-            "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
-            "tables": restored.said,
-        }
-    )
+        put_json(restore_document(plan.backup, plan.library, plan.store, restored))
+    facts(restore_facts(plan.backup, plan.library, plan.store, restored))
     for lack in restored.lacking:
         warn(lack)
     for warning in restored.warnings:
         say(f"warning: {warning}")
-    if order.in_place:
+    if plan.in_place:
         say(_PREVIOUS[restored.previous])
 
 
@@ -226,19 +180,22 @@ def _say_lacking(library: str, began: datetime) -> None:
 
 
 def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
-    from scriptorium.operations.restore import check_undo
+    from scriptorium.operations.undo import check_undo, plan_undo
+    from scriptorium.requests import UndoRequest
 
-    way = check_undo(current(), library)
-    confirm(f"Undo the restore of {way.backup}, and put the former data of {way.library} back?", yes=yes)
+    settings = current()
+    way = check_undo(settings, plan_undo(settings, UndoRequest(library=library, safety=not no_safety)))
+    request = UndoRequest(library=way.library, safety=not no_safety)
+    confirm(f"Undo the restore of {way.backup}, and put the previous data of {way.library} back?", yes=yes)
     with flow_runs():
         from flows.restore import undo as flow
 
         began = datetime.now(UTC).replace(microsecond=0)
-        undone = carried_out(flow, library=way.library, safety=not no_safety)
+        undone = carried_out(flow, **request.parameters())
     _say_lacking(way.library, began)
     if manner.json:
         put_json({"library": way.library, "undone": undone, "cut_short": way.cut_short})
     if way.cut_short:
         say(f"a restore of {undone} was cut short; the data of {way.library} that was there before it is back")
         return
-    say(f"the former data of {way.library} is back; the restore of {undone} is undone")
+    say(f"the previous data of {way.library} is back; the restore of {undone} is undone")

@@ -1,164 +1,179 @@
-"""Bringing a backup back, step by step: the work of the restore flow's tasks, callable without Prefect."""
+"""Restoring a backup: the steps, and the recipe that strings them together without Prefect (``restore``).
+
+The steps in their order: ``plan_restore`` (with its preflight), ``save_first``, ``bring_back``, ``finished``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
-from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed, ScriptoriumError, UsageError
-from scriptorium.fs.previous import Previous, Whereabouts
+from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
 from scriptorium.manifest import new_id
-from scriptorium.model import Backup, Tier, Unsaved
+from scriptorium.model import Backup, Survey, Tier, Unsaved
+from scriptorium.operations.backup import backup
 from scriptorium.progress import Advance
+from scriptorium.requests import BackupRequest, RestoreRequest
 from scriptorium.restore import (
-    Plan,
-    Planned,
-    Restored,
+    Preflight,
     Supply,
     cut_short,
-    find_previous,
-    newest_kept,
-    plan_in_place,
-    plan_into,
-    plan_renamed,
+    preflight_in_place,
+    preflight_into,
+    preflight_renamed,
     recover,
-    require_idle,
-    require_previous,
     restore_as,
     restore_in_place,
     restore_into,
-    undo,
 )
 from scriptorium.restore.health_check import require_healthy
+from scriptorium.restore.space import Surveys, known, survey_each
 from scriptorium.restore.supply import named
+from scriptorium.results import PreflightRow, Restored, RestoreResult
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import RestoreOptions, Source
 from scriptorium.sources.abilities import living_path, streamable
+from scriptorium.workspace.containment import contained
 
-_OTHER_WAY = "bring it back, or restore the safety backup of before the restore: scriptorium list"
+_FRESH = 300.0  # seconds for which a plan that somebody was shown is carried out as it is
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreOrder:
-    """A restore that is to be done. ``into``: a folder; ``database``: one database, under that name, beside the living
-    one; without either, the living data is replaced."""
+class RestorePlan:
+    """A restore that is to be done: decided once, handed to every step.
+
+    ``request``: what was asked for, with the backup, library and store that were found. ``preflight``: what was looked
+    at. ``safety``: the safety backup that is taken first; none into a folder, or where nothing living is left.
+    """
 
     id: str
+    request: RestoreRequest
     backup: str
     library: str
     store: str
     key: str
-    into: Path | None
-    only: tuple[str, ...]
-    rebuild: bool
-    clean: bool
-    database: str = ""
-    without_roles: bool = False
-    without_broken_constraints: bool = False
-    safety: bool = True
+    preflight: Preflight
+    safety: BackupRequest | None
+    began: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def in_place(self) -> bool:
         """Whether living data is replaced."""
-        return self.into is None and not self.database
+        return self.request.in_place
 
 
-def place_restore(
-    settings: Settings,
-    reference: str,
-    *,
-    library: str | None = None,
-    into: Path | None = None,
-    only: Sequence[str] = (),
-    store: str | None = None,
-    rebuild: bool = False,
-    clean: bool = False,
-    database: str = "",
-    without_roles: bool = False,
-    without_broken_constraints: bool = False,
-    safety: bool = True,
-) -> RestoreOrder:
-    """Find the backup and the copy to read. ``NotFound``, ``DamageFound`` or ``UsageError`` say what cannot be."""
-    catalog = Catalog(settings)
-    backup = catalog.find(reference, library=library)
-    copy = catalog.copy_of(backup, store)
-    if not copy.status.good and store is None:
-        raise DamageFound(
-            "every copy of this backup is damaged",
-            on=backup.id,
-            hint=f"{'; '.join(copy.damage[:2])}. Take another backup, or --from {copy.store} to try all the same",
-        )
-    if database and (into is not None or only):
-        raise UsageError("--database restores one database under another name; it goes with no folder and no pattern")
-    return RestoreOrder(
-        id=new_id(),
-        backup=backup.id,
-        library=backup.library,
-        store=copy.store,
-        key=copy.key,
-        into=into.absolute() if into else None,
-        only=tuple(only),
-        rebuild=rebuild,
-        clean=clean,
-        database=database,
-        without_roles=without_roles,
-        without_broken_constraints=without_broken_constraints,
-        safety=safety,
-    )
+def restore(settings: Settings, request: RestoreRequest, *, advance: Advance | None = None) -> RestoreResult:
+    """The whole recipe without Prefect, with its safety backup."""
+    plan = plan_restore(settings, request)
+    plan.preflight.require()
+    with contained():
+        saved = save_first(plan.safety, lambda wanted: backup(settings, wanted, advance=advance).backup)
+        restored = bring_back(settings, plan, advance=advance)
+    return finished(settings, plan, restored, saved)
 
 
-def _supply(settings: Settings, order: RestoreOrder) -> Supply:
-    store = settings.store(order.store)
-    return Supply(store, order.key, store.manifest(order.key), order.only, _options(order))
-
-
-def _options(order: RestoreOrder) -> RestoreOptions:
-    """The user's word on how sources are restored. ``clean`` of a restore to a folder means the folder."""
-    return RestoreOptions.chosen({**asdict(order), "clean": order.clean and order.in_place})
-
-
-def plan_restore(settings: Settings, order: RestoreOrder, *, thorough: bool = False) -> Plan:
-    """Everything that can be known to stand in the way, as rows; changes nothing.
+def plan_restore(settings: Settings, request: RestoreRequest, *, thorough: bool = False) -> RestorePlan:
+    """Find the backup and the copy to read, and look at everything that can be known to stand in the way. Changes
+    nothing. ``NotFound``, ``DamageFound`` or ``UsageError`` say what cannot be; the rest is in the preflight.
 
     ``thorough``: files of a database are copied and opened as well, to learn whether a safety backup can be taken.
     """
-    supply = _supply(settings, order)
-    if order.into is not None:
-        return plan_into(supply, order.into, clean=order.clean, never=_not_a_target(settings))
-    if order.database:
-        return plan_renamed(settings.library(order.library), supply, order.database)
-    library = settings.library(order.library)
+    shown = _shown.get()
+    if shown is not None and shown.request == request and time.monotonic() - shown.began < _FRESH:
+        return shown
+    catalog = Catalog(settings)
+    found = catalog.find(request.reference, library=request.library)
+    copy = catalog.copy_of(found, request.store)
+    if not copy.status.good and request.store is None:
+        raise DamageFound(
+            "every copy of this backup is damaged",
+            on=found.id,
+            hint=f"{'; '.join(copy.damage[:2])}. Take another backup, or --from {copy.store} to try all the same",
+        )
+    where = {"reference": found.id, "library": found.library, "store": copy.store}
+    if request.path is not None:
+        where["path"] = str(Path(request.path).absolute())
+    request = request.model_copy(update=where)
+    id = new_id()
+    supply = _supply(settings, request, copy.key)
+    preflight, safety = _look(settings, request, supply, id, thorough)
+    return RestorePlan(id, request, found.id, found.library, copy.store, copy.key, preflight, safety)
+
+
+_shown: ContextVar[RestorePlan | None] = ContextVar("shown", default=None)
+
+
+@contextmanager
+def decided(plan: RestorePlan) -> Iterator[None]:
+    """What somebody was shown, and said yes to, is what is done: in the block ``plan_restore`` answers its request with
+    this plan. One that waited long for its answer is made anew."""
+    token = _shown.set(plan)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
+
+
+def _supply(settings: Settings, request: RestoreRequest, key: str) -> Supply:
+    assert request.store is not None
+    store = settings.store(request.store)
+    # ``clean`` of a restore to a folder means the folder
+    options = RestoreOptions.chosen({**request.parameters(), "clean": request.clean and request.in_place})
+    return Supply(store, key, store.manifest(key), request.only, options)
+
+
+def _look(
+    settings: Settings, request: RestoreRequest, supply: Supply, id: str, thorough: bool
+) -> tuple[Preflight, BackupRequest | None]:
+    """The preflight, and the safety backup that is to be taken."""
+    if request.path is not None:
+        never = _not_a_target(settings)
+        return preflight_into(supply, Path(request.path), clean=request.clean, never=never), None
+    library = settings.library(request.library)
+    if request.database:
+        return preflight_renamed(library, supply, request.database), None
     cut = cut_short(settings, library)
-    plan = plan_in_place(library, supply, order.id, saving=settings if order.safety and cut is None else None)
-    first = () if cut is None else (_interrupted(cut.backup),)  # what lives now is not what would be saved
-    free = all(row.trouble is None for row in plan.rows)
-    last = (_safety(settings, library, thorough and free),) if order.safety and cut is None else ()
-    return Plan((*first, *plan.rows, *last), plan.sources)
+    if not request.safety:
+        found = preflight_in_place(library, supply, id)
+        return found if cut is None else Preflight((interrupted(cut.backup), *found.rows), found.sources), None
+    surveys = survey_each(settings, library)
+    nothing = nothing_to_save(surveys)
+    wanted = None if nothing else safety_request(library.name, f"before the restore of {request.reference}")
+    if cut is not None:  # what lives now is not what would be saved
+        found = preflight_in_place(library, supply, id)
+        return Preflight((interrupted(cut.backup), *found.rows), found.sources), wanted
+    found = preflight_in_place(library, supply, id, saving=settings, surveys=surveys)
+    free = all(row.trouble is None for row in found.rows)
+    row = _safety(settings, library, surveys, nothing, thorough and free)
+    return Preflight((*found.rows, row), found.sources), wanted
 
 
-def _safety(settings: Settings, library: Library, thorough: bool) -> Planned:
+def _safety(settings: Settings, library: Library, surveys: Surveys, nothing: bool, thorough: bool) -> PreflightRow:
     """Whether what lives can be backed up first; a database that is damaged or gone cannot, and that is said now."""
     what = "safety backup"
+    if nothing:
+        return PreflightRow(what, "none: nothing living is left")
+    chosen = library.sources_of(settings.type_of(Tier.BEFORE_RESTORE))
     try:
-        if nothing_to_save(settings, library.name):
-            return Planned(what, "none: nothing living is left")
-        for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE)):
-            survey = source.survey(settings.never_of(library, source))
+        sizes = known(surveys, [source.name for source in chosen])
+        for source in chosen:
             if thorough and source.role == "database" and streamable(source) is None:
-                _try_to_read(settings, library, source, survey.staged_bytes)
+                _try_to_read(settings, library, source, sizes[source.name].staged_bytes)
     except LibraryBusy as error:
-        return Planned(what, f"is taken first (its database was not tried: {error})")
+        return PreflightRow(what, f"is taken first (its database was not tried: {error})")
     except ScriptoriumError as error:
-        return Planned(what, "cannot be taken", without_safety(error))
-    return Planned(what, "is taken first")
+        return PreflightRow(what, "cannot be taken", without_safety(error))
+    return PreflightRow(what, "is taken first")
 
 
 def _try_to_read(settings: Settings, library: Library, source: Source, size: int) -> None:
-    """What a backup does with a database that is files, in a room of its own; raises what is wrong with it."""
+    """What a backup does with a database that is files, in a folder of its own; raises what is wrong with it."""
     scratch = workspace.scratch_name(library.name)
     with (
         workspace.lock(settings, scratch, "a plan of a restore"),
@@ -168,20 +183,31 @@ def _try_to_read(settings: Settings, library: Library, source: Source, size: int
         source.capture(folder)
 
 
-def _interrupted(backup: str) -> Planned:
-    return Planned(
-        "a former restore", f"of {backup} was cut short, or is running; what was there before it is put back first"
+def interrupted(backup: str) -> PreflightRow:
+    """A restore of that backup, which must be undone before anything else."""
+    return PreflightRow(
+        "an earlier restore", f"of {backup} was cut short, or is running; what was there before it is put back first"
     )
 
 
-def nothing_to_save(settings: Settings, library: str) -> bool:
+def nothing_to_save(surveys: Surveys) -> bool:
     """Whether nothing living is left of a library: a new machine, where a safety backup would hold nothing."""
-    known = settings.library(library)
-    for source in known.sources:
-        with suppress(NotFound):
-            if source.survey(settings.never_of(known, source)).files:
-                return False
-    return True
+    return all(isinstance(one, NotFound) or (isinstance(one, Survey) and not one.files) for one in surveys.values())
+
+
+def safety_request(library: str, why: str) -> BackupRequest:
+    """The backup of the living data before it is replaced."""
+    return BackupRequest(library=library, tier=Tier.BEFORE_RESTORE, description=why)
+
+
+def save_first(wanted: BackupRequest | None, take: Callable[[BackupRequest], Backup]) -> Backup | None:
+    """The safety backup, by ``take``: taken and verified, or nothing goes on. None where none is wanted."""
+    if wanted is None:
+        return None
+    try:
+        return take(wanted)
+    except ScriptoriumError as error:
+        raise without_safety(error) from error
 
 
 def without_safety(error: ScriptoriumError) -> RestoreFailed:
@@ -202,92 +228,49 @@ def lacking_in_safety(settings: Settings, saved: Backup | None) -> tuple[str, ..
     return (f"the safety backup {saved.id} is degraded: it lacks {named(unsaved, saved.unsaved)}",)
 
 
-def bring_back(settings: Settings, order: RestoreOrder, *, advance: Advance | None = None) -> Restored:
+def bring_back(settings: Settings, plan: RestorePlan, *, advance: Advance | None = None) -> Restored:
     """Do it. On any failure, or when the application is not well afterwards, what was there before is there again."""
-    supply = _supply(settings, order)
-    with workspace.reading(settings, order.backup):
-        if order.into is not None:
-            sources = _sources(settings, order.library)
+    request = plan.request
+    supply = _supply(settings, request, plan.key)
+    with contained(), workspace.reading(settings, plan.backup):
+        if request.path is not None:
+            sources = _sources(settings, plan.library)
             never = _not_a_target(settings)
             return restore_into(
-                supply, order.into, order.id, sources=sources, clean=order.clean, never=never, advance=advance
+                supply,
+                Path(request.path),
+                plan.id,
+                sources=sources,
+                clean=request.clean,
+                never=never,
+                advance=advance,
             )
-        if order.database:
-            return restore_as(settings.library(order.library), supply, order.id, order.database, advance=advance)
-        library = settings.library(order.library)
+        library = settings.library(plan.library)
+        if request.database:
+            return restore_as(library, supply, plan.id, request.database, advance=advance)
         check = library.health
         healthy = None if check is None else lambda: require_healthy(check)
-        with workspace.lock(settings, order.library, f"restore of {order.backup}"):
-            recover(settings, library)
-            return restore_in_place(settings, library, supply, order.id, healthy=healthy, advance=advance)
+        with workspace.lock(settings, plan.library, f"restore of {plan.backup}"):
+            undone = recover(settings, library)
+            preflight = None if undone else plan.preflight  # it looked at what was half restored
+            return restore_in_place(
+                settings, library, supply, plan.id, preflight=preflight, healthy=healthy, advance=advance
+            )
 
 
-@dataclass(frozen=True, slots=True)
-class UndoPlan:
-    """What ``go_back`` would do: the restore of ``backup`` is undone. ``cut_short``: it, or an undo of it, was ended in
-    the middle, so that the living data may be a mixture, of which no safety backup is worth anything."""
-
-    library: str
-    backup: str
-    cut_short: bool
-
-
-def find_undo(settings: Settings, library: str | None) -> UndoPlan:
-    """What there is to go back from: a restore that was cut short comes before one that stands.
-
-    ``NotFound`` when no former data is kept.
-    """
-    chosen = settings.library(library)
-    cut = cut_short(settings, chosen)
-    if cut is not None:
-        return UndoPlan(chosen.name, cut.backup, cut_short=True)
-    return UndoPlan(chosen.name, newest_kept(settings, chosen).backup, cut_short=False)
-
-
-def check_undo(settings: Settings, library: str | None) -> UndoPlan:
-    """The way back, once nothing known stands in it: ``LibraryBusy`` while the application holds the data open,
-    ``RestoreFailed`` when the previous data of a part is not there."""
-    way = find_undo(settings, library)
-    if not way.cut_short:  # otherwise it depends on how far the restore came, which recover knows
-        chosen = settings.library(way.library)
-        require_idle(chosen)
-        require_previous(newest_kept(settings, chosen), chosen)
-    return way
-
-
-def plan_undo(settings: Settings, way: UndoPlan) -> Plan:
-    """What going back would meet, as rows; changes nothing."""
-    chosen = settings.library(way.library)
-    if way.cut_short:
-        cut = cut_short(settings, chosen)
-        found = find_previous(cut, chosen) if cut is not None and cut.kept else {}
-        whereabouts = (_whereabouts(source, one, one.where is not Whereabouts.GONE) for source, one in found.items())
-        last = Planned("safety backup", "none: a mixture is not saved")
-        return Plan((_interrupted(way.backup), *whereabouts, last), {})
-    rows = [Planned("restore", f"of {way.backup} over {way.library}: what it replaced is put back")]
-    try:
-        rows.append(Planned("application", require_idle(chosen)))
-    except LibraryBusy as error:
-        rows.append(Planned("application", "running", error))
-    found = find_previous(newest_kept(settings, chosen), chosen)
-    return Plan((*rows, *(_whereabouts(source, one, one.whole) for source, one in found.items())), {})
-
-
-def _whereabouts(source: str, found: Previous, good: bool) -> Planned:
-    trouble = RestoreFailed("the previous data cannot be put back", on=f"{source}: {found.what}", hint=_OTHER_WAY)
-    return Planned(f"previous data of {source}", f"{found.where}: {found.what}", None if good else trouble)
-
-
-def undo_restore(settings: Settings, library: str) -> str:
-    """Put back what the newest restore replaced; returns the id of the backup that is undone.
-
-    After a restore that was cut short only that one is undone: an older one that stands was not meant.
-    """
-    chosen = settings.library(library)
-    with workspace.lock(settings, library, "going back from a restore"):
-        cut = cut_short(settings, chosen)
-        recover(settings, chosen)
-        return cut.backup if cut is not None else undo(settings, chosen)
+def finished(settings: Settings, plan: RestorePlan, restored: Restored, saved: Backup | None) -> RestoreResult:
+    """What came of it, with what is not in the backups."""
+    lacks = lacking_in_safety(settings, saved)
+    return RestoreResult(
+        backup=plan.backup,
+        library=plan.library,
+        store=plan.store,
+        preflight=plan.preflight.rows,
+        restored=replace(restored, lacking=(*restored.lacking, *lacks)),
+        safety=saved,
+        safety_lacks=lacks,
+        seconds=time.monotonic() - plan.began,
+    )
 
 
 def _not_a_target(settings: Settings) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ from scriptorium import wording
 from scriptorium.model import PROVEN, Backup, Check, Copy, Proof
 
 if TYPE_CHECKING:
+    from scriptorium.results import Checked, ExportResult, PreflightRow, Restored
     from scriptorium.retention import Decision
 
 Document = dict[str, object]
@@ -157,3 +158,76 @@ def proof_rows(proof: Proof) -> Mapping[str, str]:
     if proof.before and proof.before != proof.differences:
         pairs["a first try found"] = "; ".join(proof.before)
     return pairs | {f"check {number}": str(check) for number, check in enumerate(proof.checks, 1)}
+
+
+def preflight_rows(rows: Sequence[PreflightRow]) -> list[Mapping[str, str]]:
+    """What was looked at before a restore, for people and programs alike."""
+    return [
+        {"Looked at": row.what, "Found": row.found, "In the way": row.trouble.exact if row.trouble else ""}
+        for row in rows
+    ]
+
+
+def restore_document(backup: str, library: str, store: str, restored: Restored) -> Document:
+    tables = {name: {"rows": held.rows, "fingerprint": held.fingerprint} for name, held in restored.tables.items()}
+    return {
+        "id": backup,
+        "library": library,
+        "store": store,
+        "place": restored.place,
+        "files": restored.files,
+        "bytes": restored.bytes,
+        "parts": list(restored.parts),
+        "warnings": [*restored.lacking, *restored.warnings],
+        "tables": tables,
+        "not_compared": dict(restored.comparison.not_compared),
+    }
+
+
+def restore_facts(backup: str, library: str, store: str, restored: Restored) -> Mapping[str, str]:
+    """A restore as lines for people."""
+    return {
+        "restored": f"{backup} of {library} from {store}",
+        "to": restored.place,
+        "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
+        "tables": restored.said,
+    }
+
+
+def checked_document(one: Checked) -> Document:
+    """A copy that was read back."""
+    return {
+        "id": one.backup.id,
+        **copy_document(one.copy),
+        "status": "verified" if one.verification.sound else "damaged",
+        "sound": one.verification.sound,
+        "damage": list(one.verification.damage),
+        "seconds": round(one.verification.seconds, 3),
+        "verified_at": one.verification.at.isoformat(),
+    }
+
+
+def checked_row(one: Checked) -> Mapping[str, str | tuple[str, ...]]:
+    return {
+        "ID": one.backup.id,
+        "Name": one.backup.name,
+        "Store": one.copy.store,
+        "Size": wording.size(one.copy.bytes),
+        "Took": wording.duration(one.verification.seconds),
+        "Verdict": "sound" if one.verification.sound else tuple(one.verification.damage[:10]),
+    }
+
+
+def export_document(result: ExportResult) -> Document:
+    """What an export wrote."""
+    files = [
+        {"source": one.source, "table": one.table, "path": one.path, "rows": one.rows, "bytes": one.bytes}
+        for one in result.tables
+    ]
+    return {
+        "backup": result.backup,
+        "format": str(result.format),
+        "output": result.output,
+        "files": files,
+        "without_rows": list(result.without_rows),
+    }

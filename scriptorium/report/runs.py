@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from scriptorium import wording
 from scriptorium.model import Check, Manifest
 from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
-from scriptorium.results import BackupResult, DrillResult, ExportResult, PruneResult, VerifyResult
+from scriptorium.results import (
+    BackupResult,
+    DrillResult,
+    ExportResult,
+    PruneResult,
+    RestoreResult,
+    UndoResult,
+    VerifyResult,
+)
 
 _NAMES = 20
 
@@ -77,6 +85,39 @@ def not_saved(manifest: Manifest) -> dict[str, str]:
         return {}
     first = "; ".join(f"{one.path}: {one.reason}" for one in manifest.unsaved[:_NAMES])
     return {"not saved": f"{manifest.unsaved_count:,} ({first})"}
+
+
+def restore_report(result: RestoreResult) -> Report:
+    """A backup that was restored: what was compared, what was saved before, and each table."""
+    restored = result.restored
+    summary = {
+        "verdict": "restored; every file has its recorded hash",
+        "tables": restored.said,
+        "backup": result.backup,
+        "from": result.store,
+        "to": restored.place,
+        "safety backup": _safety(result),
+        "lacking": "; ".join(restored.lacking) or "nothing",
+        "files": f"{restored.files:,} ({wording.size(restored.bytes)})",
+        "took": wording.duration(result.seconds),
+        "warnings": "; ".join(restored.warnings[:_NAMES]) or "none",
+        **{f"preflight, {row.what}": row.found for row in result.preflight},
+    }
+    rows = [
+        {"table": name, "rows": f"{table.rows:,}", "fingerprint": table.fingerprint[:24]}
+        for name, table in sorted(restored.tables.items())
+    ]
+    return Report("restore", result.library, f"Restore of {result.backup}", summary, rows)
+
+
+def undo_report(result: UndoResult) -> Report:
+    """A restore that was undone."""
+    summary = {"verdict": "the previous data is back", "undone": result.undone, "safety backup": _safety(result)}
+    return Report("undo", result.library, f"Undo of the restore of {result.undone}", summary)
+
+
+def _safety(result: RestoreResult | UndoResult) -> str:
+    return "; ".join((result.safety.id, *result.safety_lacks)) if result.safety else "none"
 
 
 def drill_report(result: DrillResult) -> Report:

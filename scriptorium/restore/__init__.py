@@ -10,7 +10,7 @@ from scriptorium.restore.as_database import restore_as
 from scriptorium.restore.comparison import compare_files
 from scriptorium.restore.in_place import restore_in_place
 from scriptorium.restore.into_folder import restore_into, source_of
-from scriptorium.restore.preflight import Plan, Planned, plan_in_place, plan_into, plan_renamed
+from scriptorium.restore.preflight import Preflight, preflight_in_place, preflight_into, preflight_renamed
 from scriptorium.restore.rollback import (
     cut_short,
     drop_previous,
@@ -32,8 +32,7 @@ from scriptorium.restore.supply import (
 )
 
 __all__ = [
-    "Plan",
-    "Planned",
+    "Preflight",
     "Read",
     "Restored",
     "Supply",
@@ -45,9 +44,9 @@ __all__ = [
     "load_parts",
     "newest_kept",
     "part_of",
-    "plan_in_place",
-    "plan_into",
-    "plan_renamed",
+    "preflight_in_place",
+    "preflight_into",
+    "preflight_renamed",
     "read_parts",
     "recover",
     "require_idle",

@@ -17,7 +17,7 @@ from scriptorium.fs.previous import Keeping, Kept
 from scriptorium.model import Part
 from scriptorium.progress import Advance
 from scriptorium.restore.journal import Journal, open_journal
-from scriptorium.restore.preflight import plan_in_place
+from scriptorium.restore.preflight import Preflight, preflight_in_place, require_still
 from scriptorium.restore.rollback import drop, drop_previous, put_back, require_idle
 from scriptorium.restore.supply import Restored, Supply, compared, lacking, load_parts, read_parts, told
 from scriptorium.settings import Library, Settings
@@ -33,18 +33,21 @@ def restore_in_place(
     supply: Supply,
     restore_id: str,
     *,
+    preflight: Preflight | None = None,
     healthy: Healthy | None = None,
     advance: Advance | None = None,
 ) -> Restored:
     """Replace the living data by a backup. On any failure what was there is there again, and the error is raised.
 
-    The library's lock must be held. ``healthy`` is called after the switch: what it raises undoes the restore.
+    The library's lock must be held. ``preflight``: where it was done; what may have changed since is looked at again.
+    ``healthy`` is called after the switch: what it raises undoes the restore.
     """
-    plan = plan_in_place(library, supply, restore_id)
-    plan.require()
+    if preflight is None:
+        preflight = preflight_in_place(library, supply, restore_id)
+    require_still(preflight, library, supply, restore_id)
     reach("restore.planned")
     known = {source.name: source for source in library.sources}
-    parts = [part for part in supply.manifest.parts if part.source in plan.sources]
+    parts = [part for part in supply.manifest.parts if part.source in preflight.sources]
     incoming: dict[str, Incoming] = {
         part.source: known[part.source].incoming(
             part,

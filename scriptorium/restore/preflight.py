@@ -1,4 +1,4 @@
-"""The plan of a restore: everything that can be known to stand in its way, before anything is touched."""
+"""The preflight of a restore: everything that can be known to stand in its way, before anything is touched."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from scriptorium.fs.free_space import device_of, free_bytes, nearest_folder
 from scriptorium.model import Part
 from scriptorium.restore.into_folder import check_target
 from scriptorium.restore.rollback import require_idle
-from scriptorium.restore.space import saved_sizes, staged_sizes
+from scriptorium.restore.space import Surveys, saved_sizes, staged_sizes, survey_each
 from scriptorium.restore.supply import Supply, part_of, wanted
+from scriptorium.results import PreflightRow
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import RestoreOptions, Source
 from scriptorium.sources.abilities import living_path
@@ -24,19 +25,10 @@ _NAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """One thing that was looked at: what, what was found, and what stands in the way, if it does."""
-
-    what: str
-    found: str
-    trouble: ScriptoriumError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Preflight:
     """``rows`` in the order in which they were looked at; ``sources`` of the parts that will be restored in place."""
 
-    rows: tuple[Planned, ...]
+    rows: tuple[PreflightRow, ...]
     sources: Mapping[str, Source]
 
     def require(self) -> None:
@@ -46,9 +38,17 @@ class Plan:
                 raise row.trouble
 
 
-def plan_in_place(library: Library, supply: Supply, restore_id: str, *, saving: Settings | None = None) -> Plan:
-    """What a restore over the living data would meet. ``saving``: a safety backup comes first, by these settings."""
-    rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
+def preflight_in_place(
+    library: Library,
+    supply: Supply,
+    restore_id: str,
+    *,
+    saving: Settings | None = None,
+    surveys: Surveys | None = None,
+) -> Preflight:
+    """What a restore over the living data would meet. ``saving``: a safety backup comes first, by these settings, of
+    sources that are as large as ``surveys`` says."""
+    rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
     sources: dict[str, Source] = {}
     for part in wanted(supply):
         row, source = _source(library, part)
@@ -63,13 +63,23 @@ def plan_in_place(library: Library, supply: Supply, restore_id: str, *, saving: 
         rows.append(_doubted(library))
     saved: Sequence[tuple[Path, int]] = ()
     if saving is not None:
-        row, saved = _saving(saving, library)
+        row, saved = _saving(saving, library, surveys or survey_each(saving, library))
         rows.append(row)
     rows += _space([*staged_sizes(supply, sources, restore_id)], saved)
-    return Plan(tuple(rows), sources)
+    return Preflight(tuple(rows), sources)
 
 
-def _source(library: Library, part: Part) -> tuple[Planned, Source | None]:
+def require_still(preflight: Preflight, library: Library, supply: Supply, restore_id: str) -> None:
+    """Raise what stands in the way of a restore in place, where what may have changed since is looked at again:
+    whether the application runs, and how much space is free."""
+    preflight.require()
+    require_idle(library)
+    for row in _space([*staged_sizes(supply, preflight.sources, restore_id)], ()):
+        if row.trouble is not None:
+            raise row.trouble
+
+
+def _source(library: Library, part: Part) -> tuple[PreflightRow, Source | None]:
     what = f"part {part.source}"
     source = next((one for one in library.sources if one.name == part.source), None)
     if source is None or source.kind != part.kind or source.place != part.path:
@@ -78,19 +88,19 @@ def _source(library: Library, part: Part) -> tuple[Planned, Source | None]:
             on=f"{part.source} ({part.kind}, {part.path or 'top'})",
             hint="restore to a folder: --restore-path DIR",
         )
-        return Planned(what, "not in the settings", trouble), None
-    return Planned(what, f"{part.kind}, {part.files:,} files, {wording.size(part.bytes)}"), source
+        return PreflightRow(what, "not in the settings", trouble), None
+    return PreflightRow(what, f"{part.kind}, {part.files:,} files, {wording.size(part.bytes)}"), source
 
 
-def _unsaved(part: Part, then: str) -> Iterator[Planned]:
+def _unsaved(part: Part, then: str) -> Iterator[PreflightRow]:
     """What the backup could not save of a part, the first by name, and what becomes of it."""
     if part.unsaved_count:
         first = ", ".join(one.path for one in part.unsaved[:_NAMES])
         more = ", …" if part.unsaved_count > _NAMES else ""
-        yield Planned(f"{part.source}: not in the backup", f"{part.unsaved_count:,} ({first}{more}); {then}")
+        yield PreflightRow(f"{part.source}: not in the backup", f"{part.unsaved_count:,} ({first}{more}); {then}")
 
 
-def _other_settings(source: Source, part: Part, supply: Supply) -> Iterator[Planned]:
+def _other_settings(source: Source, part: Part, supply: Supply) -> Iterator[PreflightRow]:
     """An application's own settings that are about to change: its database may then be another one."""
     root = living_path(source)
     for entry in supply.manifest.files.entries or ():
@@ -100,47 +110,47 @@ def _other_settings(source: Source, part: Part, supply: Supply) -> Iterator[Plan
         living = root / inside if root is not None else None
         if living is not None and living.is_file() and hashlib.sha256(living.read_bytes()).hexdigest() != entry.sha256:
             found = "differs from the living one: it may name another database, user or password for the application"
-            yield Planned(entry.path, f"{found}. --undo goes by the address that is in use now")
+            yield PreflightRow(entry.path, f"{found}. --undo goes by the address that is in use now")
 
 
-def _conditions(source: Source, part: Part, options: RestoreOptions) -> Iterator[Planned]:
+def _conditions(source: Source, part: Part, options: RestoreOptions) -> Iterator[PreflightRow]:
     for what, check in source.preconditions(part, options).items():
         try:
-            yield Planned(f"{part.source}: {what}", check())
+            yield PreflightRow(f"{part.source}: {what}", check())
         except ScriptoriumError as error:
-            yield Planned(f"{part.source}: {what}", "no", error)
+            yield PreflightRow(f"{part.source}: {what}", "no", error)
 
 
-def _idle(library: Library) -> Planned:
+def _idle(library: Library) -> PreflightRow:
     try:
-        return Planned("application", require_idle(library))
+        return PreflightRow("application", require_idle(library))
     except ScriptoriumError as error:
-        return Planned("application", "running", error)
+        return PreflightRow("application", "running", error)
 
 
-def _doubted(library: Library) -> Planned:
+def _doubted(library: Library) -> PreflightRow:
     try:
         library.require_no_doubt()
     except ScriptoriumError as error:
-        return Planned("places", "in doubt", error)
-    return Planned("places", "those of the application")
+        return PreflightRow("places", "in doubt", error)
+    return PreflightRow("places", "those of the application")
 
 
-def _saving(settings: Settings, library: Library) -> tuple[Planned, Sequence[tuple[Path, int]]]:
+def _saving(settings: Settings, library: Library, surveys: Surveys) -> tuple[PreflightRow, Sequence[tuple[Path, int]]]:
     """Whether the safety backup has room. What else stands in its way is not looked for here."""
     what = "room for the safety backup"
     try:
-        saved = saved_sizes(settings, library)
+        saved = saved_sizes(settings, library, surveys)
     except NoSpace as error:
         hint = f"{error.hint}; or --no-safety: what is replaced is kept all the same, for --undo"
-        return Planned(what, "too little", NoSpace(error.what, on=error.on, hint=hint)), ()
+        return PreflightRow(what, "too little", NoSpace(error.what, on=error.on, hint=hint)), ()
     except ScriptoriumError as error:
-        return Planned(what, f"not known: {error}"), ()
+        return PreflightRow(what, f"not known: {error}"), ()
     sizes = ", ".join(f"about {wording.size(size)} at {folder}" for folder, size in saved)
-    return Planned(what, sizes or "its stores are elsewhere"), saved
+    return PreflightRow(what, sizes or "its stores are elsewhere"), saved
 
 
-def _space(staged: Sequence[tuple[Path, int]], saved: Sequence[tuple[Path, int]]) -> Iterator[Planned]:
+def _space(staged: Sequence[tuple[Path, int]], saved: Sequence[tuple[Path, int]]) -> Iterator[PreflightRow]:
     """By filesystem: what is staged on it, and what was ``saved`` there before that, against what is free."""
     needed: dict[int, tuple[Path, int]] = {}
     for folder, size in staged:
@@ -150,37 +160,39 @@ def _space(staged: Sequence[tuple[Path, int]], saved: Sequence[tuple[Path, int]]
         yield _space_row(folder, size + sum(bytes for place, bytes in saved if device_of(place) == device))
 
 
-def _space_row(folder: Path, size: int) -> Planned:
+def _space_row(folder: Path, size: int) -> PreflightRow:
     free = free_bytes(folder)
     found = f"{wording.size(size)} needed, {wording.size(free)} free at {folder}"
     if size <= free:
-        return Planned("room", found)
-    return Planned("room", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some room"))
+        return PreflightRow("room", found)
+    return PreflightRow(
+        "room", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some room")
+    )
 
 
-def plan_renamed(library: Library, supply: Supply, name: str) -> Plan:
+def preflight_renamed(library: Library, supply: Supply, name: str) -> Preflight:
     """What a restore of one database under another name would meet."""
-    rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
     for part in supply.manifest.parts:
         source = next((one for one in library.sources if one.name == part.source), None)
         renamed = renamed_as(source, name) if source is not None and source.kind == part.kind else None
         if renamed is not None:
-            rows.append(Planned(f"part {part.source}", f"as the database {name}, {wording.size(part.bytes)}"))
+            rows.append(PreflightRow(f"part {part.source}", f"as the database {name}, {wording.size(part.bytes)}"))
             rows += _conditions(renamed, part, supply.options)
-    return Plan(tuple(rows), {})
+    return Preflight(tuple(rows), {})
 
 
-def plan_into(supply: Supply, target: Path, *, clean: bool, never: Sequence[Path] = ()) -> Plan:
+def preflight_into(supply: Supply, target: Path, *, clean: bool, never: Sequence[Path] = ()) -> Preflight:
     """What a restore into a folder would meet."""
     parts = wanted(supply)
-    rows = [Planned("backup", f"{supply.manifest.name} from {supply.store.name}")]
-    rows += [Planned(f"part {p.source}", f"{p.kind}, {p.files:,} files, {wording.size(p.bytes)}") for p in parts]
+    rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    rows += [PreflightRow(f"part {p.source}", f"{p.kind}, {p.files:,} files, {wording.size(p.bytes)}") for p in parts]
     rows += [row for part in parts for row in _unsaved(part, "it could not be read when the backup was taken")]
     try:
         check_target(target, clean, never)
-        rows.append(Planned("target", f"{target} {'is replaced' if target.exists() else 'is made'}"))
+        rows.append(PreflightRow("target", f"{target} {'is replaced' if target.exists() else 'is made'}"))
     except UsageError as error:
-        rows.append(Planned("target", str(target), error))
+        rows.append(PreflightRow("target", str(target), error))
     if not supply.only:
         rows.append(_space_row(nearest_folder(target), sum(part.room for part in parts)))
-    return Plan(tuple(rows), {})
+    return Preflight(tuple(rows), {})

@@ -3,15 +3,18 @@ safety backup, which is taken before that and stays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from scriptorium.errors import ScriptoriumError
 from scriptorium.fs.free_space import nearest_folder
-from scriptorium.model import Manifest, Part, Tier
+from scriptorium.model import Manifest, Part, Survey, Tier
 from scriptorium.restore.supply import Supply, part_of
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
 from scriptorium.workspace.space import find_space
+
+Surveys = Mapping[str, Survey | ScriptoriumError]  # by source
 
 
 def staged_sizes(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[tuple[Path, int]]:
@@ -54,12 +57,35 @@ def _members(manifest: Manifest) -> Iterator[tuple[str, int, Part]]:
             yield entry.path, entry.size, part
 
 
-def saved_sizes(settings: Settings, library: Library) -> list[tuple[Path, int]]:
+def survey_each(settings: Settings, library: Library) -> Surveys:
+    """Every source of the library, surveyed once: what it would bring, or why that is not known."""
+    found: dict[str, Survey | ScriptoriumError] = {}
+    for source in library.sources:
+        try:
+            found[source.name] = source.survey(settings.never_of(library, source))
+        except ScriptoriumError as error:
+            found[source.name] = error
+    return found
+
+
+def known(surveys: Surveys, names: Iterable[str]) -> dict[str, Survey]:
+    """The surveys of these sources. Raises why one of them is not known."""
+    chosen: dict[str, Survey] = {}
+    for name in names:
+        one = surveys[name]
+        if isinstance(one, ScriptoriumError):
+            raise one
+        chosen[name] = one
+    return chosen
+
+
+def saved_sizes(settings: Settings, library: Library, surveys: Surveys) -> list[tuple[Path, int]]:
     """For each local store that gets the safety backup: a folder there, and about how many bytes it will take.
 
     ``NoSpace`` where it does not fit; what else stands in its way (a database that is gone) is raised as well.
     """
     stores = settings.targets(Tier.BEFORE_RESTORE)
     sources = [source.name for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE))]
-    copies = find_space(settings, library, sources, [store.name for store in stores]).copies
+    names = [store.name for store in stores]
+    copies = find_space(settings, library, sources, names, surveys=known(surveys, sources)).copies
     return [(nearest_folder(store.folder), copies[store.name]) for store in stores if store.folder is not None]

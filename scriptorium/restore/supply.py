@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.manifest import readable, uncompared
@@ -15,6 +14,8 @@ from scriptorium.members import OWN, Member, compiled, listed_entries, write_mem
 from scriptorium.model import FileEntry, Manifest, Part, TableFingerprint, Unsaved
 from scriptorium.progress import Advance
 from scriptorium.restore.proof import compare_tables
+from scriptorium.results import Comparison as Comparison
+from scriptorium.results import Restored as Restored
 from scriptorium.sources import AS_CONFIGURED, Incoming, RestoreOptions, beside
 from scriptorium.sources.abilities import made_anew, missing_fingerprints, waits_for, warnings_of
 from scriptorium.stores import BackupStore
@@ -61,55 +62,6 @@ class Supply:
         if part is not None and part.source in self.only:
             return True
         return compiled(*self.only).hold(member, folder)
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What a restore brought back, each file equal to its hash.
-
-    ``parts``: the sources that something came back of; ``tables``: what their databases hold; ``warnings``: what could
-    not be set or made as it was, by name. ``comparison``: which of the tables were compared with what was recorded.
-    ``previous``: what became of the data that was there before. ``lacking``: what the backup, or the safety
-    backup, does not hold because it could not be read when it was taken.
-    """
-
-    place: str
-    files: int
-    bytes: int
-    tables: Mapping[str, TableFingerprint]
-    parts: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-    comparison: Comparison = field(default_factory=lambda: Comparison())
-    previous: Literal["none was there", "kept", "not kept"] = "none was there"
-    lacking: tuple[str, ...] = ()
-
-    @property
-    def said(self) -> str:
-        """What may be said of its tables, in one line."""
-        return self.comparison.said
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """``equal``: tables whose rows and fingerprint are those that were recorded. ``not_compared``: what could not be
-    compared, and why. ``waiting``: sources whose dump was unpacked and is in no database, with what loads it."""
-
-    equal: int = 0
-    not_compared: Mapping[str, str] = field(default_factory=dict)
-    waiting: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def said(self) -> str:
-        """One line for people; it claims what was compared and nothing else."""
-        words = [f"{self.equal}, rows and fingerprints equal to the snapshot's"] if self.equal else []
-        if self.not_compared:
-            reasons = "; ".join(dict.fromkeys(self.not_compared.values()))
-            names = ", ".join(list(self.not_compared)[:5]) + (", …" if len(self.not_compared) > 5 else "")
-            words.append(f"{len(self.not_compared)} not compared ({names}: {reasons})")
-        words += [
-            f"the dump of {source} is not loaded: it waits for {program}" for source, program in self.waiting.items()
-        ]
-        return "; ".join(words) or "none"
 
 
 @dataclass(frozen=True, slots=True)

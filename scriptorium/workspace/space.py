@@ -14,7 +14,7 @@ from pathlib import Path
 from scriptorium import wording
 from scriptorium.fs import free_space
 from scriptorium.fs.free_space import MARGIN, device_of, free_bytes
-from scriptorium.model import Compression, Streams
+from scriptorium.model import Compression, Streams, Survey
 from scriptorium.settings import Library, Settings
 from scriptorium.stores import BackupStore, Packaging
 from scriptorium.workspace.locks import root
@@ -49,14 +49,18 @@ def find_space(
     sources: Sequence[str],
     stores: Sequence[str],
     compression: Compression | None = None,
+    *,
+    surveys: Mapping[str, Survey] | None = None,
 ) -> Space:
     """Check that the workspace and the stores on this machine can take a backup of ``sources``, with as few of them
-    streamed as must be. ``NoSpace`` where it does not fit even so.
+    streamed as must be. ``NoSpace`` where it does not fit even so. ``surveys``: of the sources, where they were
+    surveyed just now.
 
     The estimate is what there is on the disk, as each store will have it; ``space_factor`` corrects it.
     """
     chosen = [source for source in library.sources if source.name in sources]
-    surveys = {source.name: source.survey(settings.never_of(library, source)) for source in chosen}
+    if surveys is None:
+        surveys = {source.name: source.survey(settings.never_of(library, source)) for source in chosen}
     whole, holes = (sum(found) for found in zip(*((one.bytes, one.holes) for one in surveys.values()), strict=True))
     targets = [settings.store(name) for name in stores]
     packagings = {store.name: store.packaging(compression or settings.compression) for store in targets}

@@ -19,11 +19,12 @@ from scriptorium.failpoints import reach
 from scriptorium.model import Compression
 from scriptorium.operations import backup as backup_operation
 from scriptorium.operations import drill as drill_operation
+from scriptorium.operations import restore as restore_operation
 from scriptorium.operations.prune import carry_out, plan_cleanup, policy_of
-from scriptorium.operations.restore import bring_back, check_undo, place_restore, plan_restore, undo_restore
+from scriptorium.operations.undo import check_undo, plan_undo, undo_restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.process import no_child_outlives
-from scriptorium.requests import BackupRequest, DrillRequest
+from scriptorium.requests import BackupRequest, DrillRequest, RestoreRequest, UndoRequest
 from scriptorium.settings import Settings, load
 
 
@@ -44,11 +45,8 @@ def backup(settings: Settings, *, now: datetime | None = None, compression: str 
 def restore(settings: Settings, reference: str = "", *, clean: bool = False) -> str:
     """The oldest backup (or the named one) over the living data."""
     backup = reference or Catalog(settings).backups(records=False)[-1].id
-    order = place_restore(settings, backup, clean=clean, safety=False)  # none is taken here
-    with no_child_outlives():
-        plan_restore(settings, order).require()
-        bring_back(settings, order, advance=_moving)
-    return order.backup
+    request = RestoreRequest(reference=backup, clean=clean, safety=False)  # none is taken here
+    return restore_operation.restore(settings, request, advance=_moving).backup
 
 
 def restore_clean(settings: Settings) -> str:
@@ -58,7 +56,7 @@ def restore_clean(settings: Settings) -> str:
 
 def undo(settings: Settings) -> str:
     """Back to what the restore replaced."""
-    return undo_restore(settings, check_undo(settings, None).library)
+    return undo_restore(settings, check_undo(settings, plan_undo(settings, UndoRequest())).library)
 
 
 def verify(settings: Settings) -> str:

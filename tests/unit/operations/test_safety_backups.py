@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from scriptorium.errors import RestoreFailed, SourceDamaged
-from scriptorium.model import Manifest, Tier
+from scriptorium.model import Manifest, Survey, Tier
 from scriptorium.operations.backup import backup
-from scriptorium.operations.restore import place_restore, plan_restore
-from scriptorium.requests import BackupRequest
+from scriptorium.operations.restore import decided, plan_restore, restore
+from scriptorium.requests import BackupRequest, RestoreRequest
 from scriptorium.settings import Settings
+from scriptorium.sources import FilesSource, KuzuSource
 
 
 def take(settings: Settings, tier: Tier) -> Manifest:
@@ -21,8 +23,8 @@ def take(settings: Settings, tier: Tier) -> Manifest:
 
 
 def safety(settings: Settings, **how: bool) -> Any:
-    plan = plan_restore(settings, place_restore(settings, "latest", **how), thorough=True)
-    return next((row for row in plan.rows if row.what == "safety backup"), None)
+    plan = plan_restore(settings, RestoreRequest(reference="latest", **how), thorough=True)
+    return next((row for row in plan.preflight.rows if row.what == "safety backup"), None)
 
 
 def test_what_lacks_files_is_saved_before_the_restore_that_brings_them_back(
@@ -51,3 +53,51 @@ def test_the_plan_says_whether_what_lives_can_be_saved_first(tmp_path: Path, new
     gone = safety(place.settings)
     assert isinstance(gone.trouble, RestoreFailed) and "bibliotheca.db" in str(gone.trouble)
     assert not list((place.settings.workspace_folder / "staging").iterdir()), "what was tried is put away"
+
+
+@pytest.fixture
+def surveys(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The sources that were surveyed, once for each time. A survey reads a whole tree: minutes for a terabyte."""
+    seen: list[str] = []
+    for kind in (FilesSource, KuzuSource):
+
+        def survey(source: Any, *given: Any, real: Any = kind.survey, **named: Any) -> Survey:
+            seen.append(source.name)
+            return real(source, *given, **named)
+
+        monkeypatch.setattr(kind, "survey", survey)
+    return seen
+
+
+def test_a_restore_in_place_surveys_each_source_at_most_twice(
+    tmp_path: Path, new_place: Callable[..., Any], surveys: list[str]
+) -> None:
+    """Once for its plan, once more for the safety backup: the living data may have grown between the two."""
+    place = new_place(tmp_path / "place", books=2)
+    take(place.settings, Tier.MANUAL)
+    assert sorted(surveys) == sorted({*surveys}), "once for a backup"
+    surveys.clear()
+    plan = plan_restore(place.settings, RestoreRequest(reference="latest"))
+    with decided(plan):  # as the command line does it: what was shown is what is done
+        done = restore(place.settings, plan.request)
+    assert done.safety is not None and done.safety.tier is Tier.BEFORE_RESTORE and done.backup == plan.backup
+    assert done.preflight == plan.preflight.rows
+    assert {surveys.count(name) for name in surveys} == {2}
+    surveys.clear()
+    restore(place.settings, RestoreRequest(reference=plan.backup, path=tmp_path / "folder"))
+    restore(place.settings, RestoreRequest(reference=plan.backup, safety=False))
+    assert surveys == []
+
+
+def test_a_plan_that_waited_long_for_its_answer_is_made_anew(
+    tmp_path: Path, new_place: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = new_place(tmp_path / "place", books=2)
+    take(place.settings, Tier.MANUAL)
+    plan = plan_restore(place.settings, RestoreRequest(reference="latest"))
+    with decided(plan):
+        assert plan_restore(place.settings, plan.request) is plan
+        assert plan_restore(place.settings, RestoreRequest(reference="latest", safety=False)) is not plan
+        monkeypatch.setattr(time, "monotonic", lambda: plan.began + 301)
+        assert plan_restore(place.settings, plan.request) is not plan
+    assert plan_restore(place.settings, plan.request) is not plan

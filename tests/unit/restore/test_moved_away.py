@@ -16,7 +16,9 @@ from restore_setup import Home, facts, in_place, recovered, supply_of
 from scriptorium.errors import RestoreFailed
 from scriptorium.fs.places import Places
 from scriptorium.fs.switch import StagingFolder
-from scriptorium.operations.restore import bring_back, find_undo, place_restore, plan_undo, undo_restore
+from scriptorium.operations.restore import restore
+from scriptorium.operations.undo import plan_undo, preflight_undo, undo_restore
+from scriptorium.requests import RestoreRequest, UndoRequest
 from scriptorium.restore.journal import Journal
 
 home, memory, tmp_path = restore_setup.home, restore_setup.memory, restore_setup.tmp_path  # fixtures
@@ -125,7 +127,7 @@ def test_a_plan_says_it_before_and_what_is_brought_back_is_put_back(home: Home) 
     assert killed(lambda: in_place(settings, supply_of(settings)), POINTS["some are moved"])
     staging = staging_of(home)
     renamed(staging, home)
-    rows = {row.what: row for row in plan_undo(settings, find_undo(settings, None)).rows}
+    rows = {row.what: row for row in preflight_undo(settings, plan_undo(settings, UndoRequest())).rows}
     assert rows["previous data of data"].trouble is not None and staging.name in rows["previous data of data"].found
     with pytest.raises(RestoreFailed):
         undo_restore(settings, "lib")
@@ -147,7 +149,7 @@ def test_given_up_by_removing_the_journal_the_library_goes_on(home: Home) -> Non
     journal = caught.value.hint.rpartition(" remove ")[2]
     Path(journal).unlink()
     assert recovered(settings) == ()
-    bring_back(settings, place_restore(settings, "latest", safety=False))
+    restore(settings, RestoreRequest(reference="latest", safety=False))
 
 
 def test_a_restore_that_fails_says_it_as_well(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +174,7 @@ def test_previous_data_that_is_not_whole_is_refused_before_anything_is_moved(hom
     former = next(home.folder.rglob(".scriptorium-restore-*-data")) / "former" / path
     former.unlink() if deed == "removed" else former.write_bytes(b"not what it was")
     before = everything(home)
-    rows = {row.what: row for row in plan_undo(home.settings, find_undo(home.settings, None)).rows}
+    rows = {row.what: row for row in preflight_undo(home.settings, plan_undo(home.settings, UndoRequest())).rows}
     assert rows["previous data of data"].trouble is not None
     with pytest.raises(RestoreFailed, match="so nothing was changed"):
         undo_restore(home.settings, "lib")
@@ -184,7 +186,7 @@ def test_a_link_in_the_place_of_the_library_is_said_before_anything_is_moved(hom
     in_place(home.settings, supply_of(home.settings))
     home.data.rename(home.folder / "moved")
     home.data.symlink_to("moved")
-    rows = {row.what: row for row in plan_undo(home.settings, find_undo(home.settings, None)).rows}
+    rows = {row.what: row for row in preflight_undo(home.settings, plan_undo(home.settings, UndoRequest())).rows}
     assert "a link leads there" in rows["previous data of data"].found
     with pytest.raises(RestoreFailed, match="so nothing was changed"):
         undo_restore(home.settings, "lib")

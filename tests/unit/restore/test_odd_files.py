@@ -19,7 +19,7 @@ from scriptorium.manifest import new_id
 from scriptorium.model import Status
 from scriptorium.operations.drill import drill
 from scriptorium.requests import DrillRequest
-from scriptorium.restore import plan_in_place, restore_into, undo
+from scriptorium.restore import preflight_in_place, restore_into, undo
 from scriptorium.restore.space import staged_sizes
 
 Nobody = Callable[[], AbstractContextManager[None]]
@@ -89,7 +89,7 @@ def test_a_restore_in_place_leaves_what_its_backup_could_not_save(folder: Path, 
     now = contents(home.data)
     supply = supply_of(home.settings)
     assert supply.manifest.unsaved_count == 3
-    plan = plan_in_place(home.settings.library(), supply, new_id())
+    plan = preflight_in_place(home.settings.library(), supply, new_id())
     (row,) = [row.found for row in plan.rows if "not in the backup" in row.what]
     assert row == "3 (data/closed, data/secret.env, data/sub/secret.txt); what lives there stays as it is"
     in_place(home.settings, supply)

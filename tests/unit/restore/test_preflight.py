@@ -13,8 +13,9 @@ from restore_setup import Home, supply_of, take
 
 from scriptorium.errors import NoSpace, ToolMissing
 from scriptorium.manifest import new_id
-from scriptorium.operations.restore import place_restore, plan_restore
-from scriptorium.restore import Plan, Supply, plan_in_place
+from scriptorium.operations.restore import plan_restore
+from scriptorium.requests import RestoreRequest
+from scriptorium.restore import Preflight, Supply, preflight_in_place
 from scriptorium.settings import Settings
 from scriptorium.sources import RestoreOptions
 
@@ -36,8 +37,8 @@ def larger(supply: Supply, path: str) -> Supply:
     return dataclasses.replace(supply, manifest=dataclasses.replace(manifest, files=files, parts=parts))
 
 
-def plan_of(home: Any, supply: Supply) -> Plan:
-    return plan_in_place(home.settings.library(), supply, new_id())
+def plan_of(home: Any, supply: Supply) -> Preflight:
+    return preflight_in_place(home.settings.library(), supply, new_id())
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_the_safety_backup_needs_room_too(home: Home) -> None:
     library = settings.library()
 
     def rows(saving: Settings | None) -> dict[str, str]:
-        plan = plan_in_place(library, supply, new_id(), saving=saving)
+        plan = preflight_in_place(library, supply, new_id(), saving=saving)
         plan.require()
         return {row.what: row.found for row in plan.rows}
 
@@ -81,8 +82,8 @@ def test_the_safety_backup_needs_room_too(home: Home) -> None:
     assert with_it["room for the safety backup"].startswith("about 41.0 KiB at")
     assert with_it["room"].startswith("82."), "what was saved lies there still when the rest is staged"
     for safety in (True, False):
-        plan = plan_restore(settings, place_restore(settings, "latest", safety=safety))
-        assert ("room for the safety backup" in {row.what for row in plan.rows}) == safety
+        plan = plan_restore(settings, RestoreRequest(reference="latest", safety=safety))
+        assert ("room for the safety backup" in {row.what for row in plan.preflight.rows}) == safety
     larger = settings.model_copy(update={"space_factor": 1e13})
     before = sorted(home.folder.rglob("*"))
     with pytest.raises(NoSpace) as caught:

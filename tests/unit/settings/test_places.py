@@ -13,9 +13,9 @@ from restore_setup import in_place, supply_of, take
 from scriptorium import workspace
 from scriptorium.errors import SettingsError
 from scriptorium.operations.drill import drill
-from scriptorium.operations.restore import bring_back, place_restore
+from scriptorium.operations.restore import restore
 from scriptorium.presets.surroundings import compose, env_file
-from scriptorium.requests import DrillRequest
+from scriptorium.requests import DrillRequest, RestoreRequest
 from scriptorium.restore import undo
 from scriptorium.settings import Settings, load
 from scriptorium.sources import KuzuSource
@@ -88,7 +88,7 @@ def test_a_folder_above_the_database_that_is_a_link(library: Library, tmp_path: 
         undo(settings, settings.library())
     assert link.is_symlink() and title(database) == "a later book"
     into = tmp_path / "elsewhere"
-    bring_back(settings, place_restore(settings, backup, into=into))
+    restore(settings, RestoreRequest(reference=backup, path=into))
     assert title(into / "data" / "kuzu" / "bibliotheca.db") == "a book"
     assert (into / "data" / "covers" / "a.jpg").read_bytes() == b"a cover"
 
@@ -133,7 +133,7 @@ def test_a_stale_database_at_the_usual_place_is_neither_saved_nor_replaced(libra
     settings = library.settings()
     backup = take(settings)
     into = tmp_path / "elsewhere"
-    bring_back(settings, place_restore(settings, backup, into=into))
+    restore(settings, RestoreRequest(reference=backup, path=into))
     assert title(into / "data" / "kuzu" / "bibliotheca.db") == "living"
     living.unlink()
     in_place(settings, supply_of(settings))
@@ -161,7 +161,7 @@ def test_two_living_places_are_an_error_before_anything_is_done(library: Library
         take(settings)
     with pytest.raises(SettingsError, match=r"home/\.env means"):
         in_place(settings, supply_of(settings, backup))
-    bring_back(settings, place_restore(settings, backup, into=tmp_path / "elsewhere"))  # nothing living is touched
+    restore(settings, RestoreRequest(reference=backup, path=tmp_path / "elsewhere"))  # nothing living is touched
     assert "both are there" in library.doubts(KUZU_DB_PATH=str(usual.parent))
     assert not library.doubts(f'database_file = "{other}"')
 

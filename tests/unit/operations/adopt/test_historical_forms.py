@@ -13,9 +13,9 @@ from scriptorium.errors import NotFound
 from scriptorium.model import BackupType, Status, Tier
 from scriptorium.operations.adopt import Adopted, adopt
 from scriptorium.operations.drill import drill
-from scriptorium.operations.restore import bring_back, place_restore
+from scriptorium.operations.restore import restore
 from scriptorium.operations.verify import verify_stored
-from scriptorium.requests import DrillRequest
+from scriptorium.requests import DrillRequest, RestoreRequest
 
 SIMPLE = {
     "simple_database_backup": BackupType.DATABASE,
@@ -41,7 +41,7 @@ def restored(app: Any, adopted: Adopted, files_of: Files) -> tuple[dict[str, byt
     assert listed.id == adopted.backup.id and listed.status is Status.VERIFIED and listed.tier is Tier.MANUAL
     assert verify_stored(settings, listed.id, listed.copies[0]).sound
     into = app.place.folder / "restored"
-    done = bring_back(settings, place_restore(settings, listed.id, into=into))
+    done = restore(settings, RestoreRequest(reference=listed.id, path=into)).restored
     return files_of(into), done.tables
 
 
@@ -138,7 +138,7 @@ def test_in_place_it_leaves_alone_what_did_not_come(app: Any) -> None:
     app.place.execute("MATCH (b:Book) DETACH DELETE b")
     (home / "data" / "covers" / "a.jpg").write_bytes(b"worse")
     before = (home / "config.py").read_bytes()
-    done = bring_back(settings, place_restore(settings, adopted.backup.id))
+    done = restore(settings, RestoreRequest(reference=adopted.backup.id, safety=False)).restored
     assert done.tables == app.tables
     assert (home / "data" / "covers" / "a.jpg").read_bytes() == app.old.expected["data/covers/a.jpg"]
     assert (home / "config.py").read_bytes() == before and (home / "data" / "user_settings" / "1.json").exists()
@@ -149,7 +149,7 @@ def test_a_database_that_was_not_opened_is_never_put_over_a_living_one(app: Any,
     adopted = adopt(settings, app.old.full("kuzu_only", database=folder_database))
     before = app.place.database.read_bytes()
     with pytest.raises(NotFound, match="no such source") as refused:
-        bring_back(settings, place_restore(settings, adopted.backup.id))
+        restore(settings, RestoreRequest(reference=adopted.backup.id, safety=False))
     assert "--restore-path" in refused.value.hint and app.place.database.read_bytes() == before
     proof = drill(settings, DrillRequest(reference=adopted.backup.id)).proof
     assert proof.verdict == "not comparable" and proof.files and not proof.tables, "plain files came, as they were"
@@ -161,5 +161,9 @@ def test_a_drill_proves_it(app: Any) -> None:
     adopted = adopt(settings, app.old.simple("simple_database_backup_with_images_and_settings"))
     proof = drill(settings, DrillRequest(reference=adopted.backup.id)).proof
     assert proof.proven and proof.rows == sum(table.rows for table in app.tables.values())
-    order = place_restore(settings, adopted.backup.id, into=app.place.folder / "rebuilt", rebuild=True)
-    assert bring_back(settings, order).tables == app.tables, "from its logical export too"
+    assert (
+        restore(
+            settings, RestoreRequest(reference=adopted.backup.id, path=app.place.folder / "rebuilt", rebuild=True)
+        ).restored.tables
+        == app.tables
+    ), "from its logical export too"

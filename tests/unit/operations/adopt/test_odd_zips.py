@@ -22,7 +22,8 @@ from scriptorium.operations.adopt import adopt
 from scriptorium.operations.adopt import tar as tarred_archive
 from scriptorium.operations.adopt import zip as zipped_archive
 from scriptorium.operations.adopt.relocation import sort
-from scriptorium.operations.restore import bring_back, place_restore
+from scriptorium.operations.restore import restore
+from scriptorium.requests import RestoreRequest
 from scriptorium.sources import FilesSource
 
 NAME = "data/covers/Überraschung – größer.jpg"
@@ -60,7 +61,7 @@ def came(app: Any, archive: Path) -> tuple[set[str], str]:
     settings = app.place.settings
     adopted = adopt(settings, archive)
     target = archive.with_suffix(".out")
-    bring_back(settings, place_restore(settings, adopted.backup.id, into=target))
+    restore(settings, RestoreRequest(reference=adopted.backup.id, path=target))
     found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
     return found - {"data/covers/good.jpg"}, "\n".join(adopted.warnings)
 

@@ -16,8 +16,9 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, LibraryBusy, NotFound, PermanentError, UsageError
 from scriptorium.operations.adopt import adopt, adopt_all
 from scriptorium.operations.prune import delete
-from scriptorium.operations.restore import bring_back, place_restore
+from scriptorium.operations.restore import restore
 from scriptorium.operations.verify import verify_stored
+from scriptorium.requests import RestoreRequest
 
 NOW_KIND = "simple_database_backup_with_images_and_settings"
 
@@ -158,7 +159,7 @@ def test_a_database_that_cannot_be_opened_is_kept(
     assert "during a checkpoint" in said
     assert verify_stored(settings, adopted.backup.id, adopted.backup.copies[0]).sound
     into = app.place.folder / "restored"
-    assert not bring_back(settings, place_restore(settings, adopted.backup.id, into=into)).tables
+    assert not restore(settings, RestoreRequest(reference=adopted.backup.id, path=into)).restored.tables
     files = files_of(into)
     assert files.pop("data/kuzu/bibliotheca.db") == app.place.database.read_bytes(), "not a bit was changed by trying"
     assert files.pop("data/kuzu/bibliotheca.db.shadow") == b"shadow"

@@ -22,10 +22,10 @@ from scriptorium.monitoring.statistics import stats
 from scriptorium.operations.adopt import adopt
 from scriptorium.operations.drill import drill
 from scriptorium.operations.export import plan_export
-from scriptorium.operations.restore import bring_back, place_restore
+from scriptorium.operations.restore import restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.report.documents import backup_row, proof_rows
-from scriptorium.requests import DrillRequest, ExportRequest
+from scriptorium.requests import DrillRequest, ExportRequest, RestoreRequest
 from scriptorium.rescue.inventory import inventory
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
@@ -101,11 +101,11 @@ def test_a_dump_becomes_a_backup(alexandria: Alexandria, form: str) -> None:
     with pytest.raises(UsageError, match="already adopted"):
         adopt(settings, file)
 
-    bring_back(settings, place_restore(settings, listed.id, into=alexandria.folder / "out"))
+    restore(settings, RestoreRequest(reference=listed.id, path=alexandria.folder / "out"))
     (restored,) = [path for path in (alexandria.folder / "out" / "postgres").iterdir()]
     assert restored.read_bytes() == file.read_bytes() and restored.suffixes[-1] == file.suffix
     alexandria.execute("DROP TABLE items CASCADE; CREATE TABLE rubbish (a int)")
-    done = bring_back(settings, place_restore(settings, listed.id))
+    done = restore(settings, RestoreRequest(reference=listed.id, safety=False)).restored
     assert alexandria.facts() == before and done.tables.items() <= before.items()
 
 
@@ -118,7 +118,7 @@ def test_in_one_transaction(alexandria: Alexandria, form: str) -> None:
         "DELETE FROM items WHERE id > 10 AND parent IS NOT NULL AND id NOT IN (SELECT parent FROM items)"
     )
     alexandria.execute("UPDATE items SET title = 'worse'")
-    bring_back(settings, place_restore(settings, adopted.backup.id))
+    restore(settings, RestoreRequest(reference=adopted.backup.id, safety=False))
     assert alexandria.facts() == before
 
 
@@ -162,7 +162,7 @@ def test_an_error_in_the_sql_leaves_the_living_database(alexandria: Alexandria) 
     file.write_text(text)
     adopted = adopt(settings, file)
     with pytest.raises(Exception, match="items"):
-        bring_back(settings, place_restore(settings, adopted.backup.id))
+        restore(settings, RestoreRequest(reference=adopted.backup.id, safety=False))
     assert alexandria.facts() == before
 
 
@@ -200,7 +200,7 @@ def test_what_looks_like_a_command_in_the_data(alexandria: Alexandria) -> None:
     settings, before = alexandria.settings(), alexandria.facts()
     adopted = adopt(settings, alexandria.dump("sql"))
     alexandria.execute("TRUNCATE items CASCADE")
-    bring_back(settings, place_restore(settings, adopted.backup.id))
+    restore(settings, RestoreRequest(reference=adopted.backup.id, safety=False))
     assert alexandria.facts() == before
 
 

@@ -20,8 +20,8 @@ from scriptorium.errors import ScriptoriumError, UnsafeArchive
 from scriptorium.operations import database
 from scriptorium.operations.adopt import adopt, postgres
 from scriptorium.operations.drill import drill
-from scriptorium.operations.restore import bring_back, place_restore
-from scriptorium.requests import DrillRequest
+from scriptorium.operations.restore import restore
+from scriptorium.requests import DrillRequest, RestoreRequest
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 from scriptorium.sources.postgres.programs import find
@@ -205,7 +205,7 @@ def test_what_is_allowed_is_loaded(home: Home, canary: Path) -> None:
     database.restore_database(home.source, file, clean=True, trusted=True)
     assert canary.exists()
     canary.unlink()
-    bring_back(home.settings("trusting"), place_restore(home.settings("trusting"), adopted.backup.id))
+    restore(home.settings("trusting"), RestoreRequest(reference=adopted.backup.id, safety=False))
     assert canary.exists()
     with pytest.raises(UnsafeArchive):
         database.restore_database(home.source, home.script(COMMANDS["command"], canary), clean=True, trusted=True)
@@ -330,7 +330,7 @@ def test_an_archive_of_our_own_form(
         adopt(elsewhere, archive)
     assert not Catalog(elsewhere).backups()
     with pytest.raises(UnsafeArchive):
-        bring_back(there, place_restore(there, forged.id))
+        restore(there, RestoreRequest(reference=forged.id, safety=False))
     proof = drill(there, DrillRequest(reference=forged.id)).proof
     assert not proof.proven and "the SQL" in str(proof.differences)
     assert not canary.exists()

@@ -22,8 +22,8 @@ from scriptorium import workspace
 from scriptorium.errors import NoSpace, SourceUnavailable
 from scriptorium.model import Compression, Manifest, Staged
 from scriptorium.operations import backup
-from scriptorium.operations.restore import bring_back, place_restore, plan_restore
-from scriptorium.requests import BackupRequest
+from scriptorium.operations.restore import restore
+from scriptorium.requests import BackupRequest, RestoreRequest
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.source import PostgresSource
 from scriptorium.workspace import locks
@@ -134,9 +134,10 @@ def test_a_short_disk_makes_the_dump_stream_past_it(server, new_database, tmp_pa
     assert found[0].streamed == ("postgres",)
     assert part_of(manifest).bytes > 100 * MIB and part_of(manifest).tables["public.large"].rows == 100
     assert max(used) < 4 * MIB, f"{max(used):,} bytes of the workspace"
-    order = place_restore(settings, "latest", database=f"back_{server.port}")
-    plan_restore(settings, order).require()
-    assert bring_back(settings, order).tables == part_of(manifest).tables
+    assert (
+        restore(settings, RestoreRequest(reference="latest", database=f"back_{server.port}")).restored.tables
+        == part_of(manifest).tables
+    )
 
 
 def test_what_fits_is_staged_and_what_does_not_is_refused(library, tmp_path, small):

@@ -17,9 +17,10 @@ from streamed_library import NAMED, NOW, ask, part_of, settings_for
 from scriptorium.catalog import Catalog
 from scriptorium.model import Manifest
 from scriptorium.operations.adopt import adopt
-from scriptorium.operations.restore import bring_back, place_restore, plan_restore, undo_restore
+from scriptorium.operations.restore import restore
+from scriptorium.operations.undo import undo_restore
 from scriptorium.operations.verify import verify_stored
-from scriptorium.requests import DrillRequest
+from scriptorium.requests import DrillRequest, RestoreRequest
 from scriptorium.rescue.__main__ import main as rescue
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.source import PostgresSource
@@ -48,9 +49,7 @@ def facts_of(url: str, folder: Path):
 @pytest.mark.parametrize("clean", [False, True], ids=["beside", "in one transaction"])
 def test_over_the_living_library_and_back_again(backed_up, tmp_path, clean):
     url, settings, manifest = backed_up
-    order = place_restore(settings, "latest", clean=clean)
-    plan_restore(settings, order).require()
-    restored = bring_back(settings, order)
+    restored = restore(settings, RestoreRequest(reference="latest", clean=clean, safety=False)).restored
     assert restored.tables == part_of(manifest).tables == facts_of(url, tmp_path / "facts")
     assert ask(url, "SELECT count(*) FROM items WHERE title = 'defaced'") == [(0,)]
     undo_restore(settings, "alexandria")
@@ -61,18 +60,16 @@ def test_over_the_living_library_and_back_again(backed_up, tmp_path, clean):
 def test_into_another_database(backed_up, server, tmp_path):
     _, settings, manifest = backed_up
     name = f"elsewhere_{server.port}"
-    order = place_restore(settings, "latest", database=name)
-    plan_restore(settings, order).require()
-    assert bring_back(settings, order).tables == part_of(manifest).tables
+    assert (
+        restore(settings, RestoreRequest(reference="latest", database=name)).restored.tables == part_of(manifest).tables
+    )
     assert facts_of(server.address(name), tmp_path / "facts") == part_of(manifest).tables
 
 
 @pytest.mark.parametrize("only", [(), ("postgres",), ("postgres/*",)], ids=["all", "the part", "a pattern"])
 def test_into_a_folder_it_stays_as_it_is_in_the_archive(backed_up, server, tmp_path, only):
     url, settings, manifest = backed_up
-    order = place_restore(settings, "latest", into=tmp_path / "folder", only=only)
-    plan_restore(settings, order).require()
-    bring_back(settings, order)
+    restore(settings, RestoreRequest(reference="latest", path=tmp_path / "folder", only=only))
     assert manifest.files.entries is not None
     folder = tmp_path / "folder" / "postgres" / url.rpartition("/")[2]
     expected = [entry.path.rpartition("/")[2] for entry in manifest.files.entries if "/dump." in entry.path]
@@ -116,8 +113,10 @@ def test_it_is_verified_and_adopted_like_any_other(backed_up, tmp_path):
     shutil.rmtree(tmp_path / "backups")
     adopted = adopt(settings, Path(archive))
     assert adopted.backup.id == manifest.id
-    order = place_restore(settings, manifest.id)
-    assert bring_back(settings, order).tables == part_of(manifest).tables
+    assert (
+        restore(settings, RestoreRequest(reference=manifest.id, safety=False)).restored.tables
+        == part_of(manifest).tables
+    )
 
 
 def test_a_restore_killed_while_it_joins_is_undone_and_begins_anew(backed_up, tmp_path):
@@ -125,20 +124,23 @@ def test_a_restore_killed_while_it_joins_is_undone_and_begins_anew(backed_up, tm
     url, settings, manifest = backed_up
     child = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from scriptorium.operations.restore import bring_back, place_restore\n"
+        "from scriptorium.operations.restore import restore\n"
+        "from scriptorium.requests import RestoreRequest\n"
         "from scriptorium.settings import load\n"
         "from scriptorium.sources.postgres.dump import pieces as postgres_pieces\n"
         "whole = postgres_pieces._append\ncount = iter(range(99))\n"
         "def append(*given):\n    next(count) < 2 or os.kill(os.getpid(), 9)\n    whole(*given)\n"
         "postgres_pieces._append = append\n"
         f"settings = load(Path({str(tmp_path / 'scriptorium.toml')!r}), {{}})\n"
-        "bring_back(settings, place_restore(settings, 'latest'))\n"
+        "restore(settings, RestoreRequest(reference='latest', safety=False))\n"
     )
     assert subprocess.run([sys.executable, "-c", child]).returncode == -9
     (left,) = tmp_path.glob("scriptorium-restore-*")
     assert list(left.rglob("dump.partial")) and list(left.rglob("dump.00000*"))
     assert ask(url, "SELECT count(*) FROM items WHERE title <> 'defaced'") == [(0,)]
-    assert bring_back(settings, place_restore(settings, "latest")).tables == part_of(manifest).tables
+    assert (
+        restore(settings, RestoreRequest(reference="latest", safety=False)).restored.tables == part_of(manifest).tables
+    )
     assert not left.exists()
 
 

@@ -19,16 +19,11 @@ from killed_process import dying_before, killed
 from postgres_items import ask, databases
 
 from scriptorium.errors import NotFound, RestoreFailed, Untrusted
+from scriptorium.operations import restore as restore_operation
 from scriptorium.operations.prune import carry_out
-from scriptorium.operations.restore import (
-    bring_back,
-    check_undo,
-    find_undo,
-    place_restore,
-    plan_restore,
-    plan_undo,
-    undo_restore,
-)
+from scriptorium.operations.restore import plan_restore
+from scriptorium.operations.undo import check_undo, plan_undo, preflight_undo, undo_restore
+from scriptorium.requests import RestoreRequest, UndoRequest
 from scriptorium.restore import rollback
 from scriptorium.settings import Settings, load
 
@@ -81,15 +76,16 @@ class Mixture:
         return {ask(self.url, "SELECT t FROM book")[0][0], self.file.read_text(), graph}
 
     def restore(self, *, only: tuple[str, ...] = (), clean: bool = False) -> None:
-        order = place_restore(self.settings, "latest", only=only, clean=clean, safety=False)
-        bring_back(self.settings, order)
+        restore_operation.restore(
+            self.settings, RestoreRequest(reference="latest", only=only, clean=clean, safety=False)
+        )
 
     def undo(self) -> None:
-        check_undo(self.settings, None)
+        check_undo(self.settings, plan_undo(self.settings, UndoRequest()))
         undo_restore(self.settings, "lib")
 
     def dry_run(self) -> None:
-        plan_undo(self.settings, find_undo(self.settings, None)).require()
+        preflight_undo(self.settings, plan_undo(self.settings, UndoRequest())).require()
 
     def former(self) -> str:
         (name,) = {one for one in databases(self.server, self.name) if "_before_restore_" in one}
@@ -202,7 +198,7 @@ def test_going_back_that_is_killed_is_gone_on_with(mixture, clean, part):
     mixture.put("changed1")
     mixture.restore(clean=clean)
     assert killed(mixture.undo, dying_before(rollback, "_not_back", part))
-    assert find_undo(mixture.settings, None).cut_short
+    assert plan_undo(mixture.settings, UndoRequest()).cut_short
     undo_restore(mixture.settings, "lib")
     assert mixture.now() == {"changed1"}
 
@@ -259,11 +255,11 @@ path = "backups"
     restore_setup.take(settings())
     password("second")
     ask(url, "UPDATE book SET t = 'changed1'")
-    order = place_restore(settings(), "latest", safety=False)
-    assert any(row.what == ".env" and "another database" in row.found for row in plan_restore(settings(), order).rows)
-    bring_back(settings(), order)
+    plan = plan_restore(settings(), RestoreRequest(reference="latest", safety=False))
+    assert any(row.what == ".env" and "another database" in row.found for row in plan.preflight.rows)
+    restore_operation.restore(settings(), RestoreRequest(reference="latest", safety=False))
     assert "first" in (home / ".env").read_text() and ask(url, "SELECT t FROM book") == [("oldest",)]
-    check_undo(settings(), None)
+    check_undo(settings(), plan_undo(settings(), UndoRequest()))
     undo_restore(settings(), "lib")
     assert "second" in (home / ".env").read_text() and ask(url, "SELECT t FROM book") == [("changed1",)]
 
