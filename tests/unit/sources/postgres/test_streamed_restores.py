@@ -17,6 +17,7 @@ from streamed_library import NAMED, NOW, ask, part_of, settings_for
 from scriptorium.catalog import Catalog
 from scriptorium.model import Manifest
 from scriptorium.operations.adopt import adopt
+from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import restore
 from scriptorium.operations.undo import undo_restore
 from scriptorium.operations.verify import verify_stored
@@ -93,11 +94,11 @@ def test_rescue_needs_nothing_but_the_store(backed_up, server, tmp_path, capsys)
     by_hand(tmp_path / "rescued" / "postgres" / url.rpartition("/")[2], server, manifest, tmp_path)
 
 
-@pytest.mark.parametrize("drill", ["server", "embedded"])
-def test_a_drill_proves_it(backed_up, tmp_path, drill):
+@pytest.mark.parametrize("where", ["server", "embedded"])
+def test_a_drill_proves_it(backed_up, tmp_path, where):
     _, settings, manifest = backed_up
     file = tmp_path / "scriptorium.toml"
-    file.write_text(file.read_text().replace('dump = "stream"', f'dump = "stream", drill = "{drill}"'))
+    file.write_text(file.read_text().replace('dump = "stream"', f'dump = "stream", drill = "{where}"'))
     settings = load(file, {})
     proof = drill(settings, DrillRequest()).proof
     assert proof.proven, proof.differences
