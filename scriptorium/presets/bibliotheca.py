@@ -98,6 +98,7 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
             "path": str(database),
             "at": f"data/{inside or usual}",
             "statements": STATEMENTS,
+            "remarks": found.unknown,
             **more,
         },
         {

@@ -12,20 +12,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium.presets.surroundings import Compose, compose, env_file
+from scriptorium.presets.compose_files import Compose, compose
+from scriptorium.presets.surroundings import env_file, open_in, unreadable
 
 DATABASE_FILE = "bibliotheca.db"
 _IMAGE = "/app"  # where the application's own image has the installation
+_VARIABLE = "KUZU_DB_PATH"
 _DATA_VARIABLES = ("MYBIBLIOTHECA_DATA_DIR", "DATA_DIR")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The folder of the data, the database's file, and what speaks against them."""
+    """The folder of the data, the database's file, and what speaks against them. ``unknown``: what could not be asked
+    about them."""
 
     data: Path
     database: Path
     doubts: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class _Named:
 def place(home: Path, library: Mapping[str, object], variables: Mapping[str, str]) -> Place:
     """``library``: the settings' own table; ``variables``: those of our environment that are the application's."""
     above = env_file(home / ".env")
-    around = compose(home, above)
+    around = compose(home, above, (_VARIABLE, *_DATA_VARIABLES))
     data, data_doubts = _data(home, library, above, around)
     named = list(_named(home, data, variables, above, around))
     given = library.get("database_file")
@@ -52,7 +56,23 @@ def place(home: Path, library: Mapping[str, object], variables: Mapping[str, str
         there = [one for one in usual if one.path.exists()]
         named = named or there[1:]
         chosen = named[0] if named and named[0] not in there else (there or usual)[0]
-    return Place(data, chosen.path, (*data_doubts, *_doubts(chosen, named)))
+    doubts = (*data_doubts, *(_open(named) if not given else ()), *_doubts(chosen, named))
+    return Place(data, chosen.path, doubts, () if given else tuple(_unknown(home, data, around)))
+
+
+def _open(named: list[_Named]) -> Iterator[str]:
+    """Of the places, those that nobody here can tell: they hang on the application's environment."""
+    for one in named:
+        if open_in(str(one.path)):
+            yield f"{one.by} means {one.path.parent}, and what it stands for is not said there; set 'database_file'"
+
+
+def _unknown(home: Path, data: Path, around: Compose) -> Iterator[str]:
+    unread = [(path, unreadable(path)) for path in dict.fromkeys((home / ".env", data / ".env"))]
+    for path, why in [(path, why) for path, why in unread if why] + [
+        (home / name, "no YAML") for name in around.unclear
+    ]:
+        yield f"{path} cannot be read ({why}): not known whether it names another place for the database"
 
 
 def _data(
@@ -63,6 +83,9 @@ def _data(
         text = next((known[name] for name in _DATA_VARIABLES if known.get(name)), None)
         if text is None:
             continue
+        if open_in(text):
+            doubt = f"{where} names {text} as the data, and what it stands for is not said there; set 'data'"
+            return given or home / "data", () if given else (doubt,)
         told = _on_this_machine(text, home, given or home / "data", around)
         if given is None and told.is_dir():
             return told, ()
@@ -75,11 +98,11 @@ def _named(
     home: Path, data: Path, variables: Mapping[str, str], above: Mapping[str, str], around: Compose
 ) -> Iterator[_Named]:
     inner = env_file(data / ".env")
-    dotenv, where = (inner, data / ".env") if inner.get("KUZU_DB_PATH") else (above, home / ".env")
+    dotenv, where = (inner, data / ".env") if inner.get(_VARIABLE) else (above, home / ".env")
     for known, by in ((variables, "the environment"), (dotenv, str(where)), (around.variables, around.file)):
-        if text := known.get("KUZU_DB_PATH", "").strip():
+        if text := known.get(_VARIABLE, "").strip():
             folder = _on_this_machine(text, home, data, around)
-            yield _Named(folder / DATABASE_FILE, f"KUZU_DB_PATH of {by}")
+            yield _Named(folder / DATABASE_FILE, f"{_VARIABLE} of {by}")
 
 
 def _on_this_machine(text: str, home: Path, data: Path, around: Compose) -> Path:

@@ -33,7 +33,7 @@ class KuzuSource(BaseModel):
     package that reads it, where that is not the installed one (``pip install --target DIR kuzu==0.10.0``).
     ``memory_share``: how much of the memory that this process may use (the machine's, its container's) goes to the
     child that reads the database. ``statements``: Cypher queries by name, put to every snapshot and to what is
-    restored; a preset's checks read them.
+    restored; a preset's checks read them. ``remarks``: warnings of every backup, of what a preset could not tell.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +48,7 @@ class KuzuSource(BaseModel):
     memory_share: float = Field(default=0.5, gt=0, le=1)
     quiesce: Quiesce | None = None
     statements: dict[str, str] = Field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -113,7 +114,7 @@ class KuzuSource(BaseModel):
             tables=fingerprints.tables,
             export=self.export_place if fingerprints.exported else None,
             export_lacks=fingerprints.export_lacks,
-            warnings=fingerprints.warnings,
+            warnings=(*self.remarks, *fingerprints.warnings),
             answers=fingerprints.answers,
             missing_fingerprints=fingerprints.missing,
             seen={f"{self.place}{ending}": digest for ending, digest in copied.files.items()},

@@ -11,10 +11,12 @@ import pytest
 from restore_setup import in_place, supply_of, take
 
 from scriptorium import workspace
+from scriptorium.catalog import Catalog
 from scriptorium.errors import SettingsError
 from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import restore
-from scriptorium.presets.surroundings import compose, env_file
+from scriptorium.presets.compose_files import compose
+from scriptorium.presets.surroundings import env_file
 from scriptorium.requests import DrillRequest, RestoreRequest
 from scriptorium.restore import undo
 from scriptorium.settings import Settings, load
@@ -116,6 +118,8 @@ def test_a_backup_of_before_the_move_to_another_disk_leaves_the_link(library: Li
         ("KUZU_DB_PATH=/app/graph", "home/graph"),
         ("#KUZU_DB_PATH={tmp}/disk/kuzu", "home/data/kuzu"),
         ("KUZU_DB_PATH=", "home/data/kuzu"),
+        ('NOTE="several\nKUZU_DB_PATH=/other\nlines"\nKUZU_DB_PATH={tmp}/disk/kuzu', "disk/kuzu"),
+        ("DISK={tmp}/disk\nKUZU_DB_PATH='${DISK}/kuzu'", "disk/kuzu"),
     ],
 )
 def test_the_place_that_the_env_file_names(library: Library, tmp_path: Path, written: str, folder: str) -> None:
@@ -150,6 +154,82 @@ def test_a_compose_file_says_which_folder_of_this_machine_is_meant(library: Libr
     assert library.database() == tmp_path / "disk" / "graph" / "bibliotheca.db" and not library.doubts()
     found = compose(library.home, {})
     assert found.on_host("/app/data/kuzu") == library.home / "data" / "kuzu" and found.on_host("/var") is None
+
+
+FLOW = "services: {app: {environment: {KUZU_DB_PATH: /mnt/far/graph}, volumes: ['{tmp}/disk:/mnt/far']}}"
+LONG = (
+    "services:\n  app:\n    environment:\n      KUZU_DB_PATH: ${INSIDE:-/mnt/far}/graph\n    volumes:\n"
+    "      - type: bind\n        source: ${DISK}\n        target: /mnt/far\n      - other:/data\nvolumes:\n  other:\n"
+)
+ENV_FILE = "services:\n  app:\n    env_file: [{path: app.env}]\n    volumes: ['./missing:/app/data']\n"
+TWO = (
+    "x-mounts: &mounts ['{tmp}/disk:/mnt/far']\nservices:\n"
+    "  cache: {environment: [A=1], volumes: ['./cache:/mnt/far']}\n"
+    "  app: {environment: [KUZU_DB_PATH=/mnt/far/graph], volumes: *mounts}\n"
+)
+OVERRIDDEN = "services: {app: {environment: {KUZU_DB_PATH: /mnt/near}, volumes: ['{tmp}/disk:/mnt/far']}}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "override"),
+    [
+        ("compose.yml", FLOW, ""),
+        ("docker-compose.yaml", LONG, ""),
+        ("docker-compose.yml", ENV_FILE, ""),
+        ("compose.yaml", TWO, ""),
+        ("compose.yaml", OVERRIDDEN, "services: {app: {environment: [KUZU_DB_PATH=/mnt/far/graph]}}"),
+    ],
+)
+def test_forms_of_a_compose_file(library: Library, tmp_path: Path, name: str, text: str, override: str) -> None:
+    make(tmp_path / "disk" / "graph", "living")
+    (library.home / name).write_text(text.replace("{tmp}", str(tmp_path)))
+    (library.home / "app.env").write_text(f"KUZU_DB_PATH={tmp_path}/disk/graph\n")
+    (library.home / ".env").write_text(f"DISK={tmp_path}/disk\n")
+    if override:
+        (library.home / "compose.override.yaml").write_text(override)
+    assert library.database() == tmp_path / "disk" / "graph" / "bibliotheca.db" and not library.doubts()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (".env", "KUZU_DB_PATH=${HOME}/kuzu"),
+        (".env", "DATA_DIR='${WHERE}/data'"),
+        ("compose.yaml", "services: {app: {environment: [KUZU_DB_PATH=$WHERE/kuzu]}}"),
+    ],
+)
+def test_a_place_that_hangs_on_the_applications_environment_is_an_error(library: Library, file: str, text: str) -> None:
+    usual = make(library.home / "data" / "kuzu")
+    (library.home / file).write_text(text)
+    assert "what it stands for is not said there" in library.doubts()
+    given = f'database_file = "{usual}"\ndata = "{library.home}/data"'
+    assert not library.doubts(given)
+
+
+def test_what_cannot_be_read_of_the_surroundings_is_said(library: Library) -> None:
+    make(library.home / "data" / "kuzu")
+    (library.home / "compose.yaml").write_text("services: [\n")
+    settings = library.settings()
+    take(settings)
+    backup = Catalog(settings).find("latest")
+    warnings = Catalog(settings).manifest(backup.copies[0]).warnings
+    assert any("compose.yaml cannot be read" in line and "another place" in line for line in warnings)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_env_file_of_somebody_else_is_said(library: Library, tmp_path: Path) -> None:
+    make(library.home / "data" / "kuzu")
+    (library.home / ".env").write_text("KUZU_DB_PATH=/elsewhere\n")
+    (library.home / ".env").chmod(0o600)
+    for path in (tmp_path, *tmp_path.parents):
+        if not path.stat().st_mode & 0o001:
+            pytest.skip(f"{path} is closed to others")
+    os.seteuid(65534)
+    try:
+        (source,) = (one for one in library.settings().library().sources if isinstance(one, KuzuSource))
+    finally:
+        os.seteuid(0)
+    assert ".env cannot be read (Permission denied)" in source.remarks[0]
 
 
 def test_two_living_places_are_an_error_before_anything_is_done(library: Library, tmp_path: Path) -> None:
