@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -72,12 +75,13 @@ class Place:
         return rows
 
 
-def make_place(folder: Path, books: int = 50) -> Place:
-    """A library of a few books, covers and settings."""
-    home = folder / "library"
-    place = Place(folder, home, folder / "backups", folder / "scriptorium.toml")
-    for name in ("kuzu", "covers/sub", "uploads", "logs", "locks"):
-        (home / "data" / name).mkdir(parents=True)
+@functools.cache
+def _database(books: int) -> Path:
+    """The database of a library of this many books: made once by each process, and copied."""
+    folder = Path(tempfile.mkdtemp(prefix="scriptorium-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    place = Place(folder, folder / "library", folder / "backups", folder / "scriptorium.toml")
+    place.database.parent.mkdir(parents=True)
     place.execute(
         "CREATE NODE TABLE Book(id STRING, title STRING, pages INT64, PRIMARY KEY(id))",
         "CREATE NODE TABLE Person(id STRING, name STRING, PRIMARY KEY(id))",
@@ -87,6 +91,16 @@ def make_place(folder: Path, books: int = 50) -> Place:
         "UNWIND range(1, 10) AS i CREATE (:Person {id: CAST(i AS STRING), name: 'Person ' + CAST(i AS STRING)})",
         "MATCH (p:Person), (b:Book) WHERE p.id = b.id CREATE (p)-[:AUTHORED {role: 'author'}]->(b)",
     )
+    return place.database.parent
+
+
+def make_place(folder: Path, books: int = 50) -> Place:
+    """A library of a few books, covers and settings."""
+    home = folder / "library"
+    place = Place(folder, home, folder / "backups", folder / "scriptorium.toml")
+    for name in ("covers/sub", "uploads", "logs", "locks"):
+        (home / "data" / name).mkdir(parents=True)
+    shutil.copytree(_database(books), place.database.parent)
     (home / "data" / "covers" / "a.jpg").write_bytes(os.urandom(2000))
     (home / "data" / "covers" / "sub" / "b.jpg").write_bytes(os.urandom(3000))
     (home / "data" / "uploads" / "notes.txt").write_text("notes\n" * 100)
