@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -103,6 +104,29 @@ def test_a_store_that_does_not_answer_is_noted_and_the_others_are_listed(new_she
     assert caught.value.hint == "these stores could not be read: second"
     (shelf.folder / "second").unlink()
     assert catalog.listing() == Listing([here])
+
+
+def test_threads_may_list_at_once_and_a_reading_changes_nothing_on_the_catalog(
+    new_shelf: Callable[..., Shelf],
+) -> None:
+    shelf = new_shelf("local", "second")
+    taken = [shelf.put(number * HOUR, "local", "second") for number in range(5)]
+    catalog = Catalog(shelf.settings)
+    (shelf.folder / "second").rename(shelf.folder / "away")
+    (shelf.folder / "second").write_text("not a folder")
+
+    def read(number: int) -> list[Listing]:
+        if number % 2:
+            return [catalog.listing(store="local") for _ in range(20)]
+        return [catalog.listing() for _ in range(20)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(read, range(4)))
+    for number, listings in enumerate(found):
+        for one in listings:
+            assert {backup.id for backup in one.backups} == {backup.id for backup in taken}
+            assert [problem.store for problem in one.problems] == ([] if number % 2 else ["second"])
+    assert dataclasses.fields(catalog) == dataclasses.fields(Catalog) and not hasattr(catalog, "__dict__")
 
 
 def test_the_manifest_of_a_copy_is_read_from_its_store(shelf: Shelf) -> None:
