@@ -20,7 +20,8 @@ from scriptorium.archive.reader import Reader
 from scriptorium.errors import DamageFound, UnsafeArchive
 from scriptorium.operations.adopt import adopt, tar
 from scriptorium.operations.adopt import zip as zip_archive
-from scriptorium.operations.restore import bring_back, place_restore
+from scriptorium.operations.restore import restore
+from scriptorium.requests import RestoreRequest
 
 BLOCK = 512
 
@@ -158,7 +159,7 @@ def test_holes_and_an_end_of_another_program_are_adopted(app: Any, tree: Path) -
     archive = made(tree, "tar -S --format=pax -b 1 -cf $A .env data")
     adopted = adopt(app.place.settings, archive)
     target = tree.with_name("restored")
-    bring_back(app.place.settings, place_restore(app.place.settings, adopted.backup.id, into=target))
+    restore(app.place.settings, RestoreRequest(reference=adopted.backup.id, path=target))
     assert contents(target) == contents(tree)
 
 
