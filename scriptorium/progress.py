@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 
 from scriptorium import wording
 
 log = logging.getLogger(__name__)
 
 Advance = Callable[[int], None]
+_QUIET = 300.0  # seconds without news after which a reader is told so
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +91,35 @@ def share(done: int, expected: int | None) -> float | None:
 def remaining(done: int, expected: int | None, seconds: float) -> float | None:
     """About how many seconds a step still takes, when it goes on as it did."""
     return max(0, expected - done) * seconds / done if expected and done > 0 and seconds > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """How far one run is. ``run``: the id of what it makes (a backup, a restore); ``outside``: Prefect's id of the flow
+    run, where there is one. ``alive``: whether its process is still there."""
+
+    run: str
+    outside: str
+    operation: str
+    library: str
+    step: Step
+    done: int
+    began: datetime
+    step_began: datetime
+    written_at: datetime
+    alive: bool
+
+    @property
+    def share_done(self) -> float | None:
+        """How much of the step is done, 0 to 1."""
+        return share(self.done, self.step.expected)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """About how many seconds the step still takes."""
+        seconds = (self.written_at - self.step_began).total_seconds()
+        return remaining(self.done, self.step.expected, seconds) if self.alive else None
+
+    def quiet(self, now: datetime) -> bool:
+        """Whether it has said nothing for long. A dump or a health check says nothing while it runs."""
+        return (now - self.written_at).total_seconds() > _QUIET

@@ -9,7 +9,6 @@ from scriptorium.operations.database import database_backup, database_restore
 from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
 from scriptorium.settings import current
 from scriptorium.wording import legible
-from tasks.progress import moving
 from tasks.retry import ONCE, RETRIED
 
 
@@ -24,12 +23,10 @@ def _loading() -> str:
 @task(name="dump", task_run_name=_dumping, **RETRIED)
 def dump(request: DatabaseBackupRequest) -> int:
     """Write the database to one file; returns its size in bytes."""
-    with moving("dumping") as advance:
-        return database_backup(current(), request, advance=advance)
+    return database_backup(current(), request)
 
 
 @task(name="load", task_run_name=_loading, **ONCE)
 def load(request: DatabaseRestoreRequest) -> None:
     """Load the database from one file, in one transaction."""
-    with moving("loading") as advance:
-        database_restore(current(), request, advance=advance)
+    database_restore(current(), request)

@@ -7,12 +7,10 @@ from prefect import task
 from scriptorium.model import Proof
 from scriptorium.operations.drill import DrillPlan, run_drill
 from scriptorium.settings import current
-from tasks.progress import moving
 from tasks.retry import RETRIED
 
 
 @task(name="drill", task_run_name="drill {plan.backup.id} from {plan.copy.store}", **RETRIED)
 def drill(plan: DrillPlan) -> Proof:
     """Restore into a scratch place, compare, judge, tidy up; keep the proof."""
-    with moving("drilling") as advance:
-        return run_drill(current(), plan, advance=advance)
+    return run_drill(current(), plan)

@@ -16,8 +16,6 @@ from prefect.runtime import flow_run
 from scriptorium import progress, wording
 from scriptorium.progress import Advance, Step
 
-moving = progress.step
-
 _PATIENCE = 2.0  # seconds: what is done by then needs no artifact
 _EVERY = 5.0
 

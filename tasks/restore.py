@@ -9,7 +9,6 @@ from scriptorium.operations.undo import UndoPlan, check_undo, plan_undo, undo_re
 from scriptorium.requests import RestoreRequest, UndoRequest
 from scriptorium.results import Restored
 from scriptorium.settings import current
-from tasks.progress import moving
 from tasks.retry import ONCE
 
 
@@ -25,8 +24,7 @@ def preflight(request: RestoreRequest) -> RestorePlan:
 @task(name="restore", task_run_name="restore {plan.backup}", **ONCE)
 def restore(plan: RestorePlan) -> Restored:
     """Unpack, compare, switch, ask whether the application is well; on failure what was there is there again."""
-    with moving("restoring") as advance:
-        return bring_back(current(), plan, advance=advance)
+    return bring_back(current(), plan)
 
 
 @task(name="preflight undo", task_run_name="preflight undo", **ONCE)

@@ -7,12 +7,10 @@ it means nothing after a power cut. It is removed when the run ends. One whose p
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,14 +18,11 @@ from scriptorium import progress
 from scriptorium.errors import DamageFound
 from scriptorium.fs import atomic
 from scriptorium.manifest import decoded, encoded
-from scriptorium.progress import Advance, Step
+from scriptorium.progress import Advance, RunProgress, Step
 from scriptorium.settings import Settings
-
-log = logging.getLogger(__name__)
 
 _ENDING = ".progress"
 _EVERY = 1.0  # seconds between two writes of one step
-_QUIET = 300.0  # seconds without news after which a reader is told so
 _WEEK = 7 * 86_400.0
 _REFERENCE = re.compile(r"[0-9a-f-]{4,36}")
 _outside: Callable[[], str] = lambda: ""  # noqa: E731
@@ -37,38 +32,6 @@ def named_by(outside: Callable[[], str]) -> None:
     """How a run is called by what started it (Prefect's id of the flow run); asked when a run begins."""
     global _outside
     _outside = outside
-
-
-@dataclass(frozen=True, slots=True)
-class RunProgress:
-    """How far one run is. ``run``: the id of what it makes (a backup, a restore); ``outside``: Prefect's id of the flow
-    run, where there is one. ``alive``: whether its process is still there."""
-
-    run: str
-    outside: str
-    operation: str
-    library: str
-    step: Step
-    done: int
-    began: datetime
-    step_began: datetime
-    written_at: datetime
-    alive: bool
-
-    @property
-    def share(self) -> float | None:
-        """How much of the step is done, 0 to 1."""
-        return progress.share(self.done, self.step.expected)
-
-    @property
-    def remaining(self) -> float | None:
-        """About how many seconds the step still takes."""
-        seconds = (self.written_at - self.step_began).total_seconds()
-        return progress.remaining(self.done, self.step.expected, seconds) if self.alive else None
-
-    def quiet(self, now: datetime) -> bool:
-        """Whether it has said nothing for long. A dump or a health check says nothing while it runs."""
-        return (now - self.written_at).total_seconds() > _QUIET
 
 
 @contextlib.contextmanager

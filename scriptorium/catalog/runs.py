@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from scriptorium.catalog.run_progress import is_alive
 from scriptorium.errors import DamageFound
 from scriptorium.fs import atomic
 from scriptorium.manifest import decoded, encoded
 from scriptorium.model import Backup, BackupType, Status, Tier
 from scriptorium.settings import Settings
 from scriptorium.words import JournalState
+
+log = logging.getLogger(__name__)
 
 _KEPT = 100
 _CUT_SHORT = "the run was cut short (its process is gone)"
@@ -29,7 +32,7 @@ def _folder(settings: Settings) -> Path:
 def begin_run(settings: Settings, backup: Backup) -> None:
     """Record that a backup is being taken by this process."""
     folder = _folder(settings)
-    with contextlib.suppress(OSError):  # a record is for information; a full disk is found by who needs room
+    with contextlib.suppress(OSError):  # a record is for information; a full disk is found by who needs it
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _prune(folder)
         _write(folder / f"{backup.id}.json", backup, Status.RUNNING, "")
@@ -47,9 +50,9 @@ def finish_run(settings: Settings, backup: Backup, status: Status, error: str = 
 
 
 def interrupted(settings: Settings, library: str) -> tuple[Backup, ...]:
-    """Runs of a library that were cut short and not looked after since; they count as failed from now on.
+    """Runs of a library that were cut short and not noticed since; they are recorded as failed from now on.
 
-    The library must be held: then whoever is recorded as running is dead, whatever runs under its number now.
+    The lock of the library must be held: then the process of such a run is gone, whatever has its number now.
     """
     cut = tuple(
         replace(backup, status=Status.FAILED, error=_CUT_SHORT)
@@ -64,7 +67,7 @@ def interrupted(settings: Settings, library: str) -> tuple[Backup, ...]:
 def half_restored(settings: Settings) -> Iterator[tuple[str, str]]:
     """Library and backup of every restore that is between its first rename and its end: running, or cut short there.
 
-    What the journals of ``scriptorium.rescue`` say, for those who only look. One that cannot be read may be one.
+    From the journals of ``scriptorium.restore``, without a lock. One that cannot be read may be one.
     """
     folder = settings.workspace_folder / "restores"
     for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
@@ -110,38 +113,25 @@ def _records(settings: Settings) -> Iterator[tuple[Backup, Status, Callable[[], 
     folder = _folder(settings)
     for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
-            facts = json.loads(file.read_bytes())
-            status = Status(facts["status"])
+            record = decoded(file.read_bytes(), "record of a run")
+            status = record.word("status", Status)
             backup = Backup(
-                id=str(facts["id"]),
-                name=str(facts["name"]),
-                library=str(facts["library"]),
-                type=BackupType(facts["type"]),
-                tier=Tier(facts["tier"]),
-                created_at=_instant(facts["created_at"]),
-                description=str(facts["description"]),
+                id=record.text("id"),
+                name=record.text("name"),
+                library=record.text("library"),
+                type=record.word("type", BackupType),
+                tier=record.word("tier", Tier),
+                created_at=record.instant("created_at"),
+                description=record.text("description"),
                 bytes=0,
                 status=status,
-                error=str(facts["error"]),
+                error=record.text("error"),
             )
-            pid, since = int(facts["pid"]), _instant(facts["written_at"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # a record is for information; a torn one says nothing
-        yield backup, status, partial(_alive, pid, since)
-
-
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def _alive(pid: int, since: datetime) -> bool:
-    """Whether that process still runs, and is not a later one that was given the same number."""
-    import psutil
-
-    try:
-        return psutil.Process(pid).create_time() <= since.timestamp() + 1.0
-    except (psutil.Error, ValueError, OverflowError):
-        return False
+            pid, since = record.number("pid"), record.instant("written_at")
+        except (OSError, DamageFound) as error:
+            log.info("the record %s is passed over: %s", file.name, error)  # a record is for information
+            continue
+        yield backup, status, partial(is_alive, pid, since)
 
 
 def _prune(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scriptorium import wording
+from scriptorium.catalog.run_progress import progress_of
 from scriptorium.cli.output import (
     catalog_of,
     command,
@@ -22,8 +23,9 @@ from scriptorium.cli.output import (
     table,
     warn_of_half_restores,
 )
-from scriptorium.errors import ScriptoriumError
+from scriptorium.errors import NotFound, ScriptoriumError
 from scriptorium.model import PROVEN, Backup, BackupType, Manifest
+from scriptorium.progress import RunProgress
 from scriptorium.report.documents import (
     NOT_RECORDED,
     Document,
@@ -33,6 +35,7 @@ from scriptorium.report.documents import (
     proof_document,
     proof_rows,
 )
+from scriptorium.report.progress import progress_document, progress_rows
 
 if TYPE_CHECKING:
     from scriptorium.catalog import Catalog
@@ -77,24 +80,42 @@ def list_backups(
 
 @command(app, "show", example="scriptorium show latest")
 def show(reference: Reference, library: Library = None) -> None:
-    """Everything that is known of one backup."""
+    """Everything that is known of one backup, or of a run: how far it is."""
     settings = current()
     catalog = catalog_of(settings)
-    backup = catalog.find(reference, library=meant(settings, library, reference))
+    run = progress_of(settings, reference)
+    try:
+        backup = catalog.find(reference, library=meant(settings, library, reference))
+    except NotFound:
+        if run is None:
+            raise
+        _show_run(run)  # one that makes no backup, or is called by the id that Prefect gave it
+        return
+    run = run or progress_of(settings, backup.id)
     manifest = _manifest(catalog, backup)
     if manner.json:
         document: Document = {**backup_document(backup), "manifest": None, "proofs": []}
+        if run is not None:
+            document["progress"] = progress_document(run)
         if manifest is not None:
             document["manifest"] = _as_json(manifest)
         document["proofs"] = [proof_document(proof) for copy in backup.copies if (proof := catalog.proof(copy))]
         put_json(document)
         return
     _show_backup(backup)
+    if run is not None:
+        facts(progress_rows(run, datetime.now(UTC)))
     for proof in (catalog.proof(copy) for copy in backup.copies):
         if proof is not None:
             facts(proof_rows(proof))
     if manifest is not None:
         _show_manifest(manifest)
+
+
+def _show_run(run: RunProgress) -> None:
+    if manner.json:
+        put_json({"progress": progress_document(run)})
+    facts({"run": run.run, "library": run.library, **progress_rows(run, datetime.now(UTC))})
 
 
 def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:

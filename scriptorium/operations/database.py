@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scriptorium.errors import UsageError
 from scriptorium.model import Health, Role
-from scriptorium.progress import Advance
+from scriptorium.progress import Advance, step
 from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
 from scriptorium.settings import Library, Settings
 from scriptorium.sources.abilities import dumpable, living_path
@@ -33,7 +33,7 @@ def database_of(library: Library, name: str | None = None) -> Dumpable:
 def database_backup(settings: Settings, request: DatabaseBackupRequest, *, advance: Advance | None = None) -> int:
     """The whole recipe without Prefect; returns the bytes of the file."""
     database = database_of(settings.library(request.library), request.source)
-    with contained():
+    with contained(), step("dumping to", request.file, also=advance) as advance:
         return backup_database(
             database, Path(request.file), format=request.format, compress=request.compress, advance=advance
         )
@@ -42,7 +42,7 @@ def database_backup(settings: Settings, request: DatabaseBackupRequest, *, advan
 def database_restore(settings: Settings, request: DatabaseRestoreRequest, *, advance: Advance | None = None) -> None:
     """The whole recipe without Prefect."""
     database = database_of(settings.library(request.library), request.source)
-    with contained():
+    with contained(), step("loading", request.file, also=advance) as advance:
         restore_database(database, Path(request.file), clean=request.clean, trusted=request.trust, advance=advance)
 
 

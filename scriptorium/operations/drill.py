@@ -25,6 +25,7 @@ from pathlib import Path
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
+from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import (
     DamageFound,
     NoSpace,
@@ -52,7 +53,7 @@ from scriptorium.model import (
     Proof,
     TableFingerprint,
 )
-from scriptorium.progress import Advance
+from scriptorium.progress import Advance, step
 from scriptorium.requests import DrillRequest
 from scriptorium.restore import Supply, load_part, part_of, read_parts, source_of
 from scriptorium.restore.proof import all_answers, compare_checks, fulfilled
@@ -105,6 +106,8 @@ def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = 
         workspace.lock(settings, name, f"drill of {plan.backup.id}"),
         workspace.reading(settings, plan.backup.id),
         workspace.staging(settings, name, plan.id) as scratch,
+        recorded(settings, plan.id, "drill", plan.backup.library),
+        step("drilling", plan.backup.id, expected=plan.copy.bytes, also=advance) as advance,
     ):
         reach("drill.locked")
         proof = _tried(settings, plan, scratch, advance)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
+from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
 from scriptorium.manifest import new_id
 from scriptorium.model import Backup, Survey, Tier, Unsaved
 from scriptorium.operations.backup import backup
-from scriptorium.progress import Advance
+from scriptorium.progress import Advance, step
 from scriptorium.requests import BackupRequest, RestoreRequest
 from scriptorium.restore import (
     Preflight,
@@ -232,7 +233,13 @@ def bring_back(settings: Settings, plan: RestorePlan, *, advance: Advance | None
     """Do it. On any failure, or when the application is not well afterwards, what was there before is there again."""
     request = plan.request
     supply = _supply(settings, request, plan.key)
-    with contained(), workspace.reading(settings, plan.backup):
+    expected = supply.manifest.archive.bytes if supply.manifest.archive else None
+    with (
+        contained(),
+        workspace.reading(settings, plan.backup),
+        recorded(settings, plan.id, "restore", plan.library),
+        step("restoring", plan.backup, expected=expected, also=advance) as advance,
+    ):
         if request.path is not None:
             sources = _sources(settings, plan.library)
             never = _not_a_target(settings)

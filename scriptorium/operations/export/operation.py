@@ -16,7 +16,7 @@ from scriptorium.operations.export.members import Taking
 from scriptorium.operations.export.output import Output, output_to, require_free
 from scriptorium.operations.export.tables import choose, untold
 from scriptorium.operations.export.writers import WRITERS, Writer
-from scriptorium.progress import Advance
+from scriptorium.progress import Advance, step
 from scriptorium.requests import LATEST, ExportRequest
 from scriptorium.restore import Supply
 from scriptorium.restore.into_folder import source_of
@@ -94,7 +94,12 @@ def run_export(settings: Settings, plan: ExportPlan, *, advance: Advance | None 
     """
     supply = _supply(settings, plan)
     wanted = choose(supply.manifest, plan.tables)
-    with contained(), workspace.reading(settings, plan.backup.id), output_to(plan.output) as output:
+    with (
+        contained(),
+        workspace.reading(settings, plan.backup.id),
+        output_to(plan.output) as output,
+        step("exporting", plan.backup.id, also=advance) as advance,
+    ):
         origins = _origins(settings, plan, wanted, output)
         taking = Taking(supply, advance)
         absent = _follow_guides(taking, origins, supply.manifest.parts)
