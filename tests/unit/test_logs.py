@@ -1,0 +1,75 @@
+"""What the modules log: legible, private, rotating, without secrets."""
+
+from __future__ import annotations
+
+import logging
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scriptorium import logs
+from scriptorium.errors import SettingsError
+from scriptorium.progress import step
+
+log = logging.getLogger("scriptorium.a_module")
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    logger, make = logging.getLogger(logs.OURS), logging.getLogRecordFactory()
+    handlers, level = list(logger.handlers), logger.level
+    yield
+    for handler in [one for one in logger.handlers if one not in handlers]:
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(level)
+    logging.setLogRecordFactory(make)
+
+
+def test_a_file_is_private_and_has_time_level_module_and_words(tmp_path: Path) -> None:
+    file = tmp_path / "s.log"
+    logs.to_file(file)
+    log.info("%s was skipped: %s", "a\nfalse line\x1b[31m", "no file")
+    (line,) = file.read_text().splitlines()
+    assert "INFO" in line and "scriptorium.a_module: a\\nfalse line\\x1b[31m was skipped: no file" in line
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_it_rotates_and_keeps_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_LARGEST", 2000)
+    file = tmp_path / "s.log"
+    logs.to_file(file)
+    for number in range(400):
+        log.info("line %d", number)
+    kept = sorted(path.name for path in tmp_path.glob("s.log*") if not path.name.endswith(".lock"))
+    assert kept == ["s.log", *(f"s.log.{number}" for number in range(1, 6))]
+    assert all(stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600 for name in kept)
+    assert "line 399" in file.read_text()
+
+
+def test_a_file_that_another_process_has_begun_anew_is_followed(tmp_path: Path) -> None:
+    file = tmp_path / "s.log"
+    logs.to_file(file)
+    log.info("before")
+    file.rename(tmp_path / "s.log.1")
+    log.info("after")
+    assert "after" in file.read_text() and "after" not in (tmp_path / "s.log.1").read_text()
+
+
+def test_a_named_file_that_cannot_be_written_is_an_error_and_a_configured_one_is_not(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="log file cannot be written"):
+        logs.to_file(tmp_path / "nowhere" / "s.log")
+    logs.to_configured_file(tmp_path / "nowhere" / "s.log")
+
+
+def test_a_step_says_what_began_and_how_long_it_took(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="scriptorium")
+    with step("packing", "x.tar", expected=2048) as advance:
+        advance(1024)
+    with pytest.raises(ZeroDivisionError), step("verifying", "x.tar"):
+        raise ZeroDivisionError("why")
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "packing x.tar: 2.0 KiB expected" and said[1].startswith("packing x.tar: done, 1.0 KiB in ")
+    assert said[3].startswith("verifying x.tar ended after ") and said[3].endswith(": why")
