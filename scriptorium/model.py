@@ -1,4 +1,4 @@
-"""The nouns: frozen records that every room may hold and none may change.
+"""The nouns: frozen records that every module may hold and none may change.
 
 Times are aware datetimes in UTC. Sizes are bytes. Paths inside an archive are ``str`` with ``/``, relative,
 decoded with ``surrogateescape`` so that every byte string a filesystem allows survives the round trip.
@@ -63,7 +63,7 @@ class Survey:
     """What a source is expected to bring, for the check of free space: bytes, number of files.
 
     ``staged_bytes``: how much the workspace needs for its copy, where it is copied there first. ``holes``: of the
-    bytes, those that take no room on the disk (sparse files).
+    bytes, those that take no space on the disk (sparse files).
     """
 
     bytes: int

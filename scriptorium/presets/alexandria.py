@@ -172,8 +172,8 @@ def _env_file(home: Path | None) -> dict[str, str]:
 
 def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
     """Every catalogued file is there with the size and checksum that the database records; pictures are there; items
-    without a file; files that nothing names. Checks over files are made where the backup has the library's files, be
-    they none: an emptied folder (a mount that is gone) lacks every one.
+    without a file; files that nothing names. Checks over files are made where the backup has the library's files, even
+    if there are none: an emptied folder (a mount that is gone) lacks every one.
     """
     found = []
     if "fileless" in answers:

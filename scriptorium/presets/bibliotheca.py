@@ -88,7 +88,7 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
     if not isinstance(extra, list | tuple) or not isinstance(more, dict):
         raise SettingsError("'exclude' is a list of patterns, 'kuzu' a table")
     inside = database.relative_to(data).as_posix() if database.is_relative_to(data) else None
-    usual = f"kuzu/{DATABASE_FILE}"  # where the database is elsewhere, one that lies here still is a former one
+    usual = f"kuzu/{DATABASE_FILE}"  # where the database is elsewhere, one that still lies here is a previous one
     own_database = [f"/{at}{tail}" for at in dict.fromkeys((inside or usual, usual)) for tail in _TAILS]
     links = [f"/{link}" for link in links_between(data, database.parent)]  # the database comes with its own source
     return [
@@ -135,7 +135,7 @@ def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
     """Books have owners, persons have names, every cover that a book names is there; covers that no book names.
 
     Checks over the database are made where it answered, those over files where the backup has the library's files as
-    well, be they none: an emptied folder lacks every cover.
+    well, even if there are none: an emptied folder lacks every cover.
     """
     found = []
     if "ownerless" in answers:

@@ -34,7 +34,7 @@ _WATCHDOG = Path(__file__).with_name("watchdog.py")
 
 def snapshot(source: Source, stage: Path, never: tuple[Path, ...]) -> Staged:
     """Capture the source into the empty folder ``stage`` and examine the copy; pause its application only when
-    there was no consistent moment and the source says how. Raises what ``capture`` and ``examine`` raise."""
+    no consistent copy could be taken and the source says how. Raises what ``capture`` and ``examine`` raise."""
     try:
         source.capture(stage)
     except SnapshotBusy:

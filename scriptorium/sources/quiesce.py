@@ -1,4 +1,4 @@
-"""How an application is made to stand still for a moment: the configuration; ``scriptorium.quiesce.pause`` does it."""
+"""How an application is paused for a copy: the configuration. ``scriptorium.quiesce.pause`` does it."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class FilesIncoming:
         return StagingFolder.in_one_of(anchors(self._root), self._mark, (self._root,))
 
     def prepare(self) -> None:
-        self.undo()  # a crashed restore may have left the only copy of the former data
+        self.undo()  # a crashed restore may have left the only copy of the previous data
         self._staging = self._find()
         self._staging.create()
 

@@ -1,6 +1,6 @@
 """A tree of files, read where it lies.
 
-There is no moment that a tree of files shares with itself: each file is read once, and one that changes or vanishes
+A tree of files has no snapshot: each file is read once, at its own time, and one that changes or vanishes
 while it is read is named in the backup's warnings. What belongs to a database must be a source of its own.
 """
 

@@ -2,7 +2,7 @@
 
 What was copied, the database and its WAL, is what goes into the archive: reading it changes nothing, and the hashes of
 what was read go with it. A copy that nobody could read for want of memory is consistent by its protocol: it counts, and
-says what of it has no facts.
+says what of it has no fingerprints.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _capture_paused(layout: kuzu_layout.Layout, living: Living, stage: Path) -> 
     try:
         _copy(layout, living, stage, paused=True)
     except epoch.EpochEnded as ended:
-        raise SnapshotBusy(f"the application stopped at a bad moment: {ended}", on=str(living.path)) from ended
+        raise SnapshotBusy(f"the application stopped at a bad time: {ended}", on=str(living.path)) from ended
 
 
 def _capture_hot(layout: kuzu_layout.Layout, living: Living, stage: Path) -> None:

@@ -94,7 +94,7 @@ def ask(
 
 
 def _lacking(answers: Answers) -> Iterator[str]:
-    """Why tables have no facts, and statements no answer."""
+    """Why tables have no fingerprints, and statements no answer."""
     yield from answers[0].get("missing", {}).values()
     yield from (answer["trouble"] for answer in answers if "trouble" in answer)
 

@@ -52,11 +52,11 @@ def with_export(
 def make(database: Path, export: Path, recorded: reader.Fingerprints, *, engine: Path | None, share: float) -> Made:
     """Export the database, which stays as it is, into the new folder ``export``, and try that by an import.
 
-    ``facts``: what the database holds. The folder is there afterwards only where the export counts.
+    ``fingerprints``: what the database holds. The folder is there afterwards only where the export counts.
     """
     if recorded.missing:
         names = ", ".join(sorted(recorded.missing)[:5])
-        return Made(False, trouble=f"it could not be compared, since there are no facts of {names}")
+        return Made(False, trouble=f"it could not be compared, since there are no fingerprints of {names}")
     layout = kuzu_layout.find(database)
     needed, free = 2 * layout.size(), free_bytes(export.parent)
     if free < needed:

@@ -28,7 +28,7 @@ _READ_ONLY = "read-only mode"  # how the engine says that it wants to write
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """What a database holds; of what there are no facts, and why (as in ``Part.missing_facts``); why its logical export
+    """What a database holds; of what there are no fingerprints, and why (as in ``Part``); why its logical export
     is missing where it is."""
 
     engine_version: str
@@ -74,7 +74,7 @@ def read(
 
 
 def unread(hindrance: Unread, engine: Path | None) -> Fingerprints:
-    """The facts of a database that could not be looked at: none, and why. ``ToolMissing`` without an engine."""
+    """The fingerprints of a database that could not be read: none, and why. ``ToolMissing`` without an engine."""
     return Fingerprints(
         engine_version(engine),
         warnings=("no logical export: the database could not be read",),

@@ -4,8 +4,8 @@ A damaged database may crash whoever opens it, so nobody else does. The request 
 ``database``, ``engine`` (a folder to import kuzu from, or null), ``pool`` (bytes), ``virtual`` (bytes of address space,
 where that is limited), ``storage_version`` (as the header says, or null), ``read_only``, ``statements`` (queries by
 name). The answers are JSON objects, one a line, on standard output: first ``{"verdict": "ok", "engine": …, "tables": …,
-"missing": …}`` (tables without facts, and why), or a verdict ``version``, ``missing`` or ``unreadable``; then a line
-for each statement; at last ``{"closed": true}``. Exports are the work of ``builder``.
+"missing": …}`` (tables without fingerprints, and why), or a verdict ``version``, ``missing`` or ``unreadable``; then a
+line for each statement; at last ``{"closed": true}``. Exports are the work of ``builder``.
 
 It is run as a file and imports nothing of the package, so that it starts quickly and with the engine it was told.
 """

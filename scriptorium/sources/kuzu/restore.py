@@ -1,8 +1,8 @@
 """A Kuzu database on its way back: staged beside the living one, opened, compared, switched in by renames.
 
 A WAL or a shadow file of another state beside a database loses data or crashes the engine, so they are switched
-together with it: the former ones go where the former database goes, and come back with it; those that the backup holds
-come with its database.
+together with it: the previous ones go where the previous database goes, and come back with it; those that the backup
+holds come with its database.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class KuzuIncoming:
         return self._staging.path / "export"
 
     def prepare(self) -> None:
-        self.undo()  # a crashed restore may have left the only copy of the former data
+        self.undo()  # a crashed restore may have left the only copy of the previous data
         self._staging = self._find()
         self._staging.create()
 
@@ -92,13 +92,13 @@ class KuzuIncoming:
         if self._rebuild:
             self._build()
         try:
-            facts = reader.read(self._held(), engine=self._engine, share=self._share, statements=self._statements)
+            found = reader.read(self._held(), engine=self._engine, share=self._share, statements=self._statements)
         except reader.Unreadable as verdict:
             raise RestoreFailed(f"the restored database cannot be read: {verdict}", on=self._part.source) from verdict
         except reader.Unread as hindrance:
-            facts = reader.unread(hindrance, self._engine)
-        self.answers, self.missing_fingerprints = facts.answers, facts.missing
-        return facts.tables
+            found = reader.unread(hindrance, self._engine)
+        self.answers, self.missing_fingerprints = found.answers, found.missing
+        return found.tables
 
     def _held(self) -> Path:
         """The new database for the programs that make and read it: whoever owns the library may rename what he likes
@@ -138,12 +138,12 @@ class KuzuIncoming:
         self._staging.apply()
 
     def _like_former(self) -> None:
-        """A rebuilt database has no mode and owner of its own: take the former one's."""
+        """A rebuilt database has no mode and owner of its own: take the previous one's."""
         if not self._rebuild:
             return
         places, new = self._staging.places, self._held()
-        former = places.lstat(self._target)
-        like = former if former is not None and stat.S_ISREG(former.st_mode) else None
+        previous = places.lstat(self._target)
+        like = previous if previous is not None and stat.S_ISREG(previous.st_mode) else None
         owner = like or places.lstat(self._target.parent)
         if os.geteuid() == 0 and owner is not None:
             os.chown(new, owner.st_uid, owner.st_gid)
@@ -158,7 +158,7 @@ class KuzuIncoming:
             return
         places = self._staging.places
         if self._staging.planned and not places.there(self._new):
-            # Switched in, and perhaps opened since: what then lies beside it is not the former database's.
+            # Switched in, and perhaps opened since: what then lies beside it is not the previous database's.
             for path in self._companions():
                 if places.there(path):
                     places.rename(path, self._staging.incoming / path.name)

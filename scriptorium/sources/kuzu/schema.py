@@ -69,7 +69,7 @@ def mend(connection: Any, folder: Path) -> list[str]:
     """Write ``schema.cypher`` and ``index.cypher`` of an export anew. Returns what they may not carry, by name."""
     module = _statements()
     doubtful: list[str] = []
-    aside: Renamed = {}
+    displaced: Renamed = {}
     schema = list(module.statements((folder / "schema.cypher").read_text("utf-8")))
     lines = [*_counters(connection, _serials(connection), serial=False)]
     after = []
@@ -78,32 +78,32 @@ def mend(connection: Any, folder: Path) -> list[str]:
         if words[1:2] == ["SEQUENCE"] or words[:1] == ["RETURN"]:
             continue  # written by us, from what the database says
         if words == ["CREATE", "NODE", "TABLE"] or words == ["CREATE", "REL", "TABLE"]:
-            after.append(_with_defaults(connection, statement, doubtful, aside))
+            after.append(_with_defaults(connection, statement, doubtful, displaced))
         elif words[:2] == ["CREATE", "MACRO"]:
             lines.append(module.written(statement))
         else:
             after.append(module.written(statement))
     lines += [*after, *_counters(connection, _serials(connection), serial=True), *_comments(connection)]
     (folder / "schema.cypher").write_text("".join(f"{line};\n" for line in lines), "utf-8")
-    _mend_indexes(connection, folder, aside)
+    _mend_indexes(connection, folder, displaced)
     try:
         module.plan(folder)
     except module.Refused:  # names that the engine does not quote where it writes them
-        _mend_copies(connection, folder, aside)
+        _mend_copies(connection, folder, displaced)
     else:
-        if aside:
-            _mend_copies(connection, folder, aside)
+        if displaced:
+            _mend_copies(connection, folder, displaced)
     return doubtful
 
 
-def _mend_copies(connection: Any, folder: Path, aside: Renamed) -> None:
+def _mend_copies(connection: Any, folder: Path, displaced: Renamed) -> None:
     """Write ``copy.cypher`` anew, with files whose names need no quoting."""
     named, lines = _statements().named, list[str]()
     for table, kind in sorted(
         _rows(connection, "CALL SHOW_TABLES() RETURN name, type"), key=lambda row: row[1] != "NODE"
     ):
         names = [column["name"] for column in _columns(connection, table)]
-        columns = ",".join(named(aside.get((table, name), name)) for name in names)
+        columns = ",".join(named(displaced.get((table, name), name)) for name in names)
         what = f"{named(table)} ({columns})" if columns else named(table)
         if kind == "NODE":
             lines.append(f'COPY {what} FROM "{_renamed(folder, table, len(lines))}" (parallel=true);\n')
@@ -124,7 +124,7 @@ def _renamed(folder: Path, stem: str, number: int) -> str:
     return file
 
 
-def _with_defaults(connection: Any, statement: Any, doubtful: list[str], aside: Renamed) -> str:
+def _with_defaults(connection: Any, statement: Any, doubtful: list[str], displaced: Renamed) -> str:
     """A table's statement with the default of each column, and the direction in which relationships are stored."""
     module = _statements()
     opening = next(at for at, token in enumerate(statement) if token.word == "(")
@@ -143,8 +143,8 @@ def _with_defaults(connection: Any, statement: Any, doubtful: list[str], aside: 
     for part in parts:
         if statement[1].word == "REL" and part[0].kind == "name" and part[0].value.lower() in ("from", "to"):
             name = part[0].value  # COPY takes it for an end of the relationship: it gets its name afterwards
-            aside[table, name] = next(n for n in (f"{name}{'_' * k}" for k in range(1, 99)) if n not in columns)
-            text = module.written([module.Token("name", module.named(aside[table, name])), *part[1:]])
+            displaced[table, name] = next(n for n in (f"{name}{'_' * k}" for k in range(1, 99)) if n not in columns)
+            text = module.written([module.Token("name", module.named(displaced[table, name])), *part[1:]])
         else:
             text = module.written(part)
         column = columns.get(part[0].value) if part and part[0].kind == "name" else None
@@ -225,9 +225,9 @@ def _comments(connection: Any) -> list[str]:
     return [f"COMMENT ON TABLE {_statements().named(name)} IS {_quoted(text)}" for name, text in rows if text]
 
 
-def _mend_indexes(connection: Any, folder: Path, aside: Renamed) -> None:
+def _mend_indexes(connection: Any, folder: Path, displaced: Renamed) -> None:
     """Words of a text index that are a table's are named so again; a file is called as it is called in the folder.
-    Columns that were put aside get their names."""
+    Columns that were put displaced get their names."""
     path = folder / "index.cypher"
     module = _statements()
     tables = {name for (name,) in _rows(connection, "CALL SHOW_TABLES() RETURN name")}
@@ -244,7 +244,7 @@ def _mend_indexes(connection: Any, folder: Path, aside: Renamed) -> None:
                 file = statement[at + 2].value.rpartition("/")[2]
                 statement[at + 2] = module.Token("string", _quoted(words if words in tables else file))
         lines.append(f"{module.written(statement)};\n")
-    for (table, name), other in aside.items():
+    for (table, name), other in displaced.items():
         lines.append(f"ALTER TABLE {module.named(table)} RENAME {module.named(other)} TO {module.named(name)};\n")
     path.write_text("".join(lines), "utf-8")
 

@@ -1,4 +1,4 @@
-"""A Kuzu database, copied hot: see ``kuzu_epoch`` for the protocol and what it guarantees."""
+"""A Kuzu database, copied hot: see ``epoch.py`` for the protocol and what it guarantees."""
 
 from __future__ import annotations
 

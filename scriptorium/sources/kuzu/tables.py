@@ -128,10 +128,10 @@ def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
-def _portion(facts: Any) -> int:
+def _portion(metadata: Any) -> int:
     """How many rows at a time, so that long texts do not fill the memory."""
-    size: int = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
-    rows: int = facts.num_rows
+    size: int = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    rows: int = metadata.num_rows
     return max(1, min(BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 

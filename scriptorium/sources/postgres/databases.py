@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import psycopg
 
 _LONGEST_NAME = 63
-FORMER, ASIDE = "_before_restore_", "_aside_"
+PREVIOUS, DISPLACED = "_before_restore_", "_aside_"
 _TIME = "%Y%m%d_%H%M%S"
 _SENDING_AWAY_SECONDS = 0.1
 
@@ -38,11 +38,11 @@ def named(base: str, ending: str) -> str:
     if len(whole.encode()) <= _LONGEST_NAME:
         return whole
     ending = f"~{hashlib.sha256(base.encode()).hexdigest()[:8]}{ending}"
-    room = _LONGEST_NAME - len(ending.encode())
-    return base.encode()[:room].decode("utf-8", "ignore") + ending
+    longest = _LONGEST_NAME - len(ending.encode())
+    return base.encode()[:longest].decode("utf-8", "ignore") + ending
 
 
-def free_name(session: psycopg.Connection[Row], base: str, now: datetime, kind: str = FORMER) -> str:
+def free_name(session: psycopg.Connection[Row], base: str, now: datetime, kind: str = PREVIOUS) -> str:
     """What the living database is called once a restore has taken its place. ``now`` in UTC; names hold seconds."""
     while exists(session, name := named(base, now.strftime(kind + _TIME))):
         now += timedelta(seconds=1)

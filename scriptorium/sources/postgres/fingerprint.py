@@ -85,8 +85,8 @@ def written(*names: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """The tables by name, what is not as one would expect, and what has no facts, with the reason."""
+class Fingerprints:
+    """The tables by name, what is not as one would expect, and what has no fingerprint, with the reason."""
 
     tables: Mapping[str, TableFingerprint]
     warnings: tuple[str, ...] = ()
@@ -125,11 +125,11 @@ def take_fingerprints(
     *,
     expected: Mapping[str, TableFingerprint] | None = None,
     between: Callable[[str], None] = lambda _: None,
-) -> Facts:
+) -> Fingerprints:
     """Rows and fingerprint of every table, sequence, materialized view, and of the large objects.
 
-    ``session`` decides which moment is meant; sequences, which know no moment, are as they are now. A materialized
-    view is made anew by a restore, so it only counts when its content is what its query gives; ``expected``: facts of
+    ``session`` decides which snapshot is read; sequences have none, and are as they are now. A materialized
+    view is made anew by a restore, so it only counts when its content is what its query gives; ``expected``: those of
     the backup, to count the same views here, in the same way. What cannot be computed is missing. ``between`` is called
     with each name before its scan.
     """
@@ -142,12 +142,12 @@ def take_fingerprints(
             warnings.append(f"{one.name} is a foreign table: its rows are on another server and not in the backup")
             continue
         try:
-            facts = _facts(session, one, expected)
+            taken = _fingerprint(session, one, expected)
         except Uncomputable as error:
             missing[one.name] = str(error)
             continue
-        if facts is not None:
-            tables[one.name] = facts
+        if taken is not None:
+            tables[one.name] = taken
         elif expected is None:
             warnings.append(f"{one.name} is made anew by a restore, and was not what its query gives: not compared")
     if expected is None:
@@ -158,10 +158,10 @@ def take_fingerprints(
     objects = large_objects(session)
     if objects is not None:
         tables[LARGE_OBJECTS] = objects
-    return Facts(tables, tuple(warnings), missing)
+    return Fingerprints(tables, tuple(warnings), missing)
 
 
-def _facts(
+def _fingerprint(
     session: psycopg.Connection[Row], one: Relation, expected: Mapping[str, TableFingerprint] | None
 ) -> TableFingerprint | None:
     if one.kind == "m":

@@ -115,20 +115,20 @@ def _reason(error: ScriptoriumError) -> str:
 
 def like(session: psycopg.Connection[Row], name: str, model: str, inside: Address) -> DatabaseProperties:
     """Make the empty database ``name`` with owner, encoding, locale and tablespace of the database ``model`` on this
-    server (``inside``: its address); the rest of what is set on that one is in the dressing."""
+    server (``inside``: its address); the rest of what is set on that one is in the properties."""
     _create_like(session, name, model)
-    dressing = DatabaseProperties(comment=_comment_inside(session, model, inside))
+    properties = DatabaseProperties(comment=_comment_inside(session, model, inside))
     for scope, key, value in _settings(session, name, model):
-        dressing.add_setting(_bytes(scope), key, _bytes(f"{scope} SET {quoted(*key.split('.'))} TO {value}"))
-    dressing.early += [_bytes(statement) for statement in _grants(session, name, model)]
+        properties.add_setting(_bytes(scope), key, _bytes(f"{scope} SET {quoted(*key.split('.'))} TO {value}"))
+    properties.early += [_bytes(statement) for statement in _grants(session, name, model)]
     row = session.execute("SELECT datconnlimit, datistemplate FROM pg_database WHERE datname = %s", (model,)).fetchone()
     limit, template = row or (-1, False)
     if limit != -1:
-        dressing.late.append(_bytes(f"ALTER DATABASE {quoted(name)} CONNECTION LIMIT {limit}"))
+        properties.late.append(_bytes(f"ALTER DATABASE {quoted(name)} CONNECTION LIMIT {limit}"))
     if template:
-        dressing.late.append(_bytes(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE true"))
-    dressing.late += [_bytes(one) for one in _labels(session, name, model)]
-    return dressing
+        properties.late.append(_bytes(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE true"))
+    properties.late += [_bytes(one) for one in _labels(session, name, model)]
+    return properties
 
 
 def _bytes(statement: str) -> bytes:
@@ -236,7 +236,7 @@ def _labels(session: psycopg.Connection[Row], name: str, model: str) -> Iterator
         yield f"SECURITY LABEL FOR {quoted(str(provider))} ON DATABASE {quoted(name)} IS {literal(str(label))}"
 
 
-def prospects(session: psycopg.Connection[Row], database: str, *, in_place: bool) -> str:
+def settings_preflight(session: psycopg.Connection[Row], database: str, *, in_place: bool) -> str:
     """What becomes of what is set on the database, for a plan."""
     if in_place:
         return "stay as they are"
@@ -292,35 +292,35 @@ def statements(script: bytes) -> Iterator[bytes]:
 def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> DatabaseProperties:
     """Make the empty database ``name`` as a dump has it (``script``: ``own_script``'s); where the server lacks its
     locale or tablespace, with the server's own, and a warning."""
-    dressing, made = DatabaseProperties(), False
+    properties, made = DatabaseProperties(), False
     for statement in statements(as_utf8(script)):
         found = _OF_DATABASE.match(statement)
         if found is None:
             if _SESSION.match(statement):
-                dressing.early.append(statement)
-                dressing.late.append(statement)
+                properties.early.append(statement)
+                properties.late.append(statement)
             continue
         ours = found["before"] + b" " + _bytes(quoted(name)) + found["after"]
         if statement.startswith(b"CREATE DATABASE"):
-            _create(session, dressing, ours)
+            _create(session, properties, ours)
             made = True
         elif setting := _SETS.match(found["after"]):
             key = setting[1].replace(b'"', b"").decode("utf-8", "replace")
             if _LIBRARIES.search(key):
-                dressing.warnings.append(
+                properties.warnings.append(
                     f"not set on the database: {_shown(ours)} (it loads a program; set it by hand)"
                 )
                 continue
-            dressing.add_setting(found["before"] + b" " + _bytes(quoted(name)), key, ours)
+            properties.add_setting(found["before"] + b" " + _bytes(quoted(name)), key, ours)
         else:
             late = statement.startswith(_COMMENT) or _LAST.match(found["after"])
-            (dressing.late if late else dressing.early).append(ours)
+            (properties.late if late else properties.early).append(ours)
     if not made:
         raise ToolFailed("the dump does not say how its database was made", on=name)
-    return dressing
+    return properties
 
 
-def _create(session: psycopg.Connection[Row], dressing: DatabaseProperties, statement: bytes) -> None:
+def _create(session: psycopg.Connection[Row], properties: DatabaseProperties, statement: bytes) -> None:
     encoding = found[0] if (found := _OWN_ENCODING.search(statement)) else b""
     name = statement.split(b" WITH ", 1)[0]
     plain = re.sub(rb" TABLESPACE = " + _IDENTIFIER, b"", statement)
@@ -336,6 +336,8 @@ def _create(session: psycopg.Connection[Row], dressing: DatabaseProperties, stat
             if number == len(tries) - 1:
                 raise
             if number == 0:
-                dressing.warnings.append(f"the database is not made as it was: {_shown(statement)} ({_reason(error)})")
+                properties.warnings.append(
+                    f"the database is not made as it was: {_shown(statement)} ({_reason(error)})"
+                )
             continue
         return

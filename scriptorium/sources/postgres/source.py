@@ -60,24 +60,24 @@ class PostgresSource(PostgresSettings):
 
         return self._staged(DumpRecord.read(stage / "facts.json"), stage)
 
-    def _staged(self, facts: DumpRecord, stage: Path, *, pending: bool = False) -> Staged:
+    def _staged(self, record: DumpRecord, stage: Path, *, pending: bool = False) -> Staged:
         from scriptorium.sources.postgres.dump.directory import PART
 
         return Staged(
             source=self.name,
             kind=self.kind,
             path=self.place,
-            method=facts.method,
-            started_at=facts.started_at,
-            finished_at=facts.finished_at,
+            method=record.method,
+            started_at=record.started_at,
+            finished_at=record.finished_at,
             trees=(Tree(root=str(stage / PART), at=self.place),),
-            engine_version=facts.engine_version,
-            tables=facts.tables,
-            warnings=facts.warnings,
-            answers=facts.answers,
+            engine_version=record.engine_version,
+            tables=record.tables,
+            warnings=record.warnings,
+            answers=record.answers,
             pending=pending,
-            provenance=facts.provenance,
-            missing_fingerprints=facts.missing,
+            provenance=record.provenance,
+            missing_fingerprints=record.missing,
         )
 
     @contextlib.contextmanager
@@ -85,7 +85,7 @@ class PostgresSource(PostgresSettings):
         from scriptorium.sources.postgres.dump.stream import streaming
 
         with streaming(self.address(), stage, self.dump_options) as dump:
-            yield PostgresStream(dump, self.place, lambda: self._staged(dump.facts, stage, pending=not dump.ended))
+            yield PostgresStream(dump, self.place, lambda: self._staged(dump.record, stage, pending=not dump.ended))
 
     def incoming(
         self,

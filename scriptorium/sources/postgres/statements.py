@@ -1,4 +1,4 @@
-"""A preset's statements, put to a database within whatever moment the session sees."""
+"""A preset's statements, put to a database in whatever snapshot the session sees."""
 
 from __future__ import annotations
 

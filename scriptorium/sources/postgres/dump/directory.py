@@ -1,8 +1,8 @@
-"""A dump of one moment of a database, with its facts, on the disk.
+"""A dump of one snapshot of a database, with its fingerprints, on the disk.
 
 ``pg_dump``'s own compression is what makes dumps slow, so it does not compress; the archive does, once. ``take`` makes
 ``part/<database>/`` (pg_dump's directory format), ``part/globals.sql`` where the role may read it, and ``facts.json``.
-``postgres_stream`` brings the same moment into an archive without a copy on the disk.
+``stream.py`` brings the same snapshot into an archive without a copy on the disk.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class DumpRecord:
         sequences: Mapping[tuple[str, str], TableFingerprint],
         warnings: tuple[str, ...],
     ) -> DumpRecord:
-        """With what the moment held. Sequences know no snapshot: what counts is what the dump holds of them."""
+        """With what the snapshot held. Sequences have none: what counts is what the dump holds of them."""
         names = {(one.schema, one.table): one.name for one in snapshot.found if one.kind == "S"}
         tables = {**seen.tables, **{names[key]: facts for key, facts in sequences.items() if key in names}}
         more, now = (*seen.warnings, *warnings), datetime.now(UTC)
@@ -96,10 +96,10 @@ class DumpRecord:
 def take(address: Address, stage: Path, options: DumpOptions) -> DumpRecord:
     """Dump the database into the empty folder ``stage``; on any error the folder is empty again."""
     try:
-        facts = _take(address, stage, options)
+        record = _take(address, stage, options)
         reach("dump.before-facts")
-        facts.write(stage / "facts.json")
-        return facts
+        record.write(stage / "facts.json")
+        return record
     except BaseException:
         empty(stage)
         raise

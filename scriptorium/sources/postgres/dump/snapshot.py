@@ -1,7 +1,7 @@
-"""One moment of a database, for as long as it takes to read it.
+"""One snapshot of a database, for as long as it takes to read it.
 
 A repeatable-read transaction locks every table (ACCESS SHARE: it hinders no reader and no writer), exports its
-snapshot for ``pg_dump``, and reads the facts of every table itself: rows, fingerprints, answers.
+snapshot for ``pg_dump``, and reads every table itself: rows, fingerprints, answers.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class DumpOptions:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a moment held: the facts of its tables, what is not as one would expect, what it answered, what of it has no
-    facts."""
+    """What a snapshot held: the fingerprints of its tables, what is not as one would expect, what it answered, what of
+    it has no fingerprint."""
 
     tables: Mapping[str, TableFingerprint]
     warnings: tuple[str, ...]
@@ -96,8 +96,8 @@ class Snapshot:
 
     def look(self, between: Callable[[str], None]) -> Seen:
         """Read every table, and put the source's statements. ``between`` is called with each name before its scan."""
-        facts = take_fingerprints(self.session, self.found, between=between)
-        return Seen(facts.tables, facts.warnings, answers(self.session, self.options.statements), facts.missing)
+        taken = take_fingerprints(self.session, self.found, between=between)
+        return Seen(taken.tables, taken.warnings, answers(self.session, self.options.statements), taken.missing)
 
 
 def bytes_as_they_are(session: psycopg.Connection[Row]) -> list[str]:

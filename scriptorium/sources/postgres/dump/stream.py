@@ -1,7 +1,7 @@
-"""A dump of one moment that goes straight into an archive: in pieces that are held in memory, one at a time.
+"""A dump of one snapshot that goes straight into an archive: in pieces that are held in memory, one at a time.
 
-The facts are read in a thread of their own while the dump flows. Of the dump only its head touches the disk, for as
-long as it takes to read its table of contents.
+The fingerprints are taken in a thread of their own while the dump is read. Of the dump only its head is written to the
+disk, for as long as it takes to read its table of contents.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PATIENCE = 10  # seconds for the server to stop a scan that nobody waits for an
 
 
 class DumpStream:
-    """A dump on its way: ``facts`` is all that is known so far, ``ended`` whether that is everything."""
+    """A dump on its way: ``record`` is all that is known so far, ``ended`` whether that is everything."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class DumpStream:
         open_: contextlib.ExitStack,
     ) -> None:
         self.name = file_name(snapshot.database)
-        self.facts: DumpRecord = described(snapshot, streamed=True)
+        self.record: DumpRecord = described(snapshot, streamed=True)
         self.ended = False
         self._snapshot = snapshot
         self._output = output
@@ -89,7 +89,7 @@ class DumpStream:
         reach("stream.ended")
         self._open.close()  # whatever is wrong with pg_dump is raised here
         sequences = self._head.sequences(last)
-        self.facts = self.facts.completed(self._snapshot, seen, sequences, self._warnings)
+        self.record = self.record.completed(self._snapshot, seen, sequences, self._warnings)
         self.ended = True
 
     def _filled(self, buffer: memoryview) -> int:
@@ -182,7 +182,7 @@ def _output(child: process.Child) -> int:
 
 @contextlib.contextmanager
 def _seeing(snapshot: Snapshot, child: process.Child) -> Iterator[Future[Seen]]:
-    """Read the facts beside the block. Leaving it before they are there gives them up."""
+    """Take the fingerprints beside the block. Leaving it before they are there gives them up."""
     over = threading.Event()
     still = Still(child)
 
@@ -195,7 +195,7 @@ def _seeing(snapshot: Snapshot, child: process.Child) -> Iterator[Future[Seen]]:
         with in_our_words(snapshot.address, secrets=snapshot.address.secrets):
             return snapshot.look(between)
 
-    with ThreadPoolExecutor(1, "facts") as pool:
+    with ThreadPoolExecutor(1, "fingerprints") as pool:
         seen = pool.submit(look)
         try:
             yield seen

@@ -23,7 +23,7 @@ from scriptorium.sources.postgres.previous import drop_surplus, kept, whereabout
 from scriptorium.sources.postgres.programs import major_of
 from scriptorium.sources.postgres.properties import DatabaseProperties, from_dump, like, own_script
 from scriptorium.sources.postgres.records import Record, Records, begun, name_of, number_of, system_of
-from scriptorium.sources.postgres.restore.comparison import facts_now, not_compared
+from scriptorium.sources.postgres.restore.comparison import fingerprints_now, not_compared
 from scriptorium.sources.postgres.restore.constraints import LeftOut
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.restore.psql import run_script
@@ -71,14 +71,14 @@ class BesideIncoming(Unpacked):
 
     def __init__(self, part: Part, target: Target, restore_id: str) -> None:
         super().__init__(part, target, restore_id)
-        self._dressing: DatabaseProperties | None = None
+        self._properties: DatabaseProperties | None = None
         self._told = LeftOut()
         self._new = databases.named(target.name, f"_restore_{restore_id}")
         self._records = Records(target.records)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        properties = self._dressing.warnings if self._dressing else ()
+        properties = self._properties.warnings if self._properties else ()
         return (*properties, *self._told.warnings, *not_compared(self._told.anew))
 
     @property
@@ -168,7 +168,7 @@ class BesideIncoming(Unpacked):
         run_script(script, new, major, options.tools, examined, stall_timeout=options.stall_timeout)
         with new.session() as session:
             session.execute("ANALYZE")
-            found = facts_now(session, self._part.tables or {})
+            found = fingerprints_now(session, self._part.tables or {})
         self._told.missing.update(found.missing)
         self._told.anew.update(found.anew)
         return found.tables
@@ -182,14 +182,14 @@ class BesideIncoming(Unpacked):
         )
         reach("database.before-create")
         if databases.exists(session, model):
-            self._dressing = like(session, self._new, model, self._target.address)
+            self._properties = like(session, self._new, model, self._target.address)
         elif script is not None:
-            self._dressing = from_dump(session, self._new, script())
+            self._properties = from_dump(session, self._new, script())
         else:
             session.execute(sql(f"CREATE DATABASE {quoted(self._new)} TEMPLATE template0"))
         self._records.write(record.now(made=number_of(session, self._new)))
-        if self._dressing is not None:
-            self._dressing.before_data(session)
+        if self._properties is not None:
+            self._properties.before_data(session)
 
     def switch(self) -> None:
         address, name = self._target.address, self._target.name
@@ -197,8 +197,8 @@ class BesideIncoming(Unpacked):
             record, made = self._records.read(self._restore, self._part.source), number_of(session, self._new)
             if record is None or made is None:
                 raise RestoreFailed("the restored database is not there", on=self._new)
-            if self._dressing is not None:
-                self._dressing.after_data(session, self._new, address.of(self._new))
+            if self._properties is not None:
+                self._properties.after_data(session, self._new, address.of(self._new))
             renames, previous = [(self._new, name)], None
             replaced = number_of(session, name)
             if replaced is not None:
@@ -218,7 +218,7 @@ class BesideIncoming(Unpacked):
             with self._target.address.maintenance() as session:
                 if record is None:
                     self._undo_marked(session)
-                elif record.stage != "stands":  # what was finished is not gone back from
+                elif record.stage != "stands":  # what was finished is not undone
                     self._require_server(session, record)
                     if record.stage == "switching":
                         self._put_back(session, record)
@@ -248,9 +248,11 @@ class BesideIncoming(Unpacked):
             ours = here == record.made
             if not ours and record.replaced is None:
                 raise RestoreFailed("a database that no restore made has come to this name", on=name)
-            aside = record.new if ours else databases.free_name(session, name, datetime.now(UTC), databases.ASIDE)
-            renames.append((name, aside))
-            then[aside] = here
+            displaced = (
+                record.new if ours else databases.free_name(session, name, datetime.now(UTC), databases.DISPLACED)
+            )
+            renames.append((name, displaced))
+            then[displaced] = here
         if record.replaced is not None:
             if record.previous is None or number_of(session, record.previous) != record.replaced:
                 raise RestoreFailed(_lost(session, record), on=name, hint="the safety backup: scriptorium list")

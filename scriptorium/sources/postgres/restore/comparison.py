@@ -1,4 +1,4 @@
-"""The facts of a database that is being loaded: a table is read as soon as its rows are there, while others still come.
+"""The fingerprints of a database that is being loaded: a table is read when its rows are there; others still come.
 
 ``pg_restore`` loads a table in one transaction, so a table in which rows can be seen has all of them. That is not
 relied upon: what was read early counts only when it is what the backup says, all else is read again at the end.
@@ -38,7 +38,7 @@ _LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a database holds, beside what was recorded. ``missing``: of what facts cannot be compared, and why;
+    """What a database holds, beside what was recorded. ``missing``: of what fingerprints cannot be compared, and why;
     ``anew``: views that have other rows because they were made anew."""
 
     tables: Mapping[str, TableFingerprint]
@@ -58,9 +58,9 @@ def not_compared(anew: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(f"{name} is not compared: {why}" for name, why in anew.items())
 
 
-def facts_now(session: psycopg.Connection[Row], expected: Mapping[str, TableFingerprint]) -> Found:
-    """The facts of everything in the database, in the way of the ``expected`` ones. Rows that the server spread anew
-    over partitions count as they were recorded, where together they are what was recorded."""
+def fingerprints_now(session: psycopg.Connection[Row], expected: Mapping[str, TableFingerprint]) -> Found:
+    """The fingerprints of everything in the database, taken like the ``expected`` ones. Rows that the server spread
+    anew over partitions count as they were recorded, where together they are what was recorded."""
     there = relations(session)
     found = take_fingerprints(session, there, expected=expected)
     tables = {**found.tables, **as_recorded(session, found.tables, expected)}
@@ -71,7 +71,7 @@ def facts_now(session: psycopg.Connection[Row], expected: Mapping[str, TableFing
 class Reading:
     """Reads the tables and sequences of ``address`` in a thread of its own, from now on.
 
-    ``expected``: the facts by the tables' names, as the backup has them. Leaving the block ends the reading.
+    ``expected``: the fingerprints by the tables' names, as the backup has them. Leaving the block ends the reading.
     """
 
     def __init__(self, address: Address, expected: Mapping[str, TableFingerprint]) -> None:
@@ -108,8 +108,8 @@ class Reading:
         """Nothing comes any more: whatever was not read yet can be read now."""
         self._complete.set()
 
-    def facts(self) -> dict[str, TableFingerprint]:
-        """Wait for the end of the reading; the facts by name. Raises what went wrong in it."""
+    def fingerprints(self) -> dict[str, TableFingerprint]:
+        """Wait for the end of the reading; the fingerprints by name. Raises what went wrong in it."""
         self._thread.join()
         if self._failure is not None:
             raise self._failure
@@ -120,7 +120,7 @@ class Reading:
             with in_our_words(self._address):
                 self._early(session, found)
                 self._rest(session, found)
-        except BaseException as error:  # noqa: BLE001 -- raised again where the facts are asked for
+        except BaseException as error:  # noqa: BLE001 -- raised again where the fingerprints are asked for
             self._failure = error
 
     def _early(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:

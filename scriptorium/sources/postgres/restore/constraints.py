@@ -49,7 +49,7 @@ class Stumbled(ToolFailed):
 @dataclass(slots=True)
 class LeftOut:
     """``broken``: constraints that do not hold, with the reason; ``warnings``: what is not as it was; ``missing``: what
-    has no facts, and why; ``anew``: views that a restore fills with other rows, and why."""
+    has no fingerprint, and why; ``anew``: views that a restore fills with other rows, and why."""
 
     broken: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -26,7 +26,7 @@ from scriptorium.sources.postgres.locks import patient_program, patient_session
 from scriptorium.sources.postgres.previous import another_server
 from scriptorium.sources.postgres.programs import major_of
 from scriptorium.sources.postgres.records import number_of, system_of
-from scriptorium.sources.postgres.restore.comparison import facts_now, not_compared
+from scriptorium.sources.postgres.restore.comparison import fingerprints_now, not_compared
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.restore.psql import run_script, schemas
 from scriptorium.sources.postgres.restore.requirements import Requirements, require, required
@@ -95,7 +95,7 @@ class InPlaceIncoming(Unpacked):
         if expected is None:
             return
         with self._patient() as session:
-            found = facts_now(session, expected)
+            found = fingerprints_now(session, expected)
         self.missing_fingerprints, self.made_anew = found.missing, found.anew
         wrong = [name for name, facts in expected.items() if found.tables.get(name) != facts and found.compared(name)]
         if wrong:
@@ -133,7 +133,7 @@ class InPlaceIncoming(Unpacked):
             )
 
     def _patient(self) -> AbstractContextManager[psycopg.Connection[Row]]:
-        """Sizes and facts of a table wait for whoever has locked it; not for ever."""
+        """Sizes and fingerprints of a table wait for whoever has locked it; not for ever."""
         return patient_session(self._target.address, self._target.options.lock_timeout)
 
     def undo(self) -> None:
@@ -189,7 +189,7 @@ class InPlaceIncoming(Unpacked):
             tables = kept["tables"]
             assert isinstance(tables, dict)
             expected = {name: TableFingerprint(*facts) for name, facts in tables.items()}
-            if not facts_now(session, expected).differing(expected):
+            if not fingerprints_now(session, expected).differing(expected):
                 return Previous(Whereabouts.BACK, "rows and fingerprints of all tables are those of before the restore")
         return Previous(Whereabouts.GONE, f"the dump in {previous} is gone")
 
@@ -208,7 +208,7 @@ class InPlaceIncoming(Unpacked):
         """The tables that are not as they were before; none where the transaction was rolled back."""
         expected = DumpRecord.read(self._previous / "facts.json").tables
         with self._patient() as session:
-            return facts_now(session, expected).differing(expected)
+            return fingerprints_now(session, expected).differing(expected)
 
     def finish(self) -> None:
         self._drop_folder()

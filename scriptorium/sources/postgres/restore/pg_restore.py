@@ -1,7 +1,7 @@
 """Running ``pg_restore``: an error is an error, with the few exceptions that are named here.
 
-The data goes in first, then the indexes, then what locks a table against its readers, primary keys above all; the facts
-of the tables are taken meanwhile (``postgres_reading``).
+The data goes in first, then the indexes, then what locks a table against its readers, primary keys above all; the
+fingerprints of the tables are taken meanwhile (``comparison.py``).
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Restorer:
                 if first:
                     self._run(dump, [*parallel, *first])
                 with self._stumbling(dump), self._started(dump, [*parallel, *last]):
-                    facts = reading.facts()
+                    facts = reading.fingerprints()
             self.told.require(self.address)
             self.told.missing.update(reading.missing)
         reach("database.indexed")

@@ -13,7 +13,7 @@ from scriptorium.model import Holder, Part
 from scriptorium.sources.postgres.connection import Row
 from scriptorium.sources.postgres.databases import require_creating
 from scriptorium.sources.postgres.programs import Program, find, major_of
-from scriptorium.sources.postgres.properties import prospects
+from scriptorium.sources.postgres.properties import settings_preflight
 from scriptorium.sources.postgres.rights import closed_extensions, extensions_in
 from scriptorium.sources.postgres.settings import PostgresSettings
 
@@ -96,7 +96,7 @@ def _requirements(source: PostgresSettings) -> str:
 def _properties(source: PostgresSettings) -> str:
     address = source.address().resolved()
     with address.maintenance() as session:
-        return prospects(session, address.words["dbname"], in_place=source.in_place)
+        return settings_preflight(session, address.words["dbname"], in_place=source.in_place)
 
 
 def _sessions(source: PostgresSettings) -> str:

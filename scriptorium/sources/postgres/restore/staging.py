@@ -32,7 +32,7 @@ _TABLE_OF_CONTENTS = "toc.dat"
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a restore goes and how: ``address`` of the living database, its ``name``; ``jobs`` of pg_restore;
-    ``records``: the folder of ``postgres_records``."""
+    ``records``: the folder of ``records.py``."""
 
     address: Address
     name: str

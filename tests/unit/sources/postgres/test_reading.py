@@ -52,7 +52,7 @@ def test_a_table_is_read_as_soon_as_its_rows_are_there(library):
         assert set(reading._read) == {"public.early"}
         fill(url, "INSERT INTO late VALUES (2), (1)", "SELECT nextval('numbers')")
         reading.all_is_there()
-        assert reading.facts() == expected
+        assert reading.fingerprints() == expected
 
 
 def test_what_was_read_before_all_of_it_was_there_does_not_count(library):
@@ -64,7 +64,7 @@ def test_what_was_read_before_all_of_it_was_there_does_not_count(library):
         fill(url, "INSERT INTO early SELECT g, md5(g::text) FROM generate_series(201, 500) g")
         fill(url, "INSERT INTO late VALUES (1), (2)", "SELECT nextval('numbers')")
         reading.all_is_there()
-        assert reading.facts() == expected
+        assert reading.fingerprints() == expected
 
 
 def test_what_differs_is_found(library):
@@ -72,7 +72,7 @@ def test_what_differs_is_found(library):
     with Reading(address, expected) as reading:
         fill(url, ROWS, "UPDATE early SET t = 'other' WHERE x = 77", "INSERT INTO late VALUES (1), (2)")
         reading.all_is_there()
-        found = reading.facts()
+        found = reading.fingerprints()
     assert found["public.early"].rows == 500
     assert {name for name in expected if found[name] != expected[name]} == {"public.early", "public.numbers"}
 
@@ -94,7 +94,7 @@ def test_an_error_is_raised_where_the_facts_are_asked_for(library):
         fill(url, "DROP TABLE late")
         reading.all_is_there()
         with pytest.raises(ScriptoriumError, match="late"):
-            reading.facts()
+            reading.fingerprints()
 
 
 def test_a_database_that_is_not_there_is_said_at_once(library):
@@ -128,5 +128,5 @@ def test_nothing_expected_means_nothing_early(library):
         assert not reading._read
         fill(url, "INSERT INTO late VALUES (1), (2)", "SELECT nextval('numbers')")
         reading.all_is_there()
-        assert reading.facts() == expected
+        assert reading.fingerprints() == expected
     assert replace(expected["public.late"], rows=3) != expected["public.late"]
