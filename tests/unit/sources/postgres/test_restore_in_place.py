@@ -66,7 +66,7 @@ def test_in_place_a_failure_in_the_middle_changes_nothing(poor):
     incoming.prepare()
     unpack(staged, incoming)
     incoming.load()
-    with pytest.raises(ToolFailed, match="extra data"):
+    with pytest.raises(RestoreFailed, match="extra data"):
         incoming.switch()
     incoming.undo()
     assert ask(url, "SELECT count(*) FROM items") == [(10,)]
