@@ -50,16 +50,17 @@ def test_being_killed_at_any_step_leaves_the_former_or_the_restored_database_who
         from pathlib import Path
         sys.path.insert(0, {str(Path(postgres_items.__file__).parent)!r})
         import postgres_items as t
-        from scriptorium.sources import postgres_databases as databases, postgres_load, postgres_reading
+        from scriptorium.sources.postgres import databases
+        from scriptorium.sources.postgres.restore import beside, comparison
         source, staged, part = pickle.loads(Path({str(tmp_path / "order")!r}).read_bytes())
         point = {point!r}
         def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
         def then_die(real): return lambda *a, **k: (real(*a, **k), die())
-        if point == "creating": postgres_load.Dressing.before_data = die
-        if point == "restoring": postgres_reading.table_facts = die
+        if point == "creating": beside.DatabaseProperties.before_data = die
+        if point == "restoring": comparison.table_fingerprint = die
         if point == "renaming": databases.reach = lambda at: die() if at == "database.renaming" else None
         if point == "renamed": databases.switch = then_die(databases.switch)
-        if point == "finishing": postgres_load.drop_surplus = die
+        if point == "finishing": beside.drop_surplus = die
         incoming = source.incoming(part, t.ID)
         incoming.prepare()
         if point == "prepared": die()

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
 
-from scriptorium.errors import LibraryBusy, NoSpace, RestoreFailed, ToolFailed
-from scriptorium.sources.postgres.restore import in_place
+from scriptorium.errors import LibraryBusy, NoSpace, RestoreFailed
+from scriptorium.fs import free_space
 from scriptorium.sources.postgres.source import PostgresSource
 
 
@@ -79,10 +79,10 @@ def test_room_for_the_way_back_is_looked_for_before_anything_is_replaced(poor, m
     incoming.prepare()
     unpack(staged, incoming)
     usage = type(shutil.disk_usage("/"))
-    monkeypatch.setattr(in_place.shutil, "disk_usage", lambda path: usage(10**12, 0, 1000))
+    monkeypatch.setattr(free_space.shutil, "disk_usage", lambda path: usage(10**12, 0, 1000))
     with pytest.raises(NoSpace) as caught:
         incoming.load()
-    assert "there are 1,000" in caught.value.what and "staging" in caught.value.hint
+    assert "there are 1000 B" in caught.value.what and "staging" in caught.value.hint
     assert caught.value.on.startswith(str(source.staging))
     incoming.undo()
     assert ask(url, "SELECT count(*) FROM items") == [(10,)] and not list(source.staging.iterdir())
@@ -111,7 +111,7 @@ def test_what_a_later_table_refers_to_is_said_in_our_words(library):
     incoming.prepare()
     unpack(staged, incoming)
     incoming.load()
-    with pytest.raises(ToolFailed, match="does not know depends on") as caught:
+    with pytest.raises(RestoreFailed, match="does not know depends on") as caught:
         incoming.switch()
     assert "beside" in caught.value.hint and "\n" not in caught.value.hint
     source.incoming(part, ID).undo()
