@@ -6,12 +6,12 @@ A restore into the scratch place that fails is a verdict where it is the backup 
 is damaged or would leave its place, or what was read whole is refused by the programs that load it (an index that
 ``pg_restore`` cannot make, a database that crashes its engine). Such a verdict counts when a second try, from the copy
 in the store, comes to it as well. Then it is the newest word on the copy and takes the place of an older proof. A
-database that could not be looked at for want of memory is not comparable, and that takes no proof away.
+database that could not be looked at for want of memory is not comparable, and the proof stays.
 
-Everything else is an error and leaves the former proof alone, for it says nothing of the backup: no room, a store or a
-server that does not answer, a library in use, a missing program, a child that stood still or was ended by a signal,
-settings that are wrong. So do rights, roles and extensions that the drill's server lacks: the same backup comes back
-where they are, and one that counted as damaged would not be chosen any more when it is needed.
+Everything else is an error. It says nothing of the backup, and the earlier proof stays as it is: no space, a store or
+a server that does not answer, a library in use, a missing program, a child that stood still or was ended by a signal,
+settings that are wrong. Rights, roles and extensions that the drill's server lacks are such errors too: the same
+backup can be restored where they are, and a backup that counted as damaged would not be chosen when it is needed.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = 
 
     A backup that cannot be restored is a verdict and not an error: ``proven`` is false, with the first differences. It
     counts only when a second try, which reads the copy anew, comes to it as well; ``before`` has what the first one
-    found. What stands in the way of drilling at all (no room, no server, no engine) is raised. A store that cannot be
-    written to keeps no proof (``unkept`` says why), and the verdict is none the worse for it.
+    found. What stands in the way of drilling at all (no space, no server, no engine) is raised. A store that cannot be
+    written to keeps no proof (``unkept`` says why); the verdict is the same.
     """
     store = settings.store(plan.copy.store)
     name = workspace.scratch_name(plan.backup.library)  # a backup may begin meanwhile, and clears its own folder only

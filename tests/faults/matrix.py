@@ -159,7 +159,7 @@ class House:
         written = {
             store.name
             for store in self.settings.stores.values()
-            for info in store.list(f"{self.library}/")
+            for info in store.objects.list(f"{self.library}/")
             if info.key.endswith(".json")
             and not info.key.endswith(".marks.json")
             and info.key.removesuffix(".json") not in self.keys
@@ -242,8 +242,8 @@ class House:
         for run in Catalog(self.settings).backups():
             assert run.status is not Status.RUNNING
         for store in self.settings.stores.values():
-            assert [info.key for info in store.leftovers()] == []
-            keys = {info.key for info in store.list(f"{self.library}/")}
+            assert [info.key for info in store.objects.leftovers()] == []
+            keys = {info.key for info in store.objects.list(f"{self.library}/")}
             archives = {key for key in keys if not key.endswith(_ENDINGS)}
             assert {f"{key}.json" for key in archives} <= keys, "an archive without a manifest"
             assert {key.removesuffix(".json").removesuffix(".marks") for key in keys - archives} == archives
