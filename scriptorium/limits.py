@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 MOST = 1_000_000_000
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 SOURCE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
-PATTERN = r"[^/]"
+PATTERN = r"^[^\x00]*[^/\x00][^\x00]*$"
 WORD = r"^[^\x00]*$"
 LONGEST_PATTERN = 4096  # letters: no path is longer
 

@@ -7,7 +7,7 @@
     a/**/b         ``**`` stands for any number of folders, also none; ``a/**`` for everything inside ``a``
 
 ``*`` and ``?`` never match a ``/``; ``[abc]`` and ``[!abc]`` are sets; ``\\*`` is the character itself. Case counts.
-What matches a folder holds for everything below it.
+A pattern that cannot match anything (``[z-a]``) is a ``UsageError``. What matches a folder holds for everything below it.
 
 A pattern becomes a regular expression that never goes back over what it has matched: each ``*`` ends at the first
 place where what follows it fits, which is as good as any later one. So the time is that of the path's length, however
@@ -166,6 +166,8 @@ def _set(inside: str) -> str:
     quoted = re.sub(r"([\\\[\]^&~|])", r"\\\1", letters)
     try:
         re.compile(f"[{quoted}]")
-    except re.error:  # a range that runs backwards matches nothing
-        return r"(?!)"
+    except re.error:
+        raise UsageError(
+            f"a range of this pattern runs backwards: [{inside}]", hint="write the lower letter first, like [a-z]"
+        ) from None
     return f"(?!/)[^{quoted}]" if negated else f"(?!/)[{quoted}]"

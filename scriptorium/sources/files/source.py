@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from scriptorium.errors import NotFound, SourceUnavailable, UsageError
 from scriptorium.fs.open_files import holders_of
@@ -38,6 +38,18 @@ class FilesSource(BaseModel):
     role: Role = Role.FILES
     include: tuple[Pattern, ...] = ()
     exclude: tuple[Pattern, ...] = ()
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _sets_can_match(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        if any("[" in one for one in patterns):
+            from scriptorium.members.patterns import compiled
+
+            try:
+                compiled(*patterns)
+            except UsageError as error:
+                raise ValueError(f"{error.what}; {error.hint}") from None
+        return patterns
 
     @property
     def place(self) -> str:

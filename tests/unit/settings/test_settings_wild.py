@@ -60,6 +60,8 @@ WILD = {
     "a long pattern": (text(source=f'path = "/u", exclude = ["{"a" * 5000}"]'), "4096"),
     "an empty pattern": (text(source='path = "/u", include = [""]'), "matches nothing"),
     "a pattern of slashes": (text(source='path = "/u", include = ["//"]'), "matches nothing"),
+    "a range backwards": (text(source='path = "/u", include = ["*.txt", "x/[z-a]"]'), "runs backwards: [z-a]"),
+    "a pattern of a NUL": (text(source='path = "/u", exclude = ["a\\u0000b"]'), "matches nothing"),
     "a store at the root": (text(store="/"), "root of all folders"),
     "a store at the root by its way": (text(store="/srv/../."), "root of all folders"),
     "a store of the kernel's": (text(store="/proc/x"), "/proc/x"),
