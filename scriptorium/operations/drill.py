@@ -215,7 +215,7 @@ def _rehearse(
 
 
 def _listed(supply: Supply, scratch: Path) -> Callable[[], Iterator[FileEntry]]:
-    """The manifest's list of files, as often as it is asked for. A very long one is taken from the archive once, and
+    """The manifest's list of files, as often as it is asked for. A very long one is read from the store once, and
     lies on the disk: a drill of a million files takes no more memory than one of ten thousand."""
     files = supply.manifest.files
     if files.entries is not None:

@@ -14,10 +14,10 @@ from scriptorium.restore.supply import EXPORTS
 def compare_files(manifest: Manifest, root: Path) -> tuple[Finding, ...]:
     """Every difference between the manifest's list of files and the folder; logical exports need not be there.
 
-    Raises ``ValueError`` when the manifest keeps its list in the archive (more than 10,000 files).
+    Raises ``ValueError`` when the manifest keeps its list beside it (more than 10,000 files).
     """
     if manifest.files.entries is None:
-        raise ValueError("this manifest keeps its list of files in the archive")
+        raise ValueError("this manifest keeps its list of files beside it")
     exports = tuple(f"{part.export}" for part in manifest.parts if part.export)
     findings = []
     for entry in manifest.files.entries:

@@ -20,7 +20,7 @@ from scriptorium.sources import AS_CONFIGURED, Incoming, RestoreOptions, beside
 from scriptorium.sources.abilities import made_anew, missing_fingerprints, waits_for, warnings_of
 from scriptorium.stores import BackupStore
 
-EXPORTS = "exports"  # where logical exports lie in an archive; the folder itself belongs to no part
+EXPORTS = "exports"  # where logical exports lie in a backup; the folder itself belongs to no part
 _NAMES = 3
 _UNRECORDED = "nothing of it was recorded when it was backed up"
 

@@ -1,6 +1,6 @@
-"""Tables of a backup as CSV, JSON or Parquet, straight from its archive: nothing is restored, no server is needed.
+"""Tables of a backup as CSV, JSON or Parquet, straight from its store: nothing is restored, no server is needed.
 
-``operation`` has the steps; ``tables`` says which are meant, ``members`` takes them out of the archive, ``kuzu_tables``
+``operation`` has the steps; ``tables`` says which are meant, ``members`` takes them out of the backup, ``kuzu_tables``
 and ``postgres_tables`` read them, ``writers`` (with ``values``) write them, ``output`` puts them in their place.
 """
 

@@ -36,7 +36,7 @@ class Taking:
     ) -> Generator[tuple[str, Path], None, None]:
         """Each file that ``place_of`` has a place for, spooled there; removed when the next one is asked for.
 
-        Ends when it is ``enough``, or with the archive; its end is damage as well, which the caller finds.
+        Ends when it is ``enough``, or with the backup; its end is damage as well, which the caller finds.
         """
         listing = self._supply.manifest.files.member
 
@@ -81,7 +81,7 @@ class Taking:
         if self._expected is None:
             self._unproven[path] = digest.hexdigest()
         elif self._expected.get(path) != digest.hexdigest():
-            raise DamageFound("a file in the archive is not what was saved", on=path, hint=_HINT)
+            raise DamageFound("a file in the backup is not what was saved", on=path, hint=_HINT)
 
     def _prove(self, listing: Member) -> None:
         rest = b""
@@ -93,6 +93,6 @@ class Taking:
                 entry = parse_entry_line(line + b"\n")
                 found = self._unproven.pop(entry.path, None)
                 if found is not None and found != entry.sha256:
-                    raise DamageFound("a file in the archive is not what was saved", on=entry.path, hint=_HINT)
+                    raise DamageFound("a file in the backup is not what was saved", on=entry.path, hint=_HINT)
         if digest.hexdigest() != self._supply.manifest.files.sha256:
             raise DamageFound("the list of files is not what was saved", on=listing.entry.path, hint=_HINT)

@@ -148,7 +148,7 @@ def _origins(settings: Settings, plan: ExportPlan, wanted: Sequence[Wanted], out
 
 
 def _follow_guides(taking: Taking, origins: Mapping[str, Origin], parts: Sequence[Part]) -> list[Wanted]:
-    """Read every guide; returns the tables that have no rows in the archive."""
+    """Read every guide; returns the tables that have no rows in the backup."""
 
     def place_of(member: str) -> Path | None:
         return next((place for origin in origins.values() if (place := origin.guide(member)) is not None), None)
@@ -159,7 +159,7 @@ def _follow_guides(taking: Taking, origins: Mapping[str, Origin], parts: Sequenc
             continue
         if part.provenance.adopted:
             raise untold(part.source)
-        raise DamageFound("a file is missing in the archive", on=origins[part.source].lacking[0], hint=_HINT)
+        raise DamageFound("a file is missing in the backup", on=origins[part.source].lacking[0], hint=_HINT)
     return [one for origin in origins.values() for one in origin.follow()]
 
 
@@ -214,7 +214,7 @@ def _write(taking: Taking, origins: Sequence[Origin], output: Output, plan: Expo
             for batch in origin.rest():
                 sheets.add(batch)
             if origin.lacking:
-                raise DamageFound("a file is missing in the archive", on=origin.lacking[0], hint=_HINT)
+                raise DamageFound("a file is missing in the backup", on=origin.lacking[0], hint=_HINT)
         taking.require_proven()
         return {stem: sheet.rows for stem, sheet in sheets.opened.items()}
 
