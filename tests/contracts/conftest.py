@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from source_fixtures import RIGS, Packed, Rig, stop_server
-from store_fixtures import ROOMS, Space
+from store_fixtures import STORES, StoreUnderTest
 
 from scriptorium.model import Staged
 from scriptorium.stores.objects.base import ObjectStore
@@ -47,15 +47,15 @@ def packed(take: Callable[[], Staged], tmp_path: Path) -> Packed:
 # --- stores -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=ROOMS)
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Space:
-    return ROOMS[request.param](tmp_path)
+@pytest.fixture(params=STORES)
+def under_test(request: pytest.FixtureRequest, tmp_path: Path) -> StoreUnderTest:
+    return STORES[request.param](tmp_path)
 
 
 @pytest.fixture
-def store(room: Space) -> ObjectStore:
-    room.store.prepare()
-    return room.store
+def store(under_test: StoreUnderTest) -> ObjectStore:
+    under_test.store.prepare()
+    return under_test.store
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One suite for every store that keeps archives as objects: those of ``ROOMS`` in tests/shared/store_fixtures.py.
+"""One suite for every store that keeps archives as objects: those of ``STORES`` in tests/shared/store_fixtures.py.
 
 No test below may ask for the kind of a store; what holds for a folder alone stands in test_folder_store.py.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_fixtures import KEY, Space, names
+from store_fixtures import KEY, StoreUnderTest, names
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, UsageError
 from scriptorium.stores.objects.base import ObjectStore, checked_key
@@ -38,11 +38,13 @@ def test_an_object_that_was_put_does_not_change_with_its_file_elsewhere(store: O
     assert store.read_bytes(KEY) == data
 
 
-def test_putting_needs_no_preparation_and_preparing_twice_changes_nothing(room: Space, file: Path) -> None:
-    room.store.put(KEY, file)
-    room.store.prepare()
-    room.store.prepare()
-    assert names(room.store) == [KEY]
+def test_putting_needs_no_preparation_and_preparing_twice_changes_nothing(
+    under_test: StoreUnderTest, file: Path
+) -> None:
+    under_test.store.put(KEY, file)
+    under_test.store.prepare()
+    under_test.store.prepare()
+    assert names(under_test.store) == [KEY]
 
 
 def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
@@ -175,10 +177,10 @@ def test_what_is_not_there_is_not_found(store: ObjectStore, key: str) -> None:
             attempt(key)
 
 
-def test_an_empty_store_lists_nothing_before_and_after_it_is_prepared(room: Space) -> None:
-    assert names(room.store) == [] and list(room.store.leftovers()) == []
-    room.store.prepare()
-    assert names(room.store) == [] and list(room.store.leftovers()) == []
+def test_an_empty_store_lists_nothing_before_and_after_it_is_prepared(under_test: StoreUnderTest) -> None:
+    assert names(under_test.store) == [] and list(under_test.store.leftovers()) == []
+    under_test.store.prepare()
+    assert names(under_test.store) == [] and list(under_test.store.leftovers()) == []
 
 
 def test_deleting_again_changes_nothing(store: ObjectStore) -> None:
@@ -205,11 +207,11 @@ def test_a_location_names_the_object(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("way", ["file", "bytes"])
-def test_a_full_store_says_so_and_keeps_what_it_had(room: Space, tmp_path: Path, way: str) -> None:
+def test_a_full_store_says_so_and_keeps_what_it_had(under_test: StoreUnderTest, tmp_path: Path, way: str) -> None:
     data = os.urandom(500_000)
     large = tmp_path / "large.tar"
     large.write_bytes(os.urandom(1_500_000))
-    with room.fill() as store:
+    with under_test.fill() as store:
         store.put_bytes(KEY, data)
         with pytest.raises(NoSpace) as caught:
             if way == "file":
@@ -223,10 +225,10 @@ def test_a_full_store_says_so_and_keeps_what_it_had(room: Space, tmp_path: Path,
             assert list((store.folder / KEY).parent.iterdir()) == [store.folder / KEY]
 
 
-def test_a_store_that_does_not_answer_says_so_and_may_be_tried_again(room: Space, file: Path) -> None:
-    store = room.store
+def test_a_store_that_does_not_answer_says_so_and_may_be_tried_again(under_test: StoreUnderTest, file: Path) -> None:
+    store = under_test.store
     store.put_bytes(KEY, b"x")
-    room.break_down()
+    under_test.break_down()
     attempts: list[Callable[[], object]] = [
         store.prepare,
         lambda: store.put(KEY, file),

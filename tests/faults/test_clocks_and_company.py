@@ -22,59 +22,59 @@ from scriptorium.retention import Policy
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, -1000, -1])
-def test_an_archive_that_ends_early_is_found(house: Any, cut: int) -> None:
-    backup = Catalog(house.settings).backups(records=False)[0]
+def test_an_archive_that_ends_early_is_found(rig: Any, cut: int) -> None:
+    backup = Catalog(rig.settings).backups(records=False)[0]
     copy = next(one for one in backup.copies if one.store == "second")
-    file = Path(house.settings.store("second").location(copy.key))
+    file = Path(rig.settings.store("second").location(copy.key))
     os.truncate(file, cut % file.stat().st_size)
-    house.hurt = {(backup.id, "second")}
-    assert house.again("verify") == f"{backup.id}:second"
-    listed = {one.store: one.status for one in Catalog(house.settings).find(backup.id).copies}
+    rig.hurt = {(backup.id, "second")}
+    assert rig.again("verify") == f"{backup.id}:second"
+    listed = {one.store: one.status for one in Catalog(rig.settings).find(backup.id).copies}
     assert listed["second"] == "damaged" and listed["local"] == "verified"
-    house.again("backup")  # and the living goes on
+    rig.again("backup")  # and the living goes on
 
 
-def test_a_clock_that_was_set_back(house: Any) -> None:
+def test_a_clock_that_was_set_back(rig: Any) -> None:
     """A backup that is taken "before" the others: nothing is replaced, nothing that is newer in truth is removed."""
     past = datetime.now(UTC) - timedelta(days=400)
-    taken = driver.backup(house.settings, now=past)
-    again = driver.backup(house.settings, now=past)
-    house.require_sound()
-    assert {(id, store) for id in (taken, again) for store in ("local", "second")} <= house.copies()
-    plan = plan_cleanup(house.settings, "bibliotheca", Policy(last=1, max_age=30), now=past)
-    assert {one.candidate.id for one in plan if one.keep} >= {house.newest}, "what lies in the future is not old"
-    house.require_sound()
+    taken = driver.backup(rig.settings, now=past)
+    again = driver.backup(rig.settings, now=past)
+    rig.require_sound()
+    assert {(id, store) for id in (taken, again) for store in ("local", "second")} <= rig.copies()
+    plan = plan_cleanup(rig.settings, "bibliotheca", Policy(last=1, max_age=30), now=past)
+    assert {one.candidate.id for one in plan if one.keep} >= {rig.newest}, "what lies in the future is not old"
+    rig.require_sound()
 
 
-def test_a_clock_that_was_set_back_while_it_was_taken(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_was_set_back_while_it_was_taken(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose record says a later time than now was cut short: the next one still finds and clears it."""
     ahead = datetime.now(UTC) + timedelta(days=3)
     pid = os.fork()
     if pid == 0:
         layout = "scriptorium.stores.objects.layout.reach"
         monkeypatch.setattr(layout, lambda point: os.kill(os.getpid(), signal.SIGKILL))
-        driver.backup(house.settings, now=ahead)
+        driver.backup(rig.settings, now=ahead)
         os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-    house.again("backup")
-    house.require_sound()
-    house.require_tidy()
+    rig.again("backup")
+    rig.require_sound()
+    rig.require_tidy()
 
 
-def test_two_hosts_whose_clocks_differ(house: Any) -> None:
+def test_two_hosts_whose_clocks_differ(rig: Any) -> None:
     """One of two hosts is three days ahead; both back up into the same stores, and either may clean up."""
     ahead = datetime.now(UTC) + timedelta(days=3)
-    theirs = driver.backup(house.settings, now=ahead)
-    ours = driver.backup(house.settings)
+    theirs = driver.backup(rig.settings, now=ahead)
+    ours = driver.backup(rig.settings)
     library, policy = "bibliotheca", policy_of({"last": 2})
-    assert Catalog(house.settings).find("latest").id == theirs
-    removed = carry_out(house.settings, library, plan_cleanup(house.settings, library, policy))
-    oldest = {id for id, _ in house.before} - {house.newest}
+    assert Catalog(rig.settings).find("latest").id == theirs
+    removed = carry_out(rig.settings, library, plan_cleanup(rig.settings, library, policy))
+    oldest = {id for id, _ in rig.before} - {rig.newest}
     assert set(removed) == oldest, "what is dated in the future counts for nothing and is kept"
-    assert {id for id, _ in house.copies()} == {theirs, ours, house.newest}
-    aged = plan_cleanup(house.settings, library, Policy(max_age=1), now=ahead + timedelta(hours=1))
+    assert {id for id, _ in rig.copies()} == {theirs, ours, rig.newest}
+    aged = plan_cleanup(rig.settings, library, Policy(max_age=1), now=ahead + timedelta(hours=1))
     assert next(one for one in aged if one.candidate.id == theirs).keep
-    house.require_sound(but=oldest)
+    rig.require_sound(but=oldest)
 
 
 @pytest.fixture
@@ -98,26 +98,26 @@ HOURS = {  # the day's clock in Berlin at that moment
 }
 
 
-def test_the_hours_that_daylight_saving_skips_and_repeats(house: Any, zone: Callable[[str], None]) -> None:
+def test_the_hours_that_daylight_saving_skips_and_repeats(rig: Any, zone: Callable[[str], None]) -> None:
     """Names and times are UTC, so none replaces another; retention counts the hours of the clock on the wall."""
     zone("America/New_York")  # the machine's own has no say where the settings name one
-    house.place.config.write_text('timezone = "Europe/Berlin"\n' + house.place.config.read_text())
+    rig.place.config.write_text('timezone = "Europe/Berlin"\n' + rig.place.config.read_text())
     taken = {}
     for name, moment in HOURS.items():
         now = datetime.fromisoformat(moment)
-        taken[name] = driver.backup(house.settings, now=now)
-        listed = Catalog(house.settings).find(taken[name])
+        taken[name] = driver.backup(rig.settings, now=now)
+        listed = Catalog(rig.settings).find(taken[name])
         assert listed.created_at == now
         assert {copy.key for copy in listed.copies} == {f"bibliotheca/full_{now:%Y%m%d_%H%M%S}.tar.gz"}
-    house.require_sound()
-    order = [one.id for one in Catalog(house.settings).backups(records=False)]
+    rig.require_sound()
+    order = [one.id for one in Catalog(rig.settings).backups(records=False)]
     assert order[2:] == [taken["03:00"], *(id for name, id in taken.items() if name.startswith("01:59"))] + [
         id for name, id in reversed(taken.items()) if name.startswith("02:30")
     ]
-    plan = plan_cleanup(house.settings, "bibliotheca", Policy(hourly=5))
-    assert carry_out(house.settings, "bibliotheca", plan) == (taken["02:30"],), "one hour, shown twice"
-    assert driver.restore(house.settings, "full_20260329_010000") == taken["03:00"]
-    assert house.living == house.old
+    plan = plan_cleanup(rig.settings, "bibliotheca", Policy(hourly=5))
+    assert carry_out(rig.settings, "bibliotheca", plan) == (taken["02:30"],), "one hour, shown twice"
+    assert driver.restore(rig.settings, "full_20260329_010000") == taken["03:00"]
+    assert rig.living == rig.old
 
 
 TOGETHER = [  # who has the library, at which point, and who comes
@@ -138,37 +138,37 @@ SOON = {TOGETHER[0], TOGETHER[2], TOGETHER[4]}
     ("first", "point", "second"),
     [pytest.param(*row, marks=() if row in SOON else pytest.mark.slow, id=f"{row[0]}-{row[2]}") for row in TOGETHER],
 )
-def test_two_runs_at_once(house: Any, first: str, point: str, second: str) -> None:
+def test_two_runs_at_once(rig: Any, first: str, point: str, second: str) -> None:
     """The second one says who has it, and has changed nothing; the first one ends as if nobody had come."""
-    gate = house.place.folder / "gate"
-    doomed = {id for id, _ in house.before} - {house.newest}
-    house.doomed = doomed if first == "cleanup" else set()
-    with house.started(first, {f"{point}#1": f"wait:{gate}"}) as child:
+    gate = rig.place.folder / "gate"
+    doomed = {id for id, _ in rig.before} - {rig.newest}
+    rig.doomed = doomed if first == "cleanup" else set()
+    with rig.started(first, {f"{point}#1": f"wait:{gate}"}) as child:
         wait_for(Path(f"{gate}.here"), child)
         with pytest.raises(LibraryBusy, match=f"process {child.pid} on .*, since"):
-            house.again(second)
+            rig.again(second)
         if first != "cleanup":
-            assert house.again("verify") == "" and house.again("rebuild") == "4", "reading is for everyone"
+            assert rig.again("verify") == "" and rig.again("rebuild") == "4", "reading is for everyone"
         gate.touch()
         assert child.wait(60) == 0
-    assert house.living == (house.new if first == "restore" else house.old)
-    house.require_sound()
-    house.require_tidy(after_grace=True)
+    assert rig.living == (rig.new if first == "restore" else rig.old)
+    rig.require_sound()
+    rig.require_tidy(after_grace=True)
 
 
 @pytest.mark.parametrize("operation", ["backup", "cleanup"])
-def test_a_drill_is_in_nobodys_way(house: Any, operation: str) -> None:
+def test_a_drill_is_in_nobodys_way(rig: Any, operation: str) -> None:
     """While one is under way the library is backed up and cleaned up; what is being drilled stays."""
-    gate = house.place.folder / "gate"
-    with house.started("drill", {"drill.prepared": f"wait:{gate}"}) as child:
+    gate = rig.place.folder / "gate"
+    with rig.started("drill", {"drill.prepared": f"wait:{gate}"}) as child:
         wait_for(Path(f"{gate}.here"), child)
-        house.again(operation)
+        rig.again(operation)
         gate.touch()
         assert child.wait(60) == 0
-    house.doomed = {id for id, _ in house.before} - {house.newest} if operation == "cleanup" else set()
-    house.require_sound()
-    house.require_tidy(after_grace=True)
-    assert house.living == house.old
+    rig.doomed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
+    rig.require_sound()
+    rig.require_tidy(after_grace=True)
+    assert rig.living == rig.old
 
 
 def wait_for(file: Path, child: subprocess.Popen[bytes]) -> None:

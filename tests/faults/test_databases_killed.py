@@ -197,9 +197,9 @@ def rows(*operations: str) -> list[Any]:
     ]
 
 
-def end_at(house: Any, operation: str, point: str, signal: str) -> None:
+def end_at(rig: Any, operation: str, point: str, signal: str) -> None:
     """Run it until the point, where it is ended."""
-    ended = house.run(operation, {point: signal})
+    ended = rig.run(operation, {point: signal})
     if signal == "KILL":
         assert ended.status == -9, (ended, "the point was never reached")
     else:
@@ -208,38 +208,38 @@ def end_at(house: Any, operation: str, point: str, signal: str) -> None:
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("backup", "backup-streamed"))
 def test_a_backup_of_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
-    house = database_setup
-    house.place.configure(dump="stream" if operation == "backup-streamed" else "stage")
-    end_at(house, "backup", point, signal)
-    house.require_listed(point, signal)
-    assert house.living == house.old
-    house.require_sound()
+    rig = database_setup
+    rig.place.configure(dump="stream" if operation == "backup-streamed" else "stage")
+    end_at(rig, "backup", point, signal)
+    rig.require_listed(point, signal)
+    assert rig.living == rig.old
+    rig.require_sound()
     if signal == "TERM":
-        house.require_tidy()
-    taken = house.again("backup")
-    assert {(taken, "local"), (taken, "second")} <= house.copies()
-    assert house.living == house.old
-    house.require_tidy()
+        rig.require_tidy()
+    taken = rig.again("backup")
+    assert {(taken, "local"), (taken, "second")} <= rig.copies()
+    assert rig.living == rig.old
+    rig.require_tidy()
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("restore", "restore-clean"))
 def test_a_restore_of_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
     """Right away the database by itself is whole; once anything else ran, database and files belong together."""
-    house = database_setup
-    end_at(house, operation, point, signal)
-    new = house.new_in_place if operation == "restore-clean" else house.new
-    assert tables(house.living) in (tables(house.old), tables(new)), "the database is a mixture"
+    rig = database_setup
+    end_at(rig, operation, point, signal)
+    new = rig.new_in_place if operation == "restore-clean" else rig.new
+    assert tables(rig.living) in (tables(rig.old), tables(new)), "the database is a mixture"
     if signal == "KILL":
-        house.next_after(operation, point)
-    house.require_whole_living()
-    house.require_tidy(after_grace=True)
-    if house.living == house.old:
-        house.again(operation)
-    assert house.living == new
-    house.require_tidy(after_grace=True)
-    house.again("undo")
-    assert house.living == house.old
-    house.require_tidy(after_grace=True)
+        rig.next_after(operation, point)
+    rig.require_whole_living()
+    rig.require_tidy(after_grace=True)
+    if rig.living == rig.old:
+        rig.again(operation)
+    assert rig.living == new
+    rig.require_tidy(after_grace=True)
+    rig.again("undo")
+    assert rig.living == rig.old
+    rig.require_tidy(after_grace=True)
 
 
 def tables(living: dict[str, object]) -> dict[str, object]:
@@ -248,93 +248,93 @@ def tables(living: dict[str, object]) -> dict[str, object]:
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("undo", "undo-clean"))
 def test_going_back_from_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
-    house = database_setup
+    rig = database_setup
     clean = operation == "undo-clean"
-    house.again("restore-clean" if clean else "restore")
-    assert house.living == (house.new_in_place if clean else house.new)
-    end_at(house, "undo", point, signal)
-    house.next_after("restore-clean" if clean else "restore", point)
-    if house.living != house.old:
-        house.again("undo")
-    assert house.living == house.old, "the former data is kept until it is back"
-    house.require_tidy(after_grace=True)
+    rig.again("restore-clean" if clean else "restore")
+    assert rig.living == (rig.new_in_place if clean else rig.new)
+    end_at(rig, "undo", point, signal)
+    rig.next_after("restore-clean" if clean else "restore", point)
+    if rig.living != rig.old:
+        rig.again("undo")
+    assert rig.living == rig.old, "the former data is kept until it is back"
+    rig.require_tidy(after_grace=True)
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("drill"))
 def test_a_drill_of_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
-    house = database_setup
-    end_at(house, operation, point, signal)
-    assert house.living == house.old
-    house.again("drill")
-    house.again("cleanup")
-    house.require_sound(but={id for id, _ in house.before} - {house.newest})
-    house.require_tidy(after_grace=True)
-    assert house.databases() == {""}
+    rig = database_setup
+    end_at(rig, operation, point, signal)
+    assert rig.living == rig.old
+    rig.again("drill")
+    rig.again("cleanup")
+    rig.require_sound(but={id for id, _ in rig.before} - {rig.newest})
+    rig.require_tidy(after_grace=True)
+    assert rig.databases() == {""}
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("verify", "rebuild"))
 def test_looking_after_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
-    house = database_setup
-    end_at(house, operation, point, signal)
-    house.require_sound()
-    assert house.again(operation) == ("4" if operation == "rebuild" else "")
-    assert house.living == house.old
-    house.require_tidy(after_grace=True)
+    rig = database_setup
+    end_at(rig, operation, point, signal)
+    rig.require_sound()
+    assert rig.again(operation) == ("4" if operation == "rebuild" else "")
+    assert rig.living == rig.old
+    rig.require_tidy(after_grace=True)
 
 
 @pytest.mark.slow
 def test_a_drill_on_a_server_of_its_own_that_is_killed(database_setup: Any) -> None:
     """The server ends with us; its folder goes with the next such drill that comes an hour later."""
-    house = database_setup
+    rig = database_setup
     with tempfile.TemporaryDirectory(prefix="scriptorium-test-") as name:
         temporary = Path(name)
         temporary.chmod(0o711)  # the server runs as another user, who must come in
-        text = house.place.config.read_text()
-        house.place.config.write_text(text.replace("jobs = 2", 'drill = "embedded", jobs = 2'))
-        ended = house.run("drill", {"drill.loaded": "KILL"}, TMPDIR=name)
+        text = rig.place.config.read_text()
+        rig.place.config.write_text(text.replace("jobs = 2", 'drill = "embedded", jobs = 2'))
+        ended = rig.run("drill", {"drill.loaded": "KILL"}, TMPDIR=name)
         assert ended.status == -9, ended
         (left,) = temporary.glob("scriptorium-pg-*")
         until = time.monotonic() + 20
         while (left / "data" / "postmaster.pid").exists() and time.monotonic() < until:
             time.sleep(0.05)
-        again = house.run("drill", {}, TMPDIR=name)
+        again = rig.run("drill", {}, TMPDIR=name)
         assert (again.status, again.stdout) == (0, "") and list(temporary.glob("scriptorium-pg-*")) == [left]
         os.utime(left, (0, 0))
-        assert house.run("drill", {}, TMPDIR=name).status == 0
+        assert rig.run("drill", {}, TMPDIR=name).status == 0
         assert list(temporary.glob("scriptorium-pg-*")) == []
-    assert house.databases() == {""} and house.living == house.old
-    house.require_tidy(after_grace=True)
+    assert rig.databases() == {""} and rig.living == rig.old
+    rig.require_tidy(after_grace=True)
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("cleanup"))
 def test_a_cleanup_beside_a_database_that_is_ended(
     database_setup: Any, operation: str, point: str, signal: str
 ) -> None:
-    house = database_setup
-    house.doomed = {id for id, _ in house.before} - {house.newest}
-    end_at(house, operation, point, signal)
-    house.require_sound()
-    house.again("cleanup")
-    assert house.copies() == {(house.newest, "local"), (house.newest, "second")}
-    assert house.living == house.old
-    house.require_tidy(after_grace=True)
+    rig = database_setup
+    rig.doomed = {id for id, _ in rig.before} - {rig.newest}
+    end_at(rig, operation, point, signal)
+    rig.require_sound()
+    rig.again("cleanup")
+    assert rig.copies() == {(rig.newest, "local"), (rig.newest, "second")}
+    assert rig.living == rig.old
+    rig.require_tidy(after_grace=True)
 
 
 @pytest.mark.parametrize(
     "operation", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("verify", "rebuild"))) for name in POINTS]
 )
 def test_every_point_of_a_database_is_in_the_matrix(database_setup: Any, operation: str) -> None:
-    house = database_setup
+    rig = database_setup
     run = operation.removesuffix("-streamed")
     if operation == "backup-streamed":
-        house.place.configure(dump="stream")
+        rig.place.configure(dump="stream")
     if operation.startswith("undo"):
-        house.again(operation.replace("undo", "restore"))
+        rig.again(operation.replace("undo", "restore"))
         run = "undo"
-    log = house.place.folder / "reached"
-    assert house.run(run, {"*": f"log:{log}"}).status == 0
+    log = rig.place.folder / "reached"
+    assert rig.run(run, {"*": f"log:{log}"}).status == 0
     if operation == "cleanup":
-        house.doomed = {id for id, _ in house.before} - {house.newest}
+        rig.doomed = {id for id, _ in rig.before} - {rig.newest}
     reached = Counter(moment.partition("#")[0] for moment in log.read_text().split())
     tried = {point: (min(times), max(times)) for point, times in POINTS[operation].items()}
     assert tried == {point: (1, count) for point, count in reached.items()}, "every point, its first and its last time"

@@ -57,13 +57,13 @@ def given_away(home: Path) -> None:
 
 
 @pytest.fixture
-def canary(house: Any) -> Path:
-    folder = Path(house.place.folder) / "root"
+def canary(rig: Any) -> Path:
+    folder = Path(rig.place.folder) / "root"
     for name in ("covers", "uploads", "incoming/content", "former"):
         (folder / name).mkdir(parents=True)
         (folder / name / "a.jpg").write_bytes(b"of root alone")
     folder.chmod(0o711)
-    given_away(house.place.home)
+    given_away(rig.place.home)
     return folder
 
 
@@ -75,31 +75,31 @@ def wait_for(file: Path) -> None:
 
 
 @pytest.mark.parametrize("point", ["restore.unpacked", "renames.planned"])
-def test_a_folder_that_its_owner_swaps_for_a_link_during_a_restore(house: Any, canary: Path, point: str) -> None:
-    covers, gate, before = house.place.home / "data" / "covers", Path(house.place.folder) / "gate", facts(canary)
+def test_a_folder_that_its_owner_swaps_for_a_link_during_a_restore(rig: Any, canary: Path, point: str) -> None:
+    covers, gate, before = rig.place.home / "data" / "covers", Path(rig.place.folder) / "gate", facts(canary)
     data = covers.parent
-    with house.started("restore", {point: f"wait:{gate}"}) as child:
+    with rig.started("restore", {point: f"wait:{gate}"}) as child:
         wait_for(Path(f"{gate}.here"))
         data.rename(data.with_name("data.away"))
         data.symlink_to(canary)
         os.chown(data, SOMEBODY, SOMEBODY, follow_symlinks=False)
         gate.touch()
-        ended = house.heard(child)
+        ended = rig.heard(child)
     assert ended.status != 0 and "of root alone" not in ended.stderr
     assert facts(canary) == before
     data.unlink()
     data.with_name("data.away").rename(data)
-    house.again("backup")  # puts back what a restore left half done
-    assert house.living == house.old
+    rig.again("backup")  # puts back what a restore left half done
+    assert rig.living == rig.old
 
 
 @pytest.mark.slow
-def test_folders_that_their_owner_swaps_at_random(house: Any, canary: Path) -> None:
+def test_folders_that_their_owner_swaps_at_random(rig: Any, canary: Path) -> None:
     """Some seconds of backups and restores against a process of that user's."""
-    home, seed = house.place.home, str(random.randrange(10**6))
+    home, seed = rig.place.home, str(random.randrange(10**6))
     (canary / "covers" / "a.jpg").chmod(0o600)
     before = facts(canary)
-    kept = Path(house.place.folder) / "kept"
+    kept = Path(rig.place.folder) / "kept"
     subprocess.run(["cp", "-a", home, kept], check=True)
     argv = [sys.executable, "-c", _SWAPPING, home, canary, seed]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as swapping:
@@ -108,16 +108,16 @@ def test_folders_that_their_owner_swaps_at_random(house: Any, canary: Path) -> N
             until = time.monotonic() + 8
             while time.monotonic() < until:
                 for operation in ("restore", "undo", "backup"):
-                    ended = house.run(operation, {})
+                    ended = rig.run(operation, {})
                     assert "of root alone" not in ended.stdout + ended.stderr, seed
         finally:
             swapping.kill()
     assert facts(canary) == before, seed
-    catalog, secret = Catalog(house.settings), hashlib.sha256(b"of root alone").hexdigest()
+    catalog, secret = Catalog(rig.settings), hashlib.sha256(b"of root alone").hexdigest()
     for backup in catalog.backups(records=False):
         entries = catalog.manifest(backup.copies[0]).files.entries
         assert entries and secret not in {entry.sha256 for entry in entries}, (backup.id, seed)
     subprocess.run(["rm", "-rf", home], check=True)
     kept.rename(home)
-    for journal in (house.settings.workspace_folder / "restores").glob("*"):
+    for journal in (rig.settings.workspace_folder / "restores").glob("*"):
         journal.unlink()

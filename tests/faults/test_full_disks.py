@@ -22,7 +22,7 @@ SIZE = 32 << 20  # bytes of the small filesystem
 
 @pytest.fixture
 def small(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, record_property: Any) -> Iterator[Path]:
-    """A filesystem of 32 MiB. Asked for before a house, which is looked at once more before this goes.
+    """A filesystem of 32 MiB. Asked for before a rig, which is looked at once more before this goes.
 
     ext4 from an image where that can be made and mounted, else in memory; the end of the report says which it was.
     """
@@ -68,20 +68,20 @@ def fill(folder: Path, left: int) -> Path:
     return ballast
 
 
-def needed(house: Any) -> int:
+def needed(rig: Any) -> int:
     """The bytes of one copy."""
-    return max(copy.bytes for one in Catalog(house.settings).backups() for copy in one.copies)
+    return max(copy.bytes for one in Catalog(rig.settings).backups() for copy in one.copies)
 
 
-def settle(house: Any, small: Path, where: str) -> None:
-    """Put one of the house's places on the small filesystem."""
-    text = house.place.config.read_text()
+def settle(rig: Any, small: Path, where: str) -> None:
+    """Put one of the rig's places on the small filesystem."""
+    text = rig.place.config.read_text()
     if where == "workroom":
         text = f'workspace = "{small}/room"\n' + text
     else:
-        shutil.copytree(house.place.folder / "second", small / "second")
+        shutil.copytree(rig.place.folder / "second", small / "second")
         text = text.replace('path = "second"', f'path = "{small}/second"')
-    house.place.config.write_text(text)
+    rig.place.config.write_text(text)
 
 
 @pytest.fixture
@@ -90,26 +90,24 @@ def no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workspace.space, "require_space", lambda *_: None)
 
 
-def levels(house: Any, where: str, count: int) -> list[int]:
+def levels(rig: Any, where: str, count: int) -> list[int]:
     """Free bytes to try: from nothing to a little more than all that a backup writes there."""
-    most = needed(house) * 3 if where == "store" else 16 << 20
+    most = needed(rig) * 3 if where == "store" else 16 << 20
     return [most * step // count for step in range(count + 1)]
 
 
 @pytest.mark.parametrize("where", ["store", "workroom"])
 @pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.slow)])
-def test_a_backup_onto_a_disk_that_becomes_full(
-    small: Path, house: Any, no_margin: None, where: str, count: int
-) -> None:
-    settle(house, small, where)
-    outcomes = attempts(house, small, levels(house, where, count), lambda: house.again("backup"))
+def test_a_backup_onto_a_disk_that_becomes_full(small: Path, rig: Any, no_margin: None, where: str, count: int) -> None:
+    settle(rig, small, where)
+    outcomes = attempts(rig, small, levels(rig, where, count), lambda: rig.again("backup"))
     assert "done" in outcomes, "one level must be enough"
     assert len(outcomes) > 1, "one level must be too little"
-    house.require_tidy()
-    assert house.living == house.old
+    rig.require_tidy()
+    assert rig.living == rig.old
 
 
-def attempts(house: Any, small: Path, free: list[int], work: Callable[[], object]) -> set[str]:
+def attempts(rig: Any, small: Path, free: list[int], work: Callable[[], object]) -> set[str]:
     """Try it with less and more room; whatever happens, what was there is sound. Returns the kinds of outcomes."""
     outcomes = set()
     for left in free:
@@ -124,89 +122,89 @@ def attempts(house: Any, small: Path, free: list[int], work: Callable[[], object
         else:
             outcomes.add("done")
         ballast.unlink()
-        house.require_sound()
-        house.require_tidy()
+        rig.require_sound()
+        rig.require_tidy()
     return outcomes
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_a_restore_onto_a_disk_that_becomes_full(small: Path, house: Any, no_margin: None, count: int) -> None:
-    beside(house, small)
+def test_a_restore_onto_a_disk_that_becomes_full(small: Path, rig: Any, no_margin: None, count: int) -> None:
+    beside(rig, small)
     most, outcomes = 16 << 20, set()
     for step in range(count + 1):
         ballast = fill(small, most * step // count)
         try:
-            house.again("restore")
+            rig.again("restore")
         except ScriptoriumError as error:
             assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
-            assert house.living == house.old
-            house.require_tidy(after_grace=True)
+            assert rig.living == rig.old
+            rig.require_tidy(after_grace=True)
             outcomes.add("refused")
         else:
             outcomes.add("done")
-            assert house.living == house.new
-            house.again("undo")
+            assert rig.living == rig.new
+            rig.again("undo")
         ballast.unlink()
-        assert house.living == house.old
+        assert rig.living == rig.old
     assert outcomes == {"refused", "done"}
-    house.again("restore")
-    assert house.living == house.new
-    house.require_sound()
+    rig.again("restore")
+    assert rig.living == rig.new
+    rig.require_sound()
 
 
 @pytest.mark.parametrize("operation", ["verify", "cleanup", "rebuild"])
 @pytest.mark.parametrize("where", ["store", pytest.param("workroom", marks=pytest.mark.slow)])
-def test_looking_after_a_full_disk(small: Path, house: Any, operation: str, where: str) -> None:
+def test_looking_after_a_full_disk(small: Path, rig: Any, operation: str, where: str) -> None:
     """What needs no room works without: verifying reports, cleanup makes room, the index is a cache."""
-    settle(house, small, where)
+    settle(rig, small, where)
     if where == "store":
         (small / "second" / "backup_index.json").unlink()
     ballast = fill(small, 0)
-    house.doomed = {id for id, _ in house.before} - {house.newest} if operation == "cleanup" else set()
-    house.again(operation)
-    house.require_sound()
+    rig.doomed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
+    rig.again(operation)
+    rig.require_sound()
     ballast.unlink()
-    house.again(operation)
-    house.require_sound()
-    house.require_tidy(after_grace=True)
+    rig.again(operation)
+    rig.require_sound()
+    rig.require_tidy(after_grace=True)
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_drill_on_a_disk_that_becomes_full(small: Path, house: Any, no_margin: None, count: int) -> None:
-    settle(house, small, "workroom")
-    outcomes = attempts(house, small, [(12 << 20) * step // count for step in range(count + 1)], lambda: drilled(house))
+def test_a_drill_on_a_disk_that_becomes_full(small: Path, rig: Any, no_margin: None, count: int) -> None:
+    settle(rig, small, "workroom")
+    outcomes = attempts(rig, small, [(12 << 20) * step // count for step in range(count + 1)], lambda: drilled(rig))
     assert {"done", "NoSpace"} <= outcomes and len(outcomes) < 4, outcomes
-    assert house.living == house.old
+    assert rig.living == rig.old
 
 
-def drilled(house: Any) -> None:
-    assert house.again("drill") == "", "a full disk is no verdict on a backup"
+def drilled(rig: Any) -> None:
+    assert rig.again("drill") == "", "a full disk is no verdict on a backup"
 
 
 @pytest.mark.parametrize("where", ["workroom", "library"])
-def test_going_back_on_a_full_disk(small: Path, house: Any, where: str) -> None:
+def test_going_back_on_a_full_disk(small: Path, rig: Any, where: str) -> None:
     """Renames need no room; where not even the journal can be written, nothing is begun."""
     if where == "library":
-        beside(house, small)
+        beside(rig, small)
     else:
-        settle(house, small, "workroom")
-    house.again("restore")
+        settle(rig, small, "workroom")
+    rig.again("restore")
     ballast = fill(small, 0)
     try:
-        house.again("undo")
+        rig.again("undo")
     except ScriptoriumError as error:
         assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
-        assert house.living == house.new
+        assert rig.living == rig.new
         ballast.unlink()
-        house.again("undo")
-    assert house.living == house.old
-    house.require_sound()
-    house.require_tidy(after_grace=True)
+        rig.again("undo")
+    assert rig.living == rig.old
+    rig.require_sound()
+    rig.require_tidy(after_grace=True)
 
 
-def beside(house: Any, small: Path) -> None:
+def beside(rig: Any, small: Path) -> None:
     """The living library on the small filesystem."""
-    library = house.place.home
+    library = rig.place.home
     shutil.copytree(library, small / "library")
     shutil.rmtree(library)
     library.symlink_to(small / "library")
@@ -218,28 +216,28 @@ def test_a_database_on_a_disk_that_becomes_full(
     small: Path, database_setup: Any, no_margin: None, operation: str, count: int
 ) -> None:
     """The workroom, and where a restore unpacks the dump, are on the small filesystem."""
-    house = database_setup
-    text = house.place.config.read_text().replace('staging = "unpacked"', f'staging = "{small}/unpacked"')
-    house.place.config.write_text(f'workspace = "{small}/room"\n{text}')
+    rig = database_setup
+    text = rig.place.config.read_text().replace('staging = "unpacked"', f'staging = "{small}/unpacked"')
+    rig.place.config.write_text(f'workspace = "{small}/room"\n{text}')
     outcomes = set()
     for step in range(count + 1):
         ballast = fill(small, (5 << 18) * step // count)
         try:
-            house.again(operation)
+            rig.again(operation)
         except ScriptoriumError as error:
             assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
             outcomes.add("refused")
-            assert house.living == house.old and house.databases() == {""}
+            assert rig.living == rig.old and rig.databases() == {""}
         else:
             outcomes.add("done")
             if operation == "restore":
-                assert house.living == house.new
-                house.again("undo")
+                assert rig.living == rig.new
+                rig.again("undo")
         ballast.unlink()
-        assert house.living == house.old
-        house.require_no_child()
+        assert rig.living == rig.old
+        rig.require_no_child()
     assert outcomes == {"refused", "done"}
-    house.require_tidy(after_grace=True)
+    rig.require_tidy(after_grace=True)
 
 
 POINTS = {
@@ -284,21 +282,21 @@ QUICK = {
         for time in range(1, times + 1)
     ],
 )
-def test_a_write_that_finds_no_room(house: Any, operation: str, point: str, time: int) -> None:
+def test_a_write_that_finds_no_room(rig: Any, operation: str, point: str, time: int) -> None:
     """The error of a full disk, injected; the command says what it is and the next run makes it good."""
     if point.startswith("index"):
-        for store in house.settings.stores.values():
+        for store in rig.settings.stores.values():
             (store.folder / "backup_index.json").unlink(missing_ok=True)
-    house.doomed = {id for id, _ in house.before} - {house.newest} if operation == "cleanup" else set()
-    ended = house.run(operation, {f"{point}#{time}": "FULL"})
+    rig.doomed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
+    ended = rig.run(operation, {f"{point}#{time}": "FULL"})
     if ended.status == 0:
         told = (operation, point) == ("drill", "store.before-rename")  # the verdict, which is only not kept
         assert told or operation in ("verify", "cleanup", "rebuild"), "what needs no room may go on"
     else:
         assert "No space left" in ended.stderr or "full" in ended.stderr, ended
-        assert house.living == house.old
-    house.require_sound()
-    house.require_tidy()
-    house.again(operation)
-    house.require_sound()
-    house.require_tidy(after_grace=True)
+        assert rig.living == rig.old
+    rig.require_sound()
+    rig.require_tidy()
+    rig.again(operation)
+    rig.require_sound()
+    rig.require_tidy(after_grace=True)

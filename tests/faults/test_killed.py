@@ -129,9 +129,9 @@ def rows(operation: str) -> list[Any]:
     ]
 
 
-def end_at(house: Any, operation: str, point: str, signal: str) -> None:
+def end_at(rig: Any, operation: str, point: str, signal: str) -> None:
     """Run it until the point, where it is ended."""
-    ended = house.run(operation, {point: signal})
+    ended = rig.run(operation, {point: signal})
     if signal == "KILL":
         assert ended.status == -9, (ended, "the point was never reached")
     else:
@@ -139,126 +139,126 @@ def end_at(house: Any, operation: str, point: str, signal: str) -> None:
 
 
 @pytest.mark.parametrize(("point", "signal"), rows("backup"))
-def test_a_backup_that_is_ended(house: Any, point: str, signal: str) -> None:
-    end_at(house, "backup", point, signal)
-    house.require_listed(point, signal)
-    assert house.living == house.old
-    house.require_sound()
+def test_a_backup_that_is_ended(rig: Any, point: str, signal: str) -> None:
+    end_at(rig, "backup", point, signal)
+    rig.require_listed(point, signal)
+    assert rig.living == rig.old
+    rig.require_sound()
     if signal == "TERM":
-        house.require_tidy()
-    taken = house.again("backup")
-    house.require_sound()
-    assert {(taken, "local"), (taken, "second")} <= house.copies()
-    house.require_tidy()
-    assert house.living == house.old
+        rig.require_tidy()
+    taken = rig.again("backup")
+    rig.require_sound()
+    assert {(taken, "local"), (taken, "second")} <= rig.copies()
+    rig.require_tidy()
+    assert rig.living == rig.old
 
 
 @pytest.mark.parametrize(("point", "signal"), rows("restore"))
-def test_a_restore_that_is_ended(house: Any, point: str, signal: str) -> None:
+def test_a_restore_that_is_ended(rig: Any, point: str, signal: str) -> None:
     if point.startswith("index"):
-        stale(house)
-    end_at(house, "restore", point, signal)
-    house.require_sound()
+        stale(rig)
+    end_at(rig, "restore", point, signal)
+    rig.require_sound()
     if signal == "KILL":
-        house.next_after("restore", point)
-    house.require_whole_living()
-    if house.living != house.new:
-        house.again("restore")
-    assert house.living == house.new
-    house.require_sound()
-    house.require_tidy(after_grace=True)
+        rig.next_after("restore", point)
+    rig.require_whole_living()
+    if rig.living != rig.new:
+        rig.again("restore")
+    assert rig.living == rig.new
+    rig.require_sound()
+    rig.require_tidy(after_grace=True)
     if point.startswith(("renames", "restore.before-switch")):
-        house.again("undo")
-        assert house.living == house.old
+        rig.again("undo")
+        assert rig.living == rig.old
 
 
 @pytest.mark.parametrize(("point", "signal"), rows("undo"))
-def test_going_back_that_is_ended(house: Any, point: str, signal: str) -> None:
-    house.again("restore")
-    assert house.living == house.new
-    end_at(house, "undo", point, signal)
-    house.next_after("restore", point)
-    if house.living == house.new:
-        house.again("undo")
-    assert house.living == house.old, "the former data is kept until it is back"
-    house.require_sound()
-    house.require_tidy(after_grace=True)
+def test_going_back_that_is_ended(rig: Any, point: str, signal: str) -> None:
+    rig.again("restore")
+    assert rig.living == rig.new
+    end_at(rig, "undo", point, signal)
+    rig.next_after("restore", point)
+    if rig.living == rig.new:
+        rig.again("undo")
+    assert rig.living == rig.old, "the former data is kept until it is back"
+    rig.require_sound()
+    rig.require_tidy(after_grace=True)
 
 
 @pytest.mark.parametrize(("point", "signal"), rows("drill"))
-def test_a_drill_that_is_ended(house: Any, point: str, signal: str) -> None:
-    stale(house)
-    end_at(house, "drill", point, signal)
-    assert house.living == house.old
-    house.require_sound()
-    assert house.again("drill") == ""
-    house.require_tidy(after_grace=True)
+def test_a_drill_that_is_ended(rig: Any, point: str, signal: str) -> None:
+    stale(rig)
+    end_at(rig, "drill", point, signal)
+    assert rig.living == rig.old
+    rig.require_sound()
+    assert rig.again("drill") == ""
+    rig.require_tidy(after_grace=True)
 
 
 @pytest.mark.parametrize(("point", "signal"), rows("verify"))
-def test_verifying_that_is_ended(house: Any, point: str, signal: str) -> None:
-    stale(house)
-    end_at(house, "verify", point, signal)
-    house.require_sound()
-    assert house.again("verify") == ""
-    assert house.living == house.old
-    house.require_tidy(after_grace=True)
+def test_verifying_that_is_ended(rig: Any, point: str, signal: str) -> None:
+    stale(rig)
+    end_at(rig, "verify", point, signal)
+    rig.require_sound()
+    assert rig.again("verify") == ""
+    assert rig.living == rig.old
+    rig.require_tidy(after_grace=True)
 
 
 @pytest.mark.parametrize(("point", "signal"), rows("cleanup"))
-def test_a_cleanup_that_is_ended(house: Any, point: str, signal: str) -> None:
-    stale(house)
-    doomed = {id for id, _ in house.before} - {house.newest}
-    end_at(house, "cleanup", point, signal)
-    house.require_sound(but=doomed)
-    house.again("cleanup")
-    assert house.copies() == {(house.newest, "local"), (house.newest, "second")}
-    house.require_sound(but=doomed)
-    house.require_tidy(after_grace=True)
-    assert house.living == house.old
+def test_a_cleanup_that_is_ended(rig: Any, point: str, signal: str) -> None:
+    stale(rig)
+    doomed = {id for id, _ in rig.before} - {rig.newest}
+    end_at(rig, "cleanup", point, signal)
+    rig.require_sound(but=doomed)
+    rig.again("cleanup")
+    assert rig.copies() == {(rig.newest, "local"), (rig.newest, "second")}
+    rig.require_sound(but=doomed)
+    rig.require_tidy(after_grace=True)
+    assert rig.living == rig.old
 
 
 @pytest.mark.parametrize("time", [1, 2, 3])
 @pytest.mark.parametrize("signal", ["KILL", pytest.param("TERM", marks=pytest.mark.slow)])
-def test_dropping_former_data_that_is_ended(house: Any, time: int, signal: str) -> None:
+def test_dropping_former_data_that_is_ended(rig: Any, time: int, signal: str) -> None:
     """Once a part of it is dropped, nobody may go back to the rest of it."""
-    house.again("restore")
-    (journal,) = (house.settings.workspace_folder / "restores").iterdir()
+    rig.again("restore")
+    (journal,) = (rig.settings.workspace_folder / "restores").iterdir()
     os.utime(journal, (0, 0))
-    end_at(house, "cleanup", f"former.part-dropped#{time}", signal)
+    end_at(rig, "cleanup", f"former.part-dropped#{time}", signal)
     with pytest.raises(NotFound, match="no former data"):
-        house.again("undo")
-    assert house.living == house.new
-    house.again("backup")
-    house.require_tidy(after_grace=True)
-    assert not list((house.settings.workspace_folder / "restores").iterdir())
-    house.require_sound(but={id for id, _ in house.before} - {house.newest})
+        rig.again("undo")
+    assert rig.living == rig.new
+    rig.again("backup")
+    rig.require_tidy(after_grace=True)
+    assert not list((rig.settings.workspace_folder / "restores").iterdir())
+    rig.require_sound(but={id for id, _ in rig.before} - {rig.newest})
 
 
 @pytest.mark.parametrize(("point", "signal"), rows("rebuild"))
-def test_a_rebuild_that_is_ended(house: Any, point: str, signal: str) -> None:
-    stale(house)
-    end_at(house, "rebuild", point, signal)
-    house.require_sound()
-    assert house.again("rebuild") == "4"
-    house.require_tidy(after_grace=True)
+def test_a_rebuild_that_is_ended(rig: Any, point: str, signal: str) -> None:
+    stale(rig)
+    end_at(rig, "rebuild", point, signal)
+    rig.require_sound()
+    assert rig.again("rebuild") == "4"
+    rig.require_tidy(after_grace=True)
 
 
-def stale(house: Any) -> None:
+def stale(rig: Any) -> None:
     """The indexes are gone, as after the loss of a disk's cache: the next reading makes them again."""
-    for store in house.settings.stores.values():
+    for store in rig.settings.stores.values():
         (store.folder / "backup_index.json").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("operation", POINTS)
-def test_every_point_is_in_the_matrix(house: Any, operation: str) -> None:
+def test_every_point_is_in_the_matrix(rig: Any, operation: str) -> None:
     if operation == "undo":
-        house.again("restore")
+        rig.again("restore")
     else:
-        stale(house)
-    house.doomed = {id for id, _ in house.before} - {house.newest} if operation == "cleanup" else set()
-    log = house.place.folder / "reached"
-    assert house.run(operation, {"*": f"log:{log}"}).status == 0
+        stale(rig)
+    rig.doomed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
+    log = rig.place.folder / "reached"
+    assert rig.run(operation, {"*": f"log:{log}"}).status == 0
     reached = Counter(moment.partition("#")[0] for moment in log.read_text().split())
     tried = {point: (min(times), max(times)) for point, times in POINTS[operation].items()}
     assert tried == {point: (1, count) for point, count in reached.items()}, "every point, its first and its last time"

@@ -48,24 +48,24 @@ def being_read(file: Path) -> bool:
     return any(os.path.realpath(one) == str(file) for one in Path("/proc/self/fd").iterdir())
 
 
-def said(house: Any, id: str) -> tuple[str, ...]:
+def said(rig: Any, id: str) -> tuple[str, ...]:
     """The warnings of a backup."""
-    backup = Catalog(house.settings).find(id)
-    warnings: tuple[str, ...] = Catalog(house.settings).manifest(backup.copies[0]).warnings
+    backup = Catalog(rig.settings).find(id)
+    warnings: tuple[str, ...] = Catalog(rig.settings).manifest(backup.copies[0]).warnings
     return warnings
 
 
-def test_a_living_file_that_cannot_be_read(house: Any) -> None:
-    with unreadable(house.place.home / "data" / "covers" / "a.jpg"):
-        ended = house.run("backup", {}, before=as_plain_user())
+def test_a_living_file_that_cannot_be_read(rig: Any) -> None:
+    with unreadable(rig.place.home / "data" / "covers" / "a.jpg"):
+        ended = rig.run("backup", {}, before=as_plain_user())
         assert ended.status == 0, ended
-    assert [line for line in said(house, ended.stdout) if line.startswith("data/covers/a.jpg: ")]
-    assert house.living == house.old
-    house.require_tidy()
+    assert [line for line in said(rig, ended.stdout) if line.startswith("data/covers/a.jpg: ")]
+    assert rig.living == rig.old
+    rig.require_tidy()
 
 
-def test_living_files_that_vanish_and_grow_while_they_are_read(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    covers = house.place.home / "data" / "covers"
+def test_living_files_that_vanish_and_grow_while_they_are_read(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    covers = rig.place.home / "data" / "covers"
     grows, vanishes = covers / "grows.jpg", covers / "vanishes.jpg"
     grows.write_bytes(os.urandom(12 << 20))
     vanishes.write_bytes(b"x")
@@ -79,20 +79,20 @@ def test_living_files_that_vanish_and_grow_while_they_are_read(house: Any, monke
                 file.write(b"more")
 
     monkeypatch.setattr(driver, "_moving", meanwhile)
-    taken = house.again("backup")
+    taken = rig.again("backup")
     assert did
-    warnings = said(house, taken)
+    warnings = said(rig, taken)
     assert "data/covers/vanishes.jpg: vanished before it was read" in warnings
     assert [line for line in warnings if line.startswith("data/covers/grows.jpg: ")], warnings
     grows.unlink()
-    assert {(taken, "local"), (taken, "second")} <= house.copies()
-    house.require_tidy()
+    assert {(taken, "local"), (taken, "second")} <= rig.copies()
+    rig.require_tidy()
 
 
-def archive_and_manifest(house: Any) -> tuple[Path, Path]:
+def archive_and_manifest(rig: Any) -> tuple[Path, Path]:
     """Of the copy that a restore of the oldest backup, and a cleanup, take first."""
-    key = Catalog(house.settings).backups(records=False)[-1].copies[0].key
-    store = house.settings.store("local")
+    key = Catalog(rig.settings).backups(records=False)[-1].copies[0].key
+    store = rig.settings.store("local")
     return Path(store.location(key)), Path(store.location(f"{key}.json"))
 
 
@@ -127,59 +127,59 @@ REFUSED = {("restore", "archive"), ("drill", "archive"), ("verify", "archive"), 
 
 
 @pytest.mark.parametrize(("operation", "which", "fault"), rows("unreadable", operations=(*OPERATIONS, "list")))
-def test_a_stored_file_that_cannot_be_read(house: Any, operation: str, which: str, fault: str) -> None:
-    file = archive_and_manifest(house)[which == "manifest"]
+def test_a_stored_file_that_cannot_be_read(rig: Any, operation: str, which: str, fault: str) -> None:
+    file = archive_and_manifest(rig)[which == "manifest"]
     if operation == "drill":
-        file = file.with_name(file.name.replace(oldest(house), newest(house)))
+        file = file.with_name(file.name.replace(oldest(rig), newest(rig)))
     if operation == "cleanup":
-        house.doomed = {id for id, _ in house.before} - {house.newest}
-    expected = undisturbed(house, operation)
-    forget_indexes(house)
+        rig.doomed = {id for id, _ in rig.before} - {rig.newest}
+    expected = undisturbed(rig, operation)
+    forget_indexes(rig)
     with unreadable(file):
-        ended = house.run(operation, {}, before=as_plain_user())
+        ended = rig.run(operation, {}, before=as_plain_user())
         if (operation, which) in REFUSED:
             assert ended.status == 1 and ended.stdout == "", ended
             assert ended.stderr.startswith("error: the store does not answer: permission denied to the user "), ended
             assert str(file) in ended.stderr.splitlines()[0]
-            assert house.living == house.old
+            assert rig.living == rig.old
         else:
             assert (ended.status, ended.stderr) == (0, ""), ended
-            assert house.living == (house.new if operation == "restore" else house.old)
+            assert rig.living == (rig.new if operation == "restore" else rig.old)
             if (operation, which) == ("list", "manifest"):  # this copy is not trusted; the other one is
                 unknown = {one for one in ended.stdout.split(",") if one not in expected}
                 assert [one.partition(":")[2] for one in unknown] == ["local:damaged"], ended
                 assert len(set(ended.stdout.split(",")) & set(expected.split(","))) == 3, ended
             else:
                 assert ended.stdout == expected
-    house.require_sound()
-    house.again(operation)
-    assert house.living == (house.new if operation == "restore" else house.old)
+    rig.require_sound()
+    rig.again(operation)
+    assert rig.living == (rig.new if operation == "restore" else rig.old)
     if operation == "cleanup":
-        assert house.copies() == {(house.newest, "local"), (house.newest, "second")}
-    house.require_tidy(after_grace=True)
+        assert rig.copies() == {(rig.newest, "local"), (rig.newest, "second")}
+    rig.require_tidy(after_grace=True)
 
 
-def undisturbed(house: Any, operation: str) -> str:
+def undisturbed(rig: Any, operation: str) -> str:
     """What the operation says where nothing is wrong."""
-    first = Catalog(house.settings).backups(records=False)[-1].id
-    everything = driver.listed(house.settings)
+    first = Catalog(rig.settings).backups(records=False)[-1].id
+    everything = driver.listed(rig.settings)
     return {"restore": first, "cleanup": first, "rebuild": "4", "list": everything}.get(operation, "")
 
 
-def oldest(house: Any) -> str:
-    return _archive_name(house, -1)
+def oldest(rig: Any) -> str:
+    return _archive_name(rig, -1)
 
 
-def newest(house: Any) -> str:
-    return _archive_name(house, 0)
+def newest(rig: Any) -> str:
+    return _archive_name(rig, 0)
 
 
-def _archive_name(house: Any, number: int) -> str:
-    return str(Catalog(house.settings).backups(records=False)[number].copies[0].key.rpartition("/")[2])
+def _archive_name(rig: Any, number: int) -> str:
+    return str(Catalog(rig.settings).backups(records=False)[number].copies[0].key.rpartition("/")[2])
 
 
-def forget_indexes(house: Any) -> None:
-    for store in house.settings.stores.values():
+def forget_indexes(rig: Any) -> None:
+    for store in rig.settings.stores.values():
         (store.folder / "backup_index.json").unlink(missing_ok=True)
 
 
@@ -216,46 +216,46 @@ GROWN = "something else follows the end of the gzip stream"
 
 
 @pytest.mark.parametrize(("operation", "which", "fault"), rows("vanish", "grow"))
-def test_a_stored_file_that_vanishes_or_grows_meanwhile(house: Any, operation: str, which: str, fault: str) -> None:
+def test_a_stored_file_that_vanishes_or_grows_meanwhile(rig: Any, operation: str, which: str, fault: str) -> None:
     """In the middle of each operation; afterwards it is as it was, as when a disk is plugged in again."""
-    names = newest(house) if operation in ("drill", "verify") else oldest(house)
-    archive, manifest = archive_and_manifest(house)
+    names = newest(rig) if operation in ("drill", "verify") else oldest(rig)
+    archive, manifest = archive_and_manifest(rig)
     file = manifest if which == "manifest" else archive
-    file = file.with_name(file.name.replace(oldest(house), names))
+    file = file.with_name(file.name.replace(oldest(rig), names))
     if operation == "cleanup":
-        house.doomed = {id for id, _ in house.before} - {house.newest}
-    expected = undisturbed(house, operation)
-    forget_indexes(house)
-    gate = house.place.folder / "gate"
-    with house.started(operation, {POINT[operation]: f"wait:{gate}"}) as child:
+        rig.doomed = {id for id, _ in rig.before} - {rig.newest}
+    expected = undisturbed(rig, operation)
+    forget_indexes(rig)
+    gate = rig.place.folder / "gate"
+    with rig.started(operation, {POINT[operation]: f"wait:{gate}"}) as child:
         until = time.monotonic() + 60
         while not Path(f"{gate}.here").exists():
             assert child.poll() is None and time.monotonic() < until
             time.sleep(0.02)
         back = FAULTS[fault](file)
         gate.touch()
-        ended = house.heard(child)
+        ended = rig.heard(child)
     if which == "archive" and operation in ("restore", "drill", "verify"):
-        require_said(house, operation, fault, file, ended)
+        require_said(rig, operation, fault, file, ended)
     else:
         assert ended == Ended(0, expected, ""), ended
     restored = operation == "restore" and ended.status == 0
-    assert house.living == (house.new if restored else house.old), "what failed changed something"
+    assert rig.living == (rig.new if restored else rig.old), "what failed changed something"
     if operation == "cleanup":
         Path(f"{file.parent}/..{file.name}").unlink(missing_ok=True)  # it was to go
     else:
         back()
     if operation == "drill":  # what a drill found holds until a drill of the very same copy finds better
-        assert drill(house.settings, DrillRequest(store="local")).proof.proven
-    house.again(operation)
-    house.require_tidy(after_grace=True)
+        assert drill(rig.settings, DrillRequest(store="local")).proof.proven
+    rig.again(operation)
+    rig.require_tidy(after_grace=True)
 
 
-def require_said(house: Any, operation: str, fault: str, file: Path, ended: Ended) -> None:
+def require_said(rig: Any, operation: str, fault: str, file: Path, ended: Ended) -> None:
     """The archive was not there, or was more than it should be, for what had to read it."""
-    annotations = house.settings.store("local").annotations(f"{house.library}/{file.name}")
+    annotations = rig.settings.store("local").annotations(f"{rig.library}/{file.name}")
     if operation == "verify":
-        assert ended == Ended(0, f"{house.newest}:local", ""), ended
+        assert ended == Ended(0, f"{rig.newest}:local", ""), ended
         (said,) = annotations.verification.damage if annotations.verification else ()
         assert said.startswith("missing archive" if fault == "vanish" else "unreadable archive"), said
         assert fault == "vanish" or GROWN in said
@@ -270,9 +270,9 @@ def require_said(house: Any, operation: str, fault: str, file: Path, ended: Ende
 
 
 @pytest.mark.slow
-def test_folders_in_folders_a_thousand_deep(house: Any) -> None:
+def test_folders_in_folders_a_thousand_deep(rig: Any) -> None:
     """More of them than a program may call itself: saved, drilled, restored, and removed again."""
-    top = house.place.home / "data" / "uploads" / "deep"
+    top = rig.place.home / "data" / "uploads" / "deep"
     top.mkdir(parents=True)
     here = os.open(top, os.O_RDONLY)
     for _ in range(1200):
@@ -281,11 +281,11 @@ def test_folders_in_folders_a_thousand_deep(house: Any) -> None:
         os.close(here)
         here = below
     os.close(here)
-    taken = house.again("backup")
-    assert house.again("drill") == ""
-    assert driver.restore(house.settings, taken) == taken
-    assert house.again("undo") == taken
-    house.again("cleanup")
-    house.doomed = {id for id, _ in house.before}
+    taken = rig.again("backup")
+    assert rig.again("drill") == ""
+    assert driver.restore(rig.settings, taken) == taken
+    assert rig.again("undo") == taken
+    rig.again("cleanup")
+    rig.doomed = {id for id, _ in rig.before}
     remove_tree(top)
-    house.require_tidy(after_grace=True)
+    rig.require_tidy(after_grace=True)

@@ -65,7 +65,7 @@ def kill(server: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.slow  # Prefect's client goes on trying for more than a minute
-def test_the_api_is_gone_in_the_middle(house: Any, server: tuple[subprocess.Popen[bytes], str], tmp_path: Path) -> None:
+def test_the_api_is_gone_in_the_middle(rig: Any, server: tuple[subprocess.Popen[bytes], str], tmp_path: Path) -> None:
     running, url = server
     gate = tmp_path / "gate"
     environment = {
@@ -73,7 +73,7 @@ def test_the_api_is_gone_in_the_middle(house: Any, server: tuple[subprocess.Pope
         "PREFECT_API_URL": url,
         "PREFECT_CLIENT_MAX_RETRIES": "1",  # the command has 2 of its own accord; each costs seconds, a dozen times
         "PREFECT_HOME": str(tmp_path / "command"),
-        "SCRIPTORIUM_CONFIG": str(house.place.config),
+        "SCRIPTORIUM_CONFIG": str(rig.place.config),
         VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"}),
     }
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
@@ -89,9 +89,9 @@ def test_the_api_is_gone_in_the_middle(house: Any, server: tuple[subprocess.Pope
     said = json.loads((tmp_path / "out").read_text())
     assert said["status"] == "verified"
     assert "could not be reported to Prefect" in (tmp_path / "err").read_text()
-    assert {(said["id"], "local"), (said["id"], "second")} <= house.copies()
-    house.require_sound()
-    house.require_tidy()
+    assert {(said["id"], "local"), (said["id"], "second")} <= rig.copies()
+    rig.require_sound()
+    rig.require_tidy()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_api_is_gone_in_the_middle(house: Any, server: tuple[subprocess.Pope
     ids=["Ctrl-C", "SIGTERM", "SIGKILL"],
 )
 def test_a_command_that_is_ended_takes_the_embedded_server_with_it(
-    house: Any,
+    rig: Any,
     tmp_path: Path,
     prefect_home: Callable[[Path], Path],
     children_of: Callable[[str], list[str]],
@@ -113,7 +113,7 @@ def test_a_command_that_is_ended_takes_the_embedded_server_with_it(
     environment = {
         **clean(),
         "PREFECT_HOME": str(prefect_home(tmp_path / "command")),
-        "SCRIPTORIUM_CONFIG": str(house.place.config),
+        "SCRIPTORIUM_CONFIG": str(rig.place.config),
         "SCRIPTORIUM_TEST_MARK": mark,
         VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"}),
     }
@@ -128,7 +128,7 @@ def test_a_command_that_is_ended_takes_the_embedded_server_with_it(
     finally:
         command.kill()
     wait_until(lambda: not children_of(mark), 20)
-    assert house.copies() == house.before
+    assert rig.copies() == rig.before
     if number != signal.SIGKILL:
         assert json.loads((tmp_path / "out").read_text())["error"] == "interrupted"
         assert "unexpected" not in (tmp_path / "err").read_text()

@@ -43,28 +43,28 @@ def _application(database: Path) -> Iterator[None]:
         child.communicate("")
 
 
-def test_a_restore_under_an_application_that_is_not_seen(house: Any) -> None:
+def test_a_restore_under_an_application_that_is_not_seen(rig: Any) -> None:
     apart = _apart()
     for operation in ("restore", "undo"):
-        with _application(house.place.database):
-            ended = house.run(operation, {}, before=apart)
+        with _application(rig.place.database):
+            ended = rig.run(operation, {}, before=apart)
             assert ended.status != 0 and "open for writing" in ended.stderr, ended
-        assert house.place.execute("MATCH (b:Book {id: 'answered'}) RETURN count(*)") == [[1]]
-        house.again("restore")
-        assert house.living == house.new
+        assert rig.place.execute("MATCH (b:Book {id: 'answered'}) RETURN count(*)") == [[1]]
+        rig.again("restore")
+        assert rig.living == rig.new
 
 
-def test_going_back_where_the_previous_data_is_gone(house: Any) -> None:
-    house.again("restore")
-    (folder,) = house.place.home.rglob(".scriptorium-restore-*-data")
+def test_going_back_where_the_previous_data_is_gone(rig: Any) -> None:
+    rig.again("restore")
+    (folder,) = rig.place.home.rglob(".scriptorium-restore-*-data")
     away = folder.with_name("away")
     folder.rename(away)
-    ended = house.run("undo", {})
+    ended = rig.run("undo", {})
     assert ended.status != 0 and "cannot be put back" in ended.stderr and "data: not what" in ended.stderr, ended
     away.rename(folder)
-    assert house.living == house.new, "nothing was changed"
-    house.again("undo")
-    assert house.living == house.old
+    assert rig.living == rig.new, "nothing was changed"
+    rig.again("undo")
+    assert rig.living == rig.old
 
 
 def test_going_back_after_several_restores(database_setup: Any) -> None:

@@ -27,11 +27,11 @@ SCRIPTORIUM = Path(sys.executable).with_name("scriptorium")
 @pytest.mark.slow  # it waits for two whole minutes
 @pytest.mark.timeout(600)
 def test_server_and_worker_are_killed_in_the_middle_of_a_scheduled_run(
-    house: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]
+    rig: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]
 ) -> None:
     """As after a power cut: no slot, no lock and no lease that was left behind keeps the next run from its work."""
     gate = tmp_path / "gate"
-    ours = deployed(house.place, tmp_path / "prefect", prefect_home(tmp_path / "server"))
+    ours = deployed(rig.place, tmp_path / "prefect", prefect_home(tmp_path / "server"))
     held = {VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"})}
     with ours.server() as (_, server):
         ours.prefect("work-pool", "create", "scriptorium", "--type", "process", "--overwrite")
@@ -41,10 +41,10 @@ def test_server_and_worker_are_killed_in_the_middle_of_a_scheduled_run(
             for child in (worker, server):
                 os.killpg(child.pid, signal.SIGKILL)
     _kill_what_the_worker_started(ours)
-    assert house.copies() == house.before
+    assert rig.copies() == rig.before
     with ours.server(), ours.worker():
-        wait_for(lambda: house.copies() > house.before, 180)
-    house.require_tidy()
+        wait_for(lambda: rig.copies() > rig.before, 180)
+    rig.require_tidy()
 
 
 def _kill_what_the_worker_started(ours: Deployed) -> None:
@@ -56,14 +56,12 @@ def _kill_what_the_worker_started(ours: Deployed) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
 
 
-def test_another_user_asks_the_embedded_server(
-    house: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]
-) -> None:
+def test_another_user_asks_the_embedded_server(rig: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]) -> None:
     """While a command runs, nobody else reads what it does or sets its state, and the password is nobody else's."""
     gate = tmp_path / "gate"
     env = clean(
         PREFECT_HOME=str(prefect_home(tmp_path / "command")),
-        SCRIPTORIUM_CONFIG=str(house.place.config),
+        SCRIPTORIUM_CONFIG=str(rig.place.config),
         **{VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"})},
     )
     with running(SCRIPTORIUM, "create", env=env, cwd=tmp_path, log=tmp_path / "log") as command:
@@ -85,4 +83,4 @@ def test_another_user_asks_the_embedded_server(
             assert subprocess.run(look, cwd="/", capture_output=True).stdout == b""
         gate.touch()
         assert command.wait(120) == 0, (tmp_path / "log").read_text()
-    assert house.copies() > house.before
+    assert rig.copies() > rig.before

@@ -1,7 +1,7 @@
 """Stores to run the suite of tests/contracts/test_object_stores.py on, and what its tests share.
 
-The next store's row goes into ``ROOMS``: a function that makes an empty store in a folder, with what only it knows: how
-it is made full and how it stops answering.
+The next store's row goes into ``STORES``: a function that makes an empty store in a folder, with what only it
+knows: how it is made full and how it stops answering.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ KEY = "bibliotheca/full_20260102_030405.tar.gz"
 
 
 @dataclass(frozen=True)
-class Space:
-    """A store under test. ``fill`` leaves it room for less than 1 MB, ``break_down`` makes it answer no more."""
+class StoreUnderTest:
+    """A store under test. ``fill`` leaves it less than 1 MB of space, ``break_down`` makes it answer no more."""
 
     store: ObjectStore
     fill: Callable[[], contextlib.AbstractContextManager[ObjectStore]]
     break_down: Callable[[], None]
 
 
-def local(folder: Path) -> Space:
+def local(folder: Path) -> StoreUnderTest:
     store = LocalObjects(name="here", path=folder / "store")
 
     @contextlib.contextmanager
@@ -44,15 +44,17 @@ def local(folder: Path) -> Space:
         shutil.rmtree(store.path, ignore_errors=True)
         store.path.write_text("not a folder")
 
-    return Space(store, full, break_down)
+    return StoreUnderTest(store, full, break_down)
 
 
-def memory(folder: Path) -> Space:
+def memory(folder: Path) -> StoreUnderTest:
     store = MemoryObjects(name="here")
-    return Space(store, lambda: contextlib.nullcontext(MemoryObjects(name="small", capacity=600_000)), store.break_down)
+    return StoreUnderTest(
+        store, lambda: contextlib.nullcontext(MemoryObjects(name="small", capacity=600_000)), store.break_down
+    )
 
 
-ROOMS = {"local": local, "memory": memory}
+STORES = {"local": local, "memory": memory}
 
 
 @contextlib.contextmanager
