@@ -7,7 +7,7 @@
     a/**/b         ``**`` stands for any number of folders, also none; ``a/**`` for everything inside ``a``
 
 ``*`` and ``?`` never match a ``/``; ``[abc]`` and ``[!abc]`` are sets; ``\\*`` is the character itself. Case counts.
-A pattern that cannot match anything (``[z-a]``) is a ``UsageError``. What matches a folder holds for everything below it.
+A pattern that cannot match anything (``[z-a]``) is a ``UsageError``. What matches a folder holds for everything in it.
 
 A pattern becomes a regular expression that never goes back over what it has matched: each ``*`` ends at the first
 place where what follows it fits, which is as good as any later one. So the time is that of the path's length, however
