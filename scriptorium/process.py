@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import shutil
 import signal
@@ -24,6 +25,8 @@ from pathlib import Path
 
 from scriptorium.errors import ToolFailed, ToolMissing, ToolStalled
 from scriptorium.umask import users_umask
+
+log = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 5.0
 _TAIL_LINES = 20
@@ -232,6 +235,7 @@ def run(
     finally:
         status = end(child)
     stderr = mask(err.decode("utf-8", "replace"), secrets)
+    log.debug("%s ended with status %d after %.1f s", Path(argv[0]).name, status, time.monotonic() - began)
     if check and status != 0:
         raise failure(argv, status, stderr, secrets)
     return Outcome(status, out, stderr, time.monotonic() - began)

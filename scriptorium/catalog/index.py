@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -20,6 +21,8 @@ from scriptorium.fs import atomic
 from scriptorium.manifest import Record, decoded, encoded, unrecorded
 from scriptorium.model import NOT_COMPARABLE, Annotations, Backup, BackupType, Copy, Manifest, Status, Tier
 from scriptorium.stores import BackupStore, StoredBackup
+
+log = logging.getLogger(__name__)
 
 INDEX_NAME = "backup_index.json"
 _FORMAT = 6
@@ -55,6 +58,7 @@ def read_index(store: BackupStore, cache: Path, *, afresh: bool = False) -> list
             changed = True
         entries.append(entry)
     if changed or known:
+        log.info("the index of %s is brought up to date: %d copies", store.name, len(entries))
         _save(file, store, entries)
     return sorted(entries, key=lambda entry: (entry.backup.created_at, entry.backup.id))
 

@@ -16,6 +16,7 @@ backup can be restored where they are, and a backup that counted as damaged woul
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -61,6 +62,8 @@ from scriptorium.results import DrillResult
 from scriptorium.settings import Settings
 from scriptorium.sources import Incoming, abilities
 from scriptorium.workspace.containment import contained
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 10
 _READ = (DamageFound, UnsafeArchive, RestoreFailed)  # of what was read: the copy cannot be restored
@@ -114,6 +117,7 @@ def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = 
         if proof.verdict == NOT_PROVEN:
             first, proof = proof, _tried(settings, plan, scratch, advance)
             proof = replace(proof, before=first.differences)
+    log.info("drill of %s: %s; %s", plan.backup.id, proof.verdict, "; ".join(proof.differences[:10]) or "no difference")
     reach("drill.before-marks")
     try:
         annotations = store.annotations(plan.copy.key)

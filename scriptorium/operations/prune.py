@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from scriptorium.results import PruneResult
 from scriptorium.retention import Candidate, Decision, Policy, plan
 from scriptorium.settings import Settings
 from scriptorium.sources.abilities import tidy
+
+log = logging.getLogger(__name__)
 
 _UNKNOWN = "its manifest cannot be read, so nothing is known of it: see show, and delete it by hand"
 
@@ -121,6 +124,9 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
                         reach("prune.before-backup")
                         _remove(settings, backup)
                         removed.append(backup.id)
+                        log.info("%s of %s is removed", backup.id, library)
+                    else:
+                        log.info("%s is skipped: something is reading it", backup.id)
         reach("prune.before-index")
         if removed:
             catalog.backups(records=False)  # brings the indexes up to date

@@ -8,6 +8,7 @@ the next run finishes it), ``dropping`` (the previous data is being removed: wha
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, RestoreOptions, Source
 from scriptorium.words import JournalState
 from scriptorium.workspace import root
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Journal:
             raise NoSpace(
                 "there is no space for the journal of the restore", on=str(self.file.parent), hint="free some space"
             ) from error
+        log.info("restore %s of %s: %s", self.facts["restore"], self.facts["library"], state)
         return Journal(self.file, self.facts, state)
 
     def close(self) -> None:

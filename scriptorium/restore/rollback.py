@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
@@ -15,6 +16,8 @@ from scriptorium.settings import Library, Settings, again
 from scriptorium.sources import Incoming
 from scriptorium.sources.abilities import blocking_holders, has_exclusive, living_path, looks_at
 from scriptorium.words import JournalState
+
+log = logging.getLogger(__name__)
 
 _STOP = "stop it, restore, start it again; or restore to a folder with --restore-path"
 
@@ -96,6 +99,7 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
             continue
         if journal.state is not JournalState.PREPARING:
             require_idle(library, "a restore was cut short and must be undone first; stop it and do this again")
+        log.warning("the restore of %s was cut short (%s); it is rolled back", journal.backup, journal.state)
         ways = _ways(journal, settings, library)
         put_back(ways, journal, RestoreFailed("cut short", on=journal.backup))
         journal.close()

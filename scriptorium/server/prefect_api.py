@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import re
 import secrets
@@ -25,6 +26,8 @@ from typing import IO
 
 from scriptorium import process
 from scriptorium.errors import ToolFailed, ToolMissing
+
+log = logging.getLogger(__name__)
 
 _PATIENCE = 180.0  # seconds: it is slow to start on a small or busy machine, above all the first time
 _TURN = 1800.0  # seconds: as many commands as a crontab may have in one line each start one after the other
@@ -111,6 +114,7 @@ def _start(password: str) -> str:
         if child.poll() is not None or time.monotonic() > until:
             raise _unusable(_reason(said), settings.home)
         time.sleep(0.05)
+    log.info("the embedded Prefect server answers")
     return url
 
 

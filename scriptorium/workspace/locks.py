@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from scriptorium.fs.removal import remove_tree
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.manifest.record import decoded, encoded
 from scriptorium.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def root(settings: Settings) -> Path:
@@ -108,6 +111,7 @@ def _who(holder: Path) -> str:
 def _clear_staging(folder: Path, library: str) -> None:
     with _trouble(folder / "staging"):
         for left in (folder / "staging").glob(f"{library}-????????????"):
+            log.warning("%s is removed: a run that was cut short left it", left)
             remove_tree(left)
 
 
