@@ -10,7 +10,7 @@ from scriptorium.progress import Advance, step
 from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
 from scriptorium.settings import Library, Settings
 from scriptorium.sources.abilities import dumpable, living_path
-from scriptorium.sources.base import Dumpable
+from scriptorium.sources.optional import Dumpable
 from scriptorium.workspace.containment import contained
 
 

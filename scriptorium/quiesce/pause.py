@@ -22,7 +22,8 @@ from scriptorium.errors import ScriptoriumError, SettingsError, SnapshotBusy, So
 from scriptorium.fs.descriptors import read_file
 from scriptorium.model import Staged
 from scriptorium.sources.abilities import pausable
-from scriptorium.sources.base import Pausable, Source
+from scriptorium.sources.base import Source
+from scriptorium.sources.optional import Pausable
 from scriptorium.sources.quiesce import Quiesce
 
 _TRYING = 30.0  # seconds: a pause may catch a checkpoint, and then the next one, and the next

@@ -11,14 +11,14 @@ from types import MappingProxyType
 
 from scriptorium.fs.in_use import Look
 from scriptorium.model import Finding, Holder, Part, Tree
-from scriptorium.sources.base import (
+from scriptorium.sources.base import Incoming, Source
+from scriptorium.sources.optional import (
     Adopting,
     Checkable,
     Claiming,
     Dumpable,
     Exclusive,
     FileTree,
-    Incoming,
     LeavingOut,
     NeedsScratch,
     OnDisk,
@@ -27,7 +27,6 @@ from scriptorium.sources.base import (
     Rehearsable,
     Remaking,
     Renamable,
-    Source,
     Streamable,
     Tabular,
     TakesDumps,

@@ -20,7 +20,7 @@ from scriptorium.operations.adopt.relocation import Sorted, sort
 from scriptorium.operations.adopt.staging import Staging, type_of
 from scriptorium.settings import Library
 from scriptorium.sources.abilities import adopting, file_tree, living_path
-from scriptorium.sources.base import Adoptable, FileTree
+from scriptorium.sources.optional import Adoptable, FileTree
 from scriptorium.workspace import require_space
 
 _RUNNING = (

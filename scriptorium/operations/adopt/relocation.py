@@ -26,7 +26,7 @@ from scriptorium.manifest import readable
 from scriptorium.members import compiled
 from scriptorium.members.placing import Placing
 from scriptorium.operations.adopt.inventory import METADATA
-from scriptorium.sources.base import FileTree
+from scriptorium.sources.optional import FileTree
 
 _FOLDERS = {
     "data": "data",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from scriptorium import process
 from scriptorium.errors import DamageFound, ToolMissing
 from scriptorium.manifest import readable
-from scriptorium.sources.base import ForeignDump
+from scriptorium.sources.optional import ForeignDump
 from scriptorium.sources.postgres.dump.directory import file_name
 from scriptorium.sources.postgres.restore.examination import examine_dump, examine_script
 from scriptorium.sources.postgres.restore.psql import require_complete

@@ -86,7 +86,7 @@ def written(*names: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """The tables by name, what is not as one would expect, and what has no fingerprint, with the reason."""
+    """The tables by name, warnings, and what has no fingerprint, with the reason."""
 
     tables: Mapping[str, TableFingerprint]
     warnings: tuple[str, ...] = ()

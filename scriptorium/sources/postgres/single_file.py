@@ -1,7 +1,7 @@
 """One database to one file and back, in the formats that ``pg_dump`` users know.
 
 The file is written beside its name and appears whole. What comes back is recognised by its first bytes, never by its
-name, and goes in in one transaction: an error anywhere leaves what was there.
+name, and is loaded in one transaction: after an error the database is as it was.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from scriptorium.sources.postgres.settings import PostgresSettings, useful_jobs
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
     from scriptorium.members import Piece
-    from scriptorium.sources.base import ForeignDump
+    from scriptorium.sources.optional import ForeignDump
     from scriptorium.sources.postgres.dump.directory import DumpRecord
     from scriptorium.sources.postgres.dump.stream import DumpStream
     from scriptorium.sources.postgres.export.tables import PostgresTables

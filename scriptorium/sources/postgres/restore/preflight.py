@@ -104,7 +104,7 @@ def _sessions(source: PostgresSettings) -> str:
     name = address.words["dbname"]
     with address.maintenance() as session:
         count = len(list(sessions_in(session, name)))
-    then = "they are sent away at the switch"
+    then = "they are ended at the switch"
     if source.in_place:
         then = f"the transaction waits up to {source.lock_timeout:g} s for what they have locked"
     return f"{count} open in {name}; {then}" if count else f"none open in {name}"

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, RestoreFailed, ToolMissing
@@ -22,9 +21,6 @@ from scriptorium.sources.postgres.dump.snapshot import DumpOptions
 from scriptorium.sources.postgres.programs import Program, find
 from scriptorium.sources.postgres.restore.examination import Examined, examine_dump, examine_script
 from scriptorium.sources.postgres.restore.psql import recognise, require_complete
-
-if TYPE_CHECKING:
-    pass
 
 _TABLE_OF_CONTENTS = "toc.dat"
 

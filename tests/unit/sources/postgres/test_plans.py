@@ -33,7 +33,7 @@ def test_sessions_roles_and_generations_are_said(server_of, new_database):
     source = PostgresSource(database=url)
     with psycopg.connect(url), psycopg.connect(url):
         rows = said(source, dumped_by(15))
-        assert rows["sessions"].startswith("2 open in library_") and "sent away at the switch" in rows["sessions"]
+        assert rows["sessions"].startswith("2 open in library_") and "ended at the switch" in rows["sessions"]
         assert "before anything is replaced" in rows["roles, tablespaces, extensions"]
         assert "go on without" in said(source, dumped_by(15), without_roles=True)["roles, tablespaces, extensions"]
         assert "waits" in said(source, dumped_by(15), clean=True)["sessions"]
