@@ -36,7 +36,7 @@ test: $(READY) tools  ## every test (long matrices in their reduced form)
 test-all: $(READY) tools  ## every test, long matrices whole
 	$(BIN)/pytest
 
-faults: $(READY) tools  ## the matrix of faults, whole: every step ended, every write without room, 1,000 bits turned over
+faults: $(READY) tools  ## the matrix of faults, whole: every step ended, every write on a full disk, 1,000 bits turned over
 	$(BIN)/pytest tests/faults
 
 tools: $(READY)
