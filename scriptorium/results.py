@@ -192,11 +192,16 @@ class RestoreResult:
     seconds: float
 
 
+NOTHING_COMPARED = "an earlier version began it, so what is there now was compared with nothing: look at it yourself"
+
+
 @dataclass(frozen=True, slots=True)
 class UndoResult:
-    """A restore that was undone: of the backup ``undone``. The safety backup as in ``RestoreResult``."""
+    """A restore that was undone: of the backup ``undone``. The safety backup as in ``RestoreResult``. ``compared``:
+    what is there now, with what was there before."""
 
     library: str
     undone: str
     safety: Backup | None
     safety_lacks: tuple[str, ...]
+    compared: bool = True

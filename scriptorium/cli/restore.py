@@ -194,7 +194,12 @@ def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
         undone = carried_out(flow, **request.parameters())
     _say_lacking(way.library, began)
     if manner.json:
-        put_json({"library": way.library, "undone": undone, "cut_short": way.cut_short})
+        put_json({"library": way.library, "undone": undone, "cut_short": way.cut_short, "compared": way.compares})
+    if not way.compares:
+        from scriptorium.results import NOTHING_COMPARED
+
+        say(f"a restore of {undone} was cut short, and was undone; {NOTHING_COMPARED}")
+        return
     if way.cut_short:
         say(f"a restore of {undone} was cut short; the data of {way.library} that was there before it is back")
         return

@@ -205,7 +205,7 @@ def _rehearse(
             tables = _load(manifest, incoming, read.parts)
         reach("drill.loaded")
         began = time.monotonic()
-        health = tuple(_told(incoming))
+        health = (*_told(incoming), *_unsaved(manifest))
         looking += time.monotonic() - began
         answers = all_answers(one.answers for one in incoming.values())
         with _verdict(*_READ):
@@ -290,6 +290,16 @@ def _health(source: str, restored: Incoming) -> Check | None:
 def _left_out(source: str, found: tuple[str, ...]) -> Check:
     """What the data itself does not allow to be made as it was; the data came back."""
     return Check(f"not restored as it was in {source}", not found, len(found), found[:_SHOWN])
+
+
+def _unsaved(manifest: Manifest) -> Iterator[Check]:
+    """What the backup never held: a drill proves what is in it, and says what is not."""
+    for part in manifest.parts:
+        if part.unsaved_count:
+            first = tuple(f"{one.path}: {one.reason}" for one in part.unsaved[:_SHOWN])
+            yield Check(
+                f"could not be saved of {part.source}, and is not in this backup", False, part.unsaved_count, first
+            )
 
 
 def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], came_back: Reread) -> tuple[str, ...]:

@@ -39,12 +39,14 @@ _OTHER_WAY = "bring it back, or restore the safety backup of before the restore:
 @dataclass(frozen=True, slots=True)
 class UndoPlan:
     """The restore of ``backup`` is to be undone. ``cut_short``: it, or an undo of it, was ended in the middle, so that
-    the living data may be a mixture, of which no safety backup is worth anything. ``safety``: whether one is wanted."""
+    the living data may be a mixture, of which no safety backup is worth anything. ``safety``: whether one is wanted.
+    ``compares``: the undo knows what is to be there again; that of a restore that an earlier version began does not."""
 
     library: str
     backup: str
     cut_short: bool
     safety: bool
+    compares: bool = True
 
 
 def undo(settings: Settings, request: UndoRequest, *, advance: Advance | None = None) -> UndoResult:
@@ -65,7 +67,8 @@ def plan_undo(settings: Settings, request: UndoRequest) -> UndoPlan:
     chosen = settings.library(request.library)
     cut = cut_short(settings, chosen)
     backup = cut.backup if cut is not None else newest_kept(settings, chosen).backup
-    return UndoPlan(chosen.name, backup, cut_short=cut is not None, safety=request.safety and cut is None)
+    compares = cut is None or cut.compares
+    return UndoPlan(chosen.name, backup, cut is not None, safety=request.safety and cut is None, compares=compares)
 
 
 def check_undo(settings: Settings, plan: UndoPlan) -> UndoPlan:
@@ -122,4 +125,4 @@ def undo_restore(settings: Settings, library: str) -> str:
 
 def finished(settings: Settings, plan: UndoPlan, undone: str, saved: Backup | None) -> UndoResult:
     """What came of it."""
-    return UndoResult(plan.library, undone, saved, lacking_in_safety(settings, saved))
+    return UndoResult(plan.library, undone, saved, lacking_in_safety(settings, saved), plan.compares)

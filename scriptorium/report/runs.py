@@ -9,6 +9,7 @@ from scriptorium import wording
 from scriptorium.model import Check, Manifest
 from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
 from scriptorium.results import (
+    NOTHING_COMPARED,
     BackupResult,
     DrillResult,
     ExportResult,
@@ -112,7 +113,8 @@ def restore_report(result: RestoreResult) -> Report:
 
 def undo_report(result: UndoResult) -> Report:
     """A restore that was undone."""
-    summary = {"verdict": "the previous data is back", "undone": result.undone, "safety backup": _safety(result)}
+    verdict = "the previous data is back" if result.compared else f"undone; {NOTHING_COMPARED}"
+    summary = {"verdict": verdict, "undone": result.undone, "safety backup": _safety(result)}
     return Report("undo", result.library, f"Undo of the restore of {result.undone}", summary)
 
 

@@ -101,7 +101,7 @@ def test_restore_in_place(scriptorium: Scriptorium, place: Any) -> None:
     planned = scriptorium("restore", "latest", "--dry-run")
     assert planned.code == 0 and "was cut short" in planned.out
     undone = scriptorium("restore", "--undo", "--yes")
-    assert undone.code == 0 and "was cut short" in undone.out, undone.err
+    assert undone.code == 0 and "was cut short" in undone.out and "is back" in undone.out, undone.err
     assert place.execute("MATCH (b:Book) RETURN count(*)") == [[0]]
     seen = scriptorium("list", "--json")
     assert seen.err == "" and len(seen.document["backups"]) == 2, "of a mixture no safety backup is taken"

@@ -52,7 +52,9 @@ def ask(url: str, query: str):
 
 
 def databases(server, base: str) -> set[str]:
-    found = ask(server.address(), f"SELECT datname FROM pg_database WHERE starts_with(datname, '{base}')")
+    """The database of that name and what a restore named after it; not those of other tests on the same server."""
+    own = f"datname = '{base}' OR starts_with(datname, '{base}_')"
+    found = ask(server.address(), f"SELECT datname FROM pg_database WHERE {own}")
     return {name for (name,) in found}
 
 

@@ -27,6 +27,9 @@ from scriptorium import workspace
 from scriptorium.errors import DamageFound, NotFound, RestoreFailed
 from scriptorium.fs.places import Places
 from scriptorium.fs.switch import StagingFolder
+from scriptorium.operations.undo import finished, plan_undo
+from scriptorium.report.runs import undo_report
+from scriptorium.requests import UndoRequest
 from scriptorium.restore import in_place as in_place_module
 from scriptorium.restore import undo
 from scriptorium.restore.journal import Journal
@@ -135,6 +138,21 @@ def test_killed_anywhere_in_place_the_next_run_puts_back_what_was_there(home: Ho
     assert not list(home.folder.rglob(".scriptorium-restore-*")) and recovered(settings) == ()
     in_place(settings, supply)
     assert (home.data / "uploads" / "c.txt").read_bytes() == b"c"
+
+
+def test_what_an_earlier_version_began_is_undone_and_nothing_is_said_to_be_back(home: Home) -> None:
+    home.change()
+    settings, supply = home.settings, supply_of(home.settings)
+    assert killed(lambda: in_place(settings, supply), POINTS["switched: not said yet"])
+    assert plan_undo(settings, UndoRequest()).compares
+    (journal,) = (settings.workspace_folder / "restores").iterdir()
+    facts_of_journal = json.loads(journal.read_text())
+    del facts_of_journal["previous"]  # earlier versions wrote it once all was switched
+    journal.write_text(json.dumps(facts_of_journal))
+    way = plan_undo(settings, UndoRequest())
+    assert way.cut_short and not way.compares
+    summary = undo_report(finished(settings, way, way.backup, None)).summary
+    assert "compared with nothing" in summary["verdict"] and "back" not in summary["verdict"]
 
 
 @pytest.mark.parametrize("first", ["switching: a plan", "switching: rename 6", "switched: not said yet"])

@@ -102,7 +102,8 @@ def test_rows_that_break_constraints_are_refused_by_name_and_come_back_on_reques
     assert rehearsed.load() == part.tables
     assert any("by_author" in warning for warning in rehearsed.warnings)
     rehearsed.undo()
-    ask(server.address(), f"ALTER DATABASE {url.rpartition('/')[2]} RENAME TO lost_with_broken_rows")
+    name = url.rpartition("/")[2]
+    ask(server.address(), f"ALTER DATABASE {name} RENAME TO away_{name}")
     incoming = brought(source, staged, part)  # nothing living is replaced: no word is needed
     assert [warning for warning in incoming.warnings if "by_author" in warning and "NOT VALID" in warning]
     assert ask(url, "SELECT * FROM book ORDER BY 1") == [(1, 1, 1), (2, 99, None)]
