@@ -193,7 +193,7 @@ def test_no_watchdog_stays_behind(app: App) -> None:
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
                     words = (entry / "cmdline").read_bytes()
-                    if b"quiesce_watchdog" in words and f"PPid:\t{os.getpid()}" in (entry / "status").read_text():
+                    if b"quiesce/watchdog.py" in words and f"PPid:\t{os.getpid()}" in (entry / "status").read_text():
                         found.append(entry.name)
         return found
 
