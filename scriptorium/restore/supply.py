@@ -112,12 +112,22 @@ def wanted(supply: Supply) -> tuple[Part, ...]:
     return tuple(part for part in manifest.parts if part.source in owners)
 
 
+def _closed_above(supply: Supply) -> str | None:
+    """What could not be read and may be a folder with what was asked for in it."""
+    asked = compiled(*(pattern for pattern in supply.only if "/" in pattern))
+    return next((one.path for one in supply.manifest.unsaved if asked.may_match_below(one.path)), None)
+
+
 def _no_match(supply: Supply) -> NotFound:
     asked = compiled(*supply.only)
     missing = [one.path for one in supply.manifest.unsaved if asked.hold(one.path, False) or asked.hold(one.path, True)]
     hint = "show ID lists its parts"
     if missing:
         hint = f"{readable(missing[0])} could not be read when the backup was taken; another backup may have it"
+    elif closed := _closed_above(supply):
+        hint = (
+            f"{readable(closed)} could not be read when the backup was taken, nor what lies in it; another may have it"
+        )
     return NotFound("nothing in the backup matches", on=", ".join(supply.only), hint=hint)
 
 

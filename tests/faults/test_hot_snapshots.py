@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -128,16 +129,28 @@ def test_every_snapshot_of_the_folder_layout_is_honest(
     _require_a_naive_copy_caught(lab, scratch, under, old_kuzu)
 
 
+def _busy(lab: ModuleType, writer: Any, stage: Path) -> SnapshotBusy | None:
+    """Where processes wait for a processor the writer does leave a gap now and then: then the snapshot is honest."""
+    stage.mkdir()
+    acknowledged = writer.acknowledged
+    try:
+        staged = snapshot(source(writer.database, patience=1.0), stage, ())
+    except SnapshotBusy as error:
+        assert list(stage.iterdir()) == []
+        return error
+    assert lab.complaint(Path(staged.trees[0].root), acknowledged) == "", staged.method
+    shutil.rmtree(stage)
+    return None
+
+
 def test_a_writer_that_leaves_no_gap_is_said_with_figures_and_paused_where_that_is_allowed(
     lab: ModuleType, scratch: Path, load: Any
 ) -> None:
     writer = load(checkpoint_every=1, bulk_every=0).turn()
-    stage = scratch / "stage"
-    stage.mkdir()
-    with pytest.raises(SnapshotBusy, match=r"\d+ attempts, the longest epoch seen lasted \d\.\d\d s, .*copy") as busy:
-        snapshot(source(writer.database, patience=1.0), stage, ())
-    assert "quiesce" in busy.value.hint
-    assert list(stage.iterdir()) == []
+    busy = next(filter(None, (_busy(lab, writer, scratch / f"stage{number}") for number in range(10))), None)
+    assert busy is not None, "ten times in a row there was a gap"
+    assert re.search(r"\d+ attempts, the longest epoch seen lasted \d\.\d\d s, .*copy", str(busy)), busy
+    assert "quiesce" in busy.hint
 
     for number in range(3):
         stage = scratch / f"paused{number}"

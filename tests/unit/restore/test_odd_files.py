@@ -109,6 +109,13 @@ def test_what_was_asked_for_and_never_saved_is_said_so(folder: Path, as_nobody: 
     with pytest.raises(NotFound) as caught:
         in_place(home.settings, supply_of(home.settings, only=("data/secret.env",)))
     assert "data/secret.env could not be read when the backup was taken" in caught.value.hint
+    for inside in ("data/closed/in.txt", "data/closed/**", "data/closed/deep/*"):
+        with pytest.raises(NotFound) as caught:
+            in_place(home.settings, supply_of(home.settings, only=(inside,)))
+        assert "data/closed could not be read" in caught.value.hint and "nor what lies in it" in caught.value.hint
+    with pytest.raises(NotFound) as caught:
+        in_place(home.settings, supply_of(home.settings, only=("data/elsewhere/in.txt",)))
+    assert "could not be read" not in caught.value.hint
     restored = in_place(home.settings, supply_of(home.settings))
     assert restored.lacking == (
         "data: the backup lacks 3 that could not be read when it was taken "
