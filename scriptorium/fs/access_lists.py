@@ -11,6 +11,7 @@ say what the owning group may really do, and the mask stands in the list alone.
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -74,6 +75,19 @@ class AccessList:
     def widened(self, mode: int) -> int:
         """The mode as the kernel shows it with this list."""
         return mode & ~0o070 | self.mask << 3
+
+    def replaced(self, mode: int) -> int:
+        """The mode where the list cannot be set. It takes a right from all others where an entry of the list keeps it
+        from somebody, who would be one of the others then; and from the owning group where that is a user."""
+        users, groups = (self._least(tag) for tag in (_USER, _GROUP))
+        return mode & ~0o077 | mode & users << 3 | mode & users & groups
+
+    def _least(self, tag: int) -> int:
+        """What everybody may do who is named by entries of this kind."""
+        return functools.reduce(lambda rights, one: rights & one.rights & self.mask, self._named(tag), 0o7)
+
+    def _named(self, tag: int) -> Iterator[Entry]:
+        return (one for one in self.entries if one.tag == tag)
 
     def _rights(self, tag: int, otherwise: int) -> int:
         return next((one.rights for one in self.entries if one.tag == tag), otherwise)

@@ -231,6 +231,8 @@ class _Writing:
             done.append(ACCESS in lists)
         if any(done):
             return lists[ACCESS].widened(mode)
+        if ACCESS in member.lists:  # whom it keeps out, the mode cannot name
+            mode = lists[ACCESS].replaced(mode) if ACCESS in lists else mode & ~0o077
         return _group_as_others(mode) if strange else mode
 
     def _lists(self, member: Member, strange: bool) -> dict[str, AccessList]:

@@ -136,6 +136,40 @@ def test_where_they_cannot_be_set_nothing_is_open_to_more_people(
     assert modes["diary"] == 0o600 and modes["shared"] == 0o750 and modes["plain"] == 0o640
 
 
+@pytest.mark.parametrize(
+    ("text", "mode", "expected"),
+    [
+        ("user::rw-,user:1005:---,group::r--,mask::r--,other::r--", 0o644, 0o600),
+        ("user::rw-,group::r--,group:3000:---,mask::r--,other::r--", 0o644, 0o640),
+        ("user::rwx,user:1005:r-x,group::rwx,group:3000:r--,mask::rwx,other::rwx", 0o777, 0o754),
+        ("user::rw-,user:1005:rw-,group::r--,mask::r--,other::r--", 0o644, 0o644),
+        ("user::rwx,group::rwx,mask::r--,other::rw-", 0o4746, 0o4746),
+    ],
+)
+def test_whom_a_list_kept_out_gets_nothing_by_the_mode_alone(text: str, mode: int, expected: int) -> None:
+    assert AccessList.of_text(text).replaced(mode) == expected
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_list_that_kept_somebody_out_and_cannot_be_set(
+    archives: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    (tree / "plain").chmod(0o644)
+    kept_out = ((_USER_OBJ, 6, _NOBODY), (_USER, 0, 1005), (_GROUP_OBJ, 4, _NOBODY), (_MASK, 4, _NOBODY))
+    os.setxattr(tree / "plain", ACCESS, listed(*kept_out, (_OTHER, 4, _NOBODY)))
+    packed = archives.pack(Tree(str(tree), "x"))
+
+    def refused(*_: object) -> None:
+        raise (OSError(95, "Operation not supported") if readable else ValueError("nobody here is called lisa"))
+
+    if readable:
+        monkeypatch.setattr("scriptorium.members.writing.set_lists", refused)
+    else:
+        monkeypatch.setattr(AccessList, "of_text", refused)
+    archives.unpack(packed, tmp_path / "back")
+    assert lists(tmp_path / "back" / "x")["plain"][0] == 0o600
+
+
 @ROOT
 def test_while_it_is_written_a_file_is_open_to_nobody_else(
     archives: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
