@@ -13,7 +13,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.manifest import archive_name, new_id
 from scriptorium.model import Annotations, Verification
 from scriptorium.settings import Settings, load
-from scriptorium.stores.objects.archive_store import ArchivePackage
+from scriptorium.stores.objects.archive_package import ArchivePackage
 
 
 def fill(settings: Settings, count: int) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scriptorium import wording
-from scriptorium.catalog.run_progress import progress_of
 from scriptorium.cli.output import (
     catalog_of,
     command,
@@ -83,6 +82,8 @@ def show(reference: Reference, library: Library = None) -> None:
     """Everything that is known of one backup, or of a run: how far it is."""
     settings = current()
     catalog = catalog_of(settings)
+    from scriptorium.catalog.run_progress import progress_of
+
     run = progress_of(settings, reference)
     try:
         backup = catalog.find(reference, library=meant(settings, library, reference))

@@ -28,7 +28,7 @@ from scriptorium.members import ledger
 from scriptorium.model import Annotations, BackupType, Compression, FileList, Manifest, Staged, Tier
 from scriptorium.sources import FilesSource, KuzuSource
 from scriptorium.stores import LocalStore
-from scriptorium.stores.objects.archive_store import ArchivePackage
+from scriptorium.stores.objects.archive_package import ArchivePackage
 
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were

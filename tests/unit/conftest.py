@@ -35,7 +35,7 @@ from scriptorium.model import (
     Tree,
 )
 from scriptorium.settings import load
-from scriptorium.stores.objects.archive_store import ArchivePackage
+from scriptorium.stores.objects.archive_package import ArchivePackage
 
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
 

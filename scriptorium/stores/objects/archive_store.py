@@ -2,64 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from scriptorium.archive.reader import Reader, extract_member
-from scriptorium.archive.unpacking import reported
-from scriptorium.archive.verification import verified
-from scriptorium.archive.writer import ArchiveWriter
-from scriptorium.errors import DamageFound, NotFound, UsageError
-from scriptorium.fs.atomic import forget_cached
-from scriptorium.manifest import dumps, is_archive_name, loads, manifest_key
+from scriptorium.errors import NotFound, UsageError
+from scriptorium.manifest import is_archive_name, loads, manifest_key
 from scriptorium.members import Member
 from scriptorium.members.ledger import LIST, MANIFEST, OWN
-from scriptorium.model import Annotations, ArchiveRecord, Compression, Manifest, Verification
+from scriptorium.model import Annotations, Compression, Manifest, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores.base import GRACE, Package, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.objects import layout
 from scriptorium.stores.objects.base import ObjectStore
 
+if TYPE_CHECKING:
+    from scriptorium.stores.objects.archive_package import ArchivePackage, ArchivePackager
+
+# What writes and reads archives is imported where it is used: a command that only lists loads none of it.
 _SILENT = OWN - {LIST}  # our own members, which nobody asks for
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivePackage:
-    """An archive in the workspace, with the manifest that will lie beside it."""
-
-    file: Path
-    manifest: Manifest
-
-    @property
-    def record(self) -> ArchiveRecord:
-        if self.manifest.archive is None:
-            raise DamageFound("this manifest describes no archive", on=self.manifest.name)
-        return self.manifest.archive
-
-    @property
-    def bytes(self) -> int:
-        return self.record.bytes
-
-    def check(self, *, advance: Advance | None = None) -> Verification:
-        forget_cached(self.file)
-        size = self.file.stat().st_size
-        return verified(
-            lambda: self.file.open("rb"), dumps(self.manifest), name=self.file.name, size=size, advance=advance
-        )
-
-
-class ArchivePackager(ArchiveWriter):
-    """The writer of an archive as the maker of a package."""
-
-    def package(self, manifest: Manifest) -> ArchivePackage:
-        assert self.record is not None, "the block of the packager has not ended"
-        return ArchivePackage(self.target, dataclasses.replace(manifest, archive=self.record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +43,13 @@ class ArchivePackaging:
         return bytes if self.compression is Compression.NONE else bytes - holes
 
     def adopted(self, archive: Path, manifest: Manifest) -> ArchivePackage:
+        from scriptorium.stores.objects.archive_package import ArchivePackage
+
         return ArchivePackage(archive, manifest)
 
     def packager(self, folder: Path, label: str) -> ArchivePackager:
+        from scriptorium.stores.objects.archive_package import ArchivePackager
+
         return ArchivePackager(folder / f"{label}{self.compression.ending}", self.compression, folder)
 
 
@@ -113,6 +83,8 @@ class ArchiveStore(BaseModel):
         return ArchivePackaging(compression)
 
     def put(self, package: Package) -> StoredBackup:
+        from scriptorium.stores.objects.archive_package import ArchivePackage
+
         if not isinstance(package, ArchivePackage):
             raise UsageError("this store keeps archives alone", on=self.objects.name)
         key = layout.commit(self.objects, package.file, package.manifest)
@@ -134,6 +106,8 @@ class ArchiveStore(BaseModel):
     def enclosed_manifest(self, key: str) -> Manifest:
         """The manifest inside the archive, for the day on which the one beside it is gone. ``NotFound``,
         ``DamageFound``."""
+        from scriptorium.archive.reader import extract_member
+
         with self.objects.open(key) as stream:
             return loads(extract_member(stream, MANIFEST))
 
@@ -156,10 +130,15 @@ class ArchiveStore(BaseModel):
     def members(
         self, key: str, wanted: Callable[[str], bool] | None = None, *, advance: Advance | None = None
     ) -> Iterator[Iterator[Member]]:
+        from scriptorium.archive.reader import Reader
+        from scriptorium.archive.unpacking import reported
+
         with self.objects.open(key) as stream, Reader(stream) as reader:
             yield (member for member in reported(reader, advance) if member.entry.path not in _SILENT)
 
     def verify(self, key: str, *, share: Share | None = None, advance: Advance | None = None) -> Verification:
+        from scriptorium.archive.verification import verified
+
         try:
             manifest = self.objects.read_bytes(manifest_key(key))
         except NotFound:
