@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import ScriptoriumError
+from scriptorium.fs import free_space
 
 SIZE = 32 << 20  # bytes of the small filesystem
 
@@ -87,7 +87,7 @@ def settle(rig: Any, small: Path, where: str) -> None:
 @pytest.fixture
 def no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of free space is another test's: here the disk becomes full later, under the writes."""
-    monkeypatch.setattr(workspace.space, "require_space", lambda *_: None)
+    monkeypatch.setattr(free_space, "require_space", lambda *_, **__: None)
 
 
 def levels(rig: Any, where: str, count: int) -> list[int]:

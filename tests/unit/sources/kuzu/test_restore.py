@@ -163,12 +163,12 @@ def test_a_rebuild_needs_an_export(bench: Bench) -> None:
 def test_a_crash_at_every_rename_is_undone_or_carried_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, renames: int, again: str
 ) -> None:
-    """The database, its WAL and its shadow go, the new one comes: four renames, and the plan's own before."""
+    """The database, its WAL and its shadow go, the new one comes: four renames."""
     former = {"app.db": bench.database.read_bytes(), "app.db.wal": b"former WAL", "app.db.shadow": b"former shadow"}
     for name, content in former.items():
         (bench.database.parent / name).write_bytes(content)
     incoming = bench.bring()
-    real, left = Places.rename, renames + 1
+    real, left = Places.rename, renames
 
     class Crash(BaseException): ...
 

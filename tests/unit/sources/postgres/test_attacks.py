@@ -18,11 +18,12 @@ from postgres_items import ask
 from scriptorium.catalog import Catalog
 from scriptorium.errors import ScriptoriumError, UnsafeArchive
 from scriptorium.operations import database
-from scriptorium.operations.adopt import adopt, postgres
+from scriptorium.operations.adopt import adopt
 from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import restore
 from scriptorium.requests import DrillRequest, RestoreRequest
 from scriptorium.settings import Settings, load
+from scriptorium.sources.postgres import adoption
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 from scriptorium.sources.postgres.programs import find
 from scriptorium.sources.postgres.restore import psql
@@ -321,8 +322,8 @@ def test_an_archive_of_our_own_form(
     file = home.script(attack, canary) if kind == "p" else home.forged(attack, canary)
     there = home.settings(f"there-{form}-{kind}")
     with monkeypatch.context() as forging:
-        forging.setattr(postgres, "examine_script", lambda *_, **__: None)
-        forging.setattr(postgres, "examine_dump", lambda *_, **__: None)
+        forging.setattr(adoption, "examine_script", lambda *_, **__: None)
+        forging.setattr(adoption, "examine_dump", lambda *_, **__: None)
         forged = adopt(there, file).backup
     elsewhere = home.settings(f"elsewhere-{form}-{kind}")
     (archive,) = (home.folder / f"there-{form}-{kind}" / "backups" / "books").glob("db_*.tar.gz")

@@ -116,7 +116,7 @@ def test_subscriptions_are_left_to_the_server_and_named(server, new_database, tm
     incoming.switch()
     incoming.finish()
     former = (databases(server, name) - {name}).pop()
-    assert any(f"goes on in the former database {former}" in warning for warning in incoming.warnings)
+    assert any(f"goes on in the previous database {former}" in warning for warning in incoming.warnings)
     for statement in ("ALTER SUBSCRIPTION s SET (slot_name = NONE)", "DROP SUBSCRIPTION s"):
         ask(server.address(former), statement)
     assert source.drop_previous(0) == (former,)

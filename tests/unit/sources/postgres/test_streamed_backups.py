@@ -20,13 +20,13 @@ from streamed_library import NAMED, NOW, ask, part_of, settings_for
 
 from scriptorium import workspace
 from scriptorium.errors import NoSpace, SourceUnavailable
+from scriptorium.fs import free_space
 from scriptorium.model import Compression, Manifest, Staged
 from scriptorium.operations import backup
 from scriptorium.operations.restore import restore
 from scriptorium.requests import BackupRequest, RestoreRequest
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.source import PostgresSource
-from scriptorium.workspace import locks
 from scriptorium.workspace.space import Space
 
 MIB = 1 << 20
@@ -152,7 +152,7 @@ def test_what_fits_is_staged_and_what_does_not_is_refused(library, tmp_path, sma
     assert asked("stream").streamed == ("postgres",)
     ballast = room / "ballast"
     free = shutil.disk_usage(room).free
-    ballast.write_bytes(bytes(free - locks._MARGIN - size))  # room for the archive, and for less than a dump
+    ballast.write_bytes(bytes(free - free_space.MARGIN - size))  # room for the archive, and for less than a dump
     assert asked("auto").streamed == asked("stream").streamed == ("postgres",)
     with pytest.raises(NoSpace) as caught:
         asked("stage")
@@ -217,7 +217,7 @@ def test_a_second_try_takes_a_new_snapshot(library, server, tmp_path, monkeypatc
     pack = backup.read_sources
 
     def fail_first(
-        settings: Settings, plan: backup.BackupPlan, staged: Sequence[Staged], folder: Path, **_: object
+        settings: Settings, plan: backup.BackupPlan, staged: Sequence[Staged], folder: Path, *_: object, **__: object
     ) -> Manifest:
         with pytest.raises(SourceUnavailable):
             pack(settings, plan, staged, folder, advance=lose)
