@@ -8,10 +8,12 @@ for every handler, when a record is made. Secrets are never logged: what may hol
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import logging.handlers
 import os
+import stat
 import sys
 import time
 import traceback
@@ -89,7 +91,12 @@ class _File(logging.handlers.RotatingFileHandler):
 
     def _open(self) -> Any:
         def private(path: str, flags: int) -> int:
-            return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            # O_NONBLOCK: a pipe that nobody reads would be waited for without end
+            descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise OSError(errno.EINVAL, "it is no regular file")
+            return descriptor
 
         return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=private)
 
@@ -132,6 +139,14 @@ def to_file(file: Path) -> None:
             hint="name a file in a folder that is there and that we may write to",
         ) from error
     listen(handler)
+
+
+def note_failure(what: str) -> None:
+    """Write into the log file, where there is one, what a command failed with; the terminal was told already."""
+    logger = logging.getLogger(OURS)
+    for handler in logger.handlers:
+        if handler.name == "file":
+            handler.handle(logger.makeRecord(OURS, logging.ERROR, "", 0, "%s", (what,), None))
 
 
 def to_configured_file(file: Path | None) -> None:

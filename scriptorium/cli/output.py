@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import logging
 import os
 import sys
 import traceback
@@ -168,6 +169,10 @@ def complain(what: str, hint: str, error: BaseException | None) -> None:
     if manner.verbose and error is not None:
         sys.stderr.write(legible_lines("".join(traceback.format_exception(error))))
     sys.stdout.flush()
+    if any(handler.name == "file" for handler in logging.getLogger("scriptorium").handlers):
+        from scriptorium.logs import note_failure
+
+        note_failure(what)
     sys.stderr.write(f"error: {legible(what)}\n" + (f"  {legible(hint)}\n" if hint else ""))
     if manner.json and not manner.said_json:
         put_json({"error": what, "hint": hint})

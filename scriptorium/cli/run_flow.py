@@ -154,8 +154,9 @@ def _require_utf8(said: object) -> None:
 def _require_api(error: Exception) -> None:
     """``ToolMissing`` where the error is what Prefect says when nobody answers at its API, or not to us."""
     silent = isinstance(error, RuntimeError) and "reach API" in str(error)
-    refused = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
-    if not silent and not refused:
+    status = getattr(getattr(error, "response", None), "status_code", None) or 0
+    refused, failing = status in (401, 403), status >= 500
+    if not silent and not refused and not failing:
         return
     from prefect.settings import PREFECT_API_URL
 
@@ -166,6 +167,9 @@ def _require_api(error: Exception) -> None:
     if refused:
         what = "Prefect's API asks for another password"
         hint = "set PREFECT_API_AUTH_STRING to what the server has as PREFECT_SERVER_API_AUTH_STRING"
+    if failing:
+        what = f"Prefect's API answers with an error of its own ({status})"
+        hint = "look at the server's log and try again, or unset PREFECT_API_URL to do without"
     raise ToolMissing(what, on=str(PREFECT_API_URL.value()), hint=hint) from error
 
 

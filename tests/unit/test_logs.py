@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium import logs
+from scriptorium.cli.output import complain
 from scriptorium.errors import SettingsError
 from scriptorium.progress import step
 
@@ -62,6 +64,27 @@ def test_a_named_file_that_cannot_be_written_is_an_error_and_a_configured_one_is
     with pytest.raises(SettingsError, match="log file cannot be written"):
         logs.to_file(tmp_path / "nowhere" / "s.log")
     logs.to_configured_file(tmp_path / "nowhere" / "s.log")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link"])
+def test_what_is_no_regular_file_is_no_log(tmp_path: Path, kind: str) -> None:
+    """A pipe that nobody reads would be waited for without end."""
+    file = tmp_path / "s.log"
+    if kind == "pipe":
+        os.mkfifo(file)
+    if kind == "link":
+        file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SettingsError, match="log file cannot be written"):
+        logs.to_file(Path("/dev/null") if kind == "device" else file)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_a_command_failed_with_is_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.to_file(tmp_path / "s.log")
+    complain("there is no such backup: \x1b[31mred", "run: scriptorium list", None)
+    (line,) = (tmp_path / "s.log").read_text().splitlines()
+    assert "ERROR" in line and "there is no such backup" in line and "\x1b" not in line
+    assert capsys.readouterr().err.count("there is no such backup") == 1
 
 
 def test_a_step_says_what_began_and_how_long_it_took(caplog: pytest.LogCaptureFixture) -> None:

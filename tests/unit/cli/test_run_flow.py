@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 
+import httpx
 import pytest
 
 from scriptorium.cli.run_flow import carried_out
-from scriptorium.errors import DamageFound
+from scriptorium.errors import DamageFound, ToolMissing
 
 
 class Flow:
@@ -39,6 +41,16 @@ def test_work_that_was_done_counts_when_its_report_failed(capsys: pytest.Capture
 def test_a_run_that_never_began_is_an_error() -> None:
     with pytest.raises(ConnectionError):
         carried_out(Flow(lambda: 1, before=ConnectionError("no server")))
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "another password"), (403, "another password"), (503, "(503)")])
+def test_an_api_that_refuses_or_fails_is_said_as_such(status: int, said: str) -> None:
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    request = httpx.Request("POST", "http://127.0.0.1:1/api/flows/")
+    error = PrefectHTTPStatusError("no", request=request, response=httpx.Response(status, request=request))
+    with pytest.raises(ToolMissing, match=re.escape(said)):
+        carried_out(Flow(lambda: 1, before=error))
 
 
 def test_the_error_of_the_work_itself_is_the_users() -> None:
