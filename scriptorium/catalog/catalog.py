@@ -9,12 +9,12 @@ from pathlib import Path
 
 from scriptorium.catalog.index import read_index
 from scriptorium.catalog.runs import runs
+from scriptorium.catalog.status import preference, status_of
 from scriptorium.errors import NotFound, StoreUnavailable, UsageError
-from scriptorium.model import Backup, BackupType, Copy, Manifest, Proof, Status, Tier
+from scriptorium.model import Backup, BackupType, Copy, Manifest, Proof, Tier
 from scriptorium.settings import Settings
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
-_RANK = (Status.PROVEN, Status.VERIFIED, Status.COMPLETE, Status.DEGRADED, Status.DAMAGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Catalog:
                 hint=f"it has one in: {there}" if there else f"it is {backup.status}: {backup.error}",
             )
         remote = {name for name, place in self.settings.stores.items() if place.features.remote}
-        return min(copies, key=lambda copy: (_RANK.index(copy.status), copy.store in remote))
+        return min(copies, key=lambda copy: (preference(copy.status), copy.store in remote))
 
 
 def _missing(listing: Listing, what: str, on: str, hint: str) -> NotFound:
@@ -155,5 +155,4 @@ def _file_name(backup: Backup, reference: str) -> bool:
 
 def _with_copy(backup: Backup, copy: Copy) -> Backup:
     copies = (*backup.copies, copy)
-    best = min((one.status for one in copies), key=_RANK.index)
-    return replace(backup, copies=copies, status=best)
+    return replace(backup, copies=copies, status=status_of(copies))

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 
+from scriptorium.catalog.status import judge_copy
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
 from scriptorium.fs import atomic
 from scriptorium.manifest import Record, decoded, encoded, unrecorded
-from scriptorium.model import NOT_COMPARABLE, Annotations, Backup, BackupType, Copy, Manifest, Status, Tier
+from scriptorium.model import Annotations, Backup, BackupType, Copy, Manifest, Status, Tier
 from scriptorium.stores import BackupStore, StoredBackup
 
 log = logging.getLogger(__name__)
@@ -77,23 +78,22 @@ def _read_entry(store: BackupStore, found: StoredBackup) -> Entry:
 
 
 def _backup(store: BackupStore, found: StoredBackup, manifest: Manifest, annotations: Annotations) -> Backup:
-    looked, damaged = _status(store.visible_damage(found, manifest), annotations)
-    status, damage = _proven(looked, damaged, annotations)
-    if manifest.unsaved_count and status.whole:  # however often it is verified, it lacks something
-        status = Status.DEGRADED
+    judgement = judge_copy(
+        annotations, unsaved=manifest.unsaved_count, visible_damage=store.visible_damage(found, manifest)
+    )
     copy = Copy(
         store=store.name,
         key=found.key,
         bytes=found.bytes,
-        status=status,
+        status=judgement.status,
         pinned=annotations.pinned,
         verified_at=annotations.verification.at if annotations.verification else None,
-        damage=damage,
+        damage=judgement.damage,
         proven_at=annotations.proof.at if annotations.proof and annotations.proof.proven else None,
         drilled_at=annotations.proof.at if annotations.proof else None,
         verdict=annotations.proof.verdict if annotations.proof else "",
         recovery_seconds=annotations.proof.seconds if annotations.proof else None,
-        disputed=looked.good and not status.good,
+        disputed=judgement.disputed,
     )
     return Backup(
         id=manifest.id,
@@ -104,7 +104,7 @@ def _backup(store: BackupStore, found: StoredBackup, manifest: Manifest, annotat
         created_at=manifest.created_at,
         description=manifest.description,
         bytes=found.bytes,
-        status=status,
+        status=copy.status,
         copies=(copy,),
         parts=tuple(part.source for part in manifest.parts),
         warnings=len(manifest.warnings),
@@ -112,28 +112,6 @@ def _backup(store: BackupStore, found: StoredBackup, manifest: Manifest, annotat
         unsaved=manifest.unsaved_count,
         original_sha256=manifest.original_sha256,
     )
-
-
-def _status(seen: tuple[str, ...], annotations: Annotations) -> tuple[Status, tuple[str, ...]]:
-    """What a look at the listing and the last verification say; a full verification says more."""
-    if seen:
-        return Status.DAMAGED, seen
-    if annotations.verification is None:
-        return Status.COMPLETE, ()
-    if not annotations.verification.sound:
-        return Status.DAMAGED, annotations.verification.damage
-    return Status.VERIFIED, ()
-
-
-def _proven(status: Status, damage: tuple[str, ...], annotations: Annotations) -> tuple[Status, tuple[str, ...]]:
-    """A drill says more than a verification, unless something was found wrong since; and nothing where what came back
-    could not be compared."""
-    proof = annotations.proof
-    if proof is None or (annotations.verification is not None and not annotations.verification.sound):
-        return status, damage
-    if not status.good or proof.verdict == NOT_COMPARABLE:
-        return status, damage
-    return (Status.PROVEN, ()) if proof.proven else (Status.DAMAGED, proof.differences)
 
 
 def _unreadable(store: BackupStore, found: StoredBackup, error: ScriptoriumError) -> Backup:

@@ -21,6 +21,7 @@ from pathlib import Path
 from scriptorium import __version__, quiesce, workspace
 from scriptorium.catalog import begin_run, finish_run, interrupted
 from scriptorium.catalog.run_progress import recorded
+from scriptorium.catalog.status import status_of
 from scriptorium.errors import LibraryBusy, ScriptoriumError, SourceDamaged, StoreUnavailable
 from scriptorium.failpoints import reach
 from scriptorium.manifest import new_id
@@ -353,7 +354,7 @@ def finished(
     """The backup as it is now listed, with what is known of it."""
     manifest = prepared.manifest
     backup = replace(
-        plan.backup(Status.DEGRADED if manifest.unsaved_count else Status.VERIFIED),
+        plan.backup(status_of(copies)),
         bytes=copies[0].bytes,
         copies=tuple(copies),
         parts=tuple(part.source for part in manifest.parts),

@@ -9,12 +9,13 @@ from datetime import datetime
 from pathlib import Path
 
 from scriptorium import workspace
+from scriptorium.catalog.status import judge_copy
 from scriptorium.errors import DamageFound, StoreUnavailable
 from scriptorium.failpoints import reach
 from scriptorium.manifest import backup_label
 from scriptorium.members import Stream
 from scriptorium.members.walk import Judge, walk
-from scriptorium.model import Annotations, BackupType, Compression, Copy, Manifest, Staged, Status, Verification
+from scriptorium.model import Annotations, BackupType, Compression, Copy, Manifest, Staged, Verification
 from scriptorium.progress import Advance, step
 from scriptorium.stores import BackupStore, Package, Packaging
 
@@ -109,9 +110,10 @@ def put(
     stored = store.put(prepared.packages[packaging])
     verification = checked.get(packaging) or store.verify(stored.key)
     reach("take.before-marks")
-    store.annotate(stored.key, Annotations(pinned=pinned, verification=verification))
+    annotations = Annotations(pinned=pinned, verification=verification)
+    store.annotate(stored.key, annotations)
     if not verification.sound:
         damage = "; ".join(verification.damage[:3])
         raise DamageFound("the copy that was just stored does not read back as it was sent", on=store.name, hint=damage)
-    status = Status.DEGRADED if prepared.manifest.unsaved_count else Status.VERIFIED
+    status = judge_copy(annotations, unsaved=prepared.manifest.unsaved_count).status
     return Copy(store.name, stored.key, stored.bytes, status, pinned=pinned, verified_at=verification.at)
