@@ -11,7 +11,7 @@ from scriptorium.operations.restore import finished, save_first
 from scriptorium.operations.undo import safety_of
 from scriptorium.report.runs import restore_report, undo_report
 from scriptorium.requests import MaybeFolder, Names, RestoreRequest, UndoRequest
-from scriptorium.results import Restored
+from scriptorium.results import Restored, UndoResult
 from scriptorium.settings import current
 from scriptorium.workspace.containment import contained
 from tasks.restore import preflight, preflight_undo
@@ -67,11 +67,11 @@ def restore(
 
 
 @flow(name="undo", flow_run_name=lambda: f"undo the last restore{of_library()}", persist_result=False)
-def undo(library: str | None = None, safety: bool = True) -> str:
-    """Undo the newest restore in place: put the previous data back, while it is kept.
+def undo(library: str | None = None, safety: bool = True) -> UndoResult:
+    """Undo the newest restore in place: put the previous data back, as long as it is kept.
 
-    What is there now is backed up first, unless it is what a restore that was cut short left: of a mixture no backup
-    is taken. Returns the id of the backup whose restore is undone.
+    A safety backup of the living data is taken first. There is none if the restore was cut short: then the living data
+    may be a mixture of old and new.
 
     Args:
         library: A name from the settings; not needed when there is only one.
@@ -82,5 +82,6 @@ def undo(library: str | None = None, safety: bool = True) -> str:
         plan = preflight_undo(request)
         saved = save_first(safety_of(current(), plan), take)
         undone = put_back(plan.library)
-    publish(undo_report(undo_operation.finished(current(), plan, undone, saved)))
-    return undone
+    result = undo_operation.finished(current(), plan, undone, saved)
+    publish(undo_report(result))
+    return result

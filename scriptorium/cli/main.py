@@ -17,8 +17,8 @@ from scriptorium import __version__
 from scriptorium.cli.output import Config, Json, LogFile, Quiet, Verbose, complain, manner, set_manner, with_errors
 from scriptorium.umask import keep_private
 
-# In the order of the help page. A module whose name is not the command's holds several of them.
-ROOMS = {
+# The module of each command, in the order of the help page. Some modules hold several commands.
+COMMAND_MODULES = {
     "create": "operate",
     "verify": "operate",
     "drill": "operate",
@@ -38,14 +38,14 @@ ROOMS = {
 
 
 class _Commands(MutableMapping[str, Any]):
-    """Command by name, made when it is asked for: a group of commands is its whole module."""
+    """Commands by name. A command is made when it is asked for; a group of commands is a whole module."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._made:
-            group = typer.main.get_group(import_module(f"scriptorium.cli.{ROOMS[name]}").app)
+            group = typer.main.get_group(import_module(f"scriptorium.cli.{COMMAND_MODULES[name]}").app)
             group.name = name
             self._made[name] = group.commands.get(name, group)
         return self._made[name]
@@ -57,17 +57,17 @@ class _Commands(MutableMapping[str, Any]):
         del self._made[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(ROOMS)
+        return iter(COMMAND_MODULES)
 
     def __len__(self) -> int:
-        return len(ROOMS)
+        return len(COMMAND_MODULES)
 
     def __contains__(self, name: object) -> bool:
-        return name in ROOMS
+        return name in COMMAND_MODULES
 
 
 class _OnDemand(TyperGroup):
-    """The group of all commands, none of which is loaded before it is needed."""
+    """The group of all commands. A command is loaded when it is needed, and not before."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -103,7 +103,7 @@ def everywhere(
     log_file: LogFile = None,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
-    """Options that may stand before or behind the command."""
+    """Options that may stand before or after the command."""
     with_errors(lambda: set_manner(config, verbose, quiet, json_output, log_file))
 
 
@@ -116,14 +116,14 @@ def main() -> None:
     except typer.TyperException as error:
         ended = _not_understood(error)
     finally:
-        # The interpreter looks for cycles in all that is left when it ends: a quarter of the time of a `list`.
+        # At its end the interpreter looks for cycles in everything that is left: a quarter of the time of a `list`.
         gc.freeze()
     sys.exit(ended)
 
 
 def _have_streams() -> None:
-    """Whoever starts us may have closed them (``>&-`` in a cron line): the first files that are opened then would be
-    taken for them, and what is said would be written into an archive."""
+    """Make sure that standard input, output and error are open. The caller may have closed them (``>&-`` in a cron
+    line); then the first files that we open would get their numbers, and messages would be written into an archive."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
@@ -131,14 +131,14 @@ def _have_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a locale that lacks a letter ends no command
+            stream.reconfigure(errors="backslashreplace")  # a letter that the locale lacks must not end a command
 
 
 def _not_understood(error: typer.TyperException) -> int:
-    """Words that make no command: said like every other error, and as JSON where that was asked for."""
+    """Report words that are no valid command like every other error, and as JSON if that was asked for."""
     said = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
-    if said:  # nothing is to be said where the help page was shown instead
+    if said:  # empty when the help page was shown instead
         manner.json |= "--json" in sys.argv
         complain(said[0].lower() + said[1:], f"{context.command_path if context else 'scriptorium'} --help", None)
     return error.exit_code

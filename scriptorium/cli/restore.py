@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,6 @@ from scriptorium.cli.output import command, confirm, current, facts, manner, mea
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import UsageError
 from scriptorium.report.documents import preflight_rows, restore_document, restore_facts
-from scriptorium.words import Tier
 
 if TYPE_CHECKING:
     from scriptorium.operations.restore import RestorePlan
@@ -168,39 +166,28 @@ def _show(plan: RestorePlan, restored: Restored) -> None:
         say(_PREVIOUS[restored.previous])
 
 
-def _say_lacking(library: str, began: datetime) -> None:
-    """What the safety backup of an undo could not save."""
-    from scriptorium.catalog import Catalog
-    from scriptorium.operations.restore import lacking_in_safety
-
-    for backup in Catalog(current()).backups(library=library, records=False):
-        if backup.tier is Tier.BEFORE_RESTORE and backup.created_at >= began:
-            for lack in lacking_in_safety(current(), backup):
-                warn(lack)
-
-
 def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
     from scriptorium.operations.undo import check_undo, plan_undo
     from scriptorium.requests import UndoRequest
 
     settings = current()
-    way = check_undo(settings, plan_undo(settings, UndoRequest(library=library, safety=not no_safety)))
-    request = UndoRequest(library=way.library, safety=not no_safety)
-    confirm(f"Undo the restore of {way.backup}, and put the previous data of {way.library} back?", yes=yes)
+    plan = check_undo(settings, plan_undo(settings, UndoRequest(library=library, safety=not no_safety)))
+    request = UndoRequest(library=plan.library, safety=not no_safety)
+    confirm(f"Undo the restore of {plan.backup}, and put the previous data of {plan.library} back?", yes=yes)
     with flow_runs():
         from flows.restore import undo as flow
 
-        began = datetime.now(UTC).replace(microsecond=0)
-        undone = carried_out(flow, **request.parameters())
-    _say_lacking(way.library, began)
+        result = carried_out(flow, **request.parameters())
+    for lack in result.safety_lacks:
+        warn(lack)
+    undone = result.undone
     if manner.json:
-        put_json({"library": way.library, "undone": undone, "cut_short": way.cut_short, "compared": way.compares})
-    if not way.compares:
+        put_json({"library": plan.library, "undone": undone, "cut_short": plan.cut_short, "compared": result.compared})
+    if not result.compared:
         from scriptorium.results import NOTHING_COMPARED
 
         say(f"a restore of {undone} was cut short, and was undone; {NOTHING_COMPARED}")
-        return
-    if way.cut_short:
-        say(f"a restore of {undone} was cut short; the data of {way.library} that was there before it is back")
-        return
-    say(f"the previous data of {way.library} is back; the restore of {undone} is undone")
+    elif plan.cut_short:
+        say(f"a restore of {undone} was cut short; the data of {plan.library} that was there before it is back")
+    else:
+        say(f"the previous data of {plan.library} is back; the restore of {undone} is undone")

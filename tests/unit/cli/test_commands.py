@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 import scriptorium.cli
-from scriptorium.cli.main import ROOMS, app
+from scriptorium.cli.main import COMMAND_MODULES, app
 
 FOLDER = Path(scriptorium.cli.__file__).parent
 WITH_COMMANDS = [file.stem for file in FOLDER.glob("*.py") if "@command(app" in file.read_text("utf-8")]
@@ -30,10 +30,10 @@ WORKING = {
 }
 
 
-@pytest.mark.parametrize("room", WITH_COMMANDS)
-def test_every_command_of_a_module_can_be_called(room: str) -> None:
-    made = typer.main.get_group(import_module(f"scriptorium.cli.{room}").app).commands
-    named = [name for name, where in ROOMS.items() if where == room]
+@pytest.mark.parametrize("module", WITH_COMMANDS)
+def test_every_command_of_a_module_can_be_called(module: str) -> None:
+    made = typer.main.get_group(import_module(f"scriptorium.cli.{module}").app).commands
+    named = [name for name, where in COMMAND_MODULES.items() if where == module]
     assert named
     grouped = len(named) == 1 and named[0] not in made
     assert grouped or sorted(named) == sorted(made)
@@ -41,8 +41,8 @@ def test_every_command_of_a_module_can_be_called(room: str) -> None:
 
 def test_every_name_leads_to_a_command_with_help() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert list(commands) == list(ROOMS)
-    assert all(commands[name].help and commands[name].name == name for name in ROOMS)
+    assert list(commands) == list(COMMAND_MODULES)
+    assert all(commands[name].help and commands[name].name == name for name in COMMAND_MODULES)
 
 
 @pytest.mark.parametrize(
