@@ -1,4 +1,4 @@
-"""``catalog``: its index made again; backups of other programs, or ours from elsewhere, taken in."""
+"""``catalog``: rebuild its index; adopt backups of other programs, or archives of ours from elsewhere."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from scriptorium.operations.adopt import Outcome
     from scriptorium.settings import Settings
 
-app = typer.Typer(help="Look after the index of what there is.", no_args_is_help=True)
+app = typer.Typer(help="Rebuild the index of backups, and adopt backups.", no_args_is_help=True)
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH…", help="Archives, or folders of them.", show_default=False)]
 To = Annotated[list[str] | None, typer.Option("--to", metavar="STORE", help="Stores (may be repeated).")]
-Pin = Annotated[bool, typer.Option("--pin", help="Keep them for ever: retention, which goes by age, lets them be.")]
+Pin = Annotated[bool, typer.Option("--pin", help="Keep them for ever: retention does not remove them.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="I know who made them: a dump may hold code that reaches the server's machine.")
 ]
@@ -30,16 +30,16 @@ Trust = Annotated[
 
 @command(app, "rebuild", example="scriptorium catalog rebuild")
 def rebuild() -> None:
-    """Make the index of every store again from the manifests alone."""
+    """Rebuild the index of every store from the manifests alone."""
     copies = catalog_of(current()).rebuild()
     if manner.json:
         put_json({"copies": copies})
-    say(f"the index was made again: {copies} cop{'y' if copies == 1 else 'ies'}")
+    say(f"the index was rebuilt: {copies} cop{'y' if copies == 1 else 'ies'}")
 
 
 @command(app, "adopt", example="scriptorium catalog adopt data/backups --to local")
 def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False, trust: Trust = False) -> None:
-    """Take in backups that Bibliotheca or librarian made, or archives of ours from elsewhere."""
+    """Adopt backups that Bibliotheca or librarian made, or archives of ours from elsewhere."""
     from scriptorium.operations.adopt import Outcome, adopt_all
     from scriptorium.operations.adopt import adopt as adopt_one
 
@@ -78,16 +78,16 @@ def _say(outcome: Outcome, *, warnings: bool) -> None:
     if outcome.adopted.already:
         say(f"{outcome.file.name}: already adopted as {backup.id}")
         return
-    facts = f"{backup.type}, taken {wording.moment(backup.created_at)} UTC, {wording.size(backup.bytes)}"
+    what = f"{backup.type}, taken {wording.moment(backup.created_at)} UTC, {wording.size(backup.bytes)}"
     many = f"; {len(found)} warnings (scriptorium show {backup.id})" if len(found) > 1 and not warnings else ""
     many = f"; warning: {found[0]}" if len(found) == 1 and not warnings else many
-    say(f"{outcome.file.name}: adopted as {backup.id} ({facts}){many}")
+    say(f"{outcome.file.name}: adopted as {backup.id} ({what}){many}")
     for warning in found if warnings else ():
         say(f"  warning: {warning}")
 
 
 def _leaving(settings: Settings, outcomes: Sequence[Outcome]) -> list[str]:
-    """Those that retention would remove at once: what is adopted is old, and its rules go by age."""
+    """The ids that the next cleanup would remove: adopted backups are old, and retention removes old backups."""
     from scriptorium.operations.prune import plan_cleanup
 
     new = {

@@ -1,4 +1,4 @@
-"""``database``: one PostgreSQL database to one file and back, and whether it is sound."""
+"""``database``: write one PostgreSQL database to one file, load it from one, and check it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from scriptorium.cli.output import command, confirm, current, facts, manner, put
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import DamageFound
 
-app = typer.Typer(help="One PostgreSQL database to one file and back, and whether it is sound.", no_args_is_help=True)
+app = typer.Typer(help="Write one PostgreSQL database to one file, load it, check it.", no_args_is_help=True)
 
-Source = Annotated[str | None, typer.Option("--source", metavar="S", help="Which database, where there are several.")]
+Source = Annotated[str | None, typer.Option("--source", metavar="S", help="Which database, if there are several.")]
 
 Trust = Annotated[
     bool, typer.Option("--trust", help="I know who made it: it may hold code that reaches the server's machine.")
@@ -24,7 +24,7 @@ Trust = Annotated[
 
 @command(app, "backup", example="scriptorium database backup alexandria.dump --format custom --compress 6")
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; its folder is made.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; its folder is created.")],
     format: Annotated[str, typer.Option("--format", metavar="F", help="custom, sql or directory.")] = "custom",
     compress: Annotated[int, typer.Option("--compress", "-z", min=0, max=9, help="0 (none) to 9.")] = 6,
     source: Source = None,
@@ -50,21 +50,21 @@ def backup(
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `database backup` or pg_dump wrote.")],
     clean: Annotated[
-        bool, typer.Option("--clean", help="Over what is there; without it, only into an empty one.")
+        bool, typer.Option("--clean", help="Replace what is there; without it, only an empty database is loaded.")
     ] = False,
     trust: Trust = False,
     source: Source = None,
     library: Library = None,
     yes: Yes = False,
 ) -> None:
-    """Bring the database back from one file, in one transaction: all of it or nothing."""
+    """Load the database from one file, in one transaction: all of it or nothing."""
     from scriptorium.operations.database import database_of
     from scriptorium.requests import DatabaseRestoreRequest
 
     place = str(file.absolute())
     request = DatabaseRestoreRequest(file=place, library=library, source=source, clean=clean, trust=trust)
     address = database_of(current().library(library), source).address()
-    confirm(f"Load {file} into {address}{', over what is there' if clean else ''}?", yes=yes)
+    confirm(f"Load {file} into {address}{', and replace what is there' if clean else ''}?", yes=yes)
     with flow_runs():
         from flows.database import database_restore as flow
 
@@ -76,7 +76,7 @@ def restore(
 
 @command(app, "check", example="scriptorium database check")
 def check(source: Source = None, library: Library = None) -> None:
-    """Whether the database is sound: reachable, versions, indexes, checksums, and the library's own rules."""
+    """Check the database: connection, versions, indexes, checksums, and the library's own rules."""
     from scriptorium.operations.database import check_database, database_of
 
     chosen = current().library(library)

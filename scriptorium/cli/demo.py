@@ -1,4 +1,4 @@
-"""``scriptorium demo``: the main job on real libraries, from nothing to a restore that is compared."""
+"""``scriptorium demo``: real libraries are built, backed up, verified, restored and compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MARK = ".scriptorium-demo-folder"
 @command(app, "demo", example="scriptorium demo --folder /tmp/demo")
 def demo(
     folder: Annotated[
-        Path, typer.Option("--folder", metavar="DIR", help="Where it is done; made anew each time.")
+        Path, typer.Option("--folder", metavar="DIR", help="The demo's own folder; emptied each time.")
     ] = Path(".demo"),
     books: Annotated[int, typer.Option("--books", metavar="N", min=10, help="Books in the Kuzu library.")] = 2000,
     items: Annotated[int, typer.Option("--items", metavar="N", min=10, help="Items in the PostgreSQL one.")] = 5000,
@@ -53,7 +53,7 @@ def demo(
 
 
 def _make_place(folder: Path) -> None:
-    """Empty the demo's own folder; one that is not ours is left alone. Prefect's history is kept."""
+    """Empty the demo's own folder, except for Prefect's history. A folder that is not ours is an error."""
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
         raise UsageError("this folder is not empty and no demo made it", on=str(folder), hint="give another --folder")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -83,4 +83,4 @@ def _summary(stage: Stage, seconds: float) -> None:
         }
     )
     say("")
-    say("Done: backed up while living, verified, restored, compared. Everything is equal.")
+    say("Done: backed up while being written to, verified, restored, compared. Everything is equal.")

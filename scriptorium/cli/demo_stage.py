@@ -1,4 +1,4 @@
-"""Where the demo is done, and the steps that both of its libraries share."""
+"""The folder and the results of the demo, and the steps that both of its libraries share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Step:
 
 @dataclass
 class Stage:
-    """Where the demo is done, and what it has done so far."""
+    """The folder of the demo, and what it has done so far."""
 
     folder: Path
     steps: list[Step] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Stage:
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[Step]:
-        """Say what is being done, then how it came out and how long it took."""
+        """Say what is being done, then its result and how long it took."""
         say(f"· {what} …")
         sys.stdout.flush()
         step = Step(what)
@@ -54,7 +54,7 @@ class Stage:
         say(f"  {step.result}  [{wording.duration(step.seconds)}]")
 
     def configure(self, settings: str, secrets: Mapping[str, str]) -> None:
-        """Write the settings file of this part of the demo and make it this process's."""
+        """Write the settings file of the demo and use it in this process."""
         file = self.folder / "scriptorium.toml"
         file.write_text(settings)
         file.chmod(0o600)
@@ -64,7 +64,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Start:
-    """A library that lives: its tables of the settings, its secrets by variable, and what is then done with it."""
+    """A library in use: its tables of the settings file, its secrets by variable, and what is then done with it."""
 
     settings: str
     secrets: Mapping[str, str]
@@ -72,7 +72,7 @@ class Start:
 
 
 def back_up(stage: Stage, library: str, acknowledged: Callable[[], int]) -> Backup:
-    """A full backup, while a process of its own writes to the database."""
+    """Take a full backup while another process writes to the database."""
     before = acknowledged()
     with stage.step(f"{library}: a full backup as a Prefect flow run, while another process writes") as step:
         from flows.backup import backup as flow
@@ -101,7 +101,7 @@ def verify(stage: Stage, backup: Backup) -> None:
 def restore(
     stage: Stage, backup: Backup, what: str, *, path: str | None = None, rebuild: bool = False, database: str = ""
 ) -> Restored:
-    """A restore as a flow run."""
+    """Restore the backup as a flow run."""
     with stage.step(f"{backup.library}: restoring {what}") as step:
         from flows.restore import restore as flow
 
@@ -111,7 +111,7 @@ def restore(
 
 
 def compare(stage: Stage, backup: Backup, target: Path, restored: list[Restored]) -> None:
-    """Independently of what the restores compared: files read again from disk, tables side by side."""
+    """Compare once more, independently of the restores: files are read from disk, tables are compared one by one."""
     from scriptorium.restore import compare_files
 
     with stage.step(f"{backup.library}: comparing what was restored with what the manifest recorded") as step:
@@ -131,8 +131,8 @@ def compare(stage: Stage, backup: Backup, target: Path, restored: list[Restored]
 
 
 def show_list(stage: Stage) -> None:
-    """What there is, as ``scriptorium list`` shows it."""
-    with stage.step("listing what there is") as step:
+    """Show the backups like ``scriptorium list``."""
+    with stage.step("listing the backups") as step:
         backups = Catalog(current()).backups()
         step.result = f"{len(backups)} backups"
     table([backup_row(backup, datetime.now(UTC)) for backup in backups], right=("Size",))

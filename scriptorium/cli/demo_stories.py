@@ -9,7 +9,7 @@ from scriptorium.cli.demo_stage import Stage, Start, back_up, compare, restore, 
 
 
 def bibliotheca(stage: Stage, living: ExitStack, books: int) -> Start:
-    """A Kuzu library: restored from the raw copy and from its Parquet export."""
+    """A Kuzu library. It is restored from the raw copy and from its Parquet export."""
     from scriptorium.demo.bibliotheca import build_bibliotheca
     from scriptorium.demo.writer import writing
 
@@ -36,7 +36,7 @@ def bibliotheca(stage: Stage, living: ExitStack, books: int) -> Start:
 
 
 def alexandria(stage: Stage, living: ExitStack, items: int) -> Start:
-    """A PostgreSQL library on a server of the demo's own: restored into a second database and to a folder."""
+    """A PostgreSQL library on the demo's own server. It is restored into a second database and to a folder."""
     import psycopg
 
     from scriptorium.demo.alexandria import build_alexandria

@@ -23,7 +23,7 @@ def export(
         str, typer.Option("--from", metavar="ID", help="An id, 4 or more digits of it, a name, or 'latest'.")
     ] = "latest",
     tables: Annotated[
-        str, typer.Option("--tables", metavar="A,B", help="Names as `show` lists them; without them, every table.")
+        str, typer.Option("--tables", metavar="A,B", help="Names as `show` lists them; default: every table.")
     ] = "",
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="PATH", help="A file for one table, else a folder.")

@@ -1,4 +1,4 @@
-"""Commands that look, and small changes beside the manifests. They load no Prefect and answer at once."""
+"""Commands that only show something, and small changes (pin, delete). They load no Prefect and answer at once."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ app = typer.Typer()
 
 Library = Annotated[str | None, typer.Option("--library", "-l", metavar="L", help="A library of the settings.")]
 Reference = Annotated[str, typer.Argument(metavar="ID", help="An id, 4 or more digits of it, a name, or 'latest'.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without a question.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 @command(app, "list", example="scriptorium list --library bibliotheca --type full")
 def list_backups(
     library: Library = None,
     type: Annotated[str | None, typer.Option("--type", "-t", metavar="T", help="full, data, database, config.")] = None,
-    store: Annotated[str | None, typer.Option("--store", metavar="S", help="Only what this store has.")] = None,
+    store: Annotated[str | None, typer.Option("--store", metavar="S", help="Only backups in this store.")] = None,
 ) -> None:
-    """What there is, newest first."""
+    """List the backups, newest first."""
     settings = current()
     chosen = every(settings, library)
     catalog = catalog_of(settings)
@@ -79,7 +79,7 @@ def list_backups(
 
 @command(app, "show", example="scriptorium show latest")
 def show(reference: Reference, library: Library = None) -> None:
-    """Everything that is known of one backup, or of a run: how far it is."""
+    """Show everything that is known about one backup, or how far a run is."""
     settings = current()
     catalog = catalog_of(settings)
     from scriptorium.catalog.run_progress import progress_of
@@ -90,7 +90,7 @@ def show(reference: Reference, library: Library = None) -> None:
     except NotFound:
         if run is None:
             raise
-        _show_run(run)  # one that makes no backup, or is called by the id that Prefect gave it
+        _show_run(run)  # a run that makes no backup, or the id is the one that Prefect gave it
         return
     run = run or progress_of(settings, backup.id)
     manifest = _manifest(catalog, backup)
@@ -124,7 +124,7 @@ def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:
         try:
             return catalog.manifest(copy)
         except ScriptoriumError:
-            continue  # the list of copies says what is wrong with this one
+            continue  # the table of copies says what is wrong with this one
     return None
 
 
@@ -152,7 +152,7 @@ def _show_backup(backup: Backup) -> None:
     if backup.unrecorded:
         pairs[NOT_RECORDED] = f"of {', '.join(backup.unrecorded)}: it can be restored, and no drill can prove it"
     if backup.unsaved:
-        pairs["not saved"] = f"{backup.unsaved:,}, which the warnings name: a restore in place leaves them as they are"
+        pairs["not saved"] = f"{backup.unsaved:,} (see the warnings): a restore in place leaves them as they are"
     if backup.error:
         pairs["error"] = backup.error
     facts(pairs)
@@ -199,7 +199,7 @@ def _show_manifest(manifest: Manifest) -> None:
 
 @command(app, "stats", example="scriptorium stats --json")
 def show_stats(library: Library = None) -> None:
-    """How protected am I: counts, sizes, the newest and the oldest, room in the stores."""
+    """Show how well the libraries are protected: counts, sizes, newest and oldest backup, free space of the stores."""
     from scriptorium.monitoring.statistics import stats
 
     settings = current()
@@ -250,7 +250,7 @@ def _drill(found: dict[str, Any] | None) -> str:
     if found is None:
         return "never"
     took = wording.duration(found["recovery_seconds"])
-    when = "" if found["verdict"] == PROVEN else f", {_moment(found['at'], '')}"  # else it is the last proof's
+    when = "" if found["verdict"] == PROVEN else f", {_moment(found['at'], '')}"  # a proof has its own column
     return f"{found['verdict']}, {took} from {found['store']}{when}"
 
 
@@ -266,7 +266,7 @@ def _set_pin(reference: str, library: str | None, pinned: bool) -> None:
     pin(settings, backup, pinned=pinned)
     if manner.json:
         put_json({"id": backup.id, "pinned": pinned})
-    say(f"{backup.id} is {'pinned: it is never pruned' if pinned else 'not pinned any more'}")
+    say(f"{backup.id} is {'pinned: it is never pruned' if pinned else 'no longer pinned'}")
 
 
 @command(app, "pin", example="scriptorium pin 3f2a")
@@ -277,7 +277,7 @@ def pin_backup(reference: Reference, library: Library = None) -> None:
 
 @command(app, "unpin", example="scriptorium unpin 3f2a")
 def unpin_backup(reference: Reference, library: Library = None) -> None:
-    """Let retention decide over a backup again."""
+    """Let retention decide about a backup again."""
     _set_pin(reference, library, False)
 
 

@@ -1,4 +1,4 @@
-"""Commands that work: each is a Prefect flow run, started here. Flows are imported when they are needed."""
+"""Commands that do the work. Each starts a Prefect flow run; a flow is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from scriptorium.report.documents import (
 
 app = typer.Typer()
 _NAMES = 3
-DEGRADED = 8  # the exit code of a command that is done, but not with everything
+DEGRADED = 8  # the exit code of a backup that was taken but lacks something
 
 
 @command(app, "create", example='scriptorium create --type full --name "before the move"')
 def create(
     library: Library = None,
     type: Annotated[
-        str | None, typer.Option("--type", "-t", metavar="T", help="full, data, database, config; else the tier's own.")
+        str | None, typer.Option("--type", "-t", metavar="T", help="full, data, database, config; default: the tier's.")
     ] = None,
-    name: Annotated[str, typer.Option("--name", metavar="N", help="What you will look for.")] = "",
-    description: Annotated[str, typer.Option("--description", metavar="D", help="A line about it.")] = "",
+    name: Annotated[str, typer.Option("--name", metavar="N", help="The name you will look for.")] = "",
+    description: Annotated[str, typer.Option("--description", metavar="D", help="One line about the backup.")] = "",
     tier: Annotated[str, typer.Option("--tier", metavar="T", help=f"One of {', '.join(Tier)}.")] = "manual",
     to: Annotated[list[str] | None, typer.Option("--to", metavar="STORE", help="Stores (may be repeated).")] = None,
     compression: Annotated[
@@ -63,7 +63,7 @@ def create(
     said = {"type": type, "tier": tier, "name": name, "description": description, "compression": compression}
     names = list(settings.libraries) if library == "all" else [settings.library(library).name]
     requests = [BackupRequest(library=one, to=to, **said) for one in names]
-    for request in requests:  # what cannot be meant is said at once, before Prefect is loaded
+    for request in requests:  # errors in the request are said at once, before Prefect is loaded
         check_request(settings, request)
     done = []
     with flow_runs():
@@ -91,14 +91,14 @@ def create(
 
 
 def _say_unsaved(backup: Backup) -> None:
-    """What could not be saved, on standard error and also with ``--quiet``: the first ones by name."""
+    """Say on standard error, also with ``--quiet``, what could not be saved. Only the first ones are named."""
     if not backup.unsaved:
         return
     try:
         first = [
             f"{one.path}: {one.reason}" for one in catalog_of(current()).manifest(backup.copies[0]).unsaved[:_NAMES]
         ]
-    except ScriptoriumError as error:  # the backup is taken, whatever becomes of its store now
+    except ScriptoriumError as error:  # the backup is taken, even if its store fails now
         first = [f"their names could not be read: {error}"]
     warn(f"{backup.unsaved:,} could not be saved: the backup {backup.id} of {backup.library} is degraded")
     for line in first:
@@ -108,15 +108,15 @@ def _say_unsaved(backup: Backup) -> None:
 
 
 def _say_noticed(backup: Backup) -> None:
-    """The first warnings by name, then what the library breaks or has in excess; all of it is in ``show``."""
+    """Say the first warnings, then the checks of the library that found something. ``show`` has all of them."""
     if manner.json or manner.quiet:
         return
     try:
         manifest = catalog_of(current()).manifest(backup.copies[0])
-    except ScriptoriumError as error:  # the backup is taken, whatever becomes of its store now
-        say(f"what was noticed of it could not be read: {error}")
+    except ScriptoriumError as error:  # the backup is taken, even if its store fails now
+        say(f"the warnings of the backup could not be read: {error}")
         return
-    lost = {f"{one.path}: {one.reason}" for one in manifest.unsaved}  # these have been named
+    lost = {f"{one.path}: {one.reason}" for one in manifest.unsaved}  # these are said already
     warnings = [one for one in manifest.warnings if one not in lost]
     for one in warnings[:_NAMES]:
         say(f"warning: {one}")
@@ -141,7 +141,7 @@ def verify(
     if bool(references) == everything:
         raise UsageError("say which backups to verify, or --all", hint="scriptorium verify latest")
     if read_data and not everything:
-        raise UsageError("--read-data goes with --all")
+        raise UsageError("--read-data needs --all")
     from scriptorium.operations.verify import choose_copies
     from scriptorium.requests import VerifyRequest
 
@@ -162,18 +162,19 @@ def verify(
         raise DamageFound(
             f"{len(damaged)} of {len(checked)} copies are damaged",
             on=", ".join(one.backup.id for one in damaged[:5]),
-            hint="they are marked so and count for nothing; take a new backup, or copy a sound one from another store",
+            hint="they are marked as damaged and no longer count; take a new backup, or copy a sound one from another "
+            "store",
         )
     say(f"{len(checked)} cop{'y is' if len(checked) == 1 else 'ies are'} sound")
 
 
 @command(app, "drill", example="scriptorium drill latest")
 def drill(
-    reference: Annotated[str, typer.Argument(metavar="[ID]", help="A backup; else the latest good one.")] = "latest",
+    reference: Annotated[str, typer.Argument(metavar="[ID]", help="A backup; default: the latest good.")] = "latest",
     store: Annotated[str | None, typer.Option("--from", metavar="STORE", help="Drill this store's copy.")] = None,
     library: Library = None,
 ) -> None:
-    """Restore into a scratch place, compare with what was recorded, keep the proof, tidy up."""
+    """Restore a backup into a scratch folder, compare it with its record, keep the proof, clean up."""
     settings = current()
     warn_of_half_restores(settings)
     from scriptorium.requests import DrillRequest
@@ -195,8 +196,8 @@ def drill(
 @command(app, "cleanup", example="scriptorium cleanup --keep-daily 7 --keep-weekly 4 --dry-run")
 def cleanup(
     library: Library = None,
-    max_age: Annotated[int | None, typer.Option("--max-age", metavar="DAYS", help="Older ones may go.")] = None,
-    max_count: Annotated[int | None, typer.Option("--max-count", metavar="N", help="More than these may go.")] = None,
+    max_age: Annotated[int | None, typer.Option("--max-age", metavar="DAYS", help="Remove older ones.")] = None,
+    max_count: Annotated[int | None, typer.Option("--max-count", metavar="N", help="Remove the oldest over N.")] = None,
     keep_last: Annotated[int | None, typer.Option("--keep-last", metavar="N")] = None,
     keep_hourly: Annotated[int | None, typer.Option("--keep-hourly", metavar="N")] = None,
     keep_daily: Annotated[int | None, typer.Option("--keep-daily", metavar="N")] = None,
@@ -206,7 +207,7 @@ def cleanup(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; do nothing.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Apply retention now: keep or remove, each with its reason. Without rules, the settings' are meant."""
+    """Apply retention now: keep or remove each backup, with the reason. Without rules, the settings' rules apply."""
     from scriptorium.operations.prune import plan_prune, policy_of
     from scriptorium.requests import PruneRequest
 

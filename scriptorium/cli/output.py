@@ -1,4 +1,4 @@
-"""What every command has in common: the options that work everywhere, output, errors, exit codes, the question."""
+"""What all commands share: options that work everywhere, output, errors, exit codes, confirmation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Row = Mapping[str, str | tuple[str, ...]]  # several texts are several lines of one cell
+Row = Mapping[str, str | tuple[str, ...]]  # a tuple is a cell of several lines
 _PANEL = "Everywhere"
 _LONG = 100
 
@@ -52,7 +52,7 @@ _EVERYWHERE: Mapping[str, object] = {
 
 @dataclass
 class Manner:
-    """How this call is to speak; set once, from the options before or behind the command."""
+    """How this call writes its output; set once, from the options before or after the command."""
 
     verbose: bool = False
     quiet: bool = False
@@ -66,7 +66,7 @@ manner = Manner()
 def set_manner(
     config: Path | None, verbose: bool, quiet: bool, json_output: bool, log_file: Path | None = None
 ) -> None:
-    """Take what was given; what was given before the command stays in force."""
+    """Apply the options. Those given before the command stay in force."""
     if config is not None:
         from scriptorium.settings import choose_file
 
@@ -85,32 +85,32 @@ def set_manner(
 
 
 def current() -> Settings:
-    """The settings in force. They are loaded when a command asks for them: a help page needs none."""
+    """The settings in force. They are loaded only when a command asks for them: a help page needs none."""
     from scriptorium.settings import current as in_force
 
     return in_force()
 
 
 def catalog_of(settings: Settings) -> Catalog:
-    """What the stores have; loaded like the settings."""
+    """The catalog, imported only when a command asks for it."""
     from scriptorium.catalog import Catalog
 
     return Catalog(settings)
 
 
 def meant(settings: Settings, library: str | None, *references: str) -> str | None:
-    """The library whose backup is meant. ``latest`` alone does not say it where several are configured: ``NotFound``
-    lists them."""
+    """The library whose backup is meant. ``latest`` alone is not enough if several libraries are configured:
+    ``NotFound`` lists them."""
     return settings.library(library).name if library or "latest" in references else None
 
 
 def every(settings: Settings, library: str | None) -> str | None:
-    """The one library that is looked at; ``None`` for all of them, which is meant where none is named."""
+    """The name of the chosen library; ``None`` for all of them, also if none is named."""
     return settings.library(library).name if library and library != "all" else None
 
 
 def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command: gives it the options that work everywhere, an example in its help, and our errors."""
+    """Register a command: add the options that work everywhere, an example in its help, and our error handling."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -139,14 +139,14 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
 
 
 def with_errors(work: Callable[[], R]) -> R:
-    """Run it; an error is one line of what failed and one of what to do next, and an exit code."""
+    """Run ``work``. An error becomes one line that says what failed, one that says what to do, and an exit code."""
     try:
         return work()
     except ScriptoriumError as error:
         complain(error.exact, error.hint, error)
         raise typer.Exit(error.exit_code) from None
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted", "nothing half done is left; run it again", None)
+        complain("interrupted", "nothing half done is left; run the command again", None)
         raise typer.Exit(130) from None
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away (| head): no message about that
@@ -165,7 +165,7 @@ def with_errors(work: Callable[[], R]) -> R:
 
 
 def complain(what: str, hint: str, error: BaseException | None) -> None:
-    """Say what failed and what to do next; the traceback of ``error`` with ``--verbose``."""
+    """Say what failed and what to do next; with ``--verbose``, show the traceback of ``error``."""
     if manner.verbose and error is not None:
         sys.stderr.write(legible_lines("".join(traceback.format_exception(error))))
     sys.stdout.flush()
@@ -179,37 +179,37 @@ def complain(what: str, hint: str, error: BaseException | None) -> None:
 
 
 def put_json(document: object) -> None:
-    """The one document of a ``--json`` call."""
+    """Write the one document of a call with ``--json``."""
     manner.said_json = True
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
 
 
 def say(text: str) -> None:
-    """A line for people; nothing with ``--quiet`` or ``--json``."""
+    """Write a line for people; nothing with ``--quiet`` or ``--json``."""
     if not manner.quiet and not manner.json:
         sys.stdout.write(legible(text) + "\n")
 
 
 def warn(text: str) -> None:
-    """A line on standard error, whatever was asked for: it went well, but not all of it."""
+    """Write a warning to standard error, also with ``--quiet`` and ``--json``."""
     sys.stdout.flush()
     sys.stderr.write(f"warning: {legible(text)}\n")
 
 
 def warn_of_half_restores(settings: Settings) -> None:
-    """Living data that a restore was killed over may be a mixture: whoever looks at the backups must learn of it."""
+    """Warn of a restore that was killed in the middle: the living data may be a mixture, and must not be used."""
     from scriptorium.catalog import half_restored
 
     for library, backup in half_restored(settings):
         warn(
             f"a restore of {backup} over {library} is running now, or was cut short: then the living data may be half "
-            "old and half new. Do not start the application; scriptorium restore --undo puts back what was there"
+            "old and half new. Do not start the application; scriptorium restore --undo puts the previous data back"
         )
 
 
 def table(rows: Sequence[Row], *, right: Sequence[str] = (), spare: Sequence[str] = ()) -> None:
-    """Rows as a table, their keys as its columns. Piped, it is not cut to a width; a terminal that is too narrow
-    goes without the ``spare`` columns, the first ones first, and never breaks what stands in the first column."""
+    """Write rows as a table; their keys are the columns. On a terminal that is too narrow, ``spare`` columns are left
+    out, the first ones first; the first column is never wrapped. Piped output is not cut to a width."""
     if not rows or manner.quiet or manner.json:
         return
     if len(rows) > _LONG:
@@ -240,7 +240,7 @@ def _rich_table(rows: Sequence[Mapping[str, str]], right: Sequence[str], spare: 
 
 
 def _fitting(rows: Sequence[Mapping[str, str]], spare: Sequence[str], width: int) -> list[str]:
-    """The columns there is room for."""
+    """The columns that fit into the width."""
     from rich.cells import cell_len
 
     needed = {
@@ -254,7 +254,7 @@ def _fitting(rows: Sequence[Mapping[str, str]], spare: Sequence[str], width: int
 
 
 def _plain_table(rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> None:
-    """The same without wrapping: measured, rich takes 0.6 s for 1,000 rows, which is more than a list may take."""
+    """The same without wrapping: rich takes 0.6 s for 1,000 rows, which is too slow for a list."""
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     for row in ({name: name for name in widths}, {name: "─" * width for name, width in widths.items()}, *rows):
         cells = (row[name].rjust(width) if name in right else row[name].ljust(width) for name, width in widths.items())
@@ -262,7 +262,7 @@ def _plain_table(rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> Non
 
 
 def facts(pairs: Mapping[str, str]) -> None:
-    """Name and value, a line each."""
+    """Write each name and its value as one line."""
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
         say(f"{name + ':':<{width + 1}} {value}")
@@ -273,8 +273,8 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to ask on", hint="add --yes to do it without a question")
-    sys.stderr.write(f"{legible(question)} Type 'yes' to go on: ")
+        raise UsageError(f"{question} There is no terminal to ask on", hint="add --yes to do it without confirmation")
+    sys.stderr.write(f"{legible(question)} Type 'yes' to continue: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() != "yes":
-        raise UsageError("nothing was done", hint="the question wants the word 'yes'")
+        raise UsageError("nothing was done", hint="only the answer 'yes' starts it")

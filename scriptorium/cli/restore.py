@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 _PREVIOUS = {
-    "kept": "what was there before is kept for a while: scriptorium restore --undo goes back to it",
-    "not kept": "what was there before is not kept (keep_former = 0)",
-    "none was there": "nothing was there before; scriptorium restore --undo takes away what was restored",
+    "kept": "the previous data is kept for a while: scriptorium restore --undo puts it back",
+    "not kept": "the previous data is not kept (keep_former = 0)",
+    "none was there": "there was no previous data; scriptorium restore --undo removes what was restored",
 }
 
 
@@ -46,17 +46,17 @@ def restore(
         bool, typer.Option("--clean", help="DIR is replaced; in place: PostgreSQL in one transaction.")
     ] = False,
     without_roles: Annotated[
-        bool, typer.Option("--without-roles", help="Although roles or tablespaces are missing on the server.")
+        bool, typer.Option("--without-roles", help="Also if roles or tablespaces are missing on the server.")
     ] = False,
     without_broken_constraints: Annotated[
         bool,
-        typer.Option("--without-broken-constraints", help="PostgreSQL: all rows, also those that break one."),
+        typer.Option("--without-broken-constraints", help="PostgreSQL: load all rows, also those that break one."),
     ] = False,
     rebuild: Annotated[
         bool, typer.Option("--from-export", help="Make Kuzu databases from their Parquet export.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; do nothing.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Go back to what the last restore in place replaced.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Put back what the last restore in place replaced.")] = False,
     no_safety: Annotated[
         bool, typer.Option("--no-safety", help="In place: without a safety backup (for data too broken to save).")
     ] = False,
@@ -118,17 +118,17 @@ def restore(
 
 
 def _require_alone(told: Sequence[str]) -> None:
-    """``UsageError`` for what says which backup to restore, and how: ``--undo`` would not do it."""
+    """``UsageError`` for options that choose a backup or a way to restore it: ``--undo`` ignores them."""
     if told:
         raise UsageError(
-            f"--undo goes back from the last restore, all of it; it takes no {', '.join(told)}",
-            hint="with it go --library, --dry-run, --no-safety and --yes",
+            f"--undo undoes the whole last restore; it takes no {', '.join(told)}",
+            hint="it can be combined with --library, --dry-run, --no-safety and --yes",
         )
 
 
 def _foretell(preflight: Preflight) -> None:
-    """What was found, for people, before the question; with ``--json`` and ``--quiet`` it is in the flow's report
-    alone."""
+    """Show the preflight to people before the confirmation. With ``--json`` and ``--quiet`` only the flow's report
+    has it."""
     if manner.json or manner.quiet:
         return
     table(preflight_rows(preflight.rows))
@@ -145,7 +145,7 @@ def _show_undo_preflight(library: str | None) -> None:
 
 
 def _show_preflight(preflight: Preflight, backup: str) -> None:
-    """A dry run: what was looked at, and the first thing that stands in the way as an error."""
+    """Show the rows of a dry run. The first problem is an error."""
     rows = preflight_rows(preflight.rows)
     if manner.json:
         put_json({"dry_run": True, "id": backup, "plan": rows})

@@ -1,4 +1,4 @@
-"""Starting flow runs from the command line: how loud Prefect is, and progress bars on standard error."""
+"""Start flow runs from the command line: Prefect's log level, and progress bars on standard error."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from scriptorium.wording import legible
 
 R = TypeVar("R")
 
-# Nobody is told of what is done here.
+# Prefect sends no usage statistics.
 _PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
     "DO_NOT_TRACK": "1",
-    # Each call to an API that is gone is tried again for 2, 4, 8 ... seconds: with Prefect's own five tries, a command
-    # whose work is done would hang for minutes. A server that is being restarted is back within these.
+    # Each call to an API that is gone is retried after 2, 4, 8 ... seconds: with Prefect's default of five retries, a
+    # command whose work is done would hang for minutes. A server that is being restarted is back within two.
     "PREFECT_CLIENT_MAX_RETRIES": "2",
 }
-# They warn that they have yet to send something, on a busy machine at the end of each run; we wait for them ourselves.
+# On a busy machine they warn at the end of each run that they still have something to send; we wait for them ourselves.
 _SENDERS = ("EventsWorker", "APILogWorker")
 
 
@@ -44,8 +44,8 @@ def flow_runs() -> Iterator[None]:
     set_defaults({**_PREFECT, "PREFECT_LOGGING_LEVEL": level})
     for name in _SENDERS:
         logging.getLogger(name).setLevel(level)
-    logging.getLogger(OURS).propagate = False  # Prefect's console would show our lines, with --verbose a second time
-    logging.raiseExceptions = manner.verbose  # a log that cannot be sent: its traceback says nothing to a user
+    logging.getLogger(OURS).propagate = False  # else Prefect's console shows our lines, with --verbose twice
+    logging.raiseExceptions = manner.verbose  # the traceback of a log that cannot be sent does not help a user
     with _interruptible(), contextlib.ExitStack() as running:
         with _spinner("starting") if _lively() else contextlib.nullcontext():
             from scriptorium.server.prefect_api import api
@@ -59,18 +59,18 @@ def flow_runs() -> Iterator[None]:
             _remember(embedded, 15.0)
             raise
         except BaseException:
-            _remember(embedded, 2.0)  # somebody waits at the keyboard
+            _remember(embedded, 2.0)  # interrupted: a user waits at the keyboard
             raise
         _remember(embedded, 15.0)
 
 
 def _remember(embedded: bool, seconds: float) -> None:
-    """The runs must be in the history, also the failed ones; but that costs no command its outcome."""
+    """Wait until the runs are in Prefect's history, also the failed ones. A failure here never fails the command."""
     from scriptorium.server.run_history import written_down
 
     try:
         whole = not embedded or written_down(seconds)
-    except Exception:  # noqa: BLE001  a server that is gone was complained of where it mattered
+    except Exception:  # noqa: BLE001  a server that is gone was reported where it mattered
         return
     if not whole:
         warn("Prefect's embedded server was too slow: the history may show tasks of this run as still running")
@@ -78,8 +78,8 @@ def _remember(embedded: bool, seconds: float) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a run in order, so that what it had begun is put away; whatever fails after that failed
-    because of it. (While a flow runs, Prefect takes SIGTERM, ends the run and hands the signal on to us.)
+    """End a run in an orderly way on Ctrl-C and SIGTERM, so that it cleans up. A later error is taken as a consequence
+    of the signal. (While a flow runs, Prefect handles SIGTERM, ends the run and passes the signal on to us.)
     """
     pressed: list[int] = []
 
@@ -87,7 +87,7 @@ def _interruptible() -> Iterator[None]:
         pressed.append(number)
         signal.default_int_handler(number, frame)
 
-    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except Exception as error:
@@ -95,16 +95,15 @@ def _interruptible() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def carried_out(flow: Callable[..., R], *args: object, **given: object) -> R:
     """Call a flow with the parameters of a request.
 
-    Where its work was done and only its report to Prefect failed after that, the work counts.
-
-    Prefect 3.8 raises when the API is gone at the end of a run, whatever the run has done by then.
+    Prefect 3.8 raises if the API is gone at the end of a run, even if the work of the run is done. Then the result is
+    returned with a warning.
     """
     for said in given.values():
         _require_utf8(said)
@@ -118,7 +117,7 @@ def carried_out(flow: Callable[..., R], *args: object, **given: object) -> R:
             done.append(body(*inner, **named))
         return done[-1]
 
-    # Prefect looks the parameters' types up where the function was defined, which is here
+    # Prefect looks up the types of the parameters in the module that defines the function, which is this one
     body_noted.__signature__ = inspect.signature(body, eval_str=True)  # type: ignore[attr-defined]
     noting.fn = body_noted  # type: ignore[attr-defined]
     try:
@@ -134,25 +133,25 @@ def carried_out(flow: Callable[..., R], *args: object, **given: object) -> R:
 
 
 def _plain(made: R) -> R:
-    """What a body returned, where it named the state of its run itself."""
+    """The data that the flow returned, also if it returned it inside a state."""
     from prefect.client.schemas.objects import State
 
     return cast(R, made.data) if isinstance(made, State) else made
 
 
 def _require_utf8(said: object) -> None:
-    """``UsageError`` for a word that is not UTF-8: Prefect keeps what a run was told, and could not write it down."""
+    """``UsageError`` for a word that is not UTF-8: Prefect stores the parameters of a run, and cannot store it."""
     for word in said if isinstance(said, list | tuple) else [said]:
         if isinstance(word, str) and not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
             raise UsageError(
                 "this is not UTF-8",
                 on=word,
-                hint="use another name; in a pattern, ? stands for a letter that is not UTF-8",
+                hint="use another name; in a pattern, ? matches a byte that is not UTF-8",
             )
 
 
 def _require_api(error: Exception) -> None:
-    """``ToolMissing`` where the error is what Prefect says when nobody answers at its API, or not to us."""
+    """``ToolMissing`` if the error means that Prefect's API does not answer, refuses us, or fails itself."""
     silent = isinstance(error, RuntimeError) and "reach API" in str(error)
     status = getattr(getattr(error, "response", None), "status_code", None) or 0
     refused, failing = status in (401, 403), status >= 500
@@ -162,14 +161,14 @@ def _require_api(error: Exception) -> None:
 
     what, hint = (
         "Prefect's API does not answer",
-        "start it (prefect server start), or unset PREFECT_API_URL to do without",
+        "start it (prefect server start), or unset PREFECT_API_URL to run without a server",
     )
     if refused:
         what = "Prefect's API asks for another password"
         hint = "set PREFECT_API_AUTH_STRING to what the server has as PREFECT_SERVER_API_AUTH_STRING"
     if failing:
         what = f"Prefect's API answers with an error of its own ({status})"
-        hint = "look at the server's log and try again, or unset PREFECT_API_URL to do without"
+        hint = "look at the server's log and try again, or unset PREFECT_API_URL to run without a server"
     raise ToolMissing(what, on=str(PREFECT_API_URL.value()), hint=hint) from error
 
 
@@ -187,7 +186,7 @@ def _spinner(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bar(step: Step) -> Iterator[Advance]:
-    """Bytes done, their speed, and, where the size is known, how much that is of all and how long it will take."""
+    """A progress bar: bytes done, speed, and, if the size is known, the percentage and the remaining time."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

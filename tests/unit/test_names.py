@@ -143,7 +143,7 @@ def test_the_question_shows_the_name_harmless(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("sys.stdin", Terminal("yes\n"))
     monkeypatch.setattr("sys.stderr", out)
     output.confirm("Delete a\x1b[2K\nb?", yes=False)
-    assert out.getvalue() == "Delete a\\x1b[2K\\nb? Type 'yes' to go on: "
+    assert out.getvalue() == "Delete a\\x1b[2K\\nb? Type 'yes' to continue: "
 
 
 def test_a_traceback_is_harmless_too(monkeypatch: pytest.MonkeyPatch) -> None:
