@@ -6,13 +6,17 @@ neither the memory nor the manifest.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from scriptorium.manifest import readable
 from scriptorium.model import MOST_UNSAVED, Unsaved
 
+log = logging.getLogger(__name__)
+
 MOST_WARNINGS = 1_000
+_LOGGED = 20  # of each source; the manifest has more
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Remarks:
         named = self._lost.setdefault(self._source, [])
         if len(named) < MOST_UNSAVED:
             named.append(Unsaved(self._source, remark.path, remark.text))
+        if self._lost_count[self._source] <= _LOGGED:
+            log.warning("%s: not saved: %s", self._source, remark)
 
     def unsaved(self, source: str) -> tuple[Unsaved, ...]:
         """What of the source could not be saved, the first of them by name."""
@@ -66,6 +72,11 @@ class Remarks:
 
     def unsaved_count(self, source: str) -> int:
         return self._lost_count.get(source, 0)
+
+    @property
+    def count(self) -> int:
+        """How many remarks there were on something that was saved all the same."""
+        return self._count
 
     def losses(self) -> Iterator[str]:
         """A line for each thing that could not be saved."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from scriptorium import wording
 from scriptorium.errors import NoSpace, SourceDamaged, UsageError
 from scriptorium.fs.attributes import NONE, Attributes, attributes_of
 from scriptorium.fs.descriptors import folder_at, reached
@@ -22,6 +25,8 @@ from scriptorium.members.sinks import Sink, Sinks
 from scriptorium.members.streams import Stream
 from scriptorium.model import Check, FileEntry, Manifest, Part, Staged, Tree
 from scriptorium.progress import Advance
+
+log = logging.getLogger(__name__)
 
 Judge = Callable[[Iterator[FileEntry]], tuple[Check, ...]]
 
@@ -93,8 +98,9 @@ class _Walk:
         return manifest
 
     def _part(self, number: int) -> Part:
-        part = self._staged[number]
+        part, began = self._staged[number], time.monotonic()
         bytes_before, files_before, holes_before = self._reader.bytes, self._reader.files, self._reader.holes
+        remarks_before = self._remarks.count
         self._remarks.begin(part.source)
         for tree in part.trees:
             first = True
@@ -109,6 +115,15 @@ class _Walk:
                     part = self._staged[number] = stream.staged()
         if part.pending:
             raise SourceDamaged("nothing of it was read", on=part.source, hint="please report this")
+        log.info(
+            "%s: read %s files, %s, in %s; %s could not be saved, %s warnings",
+            part.source,
+            f"{self._reader.files - files_before:,}",
+            wording.size(self._reader.bytes - bytes_before),
+            wording.duration(time.monotonic() - began),
+            f"{self._remarks.unsaved_count(part.source):,}",
+            f"{self._remarks.count - remarks_before:,}",
+        )
         return Part(
             source=part.source,
             kind=part.kind,

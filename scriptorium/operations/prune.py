@@ -26,6 +26,7 @@ from scriptorium.sources.abilities import tidy
 
 log = logging.getLogger(__name__)
 
+_LOGGED = 20  # of what one store had left; the result has all of it
 _UNKNOWN = "its manifest cannot be read, so nothing is known of it: see show, and delete it by hand"
 
 
@@ -105,7 +106,8 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
 
     What has become pinned, the newest good backup, or is being read, since the plan was made stays.
     """
-    doomed = {decision.candidate.id for decision in decisions if not decision.keep}
+    doomed = {decision.candidate.id: "; ".join(decision.reasons) for decision in decisions if not decision.keep}
+    log.info("cleanup of %s: %d backups stay, %d go", library, len(decisions) - len(doomed), len(doomed))
     removed = []
     with workspace.lock(settings, library, "cleanup"):
         reach("prune.locked")
@@ -118,13 +120,13 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
         backups = catalog.backups(library=library, records=False)
         stay = _newest_good(backups)
         for backup in reversed(backups):
-            if backup.id in doomed - stay and not backup.error and not _is_pinned(settings, backup):
+            if backup.id in doomed.keys() - stay and not backup.error and not _is_pinned(settings, backup):
                 with workspace.removing(settings, backup.id) as free:
                     if free:
                         reach("prune.before-backup")
                         _remove(settings, backup)
                         removed.append(backup.id)
-                        log.info("%s of %s is removed", backup.id, library)
+                        log.info("%s of %s is removed: %s", backup.id, library, doomed[backup.id])
                     else:
                         log.info("%s is skipped: something is reading it", backup.id)
         reach("prune.before-index")
@@ -153,7 +155,10 @@ def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...
     swept = []
     for store in settings.stores.values():
         with contextlib.suppress(StoreUnavailable):  # it will be swept when it is there again
-            swept += [f"{store.name}:{name}" for name in store.sweep(now, dry_run=dry_run)]
+            found = [f"{store.name}:{name}" for name in store.sweep(now, dry_run=dry_run)]
+            for left in found[:_LOGGED]:
+                log.info("%s, left by a run that was cut short, is %s", left, "found" if dry_run else "removed")
+            swept += found
     return tuple(swept)
 
 
@@ -167,6 +172,7 @@ def delete(settings: Settings, backup: Backup) -> None:
         if not free:
             raise Protected("something is reading this backup", on=backup.id, hint="wait for it to end")
         _remove(settings, backup)
+        log.info("%s of %s is deleted", backup.id, backup.library)
     Catalog(settings).backups(records=False)  # brings the indexes up to date
 
 

@@ -5,6 +5,7 @@ The steps in their order: ``plan_restore`` (with its preflight), ``save_first``,
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -41,6 +42,8 @@ from scriptorium.settings import Library, Settings
 from scriptorium.sources import RestoreOptions, Source
 from scriptorium.sources.abilities import living_path, streamable
 from scriptorium.workspace.containment import contained
+
+log = logging.getLogger(__name__)
 
 _FRESH = 300.0  # seconds for which a plan that somebody was shown is carried out as it is
 
@@ -102,6 +105,8 @@ def plan_restore(settings: Settings, request: RestoreRequest, *, thorough: bool 
         where["path"] = str(Path(request.path).absolute())
     request = request.model_copy(update=where)
     id = new_id()
+    where_to = "in place" if request.in_place else request.path or f"as the database {request.database}"
+    log.info("restore %s: of backup %s of %s from %s, %s", id, found.id, found.library, copy.store, where_to)
     supply = _supply(settings, request, copy.key)
     preflight, safety = _look(settings, request, supply, id, thorough)
     return RestorePlan(id, request, found.id, found.library, copy.store, copy.key, preflight, safety)

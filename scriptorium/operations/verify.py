@@ -91,5 +91,6 @@ def verify_each(chosen: Sequence[tuple[Backup, Copy]], verify_one: Callable[[str
         try:
             checked.append(Checked(backup, copy, verify_one(backup.id, copy)))
         except StoreUnavailable as error:
+            log.warning("%s in %s could not be read: %s", backup.id, copy.store, error)
             unread[f"{backup.id} in {copy.store}"] = error
     return VerifyResult(tuple(checked), unread)

@@ -7,6 +7,7 @@ we are killed or the limit is reached. A copy during which the watchdog had to a
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import shutil
@@ -26,6 +27,8 @@ from scriptorium.sources.base import Source
 from scriptorium.sources.optional import Pausable
 from scriptorium.sources.quiesce import Quiesce
 
+log = logging.getLogger(__name__)
+
 _TRYING = 30.0  # seconds: a pause may catch a checkpoint, and then the next one, and the next
 _BETWEEN = 0.02  # seconds the application runs between two pauses
 _STANDSTILL = 10.0  # seconds for every thread to stop
@@ -38,10 +41,11 @@ def snapshot(source: Source, stage: Path, never: tuple[Path, ...]) -> Staged:
     no consistent copy could be taken and the source says how. Raises what ``capture`` and ``examine`` raise."""
     try:
         source.capture(stage)
-    except SnapshotBusy:
+    except SnapshotBusy as busy:
         able = pausable(source)
         if able is None or able.quiesce is None:
             raise
+        log.info("%s: no copy while the application ran: %s; it is paused for one", source.name, busy)
         _capture_paused(able, able.quiesce, stage)
     return source.examine(stage, never)
 
@@ -54,7 +58,8 @@ def _capture_paused(source: Pausable, how: Quiesce, stage: Path) -> None:
                 source.capture_paused(stage)
                 pause.still()
             return
-        except SnapshotBusy:
+        except SnapshotBusy as busy:
+            log.info("a copy in a pause does not count: %s", busy)
             for path in stage.iterdir():  # a copy that was interrupted does not count
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             if time.monotonic() > deadline:
@@ -75,6 +80,8 @@ class Pause(Protocol):
 def paused(how: Quiesce) -> Iterator[Pause]:
     """The application stands still while the block lasts. Raises ``SourceUnavailable`` when it cannot be paused."""
     watchdog = _Watchdog(how.limit, how.resume_command or ())
+    began = time.monotonic()
+    log.info("the application is being paused, for at most %g s", how.limit)
     try:
         if how.pause_command and how.resume_command:
             yield from _by_commands(how, how.pause_command, how.resume_command, watchdog)
@@ -86,7 +93,13 @@ def paused(how: Quiesce) -> Iterator[Pause]:
             finally:
                 stopped.resume()
     finally:
+        acted = watchdog.acted
         watchdog.dismiss()
+        took = time.monotonic() - began
+        if acted:
+            log.warning("the watchdog resumed the application; the pause took %.2f s", took)
+        else:
+            log.info("the application runs again after a pause of %.2f s", took)
 
 
 def _by_commands(how: Quiesce, pause: Sequence[str], resume: Sequence[str], watchdog: _Watchdog) -> Iterator[Pause]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import ssl
 import time
 import urllib.error
 import urllib.request
 from http.client import HTTPMessage
+from pathlib import Path
 from typing import IO
 from urllib.request import Request
 
-from scriptorium import process
+from scriptorium import process, wording
 from scriptorium.errors import RestoreFailed, ScriptoriumError, ToolFailed
 from scriptorium.settings import HealthCheck
+
+log = logging.getLogger(__name__)
 
 _PAUSE = 0.5
 _ANSWER_SECONDS = 10.0
@@ -29,15 +33,20 @@ def require_healthy(check: HealthCheck) -> None:
     and what the start left behind in its process group besides.
     """
     started: int | None = None
+    began = time.monotonic()
     try:
         if check.start:
+            log.info("the application is started: %s", Path(check.start[0]).name)
             started = process.launch(check.start, timeout=check.within)
+        log.info("the application is asked whether it is well, for at most %g s", check.within)
         last = _ask_until(check)
     except ScriptoriumError as error:
         last = str(error)
     except BaseException:
         _stop(check, started)
         raise
+    if not last:
+        log.info("the application is well after %s", wording.duration(time.monotonic() - began))
     if last:
         _stop(check, started)
         raise RestoreFailed(
@@ -113,6 +122,7 @@ def _ask(check: HealthCheck) -> str:
 def _stop(check: HealthCheck, started: int | None) -> None:
     """A stop command that fails is not the news: what holds the data open is found when it is put back."""
     if check.stop:
+        log.info("the application is stopped: %s", Path(check.stop[0]).name)
         with contextlib.suppress(ScriptoriumError):
             process.run(check.stop, timeout=check.within, check=False, users=True)
     if started is not None:

@@ -6,6 +6,7 @@ The former data is kept when the switch is done, so that ``undo`` can go back to
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +24,8 @@ from scriptorium.restore.supply import Restored, Supply, compared, lacking, load
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
 from scriptorium.words import JournalState
+
+log = logging.getLogger(__name__)
 
 Healthy = Callable[[], None]
 
@@ -64,6 +67,7 @@ def restore_in_place(
         reach("restore.journal-open")
         restored = _carry_out(library, supply, parts, incoming, journal, kept, healthy, advance)
     except BaseException as error:
+        log.warning("the restore failed and is rolled back: %s", str(error) or type(error).__name__)
         ways = {source: partial(incoming.__getitem__, source) for source in incoming}
         put_back(ways, journal.keeping(kept).at(JournalState.SWITCHING if kept else JournalState.PREPARING), error)
         journal.close()
@@ -83,6 +87,7 @@ def _switch(source: str, one: Incoming, journal: Journal, kept: dict[str, Kept])
     kept[source] = one.plan() if isinstance(one, Keeping) else {}
     journal.keeping(kept).mark(JournalState.SWITCHING)
     one.switch()
+    log.info("%s: switched to what was restored", source)
 
 
 def _carry_out(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from scriptorium.sources import RestoreOptions, Source
 from scriptorium.sources.abilities import living_path
 from scriptorium.sources.abilities import renamed as renamed_as
 
+log = logging.getLogger(__name__)
+
 _NAMES = 5
 
 
@@ -30,6 +33,13 @@ class Preflight:
 
     rows: tuple[PreflightRow, ...]
     sources: Mapping[str, Source]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if row.trouble is None:
+                log.info("preflight: %s: %s", row.what, row.found)
+            else:
+                log.warning("preflight: %s: %s; in the way: %s", row.what, row.found, row.trouble)
 
     def require(self) -> None:
         """Raise the first thing that stands in the way."""

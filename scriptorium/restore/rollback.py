@@ -41,6 +41,10 @@ def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, e
                 failures[name] = found
         except (OSError, ScriptoriumError) as trouble:
             failures[name] = str(trouble)
+        if name in failures:
+            log.error("%s: the previous data is not back: %s", name, failures[name])
+        else:
+            log.info("%s: what the restore had done is undone", name)
     if failures:
         others = [name for name in incoming if name not in failures]
         with contextlib.suppress(OSError, ScriptoriumError):  # the former record then stands
@@ -225,12 +229,15 @@ def drop_previous(settings: Settings, library: Library, now: datetime, *, but: J
 
 def drop(journal: Journal, library: Library) -> bool:
     """Drop the former data of one restore; whether it could be. What is half dropped is not there to go back to."""
-    with contextlib.suppress(OSError, ScriptoriumError):
+    try:
         incoming = journal.incoming(library)
         journal.mark(JournalState.DROPPING)
         for one in incoming.values():
             one.finish()
             reach("former.part-dropped")
         journal.close()
-        return True
-    return False
+    except (OSError, ScriptoriumError) as error:
+        log.warning("the previous data of the restore of %s is not dropped now: %s", journal.backup, error)
+        return False
+    log.info("the previous data of the restore of %s is dropped", journal.backup)
+    return True

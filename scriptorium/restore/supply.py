@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from scriptorium import wording
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.manifest import readable, uncompared
 from scriptorium.members import OWN, Member, compiled, listed_entries, write_members
@@ -19,6 +22,8 @@ from scriptorium.results import Restored as Restored
 from scriptorium.sources import AS_CONFIGURED, Incoming, RestoreOptions, beside
 from scriptorium.sources.abilities import made_anew, missing_fingerprints, waits_for, warnings_of
 from scriptorium.stores import BackupStore
+
+log = logging.getLogger(__name__)
 
 EXPORTS = "exports"  # where logical exports lie in a backup; the folder itself belongs to no part
 _NAMES = 3
@@ -166,6 +171,7 @@ def read_parts(
         raise _no_match(supply)
     parts = tuple(part.source for part in manifest.parts if part.source in came)
     warnings = (*map(str, unpacked.findings), *unpacked.warnings)
+    log.info("%s: %s files, %s read back", ", ".join(parts), f"{unpacked.files:,}", wording.size(unpacked.bytes))
     return Read(unpacked.files, unpacked.bytes, parts, warnings)
 
 
@@ -187,7 +193,13 @@ Loaded = Mapping[str, Mapping[str, TableFingerprint]]
 def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]) -> Loaded:
     """Make the parts that came usable, and compare their tables with the manifest; returns what each of them holds."""
     parts = [part for part in supply.manifest.parts if part.source in came]
-    return {part.source: load_part(part, incoming[part.source]) for part in parts}
+    loaded: dict[str, Mapping[str, TableFingerprint]] = {}
+    for part in parts:
+        began = time.monotonic()
+        loaded[part.source] = load_part(part, incoming[part.source])
+        took = wording.duration(time.monotonic() - began)
+        log.info("%s: ready in %s, %d tables", part.source, took, len(loaded[part.source]))
+    return loaded
 
 
 def compared(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import tomllib
@@ -19,6 +20,8 @@ from scriptorium.settings.complaints import complaint
 from scriptorium.settings.models import Settings
 from scriptorium.settings.raw import LIBRARY_VARIABLE, RawTable, fill_in, is_ours, overlay
 from scriptorium.wording import size
+
+log = logging.getLogger(__name__)
 
 FILE_NAME = "scriptorium.toml"
 CONFIG_VARIABLE = "SCRIPTORIUM_CONFIG"
@@ -87,7 +90,14 @@ def current() -> Settings:
     variables = frozenset((name, value) for name, value in os.environ.items() if is_ours(name))
     settings = _cached(file, stamp, Path.cwd(), variables)
     logs.to_configured_file(settings.log_file)
+    _note_choice(settings.origin, stamp)
     return settings
+
+
+@lru_cache(maxsize=4)
+def _note_choice(origin: str, stamp: int) -> None:
+    """Log once which settings are meant, and once more when they have changed."""
+    log.info("settings: %s", origin)
 
 
 def again(settings: Settings) -> Settings:

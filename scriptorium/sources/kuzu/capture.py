@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import random
 import shutil
@@ -21,6 +22,8 @@ from pathlib import Path
 from scriptorium.errors import SnapshotBusy, SourceDamaged, ToolMissing
 from scriptorium.sources.kuzu import epoch, export, reader
 from scriptorium.sources.kuzu import layout as kuzu_layout
+
+log = logging.getLogger(__name__)
 
 _BAD_COPIES = 3  # in a row: then it is the living database that is damaged
 _LONGEST_PAUSE = 0.5
@@ -103,6 +106,7 @@ def _capture_hot(layout: kuzu_layout.Layout, living: Living, stage: Path) -> Non
         try:
             _copy(layout, living, stage, paused=False)
             _prove(living, stage)
+            tries.succeeded()
             return
         except epoch.EpochEnded as ended:
             tries.failed(str(ended), ended.seconds * layout.size() / ended.done if ended.done else 0.0)
@@ -123,6 +127,7 @@ def _copy(layout: kuzu_layout.Layout, living: Living, stage: Path, *, paused: bo
     copied = epoch.attempt(layout, stage / "raw" / living.path.name, paused=paused)
     method = f"{copied.rule} (reflink)" if copied.how == "reflink" else copied.rule
     words = {"method": method, "started_at": started.isoformat(), "finished_at": datetime.now(UTC).isoformat()}
+    log.info("%s was copied: %s", living.path, method)
     files = {} if paused else _hashes(stage / "raw" / living.path.name)
     (stage / "copied.json").write_text(json.dumps({**words, "files": files}))
 
@@ -153,6 +158,8 @@ def _prove(living: Living, stage: Path) -> None:
         raise ToolMissing(missing.what, on=str(living.path), hint=missing.hint) from None
     except reader.Unread as hindrance:
         fingerprints = reader.unread(hindrance, living.engine)
+    have, lack = len(fingerprints.tables), len(fingerprints.missing)
+    log.info("%s: %d tables have fingerprints, %d have none", living.path, have, lack)
     _copy_attributes(kuzu_layout.find(living.path), kuzu_layout.find(copy))
     (stage / "facts.json").write_text(reader.dump(fingerprints))
 
@@ -178,6 +185,12 @@ class _Tries:
         self._reason = reason
         self._longest = max(self._longest, time.monotonic() - self._began)
         self._copy_takes = max(self._copy_takes, copy_takes)
+        if self._count & (self._count - 1) == 0:  # of many attempts the 1st, 2nd, 4th, 8th and so on are logged
+            log.info("%s: attempt %d gave no consistent copy: %s", self._layout.path, self._count, reason)
+
+    def succeeded(self) -> None:
+        if self._count > 1:
+            log.info("%s: attempt %d gave a consistent copy", self._layout.path, self._count)
 
     def pause(self) -> None:
         """Wait a little, more each time; but mostly begin when the checkpoint that was met has just ended: no

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scriptorium import process
+from scriptorium import process, wording
 from scriptorium.errors import NoSpace, ScriptoriumError, SourceUnavailable, ToolFailed
 from scriptorium.failpoints import reach
 from scriptorium.fs.free_space import free_bytes
@@ -41,6 +42,8 @@ from scriptorium.sources.postgres.stall_watch import StallWatch, size_of
 
 if TYPE_CHECKING:
     import psycopg
+
+log = logging.getLogger(__name__)
 
 PART = "part"
 GLOBALS = "globals.sql"
@@ -75,6 +78,11 @@ class DumpRecord:
         tables = {**seen.tables, **{names[key]: facts for key, facts in sequences.items() if key in names}}
         more, now = (*seen.warnings, *warnings), datetime.now(UTC)
         missing = {name: why for name, why in seen.missing.items() if name not in tables}
+        took = wording.duration((now - self.started_at).total_seconds())
+        log.info(
+            "%s: %s, done in %s; %d tables and sequences have fingerprints, %d have none",
+            *(self.database, self.method, took, len(tables), len(missing)),
+        )
         return replace(self, finished_at=now, tables=tables, warnings=more, answers=seen.answers, missing=missing)
 
     def write(self, file: Path) -> None:
@@ -153,10 +161,10 @@ def dumping(
     block says: a lost server is seen by both. ``written``: see ``StallWatch``. ``stdout``: where its output goes, by
     default to its messages."""
     address, session = snapshot.address, snapshot.session
-    log = os.fdopen(os.memfd_create("pg_dump"), "w+b")  # in memory: the disk may be what is wrong
-    where = log.fileno() if stdout is None else stdout
+    messages = os.fdopen(os.memfd_create("pg_dump"), "w+b")  # in memory: the disk may be what is wrong
+    where = messages.fileno() if stdout is None else stdout
     child = process.start(
-        command, env=plain_environment(address, snapshot.application), stdout=where, stderr=log.fileno()
+        command, env=plain_environment(address, snapshot.application), stdout=where, stderr=messages.fileno()
     )
     limit, ours = snapshot.options.stall_timeout, session.info.backend_pid
     try:
@@ -170,11 +178,11 @@ def dumping(
                 if status == 0 or isinstance(error, SourceUnavailable):
                     raise
             if status != 0:
-                log.seek(0)
-                raise _failure(status, log.read().decode("utf-8", "replace"), stage, address)
+                messages.seek(0)
+                raise _failure(status, messages.read().decode("utf-8", "replace"), stage, address)
     finally:
         process.end(child)
-        log.close()
+        messages.close()
 
 
 class Still:
@@ -246,6 +254,7 @@ def save_globals(snapshot: Snapshot, folder: Path) -> tuple[str, ...]:
             return ("globals.sql holds the roles without their passwords",) if more else ()
         except ScriptoriumError as error:
             last = error.what
+            log.info("%s: pg_dumpall%s failed: %s", snapshot.database, " without passwords" if more else "", error)
             file.unlink(missing_ok=True)
     return (f"roles and tablespaces are not in the backup: {last}",)
 

@@ -7,6 +7,7 @@ snapshot for ``pg_dump``, and reads every table itself: rows, fingerprints, answ
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scriptorium import process
+from scriptorium import process, wording
 from scriptorium.errors import SnapshotBusy
 from scriptorium.failpoints import reach
 from scriptorium.model import Rows, TableFingerprint
@@ -29,6 +30,8 @@ from scriptorium.sources.postgres.statements import answers
 
 if TYPE_CHECKING:
     import psycopg
+
+log = logging.getLogger(__name__)
 
 _TRIES = 5
 
@@ -136,6 +139,15 @@ def _held(
     reach("dump.held")
     row = session.execute("SELECT pg_export_snapshot()").fetchone()
     assert row is not None
+    kinds = [one.kind for one in found]
+    log.info(
+        "%s: snapshot of %d tables taken, locks waited for and taken in %s (server %s, pg_dump %s)",
+        session.info.dbname,
+        kinds.count("r"),
+        wording.duration((datetime.now(UTC) - began).total_seconds()),
+        version,
+        ".".join(map(str, dumper.version)),
+    )
     return Snapshot(
         address=address.of(session.info.dbname),
         options=options,
@@ -170,10 +182,12 @@ def _hold_still(session: psycopg.Connection[Row], address: Address, options: Dum
                 session.execute(sql(f"LOCK TABLE ONLY {', ONLY '.join(t.sql for t in tables)} IN ACCESS SHARE MODE"))
             now = relations(session)
         except psycopg.errors.UndefinedTable:
+            log.info("%s: a table was dropped before it was locked; trying again", session.info.dbname)
             session.execute("ROLLBACK")
             continue
         if {one.oid for one in now if one.kind == "r"} == {one.oid for one in tables}:
             require_readable(now, address)
             return now
+        log.info("%s: tables came or went while they were locked; trying again", session.info.dbname)
         session.execute("ROLLBACK")
     raise SnapshotBusy("tables come and go faster than they can be locked", on=str(address), hint="try again later")
