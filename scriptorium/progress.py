@@ -95,8 +95,12 @@ def remaining(done: int, expected: int | None, seconds: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far one run is. ``run``: the id of what it makes (a backup, a restore); ``outside``: Prefect's id of the flow
-    run, where there is one. ``alive``: whether its process is still there."""
+    """How far one run is.
+
+    ``run``: the id of what it makes (a backup, a restore), or the id of the backup that is verified; an export, and the
+    saving or loading of one database, have an id of their own. ``outside``: Prefect's id of the flow run, where there
+    is one. ``alive``: whether its process is still there.
+    """
 
     run: str
     outside: str

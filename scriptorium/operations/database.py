@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import UsageError
+from scriptorium.manifest import new_id
 from scriptorium.model import Health, Role
 from scriptorium.progress import Advance, step
 from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
@@ -32,8 +34,13 @@ def database_of(library: Library, name: str | None = None) -> Dumpable:
 
 def database_backup(settings: Settings, request: DatabaseBackupRequest, *, advance: Advance | None = None) -> int:
     """The whole recipe without Prefect; returns the bytes of the file."""
-    database = database_of(settings.library(request.library), request.source)
-    with contained(), step("dumping to", request.file, also=advance) as advance:
+    library = settings.library(request.library)
+    database = database_of(library, request.source)
+    with (
+        contained(),
+        recorded(settings, new_id(), "database backup", library.name),
+        step("dumping to", request.file, also=advance) as advance,
+    ):
         return backup_database(
             database, Path(request.file), format=request.format, compress=request.compress, advance=advance
         )
@@ -41,8 +48,13 @@ def database_backup(settings: Settings, request: DatabaseBackupRequest, *, advan
 
 def database_restore(settings: Settings, request: DatabaseRestoreRequest, *, advance: Advance | None = None) -> None:
     """The whole recipe without Prefect."""
-    database = database_of(settings.library(request.library), request.source)
-    with contained(), step("loading", request.file, also=advance) as advance:
+    library = settings.library(request.library)
+    database = database_of(library, request.source)
+    with (
+        contained(),
+        recorded(settings, new_id(), "database restore", library.name),
+        step("loading", request.file, also=advance) as advance,
+    ):
         restore_database(database, Path(request.file), clean=request.clean, trusted=request.trust, advance=advance)
 
 

@@ -10,7 +10,9 @@ from typing import BinaryIO
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
+from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import DamageFound, NotFound
+from scriptorium.manifest import new_id
 from scriptorium.model import ROLES, Backup, Copy, ExportFormat, Manifest, Part, Role
 from scriptorium.operations.export.members import Taking
 from scriptorium.operations.export.output import Output, output_to, require_free
@@ -98,6 +100,7 @@ def run_export(settings: Settings, plan: ExportPlan, *, advance: Advance | None 
         contained(),
         workspace.reading(settings, plan.backup.id),
         output_to(plan.output) as output,
+        recorded(settings, new_id(), "export", plan.backup.library),
         step("exporting", plan.backup.id, also=advance) as advance,
     ):
         origins = _origins(settings, plan, wanted, output)

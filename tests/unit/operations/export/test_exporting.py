@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import real_backup
 
+from scriptorium.catalog.run_progress import running
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import dumps, loads
 from scriptorium.members import ledger
@@ -302,3 +303,13 @@ def test_a_backup_that_is_read_is_marked_so(books, tmp_path):
     order = plan_export(books.settings, ExportRequest(tables=["Book"], output=str(tmp_path / "book.csv")))
     run_export(books.settings, order, advance=lambda _: busy.append(workspace.being_read(books.settings)))
     assert set(busy) == {frozenset({books.manifest.id})}
+
+
+def test_other_processes_can_read_how_far_it_is(books, tmp_path) -> None:
+    seen: list[Any] = []
+    plan = plan_export(books.settings, ExportRequest(output=str(tmp_path / "out")))
+    run_export(books.settings, plan, advance=lambda _: seen.extend(running(books.settings)))
+    assert {(one.operation, one.library, str(one.step)) for one in seen} == {
+        ("export", plan.backup.library, f"exporting {plan.backup.id}")
+    }
+    assert len({one.run for one in seen}) == 1 and running(books.settings) == []

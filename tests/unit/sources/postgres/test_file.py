@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from scriptorium.catalog.run_progress import running
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.errors import (
     DamageFound,
@@ -22,7 +23,8 @@ from scriptorium.errors import (
 )
 from scriptorium.model import Role
 from scriptorium.operations import database
-from scriptorium.settings import Library
+from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
+from scriptorium.settings import Library, load
 from scriptorium.sources import FilesSource
 from scriptorium.sources.postgres import progress
 from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
@@ -288,3 +290,27 @@ def test_sql_with_large_objects_is_one_transaction(server, new_database: Callabl
     file.write_text(whole)
     database.restore_database(source, file, clean=True)
     assert ask(url, "SELECT convert_from(lo_get(77), 'UTF8')") == [("hello",)]
+
+
+def test_other_processes_can_read_how_far_it_is(server, new_database, tmp_path, monkeypatch):
+    config = tmp_path / "scriptorium.toml"
+    monkeypatch.setattr(progress, "_LOOK_SECONDS", 0.01)
+    full, empty = new_database(server, ITEMS.replace("2000", "60000")), new_database(server)
+    config.write_text(
+        f"workspace = '{tmp_path / 'work'}'\n[stores.s]\nkind = 'local'\npath = '{tmp_path / 'backups'}'\n"
+        + "".join(
+            f"[libraries.{name}]\nsources = [{{ name = 'db', kind = 'postgres', database = '{url}', "
+            f"tools = '{server.programs}' }}]\n"
+            for name, url in (("full", full), ("empty", empty))
+        )
+    )
+    settings, file, seen = load(config, {}), str(tmp_path / "a.dump"), []
+
+    def look(_: int) -> None:
+        seen.extend((one.operation, one.library, one.step.name) for one in running(settings))
+
+    database.database_backup(settings, DatabaseBackupRequest(file=file, library="full"), advance=look)
+    assert set(seen) == {("database backup", "full", "dumping to")}
+    seen.clear()
+    database.database_restore(settings, DatabaseRestoreRequest(file=file, library="empty"), advance=look)
+    assert set(seen) == {("database restore", "empty", "loading")} and running(settings) == []
