@@ -1,4 +1,4 @@
-"""What backups there are: an index over all stores, and the records of runs that left no copy."""
+"""Which backups there are: an index over all stores, and the records of runs that left no copy."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """``backups``, newest first; ``problems``: the stores that are missing in it."""
+    """``backups``, newest first; ``problems``: the stores that could not be read."""
 
     backups: list[Backup]
     problems: tuple[Problem, ...] = ()
@@ -35,8 +35,8 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Reads the stores of the settings. Reading changes nothing here: an index file that is not up to date is replaced
-    whole, and any number of threads and processes may read at once."""
+    """Reads the stores of the settings. Reading changes no state of this object; an outdated index file is replaced as
+    a whole. Any number of threads and processes may read at once."""
 
     settings: Settings
 
@@ -45,7 +45,7 @@ class Catalog:
         return self.settings.workspace_folder / "catalog"
 
     def rebuild(self) -> int:
-        """Make every index again from the manifests alone; returns how many copies there are."""
+        """Rebuild every index from the manifests alone; returns the number of copies."""
         return sum(len(read_index(store, self._cache, afresh=True)) for store in self.settings.stores.values())
 
     def listing(
@@ -56,9 +56,9 @@ class Catalog:
         store: str | None = None,
         records: bool = True,
     ) -> Listing:
-        """What there is. ``records``: also runs that left no copy (running, failed, cancelled).
+        """The backups in all stores, or in one. ``records``: also runs that left no copy (running, failed, cancelled).
 
-        A store that does not answer is among the ``problems``; the others are listed all the same.
+        A store that does not answer becomes one of the ``problems``; the other stores are listed.
         """
         chosen = [self.settings.store(store)] if store else list(self.settings.stores.values())
         merged: dict[str, Backup] = {}
@@ -90,20 +90,20 @@ class Catalog:
         store: str | None = None,
         records: bool = True,
     ) -> list[Backup]:
-        """The backups of ``listing``, for those who need not know of stores that could not be read."""
+        """The backups of ``listing``, without the problems."""
         return self.listing(library=library, type=type, store=store, records=records).backups
 
     def find(self, reference: str, *, library: str | None = None, store: str | None = None) -> Backup:
-        """The backup meant by an id, an unambiguous prefix of it (4 or more), a name, or ``latest``: the newest good
-        one, and not one that saved what a restore was about to replace.
+        """The backup meant by an id, an unambiguous prefix of it (4 or more digits), a name, or ``latest``: the newest
+        good backup that is not a safety backup.
 
-        ``NotFound`` when there is none; ``UsageError`` when several are meant.
+        ``NotFound`` if there is none; ``UsageError`` if several are meant.
         """
         listing = self.listing(library=library, store=store)
         everything = listing.backups
         if reference == "latest":
             good = [backup for backup in everything if backup.status.good]
-            if good:  # what a restore replaced is nobody's latest backup, unless there is no other
+            if good:  # a safety backup is only the latest if there is no other
                 return next((backup for backup in good if backup.tier is not Tier.BEFORE_RESTORE), good[0])
             raise _missing(listing, "there is no good backup yet", library or "", "take one: scriptorium create")
         named = [
@@ -113,7 +113,7 @@ class Catalog:
             named = [backup for backup in everything if backup.id.startswith(reference)]
         if not named:
             raise _missing(listing, "there is no such backup", reference, "scriptorium list shows what there is")
-        named = [backup for backup in named if backup.copies] or named  # rather a backup than a run that failed
+        named = [backup for backup in named if backup.copies] or named  # a backup comes before a failed run
         if len(named) > 1:
             ids = ", ".join(backup.id for backup in named[:8])
             raise UsageError(f"'{reference}' means several backups", hint=f"give one of these ids: {ids}")
@@ -124,11 +124,11 @@ class Catalog:
         return self.settings.store(copy.store).manifest(copy.key)
 
     def proof(self, copy: Copy) -> Proof | None:
-        """What the last drill of a copy showed."""
+        """The result of the last drill of a copy."""
         return self.settings.store(copy.store).annotations(copy.key).proof
 
     def copy_of(self, backup: Backup, store: str | None = None) -> Copy:
-        """The copy to read: from the named store, else the best there is (of equal ones, one on this machine)."""
+        """The copy to read: that of the named store, else the best one (of equal ones, one on this machine)."""
         if store is not None:
             self.settings.store(store)
         copies: Sequence[Copy] = [copy for copy in backup.copies if store is None or copy.store == store]

@@ -1,9 +1,9 @@
-"""``backup_index.json``: what a store holds, in one small file.
+"""``backup_index.json``: the backups of a store, in one small file.
 
 It is a cache. Every reading compares the stamp of each entry (sizes and times of the backup's objects) with the
-store's listing and reads again only what has changed, so a file put there, removed or altered by hand is seen; an index
-that is missing or unreadable is made again from the manifests, and so is each entry that is not what we wrote (its seal
-is the hash of the rest). Nothing that restores ever needs it.
+store's listing, and reads only what has changed. So a file that was added, removed or changed by hand is noticed. An
+index that is missing or unreadable is rebuilt from the manifests, and so is each entry that somebody else has changed
+(its seal is the hash of the rest). No restore ever needs the index.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Entry:
 
 
 def index_file(store: BackupStore, cache: Path) -> Path:
-    """With the backups where the store has a place for it, else in our own folder."""
+    """The index file: beside the backups if the store has a folder for it, else in our own folder."""
     folder = store.index_folder
     return folder / INDEX_NAME if folder is not None else cache / f"{store.name}.{INDEX_NAME}"
 
 
 def read_index(store: BackupStore, cache: Path, *, afresh: bool = False) -> list[Entry]:
-    """What the store holds, oldest first; the file is brought up to date when it was not."""
+    """The backups of the store, oldest first. The file is updated if it is not up to date."""
     file = index_file(store, cache)
     known = {} if afresh else _load(file, store)
     entries, changed = [], afresh
@@ -59,7 +59,7 @@ def read_index(store: BackupStore, cache: Path, *, afresh: bool = False) -> list
             changed = True
         entries.append(entry)
     if changed or known:
-        log.info("the index of %s is brought up to date: %d copies", store.name, len(entries))
+        log.info("the index of %s is updated: %d copies", store.name, len(entries))
         _save(file, store, entries)
     return sorted(entries, key=lambda entry: (entry.backup.created_at, entry.backup.id))
 
@@ -72,7 +72,7 @@ def _read_entry(store: BackupStore, found: StoredBackup) -> Entry:
     except StoreUnavailable as error:
         if store.features.remote:
             raise
-        # One file of a disk that answers otherwise: the rest must be listed, above all on a disk that is dying.
+        # One file that cannot be read on a disk that works: the others must be listed, above all if the disk is dying.
         return Entry(_unreadable(store, found, error), "")
     return Entry(_backup(store, found, manifest, store.annotations(found.key)), found.stamp)
 
@@ -115,7 +115,7 @@ def _backup(store: BackupStore, found: StoredBackup, manifest: Manifest, annotat
 
 
 def _unreadable(store: BackupStore, found: StoredBackup, error: ScriptoriumError) -> Backup:
-    """A backup whose manifest cannot be trusted is listed all the same, as damaged, under an id made of its key."""
+    """A backup whose manifest cannot be trusted is listed as damaged, with an id that is made from its key."""
     identity = hashlib.sha256(found.key.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     copy = Copy(store.name, found.key, found.bytes, Status.DAMAGED, damage=(error.exact,))
     return Backup(
@@ -134,8 +134,8 @@ def _unreadable(store: BackupStore, found: StoredBackup, error: ScriptoriumError
 
 
 def _load(file: Path, store: BackupStore) -> dict[str, Entry]:
-    """Entries by key. What cannot be read, in any way, or is not what we wrote is as if it were not there; so is
-    what a store at another place left."""
+    """Entries by key. An entry that cannot be read, that we did not write, or that belongs to a store at another place
+    is ignored."""
     try:
         rows = decoded(file.read_bytes(), INDEX_NAME).raw.values()
     except (OSError, DamageFound):
@@ -233,7 +233,7 @@ def _row(store: BackupStore, entry: Entry) -> dict[str, object]:
 
 
 def _save(file: Path, store: BackupStore, entries: list[Entry]) -> None:
-    """Replace the file atomically. It is a cache: where it cannot be written, reading went well all the same."""
+    """Replace the file atomically. It is a cache: that it cannot be written is no error."""
     rows: dict[str, object] = {}
     for entry in entries:
         rows[entry.backup.id if entry.backup.id not in rows else entry.copy.key] = _row(store, entry)

@@ -1,7 +1,8 @@
-"""How far the runs are: a small file for each run, beside the records of runs, which any process can read.
+"""How far the runs are: one small file per run, beside the records of runs. Any process can read it.
 
-The run writes it at the beginning of every step and about once a second while bytes move, without waiting for the disk:
-it means nothing after a power cut. It is removed when the run ends. One whose process is gone was left by a kill.
+The run writes it at the beginning of every step, and about once a second while bytes are processed. It does not wait
+for the disk: the file is worthless after a power cut. It is removed when the run ends. A file whose process is gone was
+left by a run that was killed.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ _outside: Callable[[], str] = lambda: ""  # noqa: E731
 
 
 def named_by(outside: Callable[[], str]) -> None:
-    """How a run is called by what started it (Prefect's id of the flow run); asked when a run begins."""
+    """Set the function that returns the id that Prefect gave to the current run; it is called when a run begins."""
     global _outside
     _outside = outside
 
 
 @contextlib.contextmanager
 def recorded(settings: Settings, run: str, operation: str, library: str) -> Iterator[None]:
-    """Keep the progress of the steps in this block where others can read it."""
+    """Write the progress of the steps in this block to a file that other processes can read."""
     folder = settings.workspace_folder / "runs"
     writer = _Writer(folder / f"{run}{_ENDING}", _outside(), operation, library)
     with contextlib.suppress(OSError):
@@ -53,7 +54,7 @@ def recorded(settings: Settings, run: str, operation: str, library: str) -> Iter
 class _Writer:
     def __init__(self, file: Path, outside: str, operation: str, library: str) -> None:
         self.file = file
-        self._facts = {
+        self._run = {
             "run": file.name.removesuffix(_ENDING),
             "outside": outside,
             "operation": operation,
@@ -67,8 +68,8 @@ class _Writer:
         began, done, due = _now(), 0, time.monotonic() + _EVERY
 
         def write() -> None:
-            facts = {
-                **self._facts,
+            document = {
+                **self._run,
                 "step": step.name,
                 "item": step.item,
                 "expected": step.expected,
@@ -76,8 +77,8 @@ class _Writer:
                 "step_began": began,
                 "written_at": _now(),
             }
-            with contextlib.suppress(OSError):  # it is for information; a full disk is found by who needs it
-                atomic.write(self.file, encoded(facts), lasting=False)
+            with contextlib.suppress(OSError):  # only information: a full disk must not end the run here
+                atomic.write(self.file, encoded(document), lasting=False)
 
         def advance(count: int) -> None:
             nonlocal done, due
@@ -96,7 +97,7 @@ def _now() -> str:
 
 
 def running(settings: Settings) -> list[RunProgress]:
-    """How far every run is that has said so, the newest first; also those that a kill left."""
+    """The progress of every run that has a file, newest first; also of runs that were killed."""
     folder = settings.workspace_folder / "runs"
     found = []
     for file in folder.glob(f"*{_ENDING}") if folder.is_dir() else ():
@@ -106,7 +107,7 @@ def running(settings: Settings) -> list[RunProgress]:
 
 
 def progress_of(settings: Settings, reference: str) -> RunProgress | None:
-    """How far the run is that is meant by its id, Prefect's id, or 4 or more digits of one of them."""
+    """The progress of the run with this id, Prefect's id, or 4 or more digits of one of them."""
     if not _REFERENCE.fullmatch(reference):
         return None
     meant = [one for one in running(settings) if one.run.startswith(reference) or one.outside.startswith(reference)]
@@ -131,7 +132,7 @@ def _read(file: Path) -> RunProgress:
 
 
 def is_alive(pid: int, since: datetime) -> bool:
-    """Whether the process that wrote this then still runs, and is not a later one that was given the same number."""
+    """Whether the process ``pid`` that ran at ``since`` still runs, and is not a later one with the same number."""
     import psutil
 
     try:
@@ -141,7 +142,7 @@ def is_alive(pid: int, since: datetime) -> bool:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed runs left a week ago."""
+    """Remove files that killed runs left more than a week ago."""
     atomic.sweep(folder, f"*{_ENDING}")
     for file in folder.glob(f"*{_ENDING}"):
         if file.stat().st_mtime < time.time() - _WEEK:

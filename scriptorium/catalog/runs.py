@@ -1,4 +1,4 @@
-"""Records of runs that have no copy to show: running now, failed, cancelled. A run that ended well leaves none."""
+"""Records of runs that have no copy: running now, failed, cancelled. A run that succeeded leaves none."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def _folder(settings: Settings) -> Path:
 def begin_run(settings: Settings, backup: Backup) -> None:
     """Record that a backup is being taken by this process."""
     folder = _folder(settings)
-    with contextlib.suppress(OSError):  # a record is for information; a full disk is found by who needs it
+    with contextlib.suppress(OSError):  # a record is only information: a full disk must not end the run here
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _prune(folder)
         _write(folder / f"{backup.id}.json", backup, Status.RUNNING, "")
 
 
 def finish_run(settings: Settings, backup: Backup, status: Status, error: str = "") -> None:
-    """Record how it ended; with a copy in a store (``COMPLETE``, ``VERIFIED``) the record is dropped."""
+    """Record how the run ended. If it has a copy in a store (``COMPLETE``, ``VERIFIED``), the record is removed."""
     file = _folder(settings) / f"{backup.id}.json"
-    with contextlib.suppress(OSError):  # it must never hide the error that it records
+    with contextlib.suppress(OSError):  # this must never hide the error that it records
         if status.good:
             file.unlink(missing_ok=True)
         else:
@@ -50,9 +50,9 @@ def finish_run(settings: Settings, backup: Backup, status: Status, error: str = 
 
 
 def interrupted(settings: Settings, library: str) -> tuple[Backup, ...]:
-    """Runs of a library that were cut short and not noticed since; they are recorded as failed from now on.
+    """Runs of a library that were cut short and still recorded as running; from now on they are recorded as failed.
 
-    The lock of the library must be held: then the process of such a run is gone, whatever has its number now.
+    The lock of the library must be held: then the process of such a run is gone, even if its number is in use again.
     """
     cut = tuple(
         replace(backup, status=Status.FAILED, error=_CUT_SHORT)
@@ -65,9 +65,10 @@ def interrupted(settings: Settings, library: str) -> tuple[Backup, ...]:
 
 
 def half_restored(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Library and backup of every restore that is between its first rename and its end: running, or cut short there.
+    """Library and backup of every restore that is between its first rename and its end: it runs, or was cut short.
 
-    From the journals of ``scriptorium.restore``, without a lock. One that cannot be read may be one.
+    Reads the journals of ``scriptorium.restore`` without a lock. A journal that cannot be read counts as such a
+    restore.
     """
     folder = settings.workspace_folder / "restores"
     for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
@@ -76,7 +77,7 @@ def half_restored(settings: Settings) -> Iterator[tuple[str, str]]:
             library, backup = journal.text("library"), journal.text("backup")
             state = journal.word("state", JournalState)
         except FileNotFoundError:
-            continue  # it has just ended
+            continue  # the restore has just ended
         except (OSError, DamageFound):
             library, backup, state = file.stem.rpartition("-")[0], "an unknown backup", JournalState.SWITCHING
         if state.halfway:
@@ -84,7 +85,7 @@ def half_restored(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _write(file: Path, backup: Backup, status: Status, error: str) -> None:
-    facts = {
+    record = {
         "id": backup.id,
         "name": backup.name,
         "library": backup.library,
@@ -97,11 +98,11 @@ def _write(file: Path, backup: Backup, status: Status, error: str) -> None:
         "pid": os.getpid(),
         "written_at": datetime.now(UTC).isoformat(),
     }
-    atomic.write(file, encoded(facts))
+    atomic.write(file, encoded(record))
 
 
 def runs(settings: Settings) -> Iterator[Backup]:
-    """The recorded runs. One that says it is running while its process is gone was cut short: it failed."""
+    """The recorded runs. A run whose process is gone although it is recorded as running was cut short, and failed."""
     for backup, recorded, alive in _records(settings):
         if recorded is Status.RUNNING and not alive():
             backup = replace(backup, status=Status.FAILED, error=_CUT_SHORT)
@@ -109,7 +110,7 @@ def runs(settings: Settings) -> Iterator[Backup]:
 
 
 def _records(settings: Settings) -> Iterator[tuple[Backup, Status, Callable[[], bool]]]:
-    """Every record that can be read, its status as it was written, and whether its process is still there."""
+    """Every record that can be read, its recorded status, and a function that says whether its process still runs."""
     folder = _folder(settings)
     for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
@@ -129,7 +130,7 @@ def _records(settings: Settings) -> Iterator[tuple[Backup, Status, Callable[[], 
             )
             pid, since = record.number("pid"), record.instant("written_at")
         except (OSError, DamageFound) as error:
-            log.info("the record %s is passed over: %s", file.name, error)  # a record is for information
+            log.info("the record %s is skipped: %s", file.name, error)  # a record is only information
             continue
         yield backup, status, partial(is_alive, pid, since)
 

@@ -219,7 +219,7 @@ def show_stats(library: Library = None) -> None:
                 "Last good": _moment(one["last_success"], "never"),
                 "Last proof": _moment(one["last_proof"], "never"),
                 "Last drill": _drill(one["last_drill"]),
-                "No facts": str(one["unrecorded"]),
+                "No fingerprints": str(one["unrecorded"]),
                 "Oldest": _moment(one["oldest_backup"], ""),
                 "Degraded": str(one["degraded"]),
                 "Damaged": str(one["damaged"]),
@@ -227,8 +227,8 @@ def show_stats(library: Library = None) -> None:
             }
             for name, one in by_library.items()
         ],
-        right=("Backups", "Size", "Degraded", "Damaged", "No facts"),
-        spare=("Types", "Oldest", "Newest", "No facts", "Degraded"),
+        right=("Backups", "Size", "Degraded", "Damaged", "No fingerprints"),
+        spare=("Types", "Oldest", "Newest", "No fingerprints", "Degraded"),
     )
     storage = document["storage"]
     assert isinstance(storage, dict)

@@ -1,1 +1,1 @@
-"""How well a library is protected, from what the catalog says."""
+"""How well a library is protected, according to the catalog."""

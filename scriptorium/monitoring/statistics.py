@@ -1,4 +1,4 @@
-"""How protected a library is, in figures: the document of ``stats`` and of ``GET /api/stats``."""
+"""How well libraries are protected, in figures: the document of ``stats`` and of ``GET /api/stats``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Document = dict[str, object]
 
 
 def stats(settings: Settings, library: str | None = None) -> Document:
-    """The contract's figures; ``by_library`` repeats those of one library for each. Times are RFC 3339."""
+    """The figures of all chosen libraries; ``by_library`` has the same figures for each one. Times are RFC 3339."""
     backups = [backup for backup in Catalog(settings).backups(library=library) if backup.copies]
     names = [library] if library else list(settings.libraries)
     return {
@@ -25,7 +25,7 @@ def stats(settings: Settings, library: str | None = None) -> Document:
 
 
 def _figures(backups: Sequence[Backup]) -> Document:
-    """``backups``: newest first."""
+    """``backups`` are ordered, newest first."""
     total = sum(copy.bytes for backup in backups for copy in backup.copies)
     good = [backup for backup in backups if backup.status.good]
     proven = [copy.proven_at for backup in backups for copy in backup.copies if copy.proven_at]
@@ -46,7 +46,7 @@ def _figures(backups: Sequence[Backup]) -> Document:
 
 
 def _last_drill(backups: Sequence[Backup]) -> Document | None:
-    """Whatever it found: when, of which backup, from which store, how long it took to bring back, the verdict."""
+    """The last drill, whatever its verdict: time, backup, store, verdict, seconds that the restore took."""
     drilled = [(copy.drilled_at, backup, copy) for backup in backups if (copy := backup.last_drill) and copy.drilled_at]
     if not drilled:
         return None

@@ -1,1 +1,1 @@
-"""Results for people and programs: JSON documents, sizes and times in words, names as they may be shown."""
+"""Results for people and programs: JSON documents, table rows, reports in Markdown."""

@@ -1,4 +1,4 @@
-"""Records as JSON documents and table rows: one place that says how a backup is shown."""
+"""Records as JSON documents and table rows: the one place that decides how a result is shown."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from scriptorium.retention import Decision
 
 Document = dict[str, object]
-NOT_RECORDED = "no facts"
+NOT_RECORDED = "no fingerprints"
 
 
-def _time(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+def _time(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None
 
 
 def backup_document(backup: Backup) -> Document:
@@ -58,7 +58,7 @@ def copy_document(copy: Copy) -> Document:
 
 
 def backup_status(backup: Backup) -> str:
-    """Its state, and whether no drill can say more than that of it."""
+    """Its status, and whether its database has no fingerprints, so that no drill can prove it."""
     return f"{backup.status}, {NOT_RECORDED}" if backup.unrecorded and backup.status.good else str(backup.status)
 
 
@@ -161,7 +161,7 @@ def proof_rows(proof: Proof) -> Mapping[str, str]:
 
 
 def preflight_rows(rows: Sequence[PreflightRow]) -> list[Mapping[str, str]]:
-    """What was looked at before a restore, for people and programs alike."""
+    """The rows of a preflight, for people and programs alike."""
     return [
         {"Looked at": row.what, "Found": row.found, "In the way": row.trouble.exact if row.trouble else ""}
         for row in rows
@@ -219,7 +219,7 @@ def checked_row(one: Checked) -> Mapping[str, str | tuple[str, ...]]:
 
 
 def export_document(result: ExportResult) -> Document:
-    """What an export wrote."""
+    """The files that an export wrote."""
     files = [
         {"source": one.source, "table": one.table, "path": one.path, "rows": one.rows, "bytes": one.bytes}
         for one in result.tables

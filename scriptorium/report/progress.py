@@ -1,4 +1,4 @@
-"""How far a run is, as JSON and as rows: what `show`, and later a page, say of it."""
+"""How far a run is, as JSON and as rows, for `show` and later for a web page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scriptorium.progress import RunProgress
 
 
 def progress_document(run: RunProgress) -> dict[str, object]:
-    """``percent`` and ``seconds_left`` are of the step; ``null`` where its size is not known."""
+    """``percent`` and ``seconds_left`` are those of the step; ``null`` if its size is not known."""
     return {
         "run": run.run,
         "flow_run": run.outside or None,
@@ -28,7 +28,7 @@ def progress_document(run: RunProgress) -> dict[str, object]:
 
 
 def progress_rows(run: RunProgress, now: datetime) -> dict[str, str]:
-    """What a person reads of it; a run that was killed is not shown as running."""
+    """Rows for people; a run that was killed is not shown as running."""
     seconds = (run.written_at - run.step_began).total_seconds()
     rows = {
         "operation": run.operation + ("" if run.alive else ": cut short (its process is gone)"),

@@ -1,4 +1,4 @@
-"""What each run did, for people: a title, a list of facts, a table. Flows publish it as the run's artifact."""
+"""What each run did, for people: a title, a summary, a table. Flows publish it as the artifact of the run."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _NAMES = 20
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``kind`` and ``library`` name the thing that is reported on; the newest report of the same names replaces it.
-    ``rows``: their keys are the columns."""
+    """``kind`` and ``library`` identify the report; a newer one with the same two replaces it. ``rows``: their keys are
+    the columns."""
 
     kind: str
     library: str
@@ -35,7 +35,7 @@ class Report:
 
 
 def markdown(report: Report) -> str:
-    """The report as Markdown. What came from outside (names, messages) is made harmless."""
+    """The report as Markdown. Text from outside (names, messages) is escaped."""
     shown = wording.markdown
     lines = [f"# {shown(report.title)}", ""]
     lines += [f"- **{shown(name)}**: {shown(value)}" for name, value in report.summary.items()]
@@ -47,7 +47,7 @@ def markdown(report: Report) -> str:
 
 
 def backup_report(result: BackupResult) -> Report:
-    """A backup that was taken: its size, its stores, what was not saved, and each part."""
+    """The report on a backup: its size, its stores, what was not saved, and each part."""
     backup, manifest = result.backup, result.manifest
     content = sum(part.bytes for part in manifest.parts)
     summary = {
@@ -81,7 +81,7 @@ def _checked(check: Check) -> str:
 
 
 def not_saved(manifest: Manifest) -> dict[str, str]:
-    """What exists and could not be saved, the first by name."""
+    """How much could not be saved; the first ones are named."""
     if not manifest.unsaved_count:
         return {}
     first = "; ".join(f"{one.path}: {one.reason}" for one in manifest.unsaved[:_NAMES])
@@ -89,7 +89,7 @@ def not_saved(manifest: Manifest) -> dict[str, str]:
 
 
 def restore_report(result: RestoreResult) -> Report:
-    """A backup that was restored: what was compared, what was saved before, and each table."""
+    """The report on a restore: what was compared, the safety backup, and each table."""
     restored = result.restored
     summary = {
         "verdict": "restored; every file has its recorded hash",
@@ -112,7 +112,7 @@ def restore_report(result: RestoreResult) -> Report:
 
 
 def undo_report(result: UndoResult) -> Report:
-    """A restore that was undone."""
+    """The report on the undo of a restore."""
     verdict = "the previous data is back" if result.compared else f"undone; {NOTHING_COMPARED}"
     summary = {"verdict": verdict, "undone": result.undone, "safety backup": _safety(result)}
     return Report("undo", result.library, f"Undo of the restore of {result.undone}", summary)
@@ -123,7 +123,7 @@ def _safety(result: RestoreResult | UndoResult) -> str:
 
 
 def drill_report(result: DrillResult) -> Report:
-    """A drill: its verdict, what was compared and what was not, and each check."""
+    """The report on a drill: its verdict, what was compared and what was not, and each check."""
     backup, proof = result.backup, result.proof
     summary = {
         "verdict": wording.verdict(proof.verdict),
@@ -150,7 +150,7 @@ def drill_report(result: DrillResult) -> Report:
 
 
 def verify_report(result: VerifyResult, library: str | None) -> Report:
-    """Copies that were read back: each with its verdict, and those that could not be read."""
+    """The report on a verification: each copy with its verdict, and the copies that could not be read."""
     damaged = len(result.damaged)
     summary = {"verdict": f"{damaged} damaged" if damaged else "sound", "copies read": str(len(result.checked))}
     if result.unread:
@@ -170,7 +170,7 @@ def verify_report(result: VerifyResult, library: str | None) -> Report:
 
 
 def prune_report(result: PruneResult, library: str | None) -> Report:
-    """What retention decided of each backup, and what was removed."""
+    """The report on a cleanup: what retention decided about each backup, and what was removed."""
     freed = sum(one.candidate.bytes for one in result.decisions if one.candidate.id in result.removed)
     summary = {
         "verdict": "dry run: nothing was removed" if result.dry_run else f"{len(result.removed)} removed",
@@ -191,7 +191,7 @@ def prune_report(result: PruneResult, library: str | None) -> Report:
 
 
 def export_report(result: ExportResult) -> Report:
-    """Tables that were written as files."""
+    """The report on an export of tables."""
     summary = {
         "backup": f"{result.name} ({result.backup})",
         "written to": result.output,
@@ -203,12 +203,12 @@ def export_report(result: ExportResult) -> Report:
 
 
 def database_backup_report(request: DatabaseBackupRequest, size: int, seconds: float) -> Report:
-    """A database that was written to one file."""
+    """The report on a database that was written to one file."""
     summary = {"file": request.file, "size": wording.size(size), "took": wording.duration(seconds)}
     return Report("database-backup", request.library or "database", "Database written to one file", summary)
 
 
 def database_restore_report(request: DatabaseRestoreRequest, seconds: float) -> Report:
-    """A database that was loaded from one file."""
+    """The report on a database that was loaded from one file."""
     summary = {"file": request.file, "took": wording.duration(seconds)}
     return Report("database-restore", request.library or "database", "Database loaded from one file", summary)

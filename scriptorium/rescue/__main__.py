@@ -1,6 +1,6 @@
-"""``python -m scriptorium.rescue``: restore with a store's folder (or one archive) and nothing else.
+"""``python -m scriptorium.rescue``: restore from a store's folder (or one archive) and nothing else.
 
-No Prefect, no catalog, no settings file: for the day on which the machine that made the backups is gone.
+It needs no Prefect, no catalog and no settings file. It is for the day when the machine that made the backups is gone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scriptorium import wording
 from scriptorium.errors import NotFound, ScriptoriumError, UsageError
 from scriptorium.manifest import new_id
 from scriptorium.model import Manifest
-from scriptorium.rescue.dumps import lying_dumps
+from scriptorium.rescue.dumps import dumps_to_load
 from scriptorium.rescue.inventory import InventoryItem, archive_alone, choose, inventory, manifest_of
 from scriptorium.restore.into_folder import restore_into
 from scriptorium.restore.supply import Restored, Supply
@@ -24,7 +24,7 @@ from scriptorium.umask import private_files
 
 _HEADINGS = ("created (UTC)", "library", "type", "tier", "size", "id", "name", "state")
 _EPILOG = """examples:
-  python -m scriptorium.rescue /srv/backups                          what there is
+  python -m scriptorium.rescue /srv/backups                          list the backups
   python -m scriptorium.rescue /srv/backups /srv/new                 the newest sound full backup into /srv/new
   python -m scriptorium.rescue /srv/backups /srv/new --backup 3f2a   this one
   python -m scriptorium.rescue full_20260301_020000.tar.gz /srv/new --only 'data/covers/*'
@@ -34,26 +34,28 @@ _EPILOG = """examples:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scriptorium.rescue",
-        description="Restore a backup with its store's folder alone: no Prefect, no catalog, no settings.",
+        description="Restore a backup from its store's folder alone: no Prefect, no catalog, no settings.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("where", type=Path, metavar="STORE_FOLDER_OR_ARCHIVE")
-    parser.add_argument("target", type=Path, nargs="?", metavar="TARGET", help="a new or empty folder; none: list")
+    parser.add_argument(
+        "target", type=Path, nargs="?", metavar="TARGET", help="a new or empty folder; without it, backups are listed"
+    )
     parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="only these paths (repeatable)")
     parser.add_argument("--backup", metavar="ID", help="an id, 4 or more digits of it, a name, an archive's name")
-    parser.add_argument("--library", metavar="L", help="needed where the store holds several")
+    parser.add_argument("--library", metavar="L", help="needed if the store holds several")
     parser.add_argument("--from-export", action="store_true", help="make Kuzu databases from their Parquet export")
-    parser.add_argument("--clean", action="store_true", help="TARGET may hold something: it is replaced")
+    parser.add_argument("--clean", action="store_true", help="TARGET may contain files: it is replaced")
     return parser
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """List or restore; returns the exit code (see docs/runbook.md)."""
-    wish = _parser().parse_args(words)
+    options = _parser().parse_args(words)
     try:
         with private_files():
-            _obey(wish)
+            _carry_out(options)
     except ScriptoriumError as error:
         _complain(str(error), error.hint)
         return error.exit_code
@@ -75,8 +77,8 @@ def _say(text: str) -> None:
     sys.stdout.write(wording.legible(text) + "\n")
 
 
-def _obey(wish: argparse.Namespace) -> None:
-    where: Path = wish.where
+def _carry_out(options: argparse.Namespace) -> None:
+    where: Path = options.where
     if not where.exists():
         raise NotFound("there is no such store or archive", on=str(where))
     store: LocalStore
@@ -88,21 +90,21 @@ def _obey(wish: argparse.Namespace) -> None:
     else:
         store, alone = archive_alone(where)
         found = (alone,)
-    if wish.target is None:
-        if wish.only or wish.from_export or wish.clean:
-            raise UsageError("where to? TARGET is missing", hint="without a TARGET, what there is is only listed")
+    if options.target is None:
+        if options.only or options.from_export or options.clean:
+            raise UsageError("TARGET is missing", hint="without a TARGET, the backups are only listed")
         _list(found)
         return
-    item = choose(found, library=wish.library, backup=wish.backup) if where.is_dir() else found[0]
+    item = choose(found, library=options.library, backup=options.backup) if where.is_dir() else found[0]
     _say_choice(item, found)
     supply = Supply(
         store,
         item.key,
         manifest_of(store, item),
-        tuple(wish.only),
-        RestoreOptions.chosen({"rebuild": wish.from_export}),
+        tuple(options.only),
+        RestoreOptions.chosen({"rebuild": options.from_export}),
     )
-    restored = restore_into(supply, wish.target, new_id(), clean=wish.clean, advance=_progress(item.bytes))
+    restored = restore_into(supply, options.target, new_id(), clean=options.clean, advance=_progress(item.bytes))
     _say_restored(restored)
     _say_dumps(supply.manifest, restored)
 
@@ -125,7 +127,7 @@ def _row(one: InventoryItem) -> tuple[str, ...]:
 
 
 def _say_choice(chosen: InventoryItem, found: Sequence[InventoryItem]) -> None:
-    """Which backup it is; and that there are newer ones of another type, which a restore of a full one would miss."""
+    """Say which backup it is, and which newer ones there are: their changes are not in a restore of this one."""
     known = chosen.manifest
     if known is None:
         return
@@ -140,21 +142,21 @@ def _say_choice(chosen: InventoryItem, found: Sequence[InventoryItem]) -> None:
 def _say_restored(restored: Restored) -> None:
     _say(f"restored: {restored.files} files, {wording.size(restored.bytes)}, in {restored.place}")
     _say("every file has the hash that the manifest recorded")
-    for table, facts in sorted(restored.tables.items()):
+    for table, held in sorted(restored.tables.items()):
         why = restored.comparison.not_compared.get(table)
-        _say(f"table {table}: {facts.rows} rows, {f'not compared: {why}' if why else 'as recorded'}")
+        _say(f"table {table}: {held.rows} rows, {f'not compared: {why}' if why else 'as recorded'}")
 
 
 def _say_dumps(manifest: Manifest, restored: Restored) -> None:
-    """A dump is not a database: who reads that all is restored must not start the application on it."""
-    for dump in lying_dumps(manifest, restored):
-        _say(f"the database {dump.database} is a dump still, in {dump.place}: no server has it")
+    """Say which databases are only dumps: the application must not be started before they are loaded."""
+    for dump in dumps_to_load(manifest, restored):
+        _say(f"the database {dump.database} is still a dump, in {dump.place}: no server has it")
         _say(f"load it: {dump.load}")
-        _say("what comes before (roles) and after (comparing, renaming): chapter 7 of docs/runbook.md")
+        _say("what to do before (roles) and after (compare, rename): chapter 7 of docs/runbook.md")
 
 
 def _progress(whole: int) -> Callable[[int], None] | None:
-    """Per cent on standard error, on a terminal alone."""
+    """The percentage on standard error, only on a terminal."""
     if not sys.stderr.isatty() or not whole:
         return None
     done = 0

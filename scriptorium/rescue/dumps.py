@@ -1,4 +1,4 @@
-"""What is not usable yet when a restore into a folder is done: dumps, which only a server makes databases of."""
+"""Dumps that a restore into a folder brought: they are no databases until a server has loaded them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _SQL = (".sql", ".sql.gz")
 
 
 @dataclass(frozen=True, slots=True)
-class LyingDump:
-    """``place``: its folder or file. ``load``: the shell commands that make a database of it, under a new name;
-    docs/runbook.md, chapter 7, has what comes before and after."""
+class DumpToLoad:
+    """``place``: its folder or file. ``load``: the shell commands that load it as a database with a new name;
+    docs/runbook.md, chapter 7, says what to do before and after."""
 
     database: str
     place: Path
     load: str
 
 
-def lying_dumps(manifest: Manifest, restored: Restored) -> Iterator[LyingDump]:
+def dumps_to_load(manifest: Manifest, restored: Restored) -> Iterator[DumpToLoad]:
     """Every dump that a restore into a folder brought. Needs no driver: the machine may have nothing but Python."""
     for part in manifest.parts:
         if part.kind != _KIND or part.source not in restored.parts:
@@ -33,7 +33,7 @@ def lying_dumps(manifest: Manifest, restored: Restored) -> Iterator[LyingDump]:
         for place in sorted(Path(restored.place, part.path).glob("*")):
             if place.name != _GLOBALS:
                 database = place.name.partition(".")[0] if place.is_file() else place.name
-                yield LyingDump(database, place, _commands(place, f"{database}_new"))
+                yield DumpToLoad(database, place, _commands(place, f"{database}_new"))
 
 
 def _commands(place: Path, new: str) -> str:

@@ -16,7 +16,7 @@ _SHORTEST_PREFIX = 4
 
 @dataclass(frozen=True, slots=True)
 class InventoryItem:
-    """One backup of a store. ``trouble``: why it cannot be counted on; nothing when it can, as far as a look says."""
+    """One backup of a store. ``trouble``: why it cannot be relied on; empty if nothing wrong is known."""
 
     key: str
     library: str
@@ -36,7 +36,7 @@ class InventoryItem:
 
 
 def inventory(store: BackupStore) -> tuple[InventoryItem, ...]:
-    """Every backup that the store has, oldest first; one whose manifest cannot be read comes before all others."""
+    """Every backup in the store, oldest first; those whose manifest cannot be read come before all others."""
     found = [_item(store, one) for one in store.list()]
     return tuple(sorted(found, key=lambda one: (one.manifest.created_at.timestamp() if one.manifest else 0, one.key)))
 
@@ -53,7 +53,7 @@ def _item(store: BackupStore, one: StoredBackup) -> InventoryItem:
 
 
 def _found(annotations: Annotations) -> str:
-    """What a verification or a drill found to be wrong."""
+    """What the last verification or drill found to be wrong."""
     if annotations.verification is not None and not annotations.verification.sound:
         return "; ".join(annotations.verification.damage[:2]) or "it did not pass its verification"
     if annotations.proof is not None and annotations.proof.verdict == NOT_PROVEN:
@@ -63,9 +63,9 @@ def _found(annotations: Annotations) -> str:
 
 def choose(found: Sequence[InventoryItem], *, library: str | None = None, backup: str | None = None) -> InventoryItem:
     """The backup that is meant: by id (4 or more digits of it), name or archive name; else the newest sound full one,
-    or where there is no full one, the newest sound one. ``NotFound``, ``UsageError``.
+    or if there is no full one, the newest sound one. ``NotFound``, ``UsageError``.
 
-    What a safety backup holds was replaced for a reason: it is only taken where there is nothing else.
+    A safety backup is only chosen if there is nothing else: what it holds was replaced for a reason.
     """
     mine = [one for one in found if library in (None, one.library)]
     if backup is not None:
@@ -75,7 +75,7 @@ def choose(found: Sequence[InventoryItem], *, library: str | None = None, backup
         raise UsageError("the store holds several libraries", hint=f"--library with one of: {', '.join(libraries)}")
     sound = [one for one in mine if not one.trouble]
     if not sound:
-        raise NotFound("there is no sound backup here", on=library or "", hint="name an archive to try it all the same")
+        raise NotFound("there is no sound backup here", on=library or "", hint="name an archive to try it anyway")
     return max(enumerate(sound), key=lambda placed: (*_worth(placed[1]), placed[0]))[1]
 
 
@@ -88,11 +88,11 @@ def _worth(one: InventoryItem) -> tuple[bool, bool]:
 
 
 def _named(found: Sequence[InventoryItem], reference: str) -> InventoryItem:
-    """A backup that is asked for by name is given even when it is damaged: the user has seen the list."""
+    """The backup of this name, even if it is damaged: the user has seen the list."""
     meant = [one for one in found if _answers_to(one, reference, whole=True)]
     meant = meant or [one for one in found if _answers_to(one, reference, whole=False)]
     if not meant:
-        raise NotFound("there is no such backup here", on=reference, hint="without a target, what there is is listed")
+        raise NotFound("there is no such backup here", on=reference, hint="without a TARGET, the backups are listed")
     if len(meant) > 1:
         raise UsageError(f"'{reference}' means several backups", hint=", ".join(one.key for one in meant[:8]))
     return meant[0]
@@ -109,9 +109,9 @@ def _answers_to(one: InventoryItem, reference: str, *, whole: bool) -> bool:
 
 
 def archive_alone(archive: Path) -> tuple[LocalStore, InventoryItem]:
-    """One archive by its path, with the manifest beside it; where that is missing or damaged, with the one inside.
+    """One archive by its path, with the manifest beside it; if that is missing or damaged, with the one inside.
 
-    Raises ``NotFound``, ``DamageFound`` (then the archive cannot even tell what it holds).
+    Raises ``NotFound``; ``DamageFound`` if the manifest inside cannot be read either.
     """
     archive = archive.absolute()
     store = LocalStore(path=archive.parent)
@@ -124,7 +124,7 @@ def archive_alone(archive: Path) -> tuple[LocalStore, InventoryItem]:
 
 
 def manifest_of(store: LocalStore, item: InventoryItem) -> Manifest:
-    """The manifest to restore by; where the one beside the archive is damaged, the one inside. ``DamageFound``."""
+    """The manifest for the restore; if the one beside the archive is damaged, the one inside. ``DamageFound``."""
     if item.manifest is not None:
         return item.manifest
     try:

@@ -1,1 +1,1 @@
-"""Prefect's API as a child process of ours, and what it remembers of a run."""
+"""Prefect's API as a child process of ours, and the history of runs that it keeps."""

@@ -1,8 +1,8 @@
-"""The embedded server's process: Prefect's API, on a socket that whoever starts it has bound, in its turn.
+"""The process of the embedded server: Prefect's API, on a socket that the starting process has bound.
 
-Each server brings the database up to date when it begins; two that do so at once find it locked or half made. So one
-at a time begins on one PREFECT_HOME, under a lock that the kernel drops with its holder; what takes longest, loading
-Prefect, is done before.
+Each server migrates the database when it starts. Two servers that start at once on one PREFECT_HOME find it locked or
+incomplete. So servers start one after the other, under a lock that the kernel releases when its holder ends. Loading
+Prefect takes longest, and is done before the lock is taken.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from filelock import FileLock
 
 
 class _InItsTurn(uvicorn.Server):
-    """Lets the next one begin as soon as it answers."""
+    """Releases the lock as soon as the server answers."""
 
     def __init__(self, config: uvicorn.Config, turn: FileLock) -> None:
         super().__init__(config)
@@ -28,8 +28,9 @@ class _InItsTurn(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve. Arguments: the socket's number, that of a pipe that is told when the turn has come, the lock's file."""
-    os.umask(0o077)  # the database of its runs is nobody else's to read
+    """Serve. Arguments: the descriptor of the socket, the descriptor of a pipe that gets a byte when the lock is taken,
+    the file of the lock."""
+    os.umask(0o077)  # nobody else may read the database of the runs
     listening, told = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
     import prefect.server.api.server  # noqa: F401  before the lock is taken: it takes seconds

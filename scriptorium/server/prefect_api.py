@@ -1,9 +1,9 @@
-"""Prefect's API for the time of one command, where the user has configured no server.
+"""Prefect's API for the duration of one command, if the user has configured no server.
 
-Prefect would start an embedded one by itself; but that one outlives a command that is killed, hears the Ctrl-C that is
-meant for the command before the run could be written down, answers every user of the machine, and fails when several
-begin at once on a new database. Here it is a child like every other, asks for a password that only we know, listens at
-a port that was ours before it began, and brings the database up to date while no other does.
+Prefect would start an embedded server by itself. But that one outlives a command that is killed, ends at a Ctrl-C that
+is meant for the command, before the run is recorded, answers every user of the machine, and fails when several start at
+once on a new database. Ours is an ordinary child process. It requires a password that only we know, listens at a port
+that we bound before it started, and migrates the database while no other server does.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from scriptorium.errors import ToolFailed, ToolMissing
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 180.0  # seconds: it is slow to start on a small or busy machine, above all the first time
-_TURN = 1800.0  # seconds: as many commands as a crontab may have in one line each start one after the other
+_PATIENCE = 180.0  # seconds: the server starts slowly on a small or busy machine, above all the first time
+_TURN = 1800.0  # seconds: a crontab may start many commands at once, and their servers start one after the other
 _LOCK = "scriptorium-start.lock"
 _HOST = "127.0.0.1"
 _ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
-# What Prefect's own start of it sets: no page, and only the services that write down what runs tell.
+# What Prefect itself sets for an embedded server: no web page, and only the services that record runs.
 _EMBEDDED = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
 @contextlib.contextmanager
 def api() -> Iterator[bool]:
-    """Have an API in the block; yields whether it is an embedded one. ``ToolFailed`` where that does not start,
-    ``ToolMissing`` where the user has forbidden it.
+    """Provide an API in the block; yields whether it is an embedded one. ``ToolFailed`` if that does not start,
+    ``ToolMissing`` if the user has forbidden it.
 
-    It is ended with the interpreter, after Prefect has sent what it had yet to send.
+    The server ends with the interpreter, after Prefect has sent everything.
     """
     from prefect.settings import (
         PREFECT_API_AUTH_STRING,
@@ -70,7 +70,7 @@ def _unusable(why: str, home: Path) -> ToolFailed:
     return ToolFailed(
         f"Prefect's embedded server did not start: {why}",
         on=str(home),
-        hint="this PREFECT_HOME must be ours to write; or set PREFECT_API_URL to a server that runs",
+        hint="make this PREFECT_HOME writable for us; or set PREFECT_API_URL to a server that runs",
     )
 
 
@@ -83,18 +83,18 @@ def _start(password: str) -> str:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(error.strerror or type(error).__name__, settings.home) from error
-    said = tempfile.TemporaryFile()  # noqa: SIM115 -- the server's, as long as it lives
+    said = tempfile.TemporaryFile()  # noqa: SIM115 -- the server writes to it as long as it runs
     turn, told = os.pipe()
     with socket.socket() as listening, contextlib.ExitStack() as pipe:
         pipe.callback(os.close, turn)
-        # Bound by us and never let go: whoever takes a port that was only looked up would hear what is Prefect's.
+        # We bind it and keep it: another process could take a port that was only looked up, and receive our requests.
         listening.bind((_HOST, 0))
         url = f"http://{_HOST}:{listening.getsockname()[1]}/api"
         given = [str(listening.fileno()), str(told), str(settings.home / _LOCK)]
         try:
             child = process.start(
                 [sys.executable, "-P", "-m", "scriptorium.server.embedded_server", *given],
-                # The password is in no argument: everybody sees those, and the environment only the same user.
+                # Not as an argument: everybody can see arguments, but only the same user the environment.
                 env={
                     **_EMBEDDED,
                     **settings.to_environment_variables(exclude_unset=True),
@@ -119,7 +119,7 @@ def _start(password: str) -> str:
 
 
 def _wait_for_the_turn(turn: int, home: Path) -> None:
-    """Until the server may begin, or has ended: its end of the pipe is closed then."""
+    """Wait until the server may start, or has ended: then its end of the pipe is closed."""
     if not select.select([turn], [], [], _TURN)[0]:
         raise ToolFailed(
             f"other commands have been starting Prefect's embedded server for {_TURN / 60:.0f} minutes",
@@ -137,7 +137,7 @@ def _answers(url: str) -> bool:
 
 
 def _reason(said: IO[bytes]) -> str:
-    """The last error in what the server has said, else its last line."""
+    """The last error in the output of the server, else its last line."""
     said.seek(0)
     lines = said.read().decode("utf-8", "replace").strip().splitlines()
     errors = [line for line in lines if _ERROR.match(line)]

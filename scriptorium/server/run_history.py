@@ -1,8 +1,8 @@
-"""The history of the runs of one command, where Prefect's embedded server keeps it.
+"""The history of the runs of one command, if Prefect's embedded server keeps it.
 
-Prefect sends the states of flows by calls that are answered, those of tasks as events that its server writes down a
-moment later. The embedded server is ended together with the command; what it had not written by then is lost, and the
-last task of a backup would stand in the history as running for ever.
+Prefect sends the states of flows by calls that are answered, but the states of tasks as events that its server records
+a little later. The embedded server ends together with the command. What it has not recorded by then is lost, and the
+last task of a backup would be shown as running for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _runs: dict[str, int] = {}
 
 @contextlib.contextmanager
 def noted() -> Iterator[None]:
-    """Note the flow run in whose body the block is, and how many tasks it ran."""
+    """Note the flow run that this block belongs to, and how many tasks it ran."""
     from prefect.context import FlowRunContext
 
     try:
@@ -29,7 +29,7 @@ def noted() -> Iterator[None]:
 
 
 def written_down(seconds: float) -> bool:
-    """Wait until the embedded server has the end of every task of the noted runs; whether it had in time."""
+    """Wait until the embedded server has recorded the end of every task of the noted runs; false if it is too slow."""
     runs = dict(_runs)
     _runs.clear()
     if not runs:
@@ -43,7 +43,7 @@ def written_down(seconds: float) -> bool:
 
 
 def _ended(runs: tuple[str, ...]) -> int:
-    """How many tasks of these flow runs the server knows to have ended."""
+    """How many tasks of these flow runs have ended, according to the server."""
     from prefect.client.orchestration import get_client
 
     wanted = {"flow_runs": {"id": {"any_": runs}}, "task_runs": {"state": {"type": {"any_": _ENDED}}}}

@@ -102,7 +102,7 @@ def test_the_rescue_command_says_that_a_database_is_a_dump_still_and_how_it_is_l
     done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
-    assert f"the database alexandria is a dump still, in {target}/postgres/alexandria: no server has it" in said
+    assert f"the database alexandria is still a dump, in {target}/postgres/alexandria: no server has it" in said
     assert said[-1].endswith("chapter 7 of docs/runbook.md")
     assert "Alexandria" in next(line for line in runbook.PATH.read_text().splitlines() if line.startswith("## 7."))
     (load,) = [line.removeprefix("load it: ") for line in said if line.startswith("load it: ")]

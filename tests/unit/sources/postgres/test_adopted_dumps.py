@@ -147,7 +147,7 @@ def test_a_drill(alexandria: Alexandria, form: str) -> None:
     assert listed.copies[0].proven_at is None and listed.copies[0].drilled_at == proof.at
     assert Catalog(settings).proof(listed.copies[0]) == proof
     row = backup_row(listed, proof.at)
-    assert row["Status"] == "verified, no facts" and row["Drilled (UTC)"].endswith(" not comparable")
+    assert row["Status"] == "verified, no fingerprints" and row["Drilled (UTC)"].endswith(" not comparable")
     assert proof_rows(proof)["verdict"].startswith("restored, and not proven")
     (held,) = inventory(settings.store("local"))
     assert held.state == "verified"
