@@ -1,1 +1,1 @@
-"""Prefect flows: one file an operation. A body reads as the recipe; the work is done by the core."""
+"""Prefect flows: one file per operation. A flow runs the steps of the recipe; the work is done by the core."""

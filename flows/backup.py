@@ -35,12 +35,12 @@ def backup(
 
     Args:
         library: A name from the settings; not needed when there is only one.
-        type: What is saved; the tier's own type when none is given, else full.
-        tier: Which rules of retention the backup is kept by.
-        name: What you will look for; made from type and time when none is given.
-        description: A line about it.
-        to: Stores by name; the tier's when none is given, else all.
-        compression: The settings' when none is given.
+        type: What is saved. Default: the tier's type, else full.
+        tier: The tier, which decides how long the backup is kept.
+        name: The name you will look for. Default: made from type and time.
+        description: One line about the backup.
+        to: Stores by name. Default: the tier's stores, else all.
+        compression: Default: as in the settings.
     """
     plan = plan_backup(current(), BackupRequest(**locals()))
     with running(current(), plan) as folder:
@@ -56,6 +56,6 @@ def backup(
 
 
 def take(request: BackupRequest) -> Backup:
-    """A run of this flow within another one."""
+    """Run this flow inside another one."""
     taken: Backup = backup(**request.parameters())
     return taken

@@ -1,4 +1,4 @@
-"""One database to one file and back: for those who want a dump and no more."""
+"""Write one database to one file, and load it from one: for users who want only a dump."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def database_backup(
     """Write a library's PostgreSQL database to one file; returns its bytes.
 
     Args:
-        file: Where to; its folder is made.
+        file: The file to write; its folder is created.
         library: A name from the settings; not needed when there is only one.
-        source: The database, where the library has several.
+        source: The database, if the library has several.
         format: What pg_dump calls custom, plain (sql) or directory.
         compress: 0 (none) to 9.
     """
@@ -43,10 +43,10 @@ def database_restore(
     """Load a library's PostgreSQL database from one file, in one transaction.
 
     Args:
-        file: What database-backup or pg_dump wrote.
+        file: A file that database-backup or pg_dump wrote.
         library: A name from the settings; not needed when there is only one.
-        source: The database, where the library has several.
-        clean: Over what is there; without it, only into an empty database.
+        source: The database, if the library has several.
+        clean: Replace what is there; without it, only an empty database is loaded.
         trust: The file may hold statements that reach the server's machine.
     """
     request, began = DatabaseRestoreRequest(**locals()), time.monotonic()

@@ -1,4 +1,4 @@
-"""Drill: restore a backup into a scratch place and compare it, so that it is proven and not hoped for."""
+"""Drill: restore a backup into a scratch folder and compare it, to prove that it can be restored."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def _name() -> str:
 
 @flow(name="drill", flow_run_name=_name, persist_result=False)
 def drill(reference: str = LATEST, library: str | None = None, store: str | None = None) -> Proof:
-    """Restore a backup into a scratch place, compare it with what was recorded, and keep the proof.
+    """Restore a backup into a scratch folder, compare it with its record, and keep the proof.
 
     A difference is a result, not an error: the caller looks at ``proven``.
 
     Args:
         reference: The backup: its id, 4 or more digits of it, its name, or latest.
-        library: A name from the settings; needed for latest where there are several.
-        store: The store whose copy is drilled; the best copy when none is given.
+        library: A name from the settings; needed for latest if there are several.
+        store: The store whose copy is drilled. Default: the best copy.
     """
     plan = plan_drill(current(), DrillRequest(**locals()))
     result = DrillResult(plan.backup, drill_copy(plan))
@@ -39,13 +39,13 @@ def drill(reference: str = LATEST, library: str | None = None, store: str | None
 
 @flow(name="drill-all", flow_run_name="drill every library", persist_result=False)
 def drill_all(store: str | None = None) -> tuple[Proof, ...]:
-    """Drill the newest backup of every library: what a schedule starts.
+    """Drill the newest backup of every library. A schedule starts this.
 
-    When one library cannot be drilled, the others are drilled all the same. The run fails at its end, also when a
-    backup is not proven; what cannot be compared (a backup of another program) is no failure.
+    A library that cannot be drilled does not stop the others; the run fails at its end. It also fails if a backup is
+    not proven. A backup that cannot be compared (of another program) is no failure.
 
     Args:
-        store: The store whose copies are drilled; the best copies when none is given.
+        store: The store whose copies are drilled. Default: the best copies.
     """
     request = DrillAllRequest(store=store)
     return for_each(list(current().libraries), lambda library: _proven(library, request.store))

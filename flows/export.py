@@ -30,9 +30,9 @@ def export(
 
     Args:
         reference: The backup: its id, 4 or more digits of it, its name, or latest.
-        library: A name from the settings; needed for latest where there are several.
-        tables: Names as the backup lists them; every table when none is given.
-        format: What the files are.
+        library: A name from the settings; needed for latest if there are several.
+        tables: Names as the backup lists them. Default: every table.
+        format: The format of the files.
         output: A file for one table, else a folder.
     """
     result = write_tables(plan_export(current(), ExportRequest(**locals())))

@@ -1,4 +1,4 @@
-"""Prune: apply the rules of retention. Plans first; a dry run stops there."""
+"""Prune: apply the rules of retention. A plan is made first; a dry run ends there."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _name() -> str:
 
 @flow(name="prune", flow_run_name=_name, persist_result=False)
 def prune(library: str | None = None, policy: MaybePolicy = None, dry_run: bool = False) -> PruneResult:
-    """Remove what retention lets go of one library, or of all; remove what crashes left in the stores.
+    """Remove backups of one library, or of all, that retention does not keep, and what crashes left in the stores.
 
-    A library that is busy is left out, the others are pruned; the run fails at its end.
+    A library that is busy is skipped, and the others are pruned; the run fails at its end.
 
     Args:
-        library: A name from the settings; all of them when none is given.
-        policy: Rules instead of the settings', for example daily 7.
+        library: A name from the settings. Default: all libraries.
+        policy: Rules instead of the settings' rules, for example daily 7.
         dry_run: Only say what would be removed.
     """
     request = PruneRequest(**locals())

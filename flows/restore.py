@@ -15,7 +15,7 @@ from scriptorium.results import Restored, UndoResult
 from scriptorium.settings import current
 from scriptorium.workspace.containment import contained
 from tasks.restore import preflight, preflight_undo
-from tasks.restore import restore as bring
+from tasks.restore import restore as restore_data
 from tasks.restore import undo as put_back
 
 
@@ -45,22 +45,22 @@ def restore(
 
     Args:
         reference: The backup: its id, 4 or more digits of it, its name, or latest.
-        library: A name from the settings; needed for latest where there are several.
-        path: Into this folder; without it the living data is replaced.
-        only: Glob patterns over paths in the archive, or a source by its name; everything when none is given.
-        store: The store whose copy is read; the best copy when none is given.
+        library: A name from the settings; needed for latest if there are several.
+        path: The folder to restore into; without it, the living data is replaced.
+        only: Glob patterns for paths in the archive, or a source by its name. Default: everything.
+        store: The store whose copy is read. Default: the best copy.
         rebuild: Make Kuzu databases from their Parquet export.
         clean: The folder is replaced; in place, the living PostgreSQL database is replaced in one transaction.
         safety: Take a safety backup first; off only for data that is too broken to save.
         database: Restore one PostgreSQL database under this new name, beside the living one.
-        without_roles: Also where roles or tablespaces that the database names are missing on the server.
-        without_broken_constraints: Load all rows; constraints that they break are left out or hold for new rows only.
+        without_roles: Also if roles or tablespaces that the database names are missing on the server.
+        without_broken_constraints: Load all rows; constraints that they break are left out or apply to new rows only.
     """
     request = RestoreRequest(**locals())
     with contained():
         plan = preflight(request)
         saved = save_first(plan.safety, take)
-        restored = bring(plan)
+        restored = restore_data(plan)
     result = finished(current(), plan, restored, saved)
     publish(restore_report(result))
     return result.restored

@@ -1,4 +1,4 @@
-"""What flows have in common: names that read well, and one report for each run, which Prefect shows."""
+"""What all flows share: readable names of runs, the log of a run, and one report per run, which Prefect shows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEY = re.compile(r"[^a-z0-9-]+")
 
 
 def given() -> dict[str, Any]:
-    """The parameters that say something, legible, for the name of a run. Prefect has those of deployments as text."""
+    """The parameters that are set, in a legible form, for the name of a run. Those of deployments may be text."""
     return {
         name: _shown(value) for name, value in flow_run.parameters.items() if value not in (None, "None", "", [], ())
     }
@@ -38,8 +38,8 @@ def _shown(value: object) -> Any:
 
 
 class _RunLog(APILogHandler):
-    """The log tab of a run: what the core logs while a flow or a task runs. Prefect's own setting for this
-    (``PREFECT_LOGGING_EXTRA_LOGGERS``) is read before our flows are loaded, in each process of a worker anew."""
+    """Sends what the core logs during a flow or a task to the log tab of the run. Prefect's own setting for this
+    (``PREFECT_LOGGING_EXTRA_LOGGERS``) is read before our flows are loaded, so we cannot set it here."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,25 +56,25 @@ named_by(lambda: str(flow_run.id or ""))
 
 
 def of_library() -> str:
-    """`` of bibliotheca``, where the run was told a library."""
+    """`` of bibliotheca``, if the run has the parameter ``library``."""
     library = given().get("library")
     return f" of {library}" if library else ""
 
 
 def concluded(result: Made, backups: Sequence[Backup]) -> Made:
-    """What a flow returns. Where one of its backups is degraded, the run is completed under that name, so that whoever
-    only looks at the list of runs learns of it."""
+    """What a flow returns. If one of its backups is degraded, the state of the run is named so, to be seen in the list
+    of runs."""
     degraded = [backup for backup in backups if backup.status is Status.DEGRADED]
     if not degraded:
         return result
     said = "; ".join(f"{one.library}: {one.unsaved:,} could not be saved (show {one.id})" for one in degraded)
-    return cast(Made, Completed(name="Degraded", message=said, data=result))  # Prefect hands the data on to the caller
+    return cast(Made, Completed(name="Degraded", message=said, data=result))  # Prefect returns the data to the caller
 
 
 def publish(report: Report) -> None:
-    """Write the run's report as one artifact: what it did, with sizes and times, and the verdict.
+    """Write the report of the run as one artifact: what it did, with sizes and times, and the verdict.
 
-    A backup is complete without its report: when the API does not answer, that is said in the log and no more.
+    A backup is complete without its report: if the API does not answer, this is only logged.
     """
     key = _KEY.sub("-", f"{report.kind}-{report.library}".lower()).strip("-")
     try:

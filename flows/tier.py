@@ -1,4 +1,4 @@
-"""A tier: what a schedule starts. Every library of the tier, one after the other."""
+"""Tier: back up every library of a tier, one after the other. A schedule starts this."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from scriptorium.settings.schedules import schedule_of
 
 @flow(name="tier", flow_run_name=lambda: f"{given()['tier']} backups", persist_result=False)
 def tier(tier: AnyTier) -> tuple[Backup, ...]:
-    """Back up every library of a tier: what is saved and where it goes is in the settings.
+    """Back up every library of a tier. The settings say what is saved, and to which stores.
 
-    When one library fails, the others are backed up all the same; the run fails at its end and names it. Where backups
-    are switched off (``enabled = false``), nothing is done.
+    A library that fails does not stop the others; the run fails at its end and names it. If backups are switched off
+    (``enabled = false``), nothing is done.
 
     Args:
         tier: The tier, by its name in the settings.
@@ -36,14 +36,14 @@ def tier(tier: AnyTier) -> tuple[Backup, ...]:
 
 
 def _compare_schedules(settings: Settings, tier: AnyTier) -> None:
-    """Say where this deployment was made before the settings were changed: they would seem to have no effect."""
+    """Warn if the settings have changed since this deployment was made: the new schedule would have no effect."""
     if not deployment.id:
         return
     wanted = schedule_of(settings, tier)
     try:
         with get_client(sync_client=True) as client:
             found = [one for one in client.read_deployment(deployment.id).schedules if one.active]
-    except Exception:  # noqa: BLE001  no backup is to fail because of this
+    except Exception:  # noqa: BLE001  no backup may fail because of this
         return
     deployed = {(getattr(one.schedule, "cron", ""), getattr(one.schedule, "timezone", "")) for one in found}
     if deployed != ({(wanted.cron, wanted.timezone)} if wanted.active else set()):

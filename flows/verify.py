@@ -26,11 +26,11 @@ def verify(
 ) -> tuple[Checked, ...]:
     """Read copies back and compare every hash.
 
-    Damage is a result, not an error: the caller decides. A copy that cannot be read does not stop the others from
-    being verified; the run fails at its end.
+    Damage is a result, not an error: the caller decides. A copy that cannot be read does not stop the others; the run
+    fails at its end.
 
     Args:
-        ids: The backups; all of them when none is given.
+        ids: The backups. Default: all of them.
         library: Only backups of this library.
         store: Only copies in this store.
         share: N/T verifies the N-th of T shares of the backups, so that T runs read everything.

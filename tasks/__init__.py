@@ -1,1 +1,1 @@
-"""Prefect tasks: one file a seam. A body calls one function of the core and says how it may be retried."""
+"""Prefect tasks: each calls one function of the core, and declares whether it is retried."""

@@ -1,4 +1,4 @@
-"""One database to one file, and back."""
+"""Write one database to one file, and load it from one."""
 
 from __future__ import annotations
 

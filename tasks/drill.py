@@ -1,4 +1,4 @@
-"""Drills: a restore that is compared and thrown away."""
+"""Drills: a restore that is compared and removed."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from tasks.retry import RETRIED
 
 @task(name="drill", task_run_name="drill {plan.backup.id} from {plan.copy.store}", **RETRIED)
 def drill(plan: DrillPlan) -> Proof:
-    """Restore into a scratch place, compare, judge, tidy up; keep the proof."""
+    """Restore into a scratch folder, compare, judge, clean up; keep the proof."""
     return run_drill(current(), plan)

@@ -1,4 +1,4 @@
-"""What Prefect is shown of a run while it runs: one progress artifact, kept up to date from a thread of its own."""
+"""The progress of a run in Prefect: one progress artifact per run, updated by a thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from scriptorium import progress, wording
 from scriptorium.progress import Advance, Step
 
-_PATIENCE = 2.0  # seconds: what is done by then needs no artifact
+_PATIENCE = 2.0  # seconds: a step that ends sooner gets no artifact
 _EVERY = 5.0
 
 _artifacts: dict[str, UUID] = {}  # by flow run
@@ -25,7 +25,7 @@ _guard = threading.Lock()
 
 @contextlib.contextmanager
 def shown(step: Step) -> Iterator[Advance]:
-    """A watcher of steps: those of a flow run that take longer are shown as its progress."""
+    """A watcher of steps: shows the longer steps of a flow run as its progress."""
     run = str(flow_run.id or "")
     if not run:
         yield lambda _: None
@@ -51,7 +51,7 @@ class _Showing:
         self._done += count
 
     def keep_up(self) -> None:
-        """Until the step is over. The report must never cost the backup: the first failure ends it."""
+        """Update the artifact until the step is over. The first failure ends this, and never fails the backup."""
         if self.over.wait(_PATIENCE):
             return
         with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""Sources: read once into what every store will get, which is read back before it counts."""
+"""Sources are read once into packages for all stores; the packages are read back."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def read(plan: BackupPlan, staged: Sequence[Staged], folder: Path, space: Space)
 
 @task(name="verify", task_run_name="verify {prepared.label}", **RETRIED)
 def check(prepared: Prepared) -> Mapping[Packaging, Verification]:
-    """Read what was made ready back and compare every hash."""
+    """Read the packages back and compare every hash."""
     return check_packages(prepared)

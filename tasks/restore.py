@@ -1,10 +1,10 @@
-"""The way back: looked at, gone, and undone."""
+"""Restores: their preflight, the restore itself, and its undo."""
 
 from __future__ import annotations
 
 from prefect import task
 
-from scriptorium.operations.restore import RestorePlan, bring_back, plan_restore
+from scriptorium.operations.restore import RestorePlan, plan_restore, restore_data
 from scriptorium.operations.undo import UndoPlan, check_undo, plan_undo, undo_restore
 from scriptorium.requests import RestoreRequest, UndoRequest
 from scriptorium.results import Restored
@@ -14,8 +14,7 @@ from tasks.retry import ONCE
 
 @task(name="preflight", task_run_name="preflight {request.reference}", **ONCE)
 def preflight(request: RestoreRequest) -> RestorePlan:
-    """The plan, with everything that can be known to stand in the way, before anything is touched; raises the first
-    such thing."""
+    """Make the plan, and check everything that could prevent the restore; raises the first problem. Changes nothing."""
     plan = plan_restore(current(), request)
     plan.preflight.require()
     return plan
@@ -23,13 +22,13 @@ def preflight(request: RestoreRequest) -> RestorePlan:
 
 @task(name="restore", task_run_name="restore {plan.backup}", **ONCE)
 def restore(plan: RestorePlan) -> Restored:
-    """Unpack, compare, switch, ask whether the application is well; on failure what was there is there again."""
-    return bring_back(current(), plan)
+    """Unpack, compare, switch, check the health of the application; after a failure the previous data is put back."""
+    return restore_data(current(), plan)
 
 
 @task(name="preflight undo", task_run_name="preflight undo", **ONCE)
 def preflight_undo(request: UndoRequest) -> UndoPlan:
-    """The library and the backup whose restore would be undone, and whether that one was cut short."""
+    """Find the restore to undo, and check everything that could prevent the undo. Changes nothing."""
     return check_undo(current(), plan_undo(current(), request))
 
 

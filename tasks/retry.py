@@ -1,4 +1,4 @@
-"""How tasks are retried: only what says of itself that it is transient, a little later each time."""
+"""How tasks are retried: only after a transient error, each time after a longer pause."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _JITTER = 0.3
 
 
 def is_transient(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether the failure may go away by itself."""
+    """Whether the error may disappear by itself."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
 class TaskOptions(TypedDict):
-    """What every task says of itself."""
+    """The options that every task has."""
 
     retries: int
     retry_delay_seconds: Any
@@ -31,7 +31,7 @@ class TaskOptions(TypedDict):
     persist_result: bool
 
 
-# Side effects are never answered from a cache, and results never written to disk by Prefect.
+# Prefect must never answer a task from its cache, nor write results to disk.
 RETRIED: TaskOptions = {
     "retries": ATTEMPTS - 1,
     "retry_delay_seconds": exponential_backoff(5),

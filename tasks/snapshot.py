@@ -1,4 +1,4 @@
-"""Snapshots: a source, brought into the staging folder in one consistent state."""
+"""Snapshots: a source is copied into the staging folder in one consistent state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores: copies go up, are read back, and are removed."""
+"""Stores: copies are uploaded, read back and removed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.retry import ONCE, RETRIED
 
 @task(name="space", task_run_name="check free space", **ONCE)
 def check_space(plan: BackupPlan) -> Space:
-    """Estimate the backup and check that it fits; says what has to be streamed for that."""
+    """Estimate the size of the backup, check that it fits, and decide which sources are streamed."""
     return backup.check_space(current(), plan)
 
 
@@ -39,11 +39,11 @@ def verify_copy(backup_id: str, copy: Copy) -> Verification:
 
 @task(name="prune", task_run_name="prune {library}", **RETRIED)
 def prune(library: str, decisions: Sequence[Decision]) -> tuple[str, ...]:
-    """Remove what the plan says; returns the ids."""
+    """Remove the backups that the plan does not keep; returns their ids."""
     return carry_out(current(), library, decisions)
 
 
 @task(name="sweep", task_run_name="sweep the stores", **RETRIED)
 def sweep(dry_run: bool) -> tuple[str, ...]:
-    """Collect what crashes left behind."""
+    """Remove what crashes left in the stores."""
     return sweep_stores(current(), dry_run=dry_run)

@@ -1,1 +1,1 @@
-"""The steps of each operation as plain functions, without Prefect: the same word on every floor."""
+"""The steps of each operation as plain functions, without Prefect. Command, flow, task and operation have one name."""

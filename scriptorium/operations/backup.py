@@ -1,7 +1,7 @@
-"""Taking a backup: the steps, and the recipe that strings them together without Prefect (``backup``).
+"""Taking a backup: the steps, and the recipe that runs them without Prefect (``backup``).
 
-A ``BackupPlan`` says what was decided; every step receives it with the settings and returns a frozen record. The
-steps in their order: ``plan_backup``, ``running`` (lock, record, staging folder; the rest happens inside),
+A ``BackupPlan`` holds what was decided. Every step gets it together with the settings, and returns a frozen record. The
+steps in their order: ``plan_backup``, ``running`` (lock, record, staging folder; the other steps run inside),
 ``check_space``, ``stage_source`` for each source, ``read_sources``, ``check_packages``, ``store_copies`` (with
 ``store_copy`` for each store), ``finished``.
 """
@@ -60,7 +60,7 @@ _LOGGED = 50  # warnings of a backup; its manifest has all of them
 
 @dataclass(frozen=True, slots=True)
 class BackupPlan:
-    """A backup that is to be taken: decided once, handed to every step. ``label``: how its stores will call it."""
+    """A backup that is to be taken: decided once, passed to every step. ``label``: its name in the stores."""
 
     id: str
     library: str
@@ -94,7 +94,7 @@ class BackupPlan:
 def backup(
     settings: Settings, request: BackupRequest, *, advance: Advance | None = None, now: datetime | None = None
 ) -> BackupResult:
-    """The whole recipe without Prefect. A backup that has no copy in some of its stores is an error at the end."""
+    """The whole recipe without Prefect. If a store has no copy at the end, that is an error."""
     return take(settings, plan_backup(settings, request, now=now), advance=advance).require_every_copy()
 
 
@@ -110,7 +110,7 @@ def take(settings: Settings, plan: BackupPlan, *, advance: Advance | None = None
 
 
 def check_request(settings: Settings, request: BackupRequest) -> None:
-    """``NotFound`` and ``UsageError`` for what these settings do not have."""
+    """``NotFound`` and ``UsageError`` if the request does not fit the settings."""
     chosen = settings.library(request.library)
     chosen.require_no_doubt()
     chosen.sources_of(request.type or settings.type_of(request.tier))
@@ -118,7 +118,7 @@ def check_request(settings: Settings, request: BackupRequest) -> None:
 
 
 def plan_backup(settings: Settings, request: BackupRequest, *, now: datetime | None = None) -> BackupPlan:
-    """Decide what is to be taken, and how it is called. ``NotFound`` and ``UsageError`` say what cannot be meant."""
+    """Decide what is saved and its name. ``NotFound`` and ``UsageError`` if the request does not fit the settings."""
     check_request(settings, request)
     chosen = settings.library(request.library)
     type = request.type or settings.type_of(request.tier)
@@ -150,13 +150,13 @@ def plan_backup(settings: Settings, request: BackupRequest, *, now: datetime | N
 
 @contextlib.contextmanager
 def running(settings: Settings, plan: BackupPlan) -> Iterator[Path]:
-    """Everything that surrounds a backup: the lock, the record that it runs, its staging folder (yielded)."""
+    """The surroundings of a backup: the lock, the record that it runs, its staging folder (yielded)."""
     with contained(), workspace.lock(settings, plan.library, f"{plan.type} backup {plan.id}"):
         reach("take.locked")
         recover(settings, settings.library(plan.library))
         _clear_interrupted_runs(settings, plan.library)
         if not all(is_free(settings.store(store), plan.library, plan.label) for store in plan.stores):
-            raise LibraryBusy("another backup of this very second was just taken", on=plan.library, hint="try again")
+            raise LibraryBusy("another backup was taken in the same second", on=plan.library, hint="try again")
         try:
             begin_run(settings, plan.backup(Status.RUNNING))
             reach("take.recorded")
@@ -180,7 +180,7 @@ def running(settings: Settings, plan: BackupPlan) -> Iterator[Path]:
 
 
 def _clear_interrupted_runs(settings: Settings, library: str) -> None:
-    """What runs that were cut short left in the stores goes now; a store that does not answer is swept another time."""
+    """Remove what runs that were cut short left in the stores; a store that does not answer is swept later."""
     for run in interrupted(settings, library):
         log.warning("the backup %s was cut short; what it left in the stores is removed", run.id)
         for store in settings.stores.values():
@@ -194,9 +194,9 @@ def check_space(settings: Settings, plan: BackupPlan) -> Space:
 
 
 def stage_source(settings: Settings, plan: BackupPlan, source: str, folder: Path, space: Space | None = None) -> Staged:
-    """Snapshot one source into its own folder below ``folder``; what an earlier try left there is removed.
+    """Snapshot one source into its own folder below ``folder``; what an earlier attempt left there is removed.
 
-    One that ``space`` says is streamed is left to ``read_sources``.
+    A source that is streamed (see ``space``) is only noted here; ``read_sources`` reads it.
     """
     chosen = _source(settings, plan, source)
     if space is not None and source in space.streamed:
@@ -231,8 +231,8 @@ def read_sources(
 ) -> Prepared:
     """Read every source once, into the packages for all stores.
 
-    What is streamed is held still from before the first byte until it has been read: no file that is read here is
-    older than what a database says of it.
+    The snapshot of a streamed source is taken before the first byte is read, and lasts until everything is read. So no
+    file that is read here is older than the database rows that refer to it.
     """
     ready = [one for one in staged if not one.pending]
     packagings = dict.fromkeys(settings.store(name).packaging(plan.compression) for name in plan.stores)
@@ -247,9 +247,9 @@ def read_sources(
 
         def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
             parts = everything()
-            answers = all_answers(one.answers for one in parts)  # those of a stream come with its end
+            answers = all_answers(one.answers for one in parts)  # a stream has its answers only at its end
             found = fulfilled(plan.preset, answers, entries, parts)
-            saving = plan.tier is Tier.BEFORE_RESTORE  # what lacks files is what the restore is to mend
+            saving = plan.tier is Tier.BEFORE_RESTORE  # the restore is to repair just such a library
             if settings.library(plan.library).missing_files == "error" and not saving:
                 _refuse_without_files(plan, found)
             return found
@@ -271,7 +271,7 @@ def read_sources(
 
 @contextlib.contextmanager
 def _streams(settings: Settings, plan: BackupPlan, staged: Sequence[Staged], folder: Path) -> Iterator[list[Stream]]:
-    """The snapshots of what is streamed: they last as long as the block, and a second try takes new ones."""
+    """The snapshots of the streamed sources. They last as long as the block; a second attempt takes new ones."""
     with contextlib.ExitStack() as opened:
         streams: list[Stream] = []
         for one in staged:
@@ -303,7 +303,7 @@ def _draft(plan: BackupPlan, staged: Sequence[Staged]) -> Manifest:
 
 
 def _refuse_without_files(plan: BackupPlan, found: Sequence[Check]) -> None:
-    """What else a library does not fulfil is a warning of its backup, which is taken all the same."""
+    """``SourceDamaged`` if rows of the library name files that are missing. Other broken rules are only warnings."""
     if missing := missing_files(plan.preset, found):
         raise SourceDamaged(
             "; ".join(map(str, missing)),
@@ -317,7 +317,7 @@ def _engines(staged: Sequence[Staged]) -> dict[str, str]:
 
 
 def check_packages(prepared: Prepared, *, advance: Advance | None = None) -> Mapping[Packaging, Verification]:
-    """Read what was made ready back from disk. ``DamageFound`` when it is not sound."""
+    """Read the packages back from disk. ``DamageFound`` if one is not sound."""
     reach("take.before-check")
     return check(prepared, advance=advance)
 
@@ -325,7 +325,7 @@ def check_packages(prepared: Prepared, *, advance: Advance | None = None) -> Map
 def store_copy(
     settings: Settings, plan: BackupPlan, prepared: Prepared, checked: Mapping[Packaging, Verification], store: str
 ) -> Copy:
-    """Put the backup into a store. ``DamageFound`` when the copy is not sound."""
+    """Put the backup into a store. ``DamageFound`` if the copy is not sound."""
     with step("storing in", store):
         return put(settings.store(store), plan.compression, prepared, checked)
 
@@ -333,8 +333,8 @@ def store_copy(
 def store_copies(
     plan: BackupPlan, store_one: Callable[[str], Copy]
 ) -> tuple[tuple[Copy, ...], Mapping[str, ScriptoriumError]]:
-    """A copy into every store, by ``store_one``. One that fails does not stop the others; where every store fails, that
-    is an error."""
+    """Put a copy into every store with ``store_one``. A store that fails does not stop the others; if all of them fail,
+    the first error is raised."""
     copies: list[Copy] = []
     failed: dict[str, ScriptoriumError] = {}
     for store in plan.stores:
@@ -351,7 +351,7 @@ def store_copies(
 def finished(
     plan: BackupPlan, prepared: Prepared, copies: Sequence[Copy], failed: Mapping[str, ScriptoriumError]
 ) -> BackupResult:
-    """The backup as it is now listed, with what is known of it."""
+    """The result: the backup as it is now listed, its manifest, the stores that failed."""
     manifest = prepared.manifest
     backup = replace(
         plan.backup(status_of(copies)),

@@ -1,4 +1,4 @@
-"""Copies of a backup: made ready once for all stores, read back, and put into each. Taking and adopting share it."""
+"""Copies of a backup: prepared once for all stores, read back, put into each. Backups and adoptions share this."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHECK = "check the disk and the memory of this machine"
 
 
 def free_label(stores: Sequence[BackupStore], library: str, type: BackupType, at: datetime, kind: str | None) -> str:
-    """How a backup of that moment is called: a name that it has in every store alone. ``kind``: of its database."""
+    """The name of a backup taken at this time; it is free in every store. ``kind``: the kind of its database."""
     tie, label = 0, backup_label(type, at, kind)
     while not all(is_free(store, library, label) for store in stores):
         tie = max(tie + 1, 2)
@@ -32,7 +32,7 @@ def free_label(stores: Sequence[BackupStore], library: str, type: BackupType, at
 
 
 def is_free(store: BackupStore, library: str, label: str) -> bool:
-    """A store that does not answer now takes part all the same: the others must not go without their copy."""
+    """Whether the name is free. A store that does not answer counts as free: the others must still get their copy."""
     try:
         return store.is_free(library, label)
     except StoreUnavailable:
@@ -41,7 +41,7 @@ def is_free(store: BackupStore, library: str, label: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What was read, ready for every store: one package for each of their packagings."""
+    """A backup that is ready for every store: one package for each of their packagings."""
 
     label: str
     packages: Mapping[Packaging, Package]
@@ -63,7 +63,7 @@ def prepare(
     judge: Judge | None = None,
     advance: Advance | None = None,
 ) -> Prepared:
-    """Read every part once, into one package for each packaging; ``folder`` takes them. See ``walk``."""
+    """Read every part once, into one package for each packaging; the packages lie in ``folder``. See ``walk``."""
     spool = folder / "spool"
     workspace.empty_folder(spool)
     with contextlib.ExitStack() as stack:
@@ -74,9 +74,9 @@ def prepare(
 
 
 def check(prepared: Prepared, *, advance: Advance | None = None) -> Mapping[Packaging, Verification]:
-    """Read what was made ready back from disk and compare every hash. ``DamageFound`` when it is not sound.
+    """Read the packages back from disk and compare every hash. ``DamageFound`` if one is not sound.
 
-    Where nothing is there before it is stored, ``put`` reads the copy back.
+    A packaging that writes straight into the store has nothing to read back yet; ``put`` reads the copy then.
     """
     checked: dict[Packaging, Verification] = {}
     for packaging, package in prepared.packages.items():
@@ -86,7 +86,7 @@ def check(prepared: Prepared, *, advance: Advance | None = None) -> Mapping[Pack
             continue
         if not verification.sound:
             raise DamageFound(
-                "the backup that was just written does not read back as it was written",
+                "the backup that was just written reads back differently",
                 on=prepared.label,
                 hint="; ".join(verification.damage[:3]) + f" — {_CHECK}",
             )
@@ -102,9 +102,9 @@ def put(
     *,
     pinned: bool = False,
 ) -> Copy:
-    """Put the backup into a store, its manifest last (the commit), then what is known of it.
+    """Put the backup into a store, its manifest last (the commit), then its annotations.
 
-    A copy that was not ``checked`` before is read back from the store. ``DamageFound`` when it is not sound.
+    A copy that was not ``checked`` before is read back from the store. ``DamageFound`` if it is not sound.
     """
     packaging = store.packaging(compression)
     stored = store.put(prepared.packages[packaging])
@@ -114,6 +114,6 @@ def put(
     store.annotate(stored.key, annotations)
     if not verification.sound:
         damage = "; ".join(verification.damage[:3])
-        raise DamageFound("the copy that was just stored does not read back as it was sent", on=store.name, hint=damage)
+        raise DamageFound("the copy that was just stored reads back differently", on=store.name, hint=damage)
     status = judge_copy(annotations, unsaved=prepared.manifest.unsaved_count).status
     return Copy(store.name, stored.key, stored.bytes, status, pinned=pinned, verified_at=verification.at)

@@ -1,4 +1,4 @@
-"""One database to one file and back, and whether it is sound: the work of the command ``database``."""
+"""Write one database to one file, load it from one, check it: the work of the command ``database``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scriptorium.workspace.containment import contained
 
 
 def database_of(library: Library, name: str | None = None) -> Dumpable:
-    """The library's PostgreSQL database. ``UsageError`` when it has none, or several and no ``name`` says which."""
+    """The library's PostgreSQL database. ``UsageError`` if it has none, or several and ``name`` is not given."""
     able = [one for source in library.sources if (one := dumpable(source)) is not None]
     found = [source for source in able if name in (None, source.name)]
     if len(found) == 1:
@@ -61,19 +61,19 @@ def database_restore(settings: Settings, request: DatabaseRestoreRequest, *, adv
 def backup_database(
     source: Dumpable, file: Path, *, format: str = "custom", compress: int = 6, advance: Advance | None = None
 ) -> int:
-    """Write it to one file; returns the file's bytes. ``advance`` is told the bytes written, now and then."""
+    """Write the database to one file; returns the file's bytes. ``advance`` is called with the bytes written."""
     return source.dump_to(file, format=format, compress=compress, advance=advance)
 
 
 def restore_database(
     source: Dumpable, file: Path, *, clean: bool = False, trusted: bool = False, advance: Advance | None = None
 ) -> None:
-    """Load it from one file, in one transaction; ``clean``: in place of what is there. ``trusted``: the file may hold
-    statements that reach the server's machine."""
+    """Load the database from one file, in one transaction. ``clean``: replace what is there. ``trusted``: the file may
+    hold statements that reach the server's machine."""
     source.load_from(file, clean=clean, trusted=trusted, advance=advance)
 
 
 def check_database(source: Dumpable, library: Library | None = None) -> Health:
-    """Whether it is sound; with its ``library``, its rows are compared with the library's files too."""
+    """Check whether the database is sound. With its ``library``, its rows are compared with the library's files too."""
     folders = [living_path(one) for one in (library.sources if library else ()) if one.role is Role.FILES]
     return source.health(next((folder for folder in folders if folder is not None), None))

@@ -1,17 +1,17 @@
-"""Drills: a copy is restored into a scratch place, compared with its manifest, judged by its preset, and tidied away.
+"""Drills: a copy is restored into a scratch folder, compared with its manifest, checked by its preset, and removed.
 
-What came out is the backup's proof; it is kept beside the manifest of the copy that was drilled.
+The result is the proof of the backup; it is kept beside the manifest of the copy that was drilled.
 
-A restore into the scratch place that fails is a verdict where it is the backup that cannot be restored: what was read
-is damaged or would leave its place, or what was read whole is refused by the programs that load it (an index that
-``pg_restore`` cannot make, a database that crashes its engine). Such a verdict counts when a second try, from the copy
-in the store, comes to it as well. Then it is the newest word on the copy and takes the place of an older proof. A
-database that could not be looked at for want of memory is not comparable, and the proof stays.
+A failed restore is a verdict if the backup itself cannot be restored: its bytes are damaged or would be written outside
+their folder, or its bytes are sound and the programs that load them refuse (an index that ``pg_restore`` cannot build,
+a database that crashes its engine). Such a verdict counts only if a second attempt, from the copy in the store, has the
+same result. Then it replaces an older proof. A database that could not be checked for lack of memory is not comparable,
+and the older proof stays.
 
-Everything else is an error. It says nothing of the backup, and the earlier proof stays as it is: no space, a store or
-a server that does not answer, a library in use, a missing program, a child that stood still or was ended by a signal,
-settings that are wrong. Rights, roles and extensions that the drill's server lacks are such errors too: the same
-backup can be restored where they are, and a backup that counted as damaged would not be chosen when it is needed.
+Every other failure is an error. It says nothing about the backup, and the older proof stays: no space, a store or a
+server that does not answer, a library in use, a missing program, a child process that hung or was ended by a signal,
+wrong settings. Rights, roles and extensions that the server of the drill lacks are such errors too: the same backup can
+be restored on a server that has them, and a backup that counts as damaged would not be chosen when it is needed.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ from scriptorium.workspace.containment import contained
 log = logging.getLogger(__name__)
 
 _SHOWN = 10
-_READ = (DamageFound, UnsafeArchive, RestoreFailed)  # of what was read: the copy cannot be restored
-_LOADED = (*_READ, ToolFailed, SourceDamaged)  # of what came whole, and its programs refuse
+_READ = (DamageFound, UnsafeArchive, RestoreFailed)  # while reading: the copy cannot be restored
+_LOADED = (*_READ, ToolFailed, SourceDamaged)  # while loading: the bytes are sound, but a program refuses them
 
 
 @dataclass(frozen=True, slots=True)
 class DrillPlan:
-    """A drill that is to be done: which backup, which copy of it."""
+    """A drill that is to be done: the backup, and the copy that is read."""
 
     id: str
     backup: Backup
@@ -86,7 +86,7 @@ def drill(settings: Settings, request: DrillRequest, *, advance: Advance | None 
 
 
 def plan_drill(settings: Settings, request: DrillRequest) -> DrillPlan:
-    """Find the backup and the copy to drill. ``NotFound``; ``UsageError`` for one that has no copy."""
+    """Find the backup and the copy to drill. ``NotFound``; ``UsageError`` if the backup has no copy."""
     catalog = Catalog(settings)
     backup = catalog.find(request.reference, library=request.library)
     if not backup.copies:
@@ -95,15 +95,15 @@ def plan_drill(settings: Settings, request: DrillRequest) -> DrillPlan:
 
 
 def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = None) -> Proof:
-    """Restore the copy into a scratch place, compare, judge, tidy up, and keep the proof.
+    """Restore the copy into a scratch folder, compare, judge, clean up, and keep the proof.
 
     A backup that cannot be restored is a verdict and not an error: ``proven`` is false, with the first differences. It
-    counts only when a second try, which reads the copy anew, comes to it as well; ``before`` has what the first one
-    found. What stands in the way of drilling at all (no space, no server, no engine) is raised. A store that cannot be
-    written to keeps no proof (``unkept`` says why); the verdict is the same.
+    counts only if a second attempt, which reads the copy again, has the same result; ``before`` has what the first one
+    found. What prevents the drill itself (no space, no server, no engine) is raised. If the store cannot be written to,
+    the proof is not kept (``unkept`` says why); the verdict is the same.
     """
     store = settings.store(plan.copy.store)
-    name = workspace.scratch_name(plan.backup.library)  # a backup may begin meanwhile, and clears its own folder only
+    name = workspace.scratch_name(plan.backup.library)  # a backup may begin meanwhile; it clears only its own folder
     with (
         contained(),
         workspace.lock(settings, name, f"drill of {plan.backup.id}"),
@@ -122,15 +122,15 @@ def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = 
     try:
         annotations = store.annotations(plan.copy.key)
         if proof.verdict == NOT_COMPARABLE and annotations.proof is not None and annotations.proof.proven:
-            return replace(proof, unkept="what an earlier drill proved still holds")  # this one says nothing against it
+            return replace(proof, unkept="the proof of an earlier drill is still valid")  # nothing contradicts it
         store.annotate(plan.copy.key, replace(annotations, proof=proof))
-    except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: what was found is told all the same
+    except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: the verdict is still returned
         return replace(proof, unkept=error.exact)
     return proof
 
 
 def _tried(settings: Settings, plan: DrillPlan, scratch: Path, advance: Advance | None) -> Proof:
-    """One restore into the scratch place, and what came of it; nothing of it is left there."""
+    """Restore once into the scratch folder, and return the proof; nothing is left there."""
     at, began = datetime.now(UTC), time.monotonic()
     try:
         with _verdict(*_READ):
@@ -143,7 +143,7 @@ def _tried(settings: Settings, plan: DrillPlan, scratch: Path, advance: Advance 
 
 
 class _CannotBeRestored(Exception):
-    """The verdict of a drill that came to an end before anything could be compared."""
+    """The verdict of a drill that ended before anything could be compared."""
 
     def __init__(self, error: ScriptoriumError) -> None:
         super().__init__(error)
@@ -152,7 +152,7 @@ class _CannotBeRestored(Exception):
 
 @contextmanager
 def _verdict(*kinds: type[ScriptoriumError]) -> Iterator[None]:
-    """Errors of these kinds say that the backup cannot be restored; all others that the drill could not be done."""
+    """Errors of these kinds mean that the backup cannot be restored; all others that the drill could not be done."""
     try:
         yield
     except kinds as error:
@@ -163,10 +163,10 @@ def _verdict(*kinds: type[ScriptoriumError]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Rehearsed:
-    """What came back, and what of it could be compared (``tables``, each equal to its record) and could not.
+    """What was restored: ``tables`` could be compared, and each is equal to its record; ``uncompared`` could not.
 
-    ``looking``: seconds that only a drill needs. ``health``: what the databases' own checks say. Their contents are
-    what was saved, so what these find was there before: it is told, and is no difference.
+    ``looking``: seconds that only a drill needs. ``health``: results of the databases' own checks. The databases hold
+    what was saved, so a problem that these checks find was there before. It is reported, and is no difference.
     """
 
     reread: Reread
@@ -219,8 +219,8 @@ def _rehearse(
 
 
 def _listed(supply: Supply, scratch: Path) -> Callable[[], Iterator[FileEntry]]:
-    """The manifest's list of files, as often as it is asked for. A very long one is read from the store once, and
-    lies on the disk: a drill of a million files takes no more memory than one of ten thousand."""
+    """The manifest's list of files, for repeated reading. A very long list is read from the store once and spooled to
+    the disk: a drill of a million files needs no more memory than one of ten thousand."""
     files = supply.manifest.files
     if files.entries is not None:
         entries = files.entries
@@ -237,7 +237,7 @@ def _spooled(spool: Path) -> Iterator[FileEntry]:
 
 
 def _reread(manifest: Manifest, incoming: Mapping[str, Incoming], listed: Iterator[FileEntry], scratch: Path) -> Reread:
-    """What was restored to the scratch place, read back before anything works with it. ``DamageFound``."""
+    """Read back what was restored to the scratch folder, before anything uses it. ``DamageFound``."""
 
     def place(member: str) -> Path | None:
         part = part_of(member, manifest.parts)
@@ -254,7 +254,7 @@ def _reread(manifest: Manifest, incoming: Mapping[str, Incoming], listed: Iterat
 
 
 def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[str]) -> list[TableFingerprint]:
-    """Make every part usable; the tables of those whose facts the manifest has, which are equal to them."""
+    """Make every part usable; returns the tables that have fingerprints in the manifest, all equal to these."""
     compared: list[TableFingerprint] = []
     for part in manifest.parts:
         if part.source in came:
@@ -265,7 +265,7 @@ def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[s
 
 
 def _told(incoming: Mapping[str, Incoming]) -> Iterator[Check]:
-    """What the databases' own checks say, then what could not be made as it was."""
+    """The results of the databases' own checks, then what could not be restored as it was."""
     for name, one in incoming.items():
         found = _health(name, one)
         if found is not None:
@@ -288,12 +288,12 @@ def _health(source: str, restored: Incoming) -> Check | None:
 
 
 def _left_out(source: str, found: tuple[str, ...]) -> Check:
-    """What the data itself does not allow to be made as it was; the data came back."""
+    """What the data itself does not allow to restore as it was, such as a broken constraint. The data is complete."""
     return Check(f"not restored as it was in {source}", not found, len(found), found[:_SHOWN])
 
 
 def _unsaved(manifest: Manifest) -> Iterator[Check]:
-    """What the backup never held: a drill proves what is in it, and says what is not."""
+    """What could not be saved and is missing in the backup. A drill proves what is in a backup; this is reported."""
     for part in manifest.parts:
         if part.unsaved_count:
             first = tuple(f"{one.path}: {one.reason}" for one in part.unsaved[:_SHOWN])

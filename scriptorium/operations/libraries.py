@@ -11,7 +11,7 @@ Made = TypeVar("Made")
 
 
 def for_each(libraries: Sequence[str], work: Callable[[str], Made]) -> tuple[Made, ...]:
-    """Do it for one library after the other. One that fails does not stop the others; it is an error at the end."""
+    """Run ``work`` for each library. One that fails does not stop the others; it is an error at the end."""
     done: list[Made] = []
     failed: list[tuple[str, ScriptoriumError]] = []
     for library in libraries:

@@ -1,4 +1,4 @@
-"""Removing backups: by hand, or by the rules of retention. Plans first, and says why for each."""
+"""Removing backups: by hand, or by the rules of retention. A plan is made first; it gives a reason for each backup."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from scriptorium.sources.abilities import tidy
 log = logging.getLogger(__name__)
 
 _LOGGED = 20  # of what one store had left; the result has all of it
-_UNKNOWN = "its manifest cannot be read, so nothing is known of it: see show, and delete it by hand"
+_UNKNOWN = "its manifest cannot be read, so nothing is known about it: see show, and delete it by hand"
 
 
 def policy_of(rules: Mapping[str, object]) -> Policy:
-    """Rules as somebody typed them. ``UsageError`` says which one is wrong."""
+    """The policy from rules that a user typed. ``UsageError`` says which one is wrong."""
     try:
         return Policy.model_validate(rules)
     except ValidationError as error:
@@ -41,7 +41,7 @@ def policy_of(rules: Mapping[str, object]) -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class PrunePlan:
-    """What is to be done: by library, which backups stay and which go, and why."""
+    """For each library, which backups are kept and which are removed, and why."""
 
     libraries: Mapping[str, tuple[Decision, ...]]
     dry_run: bool
@@ -52,14 +52,14 @@ class PrunePlan:
 
 
 def prune(settings: Settings, request: PruneRequest, *, now: datetime | None = None) -> PruneResult:
-    """The whole recipe without Prefect. A library that is busy is left out; that is an error at the end."""
+    """The whole recipe without Prefect. A library that is busy is skipped; that is an error at the end."""
     plan = plan_prune(settings, request, now=now)
     swept = sweep_stores(settings, dry_run=plan.dry_run)
     return carry_out_each(plan, swept, lambda name: carry_out(settings, name, plan.libraries[name]))
 
 
 def plan_prune(settings: Settings, request: PruneRequest, *, now: datetime | None = None) -> PrunePlan:
-    """What retention would do with the backups of the library, or of all, now. Changes nothing."""
+    """Plan what retention does now with the backups of the library, or of all. Changes nothing."""
     names = [settings.library(request.library).name] if request.library else list(settings.libraries)
     return PrunePlan({name: plan_cleanup(settings, name, request.policy, now=now) for name in names}, request.dry_run)
 
@@ -67,7 +67,7 @@ def plan_prune(settings: Settings, request: PruneRequest, *, now: datetime | Non
 def carry_out_each(
     plan: PrunePlan, swept: tuple[str, ...], carry_out_one: Callable[[str], tuple[str, ...]]
 ) -> PruneResult:
-    """One library after the other, by ``carry_out_one``; nothing in a dry run."""
+    """Carry out the plan for each library with ``carry_out_one``; in a dry run, do nothing."""
     removed = () if plan.dry_run else for_each(list(plan.libraries), carry_out_one)
     return PruneResult(plan.decisions, tuple(one for some in removed for one in some), swept, plan.dry_run)
 
@@ -75,9 +75,9 @@ def carry_out_each(
 def plan_cleanup(
     settings: Settings, library: str, policy: Policy | None = None, *, now: datetime | None = None
 ) -> tuple[Decision, ...]:
-    """What retention would do with a library's backups now: keep or remove, each with its reasons. Changes nothing.
+    """What retention does now with a library's backups: keep or remove, each with its reasons. Changes nothing.
 
-    Without a ``policy``, a tier's own ``keep`` decides about the backups of that tier, the settings' about the others.
+    Without a ``policy``, a tier's own ``keep`` applies to the backups of that tier, the settings' ``keep`` to the rest.
     """
     now = now or datetime.now(UTC)
     backups = Catalog(settings).backups(library=library, records=False)
@@ -102,9 +102,9 @@ def _by_policy(
 
 
 def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -> tuple[str, ...]:
-    """Remove what a plan says, holding the library; returns the ids that were removed, oldest first.
+    """Remove what the plan says, under the lock of the library; returns the removed ids, oldest first.
 
-    What has become pinned, the newest good backup, or is being read, since the plan was made stays.
+    A backup stays if, since the plan was made, it was pinned, became the newest good one, or is being read.
     """
     doomed = {decision.candidate.id: "; ".join(decision.reasons) for decision in decisions if not decision.keep}
     log.info("cleanup of %s: %d backups stay, %d go", library, len(decisions) - len(doomed), len(doomed))
@@ -114,7 +114,7 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
         known = settings.library(library)
         drop_previous(settings, known, datetime.now(UTC))
         with suppress(LibraryBusy), workspace.lock(settings, workspace.scratch_name(library), "cleanup"):
-            for source in known.sources:  # a drill that is running has something there
+            for source in known.sources:  # under the lock of drills: a running drill still uses its scratch data
                 tidy(source)
         catalog = Catalog(settings)
         backups = catalog.backups(library=library, records=False)
@@ -136,8 +136,8 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
 
 
 def _newest_good(backups: Sequence[Backup]) -> set[str]:
-    """The newest good backup and the newest good full one, and of both the newest that lacks nothing (``backups``:
-    newest first)."""
+    """The newest good backup and the newest good full one, and for both the newest that lacks nothing. ``backups`` are
+    ordered, newest first."""
     good = [backup for backup in backups if backup.status.good]
     full = [backup for backup in good if backup.type is BackupType.FULL]
     whole = ([backup for backup in some if backup.status.whole] for some in (good, full))
@@ -145,16 +145,16 @@ def _newest_good(backups: Sequence[Backup]) -> set[str]:
 
 
 def _is_pinned(settings: Settings, backup: Backup) -> bool:
-    """Whether it is pinned now, whatever an index says."""
+    """Whether it is pinned now: the stores are asked, since an index may be outdated."""
     return backup.pinned or any(settings.store(copy.store).annotations(copy.key).pinned for copy in backup.copies)
 
 
 def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...]:
-    """Collect what crashes left in the stores, past its grace time; returns what it was, by store and name."""
+    """Remove what crashes left in the stores, once it is old enough; returns the store and name of each."""
     now = datetime.now(UTC)
     swept = []
     for store in settings.stores.values():
-        with contextlib.suppress(StoreUnavailable):  # it will be swept when it is there again
+        with contextlib.suppress(StoreUnavailable):  # swept by a later cleanup
             found = [f"{store.name}:{name}" for name in store.sweep(now, dry_run=dry_run)]
             for left in found[:_LOGGED]:
                 log.info("%s, left by a run that was cut short, is %s", left, "found" if dry_run else "removed")
@@ -163,7 +163,7 @@ def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...
 
 
 def delete(settings: Settings, backup: Backup) -> None:
-    """Remove a backup from every store. ``Protected`` when it is pinned or something is reading it."""
+    """Remove a backup from every store. ``Protected`` if it is pinned or something is reading it."""
     if _is_pinned(settings, backup):
         raise Protected("this backup is pinned", on=backup.id, hint=f"scriptorium unpin {backup.id}")
     if backup.status is Status.RUNNING:

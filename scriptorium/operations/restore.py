@@ -1,6 +1,6 @@
-"""Restoring a backup: the steps, and the recipe that strings them together without Prefect (``restore``).
+"""Restoring a backup: the steps, and the recipe that runs them without Prefect (``restore``).
 
-The steps in their order: ``plan_restore`` (with its preflight), ``save_first``, ``bring_back``, ``finished``.
+The steps in their order: ``plan_restore`` (with its preflight), ``save_first``, ``restore_data``, ``finished``.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from scriptorium.workspace.containment import contained
 
 log = logging.getLogger(__name__)
 
-_FRESH = 300.0  # seconds for which a plan that somebody was shown is carried out as it is
+_FRESH = 300.0  # seconds for which a plan that a user has seen is carried out unchanged
 
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """A restore that is to be done: decided once, handed to every step.
+    """A restore that is to be done: decided once, passed to every step.
 
-    ``request``: what was asked for, with the backup, library and store that were found. ``preflight``: what was looked
-    at. ``safety``: the safety backup that is taken first; none into a folder, or where nothing living is left.
+    ``request``: the request, with the backup, library and store that were found. ``preflight``: what was checked.
+    ``safety``: the safety backup that is taken first; none for a restore into a folder, or if no living data is left.
     """
 
     id: str
@@ -78,15 +78,16 @@ def restore(settings: Settings, request: RestoreRequest, *, advance: Advance | N
     plan.preflight.require()
     with contained():
         saved = save_first(plan.safety, lambda wanted: backup(settings, wanted, advance=advance).backup)
-        restored = bring_back(settings, plan, advance=advance)
+        restored = restore_data(settings, plan, advance=advance)
     return finished(settings, plan, restored, saved)
 
 
 def plan_restore(settings: Settings, request: RestoreRequest, *, thorough: bool = False) -> RestorePlan:
-    """Find the backup and the copy to read, and look at everything that can be known to stand in the way. Changes
-    nothing. ``NotFound``, ``DamageFound`` or ``UsageError`` say what cannot be; the rest is in the preflight.
+    """Find the backup and the copy to read, and check everything that could prevent the restore. Changes nothing.
 
-    ``thorough``: files of a database are copied and opened as well, to learn whether a safety backup can be taken.
+    ``NotFound``, ``DamageFound`` or ``UsageError`` if the request cannot be carried out; other problems are in the
+    preflight. ``thorough``: files of a database are also copied and opened, to learn whether a safety backup can be
+    taken.
     """
     shown = _shown.get()
     if shown is not None and shown.request == request and time.monotonic() - shown.began < _FRESH:
@@ -98,7 +99,7 @@ def plan_restore(settings: Settings, request: RestoreRequest, *, thorough: bool 
         raise DamageFound(
             "every copy of this backup is damaged",
             on=found.id,
-            hint=f"{'; '.join(copy.damage[:2])}. Take another backup, or --from {copy.store} to try all the same",
+            hint=f"{'; '.join(copy.damage[:2])}. Take another backup, or --from {copy.store} to try anyway",
         )
     where = {"reference": found.id, "library": found.library, "store": copy.store}
     if request.path is not None:
@@ -117,8 +118,8 @@ _shown: ContextVar[RestorePlan | None] = ContextVar("shown", default=None)
 
 @contextmanager
 def decided(plan: RestorePlan) -> Iterator[None]:
-    """What somebody was shown, and said yes to, is what is done: in the block ``plan_restore`` answers its request with
-    this plan. One that waited long for its answer is made anew."""
+    """The plan that a user has seen and confirmed is the one that is carried out: in the block ``plan_restore`` returns
+    this plan for its request. If the user took long to confirm, the plan is made again."""
     token = _shown.set(plan)
     try:
         yield
@@ -137,7 +138,7 @@ def _supply(settings: Settings, request: RestoreRequest, key: str) -> Supply:
 def _look(
     settings: Settings, request: RestoreRequest, supply: Supply, id: str, thorough: bool
 ) -> tuple[Preflight, BackupRequest | None]:
-    """The preflight, and the safety backup that is to be taken."""
+    """The preflight, and the safety backup that has to be taken."""
     if request.path is not None:
         never = _not_a_target(settings)
         return preflight_into(supply, Path(request.path), clean=request.clean, never=never), None
@@ -151,7 +152,7 @@ def _look(
     surveys = survey_each(settings, library)
     nothing = nothing_to_save(surveys)
     wanted = None if nothing else safety_request(library.name, f"before the restore of {request.reference}")
-    if cut is not None:  # what lives now is not what would be saved
+    if cut is not None:  # the undo comes first, so the living data of now is not what would be saved
         found = preflight_in_place(library, supply, id)
         return Preflight((interrupted(cut.backup), *found.rows), found.sources), wanted
     found = preflight_in_place(library, supply, id, saving=settings, surveys=surveys)
@@ -161,10 +162,10 @@ def _look(
 
 
 def _safety(settings: Settings, library: Library, surveys: Surveys, nothing: bool, thorough: bool) -> PreflightRow:
-    """Whether what lives can be backed up first; a database that is damaged or gone cannot, and that is said now."""
+    """Whether the living data can be backed up first. A database that is damaged or gone cannot; this is said now."""
     what = "safety backup"
     if nothing:
-        return PreflightRow(what, "none: nothing living is left")
+        return PreflightRow(what, "none: no living data is left")
     chosen = library.sources_of(settings.type_of(Tier.BEFORE_RESTORE))
     try:
         sizes = known(surveys, [source.name for source in chosen])
@@ -179,7 +180,7 @@ def _safety(settings: Settings, library: Library, surveys: Surveys, nothing: boo
 
 
 def _try_to_read(settings: Settings, library: Library, source: Source, size: int) -> None:
-    """What a backup does with a database that is files, in a folder of its own; raises what is wrong with it."""
+    """Capture a database that consists of files into a scratch folder, as a backup does; raises what is wrong."""
     scratch = workspace.scratch_name(library.name)
     with (
         workspace.lock(settings, scratch, "a plan of a restore"),
@@ -190,14 +191,14 @@ def _try_to_read(settings: Settings, library: Library, source: Source, size: int
 
 
 def interrupted(backup: str) -> PreflightRow:
-    """A restore of that backup, which must be undone before anything else."""
+    """The row for an earlier restore, which must be undone first."""
     return PreflightRow(
-        "an earlier restore", f"of {backup} was cut short, or is running; what was there before it is put back first"
+        "an earlier restore", f"of {backup} was cut short, or is running; the data from before it is put back first"
     )
 
 
 def nothing_to_save(surveys: Surveys) -> bool:
-    """Whether nothing living is left of a library: a new machine, where a safety backup would hold nothing."""
+    """Whether a library has no living data, as on a new machine: then a safety backup would be empty."""
     return all(isinstance(one, NotFound) or (isinstance(one, Survey) and not one.files) for one in surveys.values())
 
 
@@ -207,7 +208,7 @@ def safety_request(library: str, why: str) -> BackupRequest:
 
 
 def save_first(wanted: BackupRequest | None, take: Callable[[BackupRequest], Backup]) -> Backup | None:
-    """The safety backup, by ``take``: taken and verified, or nothing goes on. None where none is wanted."""
+    """Take the safety backup with ``take``. If it fails, the restore ends here. None if no safety backup is wanted."""
     if wanted is None:
         return None
     try:
@@ -217,25 +218,25 @@ def save_first(wanted: BackupRequest | None, take: Callable[[BackupRequest], Bac
 
 
 def without_safety(error: ScriptoriumError) -> RestoreFailed:
-    """The error of a safety backup that could not be taken, with the way on for those who know what they do."""
+    """The error for a safety backup that could not be taken; its hint says how to restore without one."""
     return RestoreFailed(
         f"the living data could not be backed up first: {error}",
-        hint="nothing was changed. --no-safety goes on without: what is replaced is kept all the same, for --undo",
+        hint="nothing was changed. --no-safety restores without it; what is replaced is still kept for --undo",
     )
 
 
 def lacking_in_safety(settings: Settings, saved: Backup | None) -> tuple[str, ...]:
-    """What the safety backup could not save, as a line: nothing where it is whole, or where there is none."""
+    """A line that says what the safety backup could not save; no line if it is complete or there is none."""
     if saved is None or not saved.unsaved:
         return ()
     unsaved: Sequence[Unsaved] = ()
-    with suppress(ScriptoriumError):  # it is taken, whatever becomes of its store now
+    with suppress(ScriptoriumError):  # it is taken, even if its store fails now
         unsaved = Catalog(settings).manifest(saved.copies[0]).unsaved
     return (f"the safety backup {saved.id} is degraded: it lacks {named(unsaved, saved.unsaved)}",)
 
 
-def bring_back(settings: Settings, plan: RestorePlan, *, advance: Advance | None = None) -> Restored:
-    """Do it. On any failure, or when the application is not well afterwards, what was there before is there again."""
+def restore_data(settings: Settings, plan: RestorePlan, *, advance: Advance | None = None) -> Restored:
+    """Carry out the plan. If it fails, or the application is not healthy afterwards, the previous data is put back."""
     request = plan.request
     supply = _supply(settings, request, plan.key)
     expected = supply.manifest.archive.bytes if supply.manifest.archive else None
@@ -264,14 +265,14 @@ def bring_back(settings: Settings, plan: RestorePlan, *, advance: Advance | None
         healthy = None if check is None else lambda: require_healthy(check)
         with workspace.lock(settings, plan.library, f"restore of {plan.backup}"):
             undone = recover(settings, library)
-            preflight = None if undone else plan.preflight  # it looked at what was half restored
+            preflight = None if undone else plan.preflight  # it saw the half restored data, which is gone now
             return restore_in_place(
                 settings, library, supply, plan.id, preflight=preflight, healthy=healthy, advance=advance
             )
 
 
 def finished(settings: Settings, plan: RestorePlan, restored: Restored, saved: Backup | None) -> RestoreResult:
-    """What came of it, with what is not in the backups."""
+    """The result of the restore, with what is missing in the two backups."""
     lacks = lacking_in_safety(settings, saved)
     return RestoreResult(
         backup=plan.backup,
@@ -286,7 +287,7 @@ def finished(settings: Settings, plan: RestorePlan, restored: Restored, saved: B
 
 
 def _not_a_target(settings: Settings) -> tuple[Path, ...]:
-    """What no folder to restore to may be or hold: our own folders, and what is living."""
+    """Folders that the target may neither be nor contain: our own folders, and living data."""
     sources = [source for library in settings.libraries.values() for source in library.sources]
     living = [path for source in sources if (path := living_path(source)) is not None]
     return (*settings.never, *living)

@@ -1,4 +1,4 @@
-"""Undoing the newest restore in place: the steps, and the recipe that strings them together without Prefect."""
+"""Undoing the newest restore in place: the steps, and the recipe that runs them without Prefect."""
 
 from __future__ import annotations
 
@@ -33,14 +33,17 @@ from scriptorium.results import PreflightRow, UndoResult
 from scriptorium.settings import Settings
 from scriptorium.workspace.containment import contained
 
-_OTHER_WAY = "bring it back, or restore the safety backup of before the restore: scriptorium list"
+_OTHER_WAY = "put it there again, or restore the safety backup from before the restore: scriptorium list"
 
 
 @dataclass(frozen=True, slots=True)
 class UndoPlan:
-    """The restore of ``backup`` is to be undone. ``cut_short``: it, or an undo of it, was ended in the middle, so that
-    the living data may be a mixture, of which no safety backup is worth anything. ``safety``: whether one is wanted.
-    ``compares``: the undo knows what is to be there again; that of a restore that an earlier version began does not."""
+    """The restore of ``backup`` is to be undone.
+
+    ``cut_short``: the restore, or an undo of it, was ended in the middle. Then the living data may be a mixture, and a
+    safety backup of it is useless. ``safety``: whether a safety backup is wanted. ``compares``: the journal records the
+    previous data, so the undo can compare it; a journal of an earlier version does not.
+    """
 
     library: str
     backup: str
@@ -60,9 +63,9 @@ def undo(settings: Settings, request: UndoRequest, *, advance: Advance | None = 
 
 
 def plan_undo(settings: Settings, request: UndoRequest) -> UndoPlan:
-    """What there is to undo: a restore that was cut short comes before one that stands.
+    """Find the restore to undo: one that was cut short comes before one that was completed.
 
-    ``NotFound`` when no previous data is kept.
+    ``NotFound`` if no previous data is kept.
     """
     chosen = settings.library(request.library)
     cut = cut_short(settings, chosen)
@@ -72,8 +75,8 @@ def plan_undo(settings: Settings, request: UndoRequest) -> UndoPlan:
 
 
 def check_undo(settings: Settings, plan: UndoPlan) -> UndoPlan:
-    """The plan, once nothing known stands in its way: ``LibraryBusy`` while the application holds the data open,
-    ``RestoreFailed`` when the previous data of a part is not there."""
+    """Return the plan if nothing known prevents it. ``LibraryBusy`` if the application holds the data open,
+    ``RestoreFailed`` if the previous data of a part is missing."""
     if not plan.cut_short:  # otherwise it depends on how far the restore came, which ``recover`` knows
         chosen = settings.library(plan.library)
         require_idle(chosen)
@@ -82,7 +85,7 @@ def check_undo(settings: Settings, plan: UndoPlan) -> UndoPlan:
 
 
 def preflight_undo(settings: Settings, plan: UndoPlan) -> Preflight:
-    """What the undo would meet, as rows; changes nothing."""
+    """The checks before an undo, as rows; changes nothing."""
     chosen = settings.library(plan.library)
     if plan.cut_short:
         cut = cut_short(settings, chosen)
@@ -105,16 +108,16 @@ def _whereabouts(source: str, found: Previous, good: bool) -> PreflightRow:
 
 
 def safety_of(settings: Settings, plan: UndoPlan) -> BackupRequest | None:
-    """The safety backup that is taken first; none where it is not wanted, or nothing living is left."""
+    """The safety backup that is taken first; none if it is not wanted, or no living data is left."""
     if not plan.safety or nothing_to_save(survey_each(settings, settings.library(plan.library))):
         return None
     return safety_request(plan.library, f"before the undo of the restore of {plan.backup}")
 
 
 def undo_restore(settings: Settings, library: str) -> str:
-    """Put back what the newest restore replaced; returns the id of the backup that is undone.
+    """Put back what the newest restore replaced; returns the id of the backup whose restore is undone.
 
-    After a restore that was cut short only that one is undone: an older one that stands was not meant.
+    If a restore was cut short, only that one is undone; an older, completed one is left as it is.
     """
     chosen = settings.library(library)
     with workspace.lock(settings, library, "the undo of a restore"):
@@ -124,5 +127,5 @@ def undo_restore(settings: Settings, library: str) -> str:
 
 
 def finished(settings: Settings, plan: UndoPlan, undone: str, saved: Backup | None) -> UndoResult:
-    """What came of it."""
+    """The result of the undo."""
     return UndoResult(plan.library, undone, saved, lacking_in_safety(settings, saved), plan.compares)

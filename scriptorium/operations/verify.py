@@ -1,4 +1,4 @@
-"""Verifying copies in their stores, and remembering what came out."""
+"""Verifying copies in their stores, and keeping the result; pinning."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def verify_stored(
     settings: Settings, backup_id: str, copy: Copy, *, share: Share | None = None, advance: Advance | None = None
 ) -> Verification:
-    """Read one copy back, or a share of it, compare every hash, and keep the outcome beside its manifest."""
+    """Read one copy back, or a share of it, compare every hash, and keep the result beside its manifest."""
     store = settings.store(copy.store)
     what = f"{backup_id} in {copy.store}"
     with (
@@ -37,7 +37,7 @@ def verify_stored(
         reach("verify.before-reading")
         verification = store.verify(copy.key, share=share, advance=moved)
         reach("verify.before-marks")
-        # Without a manifest there is nothing to keep it beside; mounted read-only, or full: what was found counts.
+        # No manifest beside which it could be kept, or the store is read-only or full: the result is still returned.
         with contextlib.suppress(NotFound, StoreUnavailable, NoSpace):
             store.annotate(copy.key, replace(store.annotations(copy.key), verification=verification))
     log.log(
@@ -50,7 +50,7 @@ def verify_stored(
 
 
 def pin(settings: Settings, backup: Backup, *, pinned: bool) -> None:
-    """Pin or unpin every copy of a backup. ``NotFound`` when it has none."""
+    """Pin or unpin every copy of a backup. ``NotFound`` if it has none."""
     if not backup.copies:
         raise NotFound("this backup has no copy", on=backup.id, hint=f"it is {backup.status}")
     for copy in backup.copies:
@@ -59,7 +59,7 @@ def pin(settings: Settings, backup: Backup, *, pinned: bool) -> None:
 
 
 def choose_copies(settings: Settings, request: VerifyRequest) -> list[tuple[Backup, Copy]]:
-    """The copies to verify: of the named backups, or of all. ``NotFound`` where the named ones have none."""
+    """The copies to verify: of the named backups, or of all. ``NotFound`` if the named ones have none."""
     catalog = Catalog(settings)
     if request.ids:
         backups = [catalog.find(reference, library=request.library) for reference in request.ids]
@@ -84,7 +84,7 @@ def verify(settings: Settings, request: VerifyRequest, *, advance: Advance | Non
 
 
 def verify_each(chosen: Sequence[tuple[Backup, Copy]], verify_one: Callable[[str, Copy], Verification]) -> VerifyResult:
-    """Every copy, by ``verify_one``. One that cannot be read does not stop the others from being verified."""
+    """Verify every copy with ``verify_one``. A copy that cannot be read does not stop the others."""
     checked: list[Checked] = []
     unread: dict[str, StoreUnavailable] = {}
     for backup, copy in chosen:

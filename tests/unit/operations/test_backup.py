@@ -78,7 +78,7 @@ def test_a_plan_whose_name_was_taken_since_it_was_made_does_not_replace_the_othe
     first, second = plan_backup(settings, BackupRequest(), now=NOW), plan_backup(settings, BackupRequest(), now=NOW)
     assert first.label == second.label
     backup.take(settings, first)
-    with pytest.raises(LibraryBusy, match="very second"), running(settings, second):
+    with pytest.raises(LibraryBusy, match="in the same second"), running(settings, second):
         pass
     assert [one.id for one in Catalog(settings).backups()] == [first.id]
 

@@ -59,7 +59,7 @@ def test_an_archive_that_was_damaged_before_it_was_checked_goes_nowhere(
         backup.take(settings, plan)
     assert caught.value.exit_code == 3 and "disk" in caught.value.hint
     failed = only_a_failed_run(home, plan)
-    assert failed.status is Status.FAILED and "does not read back" in failed.error
+    assert failed.status is Status.FAILED and "reads back differently" in failed.error
     assert home.names("local") == home.names("second") == []
 
 

@@ -175,7 +175,7 @@ def test_a_drill_that_cannot_look_says_nothing_of_the_backup(
         library.config(engine=engine_that(tmp_path / "engine", does))
     proof = library.drill()
     assert proof.verdict == NOT_COMPARABLE and proof.uncompared and not proof.differences
-    assert library.status() is Status.PROVEN, "what an earlier drill proved still holds"
+    assert library.status() is Status.PROVEN, "the proof of an earlier drill is still valid"
     second = library.take(days=1)
     assert "" in second.parts[0].missing_fingerprints
     decisions = plan_cleanup(library.settings, "lib", Policy(last=2), now=NOW + timedelta(days=2))
