@@ -33,7 +33,8 @@ def verify(
         ids: The backups. Default: all of them.
         library: Only backups of this library.
         store: Only copies in this store.
-        share: N/T verifies the N-th of T shares of the backups, so that T runs read everything.
+        share: N/T verifies the N-th of T shares, so that T runs read everything: of each copy where its store can
+            read a share of it, else of the backups.
     """
     request = VerifyRequest(**locals())
     chosen = choose_copies(current(), request)

@@ -178,7 +178,8 @@ class DrillAllRequest(Request):
 
 
 class VerifyRequest(Request):
-    """Verify the copies of the backups ``ids``, or of all; ``share`` (``N/T``) takes the N-th of T shares of them."""
+    """Verify the copies of the backups ``ids``, or of all; ``share`` (``N/T``): the N-th of T shares of them, of their
+    contents or of the backups as their stores can."""
 
     ids: Names = ()
     library: str | None = None

@@ -43,11 +43,17 @@ class DrillResult:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A copy and what reading it back showed."""
+    """A copy and what reading it back showed. ``share`` (``N/T``): only this share of its contents was read."""
 
     backup: Backup
     copy: Copy
     verification: Verification
+    share: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """What is said of a sound copy; it claims what was read and nothing else."""
+        return f"sound in share {self.share}" if self.share else "sound"
 
 
 @dataclass(frozen=True, slots=True)

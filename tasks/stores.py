@@ -14,7 +14,7 @@ from scriptorium.operations.prune import carry_out, sweep_stores
 from scriptorium.operations.verify import verify_stored
 from scriptorium.retention import Decision
 from scriptorium.settings import current
-from scriptorium.stores import Packaging
+from scriptorium.stores import Packaging, Share
 from scriptorium.workspace.space import Space
 from tasks.retry import ONCE, RETRIED
 
@@ -32,9 +32,9 @@ def upload(plan: BackupPlan, prepared: Prepared, checked: Mapping[Packaging, Ver
 
 
 @task(name="verify copy", task_run_name="verify {backup_id} in {copy.store}", **RETRIED)
-def verify_copy(backup_id: str, copy: Copy) -> Verification:
-    """Read a stored copy back and compare every hash."""
-    return verify_stored(current(), backup_id, copy)
+def verify_copy(backup_id: str, copy: Copy, share: Share | None = None) -> Verification:
+    """Read a stored copy back, or a share of it, and compare every hash."""
+    return verify_stored(current(), backup_id, copy, share=share)
 
 
 @task(name="prune", task_run_name="prune {library}", **RETRIED)

@@ -165,7 +165,8 @@ def verify(
             hint="they are marked as damaged and no longer count; take a new backup, or copy a sound one from another "
             "store",
         )
-    say(f"{len(checked)} cop{'y is' if len(checked) == 1 else 'ies are'} sound")
+    verdict = ", ".join(sorted({one.verdict for one in checked})) or "sound"
+    say(f"{len(checked)} cop{'y is' if len(checked) == 1 else 'ies are'} {verdict}")
 
 
 @command(app, "drill", example="scriptorium drill latest")

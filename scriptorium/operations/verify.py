@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
@@ -26,20 +26,24 @@ log = logging.getLogger(__name__)
 def verify_stored(
     settings: Settings, backup_id: str, copy: Copy, *, share: Share | None = None, advance: Advance | None = None
 ) -> Verification:
-    """Read one copy back, or a share of it, compare every hash, and keep the result beside its manifest."""
+    """Read one copy back, or a share of it, compare every hash, and keep the result beside its manifest.
+
+    A share that is sound says nothing about the rest: what is known of the copy then stays as it is.
+    """
     store = settings.store(copy.store)
-    what = f"{backup_id} in {copy.store}"
+    what = f"{backup_id} in {copy.store}" + (f", share {share}" if share else "")
     with (
         workspace.reading(settings, backup_id),
         recorded(settings, backup_id, "verify", copy.library),
-        step("verifying", what, expected=copy.bytes, also=advance) as moved,
+        step("verifying", what, expected=copy.bytes // (share.of if share else 1), also=advance) as moved,
     ):
         reach("verify.before-reading")
         verification = store.verify(copy.key, share=share, advance=moved)
         reach("verify.before-marks")
-        # No manifest beside which it could be kept, or the store is read-only or full: the result is still returned.
-        with contextlib.suppress(NotFound, StoreUnavailable, NoSpace):
-            store.annotate(copy.key, replace(store.annotations(copy.key), verification=verification))
+        if share is None or not verification.sound:
+            # There is no manifest to keep it beside, or the store is read-only or full: the result is still returned.
+            with contextlib.suppress(NotFound, StoreUnavailable, NoSpace):
+                store.annotate(copy.key, replace(store.annotations(copy.key), verification=verification))
     log.log(
         logging.INFO if verification.sound else logging.ERROR,
         "%s is %s",
@@ -58,38 +62,66 @@ def pin(settings: Settings, backup: Backup, *, pinned: bool) -> None:
         store.annotate(copy.key, replace(store.annotations(copy.key), pinned=pinned))
 
 
-def choose_copies(settings: Settings, request: VerifyRequest) -> list[tuple[Backup, Copy]]:
-    """The copies to verify: of the named backups, or of all. ``NotFound`` if the named ones have none."""
+@dataclass(frozen=True, slots=True)
+class ChosenCopy:
+    """A copy to verify: as a whole, or a ``share`` of its contents."""
+
+    backup: Backup
+    copy: Copy
+    share: Share | None = None
+
+
+def choose_copies(settings: Settings, request: VerifyRequest) -> list[ChosenCopy]:
+    """The copies to verify: of the named backups, or of all. ``NotFound`` if the named ones have none.
+
+    A share of them is a share of the contents of every copy where its store can read that alone, and else a share of
+    the copies, by the ids of their backups. Either way, all shares together are everything.
+    """
     catalog = Catalog(settings)
     if request.ids:
         backups = [catalog.find(reference, library=request.library) for reference in request.ids]
     else:
         backups = catalog.backups(library=request.library, records=False)
-    if request.share:
-        part, parts = share_of(request.share)
-        backups = [backup for backup in backups if int(backup.id, 16) % parts == part % parts]
-    store = request.store
-    chosen = [(backup, copy) for backup in backups for copy in backup.copies if store is None or copy.store == store]
+    share = Share(*share_of(request.share)) if request.share else None
+    chosen = [
+        one
+        for backup in backups
+        for copy in backup.copies
+        if request.store in (None, copy.store) and (one := _chosen(settings, backup, copy, share)) is not None
+    ]
     if request.ids and not chosen:
         raise NotFound("there is no copy to verify", on=", ".join(request.ids), hint="show ID lists the copies")
     return chosen
+
+
+def _chosen(settings: Settings, backup: Backup, copy: Copy, share: Share | None) -> ChosenCopy | None:
+    if share is None:
+        return ChosenCopy(backup, copy)
+    if settings.store(copy.store).features.shares:
+        return ChosenCopy(backup, copy, share)
+    return ChosenCopy(backup, copy) if int(backup.id, 16) % share.of == share.number % share.of else None
 
 
 def verify(settings: Settings, request: VerifyRequest, *, advance: Advance | None = None) -> VerifyResult:
     """The whole recipe without Prefect. A copy that could not be read is an error at the end."""
     chosen = choose_copies(settings, request)
     with contained():
-        result = verify_each(chosen, lambda id, copy: verify_stored(settings, id, copy, advance=advance))
+        result = verify_each(
+            chosen, lambda id, copy, share: verify_stored(settings, id, copy, share=share, advance=advance)
+        )
     return result.require_every_copy_read()
 
 
-def verify_each(chosen: Sequence[tuple[Backup, Copy]], verify_one: Callable[[str, Copy], Verification]) -> VerifyResult:
+def verify_each(
+    chosen: Sequence[ChosenCopy], verify_one: Callable[[str, Copy, Share | None], Verification]
+) -> VerifyResult:
     """Verify every copy with ``verify_one``. A copy that cannot be read does not stop the others."""
     checked: list[Checked] = []
     unread: dict[str, StoreUnavailable] = {}
-    for backup, copy in chosen:
+    for one in chosen:
+        backup, copy, share = one.backup, one.copy, one.share
         try:
-            checked.append(Checked(backup, copy, verify_one(backup.id, copy)))
+            checked.append(Checked(backup, copy, verify_one(backup.id, copy, share), str(share or "")))
         except StoreUnavailable as error:
             log.warning("%s in %s could not be read: %s", backup.id, copy.store, error)
             unread[f"{backup.id} in {copy.store}"] = error

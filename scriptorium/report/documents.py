@@ -196,10 +196,12 @@ def restore_facts(backup: str, library: str, store: str, restored: Restored) -> 
 
 def checked_document(one: Checked) -> Document:
     """A copy that was read back."""
+    known = str(one.copy.status) if one.share else "verified"  # a share that is sound says nothing about the rest
     return {
         "id": one.backup.id,
         **copy_document(one.copy),
-        "status": "verified" if one.verification.sound else "damaged",
+        **({"share": one.share} if one.share else {}),
+        "status": known if one.verification.sound else "damaged",
         "sound": one.verification.sound,
         "damage": list(one.verification.damage),
         "seconds": round(one.verification.seconds, 3),
@@ -214,7 +216,7 @@ def checked_row(one: Checked) -> Mapping[str, str | tuple[str, ...]]:
         "Store": one.copy.store,
         "Size": wording.size(one.copy.bytes),
         "Took": wording.duration(one.verification.seconds),
-        "Verdict": "sound" if one.verification.sound else tuple(one.verification.damage[:10]),
+        "Verdict": one.verdict if one.verification.sound else tuple(one.verification.damage[:10]),
     }
 
 

@@ -152,7 +152,8 @@ def drill_report(result: DrillResult) -> Report:
 def verify_report(result: VerifyResult, library: str | None) -> Report:
     """The report on a verification: each copy with its verdict, and the copies that could not be read."""
     damaged = len(result.damaged)
-    summary = {"verdict": f"{damaged} damaged" if damaged else "sound", "copies read": str(len(result.checked))}
+    sound = ", ".join(sorted({one.verdict for one in result.checked})) or "sound"
+    summary = {"verdict": f"{damaged} damaged" if damaged else sound, "copies read": str(len(result.checked))}
     if result.unread:
         summary["could not be read"] = "; ".join(f"{copy}: {error}" for copy, error in result.unread.items())
     rows = [
@@ -162,7 +163,7 @@ def verify_report(result: VerifyResult, library: str | None) -> Report:
             "store": one.copy.store,
             "size": wording.size(one.copy.bytes),
             "took": wording.duration(one.verification.seconds),
-            "verdict": "sound" if one.verification.sound else "; ".join(one.verification.damage[:5]),
+            "verdict": one.verdict if one.verification.sound else "; ".join(one.verification.damage[:5]),
         }
         for one in result.checked
     ]

@@ -54,6 +54,9 @@ class Share:
     number: int
     of: int
 
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredBackup:

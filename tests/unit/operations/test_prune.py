@@ -322,9 +322,11 @@ def test_rubbish_is_swept_after_its_grace_and_shown_before(shelf: Shelf) -> None
 
 def test_shares_of_all_copies_are_disjoint_and_complete(shelf: Shelf) -> None:
     everything = {shelf.put(day * DAY, id=f"{day * 37:012x}").id for day in range(20)}
-    shares = [{one.id for one, _ in choose_copies(shelf.settings, VerifyRequest(share=f"{n}/3"))} for n in (1, 2, 3)]
+    shares = [
+        {one.backup.id for one in choose_copies(shelf.settings, VerifyRequest(share=f"{n}/3"))} for n in (1, 2, 3)
+    ]
     assert set().union(*shares) == everything and sum(map(len, shares)) == len(everything)
-    assert {one.id for one, _ in choose_copies(shelf.settings, VerifyRequest())} == everything
+    assert {one.backup.id for one in choose_copies(shelf.settings, VerifyRequest())} == everything
     for wrong in ("0/3", "4/3", "1/0", "1", "a/b", "-1/3", "1/3/5", ""):
         if wrong:
             with pytest.raises(UsageError):
@@ -334,14 +336,14 @@ def test_shares_of_all_copies_are_disjoint_and_complete(shelf: Shelf) -> None:
 def test_copies_are_chosen_by_reference_and_store(new_shelf: Callable[..., Shelf]) -> None:
     shelf = new_shelf("local", "second")
     both, here = shelf.put(DAY, "local", "second"), shelf.put(2 * DAY)
-    assert [copy.store for _, copy in choose_copies(shelf.settings, VerifyRequest(ids=[both.id]))] == [
+    assert [one.copy.store for one in choose_copies(shelf.settings, VerifyRequest(ids=[both.id]))] == [
         "local",
         "second",
     ]
-    assert [copy.store for _, copy in choose_copies(shelf.settings, VerifyRequest(ids=[both.id], store="second"))] == [
+    assert [one.copy.store for one in choose_copies(shelf.settings, VerifyRequest(ids=[both.id], store="second"))] == [
         "second"
     ]
-    assert [one.id for one, _ in choose_copies(shelf.settings, VerifyRequest(store="second"))] == [both.id]
+    assert [one.backup.id for one in choose_copies(shelf.settings, VerifyRequest(store="second"))] == [both.id]
     with pytest.raises(NotFound, match="no copy to verify"):
         choose_copies(shelf.settings, VerifyRequest(ids=[here.id], store="second"))
     with pytest.raises(NotFound, match="no such backup"):
