@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What some tests and the benchmark run beside us. Missing ones are installed where that is possible, else said:
-# the tests that need them are then skipped with that reason.
+# Programs that some tests and the benchmark need. Missing ones are installed where that is possible. Otherwise they are
+# named, and the tests that need them are skipped with that reason.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 declare -A package=([zstd]=zstd [pigz]=pigz [pgbouncer]=pgbouncer [setfattr]=attr [setfacl]=acl [zip]=zip)
@@ -13,7 +13,7 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "not installed: ${missing[*]} (some tests will be skipped); sudo apt-get install ${missing[*]}"
     exit 0
 fi
-# The tests start what they need themselves: no service of the system is to run because of them.
+# The tests start what they need themselves: installing must start no service of the system.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -23,6 +23,6 @@ fi
 install() { DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >/dev/null; }
 echo "installing ${missing[*]}"
 apt-get update -q >/dev/null || true
-install "${missing[@]}" || for one in "${missing[@]}"; do # one that is not to be had keeps no other from being installed
+install "${missing[@]}" || for one in "${missing[@]}"; do # if one is not available, install the others
     install "$one" || echo "could not be installed: $one (some tests will be skipped)"
 done

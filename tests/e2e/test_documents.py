@@ -177,9 +177,9 @@ def test_3_a_bibliotheca_is_put_back(scene: Scene, env: dict[str, str]) -> None:
     now = tree(scene.home)
     assert {path: now.get(path) for path in saved(scene)} == saved(scene)
     assert "data/covers/later.jpg" not in now
-    former = "data/.scriptorium-former"
-    assert now[f"{former}/covers/later.jpg"] == b"newer than the backup"
-    assert now[f"{former}/kuzu/bibliotheca.db.wal"] == _JUNK
+    previous = "data/.scriptorium-previous"
+    assert now[f"{previous}/covers/later.jpg"] == b"newer than the backup"
+    assert now[f"{previous}/kuzu/bibliotheca.db.wal"] == _JUNK
     assert now["config.py.~1~"] == b"DEBUG = True\n"
     assert now["data/logs/app.log"] == b"volatile"
     assert now["data/backups/own.zip"] == b"the application's own backup"
@@ -251,7 +251,7 @@ def test_9_disaster_the_database_is_corrupt(scene: Scene, env: dict[str, str]) -
     _stale(scene.home)
     outcomes = perform("9", scene.values, scene.folder, env)
     assert books(scene.place.database) == 50
-    kept = scene.home / "data/.scriptorium-former/kuzu"
+    kept = scene.home / "data/.scriptorium-previous/kuzu"
     assert {path.name for path in kept.iterdir()} >= {"bibliotheca.db", "bibliotheca.db.shadow"}
     assert sorted(Path(line).name for line in outcomes[-1].said.splitlines()) == ["a.jpg", "later.jpg"]
     assert (scene.home / "data/covers/later.jpg").read_bytes() == b"newer than the backup"

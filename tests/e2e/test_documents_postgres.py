@@ -146,12 +146,12 @@ def test_7_an_alexandria_is_put_back(
     assert ask(as_owner(server), "SELECT title FROM items WHERE id = 1") == [("of today",)]
     assert ask(as_owner(server), "SELECT count(*) FILTER (WHERE title = 'defaced'), count(*) FROM items") == [(0, 40)]
     assert ask(as_owner(server), "SELECT count(*) > 0 FROM reading_progress") == [(True,)]
-    former = ask(server.address(), "SELECT datname FROM pg_database WHERE datname LIKE 'alexandria_%'")
-    assert former == ([("alexandria_former",)] if where == "the same server" else [])
+    previous = ask(server.address(), "SELECT datname FROM pg_database WHERE datname LIKE 'alexandria_%'")
+    assert previous == ([("alexandria_previous",)] if where == "the same server" else [])
     assert book.read_bytes() == was
     assert (home / ".env").exists()
     if where == "the same server":
-        assert (home / "library/.scriptorium-former" / book.relative_to(home / "library")).exists()
+        assert (home / "library/.scriptorium-previous" / book.relative_to(home / "library")).exists()
         assert (home / "library/.returns").is_dir()
 
 
