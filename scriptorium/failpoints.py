@@ -1,11 +1,11 @@
-"""Named points at which the matrix of faults makes this process die, fail or wait; in production each is one look at an
-empty table.
+"""Named points at which the fault matrix makes this process die, fail or wait. In production each costs one look into
+an empty table.
 
-``reach("upload.before-manifest")`` does nothing unless the variable ``SCRIPTORIUM_CRASHPOINTS`` was set when the
-process began. It holds a JSON object: the name of a point (``name#2``: only the second time) to what happens there,
-``"KILL"``, ``"TERM"`` or ``"INT"`` (the signal), ``"FULL"`` (the disk is full), ``"wait:FILE"`` (until the file is;
-``FILE.here`` says that we wait). ``"*": "log:FILE"`` writes down every point that is reached. What each fault leaves
-behind: docs/faults.md.
+``reach("upload.before-manifest")`` does nothing unless the variable ``SCRIPTORIUM_FAILPOINTS`` was set when the
+process began. It holds a JSON object: the name of a point (``name#2``: only the second time) and what happens there:
+``"KILL"``, ``"TERM"`` or ``"INT"`` (the signal), ``"FULL"`` (the disk is full), ``"wait:FILE"`` (until the file exists;
+``FILE.here`` says that we wait). ``"*": "log:FILE"`` writes down every point that is reached. docs/faults.md says what
+each fault leaves behind.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pathlib import Path
 
 from scriptorium.process import variable
 
-VARIABLE = "SCRIPTORIUM_CRASHPOINTS"
-_LONGEST_WAIT = 300.0  # seconds; a test that forgot us must not leave a process behind
+VARIABLE = "SCRIPTORIUM_FAILPOINTS"
+_LONGEST_WAIT = 300.0  # seconds; a test that forgets to create the file must not leave a process behind
 
 _armed: Mapping[str, str] = json.loads(variable(VARIABLE) or "{}")
 _seen: Counter[str] = Counter()
 
 
 def reach(point: str) -> None:
-    """Say that the process has come to this point."""
+    """Say that the process has reached this point."""
     if _armed:
         _act(point)
 
@@ -41,13 +41,13 @@ def _act(point: str) -> None:
             _do(_armed[name], f"{point}#{_seen[point]}")
 
 
-def _do(deed: str, moment: str) -> None:
+def _do(deed: str, where: str) -> None:
     if deed == "FULL":
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), moment)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), where)
     word, _, file = deed.partition(":")
     if word == "log":
         with Path(file).open("a", encoding="utf-8") as log:
-            log.write(f"{moment}\n")
+            log.write(f"{where}\n")
     elif word == "wait":
         Path(f"{file}.here").touch()
         until = time.monotonic() + _LONGEST_WAIT

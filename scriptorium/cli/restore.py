@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 _PREVIOUS = {
     "kept": "the previous data is kept for a while: scriptorium restore --undo puts it back",
-    "not kept": "the previous data is not kept (keep_former = 0)",
+    "not kept": "the previous data is not kept (keep_previous = 0)",
     "none was there": "there was no previous data; scriptorium restore --undo removes what was restored",
 }
 

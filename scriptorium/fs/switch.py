@@ -1,22 +1,22 @@
-"""Switching staged data in by renames, and back, from whatever point a crash left.
+"""Replace living data by staged data with renames, and undo that, from any point at which a crash left it.
 
 Everything happens inside one staging folder on the filesystem of the living data, so that a switch is a rename. It lies
-beside the folder that is replaced, not in it, where that is possible (see ``anchors``): what an application packs and
-counts as its own is not to hold what we put aside. It is ours alone (0700), and is not believed when it is not::
+beside the folder that is replaced where that is possible (see ``anchors``), not in it: an application must not save and
+count the previous data as its own. Only we may write to the folder (0700); it is not used when others may::
 
     .scriptorium-restore-<restore id>/
         scriptorium.json  says that the folder is ours
         incoming/         what the archive held
-        former/           what was there before
-        aside/            what appeared in a place that ``revert`` needed
+        former/           the previous data
+        aside/            displaced: what appeared in a place that ``revert`` needed
         moves.json        the plan, on disk before the first rename
 
-Every step moves one path to a place where nothing is, so the state of each can be read off the disk: a step
-is done when its source is gone and its target is there. That makes ``apply`` and ``revert`` repeatable.
+Every step moves one path to a place where nothing is. So the disk shows the state of each step: it is done when its
+source is gone and its target is there. That makes ``apply`` and ``revert`` repeatable.
 
-Whoever owns the library may rename and link what he likes in it at any time, while this runs as root. So the staging
-folder is held open and known by its mark, not by its name; what is renamed lies in it or in ``within``; and no link on
-the way to living data is followed (``Places``).
+The owner of the library may rename and link anything in it at any time, while this runs as root. So the staging folder
+is held open and recognised by its mark, not by its name; only paths in it or in ``within`` are renamed; and no symbolic
+link in a path to living data is followed (``Places``).
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from scriptorium.fs.walking import walk
 from scriptorium.umask import users_folders
 
 _RESTORE = f"{ours.PREFIX}restore-"
+_PREVIOUS, _DISPLACED = "former", "aside"  # the names on disk since the first version
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Dress:
-    """A living folder that stays, and the one whose mode and owner it takes."""
+class AttributeCopy:
+    """A living folder that stays, and the folder whose mode, owner and access lists it gets."""
 
     folder: Path
     like: Path
@@ -62,7 +63,7 @@ class Dress:
 def anchors(replaced: Path) -> tuple[Path, ...]:
     """Where the staging folder for a living folder may lie, the best place first: beside it, else in it.
 
-    Beside it only where a rename leads out of it (it is no mount of its own), and where we may write.
+    Beside it only where a rename can move it (it is not a mount), and where we may write.
     """
     beside = replaced.parent
     mounted = Path(os.path.realpath(replaced)) in mounted_in(replaced)
@@ -72,8 +73,8 @@ def anchors(replaced: Path) -> tuple[Path, ...]:
 
 
 class StagingFolder:
-    """The place beside living data where a restore prepares, and keeps what was there. ``within``: what of the living
-    data it may move, with all below it; else what is in the folder that it lies in."""
+    """The folder beside living data where a restore prepares new data and keeps the previous data. ``within``: the
+    living data that it may move, with everything below; by default everything in the folder that it lies in."""
 
     def __init__(self, path: Path, within: Sequence[Path] = ()) -> None:
         self.path = path
@@ -83,13 +84,13 @@ class StagingFolder:
 
     @classmethod
     def beside(cls, anchor: Path, mark: str, within: Sequence[Path] = ()) -> StagingFolder:
-        """In ``anchor``, a folder on the filesystem of the living data. ``mark``: the restore's id, and what more makes
-        it this part's own."""
+        """In ``anchor``, a folder on the filesystem of the living data. ``mark``: the restore's id, and a
+        suffix for the part."""
         return cls(anchor / f"{_RESTORE}{mark}", within)
 
     @classmethod
     def in_one_of(cls, anchors: Sequence[Path], mark: str, within: Sequence[Path] = ()) -> StagingFolder:
-        """In the first of the folders, but for one that is there already."""
+        """The one that is there already, else one in the first of the folders."""
         found = [cls.beside(anchor, mark, within) for anchor in anchors]
         return next((one for one in found if os.path.lexists(one.path)), found[0])
 
@@ -101,12 +102,12 @@ class StagingFolder:
         return self.path / "incoming"
 
     @property
-    def former(self) -> Path:
-        return self.path / "former"
+    def previous(self) -> Path:
+        return self.path / _PREVIOUS
 
     @property
-    def _aside(self) -> Path:
-        return self.path / "aside"
+    def _displaced(self) -> Path:
+        return self.path / _DISPLACED
 
     @property
     def _id(self) -> str:
@@ -118,7 +119,7 @@ class StagingFolder:
 
     @property
     def there(self) -> bool:
-        """Whether it is there, whatever its name is now."""
+        """Whether it exists, whatever its name is now."""
         if self._descriptor >= 0:
             return os.fstat(self._descriptor).st_nlink > 0
         return os.path.lexists(self.path)
@@ -130,7 +131,7 @@ class StagingFolder:
 
     @property
     def places(self) -> Places:
-        """How everything in it is reached, and the living data: see the module. ``Untrusted`` where it is not ours."""
+        """How paths in it and in the living data are opened: see the module. ``Untrusted`` where it is not ours."""
         if self._reached is None:
             with closing(Places()) as outside, outside.folder(self.path) as found:
                 self._require_ours(found)
@@ -140,20 +141,20 @@ class StagingFolder:
         return self._reached
 
     def held(self, path: Path) -> Path:
-        """A name for something in it that leads there whoever renames what; for other programs, while we live."""
+        """A path for other programs to something in it, valid while we run, whatever is renamed meanwhile."""
         self.places  # noqa: B018 -- opens it
         return Path(f"/proc/{os.getpid()}/fd/{self._descriptor}", path.relative_to(self.path))
 
     def _require_ours(self, folder: int) -> None:
-        """What another user planted here is not carried out, nor removed as if it were ours."""
+        """A folder that another user put here is not used, and not removed."""
         why = ours.others_may_write(self.path, os.fstat(folder))
         if not why and not ours.is_marked(folder, self.path.name):
             why = "it does not have the mark of this restore"
-        if why:  # the modes of what is in it do not matter: nobody else comes there
+        if why:  # the modes of what is in it do not matter: nobody else can enter it
             raise Untrusted(
-                f"the previous data is not where only we can write: {why}",
+                f"the previous data is not in a place where only we can write: {why}",
                 on=str(self.path),
-                hint="run this as the user who restored; if it was that user, look who made this folder",
+                hint="run this as the user who restored; if you are that user, find out who made this folder",
             )
 
     def _let_go(self) -> None:
@@ -163,7 +164,7 @@ class StagingFolder:
         self._reached, self._descriptor = None, -1
 
     def create(self) -> None:
-        """Make it, empty. One that holds former data is never emptied: ``RestoreFailed``."""
+        """Make it, empty. One that holds previous data is never emptied: ``RestoreFailed``."""
         if self.there:
             self.remove()
         with closing(Places()) as outside:
@@ -177,36 +178,36 @@ class StagingFolder:
                     raise Untrusted("somebody has put another folder in its place", on=str(self.path))
                 ours.mark(self._descriptor, self._id)
                 places.make_folders(self.incoming, 0o700)
-                places.make_folders(self.former, 0o700)
+                places.make_folders(self.previous, 0o700)
                 os.fsync(parent)
 
     def remove(self) -> None:
-        """Drop it with all that it holds; refuses while a switch is neither finished nor undone."""
+        """Remove it with everything in it; ``RestoreFailed`` while a switch is neither finished nor undone."""
         if self.places.there(self._plan):
             raise RestoreFailed(
-                "a former restore was neither finished nor undone",
+                "an earlier restore was neither finished nor undone",
                 on=str(self.path),
-                hint="the next run of this library goes back to what was there",
+                hint="the next run of this library rolls it back",
             )
         empty(self._descriptor, last=ours.MARK)
         with closing(Places()) as outside, outside.folder(self.path.parent) as parent:
-            with suppress(FileNotFoundError):  # moved away by somebody: what is left is an empty folder
+            with suppress(FileNotFoundError):  # somebody moved it: an empty folder is left
                 os.rmdir(self.path.name, dir_fd=parent)
             os.fsync(parent)
         self._let_go()
 
-    def write_plan(self, moves: Sequence[Move], dresses: Sequence[Dress] = ()) -> None:
-        """Record the plan, durably, before the first rename. ``dresses``: see ``apply``."""
+    def write_plan(self, moves: Sequence[Move], copies: Sequence[AttributeCopy] = ()) -> None:
+        """Record the plan, durably, before the first rename. ``copies``: see ``apply``."""
         places = self.places
-        facts = [
+        attributes = [
             (one.folder, FolderAttributes.of(places.itself(one.folder)), FolderAttributes.of(places.itself(one.like)))
-            for one in dresses
+            for one in copies
         ]
         plan = {
             "moves": [[str(move.source), str(move.target)] for move in moves],
             "folders": [
                 [str(folder), *(was.mode, was.uid, was.gid, will.mode, will.uid, will.gid), was.lists, will.lists]
-                for folder, was, will in facts
+                for folder, was, will in attributes
             ],
         }
         with atomic.beside(self.held(self._plan)) as partial:
@@ -235,13 +236,13 @@ class StagingFolder:
     def _require_within(self, path: Path) -> None:
         if not self._is_within(path):
             raise Untrusted(
-                "the plan of the switch names something else than the living data of its source",
+                "the plan of the switch names a path outside the living data of its source",
                 on=str(path),
-                hint=f"nothing was done: look who wrote {self._plan}, and whether the source's path is what it was",
+                hint=f"nothing was done: find out who wrote {self._plan}, and whether the source has another path",
             )
 
     def apply(self) -> None:
-        """Carry the plan out, or what is left of it; folders that stay take the mode and owner of their like."""
+        """Carry out the plan, or what is left of it; then set the attributes of the folders that stay."""
         moves, folders = self._read_plan()
         places = self.places
         arriving = {move.target: move.source for move in moves}
@@ -249,16 +250,16 @@ class StagingFolder:
         for move in moves:
             if not places.there(move.target):
                 if not places.there(move.source):
-                    raise RestoreFailed("something that was to be switched has vanished", on=str(move.source))
+                    raise RestoreFailed("something that was to be switched is gone", on=str(move.source))
                 self._move(move.source, move.target)
                 reach("renames.moved")
                 touched |= {move.source.parent, move.target.parent}
             elif places.there(move.source) and places.there(arriving.get(move.source, move.source)):
-                # neither done, nor done and followed by what comes to the same place
+                # the step is not done, and nothing that came later explains what is there
                 raise RestoreFailed("something has appeared while it was being switched", on=str(move.target))
         for folder, _, will in folders:
             will.put_on(places.itself(folder))
-            reach("renames.dressed")
+            reach("renames.attributes-set")
         for folder in touched:
             places.sync(folder)
 
@@ -268,9 +269,9 @@ class StagingFolder:
         self.places.rename(source, target)
 
     def revert(self) -> None:
-        """Put everything back where it was; does nothing where nothing was moved.
+        """Move everything back to where it was; does nothing where nothing was moved.
 
-        What stands in a place that former data needs (the application was started in between) is not lost: it is left
+        What is in a place that previous data needs (the application was started in between) is not lost: it is kept
         beside the living data in ``.scriptorium-aside-*``.
         """
         moves, folders = self._read_plan()
@@ -279,7 +280,7 @@ class StagingFolder:
         touched: set[Path] = set()
         lost = []
         for number, move in enumerate(reversed(moves)):
-            outgoing = move.target.is_relative_to(self.former)
+            outgoing = move.target.is_relative_to(self.previous)
             if not places.there(move.target):
                 if outgoing and not places.there(move.source):
                     lost.append(str(move.source))
@@ -287,7 +288,7 @@ class StagingFolder:
             if places.there(move.source):
                 if not outgoing:
                     continue  # this step had not begun
-                self._put_aside(move.source, number)
+                self._displace(move.source, number)
             self._move(move.target, move.source)
             reach("renames.moved-back")
             touched |= {move.source.parent, move.target.parent}
@@ -298,34 +299,34 @@ class StagingFolder:
             if places.there(folder):
                 places.sync(folder)
         if lost:
-            raise RestoreFailed("former data has vanished", on=", ".join(lost[:3]), hint=f"see {self.path}")
-        if places.there(self._aside):
-            places.rename(self._aside, self.path.with_name(self.path.name.replace("restore", "aside", 1)))
+            raise RestoreFailed("previous data is gone", on=", ".join(lost[:3]), hint=f"see {self.path}")
+        if places.there(self._displaced):
+            places.rename(self._displaced, self.path.with_name(self.path.name.replace("restore", "aside", 1)))
         reach("renames.all-back")
         self._forget_plan()
 
     def _require_plan(self, moves: Sequence[Move]) -> None:
-        """What was put aside by a plan that is gone is not removed."""
-        former = self.held(self.former)
-        if not moves and former.is_dir() and any(found.others for found in walk(former)):
-            raise RestoreFailed("the plan of the switch is gone; previous data is left", on=str(self.former))
+        """Previous data whose plan is gone is not removed."""
+        previous = self.held(self.previous)
+        if not moves and previous.is_dir() and any(found.others for found in walk(previous)):
+            raise RestoreFailed("the plan of the switch is gone; previous data is left", on=str(self.previous))
 
     def _forget_plan(self) -> None:
         with suppress(FileNotFoundError):
             self.places.unlink(self._plan)
 
-    def _put_aside(self, path: Path, number: int) -> None:
-        if not self.places.there(self._aside):
-            self.places.make_folders(self._aside, 0o700)
-            with self.places.folder(self._aside) as folder:
+    def _displace(self, path: Path, number: int) -> None:
+        if not self.places.there(self._displaced):
+            self.places.make_folders(self._displaced, 0o700)
+            with self.places.folder(self._displaced) as folder:
                 ours.mark(folder, self._id)
-        self.places.rename(path, self._aside / f"{number}-{path.name[-100:]}")
+        self.places.rename(path, self._displaced / f"{number}-{path.name[-100:]}")
 
     def kept(self) -> Kept:
-        """See ``Keeping``: the folder, each path that is put aside or will be, with what lies there, and what comes
-        where nothing was."""
+        """See ``Keeping``: the folder; each path that is or will be put aside, with its fingerprint; each path that is
+        new."""
         moves, _ = self._read_plan()
-        outgoing = [move for move in moves if move.target.is_relative_to(self.former)]
+        outgoing = [move for move in moves if move.target.is_relative_to(self.previous)]
         replaced = {move.source for move in outgoing}
         came = [str(move.target) for move in moves if move not in outgoing and move.target not in replaced]
         rows = [[str(move.source), str(move.target), self._outgoing(move)] for move in outgoing]
@@ -335,11 +336,11 @@ class StagingFolder:
         if self.places.there(move.target):
             return fingerprint(self.held(move.target))
         if not self.places.there(move.source):
-            raise RestoreFailed("something that was to be switched has vanished", on=str(move.source))
-        # what is moved is reached by its folder, whatever lies under its name now
+            raise RestoreFailed("something that was to be switched is gone", on=str(move.source))
+        # opened by way of its folder, as the move does
         return fingerprint(self.places.itself(move.source.parent) / move.source.name)
 
-    def previous(self, kept: Kept) -> Previous:
+    def find_previous(self, kept: Kept) -> Previous:
         """See ``Keeping``."""
         if not kept:
             there = self.planned
@@ -348,7 +349,7 @@ class StagingFolder:
         return whereabouts(kept, staging.held if staging.there else None, self._is_within)
 
     def settle(self) -> None:
-        """The switch stands: forget the plan and drop the former data."""
+        """The switch is final: remove the plan and the previous data."""
         self._forget_plan()
         os.fsync(self._descriptor)
         self.remove()

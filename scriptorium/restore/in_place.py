@@ -75,9 +75,9 @@ def restore_in_place(
     for source, one in incoming.items():
         if source not in restored.parts:
             one.undo()
-    reach("restore.before-former-is-dropped")
+    reach("restore.before-previous-is-dropped")
     drop_previous(settings, library, datetime.now(UTC), but=journal)
-    if settings.keep_former == 0 and drop(journal, library) and restored.previous == "kept":
+    if settings.keep_previous == 0 and drop(journal, library) and restored.previous == "kept":
         return dataclasses.replace(restored, previous="not kept")
     return restored
 

@@ -122,11 +122,11 @@ def cut_short(settings: Settings, library: Library) -> Journal | None:
 
 
 def newest_kept(settings: Settings, library: Library) -> Journal:
-    """The restore that ``undo`` would go back from. ``NotFound`` when no former data is kept."""
+    """The restore that ``undo`` would undo. ``NotFound`` when no previous data is kept."""
     kept = [journal for journal in journals(settings, library.name) if journal.state is JournalState.KEPT]
     if not kept:
         raise NotFound(
-            "no former data is kept to go back to",
+            "no previous data is kept to go back to",
             on=library.name,
             hint="the safety backup is: scriptorium list (tier before-restore)",
         )
@@ -212,11 +212,11 @@ def _running(found: str, library: Library, hint: str) -> LibraryBusy:
 
 
 def drop_previous(settings: Settings, library: Library, now: datetime, *, but: Journal | None = None) -> int:
-    """Drop former data that is past its time, or all of it but that of one restore; returns how many restores' was.
+    """Remove the previous data whose time is over, or all but that of one restore; returns of how many restores.
 
     What cannot be dropped now (its source is gone from the settings, a file is in use) waits for the next time.
     """
-    limit = timedelta(days=settings.keep_former)
+    limit = timedelta(days=settings.keep_previous)
     dropped = 0
     for journal in journals(settings, library.name):
         past = now - journal.written_at > limit
@@ -228,13 +228,13 @@ def drop_previous(settings: Settings, library: Library, now: datetime, *, but: J
 
 
 def drop(journal: Journal, library: Library) -> bool:
-    """Drop the former data of one restore; whether it could be. What is half dropped is not there to go back to."""
+    """Remove the previous data of one restore; whether it is removed. What is partly removed cannot be put back."""
     try:
         incoming = journal.incoming(library)
         journal.mark(JournalState.DROPPING)
         for one in incoming.values():
             one.finish()
-            reach("former.part-dropped")
+            reach("previous.part-dropped")
         journal.close()
     except (OSError, ScriptoriumError) as error:
         log.warning("the previous data of the restore of %s is not dropped now: %s", journal.backup, error)

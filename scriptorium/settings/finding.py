@@ -18,7 +18,7 @@ from scriptorium.fs.system_errors import advice, said
 from scriptorium.presets import recognise
 from scriptorium.settings.complaints import complaint
 from scriptorium.settings.models import Settings
-from scriptorium.settings.raw import LIBRARY_VARIABLE, RawTable, fill_in, is_ours, overlay
+from scriptorium.settings.raw import LIBRARY_VARIABLE, RawTable, fill_in, is_ours, overlay, rename_old_keys
 from scriptorium.wording import size
 
 log = logging.getLogger(__name__)
@@ -120,6 +120,7 @@ def load(file: Path | None = None, environment: Mapping[str, str] | None = None)
     variables = os.environ if environment is None else environment
     base = file.absolute().parent if file else Path.cwd()
     raw = _read(file) if file else _recognised(base, variables)
+    rename_old_keys(raw)
     overlay(raw, variables)
     fill_in(raw, variables, base)
     raw["origin"] = str(file) if file else f"recognised in {base}"

@@ -177,7 +177,7 @@ class Settings(BaseModel):
     workspace: Path | None = None
     space_factor: Annotated[float, NoTruth] = Field(default=1.0, gt=0.0, le=1000, allow_inf_nan=False)
     timezone: str = ""
-    keep_former: Days = 7.0
+    keep_previous: Days = 7.0
     enabled: bool = True
     email: str = ""
     log_file: Path | None = None

@@ -25,11 +25,21 @@ _APPLICATIONS = ("BIBLIOTHECA_", "ALEXANDRIA_", "KUZU_DB_PATH")
 _LONGEST_PATH, _LONGEST_NAME = 4000, 255
 _COMMON_KEYS = ("missing_files", "health")
 _LIBRARY_KEYS = frozenset({"preset", "sources", *_COMMON_KEYS})
+_OLD_KEYS = {"keep_former": "keep_previous"}  # at the top of the file: the old name is still read
 
 
 def is_ours(variable: str) -> bool:
     """Whether a variable of the environment can have a say in the settings."""
     return variable.startswith((_PREFIX, *_APPLICATIONS))
+
+
+def rename_old_keys(raw: RawTable) -> None:
+    """Give the settings of a file their names of today. ``SettingsError`` where one has both names."""
+    for old, new in _OLD_KEYS.items():
+        if old in raw and new in raw:
+            raise SettingsError(f"'{old}' is the old name of '{new}': write only one of them")
+        if old in raw:
+            raw[new] = raw.pop(old)
 
 
 def overlay(raw: RawTable, variables: Mapping[str, str]) -> None:
@@ -46,7 +56,8 @@ def overlay(raw: RawTable, variables: Mapping[str, str]) -> None:
             if not isinstance(below, dict):
                 raise SettingsError("this variable names a key inside something that is not a table", on=name)
             table = below
-        table[_spelled(last, table)] = _value(text)
+        key = last if path else _OLD_KEYS.get(last, last)
+        table[_spelled(key, table)] = _value(text)
 
 
 def _spelled(step: str, table: RawTable) -> str:

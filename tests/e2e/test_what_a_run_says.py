@@ -50,7 +50,7 @@ def test_another_process_is_told_how_far_a_run_is(scriptorium: Scriptorium, plac
     env = clean(
         PREFECT_HOME=str(place.folder / "prefect"),
         PREFECT_API_URL=server,
-        SCRIPTORIUM_CRASHPOINTS=json.dumps({"take.before-pack": f"wait:{gate}"}),
+        SCRIPTORIUM_FAILPOINTS=json.dumps({"take.before-pack": f"wait:{gate}"}),
     )
     words = [SCRIPTORIUM, "create", "--quiet"]
     with subprocess.Popen(words, env=env, cwd=place.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:

@@ -36,10 +36,10 @@ BESIDE = {
     "renames.before-plan": (1, 2),
     "renames.planned": (1, 2),
     "renames.moved": (1, 3, 21),
-    "renames.dressed": (1, 2),
+    "renames.attributes-set": (1, 2),
     "restore.all-switched": (1,),
     "restore.before-kept": (1,),
-    "restore.before-former-is-dropped": (1,),
+    "restore.before-previous-is-dropped": (1,),
 }
 IN_PLACE = {
     "restore.planned": (1,),
@@ -60,10 +60,10 @@ IN_PLACE = {
     "renames.before-plan": (1, 2),
     "renames.planned": (1, 2),
     "renames.moved": (1, 3, 21),
-    "renames.dressed": (1, 2),
+    "renames.attributes-set": (1, 2),
     "restore.all-switched": (1,),
     "restore.before-kept": (1,),
-    "restore.before-former-is-dropped": (1,),
+    "restore.before-previous-is-dropped": (1,),
 }
 POINTS: dict[str, dict[str, tuple[int, ...]]] = {
     "backup": {

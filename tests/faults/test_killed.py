@@ -51,10 +51,10 @@ POINTS: dict[str, dict[str, tuple[int, ...]]] = {
         "renames.before-plan": (1, 2, 3),
         "renames.planned": (1, 2, 3),
         "renames.moved": MOVED,
-        "renames.dressed": (1, 2),
+        "renames.attributes-set": (1, 2),
         "restore.all-switched": (1,),
         "restore.before-kept": (1,),
-        "restore.before-former-is-dropped": (1,),
+        "restore.before-previous-is-dropped": (1,),
     },
     "undo": {"renames.moved-back": MOVED, "renames.all-back": (1, 2, 3)},
     "drill": {
@@ -103,7 +103,7 @@ QUICK = {
     ("restore", "renames.moved", 5, "TERM"),
     ("restore", "renames.planned", 3, "KILL"),
     ("restore", "restore.before-kept", 1, "KILL"),
-    ("restore", "restore.before-former-is-dropped", 1, "KILL"),
+    ("restore", "restore.before-previous-is-dropped", 1, "KILL"),
     ("undo", "renames.moved-back", 6, "KILL"),
     ("undo", "renames.all-back", 1, "TERM"),
     ("drill", "drill.loaded", 1, "KILL"),
@@ -225,8 +225,8 @@ def test_dropping_former_data_that_is_ended(rig: Any, time: int, signal: str) ->
     rig.again("restore")
     (journal,) = (rig.settings.workspace_folder / "restores").iterdir()
     os.utime(journal, (0, 0))
-    end_at(rig, "cleanup", f"former.part-dropped#{time}", signal)
-    with pytest.raises(NotFound, match="no former data"):
+    end_at(rig, "cleanup", f"previous.part-dropped#{time}", signal)
+    with pytest.raises(NotFound, match="no previous data"):
         rig.again("undo")
     assert rig.living == rig.new
     rig.again("backup")

@@ -34,11 +34,11 @@ def test_former_data_and_leftovers_go_when_their_time_has_come(chosen: Any, monk
     assert list(chosen.home.rglob(".scriptorium-restore-*")), "former data is kept for a week"
 
     age(left, timedelta(hours=25))
-    monkeypatch.setenv("SCRIPTORIUM__KEEP_FORMER", "0.00000001")
+    monkeypatch.setenv("SCRIPTORIUM__KEEP_PREVIOUS", "0.00000001")
     swept = prune()
     assert not left.exists() and swept.removed == ()
     assert not list(chosen.home.rglob(".scriptorium-restore-*"))
-    with pytest.raises(NotFound, match="no former data"):
+    with pytest.raises(NotFound, match="no previous data"):
         undo()
     assert {one.tier for one in Catalog(chosen.settings).backups()} == {"manual", "before-restore"}
 

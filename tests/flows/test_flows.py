@@ -304,7 +304,7 @@ def test_undo_goes_back_to_what_a_restore_replaced(chosen: Any) -> None:
     assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[51]]
     assert "changed later" in (chosen.home / "config.py").read_text()
     assert not list(chosen.home.rglob(".scriptorium-restore-*"))
-    with pytest.raises(NotFound, match="no former data"):
+    with pytest.raises(NotFound, match="no previous data"):
         undo()
 
 

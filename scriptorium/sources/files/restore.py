@@ -13,7 +13,7 @@ from scriptorium.fs.kinds import is_file, is_folder
 from scriptorium.fs.mounts import mounted_in
 from scriptorium.fs.places import real_path
 from scriptorium.fs.previous import Kept, Previous
-from scriptorium.fs.switch import Dress, Move, StagingFolder, anchors
+from scriptorium.fs.switch import AttributeCopy, Move, StagingFolder, anchors
 from scriptorium.members import select
 from scriptorium.members.patterns import compiled
 from scriptorium.model import Part, Rows, TableFingerprint, Tree
@@ -95,7 +95,7 @@ class FilesIncoming:
     def plan(self) -> Kept:
         """The plan of the switch is written, and nothing is moved."""
         new = self._arrived()
-        dresses: list[Dress] = []
+        copies: list[AttributeCopy] = []
         if self._keeps_root():
             moves = []
         elif not self._root.is_dir():
@@ -103,12 +103,12 @@ class FilesIncoming:
         elif not is_folder(new):
             raise RestoreFailed("a folder is where the backup has a file", on=str(self._root), hint="move it away")
         else:
-            switch = _Switch(self._root, new, self._staging, self._chosen(), dresses, self._kept, self._tree.exclude)
+            switch = _Switch(self._root, new, self._staging, self._chosen(), copies, self._kept, self._tree.exclude)
             moves = list(switch.moves())
             if not self._part.path:  # a part at the top has no member for its root: nothing says what it was
-                dresses = [dress for dress in dresses if dress.folder != self._root]
+                copies = [one for one in copies if one.folder != self._root]
         self._require_no_mounts(moves)
-        self._staging.write_plan(moves, dresses)
+        self._staging.write_plan(moves, copies)
         return self._staging.kept()
 
     def switch(self) -> None:
@@ -138,7 +138,7 @@ class FilesIncoming:
             if os.geteuid() == 0 and (like := self._staging.places.lstat(self._root.parent)) is not None:
                 os.chown(came, like.st_uid, like.st_gid)
         if os.path.lexists(self._root):
-            yield Move(self._root, self._staging.former / self._root.name)
+            yield Move(self._root, self._staging.previous / self._root.name)
         yield Move(new, self._root)
 
     def _chosen(self) -> set[str] | None:
@@ -154,7 +154,7 @@ class FilesIncoming:
         return bool(self._kept) and any(step in self._kept for step in (inside, *_folders_above(inside)))
 
     def _require_no_mounts(self, moves: list[Move]) -> None:
-        leaving = {move.source for move in moves if move.target.is_relative_to(self._staging.former)}
+        leaving = {move.source for move in moves if move.target.is_relative_to(self._staging.previous)}
         for point in mounted_in(self._root):
             if leaving & {point, *point.parents}:
                 raise _mounted(point)
@@ -171,7 +171,7 @@ class FilesIncoming:
         return self._staging.kept()
 
     def previous(self, kept: Kept) -> Previous:
-        return self._staging.previous(kept)
+        return self._staging.find_previous(kept)
 
     def finish(self) -> None:
         if self._staging.there:
@@ -187,7 +187,7 @@ class _Switch:
         new: Path,
         staging: StagingFolder,
         chosen: set[str] | None,
-        dresses: list[Dress],
+        copies: list[AttributeCopy],
         kept: frozenset[str],
         exclude: tuple[str, ...],
     ) -> None:
@@ -197,7 +197,7 @@ class _Switch:
         self._chosen = chosen or set()
         self._above = {step for path in self._chosen for step in _folders_above(path)}
         self._partial = chosen is None
-        self._dresses = dresses
+        self._copies = copies
         self._kept = kept
         self._exclude = compiled(*exclude)
 
@@ -211,7 +211,7 @@ class _Switch:
     def moves(self, folder: str = "") -> Iterator[Move]:
         living, arriving = self._root / folder, self._new / folder
         if not self._partial and is_folder(arriving):
-            self._dresses.append(Dress(living, arriving))
+            self._copies.append(AttributeCopy(living, arriving))
         for name in sorted(_names(living) | _names(arriving)):
             inside = f"{folder}/{name}" if folder else name
             old, new = living / name, arriving / name
@@ -226,7 +226,7 @@ class _Switch:
                 yield from self.moves(inside)
                 continue
             if os.path.lexists(old):
-                yield Move(old, self._staging.former / inside)
+                yield Move(old, self._staging.previous / inside)
             if came:
                 yield Move(new, old)
 

@@ -38,6 +38,7 @@ _HINDERED = re.compile(
 )
 _FOREIGN = re.compile(r"failed to load library:? *(\S*)|the extension (\S+) is neither", re.IGNORECASE)
 _ABSURD = "bad_alloc"
+_READ_ONLY = "read-only mode"  # the engine says this where it has to write
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
 # What a library for numbers sets aside for each thread is memory that the database then lacks.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -47,7 +48,12 @@ Opened = Callable[[], AbstractContextManager[Path]]
 
 
 class Unreadable(Exception):
-    """The database cannot be opened and read whole; the message says how it showed."""
+    """The database cannot be opened and read whole; the message says how this was seen. ``needs_writing``: whether the
+    engine refused because it has to write to the database."""
+
+    def __init__(self, message: str, *, needs_writing: bool = False) -> None:
+        super().__init__(message)
+        self.needs_writing = needs_writing
 
 
 class Unread(Exception):
@@ -170,7 +176,7 @@ def _judged(answers: Answers, request: Mapping[str, object]) -> Answers:
             "the kuzu package is missing", on=str(request["engine"] or sys.prefix), hint="pip install kuzu"
         )
     if verdict == "unreadable":
-        raise Unread(detail) if _HINDERED.search(detail) else Unreadable(detail)
+        raise Unread(detail) if _HINDERED.search(detail) else Unreadable(detail, needs_writing=_READ_ONLY in detail)
     return answers
 
 

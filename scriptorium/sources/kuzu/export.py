@@ -22,7 +22,6 @@ from scriptorium.sources.kuzu import child, memory, reader
 from scriptorium.sources.kuzu import layout as kuzu_layout
 from scriptorium.sources.kuzu.child import Opened, Unread, Unreadable
 
-_READ_ONLY = "read-only mode"  # how the engine says that it wants to write
 _PROGRAM = "builder.py"
 
 
@@ -118,7 +117,7 @@ def _exported(layout: kuzu_layout.Layout, export: Path, engine: Path | None, sha
         try:
             return of(lambda: contextlib.nullcontext(layout.path), writing=False)
         except Unreadable as verdict:
-            if _READ_ONLY not in str(verdict):
+            if not verdict.needs_writing:
                 raise
     return of(lambda: reader.thrown_away(layout), writing=True)
 

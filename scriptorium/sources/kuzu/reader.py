@@ -23,8 +23,6 @@ from scriptorium.sources.kuzu import child, memory
 from scriptorium.sources.kuzu import layout as kuzu_layout
 from scriptorium.sources.kuzu.child import Answers, Opened, Unread, Unreadable
 
-_READ_ONLY = "read-only mode"  # how the engine says that it wants to write
-
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
@@ -94,7 +92,7 @@ def _fingerprints(database: Path, request: Mapping[str, object], engine: Path | 
     try:
         answers = opened(writing=layout.folder)
     except Unreadable as verdict:
-        if _READ_ONLY not in str(verdict):
+        if not verdict.needs_writing:
             raise
         answers = opened(writing=True)
     if answers[0]["verdict"] == "version":

@@ -121,11 +121,11 @@ class KuzuIncoming:
         places = self._staging.places
         if not places.there(self._new):
             raise RestoreFailed("the backup brought no database", on=self._part.path)
-        self._like_former()
+        self._take_previous_attributes()
         moves = []
         for path in (self._target, *self._companions()):
             if places.there(path):
-                moves.append(Move(path, self._staging.former / path.name))
+                moves.append(Move(path, self._staging.previous / path.name))
         for ending in COMPANIONS:  # before the database itself: `undo` goes by that one
             if places.there(new := companion(self._new, ending)):
                 moves.append(Move(new, companion(self._target, ending)))
@@ -137,7 +137,7 @@ class KuzuIncoming:
             self.plan()
         self._staging.apply()
 
-    def _like_former(self) -> None:
+    def _take_previous_attributes(self) -> None:
         """A rebuilt database has no mode and owner of its own: take the previous one's."""
         if not self._rebuild:
             return
@@ -169,7 +169,7 @@ class KuzuIncoming:
         return self._staging.kept()
 
     def previous(self, kept: Kept) -> Previous:
-        return self._staging.previous(kept)
+        return self._staging.find_previous(kept)
 
     def finish(self) -> None:
         if self._staging.there:

@@ -10,7 +10,7 @@ import pytest
 
 from scriptorium.errors import RestoreFailed, Untrusted
 from scriptorium.fs.places import Places
-from scriptorium.fs.switch import Dress, Move, StagingFolder
+from scriptorium.fs.switch import AttributeCopy, Move, StagingFolder
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def staging(living: Path) -> StagingFolder:
 def plan(living: Path, staging: StagingFolder) -> list[Move]:
     """``one`` is replaced, ``two`` and ``sub`` go, ``new`` comes."""
     return [
-        Move(living / "one", staging.former / "one"),
+        Move(living / "one", staging.previous / "one"),
         Move(staging.incoming / "one", living / "one"),
-        Move(living / "two", staging.former / "two"),
-        Move(living / "sub", staging.former / "deep" / "sub"),
+        Move(living / "two", staging.previous / "two"),
+        Move(living / "sub", staging.previous / "deep" / "sub"),
         Move(staging.incoming / "new", living / "new"),
     ]
 
@@ -59,7 +59,7 @@ def test_a_switch_that_is_carried_out_and_settled_leaves_nothing(living: Path, s
     assert staging.planned
     staging.apply()
     assert content(living) == SWITCHED
-    assert (staging.former / "deep" / "sub" / "three").read_text() == "former sub/three"
+    assert (staging.previous / "deep" / "sub" / "three").read_text() == "former sub/three"
     staging.apply()  # again changes nothing
     staging.settle()
     assert content(living) == SWITCHED and not staging.path.exists()
@@ -152,8 +152,8 @@ def test_what_the_application_made_meanwhile_is_neither_lost_nor_in_the_way(
 def test_former_data_that_vanished_is_said_and_the_plan_stays(living: Path, staging: StagingFolder) -> None:
     staging.write_plan(plan(living, staging))
     staging.apply()
-    (staging.former / "two").unlink()
-    with pytest.raises(RestoreFailed, match="vanished"):
+    (staging.previous / "two").unlink()
+    with pytest.raises(RestoreFailed, match="is gone"):
         staging.revert()
     assert (living / "one").read_text() == "former one" and (living / "sub" / "three").exists()
     assert staging.planned
@@ -164,7 +164,7 @@ def test_former_data_that_vanished_is_said_and_the_plan_stays(living: Path, stag
 def test_what_was_to_come_and_vanished_stops_the_switch(living: Path, staging: StagingFolder) -> None:
     staging.write_plan(plan(living, staging))
     (staging.incoming / "new").unlink()
-    with pytest.raises(RestoreFailed, match="vanished"):
+    with pytest.raises(RestoreFailed, match="is gone"):
         staging.apply()
     staging.revert()
     assert content(living) == FORMER
@@ -202,7 +202,7 @@ def test_folders_that_stay_take_another_s_mode_and_give_it_back(living: Path, st
     if os.geteuid() == 0:
         os.chown(like, 1234, 2345)
         like.chmod(0o2751)
-    staging.write_plan([Move(living / "one", staging.former / "one")], [Dress(living / "sub", like)])
+    staging.write_plan([Move(living / "one", staging.previous / "one")], [AttributeCopy(living / "sub", like)])
     staging.apply()
     found = (living / "sub").stat()
     assert found.st_mode & 0o7777 == 0o2751
@@ -216,7 +216,7 @@ def test_names_that_are_not_utf_8_survive_the_plan(living: Path, staging: Stagin
     odd = os.fsdecode(b"\xff\xfe \n\"'\\")
     (living / odd).write_text("former")
     (staging.incoming / odd).write_text("restored")
-    staging.write_plan([Move(living / odd, staging.former / odd), Move(staging.incoming / odd, living / odd)])
+    staging.write_plan([Move(living / odd, staging.previous / odd), Move(staging.incoming / odd, living / odd)])
     staging.apply()
     assert (living / odd).read_text() == "restored"
     StagingFolder(staging.path).revert()
@@ -230,7 +230,7 @@ def test_whatever_the_umask_the_plan_is_ours_alone_and_believed(living: Path, tm
         staging.create()
         (staging.incoming / "one").write_text("restored one")
         staging.write_plan(
-            [Move(living / "one", staging.former / "one"), Move(staging.incoming / "one", living / "one")]
+            [Move(living / "one", staging.previous / "one"), Move(staging.incoming / "one", living / "one")]
         )
     finally:
         os.umask(former)

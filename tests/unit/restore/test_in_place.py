@@ -177,7 +177,7 @@ def test_killed_once_it_stands_it_stands_and_can_be_gone_back_from(home: Home) -
     with workspace.lock(settings, "lib", "undo"):
         assert undo(settings, settings.library()) == supply.manifest.id
     assert facts(home.folder) == before
-    with workspace.lock(settings, "lib", "undo"), pytest.raises(NotFound, match="no former data"):
+    with workspace.lock(settings, "lib", "undo"), pytest.raises(NotFound, match="no previous data"):
         undo(settings, settings.library())
 
 
@@ -219,7 +219,7 @@ def test_former_data_of_a_source_that_left_the_settings_is_not_forgotten(home: H
 @pytest.mark.parametrize("keep", [0, 7])
 def test_former_data_is_kept_for_a_while_or_not_at_all(home: Home, keep: int) -> None:
     file = home.folder / "scriptorium.toml"
-    file.write_text(f"keep_former = {keep}\n" + file.read_text())
+    file.write_text(f"keep_previous = {keep}\n" + file.read_text())
     settings = home.settings
     for _ in range(2):
         home.change()

@@ -39,18 +39,20 @@ def postgres(setting: str) -> str:
 
 
 WILD = {
-    "a pardon without end": (text("keep_former = inf"), "keep_former"),
-    "a pardon that is no number": (text("keep_former = nan"), "keep_former"),
-    "a pardon of ages": (text("keep_former = 1e308"), "keep_former"),
-    "a negative pardon": (text("keep_former = -1.0"), "keep_former"),
+    "a pardon without end": (text("keep_previous = inf"), "keep_previous"),
+    "a pardon that is no number": (text("keep_previous = nan"), "keep_previous"),
+    "a pardon of ages": (text("keep_previous = 1e308"), "keep_previous"),
+    "a pardon without end by its old name": (text("keep_former = inf"), "keep_previous"),
+    "a pardon by both names": (text("keep_previous = 1\nkeep_former = 1"), "'keep_former' is the old name"),
+    "a negative pardon": (text("keep_previous = -1.0"), "keep_previous"),
     "room without end": (text("space_factor = 1e308"), "space_factor"),
-    "a number of 100,000 digits": (text(f"keep_former = {NINES}"), "digits"),
+    "a number of 100,000 digits": (text(f"keep_previous = {NINES}"), "digits"),
     "an age of ages": (text(more="[keep]\nmax_age = 99999999999"), "keep.max_age"),
     "a count of ages": (text(more=f"[keep]\nmax_count = {10**30}"), "keep.max_count"),
     "days of ages": (text(more=f"[keep]\ndaily = {10**30}"), "keep.daily"),
     "days of a tier": (text(more=f"[tiers.daily]\nkeep = {{ daily = {10**30} }}"), "tiers.daily.keep.daily"),
     "days that are a truth": (text(more="[keep]\ndaily = true"), "true or false"),
-    "a pardon that is a truth": (text("keep_former = true"), "true or false"),
+    "a pardon that is a truth": (text("keep_previous = true"), "true or false"),
     "room that is a truth": (text("space_factor = false"), "true or false"),
     "an age that is a truth": (text(more="[keep]\nmax_age = true"), "true or false"),
     "good ones that are a truth": (text(more="[keep]\ngood = true"), "true or false"),
@@ -129,6 +131,13 @@ SOUND = {
 }
 
 
+def test_the_old_name_of_keep_previous_is_read(write: Write) -> None:
+    file = write(text("keep_former = 3"))
+    assert load(file, {}).keep_previous == 3
+    assert load(file, {"SCRIPTORIUM__KEEP_FORMER": "4"}).keep_previous == 4
+    assert load(file, {"SCRIPTORIUM__KEEP_PREVIOUS": "5"}).keep_previous == 5
+
+
 @pytest.mark.parametrize("name", SOUND)
 def test_what_is_only_unusual_is_taken(write: Write, name: str) -> None:
     assert load(write(SOUND[name]), {}).libraries
@@ -144,8 +153,8 @@ def test_a_file_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("SCRIPTORIUM__KEEP_FORMER", "inf"),
-        ("SCRIPTORIUM__KEEP_FORMER", "nan"),
+        ("SCRIPTORIUM__KEEP_PREVIOUS", "inf"),
+        ("SCRIPTORIUM__KEEP_PREVIOUS", "nan"),
         ("SCRIPTORIUM__KEEP__MAX_AGE", NINES),
         ("SCRIPTORIUM__KEEP__MAX_AGE", "1e308"),
         ("SCRIPTORIUM__KEEP__DAILY", "[" * 5000),

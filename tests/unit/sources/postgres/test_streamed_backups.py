@@ -260,7 +260,7 @@ def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(library, s
     ask(library, "CREATE TABLE large AS SELECT g, repeat(md5(g::text), 300) AS x FROM generate_series(1, 700) g")
     settings = settings_for(library, tmp_path)
     command = [sys.executable, "-c", TAKING, str(SHARED), str(tmp_path / "scriptorium.toml")]
-    env = {**os.environ, "SCRIPTORIUM_CRASHPOINTS": json.dumps({point: deed})}
+    env = {**os.environ, "SCRIPTORIUM_FAILPOINTS": json.dumps({point: deed})}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode != 0
     if deed == "FULL":

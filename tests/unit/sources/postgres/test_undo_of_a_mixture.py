@@ -209,7 +209,7 @@ def test_what_is_past_its_time_is_not_gone_back_to(mixture):
     long_ago = time.time() - 30 * 86400
     os.utime(mixture.journal(), (long_ago, long_ago))
     carry_out(mixture.settings, "lib", ())
-    with pytest.raises(NotFound, match="no former data"):
+    with pytest.raises(NotFound, match="no previous data"):
         mixture.undo()
     assert mixture.now() == {"oldest"}
 
