@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from scriptorium import workspace
+from scriptorium import wording, workspace
 from scriptorium.catalog.status import judge_copy
 from scriptorium.errors import DamageFound, StoreUnavailable
 from scriptorium.failpoints import reach
@@ -18,6 +19,8 @@ from scriptorium.members.walk import Judge, walk
 from scriptorium.model import Annotations, BackupType, Compression, Copy, Manifest, Staged, Verification
 from scriptorium.progress import Advance, step
 from scriptorium.stores import BackupStore, Package, Packaging
+
+log = logging.getLogger(__name__)
 
 _CHECK = "check the disk and the memory of this machine"
 
@@ -108,6 +111,7 @@ def put(
     """
     packaging = store.packaging(compression)
     stored = store.put(prepared.packages[packaging])
+    log.info("%s: stored as %s, %s", store.name, stored.key, wording.size(stored.bytes))
     verification = checked.get(packaging) or store.verify(stored.key)
     reach("take.before-marks")
     annotations = Annotations(pinned=pinned, verification=verification)

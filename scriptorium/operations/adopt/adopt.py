@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import os
 import platform
 import socket
@@ -26,6 +27,8 @@ from scriptorium.restore.proof import all_answers, fulfilled
 from scriptorium.settings import Library, Settings
 from scriptorium.stores import BackupStore, Packaging
 from scriptorium.umask import usual_files
+
+log = logging.getLogger(__name__)
 
 _POSTGRES = (Form.SQL, Form.DUMP)
 
@@ -106,6 +109,7 @@ def adopt_all(
         try:
             yield Outcome(file, _adopt(order, file))
         except ScriptoriumError as error:
+            log.warning("%s is not adopted: %s", file, error)
             yield Outcome(file, error=error)
         except OSError as error:
             yield Outcome(file, error=PermanentError(f"cannot be read or written ({error.strerror})", on=str(file)))
@@ -138,6 +142,7 @@ def _adopt(order: _Order, file: Path) -> Adopted:
     if form is Form.TAR and tar_module.is_ours(file):
         return _adopt_own(order, file)
     library = _library(order, form)
+    log.info("%s: %s, is being adopted for %s", file, form.value, library.name)
     with file.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     known = _known(order.settings, library.name, sha256)

@@ -7,6 +7,7 @@ holds come with its database.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from scriptorium.sources.kuzu import export as kuzu_export
 from scriptorium.sources.kuzu import reader
 from scriptorium.sources.kuzu.layout import COMPANIONS, companion
 from scriptorium.sources.kuzu.memory import SHARE
+
+log = logging.getLogger(__name__)
 
 
 class KuzuIncoming:
@@ -90,6 +93,7 @@ class KuzuIncoming:
         Where it cannot be looked at for want of memory it is what was packed, byte for byte, and ``missing_facts``.
         """
         if self._rebuild:
+            log.info("%s: the database is made from its logical export", self._part.source)
             self._build()
         try:
             found = reader.read(self._held(), engine=self._engine, share=self._share, statements=self._statements)

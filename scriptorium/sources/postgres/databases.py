@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from scriptorium.sources.postgres.records import number_of
 
 if TYPE_CHECKING:
     import psycopg
+
+log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 63
 PREVIOUS, DISPLACED = "_before_restore_", "_aside_"
@@ -57,7 +60,10 @@ def drop(session: psycopg.Connection[Row], name: str) -> None:
     """Drop it, whoever is connected; one that is not there is no error."""
     if session.execute("SELECT FROM pg_database WHERE datname = %s AND datistemplate", (name,)).fetchone():
         session.execute(sql(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE false"))  # the server drops no template
+    there = exists(session, name)
     session.execute(sql(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)"))
+    if there:
+        log.info("the database %s is dropped", name)
 
 
 def require_creating(session: psycopg.Connection[Row], address: Address) -> None:
@@ -139,6 +145,7 @@ def switch(
                 if number_of(session, name) != number:
                     raise RestoreFailed("the database is not the one that was to be renamed", on=name)
             reach("database.renaming")
+        log.info("databases are renamed: %s", ", ".join(f"{old} to {new}" for old, new in renames))
     except LibraryBusy as error:
         raise _busy(session, gone, error) from error
 

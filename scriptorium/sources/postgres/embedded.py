@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import re
 import secrets
@@ -31,6 +32,8 @@ from scriptorium.sources.postgres.server_user import (
     runnable,
     server_user,
 )
+
+log = logging.getLogger(__name__)
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
@@ -128,14 +131,15 @@ class EmbeddedPostgres:
             **self._options,
         }
         arguments = [text for key, value in settings.items() for text in ("-c", f"{key}={value}")]
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as file:
             self._child = process.start(
                 self._user.command([str(self._run_from / "postgres"), "-D", str(data), *arguments], death="QUIT"),
-                stdout=log.fileno(),
-                stderr=log.fileno(),
+                stdout=file.fileno(),
+                stderr=file.fileno(),
                 cwd=self.folder,
             )
         self._wait_until_it_answers()
+        log.info("a PostgreSQL server of our own (%d) answers at port %d", self.major, self.port)
         return self
 
     def stop(self, *, crash: bool = False) -> None:

@@ -7,6 +7,7 @@ What cannot be asked proves nothing; a server that vanished is found out by the 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from scriptorium.sources.postgres.limits import watching
 
 if TYPE_CHECKING:
     import psycopg
+
+log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0  # at least, between two looks
 _LOOKS = 90  # at most, until something is called stalled
@@ -122,6 +125,7 @@ class StallWatch:
             on=str(self._server.address),
             hint="try again; 'stall_timeout' is the number of seconds that it may stand still",
         )
+        log.warning("%s", self._stalled)
         process.stop(self._child)
 
 

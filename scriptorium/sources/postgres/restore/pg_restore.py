@@ -7,6 +7,7 @@ fingerprints of the tables are taken meanwhile (``comparison.py``).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import secrets
@@ -38,6 +39,8 @@ from scriptorium.sources.postgres.views import made_anew
 
 if TYPE_CHECKING:
     import psycopg
+
+log = logging.getLogger(__name__)
 
 # A client of 17 or newer sets this before anything else, and an older server does not know it.
 _HARMLESS = re.compile(r'unrecognized configuration parameter "transaction_timeout"')
@@ -84,7 +87,10 @@ class Restorer:
         try:
             with self._listed(dump) as chosen:
                 self._whole(dump, [*switches, *chosen], lock_timeout, advance)
-        except Stumbled:  # all of it is as it was: once more, with the database's own names
+        except Stumbled as first:  # all of it is as it was: once more, with the database's own names
+            log.info(
+                "the restore in one transaction failed and is tried again with the database's own names: %s", first
+            )
             with self.address.session() as session:
                 path = own_path(session)
             with self._listed(dump) as chosen, without_emptying(dump) as (named, reading):
@@ -114,6 +120,7 @@ class Restorer:
 
     def beside(self, dump: Path, expected: Mapping[str, TableFingerprint] | None) -> Mapping[str, TableFingerprint]:
         """Into an empty database; returns what it holds then."""
+        log.info("%s: pg_restore begins, up to %d processes", self.address.words.get("dbname"), self.jobs)
         with self.address.session() as session:
             parallel = [f"--jobs={fitting_jobs(session, self.jobs)}"]  # its connection is the reading's then
         with self._listed(dump, "--section=pre-data") as chosen:
@@ -185,6 +192,7 @@ class Restorer:
         except Stumbled as stumbled:
             if not stumbled.entries:
                 raise
+            log.info("%d entries of the dump failed and are tried again: %s", len(stumbled.entries), stumbled)
             try_again(self, dump, stumbled)
 
     @property

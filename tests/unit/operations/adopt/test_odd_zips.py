@@ -164,7 +164,7 @@ def test_deeper_than_python_calls_and_longer_than_a_path(app: Any, tmp_path: Pat
     archive = deep(tmp_path / f"a.{'zip' if reader is zipped_archive else 'tar'}", name)
     stock, raw = reader.take_stock(archive), tmp_path / "raw"
     raw.mkdir()
-    reader.unpack(archive, raw, *([stock] if reader is tarred_archive else []))
+    reader.unpack(archive, raw, stock)
     sources = [one for one in app.place.settings.library(None).sources if isinstance(one, FilesSource)]
     sort(raw, tmp_path / "home", sources)
     assert [one.inside(found) for one in walk(tmp_path / "home") for found in one.others if found == "x.jpg"] == [name]
