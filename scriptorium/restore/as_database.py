@@ -15,7 +15,7 @@ def restore_as(
 ) -> Restored:
     """Restore the backup's database into the new database ``name``, compared before it gets that name.
 
-    ``UsageError`` when the backup holds no database of a server, or several. On failure nothing new is there.
+    ``UsageError`` when the backup holds no database of a server, or several. After a failure nothing new is left.
     """
     renamed = {source.name: other for source in library.sources if (other := renamed_as(source, name)) is not None}
     parts = [part for part in supply.manifest.parts if part.source in renamed]

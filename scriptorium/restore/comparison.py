@@ -12,7 +12,7 @@ from scriptorium.restore.supply import EXPORTS
 
 
 def compare_files(manifest: Manifest, root: Path) -> tuple[Finding, ...]:
-    """Every difference between the manifest's list of files and the folder; logical exports need not be there.
+    """Every difference between the manifest's list of files and the folder; logical exports may be missing.
 
     Raises ``ValueError`` when the manifest keeps its list beside it (more than 10,000 files).
     """
@@ -37,7 +37,7 @@ def _compare(entry: FileEntry, path: Path) -> Finding | None:
     if entry.kind == "folder":
         return None if is_folder(path) else Finding("not a folder", entry.path)
     if entry.kind == "symlink":
-        same = path.is_symlink() and os.readlink(path) == entry.target  # noqa: PTH115  Path would tidy "./x" up
+        same = path.is_symlink() and os.readlink(path) == entry.target  # noqa: PTH115  Path would shorten "./x"
         return None if same else Finding("different link", entry.path)
     if not is_file(path):
         return Finding("not a file", entry.path)

@@ -1,4 +1,4 @@
-"""Asking an application whether it is well: after a restore, before its former data is let go."""
+"""Ask an application whether it works: after a restore, while its previous data is still kept."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _OF_A_PROXY = (502, 503, 504)
 def require_healthy(check: HealthCheck) -> None:
     """Start the application where that is set, then ask until it is well or its time is up.
 
-    Raises ``RestoreFailed`` with the last answer, after the application was stopped again: by the command that is set,
-    and what the start left behind in its process group besides.
+    Raises ``RestoreFailed`` with the last answer. Before that, the ``stop`` command is run, and what ``start`` left in
+    its process group is ended.
     """
     started: int | None = None
     began = time.monotonic()
@@ -55,10 +55,10 @@ def require_healthy(check: HealthCheck) -> None:
 
 
 def answering(check: HealthCheck) -> str:
-    """What of an application answers now, so that it is running; nothing where nobody does.
+    """What shows that an application is running: what answers now; empty where nothing answers.
 
-    502 to 504 are what a proxy says whose application is stopped. Who takes the connection and says nothing for a while
-    is busy, not stopped. Who sends us to an address that cannot be reached from here has answered.
+    A proxy answers 502 to 504 when its application is stopped. A server that takes the connection and sends nothing for
+    a while is busy, not stopped. A redirect to an address that cannot be reached from here is an answer.
     """
     if not check.url:
         return ""
@@ -80,7 +80,7 @@ def answering(check: HealthCheck) -> str:
 
 
 class _Led(urllib.request.HTTPRedirectHandler):
-    """Goes where an answer leads, and knows that it did."""
+    """Follows redirects, and remembers that it followed one."""
 
     elsewhere = False
 
@@ -92,7 +92,7 @@ class _Led(urllib.request.HTTPRedirectHandler):
 
 
 def _ask_until(check: HealthCheck) -> str:
-    """What was wrong at last; empty when it is well."""
+    """The last thing that was wrong; empty when the application works."""
     deadline = time.monotonic() + check.within
     while True:
         last = _ask(check)
@@ -120,7 +120,7 @@ def _ask(check: HealthCheck) -> str:
 
 
 def _stop(check: HealthCheck, started: int | None) -> None:
-    """A stop command that fails is not the news: what holds the data open is found when it is put back."""
+    """A failure of the stop command is not raised: whatever still has the data open is found when it is put back."""
     if check.stop:
         log.info("the application is stopped: %s", Path(check.stop[0]).name)
         with contextlib.suppress(ScriptoriumError):

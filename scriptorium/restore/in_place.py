@@ -1,6 +1,6 @@
-"""Restoring in place: everything is made ready and compared beside the living data, then switched by renames.
+"""Restore in place: everything is prepared and compared beside the living data, then switched by renames.
 
-The former data is kept when the switch is done, so that ``undo`` can go back to it; the journal knows where it is.
+The previous data is kept after the switch, so that ``undo`` can put it back; the journal records where it is.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def restore_in_place(
     healthy: Healthy | None = None,
     advance: Advance | None = None,
 ) -> Restored:
-    """Replace the living data by a backup. On any failure what was there is there again, and the error is raised.
+    """Replace the living data by a backup. After any failure the previous data is put back, and the error is raised.
 
-    The library's lock must be held. ``preflight``: where it was done; what may have changed since is looked at again.
+    The library's lock must be held. ``preflight``: if it was done before; what may have changed since is checked again.
     ``healthy`` is called after the switch: what it raises undoes the restore.
     """
     if preflight is None:
@@ -83,7 +83,7 @@ def restore_in_place(
 
 
 def _switch(source: str, one: Incoming, journal: Journal, kept: dict[str, Kept]) -> None:
-    """What is put aside is recorded before it is moved: an undo in another process compares with it."""
+    """Record the previous data before it is moved: an undo in another process compares with that."""
     kept[source] = one.plan() if isinstance(one, Keeping) else {}
     journal.keeping(kept).mark(JournalState.SWITCHING)
     one.switch()
@@ -109,7 +109,7 @@ def _carry_out(
     reach("restore.unpacked")
     loaded = load_parts(supply, incoming, read.parts)
     reach("restore.loaded")
-    require_idle(library)  # once more: it may have been started meanwhile
+    require_idle(library)  # again: it may have been started meanwhile
     for source in read.parts:
         reach("restore.before-switch")
         _switch(source, incoming[source], journal, kept)

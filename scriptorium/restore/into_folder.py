@@ -1,7 +1,7 @@
-"""Restoring into a folder: prepared beside it, compared, then put there by one rename.
+"""Restore into a folder: prepared beside it, compared, then put there by one rename.
 
-The folder may lie where others may write (``/tmp``). What is made there is made anew, ours alone, and held open; of
-what is found there only what is ours, and marked or locked by us, is taken over or removed.
+The folder may lie where others may write (``/tmp``). So everything that we make there is new, accessible only to us,
+and held open. Of what is already there, only what is ours, and marked or locked by us, is used or removed.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from scriptorium.restore.supply import (
 from scriptorium.sources import Source, made_for
 from scriptorium.umask import users_folders
 
-# Twelve hex digits alone follow; what a restore in place stages has its source's name as well.
+# Only twelve hex digits follow; the names of a restore in place also contain the name of the source.
 _STAGE = ".scriptorium-restore-"
-_FORMER = ".scriptorium-former-"
+_PREVIOUS = ".scriptorium-former-"  # the name on disk since the first version
 
 
 def restore_into(
@@ -56,7 +56,7 @@ def restore_into(
     """Restore into ``target``, which must be empty or not exist, unless ``clean`` allows it to be replaced.
 
     ``sources``: by name, where a part needs settings (an older engine); others are made from the part itself.
-    ``never``: what is not replaced with the target (the stores, the living data).
+    ``never``: what must not be replaced together with the target (the stores, the living data).
     Raises ``UsageError``, ``NoSpace``, ``DamageFound``; the target is then as it was.
     """
     target = target.absolute()
@@ -112,14 +112,14 @@ def _stage(target: Path, restore_id: str) -> Path:
     return (target if _is_mounted(target) else target.parent) / f"{_STAGE}{restore_id}"
 
 
-def _former(target: Path, restore_id: str) -> Path:
-    """The folder of ours in which what the target held lies for the moment of the switch."""
-    return target.with_name(f"{_FORMER}{restore_id}")
+def _previous_place(target: Path, restore_id: str) -> Path:
+    """Our folder that holds the previous contents of the target during the switch."""
+    return target.with_name(f"{_PREVIOUS}{restore_id}")
 
 
 @contextmanager
 def _made(places: Places, folder: Path) -> Iterator[int]:
-    """A new folder that is ours alone, open, and locked: so others know that it is in use, until we die."""
+    """A new folder that only we may enter, open and locked. While we run, the lock shows others that it is in use."""
     places.make_folder(folder, 0o700)
     with places.folder(folder) as held:
         require_ours(held, folder)
@@ -129,7 +129,7 @@ def _made(places: Places, folder: Path) -> Iterator[int]:
 
 @contextmanager
 def _unused(places: Places, folder: Path) -> Iterator[int | None]:
-    """What a restore that was killed left, open and locked; ``None`` for what is in use, or is not ours."""
+    """A folder that a killed restore left, open and locked; ``None`` if it is in use, or not ours."""
     with ExitStack() as stack:
         held: int | None = None
         with suppress(OSError, Untrusted):
@@ -143,7 +143,7 @@ def _unused(places: Places, folder: Path) -> Iterator[int | None]:
 def _drop(places: Places, folder: Path, held: int) -> None:
     """Remove a folder of ours with everything in it, whatever its name is now."""
     empty(held, last=ours.MARK)
-    with suppress(OSError):  # somebody moved it away: what is left is an empty folder
+    with suppress(OSError):  # somebody moved it: an empty folder is left
         places.remove_folder(folder)
 
 
@@ -154,17 +154,17 @@ def _is_mounted(target: Path) -> bool:
 
 
 def _clear_former_tries(places: Places, target: Path) -> None:
-    """What restores that were killed left: a target that was about to be replaced goes back, the rest goes away."""
-    for former in sorted(target.parent.glob(f"{_FORMER}????????????")):
-        with _unused(places, former) as held:
-            if held is None or not ours.is_marked(held, former.name):
+    """Clean up after killed restores: put back a target that was about to be replaced, and remove everything else."""
+    for previous in sorted(target.parent.glob(f"{_PREVIOUS}????????????")):
+        with _unused(places, previous) as held:
+            if held is None or not ours.is_marked(held, previous.name):
                 continue
             inside = set(os.listdir(held)) - {ours.MARK}  # noqa: PTH208 -- a descriptor, not a path
-            if inside - {target.name}:  # another target's
+            if inside - {target.name}:  # of another target
                 continue
             if inside and not places.there(target):
-                places.rename(former / target.name, target)
-            _drop(places, former, held)
+                places.rename(previous / target.name, target)
+            _drop(places, previous, held)
     _clear_what_earlier_versions_left(target)
     for folder in {target.parent, target} if target.is_dir() else {target.parent}:
         for stage in folder.glob(f"{_STAGE}????????????"):
@@ -174,14 +174,14 @@ def _clear_former_tries(places: Places, target: Path) -> None:
 
 
 def _clear_what_earlier_versions_left(target: Path) -> None:
-    """A former target without a mark: believed only where nobody else can have put it."""
+    """A previous target without a mark: used only where nobody else can have put it there."""
     if ours.others_may_write(target.parent):
         return
-    for former in target.parent.glob(f"{_FORMER}????????????-{glob.escape(target.name)}"):
+    for previous in target.parent.glob(f"{_PREVIOUS}????????????-{glob.escape(target.name)}"):
         if os.path.lexists(target):
-            remove_tree(former)
+            remove_tree(previous)
         else:
-            former.rename(target)
+            previous.rename(target)
 
 
 def _require_space(target: Path, supply: Supply) -> None:
@@ -218,7 +218,7 @@ def _read(
 
 
 def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:
-    """The source of a part: as the settings have it, else made of what the part says."""
+    """The source of a part: from the settings, else made from what the part records."""
     known = sources.get(part.source)
     if known is not None and known.kind == part.kind:
         return known
@@ -226,7 +226,7 @@ def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:
 
 
 def _put(places: Places, stage: Path, held: int, target: Path) -> tuple[str, ...]:
-    """Make the staged folder the target; a former one is kept until the new one is in place. Returns warnings."""
+    """Make the staged folder the target; the previous one is kept until the new one is in place. Returns warnings."""
     if stage.parent == target:
         _put_inside(places, stage, target)
         return ()
@@ -234,12 +234,12 @@ def _put(places: Places, stage: Path, held: int, target: Path) -> tuple[str, ...
     if like is None:
         places.rename(stage, target)
     else:
-        former = _former(target, stage.name.removeprefix(_STAGE))
-        with _made(places, former) as kept:
-            ours.mark(kept, former.name.removeprefix(_FORMER))
-            _exchange(places, stage, target, former / target.name, kept)
+        previous = _previous_place(target, stage.name.removeprefix(_STAGE))
+        with _made(places, previous) as kept:
+            ours.mark(kept, previous.name.removeprefix(_PREVIOUS))
+            _exchange(places, stage, target, previous / target.name, kept)
             warnings = _dress_like(held, like, target)
-            _drop(places, former, kept)
+            _drop(places, previous, kept)
     places.sync(target.parent)
     return warnings
 
@@ -256,7 +256,7 @@ def _exchange(places: Places, stage: Path, target: Path, aside: Path, kept: int)
 
 
 def _dress_like(held: int, like: os.stat_result, target: Path) -> tuple[str, ...]:
-    """A folder that somebody made ready keeps its mode and owner: where it was we, or nobody else can have made it."""
+    """A folder that was there before keeps its mode and owner, if we own it or nobody else can have made it."""
     if like.st_uid != os.geteuid() and ours.others_may_write(target.parent):
         return (f"{target}: is yours alone now; it was of user {like.st_uid}, in a folder where others may write",)
     if os.geteuid() == 0:
@@ -266,24 +266,24 @@ def _dress_like(held: int, like: os.stat_result, target: Path) -> tuple[str, ...
 
 
 def _put_inside(places: Places, stage: Path, target: Path) -> None:
-    """The same in a target that is a filesystem of its own: entry by entry."""
-    former = target / f"{_FORMER}{stage.name.removeprefix(_STAGE)}"
-    with _made(places, former) as kept:
+    """The same for a target that is a filesystem of its own: entry by entry."""
+    previous = target / f"{_PREVIOUS}{stage.name.removeprefix(_STAGE)}"
+    with _made(places, previous) as kept:
         moved: list[tuple[Path, Path]] = []
         try:
-            for source, goal in ((target, former), (stage, target)):
+            for source, goal in ((target, previous), (stage, target)):
                 for entry in sorted(source.iterdir()):
-                    if entry in (stage, former):
+                    if entry in (stage, previous):
                         continue
                     places.rename(entry, goal / entry.name)
                     moved.append((entry, goal / entry.name))
         except BaseException as error:
             for was, now in reversed(moved):
                 places.rename(now, was)
-            places.remove_folder(former)
+            places.remove_folder(previous)
             if isinstance(error, OSError):
                 raise RestoreFailed(f"the switch failed: {said(error)}", on=str(target), hint=advice(error)) from error
             raise
         places.sync(target)
         places.remove_folder(stage)
-        _drop(places, former, kept)
+        _drop(places, previous, kept)

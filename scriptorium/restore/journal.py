@@ -1,8 +1,8 @@
 """The journal of a restore in place: one small file in the workspace, so that the next run can put the data back.
 
-States (``JournalState``): ``preparing``, ``switching`` and ``switched`` (cut short: the next run rolls it back),
-``kept`` (the restore stands; the previous data is kept, and ``undo`` puts it back), ``going-back`` (an undo; cut short:
-the next run finishes it), ``dropping`` (the previous data is being removed: what is left of it cannot be put back).
+States (``JournalState``): ``preparing``, ``switching`` and ``switched`` (interrupted: the next run rolls it back),
+``kept`` (the restore succeeded; ``undo`` puts the previous data back), ``going-back`` (an undo; interrupted: the next
+run finishes it), ``dropping`` (the previous data is being removed: what is left of it cannot be put back).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """``facts`` as they are on disk, but for the state."""
+    """``facts``: the contents of the file, without the state."""
 
     file: Path
     facts: Mapping[str, object]
@@ -46,7 +46,7 @@ class Journal:
         return datetime.fromtimestamp(self.file.stat().st_mtime, UTC)
 
     def mark(self, state: JournalState) -> Journal:
-        """Record how far it is, durably. ``NoSpace`` where it cannot be; the previous record then stands."""
+        """Record the state, durably. ``NoSpace`` where that is not possible; the previous record is then unchanged."""
         try:
             atomic.write(self.file, encoded({**self.facts, "state": state}))  # before a rename that only it can undo
         except OSError as error:
@@ -70,18 +70,18 @@ class Journal:
 
     @property
     def kept(self) -> Mapping[str, Kept]:
-        """By source, how the previous data is known again; empty before the switch, and from earlier versions."""
+        """By source, how the previous data is recognised; empty before the switch and in old journals."""
         found = self.facts.get("previous", {})
         assert isinstance(found, dict)
         return found
 
     def keeping(self, kept: Mapping[str, Kept]) -> Journal:
-        """The same with what the previous data is known by; ``mark`` writes it."""
+        """The same with how the previous data is recognised; ``mark`` writes it."""
         return Journal(self.file, {**self.facts, "previous": dict(kept)}, self.state)
 
     @property
     def compares(self) -> bool:
-        """Whether it says what is to be there again. Journals of earlier versions do so only once all is switched."""
+        """Whether it records what must be put back. Journals of earlier versions do so only after the whole switch."""
         return self.state is JournalState.PREPARING or "previous" in self.facts
 
     def at(self, state: JournalState) -> Journal:
@@ -89,7 +89,7 @@ class Journal:
         return Journal(self.file, self.facts, state)
 
     def only(self, sources: Collection[str]) -> Journal:
-        """The same with the parts of these sources alone: the others are done."""
+        """The same with only the parts of these sources: the others are done."""
         rows = self.facts["parts"]
         assert isinstance(rows, list)
         parts = [row for row in rows if row["source"] in sources]
@@ -97,13 +97,13 @@ class Journal:
         return Journal(self.file, {**self.facts, "parts": parts, "previous": kept}, self.state)
 
     def require_trusted(self) -> None:
-        """A journal is a list of renames that whoever reads it carries out: it must be ours alone."""
+        """Whoever reads a journal carries out its renames: only we may be able to write it."""
         why = others_may_write(self.file.parent) or others_may_write(self.file)
         if why:
             raise Untrusted(
-                f"the journal of a restore is not believed: {why}",
+                f"the journal of a restore is not used: {why}",
                 on=str(self.file),
-                hint="run this as the user who restored; if it was that user, look who wrote this file",
+                hint="run this as the user who restored; if you are that user, find out who wrote this file",
             )
 
     def incoming(self, library: Library) -> dict[str, Incoming]:
@@ -116,7 +116,7 @@ class Journal:
         for row in rows:
             if row["source"] not in known:
                 raise RestoreFailed(
-                    f"the settings of {library.name} no longer have '{row['source']}', whose former data is kept",
+                    f"the settings of {library.name} no longer have '{row['source']}', whose previous data is kept",
                     on=str(self.file),
                     hint="put the source back into the settings",
                 )
@@ -132,7 +132,7 @@ class Journal:
 def open_journal(
     settings: Settings, library: Library, supply: Supply, restore_id: str, parts: Sequence[Part]
 ) -> Journal:
-    """Begin one, before anything is made."""
+    """Write a new one, before anything is made."""
     folder = root(settings) / "restores"
     folder.mkdir(exist_ok=True, mode=0o700)
     atomic.sweep(folder, f"{library.name}-????????????.json", seconds=0)

@@ -1,4 +1,4 @@
-"""The preflight of a restore: everything that can be known to stand in its way, before anything is touched."""
+"""The preflight of a restore: finds everything that would make it fail, before anything is changed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Preflight:
                 log.warning("preflight: %s: %s; in the way: %s", row.what, row.found, row.trouble)
 
     def require(self) -> None:
-        """Raise the first thing that stands in the way."""
+        """Raise the first obstacle."""
         for row in self.rows:
             if row.trouble is not None:
                 raise row.trouble
@@ -56,7 +56,7 @@ def preflight_in_place(
     saving: Settings | None = None,
     surveys: Surveys | None = None,
 ) -> Preflight:
-    """What a restore over the living data would meet. ``saving``: a safety backup comes first, by these settings, of
+    """What a restore in place would meet. ``saving``: a safety backup comes first, by these settings, of
     sources that are as large as ``surveys`` says."""
     rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
     sources: dict[str, Source] = {}
@@ -80,8 +80,8 @@ def preflight_in_place(
 
 
 def require_still(preflight: Preflight, library: Library, supply: Supply, restore_id: str) -> None:
-    """Raise what stands in the way of a restore in place, where what may have changed since is looked at again:
-    whether the application runs, and how much space is free."""
+    """Raise what would make a restore in place fail. What may have changed since is checked again: whether the
+    application runs, and how much space is free."""
     preflight.require()
     require_idle(library)
     for row in _space([*staged_sizes(supply, preflight.sources, restore_id)], ()):
@@ -111,7 +111,7 @@ def _unsaved(part: Part, then: str) -> Iterator[PreflightRow]:
 
 
 def _other_settings(source: Source, part: Part, supply: Supply) -> Iterator[PreflightRow]:
-    """An application's own settings that are about to change: its database may then be another one."""
+    """The application's own settings that will change: it may then use another database."""
     root = living_path(source)
     for entry in supply.manifest.files.entries or ():
         inside = entry.path.removeprefix(f"{part.path}/") if part.path else entry.path
@@ -147,7 +147,7 @@ def _doubted(library: Library) -> PreflightRow:
 
 
 def _saving(settings: Settings, library: Library, surveys: Surveys) -> tuple[PreflightRow, Sequence[tuple[Path, int]]]:
-    """Whether the safety backup has room. What else stands in its way is not looked for here."""
+    """Whether there is space for the safety backup. Nothing else is checked here."""
     what = "room for the safety backup"
     try:
         saved = saved_sizes(settings, library, surveys)

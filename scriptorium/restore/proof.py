@@ -1,4 +1,4 @@
-"""Comparing what was restored with what was recorded, and with what a library of its kind must fulfil."""
+"""Compare what was restored with what was recorded, and with what a library of its kind must fulfil."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def fulfilled(
 
 
 def _held(entries: Iterable[FileEntry]) -> dict[str, Held]:
-    """The files by their paths, links among them. A link that leads to nothing that the backup holds is no file of it:
-    whoever restores it has the link and not the contents."""
+    """The files by their paths, links among them. A link whose target is not in the backup does not count:
+    a restore brings the link and not the contents."""
     files: dict[str, Held] = {}
     links: dict[str, str] = {}
     for entry in entries:
@@ -43,7 +43,7 @@ def _held(entries: Iterable[FileEntry]) -> dict[str, Held]:
 
 
 def _end_of(path: str, links: Mapping[str, str]) -> str:
-    """Where a link leads, by way of others; nowhere, where they lead round."""
+    """Where a link leads in the end, through other links; nowhere for a loop."""
     passed: set[str] = set()
     while path in links and path not in passed:
         passed.add(path)
@@ -52,7 +52,7 @@ def _end_of(path: str, links: Mapping[str, str]) -> str:
 
 
 def missing_files(preset_name: str | None, found: Iterable[Check]) -> tuple[Check, ...]:
-    """Those of a preset's checks that say that the backup lacks files which the database names."""
+    """Those checks of a preset that find files which the database names and the backup lacks."""
     names = preset(preset_name).missing if preset_name else frozenset[str]()
     return tuple(check for check in found if not check.good and check.name in names)
 
@@ -67,8 +67,8 @@ def compare_tables(
 ) -> tuple[Finding, ...]:
     """Every difference between what the manifest recorded of a database and what the restored one holds.
 
-    Of an adopted dump it recorded nothing. Tables whose facts are missing have nothing to be compared with; what is
-    without facts now alone (``missing``, as in ``Part.missing_facts``) neither: ``uncompared`` names both.
+    Nothing is recorded of an adopted dump. Tables without a recorded fingerprint cannot be compared, nor can tables
+    without one now (``missing``, as in ``Part``): ``uncompared`` names both.
     """
     if found is None or part.tables is None:
         return ()
@@ -91,11 +91,11 @@ def compare_tables(
 
 
 def compare_checks(then: Iterable[Check], now: Iterable[Check]) -> tuple[Finding, ...]:
-    """Checks that more things break in what was restored than did when the backup was taken.
+    """The checks that more things fail after the restore than when the backup was taken.
 
-    What the library itself breaks is no fault of its backup: it was reported when the backup was taken. A check that
-    was not made then (by a Scriptorium that did not know it, or of an adopted dump) has nothing to be worse than: it
-    stands in the proof as it came out, and the contents are compared in any case.
+    A fault of the library itself is no fault of its backup: it was reported when the backup was taken. A check that was
+    not made then (an earlier Scriptorium did not have it, or the dump was adopted) cannot be compared: the proof
+    records its result, and the contents are compared in any case.
     """
     before = {check.name: check for check in then}
     return tuple(

@@ -1,4 +1,4 @@
-"""Going back: from a restore that failed or was cut short, by hand from one that stands, and dropping former data."""
+"""Roll back a restore that failed or was interrupted, undo one that succeeded, and remove previous data."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _GONE = Whereabouts.GONE
 
 
 def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, error: BaseException) -> None:
-    """Undo every part, the last one first, and compare what is there now with what the journal says was there.
+    """Undo every part, the last one first, and compare what is there now with what the journal recorded.
 
-    What cannot be put back is said with where it lies, never swallowed: ``RestoreFailed``. The journal then holds these
-    parts alone: what is back may be used, and is not compared again.
+    ``RestoreFailed`` names what could not be put back, and where it lies. The journal then holds only these parts: the
+    others may be used, and are not compared again.
     """
     failures: dict[str, str] = {}
     kept = journal.kept
@@ -47,7 +47,7 @@ def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, e
             log.info("%s: what the restore had done is undone", name)
     if failures:
         others = [name for name in incoming if name not in failures]
-        with contextlib.suppress(OSError, ScriptoriumError):  # the former record then stands
+        with contextlib.suppress(OSError, ScriptoriumError):  # the previous record is then unchanged
             journal.only(failures).mark(journal.state)
         raise RestoreFailed(
             "the previous data is not back in every part",
@@ -59,9 +59,9 @@ def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, e
 
 
 def _ways(journal: Journal, settings: Settings, library: Library) -> dict[str, Callable[[], Incoming]]:
-    """How the parts go back, in order: files before databases on a server, whose password may be in a file that comes
-    back. Each is made when its turn comes, of settings that were read anew."""
-    journal.incoming(library)  # what is wrong with the journal or the settings is said before anything is done
+    """How to make each part that is put back, in order: files before databases on a server, because a file may hold the
+    password of the database. Each is made when its turn comes, from settings that are read again."""
+    journal.incoming(library)  # errors in the journal or the settings are raised before anything is done
 
     def way(name: str) -> Callable[[], Incoming]:
         return lambda: journal.incoming(_fresh(settings, library))[name]
@@ -70,7 +70,7 @@ def _ways(journal: Journal, settings: Settings, library: Library) -> dict[str, C
 
 
 def _on_a_server(library: Library, name: str) -> bool:
-    """Whether the source's data are no files, so that a server must let us in before they can be put back."""
+    """Whether the data of the source is on a server, which must accept our login before it can be put back."""
     return any(source.name == name and living_path(source) is None for source in library.sources)
 
 
@@ -82,17 +82,18 @@ def _fresh(settings: Settings, library: Library) -> Library:
 
 
 def _not_back(one: Incoming, kept: Kept) -> str:
-    """What is wrong with a part that was put back; nothing when it is what it was."""
+    """What is wrong with a part that was put back; empty when it is as it was."""
     found = one.previous(kept) if isinstance(one, Keeping) else None
     return found.what if found is not None and found.where is not Whereabouts.BACK else ""
 
 
 def recover(settings: Settings, library: Library) -> tuple[str, ...]:
-    """Undo restores of this library that were cut short; the lock must be held. Returns a line for each.
+    """Roll back restores of this library that were interrupted; the lock must be held. Returns a line for each.
 
-    Going back that was cut short is gone on with; so is the dropping of former data.
+    An undo that was interrupted is finished; so is the removal of previous data.
 
-    ``LibraryBusy`` when the application was started on data that was half switched: it must not be changed under it.
+    ``LibraryBusy`` when the application was started while only a part of the data was switched: the data must not be
+    changed while the application runs.
     """
     said = []
     for journal in journals(settings, library.name):
@@ -113,7 +114,7 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
 
 
 def cut_short(settings: Settings, library: Library) -> Journal | None:
-    """The newest restore, or going back, that did not come to its end; ``recover`` puts back what was there.
+    """The newest restore or undo that was interrupted; ``recover`` puts the previous data back.
 
     Without the library's lock it may be one that is still running.
     """
@@ -152,13 +153,13 @@ def find_previous(journal: Journal, library: Library) -> dict[str, Previous]:
 
 
 def _settings_come_back(journal: Journal) -> bool:
-    """Whether an application's own settings are among what was put aside: with these a server may let us in again."""
+    """Whether the previous data contains the application's own settings: with them a server may accept our login."""
     moves = [move for kept in journal.kept.values() if isinstance(found := kept.get("moves"), list) for move in found]
     return any(str(move[0]).rpartition("/")[2] == ".env" for move in moves)
 
 
 def require_previous(journal: Journal, library: Library) -> None:
-    """``RestoreFailed`` names the parts whose previous data is not there to be put back; nothing was changed."""
+    """``RestoreFailed`` names the parts whose previous data is gone; nothing was changed."""
     gone = {name: one for name, one in find_previous(journal, library).items() if not one.whole}
     if gone:
         raise RestoreFailed(
@@ -185,7 +186,7 @@ def undo(settings: Settings, library: Library) -> str:
 
 
 def require_idle(library: Library, hint: str = _STOP) -> str:
-    """``LibraryBusy`` while an application has living data open that it must not lose; else what a look at it found.
+    """``LibraryBusy`` while an application has living data open that it must not lose; else what was found.
 
     Processes that can be seen are named. For a database that is files, the kernel is asked whether anybody has it open
     for writing, in whatever container, and the health check's address whether it answers.

@@ -1,5 +1,5 @@
-"""What a restore in place puts on each filesystem before its switch: what it stages, by the manifest alone, and the
-safety backup, which is taken before that and stays."""
+"""The space that a restore in place needs on each filesystem before its switch: for what it stages, according to the
+manifest, and for the safety backup, which is taken before that and is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Surveys = Mapping[str, Survey | ScriptoriumError]  # by source
 
 
 def staged_sizes(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[tuple[Path, int]]:
-    """For each part that is staged on a disk of ours: a folder there, and the bytes that come to lie in it."""
+    """For each part that is staged on a disk of ours: a folder there, and the bytes that will be written to it."""
     ways = {
         part.source: sources[part.source].incoming(part, restore_id, options=supply.options, partial=bool(supply.only))
         for part in supply.manifest.parts
@@ -58,7 +58,7 @@ def _members(manifest: Manifest) -> Iterator[tuple[str, int, Part]]:
 
 
 def survey_each(settings: Settings, library: Library) -> Surveys:
-    """Every source of the library, surveyed once: what it would bring, or why that is not known."""
+    """Every source of the library, surveyed once: its size, or why that is not known."""
     found: dict[str, Survey | ScriptoriumError] = {}
     for source in library.sources:
         try:
@@ -82,7 +82,7 @@ def known(surveys: Surveys, names: Iterable[str]) -> dict[str, Survey]:
 def saved_sizes(settings: Settings, library: Library, surveys: Surveys) -> list[tuple[Path, int]]:
     """For each local store that gets the safety backup: a folder there, and about how many bytes it will take.
 
-    ``NoSpace`` where it does not fit; what else stands in its way (a database that is gone) is raised as well.
+    ``NoSpace`` where it does not fit; other obstacles (a database that is gone) are raised as well.
     """
     stores = settings.targets(Tier.BEFORE_RESTORE)
     sources = [source.name for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE))]

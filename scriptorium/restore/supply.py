@@ -1,4 +1,4 @@
-"""What both ways of restoring share: reading a copy into its parts' places and comparing with the manifest."""
+"""What a restore in place and a restore into a folder share: unpack the parts of a copy, compare with the manifest."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _UNRECORDED = "nothing of it was recorded when it was backed up"
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """A copy to restore from, and what of it: ``only`` are glob patterns over paths of members (all when empty).
+    """A copy to restore from. ``only``: glob patterns that choose members by their paths (empty: all).
 
-    ``options``: the user's word on how the sources of each kind are restored.
+    ``options``: what the user chose for the sources of each kind.
     """
 
     store: BackupStore
@@ -45,7 +45,7 @@ class Supply:
 
     @property
     def complete(self) -> bool:
-        """Whether all members come, also those that nobody wants."""
+        """Whether the store sends all members, also those that are not wanted."""
         return not self.store.features.partial_read
 
     def members(
@@ -60,7 +60,7 @@ class Supply:
         return listed_entries(lambda: self.members(lambda path: path == files.member), files)
 
     def wants(self, member: str, *, folder: bool = False) -> bool:
-        """Whether a member is meant, by itself, by a folder above it, or by the name of its source."""
+        """Whether a member is chosen: itself, a folder above it, or its source by name."""
         if not self.only:
             return True
         part = part_of(member, self.manifest.parts)
@@ -71,7 +71,7 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What unpacking brought: number of files, their bytes, the sources that something came of, what to warn of."""
+    """The result of unpacking: number of files, their bytes, the sources that they belong to, warnings."""
 
     files: int
     bytes: int
@@ -80,7 +80,7 @@ class Read:
 
 
 def part_of(member: str, parts: Sequence[Part]) -> Part | None:
-    """The part that owns a member: the one with the longest path that leads to it, an export belonging to its part."""
+    """The part that a member belongs to: the one with the longest path above it. An export belongs to its part."""
     if member == EXPORTS:
         return None
     best: Part | None = None
@@ -97,8 +97,8 @@ def part_of(member: str, parts: Sequence[Part]) -> Part | None:
 def wanted(supply: Supply) -> tuple[Part, ...]:
     """The parts of which at least something is to be restored. ``NotFound`` when nothing matches.
 
-    A database comes whole or not at all. Where the manifest lists too many files to hold them all, every tree of files
-    is taken to be wanted, and a database when its path is.
+    A database is restored whole or not at all. Where the manifest does not hold its list of files itself, every tree of
+    files counts as wanted, and a database counts when its path is.
     """
     manifest = supply.manifest
     if not supply.only:
@@ -118,7 +118,7 @@ def wanted(supply: Supply) -> tuple[Part, ...]:
 
 
 def _closed_above(supply: Supply) -> str | None:
-    """What could not be read and may be a folder with what was asked for in it."""
+    """What could not be read and may be a folder that holds what was asked for."""
     asked = compiled(*(pattern for pattern in supply.only if "/" in pattern))
     return next((one.path for one in supply.manifest.unsaved if asked.may_match_below(one.path)), None)
 
@@ -176,7 +176,7 @@ def read_parts(
 
 
 def _stand_ins(supply: Supply, place: Callable[[str], Path | None]) -> dict[str, str]:
-    """Of files with several names whose first name is not wanted, the first one that is: the contents go there."""
+    """For files with several names whose first name is not wanted: the first wanted name. It gets the contents."""
     found: dict[str, str] = {}
     with contextlib.closing(supply.entries()) as entries:  # type: ignore[type-var]
         for entry in entries:
@@ -191,7 +191,7 @@ Loaded = Mapping[str, Mapping[str, TableFingerprint]]
 
 
 def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]) -> Loaded:
-    """Make the parts that came usable, and compare their tables with the manifest; returns what each of them holds."""
+    """Load the parts, and compare their tables with the manifest; returns what each of them holds."""
     parts = [part for part in supply.manifest.parts if part.source in came]
     loaded: dict[str, Mapping[str, TableFingerprint]] = {}
     for part in parts:
@@ -205,7 +205,7 @@ def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[
 def compared(
     supply: Supply, incoming: Mapping[str, Incoming], loaded: Loaded
 ) -> tuple[dict[str, TableFingerprint], Comparison]:
-    """What the loaded parts hold, and what of it was compared: after the switch, since some are compared only there."""
+    """What the loaded parts hold, and what was compared. Call it after the switch: some are compared only then."""
     tables: dict[str, TableFingerprint] = {}
     equal, not_compared, waiting = 0, dict[str, str](), dict[str, str]()
     for part in supply.manifest.parts:
@@ -228,7 +228,7 @@ def compared(
 
 
 def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFingerprint]:
-    """Make a part usable and compare it; its tables that are equal to their record. ``DamageFound`` names the first
+    """Load a part and compare it; returns the tables that are equal to their record. ``DamageFound`` names the first
     differences."""
     tables = incoming.load()
     findings = compare_tables(part, tables, _not_comparable(incoming))
@@ -265,7 +265,7 @@ def _not_comparable(incoming: Incoming) -> Mapping[str, str]:
 
 
 def told(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:
-    """What the parts have left out, and what of them could not be compared, by name."""
+    """What the parts left out and what could not be compared, by name."""
     left_out = [f"{source}: {warning}" for source, one in incoming.items() for warning in warnings_of(one)]
     unseen = [
         f"not compared with the snapshot: {line}"

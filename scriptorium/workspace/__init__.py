@@ -1,4 +1,4 @@
-"""Where runs work: one lock for each library, a staging folder for each run, who reads which backup, free space."""
+"""Where runs work: one lock for each library, a staging folder for each run, the readers of each backup, free space."""
 
 from __future__ import annotations
 

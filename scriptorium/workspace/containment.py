@@ -1,4 +1,4 @@
-"""What surrounds the work of every operation in this process."""
+"""The context in which every operation of this process runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scriptorium.umask import private_files
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
-    """No child that is started in the block outlives an error in it, and what is made in it is open to our user
-    alone. Operations may be nested: a restore takes a backup first."""
+    """An error in the block ends every child that was started in it, and only our user may open what is made in it.
+    Operations may be nested: a restore takes a backup first."""
     with no_child_outlives(), private_files():
         yield

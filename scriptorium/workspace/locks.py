@@ -3,9 +3,9 @@
 ::
 
     <workspace>/
-        <library>.lock            held (flock) for the length of a run; the kernel frees it when we die
-        <library>.holder.json     who holds it, for messages; without the lock it means nothing
-        staging/<library>-<id>/   one run's files; what is there when the lock is taken was left by a crash
+        <library>.lock            held (flock) during a run; the kernel frees it when we die
+        <library>.holder.json     who holds it, for messages; only valid while the lock is held
+        staging/<library>-<id>/   the files of one run; what is there when the lock is taken was left by a crash
         reading/<backup id>       see ``readers``
 """
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 def root(settings: Settings) -> Path:
     """The workspace folder, made (0700) where it is missing. ``SettingsError`` when it cannot be, ``Untrusted`` when
-    others may write to it: what it holds is carried out, and goes into archives."""
+    others may write to it: its journals are carried out, and its files go into archives."""
     folder = settings.workspace_folder
     with _trouble(folder), closing(Places()) as places:
         real = real_path(folder)
@@ -53,7 +53,7 @@ def root(settings: Settings) -> Path:
 
 @contextlib.contextmanager
 def _trouble(path: Path) -> Iterator[None]:
-    """Turn what the operating system says of the workspace into what a person can do about it."""
+    """Turn errors of the operating system about the workspace into errors that say what to do."""
     try:
         yield
     except Timeout:
@@ -96,7 +96,7 @@ def lock(settings: Settings, library: str, doing: str, *, wait: float = 0.0) -> 
 
 
 def scratch_name(library: str) -> str:
-    """The name under which drills of a library lock and stage: they do not keep its backups waiting."""
+    """The name under which drills of a library lock and stage: its backups do not wait for them."""
     return f"{library}~drill"
 
 
@@ -130,7 +130,7 @@ def staging(settings: Settings, library: str, run: str) -> Iterator[Path]:
 
 
 def empty_folder(folder: Path) -> None:
-    """Make a folder, or empty the one that an earlier try left."""
+    """Make a folder, or empty the one that an earlier attempt left."""
     if folder.exists():
         remove_tree(folder)
     folder.mkdir(mode=0o700)

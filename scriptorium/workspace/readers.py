@@ -1,4 +1,4 @@
-"""Who reads a backup now: each backup has a lock, which its readers share, so that nothing removes it meanwhile."""
+"""Who reads a backup now. Each backup has a lock that its readers share, so that it is not removed meanwhile."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reading(settings: Settings, backup_id: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def removing(settings: Settings, backup_id: str) -> Iterator[bool]:
-    """Keep readers waiting while a backup is removed. Yields whether it may be removed: not while somebody reads it."""
+    """Make readers wait while a backup is removed. Yields whether it may be removed: not while somebody reads it."""
     try:
         descriptor = _locked(settings, backup_id, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -55,7 +55,7 @@ def _locked(settings: Settings, backup_id: str, how: int) -> int | None:
     path = _file(settings, backup_id)
     while True:
         try:
-            real_path(path.parent)  # a link of another user's is refused
+            real_path(path.parent)  # a link of another user is refused
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -82,6 +82,9 @@ def being_read(settings: Settings) -> frozenset[str]:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except FileNotFoundError:
                 continue
-            except (BlockingIOError, PermissionError):  # the mark of another user tells us nothing: take it as read
+            except (
+                BlockingIOError,
+                PermissionError,
+            ):  # we cannot lock the mark of another user: count the backup as being read
                 busy.add(path.name)
     return frozenset(busy)

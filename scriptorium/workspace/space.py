@@ -1,7 +1,7 @@
-"""Whether a backup fits, before anything is written: what each filesystem must take, and what is there.
+"""Whether a backup fits, checked before anything is written: the space that each filesystem needs and has.
 
-A source is copied into the workspace first where there is room for that, since it is then held still for the shortest
-time. Where there is not, those that can be are read straight into the stores' packages.
+A source is copied into the workspace first where there is space for that, because this holds it still for the shortest
+time. Otherwise the sources that can be streamed are read straight into the packages of the stores.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def find_space(
     surveys: Mapping[str, Survey] | None = None,
 ) -> Space:
     """Check that the workspace and the stores on this machine can take a backup of ``sources``, with as few of them
-    streamed as must be. ``NoSpace`` where it does not fit even so. ``surveys``: of the sources, where they were
+    streamed as possible. ``NoSpace`` where it does not fit even so. ``surveys``: of the sources, where they were
     surveyed just now.
 
-    The estimate is what there is on the disk, as each store will have it; ``space_factor`` corrects it.
+    The estimate is the size on the disk, in the form that each store keeps; ``space_factor`` corrects it.
     """
     chosen = [source for source in library.sources if source.name in sources]
     if surveys is None:
