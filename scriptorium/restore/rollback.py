@@ -180,7 +180,7 @@ def undo(settings: Settings, library: Library) -> str:
     require_previous(journal, library)
     ways = _ways(journal, settings, library)
     journal = journal.mark(JournalState.UNDOING)  # from here on the data may be half old, until every part is back
-    put_back(ways, journal, RestoreFailed("going back failed", on=journal.backup))
+    put_back(ways, journal, RestoreFailed("the undo failed", on=journal.backup))
     journal.close()
     return journal.backup
 

@@ -113,7 +113,7 @@ def _read(file: Path) -> Record | None:
     why = others_may_write(file.parent) or others_may_write(file)
     if why:
         raise RestoreFailed(
-            f"the record of a restored database is not believed: {why}",
+            f"the record of a restored database is not used: {why}",
             on=str(file),
             hint="run this as the user who restored; the folder and the file must be that user's alone",
         )

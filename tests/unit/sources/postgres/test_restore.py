@@ -230,7 +230,7 @@ def test_a_record_that_others_may_have_written_is_not_believed(library):
     source, staged, part, _, _ = library
     _restore(source, staged, part).switch()
     (source.staging / "databases").chmod(0o777)
-    with pytest.raises(RestoreFailed, match="not believed"):
+    with pytest.raises(RestoreFailed, match="not used"):
         source.incoming(part, ID).undo()
     assert source.previous_databases() == ()
 
