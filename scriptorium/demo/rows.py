@@ -46,11 +46,11 @@ class Rows:
     def _id(self) -> str:
         return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
 
-    def _moment(self) -> datetime:
+    def _time(self) -> datetime:
         return _DAY - timedelta(microseconds=self._chance.randrange(3 * 365 * 86_400 * 1_000_000))
 
     def _node(self, table: str, **values: object) -> str:
-        written = self._moment()
+        written = self._time()
         key = str(values.setdefault("id", self._id()))
         self._tables[table].append({"created_at": written, "updated_at": written, **values})
         return key
@@ -59,7 +59,7 @@ class Rows:
         return self._node(table, name=name, normalized_name=words.normalized(name), **values)
 
     def _link(self, table: str, start: str, end: str, **values: object) -> None:
-        self._tables[table].append({"start": start, "end": end, "created_at": self._moment(), **values})
+        self._tables[table].append({"start": start, "end": end, "created_at": self._time(), **values})
 
     # --- people, places, subjects -------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class Rows:
             is_active=True,
             password_must_change=False,
             failed_login_attempts=0,
-            last_login=self._moment(),
+            last_login=self._time(),
             reading_streak_offset=-number,
             timezone=chance.choice(("UTC", "Europe/Oslo", "Asia/Tokyo")),
             display_name=name,
@@ -178,7 +178,7 @@ class Rows:
 
     def _reading(self, reader: str, book: str) -> None:
         chance = self._chance
-        begun = self._moment()
+        begun = self._time()
         finished = begun + timedelta(days=chance.randint(1, 60)) if chance.random() < 0.7 else None
         self._link(
             "HAS_PERSONAL_METADATA",

@@ -21,7 +21,7 @@ DESCRIPTION = "Bibliotheca: Kuzu database, covers, uploads, settings"
 KEYS = frozenset({"home", "data", "database_file", "exclude", "kuzu"})
 PATHS = frozenset({"home", "data", "database_file"})
 
-# Made anew by the application, or backups of its own: of no use in a backup, and many.
+# Many files that a backup does not need: the application makes them again, or they are its own backups.
 VOLATILE = (
     "/backups",
     "/kuzu_backups",

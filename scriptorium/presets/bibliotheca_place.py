@@ -2,8 +2,7 @@
 
 The application reads ``KUZU_DB_PATH`` (a folder, by default ``./data/kuzu``) and ``DATA_DIR`` from its environment,
 from ``data/.env``, from ``.env``; in a container its compose file sets them, and says which folder of this machine is
-meant. Two databases that are both there and that two of these name are a doubt: nobody but the user knows which one
-lives.
+meant. If two of these name two databases that both exist, that is a doubt: only the user knows which one is in use.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def place(home: Path, library: Mapping[str, object], variables: Mapping[str, str
 
 
 def _open(named: list[_Named]) -> Iterator[str]:
-    """Of the places, those that nobody here can tell: they hang on the application's environment."""
+    """The places that cannot be known here: they depend on the environment of the application."""
     for one in named:
         if open_in(str(one.path)):
             yield f"{one.by} means {one.path.parent}, and what it stands for is not said there; set 'database_file'"

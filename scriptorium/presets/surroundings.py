@@ -19,7 +19,7 @@ def env_file(path: Path) -> dict[str, str]:
     """The variables of a ``.env``, as python-dotenv reads them: ``export``, quotes, comments, values of several lines.
 
     ``${NAME}`` stands for one of the file's own names or its default; any other stays as it is written (``open_in``),
-    since nobody here knows what the application's environment has for it. Bytes that are not UTF-8 hide no other
+    because the environment of the application is not known here. Bytes that are not UTF-8 hide no other
     line. Empty where there is no such file.
     """
     found: dict[str, str] = {}

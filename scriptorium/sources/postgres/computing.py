@@ -1,4 +1,4 @@
-"""What a server cannot compute of a table is missing of that table, and ends nothing else.
+"""A fingerprint that a server cannot compute is missing for that table; everything else continues.
 
 An index on a function, a generated column or a view may call what fails, or what names others without their schema.
 """
@@ -21,7 +21,7 @@ _LOCKED = "55P03"
 
 
 class Uncomputable(Exception):
-    """The facts of a table cannot be computed; the text says why."""
+    """The fingerprint of a table cannot be computed; the text says why."""
 
 
 def computed(session: psycopg.Connection[Row], work: Callable[[], _Found]) -> _Found:

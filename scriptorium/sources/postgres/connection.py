@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Row = tuple[object, ...]
 
-# A server that vanished is an error after two minutes (see postgres_login), also while something is on its way there.
+# A server that vanished is an error after two minutes (see login.py), also while data is being sent to it.
 # Not for what sends much: the kernel takes a server that is busy, and does not read for so long, for one that is gone.
 _UNHEARD = {"tcp_user_timeout": "120000"}  # milliseconds
 _BYTES = "SQL_ASCII"

@@ -1,8 +1,8 @@
 """Databases as a whole: made like another, switched by renaming, previous ones kept for a while.
 
 Renaming a database is transactional, so the switch is one transaction: the living database gets the name of a previous
-one, the restored database gets the living one's name. Whatever kills us, both renames happened or none. Which of the
-two, the numbers of the databases say; they were recorded before (see ``records.py``).
+one, the restored database gets the living one's name. Whenever we are killed, either both renames happened or none. The
+numbers of the databases, which were recorded before (see ``records.py``), show which.
 """
 
 from __future__ import annotations
@@ -130,9 +130,9 @@ def literal(text: str | None) -> str:
 def switch(
     session: psycopg.Connection[Row], address: Address, renames: Sequence[tuple[str, str]], then: Mapping[str, int]
 ) -> None:
-    """Rename databases in one transaction, their sessions sent away meanwhile.
+    """Rename databases in one transaction, while a second session ends the sessions in them.
 
-    The rename locks the database against newcomers and waits for those who are in it: they are being sent away.
+    The rename locks out new sessions and waits for the connected ones, which the second session ends.
     ``then``: the number of the database that has a name afterwards; where it is another, nothing was renamed and
     ``RestoreFailed`` is raised.
     """
@@ -156,7 +156,7 @@ def _busy(session: psycopg.Connection[Row], names: Sequence[str], error: Library
     )
     who = [f"process {pid} (user {user}, {program or 'no name'})" for pid, user, program in rows]
     return LibraryBusy(
-        f"sessions could not be sent away: {', '.join(who[:5])}" if who else error.what,
+        f"sessions could not be ended: {', '.join(who[:5])}" if who else error.what,
         on=error.on,
         hint="stop the application; to end others' sessions a role needs pg_signal_backend",
     )

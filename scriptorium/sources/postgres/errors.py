@@ -73,7 +73,7 @@ _KNOWN = (
         r"No space left on device|disk full",
         NoSpace,
         "the disk became full",
-        "free some room, on this machine or on the server's",
+        "free some space, on this machine or on the server's",
     ),
     _Trouble(
         ("42P04", "42P06", "42P07", "42710", "42723"),

@@ -185,7 +185,7 @@ def table_fingerprint(
 
 
 def generated_anew(
-    found: Iterable[Relation], facts: Mapping[str, TableFingerprint], expected: Mapping[str, TableFingerprint]
+    found: Iterable[Relation], fingerprints: Mapping[str, TableFingerprint], expected: Mapping[str, TableFingerprint]
 ) -> dict[str, str]:
     """What cannot be compared, and why: older backups have fingerprints of generated columns, too. Where one differs,
     these columns may: functions of today compute them. As many rows came as were saved."""
@@ -194,7 +194,7 @@ def generated_anew(
         for one in found
         if one.generated
         and (was := expected.get(one.name)) is not None
-        and (now := facts.get(one.name)) is not None
+        and (now := fingerprints.get(one.name)) is not None
         and was.fingerprint.startswith(PREFIX)
         and was != now
         and was.rows == now.rows

@@ -60,7 +60,7 @@ def require_one_more(session: psycopg.Connection[Row], address: Address, what: s
     """``SourceUnavailable`` where ``what`` could not connect beside this session: another may end at any time."""
     until = time.monotonic() + _PATIENCE
     while (found := left(session))[0] < 1 and time.monotonic() < until:
-        time.sleep(_LOOK)  # a watch of ours may have the last one for a moment
+        time.sleep(_LOOK)  # our own stall watch may use the last connection briefly
     free, limit = found
     if free < 1:
         raise SourceUnavailable(

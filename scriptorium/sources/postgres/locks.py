@@ -1,4 +1,4 @@
-"""Who stands in the way: the sessions that hold a lock which ours are waiting for, and an end to the waiting."""
+"""Which sessions hold a lock that ours are waiting for, and a limit for the waiting."""
 
 from __future__ import annotations
 

@@ -109,8 +109,8 @@ def places(inside: Path | None) -> Iterator[Path]:
 
 
 def prepare(folder: Path, user: ServerUser) -> None:
-    """The folder stays ours, so that nobody plants anything where we write; the server's user may only pass through it
-    to the data, which are his."""
+    """The folder stays ours, so that no other user can put anything where we write. The server's user may only pass
+    through it to the data, which belong to that user."""
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o711 if user.switched else 0o700)
     data = folder / "data"

@@ -31,7 +31,7 @@ class PostgresSettings(Login):
     default the source's name; the dump lies in ``<at>/<database>/``.
 
     ``dump``: copied into the workspace first ("stage"), which is faster, or read straight into the archive ("stream");
-    "auto": streamed where the workspace has no room for the copy.
+    "auto": streamed where the workspace has too little space for the copy.
     ``jobs``: processes of pg_dump and pg_restore (0: as many as help). ``lock_timeout``: seconds to wait for a table
     that is locked. ``statement_timeout``: seconds one table's fingerprint may take (0: no limit).
     ``stall_timeout``: seconds that pg_dump, pg_restore or psql may stand still (0: no limit). ``previous``: how many

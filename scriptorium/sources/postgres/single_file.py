@@ -1,7 +1,7 @@
 """One database to one file and back, in the formats that ``pg_dump`` users know.
 
-The file is written beside its name and appears whole. What comes back is recognised by its first bytes, never by its
-name, and is loaded in one transaction: after an error the database is as it was.
+The file is written under another name beside it, and renamed when it is complete. A file that is restored is recognised
+by its first bytes, never by its name, and is loaded in one transaction: after an error the database is as it was.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def backup(
                 target = f"--dbname={address.of_child(application)}"
                 _run([*argv, target], address, application, options.stall_timeout, lambda: size_of(partial))
             except NoSpace as error:
-                raise NoSpace(error.what, on=str(file.parent), hint="free some room there") from error
+                raise NoSpace(error.what, on=str(file.parent), hint="free some space there") from error
         _check(partial, format, options, major, level)
         _put(partial, file)
     finally:

@@ -97,7 +97,7 @@ class PostgresSource(PostgresSettings):
         partial: bool = False,
         never: tuple[Path, ...] = (),
     ) -> DatabaseFiles | BesideIncoming | InPlaceIncoming:
-        """``partial`` and ``never`` change nothing: a database comes back whole."""
+        """``partial`` and ``never`` change nothing: a database is restored whole."""
         from scriptorium.sources.postgres.restore.beside import BesideIncoming, DatabaseFiles
         from scriptorium.sources.postgres.restore.in_place import InPlaceIncoming
 
@@ -107,7 +107,7 @@ class PostgresSource(PostgresSettings):
         return (InPlaceIncoming if chosen.in_place else BesideIncoming)(part, chosen._goal(), restore_id)
 
     def _with(self, options: RestoreOptions) -> PostgresSource:
-        """The same source with the user's word on how it is restored."""
+        """The same source with the options that the user gave for this restore."""
         given = options.postgres
         return self.model_copy(
             update={
@@ -118,7 +118,7 @@ class PostgresSource(PostgresSettings):
         )
 
     def preconditions(self, part: Part, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, Callable[[], str]]:
-        """What the dump uses of the server's own is known only from inside the archive: that, too, is said."""
+        """Which roles, tablespaces and extensions the dump uses is known only from the archive: a row says so."""
         from scriptorium.sources.postgres.restore.preflight import preconditions
 
         return preconditions(self._with(options), part)
@@ -164,11 +164,11 @@ class PostgresSource(PostgresSettings):
         return EmbeddedIncoming(part, lambda address: self._on(address)._beside(part, drill_id, scratch))
 
     def _on(self, address: str) -> PostgresSource:
-        """The same database on a bare server: nobody's roles are there."""
-        nobody = {"service": "", "password": None, "password_file": None, "password_env": "", "password_command": ()}
-        nobody |= {"pooler": "refuse"}
+        """The same database on a new server that has none of its roles."""
+        without = {"service": "", "password": None, "password_file": None, "password_env": "", "password_command": ()}
+        without |= {"pooler": "refuse"}
         given = {"database": address, "target": "", "in_place": False, "without_roles": True, "drill": "server"}
-        return self.model_copy(update={**nobody, **given})
+        return self.model_copy(update={**without, **given})
 
     def _beside(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming:
         from scriptorium.sources.postgres.restore.beside import BesideIncoming
@@ -274,7 +274,7 @@ class PostgresSource(PostgresSettings):
         return check(self.address().resolved(), files=files, tools=self.tools)
 
     def holders(self) -> Iterator[Holder]:
-        """The sessions of clients. They do not stand in the way: a restore ends them at its switch."""
+        """The sessions of clients. They do not prevent a restore, which ends them at its switch."""
         from scriptorium.sources.postgres.restore.preflight import sessions_in
 
         address = self.address().resolved()
@@ -283,7 +283,7 @@ class PostgresSource(PostgresSettings):
 
 
 class PostgresStream:
-    """The dump of a source on its way into an archive."""
+    """The dump of a source while it is written into an archive."""
 
     def __init__(self, dump: DumpStream, place: str, staged: Callable[[], Staged]) -> None:
         self.folder = f"{place}/{dump.name}"

@@ -26,9 +26,11 @@ SELECT root::int8, oid::int8 FROM spread
 
 
 def as_recorded(
-    session: psycopg.Connection[Row], facts: Mapping[str, TableFingerprint], expected: Mapping[str, TableFingerprint]
+    session: psycopg.Connection[Row],
+    fingerprints: Mapping[str, TableFingerprint],
+    expected: Mapping[str, TableFingerprint],
 ) -> dict[str, TableFingerprint]:
-    """The recorded facts of partitions by hash, where together they hold what was recorded of them together."""
+    """The recorded fingerprints of partitions by hash, if all partitions together hold what was recorded for all."""
     names = {one.oid: one.name for one in relations(session) if one.kind == "r"}
     tables = defaultdict[int, list[str]](list)
     for root, oid in session.execute(_SPREAD.encode()).fetchall():
@@ -36,16 +38,16 @@ def as_recorded(
             tables[int(str(root))].append(name)
     same: dict[str, TableFingerprint] = {}
     for members in tables.values():
-        known = all(name in facts and name in expected for name in members)
-        if known and _sum(facts[name] for name in members) == _sum(expected[name] for name in members):
+        known = all(name in fingerprints and name in expected for name in members)
+        if known and _sum(fingerprints[name] for name in members) == _sum(expected[name] for name in members):
             same.update({name: expected[name] for name in members})
     return same
 
 
-def _sum(facts: Iterable[TableFingerprint]) -> tuple[int, int, int, frozenset[str]]:
+def _sum(fingerprints: Iterable[TableFingerprint]) -> tuple[int, int, int, frozenset[str]]:
     rows = first = second = 0
     kinds = set[str]()
-    for one in facts:
+    for one in fingerprints:
         kind, _, lanes = one.fingerprint.partition(":")
         rows, first, second = rows + one.rows, first + int(lanes[:16], 16), second + int(lanes[16:], 16)
         kinds.add(kind)

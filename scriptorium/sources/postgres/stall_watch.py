@@ -1,4 +1,4 @@
-"""Whether a program of PostgreSQL still gets on: one that stands still must not hold the library for ever.
+"""Whether a program of PostgreSQL still makes progress: one that stands still must not hold the library for ever.
 
 A long statement is no stall: the server is asked whether it works for the program. Nor is a program that waits for us.
 What cannot be asked proves nothing; a server that vanished is found out by the connections themselves.

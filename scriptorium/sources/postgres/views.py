@@ -33,26 +33,29 @@ SELECT line.root::int8, c.oid::int8 FROM line JOIN pg_class c ON c.oid = line.or
 
 
 def not_reproducible(
-    session: psycopg.Connection[Row], found: Iterable[Relation], facts: Mapping[str, TableFingerprint]
+    session: psycopg.Connection[Row], found: Iterable[Relation], fingerprints: Mapping[str, TableFingerprint]
 ) -> tuple[str, ...]:
-    """The views among the ``facts`` that come from what has none: from a view that a restore makes anew with other
-    rows, or from another server."""
+    """The views with a fingerprint that depend on relations without one: on a view that has other rows after a restore,
+    or on another server."""
     relations = {one.oid: one for one in found}
     if not any(one.kind == "m" for one in relations.values()):
         return ()
     origins = defaultdict[int, set[int]](set)
     for root, origin in session.execute(_COME_FROM.encode()).fetchall():
         origins[int(str(root))].add(int(str(origin)))
-    unsure = {oid for oid, one in relations.items() if one.kind in "mf" and one.name not in facts}
-    return tuple(one.name for oid, one in relations.items() if one.name in facts and origins[oid] & unsure)
+    unsure = {oid for oid, one in relations.items() if one.kind in "mf" and one.name not in fingerprints}
+    return tuple(one.name for oid, one in relations.items() if one.name in fingerprints and origins[oid] & unsure)
 
 
 def made_anew(
-    found: Iterable[Relation], facts: Mapping[str, TableFingerprint], expected: Mapping[str, TableFingerprint]
+    found: Iterable[Relation], fingerprints: Mapping[str, TableFingerprint], expected: Mapping[str, TableFingerprint]
 ) -> dict[str, str]:
     """The views that are filled and have other rows than were recorded, with the reason why that is no damage."""
     return {
         one.name: "a restore makes the view anew, and its query gives other rows now"
         for one in found
-        if one.kind == "m" and one.populated and one.name in expected and facts.get(one.name) != expected[one.name]
+        if one.kind == "m"
+        and one.populated
+        and one.name in expected
+        and fingerprints.get(one.name) != expected[one.name]
     }

@@ -1,1 +1,1 @@
-"""The way out: one snapshot, its dump, its fingerprints."""
+"""How a database is saved: one snapshot, its dump, its fingerprints."""

@@ -75,7 +75,7 @@ class DumpRecord:
     ) -> DumpRecord:
         """With what the snapshot held. Sequences have none: what counts is what the dump holds of them."""
         names = {(one.schema, one.table): one.name for one in snapshot.found if one.kind == "S"}
-        tables = {**seen.tables, **{names[key]: facts for key, facts in sequences.items() if key in names}}
+        tables = {**seen.tables, **{names[key]: fingerprint for key, fingerprint in sequences.items() if key in names}}
         more, now = (*seen.warnings, *warnings), datetime.now(UTC)
         missing = {name: why for name, why in seen.missing.items() if name not in tables}
         took = wording.duration((now - self.started_at).total_seconds())
@@ -92,7 +92,7 @@ class DumpRecord:
     @classmethod
     def read(cls, file: Path) -> DumpRecord:
         words = json.loads(file.read_text("utf-8"))
-        tables = {name: TableFingerprint(**facts) for name, facts in words.pop("tables").items()}
+        tables = {name: TableFingerprint(**fingerprint) for name, fingerprint in words.pop("tables").items()}
         began, ended = (datetime.fromisoformat(words.pop(key)) for key in ("started_at", "finished_at"))
         warnings = tuple(words.pop("warnings"))
         made = Provenance(**words.pop("provenance"))

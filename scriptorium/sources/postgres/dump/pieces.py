@@ -36,7 +36,7 @@ def piece_number(name: str) -> int | None:
 def join(folder: Path) -> None:
     """Make the pieces in the folder one file, in place: the disk must take one piece more, and not all of them.
 
-    A folder without pieces stays as it is. ``RestoreFailed`` where a former joining was cut short; ``DamageFound``
+    A folder without pieces stays as it is. ``RestoreFailed`` where an earlier joining was cut short; ``DamageFound``
     where a piece is missing; ``NoSpace``.
     """
     partial = folder / _PARTIAL

@@ -118,7 +118,7 @@ def plain_environment(address: Address, application: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def held(address: Address, options: DumpOptions) -> Iterator[Snapshot]:
-    """Hold the database still while the block lasts. ``SnapshotBusy`` says who stands in the way."""
+    """Keep one snapshot while the block runs. ``SnapshotBusy`` names the sessions that hold a needed lock."""
     began = datetime.now(UTC)
     application = f"scriptorium dump {secrets.token_hex(4)}"
     with naming_holders(address, application), address.session(application=application) as session:

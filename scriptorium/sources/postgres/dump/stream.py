@@ -44,11 +44,11 @@ _PIPE_BYTES = 1 << 20  # fewer and longer reads than with the system's own 64 Ki
 _HEAD = 1 << 20
 _END = bytes(5)  # how the data of a table ends in the custom format: a block of no bytes
 _LOOK = 500  # milliseconds between two looks at what else may have failed
-_PATIENCE = 10  # seconds for the server to stop a scan that nobody waits for any more
+_PATIENCE = 10  # seconds for the server to stop a scan whose result is no longer needed
 
 
 class DumpStream:
-    """A dump on its way: ``record`` is all that is known so far, ``ended`` whether that is everything."""
+    """A dump that is being read: ``record`` is what is known so far, ``ended`` says whether the record is complete."""
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ class Feed:
         except BaseException as error:  # noqa: BLE001 -- handed to the caller's thread
             end = error
         self._portions.put(end)
-        with contextlib.suppress(ValueError, OSError):  # closed: nobody wants the rest
+        with contextlib.suppress(ValueError, OSError):  # closed: the rest is not needed
             for _ in text:  # so that who feeds comes to see what is wrong
                 pass
 

@@ -1,1 +1,1 @@
-"""The way back: a dump loaded beside the living database, compared, switched in."""
+"""How a database is restored: its dump is loaded beside the living database, compared, switched in."""

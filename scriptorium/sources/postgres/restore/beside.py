@@ -1,4 +1,4 @@
-"""A PostgreSQL database on its way back, into a folder or beside the living database.
+"""The restore of a PostgreSQL database, into a folder or beside the living database.
 
 Beside it: the dump goes into ``<name>_restore_<id>``, is compared, and takes the living name in one transaction; the
 previous database stays as ``<name>_before_restore_<time>``. Into a folder: only files.

@@ -135,14 +135,14 @@ class Reading:
                 continue
             left.remove(come)
             with contextlib.suppress(Uncomputable):
-                facts = table_fingerprint(session, come, self._expected[come.name])
-                if facts == self._expected[come.name]:
-                    self._read[come.name] = facts
+                fingerprint = table_fingerprint(session, come, self._expected[come.name])
+                if fingerprint == self._expected[come.name]:
+                    self._read[come.name] = fingerprint
 
     def _rest(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:
         """What was not read yet, the longest first: the indexes of the others are built meanwhile."""
         session.execute("SET lock_timeout = 0")
-        rows = {name: facts.rows for name, facts in self._expected.items()}
+        rows = {name: fingerprint.rows for name, fingerprint in self._expected.items()}
         for one in sorted(found, key=lambda one: -rows.get(one.name, 0)):
             if self._over.is_set():
                 return

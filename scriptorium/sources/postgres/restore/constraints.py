@@ -1,4 +1,4 @@
-"""What ``pg_restore`` stumbles over: tried again with the database's own names, then each by itself, then named.
+"""Objects that ``pg_restore`` fails to make: tried again with the database's own names, then one by one, then named.
 
 Rows that break a constraint are in many databases (loaded with triggers off, or before a function was replaced), and
 ``pg_dump`` saves them. Without the user's word the restore ends, and names every such constraint. With it, the data
@@ -104,7 +104,7 @@ def try_again(restorer: Again, dump: Path, stumbled: Stumbled) -> None:
 
 
 def in_one_transaction(stumbled: Stumbled, lines: Sequence[str]) -> Stumbled | RestoreFailed:
-    """The error where everything goes in at once, and the first thing that does not fit ends it."""
+    """The error of a restore in one transaction, which the first row that does not fit ends."""
     if not any(_kind(line) in (*_BREAKABLE, "TABLE DATA") for line in lines):
         return stumbled
     return RestoreFailed(

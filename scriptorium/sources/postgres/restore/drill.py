@@ -14,7 +14,7 @@ _NAME = "drill"
 
 
 class EmbeddedIncoming:
-    """``beside``: makes the way back into a database of the server at the given address.
+    """``beside``: makes the restore into a database of the server at the given address.
 
     The server is there from ``prepare`` to ``undo``; nothing is ever switched.
     """

@@ -1,4 +1,4 @@
-"""What SQL of somebody else may not do: known, and refused by name, before any of it runs.
+"""What SQL of other people may not do: it is found, and refused by name, before any of the SQL runs.
 
 Only statements that ``pg_dump`` writes are let through, at every restore. In what other programs or people brought
 (``foreign``) also nothing that reaches the server's machine: its files and programs, code that is not kept inside the
@@ -310,7 +310,7 @@ def _sets_a_library(statement: Statement) -> bool:
 
 
 def _reaching(statement: Statement) -> str:
-    """Why something of a stranger's reaches beyond the database; nothing where it does not."""
+    """Why a statement of another author reaches beyond the database; empty where it does not."""
     words = statement.words
     for token in statement.tokens:
         if token.kind in ("word", "name", "sign") and (found := _REACHING.fullmatch(token.value)):

@@ -1,4 +1,4 @@
-"""A PostgreSQL database on its way back in its own place, for roles that may not create databases.
+"""The restore of a PostgreSQL database in place, for roles that may not create databases.
 
 One transaction replaces everything, after a dump of what was there, which undoing it loads again.
 """
@@ -81,7 +81,7 @@ class InPlaceIncoming(Unpacked):
         return self._part.tables
 
     def _require_space(self, living: Sequence[Relation]) -> None:
-        """What is replaced is dumped first, so that there is a way back."""
+        """What is replaced is dumped first, so that it can be restored."""
         hint = "free some space, or set 'staging' to a folder on a larger disk"
         require_space(self._folder, plain_size(living), "the dump of what is replaced", hint)
 
@@ -97,7 +97,11 @@ class InPlaceIncoming(Unpacked):
         with self._patient() as session:
             found = fingerprints_now(session, expected)
         self.missing_fingerprints, self.made_anew = found.missing, found.anew
-        wrong = [name for name, facts in expected.items() if found.tables.get(name) != facts and found.compared(name)]
+        wrong = [
+            name
+            for name, fingerprint in expected.items()
+            if found.tables.get(name) != fingerprint and found.compared(name)
+        ]
         if wrong:
             raise DamageFound(
                 "the restored database is not what was backed up", on=self._part.source, hint=", ".join(wrong[:5])
@@ -158,11 +162,11 @@ class InPlaceIncoming(Unpacked):
             raise Untrusted("the dump of the previous data is not ours alone", on=str(self._folder), hint=why)
 
     def plan(self) -> Kept:
-        """The dump of what is there is its way back: what it holds is known before anything is replaced."""
+        """An undo restores the dump of what is there, so its content is recorded before anything is replaced."""
         return self.kept()
 
     def kept(self) -> Kept:
-        facts = DumpRecord.read(self._previous / "facts.json").tables
+        fingerprints = DumpRecord.read(self._previous / "facts.json").tables
         with self._target.address.session() as session:
             name = session.info.dbname
             number, system = number_of(session, name), system_of(session)
@@ -171,7 +175,7 @@ class InPlaceIncoming(Unpacked):
             "database": name,
             "replaced": number,
             "folder": str(self._previous),
-            "tables": {name: [one.rows, one.fingerprint] for name, one in facts.items()},
+            "tables": {name: [one.rows, one.fingerprint] for name, one in fingerprints.items()},
         }
 
     def previous(self, kept: Kept) -> Previous:
@@ -188,7 +192,7 @@ class InPlaceIncoming(Unpacked):
                 return Previous(Whereabouts.ASIDE, f"as a dump in {previous}")
             tables = kept["tables"]
             assert isinstance(tables, dict)
-            expected = {name: TableFingerprint(*facts) for name, facts in tables.items()}
+            expected = {name: TableFingerprint(*fingerprint) for name, fingerprint in tables.items()}
             if not fingerprints_now(session, expected).differing(expected):
                 return Previous(Whereabouts.BACK, "rows and fingerprints of all tables are those of before the restore")
         return Previous(Whereabouts.GONE, f"the dump in {previous} is gone")
@@ -202,7 +206,7 @@ class InPlaceIncoming(Unpacked):
                 for one in came:
                     if one.kind == kind:
                         session.execute(sql(f"DROP {word} IF EXISTS {one.sql} CASCADE"))
-            session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # all of the previous ones come back
+            session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # the dump restores all previous ones
 
     def _differing(self) -> list[str]:
         """The tables that are not as they were before; none where the transaction was rolled back."""

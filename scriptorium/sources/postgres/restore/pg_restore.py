@@ -53,7 +53,7 @@ _ANY_ENTRY = re.compile(r"(?P<number>\d+); \d+ \d+ (?P<rest>.*)")
 _STUMBLED = re.compile(r"from TOC entry (\d+); ")
 _PROGRESS = re.compile(r"^pg_restore: (?!error|warning|from TOC|while|hint|detail).*\n?", re.MULTILINE)
 _ERROR = re.compile(r"^pg_restore: error: (.*)$", re.MULTILINE)
-# Safe for a database that nobody uses yet: the switch commits synchronously, and what came before is then on disk.
+# Safe for a database that is not in use yet: the switch commits synchronously, and what came before is then on disk.
 _NEW = ("-c synchronous_commit=off",)
 _MEMORY = 512  # MiB of the server's, for all that build indexes at once
 
@@ -133,7 +133,7 @@ class Restorer:
                 if first:
                     self._run(dump, [*parallel, *first])
                 with self._stumbling(dump), self._started(dump, [*parallel, *last]):
-                    facts = reading.fingerprints()
+                    fingerprints = reading.fingerprints()
             self.told.require(self.address)
             self.told.missing.update(reading.missing)
         reach("database.indexed")
@@ -145,8 +145,8 @@ class Restorer:
             filled = take_fingerprints(session, views, expected=expected or {})
             self.told.missing.update(filled.missing)
             self.told.anew.update(made_anew(views, filled.tables, expected or {}))
-            self.told.missing.update(generated_anew(relations(session), facts, expected or {}))
-            return facts | dict(filled.tables) | as_recorded(session, facts, expected or {})
+            self.told.missing.update(generated_anew(relations(session), fingerprints, expected or {}))
+            return fingerprints | dict(filled.tables) | as_recorded(session, fingerprints, expected or {})
 
     def _analyze(self, session: psycopg.Connection[Row]) -> None:
         """Statistics of an index on a function call it; only the planner suffers where that fails."""

@@ -1,4 +1,4 @@
-"""Whether a dump can come back to a server, by what its part says of it: before the archive is read."""
+"""Whether a dump can be restored to a server, as far as its part tells before the archive is read."""
 
 from __future__ import annotations
 

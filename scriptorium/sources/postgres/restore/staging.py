@@ -1,4 +1,4 @@
-"""The folder that a dump is unpacked into on its way back, and what can be known of the dump in it."""
+"""The folder that a dump is unpacked into for a restore, and what can be known of the dump in it."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _joined(part: Path, on: str) -> Path:
 
 
 def examine_unpacked(part: Path, on: str, tools: Path | None) -> None:
-    """Look through the dump of somebody in the folder of a part: ``UnsafeArchive``."""
+    """Examine a dump of unknown origin in the folder of a part: ``UnsafeArchive``."""
     dump = _joined(part, on)
     if is_script(dump):
         examine_script(dump, foreign=True)
