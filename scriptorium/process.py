@@ -1,9 +1,9 @@
 """Child processes: the only importer of ``subprocess``.
 
-Every child leads a process group of its own, is registered while it lives, and dies with us: on an error, on
-a deadline, on cancellation (``no_child_outlives``), and, where ``setpriv`` is there (every Debian), also when we are
-killed outright. Arguments are lists, never shell strings; secrets travel in the environment or on standard
-input, and are masked in what an error quotes.
+Every child leads its own process group, is registered while it lives, and ends with us: after an error, at a
+deadline, after cancellation (``no_child_outlives``), and, where ``setpriv`` is installed (every Debian), also when we
+are killed. Arguments are lists, never shell strings. Secrets are passed in the environment or on standard input, and
+are masked in the text of errors.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def start(
 ) -> Child:
     """Start a child in its own process group. Prefer ``run`` and ``stream``; the caller must ``end`` this one.
 
-    ``env``: variables added to ours (without Prefect's secrets). ``outlive_us``: not to be killed with us (a watchdog).
-    ``users``: a command of the user's, which makes files as it always does.
+    ``env``: variables added to ours (without Prefect's secrets). ``outlive_us``: not killed with us (a watchdog).
+    ``users``: a command of the user, which makes files with the user's own umask.
     """
     command = [find_tool(argv[0]), *argv[1:]]
     setpriv = None if outlive_us else shutil.which("setpriv")
@@ -120,8 +120,8 @@ def start(
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without what opens Prefect's API and its database: whoever has that runs any command as us, and
-    a child may be the application, which a health check's ``start`` leaves running."""
+    """Our environment without the secrets of Prefect's API and its database. With them anybody could run any command as
+    us, and a child may be the application, which the ``start`` of a health check leaves running."""
     return {name: value for name, value in os.environ.items() if name not in _PREFECTS_SECRETS}
 
 
@@ -138,15 +138,15 @@ def end(child: Child, *, grace: float = _GRACE_SECONDS) -> int:
 
 
 def stop(child: Child, *, grace: float = _GRACE_SECONDS) -> None:
-    """The same, but its pipes stay open, because another thread is at them; the child must still be ``end``-ed."""
+    """The same, but its pipes stay open, because another thread uses them; the caller must still ``end`` the child."""
     _signal_group(child.pid, signal.SIGTERM if child.poll() is None else signal.SIGKILL)
-    _signal_group(child.pid, signal.SIGCONT)  # one that is stopped hears nothing else
+    _signal_group(child.pid, signal.SIGCONT)  # a stopped process reacts to no other signal
     try:
         child.wait(timeout=grace)
     except subprocess.TimeoutExpired:
         _signal_group(child.pid, signal.SIGKILL)
         child.wait()
-    _signal_group(child.pid, signal.SIGKILL)  # grandchildren that stayed behind
+    _signal_group(child.pid, signal.SIGKILL)  # grandchildren that are still there
 
 
 def _signal_group(pid: int, number: int) -> None:
@@ -155,7 +155,7 @@ def _signal_group(pid: int, number: int) -> None:
 
 
 def end_all(but: Collection[int] = ()) -> None:
-    """End every child group that still lives, but those whose leaders' numbers are given."""
+    """End every child group that still lives, except those whose leaders are given by their process ids."""
     with _live_guard:
         groups = tuple(_live - set(but))
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -167,7 +167,7 @@ def end_all(but: Collection[int] = ()) -> None:
 
 @contextlib.contextmanager
 def no_child_outlives() -> Iterator[None]:
-    """Whatever ends this block (an error, Ctrl-C, a cancelled run) ends every child that was started in it as well."""
+    """An end of this block by an error, Ctrl-C or cancellation also ends every child that was started in it."""
     with _live_guard:
         older = frozenset(_live)
     try:
@@ -242,9 +242,9 @@ def run(
 
 
 def launch(argv: Sequence[str], *, timeout: float) -> int:
-    """Run a child to its end and let live what it left behind (``nohup app &``); returns the number of their group.
+    """Run a child to its end and keep what it left running (``nohup app &``); returns the id of its process group.
 
-    What it says goes into a file that nobody sees later, since what it left may go on writing. Raises ``ToolMissing``,
+    Its output goes into a file that is removed, because what it left running may go on writing. Raises ``ToolMissing``,
     ``ToolFailed``, ``ToolStalled`` past ``timeout`` seconds; then all of the group is ended.
     """
     with tempfile.TemporaryFile() as words:
@@ -268,7 +268,7 @@ def launch(argv: Sequence[str], *, timeout: float) -> int:
 
 
 def end_group(leader: int, *, grace: float = _GRACE_SECONDS) -> None:
-    """End what a launched child left behind in its group, where something of it is left."""
+    """End what a launched child left running in its group, if anything is left."""
     until = time.monotonic() + grace
     _signal_group(leader, signal.SIGTERM)
     while time.monotonic() < until and _group_lives(leader):
@@ -292,8 +292,8 @@ def stream(
     cwd: Path | None = None,
     secrets: Sequence[str] = (),
 ) -> Iterator[io.BufferedReader]:
-    """A child's standard output as a stream. Leaving the block checks the exit status, so that output which
-    ends early is an error here and never later."""
+    """A child's standard output as a stream. Leaving the block checks the exit status, so that output that
+    ends early is an error here and not later."""
     child = start(argv, env=env, cwd=cwd)
     assert child.stdout is not None and child.stderr is not None
     tail = _Tail(child.stderr)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Archives: ``pack`` and ``unpack`` as one stream, hashing on the way; knows tar and compression alone.
+"""Archives: ``pack`` and ``unpack`` as one stream, hashing on the way; only this package knows tar and compression.
 
 Out: ``writer`` takes members in and writes them (``headers``) through ``outflow`` and ``codec``; ``packing`` is the
 walk over sources with it alone. Back: ``inflow`` and ``reader`` read them; ``verification`` reads a copy back, every

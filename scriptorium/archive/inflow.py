@@ -1,4 +1,4 @@
-"""The way back: one thread reads, hashes the archive and decompresses, while the caller works on what came before."""
+"""Reading an archive: one thread reads, hashes and decompresses, while the caller works on what came before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing files that are there whole or not at all, also after a power cut: the one way to write what must last.
+"""Write files that exist whole or not at all, also after a power cut: the only way to write what must last.
 
 A file is written beside its name (``.NAME.xxxxxxxx.partial``, 0600), brought to the disk, renamed, and its folder is
 brought to the disk too. Whoever opens the name sees the previous content or the new one, never a part of it. What a
@@ -23,8 +23,8 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write(path: Path, data: bytes, *, failpoint: str = "", lasting: bool = True) -> None:
-    """Replace the file by one with this content. Not ``lasting``: without waiting for the disk, for what means nothing
-    after a power cut; readers see it whole all the same."""
+    """Replace the file by one with this content. Not ``lasting``: without waiting for the disk, for what has no meaning
+    after a power cut; readers see it whole in this case too."""
     with beside(path, failpoint=failpoint, lasting=lasting) as partial, new_file(partial, lasting=lasting) as file:
         file.write(data)
 

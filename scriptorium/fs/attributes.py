@@ -1,8 +1,8 @@
-"""What a file has beside its contents, owner, mode and times: which of it is kept, and which is only named.
+"""Attributes of a file other than contents, owner, mode and times: which are kept, and which are only named.
 
 Kept are extended attributes in ``user.*`` and POSIX access lists. All others belong to the system that the file lies on
 (capabilities, labels of SELinux, what only root sees), and so do the flags of ``chattr``: they are named. A birth time
-cannot be set by anybody; it is not looked at.
+cannot be set; it is ignored.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _flags(descriptor: int) -> list[str]:
 
 
 def set_lists(descriptor: int, access: AccessList | None, default: AccessList | None) -> None:
-    """Give an open file or folder these access lists; where there is none, one that it inherited goes."""
+    """Give an open file or folder these access lists; where there is none, an inherited one is removed."""
     for name, wanted in ((ACCESS, access), (DEFAULT, default)):
         if wanted is not None:
             os.setxattr(descriptor, name, wanted.for_kernel())

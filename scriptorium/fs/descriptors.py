@@ -4,8 +4,8 @@ A library may belong to an unprivileged user while Scriptorium runs as root. Tha
 links at any time. So a path is walked once, one name after the other; what was reached is held open; everything below
 it is opened by its name inside the folder before it, without following links.
 
-A link on the way is followed only where it gives its maker nothing: it belongs to root, to us, or to the owner of what
-it leads to. (The kernel's ``protected_symlinks`` has the same idea for folders that everybody may write.)
+A link in a path is followed only where its maker gains nothing by it: it belongs to root, to us, or to the owner of
+what it leads to. (The kernel's ``protected_symlinks`` has the same idea for folders that everybody may write.)
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def folder_at(path: Path | bytes) -> Iterator[int]:
 def open_file(path: Path | bytes) -> int:
     """A descriptor of the file that the path leads to, for reading; the caller closes it. Raises like ``folder_at``.
 
-    A pipe does not block, and is for the caller to refuse: it looks at what it opened.
+    A pipe does not block; the caller checks what it opened, and refuses it.
     """
     with reached(path) as (parent, name):
         return os.open(name, FILE, dir_fd=parent)
@@ -151,7 +151,7 @@ def require_own(descriptor: int, path: Path) -> None:
         raise Untrusted(
             f"this belongs to user {owner}, not to us (user {os.geteuid()})",
             on=str(path),
-            hint="it is not used. Look who made it, and remove it",
+            hint="it is not used. Find out who made it, and remove it",
         )
 
 

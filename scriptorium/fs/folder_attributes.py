@@ -1,4 +1,4 @@
-"""What a folder that stays has of its own: mode, owner, access lists, as the plan of a switch remembers them."""
+"""The mode, owner and access lists of a folder that stays, as the plan of a switch records them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from scriptorium.fs.attributes import set_lists
 
 @dataclass(frozen=True, slots=True)
 class FolderAttributes:
-    """The mode, owner and access lists of a folder (a name that ``Places.itself`` gives), as the plan remembers them.
-    ``lists``: in hexadecimal, ``""`` for none; plans of earlier versions say nothing of them."""
+    """The mode, owner and access lists of a folder (a name that ``Places.itself`` gives), as the plan records them.
+    ``lists``: in hexadecimal, ``""`` for none; plans of earlier versions do not have them."""
 
     mode: int
     uid: int
@@ -38,7 +38,7 @@ class FolderAttributes:
             folder.chmod(self.mode)
 
     def _put_lists_on(self, folder: Path, access: str, default: str) -> None:
-        """The group bits of the mode mean another thing with a list than without: nobody enters in between."""
+        """The group bits of the mode mean another thing with a list: in between only the owner enters."""
         folder.chmod(self.mode & 0o700)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""Free space on a filesystem: asked here, and nowhere else."""
+"""Free space on a filesystem; no other module asks for it."""
 
 from __future__ import annotations
 

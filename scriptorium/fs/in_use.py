@@ -1,9 +1,9 @@
-"""Whether an application has a file open for writing, whoever and in whatever container it is.
+"""Whether an application has a file open for writing, whatever its user and container.
 
-Processes of another container are not seen in ``/proc``, and a lock says nothing once its holder has dropped it. An
+Processes of another container are not seen in ``/proc``, and a lock shows nothing after its holder has released it. An
 application that makes its own backup does: closing any descriptor of a file drops all of a process's POSIX locks on it.
 A read lease (``fcntl(2)``, ``F_SETLEASE``) is refused by the kernel while anybody has the file open for writing. It is
-given back at once: nobody waits for it.
+released at once: nobody waits for it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Look:
 def look(files: Iterable[Path], watched: Iterable[Path] = (), *, seconds: float = _WATCHED_SECONDS) -> Look:
     """Ask the kernel for each of the files, and watch those of ``watched`` for a moment (a WAL that grows).
 
-    Changes nothing, and leaves a sound application undisturbed.
+    Changes nothing, and does not disturb the application.
     """
     present, unknown = [path for path in files if path.is_file()], ""
     writers = []

@@ -1,4 +1,4 @@
-"""What is at a path, without following a symlink: where one leads is nobody's concern.
+"""What is at a path, without following a symlink.
 
 ``Path.is_dir`` follows, and fails where a symlink leads to a name that is too long or into a folder that we may not
 enter.

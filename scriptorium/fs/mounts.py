@@ -1,4 +1,4 @@
-"""Where other filesystems are mounted: what is mounted can neither be renamed nor safely be moved along."""
+"""Where other filesystems are mounted: a mounted folder can neither be renamed nor safely moved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which processes have files open: by ``/proc/*/fd``, and by the lock where we may not look into a process."""
+"""Which processes have files open: by ``/proc/*/fd``, and by locks where we may not read a process."""
 
 from __future__ import annotations
 

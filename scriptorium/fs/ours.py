@@ -1,8 +1,8 @@
-"""Folders of ours beside living data, known by more than their names.
+"""Our folders beside living data, recognised by more than their names.
 
-A restore in place makes ``.scriptorium-restore-<id>-<source>`` and, where something stood in the way of going back,
+A restore in place makes ``.scriptorium-restore-<id>-<source>`` and, where a rollback had to displace something,
 ``.scriptorium-aside-<id>-<source>``. Each holds a mark: a small file that names the same id as the folder's name. A
-folder of the user's whose name merely begins with ``.scriptorium-`` has none, and is the library's.
+folder of the user whose name only begins with ``.scriptorium-`` has none, and belongs to the library.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST = 4096
 
 
 def mark(folder: int, restore_id: str) -> None:
-    """Say durably that the open folder is ours. It must be new, and ours alone to write to."""
+    """Mark the open folder as ours, durably. It must be new, and only we may be able to write to it."""
     with new_file(MARK, folder) as file:
         file.write(json.dumps({"scriptorium": "restore", "id": restore_id}).encode("ascii"))
 
@@ -34,7 +34,7 @@ def is_ours(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bool:
     Earlier versions made no mark: their folders are known by a name of that form, with ``incoming`` and ``former``.
     """
     folder = os.fsdecode(path).rstrip("/")
-    name = os.path.basename(folder)  # noqa: PTH119 -- Path would tidy the name up
+    name = os.path.basename(folder)  # noqa: PTH119 -- Path would change the name
     found = _NAMES.fullmatch(name)
     if found is None or not _is_folder(folder):
         return False
@@ -54,7 +54,7 @@ def is_marked(folder: int, name: str) -> bool:
 
 
 def others_may_write(path: Path, found: os.stat_result | None = None) -> str:
-    """Why what is read there may have been written by somebody else; nothing where only this user can have.
+    """Why somebody else may have written what is read there; empty where only this user can have written it.
 
     The path itself is looked at, not what a link leads to: it must be this user's, and nobody else may write to it.
     ``found``: what a look at it said, where it is open already.

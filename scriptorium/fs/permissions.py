@@ -10,7 +10,7 @@ from scriptorium.fs.system_errors import advice, cannot_write, said
 
 
 def may_write(path: Path) -> str:
-    """Says where it may be written; ``RestoreFailed`` when the nearest folder that exists is not ours to write."""
+    """Returns where we may write; ``RestoreFailed`` when we may not write to the nearest folder that exists."""
     folder = path
     while not folder.is_dir():
         folder = folder.parent

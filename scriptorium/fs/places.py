@@ -40,7 +40,7 @@ def real_path(path: Path) -> Path:
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.ELOOP):
                 raise
-            return Path(os.path.realpath(path))  # where we may not go, nothing can be made of us either
+            return Path(os.path.realpath(path))  # where we may not enter, nobody can use us to change anything either
         missing.append(here.name)
         here = here.parent
 
@@ -51,8 +51,8 @@ def is_held(path: Path) -> bool:
 
 
 class Places:
-    """Opens the folders that paths lie in. ``held``: a folder that is open already, and its descriptor; what is below
-    it is reached from there, whatever has its name now. Keeps the last few folders open, for the next is near."""
+    """Opens the folders of paths. ``held``: a folder that is open already, and its descriptor; what is below it is
+    opened from there, whatever has its name now. Keeps the last few folders open: the next path is often near."""
 
     def __init__(self, held: Path | None = None, descriptor: int = -1) -> None:
         self._held, self._descriptor = held, descriptor
@@ -63,7 +63,7 @@ class Places:
             os.close(self._open.popitem()[1])
 
     def lstat(self, path: Path) -> os.stat_result | None:
-        """What is there itself; ``None`` for nothing. ``Untrusted`` where a link stands on the way."""
+        """The status of the path itself; ``None`` for nothing. ``Untrusted`` where a folder of the path is a link."""
         if path == self._held:
             return os.fstat(self._descriptor)
         try:
@@ -166,7 +166,7 @@ class Places:
     @staticmethod
     def _step(here: int, name: str, path: Path) -> int:
         if name == "..":
-            raise Untrusted("a path leads upwards", on=str(path), hint="look who wrote it")
+            raise Untrusted("a path leads upwards", on=str(path), hint="find out who wrote it")
         try:
             return os.open(name, _STEP, dir_fd=here)
         except NotADirectoryError:
@@ -174,6 +174,6 @@ class Places:
                 raise Untrusted(
                     f"a symbolic link has taken the place of the folder {name!r}",
                     on=str(path),
-                    hint="look who made it, put the folder back, and do this again",
+                    hint="find out who made it, put the folder back, and do this again",
                 ) from None
             raise

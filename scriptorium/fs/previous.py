@@ -1,4 +1,4 @@
-"""What a restore put aside: known again by what it is, so that nobody says that it is back when it is not."""
+"""The previous data that a restore put aside: recognised by fingerprints, so "back" is said only if true."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class Previous:
 
 @runtime_checkable
 class Keeping(Protocol):
-    """A part on its way back that can say whether the previous data is what it put aside."""
+    """A part that is restored and can say whether the previous data is what it put aside."""
 
     def plan(self) -> Kept:
-        """Just before ``switch``: how the data is known again that it will put aside. Whoever undoes a restore that was
+        """Just before ``switch``: how the data that it will put aside is recognised. The undo of a restore that was
         killed in the middle compares with it. Empty where the part's own record is compared when it is undone."""
         ...
 
     def kept(self) -> Kept:
-        """After ``switch``: how the previous data is known again. For the journal; no secret is in it."""
+        """After ``switch``: how the previous data is recognised. For the journal; no secret is in it."""
         ...
 
     def previous(self, kept: Kept) -> Previous:
@@ -80,7 +80,7 @@ def whereabouts(kept: Kept, held: Callable[[Path], Path] | None, within: Callabl
 
 
 def _where(source: Path, aside: Path | None, was: str | None) -> Whereabouts:
-    """Where one path is. What lies aside is what would be put back, so it must be what was there."""
+    """Where one path is. What was put aside would be put back, so it must be what was there."""
     if aside is not None and (put := fingerprint(aside)) is not None:
         return Whereabouts.ASIDE if put == was else Whereabouts.GONE
     return Whereabouts.BACK if was is not None and fingerprint(source) == was else Whereabouts.GONE

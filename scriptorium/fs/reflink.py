@@ -49,7 +49,7 @@ def copy(source: int, target: Path, size: int, check: Callable[[int], None]) -> 
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(
-                f"no room for a copy of {size} bytes",
+                f"no space for a copy of {size} bytes",
                 on=str(target.parent),
                 hint="free space there, or move the workspace",
             ) from error
@@ -110,7 +110,7 @@ def opened(path: Path) -> Iterator[int]:
     handle = open_file(path)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise SourceUnavailable("this is no regular file", on=str(path), hint="look what was put in its place")
+            raise SourceUnavailable("this is no regular file", on=str(path), hint="find out what was put in its place")
         yield handle
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""Removing whole trees: also deeper ones than Python's own way can, and folders whose modes would keep us out."""
+"""Remove whole trees: also deeper ones than Python's own function can, and folders whose modes do not let us in."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 _KNOWN: dict[int, tuple[str, str]] = {
     errno.EROFS: ("it is on a filesystem that is mounted read-only", "mount it for writing, or name another place"),
     errno.ENOSPC: ("the disk is full", "free some room there"),
-    errno.EDQUOT: ("the user's quota is used up", "free some room, or raise the quota"),
+    errno.EDQUOT: ("the user's quota is used up", "free some space, or raise the quota"),
     errno.EFBIG: ("the filesystem takes no file of this size", "use another filesystem"),
     errno.EIO: ("the disk reports an error", "look at dmesg, and check the disk"),
     errno.ESTALE: ("the network filesystem does not know it any more", "mount it again"),
@@ -25,7 +25,7 @@ _KNOWN: dict[int, tuple[str, str]] = {
     errno.ENOTDIR: ("a file stands where a folder is meant", "check the path"),
     errno.EISDIR: ("a folder stands where a file is meant", "check the path"),
     errno.ENOMEM: ("there is not enough memory", "end what needs it, and try again"),
-    errno.EBUSY: ("something uses it, or is mounted there", "look what does: lsof, findmnt"),
+    errno.EBUSY: ("something uses it, or is mounted there", "find out what: lsof, findmnt"),
 }
 
 

@@ -1,6 +1,6 @@
-"""What a source, or a part on its way back, can do besides what all can: the one place that asks for it.
+"""The abilities that only some sources, or parts that are restored, have: the one place that asks for them.
 
-The callers need not know which kinds have an ability. Where one is missing, each function says what then holds.
+The callers need not know which kinds have an ability. Each function returns a default for a source without it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def streamable(source: Source) -> Streamable | None:
 
 
 def looks_at(sources: Iterable[Source]) -> tuple[Look, ...]:
-    """A look at each source that must not be replaced while it is open."""
+    """A check of each source that must not be replaced while it is open."""
     return tuple(one.in_use() for one in sources if isinstance(one, Exclusive))
 
 
@@ -104,12 +104,12 @@ def dumpable(source: Source) -> Dumpable | None:
 
 
 def renamed(source: Source, name: str) -> Source | None:
-    """The same source, restored under another name; ``None`` where that means nothing."""
+    """The same source, restored under another name; ``None`` where that is not possible."""
     return source.renamed(name) if isinstance(source, Renamable) else None
 
 
 def rehearsal(source: Source, part: Part, drill_id: str, scratch: Path) -> Incoming:
-    """The way back for a drill: most come into the folder ``scratch``."""
+    """What restores a part for a drill: most kinds restore into the folder ``scratch``."""
     if isinstance(source, Rehearsable):
         return source.rehearsal(part, drill_id, scratch)
     return source.incoming(part, drill_id, into=scratch)
@@ -126,12 +126,12 @@ def with_scratch(source: Source, scratch: Path) -> Source:
 
 
 def missing_fingerprints(incoming: Incoming) -> Mapping[str, str]:
-    """The tables of a loaded part that no fingerprint could be taken of, and why."""
+    """The tables of a loaded part of which no fingerprint could be taken, and why."""
     return incoming.missing_fingerprints if isinstance(incoming, PartlyRead) else _NOTHING
 
 
 def made_anew(incoming: Incoming) -> Mapping[str, str]:
-    """What a loaded part made anew and that came out otherwise, and why that is no damage."""
+    """What a loaded part made new and what of it differs, and why that is no damage."""
     return incoming.made_anew if isinstance(incoming, Remaking) else _NOTHING
 
 

@@ -1,10 +1,10 @@
-"""The protocol that every source meets: out (survey, capture, examine) and back (incoming).
+"""The protocol that every source implements: backup (survey, capture, examine) and restore (incoming).
 
 A source is a frozen pydantic model: its fields are its configuration, its methods do the work. Heavy
 drivers are imported inside methods. ``tests/contracts/test_sources.py`` runs one suite on every member.
 
-What only some kinds have is a protocol of its own in ``optional.py``. ``abilities.py`` is the one place that asks
-whether a source meets it.
+Abilities of only some kinds are protocols in ``optional.py``. ``abilities.py`` is the one place that asks whether a
+source implements one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 
 
 class Incoming(Protocol):
-    """One part on its way back: made ready beside the living data, then switched in by a rename.
+    """One part that is being restored: prepared beside the living data, then switched in by a rename.
 
     ``receive`` maps a path in the archive to where it is unpacked, or ``None`` for members that this part does
     not want (a logical export when the raw copy is restored). Every method may be called again after a crash:
@@ -39,7 +39,7 @@ class Incoming(Protocol):
         ...
 
     def load(self) -> Mapping[str, TableFingerprint] | None:
-        """Make what was unpacked usable and return what it holds, for the comparison with the manifest."""
+        """Load what was unpacked and return what it holds, for the comparison with the manifest."""
         ...
 
     def switch(self) -> None:
@@ -47,11 +47,11 @@ class Incoming(Protocol):
         ...
 
     def undo(self) -> None:
-        """Put the previous data back, from whatever point ``switch`` reached. Does nothing when it never began."""
+        """Put the previous data back, whatever point ``switch`` reached. Does nothing when it never began."""
         ...
 
     def finish(self) -> None:
-        """The switch stands: drop the previous data and the staging place."""
+        """The switch is final: remove the previous data and the staging place."""
         ...
 
 
@@ -79,7 +79,7 @@ class Source(Protocol):
     def capture(self, stage: Path) -> None:
         """Bring a consistent image of the source into the empty folder ``stage``.
 
-        A source that is read where it lies makes sure that it is there. Raises ``SnapshotBusy`` when no consistent
+        A source that is read in place only checks that it exists. Raises ``SnapshotBusy`` when no consistent
         image could be taken; ``stage`` is then empty again.
         """
         ...
@@ -105,22 +105,22 @@ class Source(Protocol):
         partial: bool = False,
         never: tuple[Path, ...] = (),
     ) -> Incoming:
-        """The way back: in place, or ``into`` a folder as the archive has it.
+        """What restores the part: in place, or ``into`` a folder, laid out as in the archive.
 
-        ``partial``: only some of the part's files come back, and what does not come stays as it is (a database always
-        comes whole). ``never``: absolute paths in the living place that are not the source's to replace (the stores,
+        ``partial``: only some of the part's files are restored, and the others stay as they are (a database is always
+        restored whole). ``never``: absolute paths in the living place that the source must not replace (the stores,
         other databases).
         """
         ...
 
     def preconditions(self, part: Part, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, Callable[[], str]]:
-        """What a restore of the part in place needs (an engine, a server, rights), by name: each says what it found,
-        or raises what stands in the way. Cheap, and changes nothing."""
+        """What a restore of the part in place needs (an engine, a server, rights), by name: each returns what it
+        found, or raises the obstacle. Cheap, and changes nothing."""
         ...
 
     def journal_record(self, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, bool | str]:
-        """Where it is and how it is restored in place, for the journal: an undo must take the same way, whatever the
-        settings say then. No secret is in it."""
+        """Where it is and how it is restored in place, for the journal: an undo must do it in the same way,
+        whatever the settings are then. No secret is in it."""
         ...
 
     def as_recorded(self, record: Mapping[str, bool | str]) -> Source:

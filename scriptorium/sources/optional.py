@@ -1,6 +1,6 @@
-"""What only some sources, or parts on their way back, can do: one protocol for each ability.
+"""What only some sources, or parts that are restored, can do: one protocol for each ability.
 
-``abilities.py`` is the one place that asks whether an object meets one of them.
+``abilities.py`` is the one place that asks whether an object implements one.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class PartlyRead(Protocol):
-    """An ``Incoming`` of which some fingerprints may be missing although it came back; see ``Part``."""
+    """An ``Incoming`` that may lack some fingerprints although it was restored; see ``Part``."""
 
     @property
     def missing_fingerprints(self) -> Mapping[str, str]:
-        """The tables that ``load`` could take no fingerprint of, and why; nothing before it."""
+        """The tables of which ``load`` could take no fingerprint, and why; empty before it."""
         ...
 
 
 @runtime_checkable
 class Remaking(Protocol):
-    """An ``Incoming`` in which something is made anew from what was saved, and may come out otherwise."""
+    """An ``Incoming`` that makes something new from what was saved, with a result that may differ."""
 
     @property
     def made_anew(self) -> Mapping[str, str]:
-        """What came out otherwise, and why that is no damage; nothing before ``load``."""
+        """What differs, and why that is no damage; empty before ``load``."""
         ...
 
 
 @runtime_checkable
 class LeavingOut(Protocol):
-    """An ``Incoming`` that may leave out what cannot be made as it was."""
+    """An ``Incoming`` that may leave out what cannot be restored as it was."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class LeavingOut(Protocol):
 
 @runtime_checkable
 class Checkable(Protocol):
-    """An ``Incoming`` whose database can say more of itself than its fingerprints: see ``database check``."""
+    """An ``Incoming`` whose database can be checked beyond its fingerprints: see ``database check``."""
 
     def check(self) -> tuple[Finding, ...]:
         """What is wrong with it, once it is loaded; nothing when it is sound."""
@@ -63,7 +63,7 @@ class Checkable(Protocol):
 
 @runtime_checkable
 class Waiting(Protocol):
-    """An ``Incoming`` that brings a database as the files of its dump, which somebody loads later."""
+    """An ``Incoming`` that restores a database as the files of its dump, which somebody loads later."""
 
     @property
     def loader(self) -> str:
@@ -76,7 +76,7 @@ class OnDisk(Protocol):
     """A source whose living data are files at a place of their own."""
 
     def tree(self, never: tuple[Path, ...] = ()) -> Tree:
-        """Where they are, and what of them is saved."""
+        """Where they are, and which of them are saved."""
         ...
 
 
@@ -94,7 +94,7 @@ class Exclusive(Protocol):
     """A source that is lost when it is replaced while its application has it open."""
 
     def in_use(self) -> Look:
-        """Whether anybody has it open for writing, in whatever container. Changes nothing; takes a moment."""
+        """Whether anybody has it open for writing, in any container. Changes nothing; takes a short time."""
         ...
 
 
@@ -104,27 +104,27 @@ class Pausable(Protocol):
 
     @property
     def quiesce(self) -> Quiesce | None:
-        """How; ``None`` where the settings allow no pause."""
+        """How to pause it; ``None`` where the settings allow no pause."""
         ...
 
     def capture_paused(self, stage: Path) -> None:
-        """As ``capture``, while the application stands still: it must be short and must not wait."""
+        """As ``capture``, while the application is paused: it must be short and must not wait."""
         ...
 
 
 @runtime_checkable
 class Streamable(Protocol):
-    """A source that can be read straight into an archive; its survey says when it wants to be."""
+    """A source that can be read straight into an archive; its survey says when it has to be."""
 
     def stream(self, stage: Path) -> AbstractContextManager[Stream]:
         """Take the snapshot and begin to read it; it lasts as long as the block. ``stage``: an empty folder for small
-        files. Raises what ``capture`` raises, then or while its pieces are read; nothing stays behind."""
+        files. Raises what ``capture`` raises, then or while its pieces are read; nothing is left behind."""
         ...
 
 
 @runtime_checkable
 class NeedsScratch(Protocol):
-    """A source whose restores are unpacked in a folder of ours, because its living data are no files."""
+    """A source whose restores are unpacked in a folder of ours, because its living data is not files."""
 
     def with_scratch(self, scratch: Path) -> Source:
         """The same source with this folder, unless its settings name another. The folder outlives a restart of the
@@ -146,8 +146,8 @@ class Rehearsable(Protocol):
     """A source that cannot be drilled by a restore into a folder."""
 
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> Incoming:
-        """The way back for a drill, beside the living database under another name. It is prepared, received, loaded and
-        then undone; never switched. ``scratch``: a folder for what is unpacked."""
+        """What restores it for a drill, beside the living database under another name. It is prepared, received, loaded
+        and then undone; never switched. ``scratch``: a folder for what is unpacked."""
         ...
 
 
@@ -159,13 +159,13 @@ class Dumpable(Protocol):
     def name(self) -> str: ...
 
     def address(self) -> object:
-        """Where it is; as text it is for people, without any secret."""
+        """Where it is; its text form is for people and has no secret."""
         ...
 
     def dump_to(
         self, file: Path, *, format: str = "custom", compress: int = 6, advance: Callable[[int], None] | None = None
     ) -> int:
-        """Write it to one file; returns the file's bytes. ``advance`` is told the bytes written, now and then."""
+        """Write it to one file; returns the file's bytes. ``advance`` gets the bytes written so far."""
         ...
 
     def load_from(
@@ -200,7 +200,7 @@ class Tabular(Protocol):
 
 @runtime_checkable
 class FileTree(Protocol):
-    """A source that is a tree of files, of which patterns choose."""
+    """A source that is a tree of files; patterns choose which are saved."""
 
     @property
     def name(self) -> str: ...
@@ -219,16 +219,16 @@ class FileTree(Protocol):
 
 
 class Adoptable(Protocol):
-    """A database that was taken out of what another program's backup held."""
+    """A database that was taken out of the backup of another program."""
 
     def size(self) -> int:
         """Its bytes."""
         ...
 
     def staged(self, stage: Path, home: Path, taken: set[str], created_at: datetime, method: str) -> Staged:
-        """It as a part: opened, where that is possible, else its files as they were, with a warning. ``NoSpace``.
+        """It as a part: opened if possible, else its files unchanged, with a warning. ``NoSpace``.
 
-        ``stage``: a folder for the copy that is opened, with room for it; ``home``: the rest of the backup, laid out as
+        ``stage``: a folder for the copy that is opened, with space; ``home``: the rest of the backup, laid out as
         archives are; ``taken``: the paths of the other parts.
         """
         ...
@@ -236,7 +236,7 @@ class Adoptable(Protocol):
 
 @runtime_checkable
 class Adopting(Protocol):
-    """A source whose database can be taken out of what another program's backup held."""
+    """A source whose database can be taken out of the backup of another program."""
 
     def take_out(self, raw: Path, place: Path) -> Adoptable | None:
         """Move it from the unpacked files ``raw`` into the new folder ``place``; ``None``: there is none."""
@@ -245,7 +245,7 @@ class Adopting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ForeignDump:
-    """What a dump says of itself: ISO local time, versions, and what its file is called here; ``""`` where it says
+    """What a dump says about itself: ISO local time, versions, and what its file is called here; ``""`` where it says
     nothing. ``warnings``: how far it was read."""
 
     taken: str
