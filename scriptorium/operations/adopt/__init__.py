@@ -1,12 +1,12 @@
-"""Taking in what users already have: archives of Bibliotheca's own backups, dumps of PostgreSQL, archives of ours.
+"""Adopting backups that users already have: archives of Bibliotheca's own backups, dumps of PostgreSQL, our archives.
 
-A foreign archive is repacked into one of ours, so that list, verify, restore and prune work with nothing special; the
-manifest's warnings say how far it can be trusted. The original is never changed.
+A foreign archive is repacked into one of ours, so that list, verify, restore and prune need no special case for it. The
+warnings of its manifest say how far it can be trusted. The original is never changed.
 
-`form` tells what a file is by its first bytes; `inventory` is what an archive holds, known before anything of it is
-written, `zipped` and `tarred` read the two kinds; `foreign` is what it says of itself; `places` puts its contents where
-the parts of today have them; `database` opens the database; `dumps` takes PostgreSQL's, `own` our own archives;
-`adoption` is the whole of it.
+`file_type` recognises a file by its first bytes. `inventory` is the content of an archive, known before anything is
+written; `zip` and `tar` read the two kinds. `metadata` reads what an archive says about itself; `relocation` moves its
+content to the paths that are used today. `bibliotheca`, `postgres` and `own` adopt one kind of file each; `adopt` runs
+the whole operation.
 """
 
 from scriptorium.operations.adopt.adopt import Adopted, Outcome, adopt, adopt_all

@@ -1,4 +1,4 @@
-"""Adopting a file: what it is, whether it is there already, and its way into the stores."""
+"""Adopting a file: recognise it, check whether it is adopted already, repack it, put it into the stores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _POSTGRES = (Form.SQL, Form.DUMP)
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A file and the backup that it became; ``already``: it was there before. ``warnings``: how far to trust it."""
+    """A file and the backup made of it; ``already``: it was adopted before. ``warnings``: how far it can be trusted."""
 
     file: Path
     backup: Backup
@@ -45,7 +45,7 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one file of several."""
+    """The result for one file of several."""
 
     file: Path
     adopted: Adopted | None = None
@@ -53,8 +53,8 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
-    """Where to, and how; the same for every file."""
+class _Adoption:
+    """The options of an adoption, the same for every file."""
 
     settings: Settings
     library: str | None
@@ -76,11 +76,11 @@ def adopt(
 ) -> Adopted:
     """Make a foreign archive, or one of ours that lies elsewhere, a backup of ``library`` in the stores ``to``.
 
-    The file itself is not changed. ``trusted``: the statements in a dump are not judged.
+    The file itself is not changed. ``trusted``: the statements in a dump are not examined.
     Raises ``UsageError`` (not an archive, adopted already), ``DamageFound``,
-    ``UnsafeArchive``, ``NoSpace``, ``NotFound``; nothing is left behind then.
+    ``UnsafeArchive``, ``NoSpace``, ``NotFound``; then nothing is left behind.
     """
-    adopted = _adopt(_order(settings, library, to, pinned, now, trusted), file)
+    adopted = _adopt(_adoption(settings, library, to, pinned, now, trusted), file)
     if adopted.already:
         raise UsageError(
             f"this is already adopted as {adopted.backup.id}",
@@ -100,14 +100,15 @@ def adopt_all(
     now: datetime | None = None,
     trusted: bool = False,
 ) -> Iterator[Outcome]:
-    """Adopt files, and of folders every archive in them (not in folders inside), one after another, whatever fails.
+    """Adopt files one after the other; for a folder, every archive directly in it. A file that fails does not stop the
+    others.
 
-    Raises only what concerns all of them (no such store or library), before the first.
+    Raises only what concerns all of them (no such store or library), before the first file.
     """
-    order = _order(settings, library, to, pinned, now, trusted)
+    adoption = _adoption(settings, library, to, pinned, now, trusted)
     for file in [inside for path in paths for inside in _archives(path)]:
         try:
-            yield Outcome(file, _adopt(order, file))
+            yield Outcome(file, _adopt(adoption, file))
         except ScriptoriumError as error:
             log.warning("%s is not adopted: %s", file, error)
             yield Outcome(file, error=error)
@@ -115,18 +116,18 @@ def adopt_all(
             yield Outcome(file, error=PermanentError(f"cannot be read or written ({error.strerror})", on=str(file)))
 
 
-def _order(
+def _adoption(
     settings: Settings,
     library: str | None,
     to: Sequence[str],
     pinned: bool,
     now: datetime | None,
     trusted: bool,
-) -> _Order:
+) -> _Adoption:
     if library is not None:
         settings.library(library)
     stores = settings.targets(Tier.MANUAL, to)
-    return _Order(settings, library, stores, pinned, (now or datetime.now(UTC)).replace(microsecond=0), trusted)
+    return _Adoption(settings, library, stores, pinned, (now or datetime.now(UTC)).replace(microsecond=0), trusted)
 
 
 def _archives(path: Path) -> list[Path]:
@@ -136,33 +137,33 @@ def _archives(path: Path) -> list[Path]:
     return [file for file in files if form_of(file) is not None]
 
 
-def _adopt(order: _Order, file: Path) -> Adopted:
+def _adopt(adoption: _Adoption, file: Path) -> Adopted:
     form = _form(file)
     before = _stamp(file)
     if form is Form.TAR and tar_module.is_ours(file):
-        return _adopt_own(order, file)
-    library = _library(order, form)
+        return _adopt_own(adoption, file)
+    library = _library(adoption, form)
     log.info("%s: %s, is being adopted for %s", file, form.value, library.name)
     with file.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    known = _known(order.settings, library.name, sha256)
+    known = _known(adoption.settings, library.name, sha256)
     if known is not None:
         return Adopted(file, known, (), already=True)
     identity = new_id()
     with (
-        workspace.lock(order.settings, library.name, f"adopting {file.name}"),
-        workspace.staging(order.settings, library.name, identity) as folder,
+        workspace.lock(adoption.settings, library.name, f"adopting {file.name}"),
+        workspace.staging(adoption.settings, library.name, identity) as folder,
     ):
         with usual_files():
             if form in _POSTGRES:
-                staging = postgres.stage(file, form, sha256, library, folder, order.now, trusted=order.trusted)
+                staging = postgres.stage(file, form, sha256, library, folder, adoption.now, trusted=adoption.trusted)
             else:
-                staging = bibliotheca.stage(file, form, sha256, library, folder, order.now)
+                staging = bibliotheca.stage(file, form, sha256, library, folder, adoption.now)
         if _stamp(file) != before:
             raise SourceUnavailable("the file changed while it was read", on=str(file), hint="try again")
-        prepared = _prepared(order, library, identity, staging, folder, sha256)
-        _stored(order, prepared, check(prepared))
-    return _adopted(order, file, prepared.manifest)
+        prepared = _prepared(adoption, library, identity, staging, folder, sha256)
+        _stored(adoption, prepared, check(prepared))
+    return _adopted(adoption, file, prepared.manifest)
 
 
 def _form(file: Path) -> Form:
@@ -183,16 +184,16 @@ def _stamp(file: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _library(order: _Order, form: Form) -> Library:
-    """The library that is meant: the named one, else the only one that such an archive can belong to."""
+def _library(adoption: _Adoption, form: Form) -> Library:
+    """The named library, else the only one that such an archive can belong to."""
     need = "one source of kind 'postgres'" if form in _POSTGRES else "the preset 'bibliotheca'"
-    fitting = [one for one in order.settings.libraries.values() if _fits(one, form)]
-    if order.library is not None:
-        chosen = order.settings.library(order.library)
+    fitting = [one for one in adoption.settings.libraries.values() if _fits(one, form)]
+    if adoption.library is not None:
+        chosen = adoption.settings.library(adoption.library)
     elif len(fitting) == 1:
         return fitting[0]
     else:
-        chosen = order.settings.library(None)
+        chosen = adoption.settings.library(None)
     if chosen not in fitting:
         raise UsageError(
             f"a {form.value} archive of this kind does not belong to this library",
@@ -209,15 +210,17 @@ def _fits(library: Library, form: Form) -> bool:
 
 
 def _known(settings: Settings, library: str, sha256: str) -> Backup | None:
-    """The good backup that was adopted from a file of these contents."""
+    """The good backup that was adopted from a file with this content."""
     backups = Catalog(settings).backups(library=library, records=False)
     return next((one for one in backups if one.status.good and one.original_sha256 == sha256), None)
 
 
-def _prepared(order: _Order, library: Library, identity: str, staging: Staging, folder: Path, sha256: str) -> Prepared:
+def _prepared(
+    adoption: _Adoption, library: Library, identity: str, staging: Staging, folder: Path, sha256: str
+) -> Prepared:
     foreign = staging.foreign
     kind = next((source.kind for source in library.sources if source.role == "database"), None)
-    label = free_label(order.stores, library.name, staging.type, foreign.created_at, kind)
+    label = free_label(adoption.stores, library.name, staging.type, foreign.created_at, kind)
     engines = {part.kind: part.engine_version for part in staging.parts if part.engine_version}
     draft = Manifest(
         id=identity,
@@ -243,37 +246,37 @@ def _prepared(order: _Order, library: Library, identity: str, staging: Staging, 
     def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
         return fulfilled(library.preset, answers, entries, staging.parts)
 
-    packagings = dict.fromkeys(store.packaging(order.settings.compression) for store in order.stores)
+    packagings = dict.fromkeys(store.packaging(adoption.settings.compression) for store in adoption.stores)
     return prepare(packagings, draft, staging.parts, folder, label, judge=judge)
 
 
-def _stored(order: _Order, prepared: Prepared, checked: Mapping[Packaging, Verification]) -> None:
-    for store in order.stores:
-        put(store, order.settings.compression, prepared, checked, pinned=order.pinned)
+def _stored(adoption: _Adoption, prepared: Prepared, checked: Mapping[Packaging, Verification]) -> None:
+    for store in adoption.stores:
+        put(store, adoption.settings.compression, prepared, checked, pinned=adoption.pinned)
 
 
-def _adopt_own(order: _Order, file: Path) -> Adopted:
+def _adopt_own(adoption: _Adoption, file: Path) -> Adopted:
     """An archive of ours keeps its id, its library and its manifest."""
     manifest = own.manifest_inside(file)
-    if order.library is not None and order.library != manifest.library:
+    if adoption.library is not None and adoption.library != manifest.library:
         raise UsageError(f"this archive is a backup of '{manifest.library}'", on=str(file), hint="leave --library out")
-    library = order.settings.library(manifest.library)
-    there = _copies(order.settings, manifest)
-    stores = tuple(store for store in order.stores if store.name not in {copy.store for copy in there})
+    library = adoption.settings.library(manifest.library)
+    there = _copies(adoption.settings, manifest)
+    stores = tuple(store for store in adoption.stores if store.name not in {copy.store for copy in there})
     if not stores:
-        return Adopted(file, Catalog(order.settings).find(manifest.id), (), already=True)
+        return Adopted(file, Catalog(adoption.settings).find(manifest.id), (), already=True)
     with (
-        workspace.lock(order.settings, library.name, f"adopting {file.name}"),
-        workspace.staging(order.settings, library.name, new_id()) as folder,
+        workspace.lock(adoption.settings, library.name, f"adopting {file.name}"),
+        workspace.staging(adoption.settings, library.name, new_id()) as folder,
     ):
         manifest = own.named(manifest, stores)
         archive, verification = own.copied(file, manifest, folder)
-        if not order.trusted:
+        if not adoption.trusted:
             own.examine(archive, manifest, library, folder)
-        prepared = own.prepared(archive, manifest, stores, order.settings.compression)
+        prepared = own.prepared(archive, manifest, stores, adoption.settings.compression)
         checked = dict.fromkeys(prepared.packages, verification)
-        _stored(dataclasses.replace(order, stores=stores), prepared, checked)
-    return _adopted(order, file, manifest)
+        _stored(dataclasses.replace(adoption, stores=stores), prepared, checked)
+    return _adopted(adoption, file, manifest)
 
 
 def _copies(settings: Settings, manifest: Manifest) -> list[Copy]:
@@ -281,5 +284,5 @@ def _copies(settings: Settings, manifest: Manifest) -> list[Copy]:
     return [copy for one in backups if one.id == manifest.id for copy in one.copies if copy.status.good]
 
 
-def _adopted(order: _Order, file: Path, manifest: Manifest) -> Adopted:
-    return Adopted(file, Catalog(order.settings).find(manifest.id), manifest.warnings)
+def _adopted(adoption: _Adoption, file: Path, manifest: Manifest) -> Adopted:
+    return Adopted(file, Catalog(adoption.settings).find(manifest.id), manifest.warnings)

@@ -1,4 +1,4 @@
-"""An archive of one of Bibliotheca's own backups, made into the parts of today."""
+"""An archive of one of Bibliotheca's own backups, converted into the parts of a backup of ours."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from scriptorium.sources.optional import Adoptable, FileTree
 from scriptorium.workspace import require_space
 
 _RUNNING = (
-    "taken by Bibliotheca's own backup while it was running: not known to be one moment, and a table may lack rows "
-    "although it can be read"
+    "taken by Bibliotheca's own backup while it was running: it may not be one consistent state, and a table may lack "
+    "rows although it can be read"
 )
 _LEFT_OUT = {
-    Form.ZIP: "that backup held the database, covers, uploads and three settings files, and nothing else",
+    Form.ZIP: "that backup holds only the database, covers, uploads and three settings files",
     Form.TAR: "that backup left out hidden files and every path with 'backup', 'session' or 'cache' in it",
 }
-_IN_PLACE = "a restore in place puts back what came and leaves the library's other files alone"
+_IN_PLACE = "a restore in place restores these files and does not touch the library's other files"
 
 
 def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, now: datetime) -> Staging:
-    """Unpack a zip or a tar below ``folder``, sort it into the parts of ``library``, open its database.
+    """Unpack a zip or a tar below ``folder``, sort its files into the parts of ``library``, open its database.
 
-    Raises ``UnsafeArchive``, ``DamageFound``, ``NoSpace``, ``ToolMissing``, and ``PermanentError`` when nothing in it
+    Raises ``UnsafeArchive``, ``DamageFound``, ``NoSpace``, ``ToolMissing``, and ``PermanentError`` if nothing in it
     belongs to such a library.
     """
-    stock = zip_module.take_stock(file) if form is Form.ZIP else tar_module.take_stock(file)
-    require_space(folder, 2 * stock.size, f"adopting {readable(file.name)} (unpacked, and the new archive)")
-    foreign = described(file, sha256, stock.metadata, now)
-    said, raw = _unpacked(file, form, stock, folder), folder / "raw"
+    inventory = zip_module.read_inventory(file) if form is Form.ZIP else tar_module.read_inventory(file)
+    require_space(folder, 2 * inventory.size, f"adopting {readable(file.name)} (unpacked, and the new archive)")
+    foreign = described(file, sha256, inventory.metadata, now)
+    said, raw = _unpacked(file, form, inventory, folder), folder / "raw"
     able = next((one for source in library.sources if (one := adopting(source)) is not None), None)
     database = able.take_out(raw, folder / "database") if able is not None else None
     files = [tree for source in library.sources if (tree := file_tree(source)) is not None]
@@ -61,11 +61,11 @@ def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, n
         raise PermanentError(
             "nothing in it belongs to a library of this kind",
             on=str(file),
-            hint=f"{stock.files:,} files, none of them a database, a cover, an upload or a configuration file",
+            hint=f"{inventory.files:,} files, none of them a database, a cover, an upload or a configuration file",
         )
     warnings = (
         *foreign.warnings,
-        *stock.warnings,
+        *inventory.warnings,
         *said,
         *sorted_out.warnings(),
         *_trust(form, database, bool(sorted_out.parts)),
@@ -73,12 +73,12 @@ def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, n
     return Staging(foreign, type_of(parts, library), tuple(parts), warnings)
 
 
-def _unpacked(file: Path, form: Form, stock: Inventory, folder: Path) -> tuple[str, ...]:
+def _unpacked(file: Path, form: Form, inventory: Inventory, folder: Path) -> tuple[str, ...]:
     raw = folder / "raw"
     raw.mkdir(mode=0o700)
     if form is Form.TAR:
-        return tar_module.unpack(file, raw, stock)
-    return zip_module.unpack(file, raw, stock)
+        return tar_module.unpack(file, raw, inventory)
+    return zip_module.unpack(file, raw, inventory)
 
 
 def _trees(sorted_out: Sorted, files: list[FileTree], foreign: Foreign, method: str) -> list[Staged]:
@@ -99,13 +99,13 @@ def _trees(sorted_out: Sorted, files: list[FileTree], foreign: Foreign, method: 
 
 
 def _tree(home: Path, source: FileTree) -> Tree:
-    """A part at the top shares its folder with the others, which have folders of their own."""
+    """The tree of a part. A part at the top shares its folder with the others, so its patterns choose its files."""
     root = home / source.place if source.place else home
     return Tree(root=str(root), at=source.place, include=() if source.place else source.include)
 
 
 def _trust(form: Form, database: Adoptable | None, with_files: bool) -> Iterator[str]:
-    """How far what came can be counted on."""
+    """How far the content can be relied on."""
     if database is None:
         yield "it holds no database"
     else:
@@ -115,7 +115,7 @@ def _trust(form: Form, database: Adoptable | None, with_files: bool) -> Iterator
 
 
 def _like_the_living(library: Library, folder: Path) -> None:
-    """A zip knows no owners: its files get that of the library, so that its application can read them again."""
+    """Give the files of a zip the owner of the library: a zip records no owners, and the application must read them."""
     if os.geteuid() != 0:
         return
     place = next((path for one in library.sources if adopting(one) and (path := living_path(one))), folder)

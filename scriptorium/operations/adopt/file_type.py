@@ -1,4 +1,4 @@
-"""What a file is, told by its contents and never by its name."""
+"""The type of a file, recognised by its content and never by its name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def form_of(file: Path) -> Form | None:
 
 
 def _unpacked(head: bytes) -> bytes:
-    """The first lines of what was compressed with gzip; nothing when it cannot be read."""
+    """The first lines of a file that is compressed with gzip; empty if it cannot be read."""
     try:
         return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
     except zlib.error:

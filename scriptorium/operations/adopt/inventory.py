@@ -1,4 +1,4 @@
-"""What a foreign archive holds, read and judged before anything of it is written."""
+"""The content of a foreign archive, read and checked before anything of it is written."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _DEEPEST = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """``size``: bytes of all its files, as they will be on disk. ``metadata``: its record of itself, where it has one.
+    """``size``: bytes of all its files on disk. ``metadata``: the archive's own metadata, if it has any.
 
-    ``left_out``: links that lead out of the archive, with their targets; ``warnings``: what else is to be said.
+    ``left_out``: links that lead out of the archive, with their targets; ``warnings``: other warnings.
     """
 
     files: int
@@ -31,7 +31,7 @@ class Inventory:
 
 
 def checked_name(name: str) -> str:
-    """The name of a member, without a closing ``/``. ``UnsafeArchive`` when it leads out of the archive."""
+    """The name of a member, without a final ``/``. ``UnsafeArchive`` if it leads out of the archive."""
     path = name.rstrip("/")
     if len(path.split("/")) > _DEEPEST or max(map(len, map(os.fsencode, path.split("/")))) > _LONGEST_NAME:
         raise UnsafeArchive(
@@ -44,25 +44,25 @@ def checked_name(name: str) -> str:
 
 
 def leads_out(path: str, target: str) -> bool:
-    """Whether the symlink at ``path`` points out of the archive, as far as its text says."""
+    """Whether the symlink at ``path`` points out of the archive, judged by its target alone."""
     return target.startswith("/") or posixpath.normpath(posixpath.join(posixpath.dirname(path), target))[:2] == ".."
 
 
-def left_out(stock: Inventory) -> tuple[str, ...]:
+def left_out(inventory: Inventory) -> tuple[str, ...]:
     """A line for each link that is not unpacked."""
     return tuple(
         f"{readable(path)}: a link out of the archive (to {readable(to)}), left out"
-        for path, to in sorted(stock.left_out.items())
+        for path, to in sorted(inventory.left_out.items())
     )
 
 
 def require_tree(files: Iterable[str], folders: Iterable[str]) -> None:
-    """``UnsafeArchive`` when a file (or a link) has the name of a folder, or of one that another member lies in."""
+    """``UnsafeArchive`` if a file or a link has the name of a folder, also of one that only other members imply."""
     names, inside = set(files), set[str]()
     known = set(folders)
     for path in names | known:
         cut = path.rfind("/")
-        while cut != -1 and path[:cut] not in inside:  # what lies above that is known as well
+        while cut != -1 and path[:cut] not in inside:  # then the folders above it are known as well
             inside.add(path[:cut])
             cut = path.rfind("/", 0, cut)
     if both := names & (inside | known):

@@ -1,4 +1,4 @@
-"""What a foreign archive says of itself, and its application's index beside it: name, time, description."""
+"""Name, time and description of a foreign archive, from its own metadata and from its application's index beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Metadata = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """An archive that is to be adopted. ``kind``: what it calls itself, ``""`` when it does not say."""
+    """An archive that is to be adopted. ``kind``: the backup type that it states, ``""`` if it states none."""
 
     name: str
     description: str
@@ -32,7 +32,7 @@ class Foreign:
 
 
 def described(file: Path, sha256: str, metadata: bytes | None, now: datetime) -> Foreign:
-    """Name, time and kind from the archive's own metadata, and from the index beside it where that knows it."""
+    """Name, time and kind from the archive's own metadata, and from the index beside it if it lists the archive."""
     known, warnings = _metadata(metadata)
     row = _indexed(file, known)
     created, said = time_of(known.get("created_at") or row.get("created_at"), file, now)
@@ -51,52 +51,52 @@ def described(file: Path, sha256: str, metadata: bytes | None, now: datetime) ->
 
 
 def name_of(file: Path) -> str:
-    """What a file is called, without what says only its form."""
+    """The name of a file without its endings."""
     return _text(_ENDINGS.sub("", file.name)) or "adopted"
 
 
 def described_as(file: Path, sha256: str, *words: str) -> str:
-    """The description of an adopted backup; its end names the original, for people."""
+    """The description of an adopted backup; its last part names the original."""
     return "; ".join([*(word for word in words if word), f"adopted from {readable(file.name)} (sha256 {sha256})"])
 
 
 def time_of(said: object, file: Path, now: datetime) -> tuple[datetime, tuple[str, ...]]:
-    """When it was taken (UTC), from the ISO time that it says, else from the file's own time; and what to warn of.
+    """When the backup was taken (UTC), from the ISO time ``said``, else from the time of the file; and warnings.
 
-    A time without a zone is taken as this machine's local time.
+    A time without a zone is read as this machine's local time.
     """
     try:
         if not isinstance(said, str):
-            raise ValueError("it says no time")
+            raise ValueError("it states no time")
         time = datetime.fromisoformat(said)
         created = time.astimezone(UTC).replace(microsecond=0)
         if created > now:
-            raise ValueError(f"it says {said}, which is yet to come")
+            raise ValueError(f"it states {said}, which is in the future")
     except (ValueError, OverflowError) as error:
         created = min(datetime.fromtimestamp(file.stat().st_mtime, UTC), now).replace(microsecond=0)
-        return created, (f"when it was taken is not known ({error}): the time of the file was taken",)
+        return created, (f"it is not known when it was taken ({error}): the time of the file is used",)
     if time.tzinfo is not None:
         return created, ()
     zone = time.astimezone()
     return created, (
-        f"taken at {said} by a clock of no known time zone: it was read as this machine's, {zone:%Z} (UTC{zone:%z})",
+        f"taken at {said}, in an unknown time zone: this machine's zone is assumed, {zone:%Z} (UTC{zone:%z})",
     )
 
 
 def _metadata(metadata: bytes | None) -> tuple[Metadata, tuple[str, ...]]:
     if metadata is None:
-        return {}, (f"it has no {METADATA}: what it is was told by its contents",)
+        return {}, (f"it has no {METADATA}: it was recognised by its content",)
     try:
         found = json.loads(metadata)
     except (ValueError, RecursionError):
         found = None
     if isinstance(found, dict):
         return found, ()
-    return {}, (f"its {METADATA} cannot be read: what it is was told by its contents",)
+    return {}, (f"its {METADATA} cannot be read: it was recognised by its content",)
 
 
 def _indexed(file: Path, known: Metadata) -> Metadata:
-    """The row of the archive in the index that its application kept beside it; nothing when there is none."""
+    """The row of the archive in the index that its application kept beside it; empty if there is none."""
     for name in _INDEXES:
         try:
             index = file.with_name(name)
@@ -116,7 +116,7 @@ def _is_of(row: Metadata, file: Path, known: Metadata) -> bool:
 
 
 def _text(value: object) -> str:
-    """One line of text, whatever was there."""
+    """A value as one line of printable text; empty if it is no text."""
     if not isinstance(value, str):
         return ""
     return "".join(letter for letter in readable(value) if letter.isprintable()).strip()[:_LONGEST]

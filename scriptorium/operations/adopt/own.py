@@ -1,4 +1,4 @@
-"""One of our own archives that lies outside every store: taken in as it is, its manifest made from the one inside."""
+"""One of our own archives that lies outside every store: adopted unchanged, with the manifest that is inside it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5": Compression.ZSTD}
 
 
 def manifest_inside(file: Path) -> Manifest:
-    """The manifest in an archive, completed by what the archive is as a file. ``DamageFound`` when it has none."""
+    """The manifest in an archive, completed with name, size and hash of the archive. ``DamageFound`` if it has none."""
     inner = None
     with file.open("rb") as stream, Reader(stream) as reader:
         for member in reader:
@@ -44,7 +44,7 @@ def manifest_inside(file: Path) -> Manifest:
 
 
 def named(manifest: Manifest, stores: Sequence[BackupStore]) -> Manifest:
-    """The manifest with an archive name that is ours and free in every store."""
+    """The manifest with an archive name that is valid and free in every store."""
     assert manifest.archive is not None
     kind = next((part.kind for part in manifest.parts if part.tables is not None), None)
     name, label = manifest.archive.name, manifest.archive.name.partition(".tar")[0]
@@ -55,7 +55,7 @@ def named(manifest: Manifest, stores: Sequence[BackupStore]) -> Manifest:
 
 
 def prepared(archive: Path, manifest: Manifest, stores: Sequence[BackupStore], compression: Compression) -> Prepared:
-    """The archive as what is put into the stores. ``UsageError`` for a store that keeps no archives."""
+    """The archive as packages for the stores. ``UsageError`` for a store that keeps no archives."""
     packages: dict[Packaging, Package] = {}
     for store in stores:
         packaging = store.packaging(compression)
@@ -67,8 +67,8 @@ def prepared(archive: Path, manifest: Manifest, stores: Sequence[BackupStore], c
 
 
 def copied(file: Path, manifest: Manifest, folder: Path) -> tuple[Path, Verification]:
-    """The archive in ``folder``, read back and sound. A store may take the file over, and the original stays its
-    owner's: so it is a copy. Raises ``DamageFound``."""
+    """A copy of the archive in ``folder``, read back and sound. It is a copy because a store may move the file, and the
+    original must stay. Raises ``DamageFound``."""
     assert manifest.archive is not None
     require_space(folder, manifest.archive.bytes, "the copy of the archive")
     target = folder / manifest.archive.name
@@ -83,15 +83,14 @@ def copied(file: Path, manifest: Manifest, folder: Path) -> tuple[Path, Verifica
 
 
 def examine(archive: Path, manifest: Manifest, library: Library, folder: Path) -> None:
-    """Look through its dumps as through those of other programs: its hashes say nothing about who made it.
-    ``UnsafeArchive``."""
+    """Examine its dumps like those of other programs: its hashes do not say who made it. ``UnsafeArchive``."""
     known: dict[str, Source] = {source.name: source for source in library.sources}
     found = ((part, takes_dumps(source_of(part, known, folder))) for part in manifest.parts)
     able = {part.path: dumps for part, dumps in found if dumps is not None}
     parts = [part for part in manifest.parts if part.path in able]
     if not parts:
         return
-    require_space(folder, sum(part.bytes for part in parts), "looking through the dumps in the archive")
+    require_space(folder, sum(part.bytes for part in parts), "examining the dumps in the archive")
     examined = folder / "examined"
     examined.mkdir(mode=0o700)
 

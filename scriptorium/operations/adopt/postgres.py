@@ -1,6 +1,6 @@
-"""A dump of PostgreSQL, as ``librarian backup`` or ``pg_dump`` itself wrote it: kept as the one file that it is.
+"""A dump of PostgreSQL that ``librarian backup`` or ``pg_dump`` wrote: kept as one file, unchanged.
 
-Restoring it needs nothing special: the source of kind ``postgres`` loads the custom format and SQL as it loads its own.
+Its restore needs no special case: the source of kind ``postgres`` loads the custom format and SQL like its own dumps.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def stage(
 
 def _trust(form: Form, trusted: bool) -> Iterator[str]:
     yield (
-        "a dump is one moment of the database, but this one came without table facts: what is restored from it cannot "
-        "be compared with anything"
+        "a dump is one consistent state of the database, but this one has no fingerprints of its tables: what is "
+        "restored from it cannot be compared with anything"
     )
     if form is Form.SQL:
-        yield "SQL is a program: whoever restores it runs it, so its origin must be known"
+        yield "SQL is a program that a restore runs, so its origin must be known"
     if trusted:
-        yield "its statements were not judged (--trust): what they reach on the server's machine is not known"
+        yield "its statements were not examined (--trust): it is not known what they do on the server's machine"

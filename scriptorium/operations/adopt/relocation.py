@@ -1,4 +1,4 @@
-"""Where what an old archive holds lies today.
+"""The paths of today for the files of an old archive.
 
 ::
 
@@ -7,7 +7,7 @@
     static/covers/**, covers/**      data/covers/**          (uploads likewise)
     config/.env                      .env
     config/*.json                    data/*.json
-    files at the top                 as they are, where the library's configuration has them
+    files at the top                 as they are, if they belong to the library's configuration
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _FOLDERS = {
     "covers": "data/covers",
     "uploads": "data/uploads",
 }
-_LONGEST = 3000  # bytes of a path that can surely be asked about
-_NEW_FOLDER = 0o755  # that the archive says nothing of
-_NAMED = 5  # of what is left out
-_DROPPED = frozenset({METADATA, ".container_marker", ".clean_shutdown"})  # marks of a running application say nothing
+_LONGEST = 3000  # bytes of a path that every system call accepts
+_NEW_FOLDER = 0o755  # the mode of a folder that the archive does not list
+_NAMED = 5  # how many of the files that are left out are named
+_DROPPED = frozenset({METADATA, ".container_marker", ".clean_shutdown"})  # state of an application that was running
 
 
 def todays_path(path: str) -> str | None:
-    """The path in an archive of today of what an old one calls ``path``; ``None`` when it has no place."""
+    """The path that is used today for ``path`` in an old archive; ``None`` if there is none."""
     first, _, rest = path.partition("/")
     if first == "config" and "/" not in rest:
         if rest == ".env":
@@ -58,8 +58,8 @@ def todays_path(path: str) -> str | None:
 
 @dataclass(slots=True)
 class Sorted:
-    """``home``: laid out as archives are. ``parts``: the sources that files came for (a folder alone is nothing to
-    restore); ``left_out``: old paths."""
+    """``home``: the folder with the layout of our archives. ``parts``: the sources that have files in it (a folder
+    alone is nothing to restore); ``left_out``: old paths."""
 
     home: Path
     parts: set[str] = field(default_factory=set)
@@ -70,37 +70,37 @@ class Sorted:
             return ()
         named = ", ".join(readable(path) for path in self.left_out[:_NAMED])
         more = f" and {len(self.left_out) - _NAMED:,} more" if len(self.left_out) > _NAMED else ""
-        return (f"left out, for no part of this library holds it today: {named}{more}",)
+        return (f"left out, because no part of this library holds it today: {named}{more}",)
 
 
 def sort(raw: Path, home: Path, sources: Sequence[FileTree]) -> Sorted:
-    """Move what was unpacked into ``raw`` to its places of today in the new folder ``home``, however deep it lies."""
+    """Move what was unpacked into ``raw`` to its path of today in the new folder ``home``."""
     home.mkdir(mode=0o700)
     result = Sorted(home)
     links: list[str] = []
-    dressed: set[str] = set()
+    with_attributes: set[str] = set()
     with contextlib.closing(Placing([home])) as placing:
 
-        def dress(old: str, descriptor: int) -> None:
+        def copy_attributes(old: str, descriptor: int) -> None:
             place = todays_path(old) if old else None
             if place and _owner(place, sources, folder=True):
                 made = placing.folder(home / place)
                 shutil.copystat(f"/proc/self/fd/{descriptor}", f"/proc/self/fd/{made}")
                 os.close(made)
-                dressed.add(place)
+                with_attributes.add(place)
 
-        for folder in walk(raw, leaving=dress):
+        for folder in walk(raw, leaving=copy_attributes):
             for name in folder.others:
                 links += _moved(folder, name, placing, result, sources)
     for made in walk(home):
-        if made.path and made.path not in dressed:
+        if made.path and made.path not in with_attributes:
             os.fchmod(made.descriptor, _NEW_FOLDER)
     _require_inside(home, links)
     return result
 
 
 def _moved(folder: Folder, name: str, placing: Placing, result: Sorted, sources: Sequence[FileTree]) -> Iterator[str]:
-    """Move one to its place; says where it is when it is a link."""
+    """Move one file to its path of today; yields that path if it is a link."""
     old = folder.inside(name)
     if name in _DROPPED:
         return
@@ -128,7 +128,7 @@ def _is_there(name: bytes, parent: int) -> bool:
 
 
 def _owner(place: str, sources: Sequence[FileTree], *, folder: bool) -> FileTree | None:
-    """The source that a path belongs to today, if that would save it."""
+    """The source that a path belongs to today, if that source saves it."""
     holding = [source for source in sources if not source.place or f"{place}/".startswith(f"{source.place}/")]
     if not holding:
         return None
@@ -143,7 +143,7 @@ def _owner(place: str, sources: Sequence[FileTree], *, folder: bool) -> FileTree
 
 
 def _require_inside(home: Path, links: Sequence[str]) -> None:
-    """A chain of symlinks may lead out although none of them does by itself."""
+    """``UnsafeArchive`` if a link leads out: several links together may, although none of them does alone."""
     top = os.path.realpath(home)
     for place in links:
         path = os.fsencode(home / place)

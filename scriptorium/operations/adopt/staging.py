@@ -1,4 +1,4 @@
-"""What an archive became, ready to be packed."""
+"""A foreign archive as parts of a backup, ready to be packed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Staging:
 
 
 def type_of(parts: Sequence[Staged], library: Library) -> BackupType:
-    """The smallest type that says all that came."""
+    """The smallest type that covers all parts."""
     came = {part.source for part in parts}
     roles = {source.role for source in library.sources if source.name in came}
     order = (BackupType.DATABASE, BackupType.CONFIG, BackupType.DATA, BackupType.FULL)

@@ -1,4 +1,4 @@
-"""A tar that may be hostile, compressed or not: read once to be judged, read again to be written."""
+"""A tar that may be hostile, compressed or not: it is read once to be checked, and again to be unpacked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scriptorium.operations.adopt.inventory import (
 )
 
 _KINDS = ("file", "folder", "symlink", "hardlink")
-_SPECIAL = 0o7000  # set-uid and friends: of no use to a library
+_SPECIAL = 0o7000  # set-uid, set-gid, sticky: a library needs none of them
 
 
 def is_ours(file: Path) -> bool:
@@ -38,8 +38,8 @@ def is_ours(file: Path) -> bool:
     return False
 
 
-def take_stock(file: Path) -> Inventory:
-    """What is in the tar, from its first header to its end. ``UnsafeArchive``, ``DamageFound``."""
+def read_inventory(file: Path) -> Inventory:
+    """The content of the tar, read from its first header to its end. ``UnsafeArchive``, ``DamageFound``."""
     size = 0
     metadata: bytes | None = None
     kinds: dict[str, str] = {}
@@ -71,24 +71,24 @@ def _judged(member: Member) -> str:
     return path
 
 
-def unpack(file: Path, folder: Path, stock: Inventory) -> tuple[str, ...]:
-    """Write everything but what the inventory leaves out into ``folder``; returns what is to be said of it."""
+def unpack(file: Path, folder: Path, inventory: Inventory) -> tuple[str, ...]:
+    """Write everything that the inventory does not leave out into ``folder``; returns warnings."""
 
     def receive(path: str) -> Path | None:
-        return None if path in stock.left_out else folder / path
+        return None if path in inventory.left_out else folder / path
 
     with file.open("rb") as stream:
         done = unpack_ours(stream, receive, roots=[folder], foreign=True)
-    return (*left_out(stock), *(str(finding) for finding in done.findings), *done.warnings, *_plain_modes(folder))
+    return (*left_out(inventory), *(str(finding) for finding in done.findings), *done.warnings, *_plain_modes(folder))
 
 
 def _plain_modes(folder: Path) -> list[str]:
-    """Take away what lets a program run with its owner's rights."""
+    """Remove the mode bits that let a program run with its owner's rights."""
     said = []
     for found in walk(folder):
         for name in found.others:
             mode = os.stat(name, dir_fd=found.descriptor, follow_symlinks=False).st_mode
             if stat.S_ISREG(mode) and mode & _SPECIAL:
                 os.chmod(name, mode & 0o777, dir_fd=found.descriptor)
-                said.append(f"{readable(found.inside(name))}: its set-uid or set-gid bit was taken away")
+                said.append(f"{readable(found.inside(name))}: its set-uid or set-gid bit was removed")
     return said

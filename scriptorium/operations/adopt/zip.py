@@ -1,4 +1,4 @@
-"""A zip that may be hostile: judged by its directory, then written, no byte more than it declares."""
+"""A zip that may be hostile: its directory is checked, then it is unpacked, not one byte more than it declares."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _ENCRYPTED = 0x1
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError, struct.error, OverflowError)
 
 
-def take_stock(file: Path) -> Inventory:
-    """What the directory of the zip says. ``UnsafeArchive``, ``DamageFound``, ``ToolMissing``."""
+def read_inventory(file: Path) -> Inventory:
+    """The content of the zip, according to its directory. ``UnsafeArchive``, ``DamageFound``, ``ToolMissing``."""
     with _opened(file) as archive:
         members = named(archive.infolist())
         _require_apart(archive.infolist())
@@ -62,7 +62,7 @@ def take_stock(file: Path) -> Inventory:
             left_out={path: to for path, to in links.items() if leads_out(path, to)},
             warnings=(
                 *guesses(members),
-                *(f"{readable(path)}: twice in the zip, the last one was taken" for path in twice[:5]),
+                *(f"{readable(path)}: twice in the zip, the last one is used" for path in twice[:5]),
             ),
         )
 
@@ -76,7 +76,7 @@ def _judged(one: Named) -> str:
     if member.compress_type not in _KNOWN:
         way = _COMPRESSIONS.get(member.compress_type, f"method {member.compress_type}")
         raise ToolMissing(
-            f"the zip is compressed in a way that is not known here ({way})",
+            f"the compression of the zip is not supported ({way})",
             on=readable(path),
             hint="unpack it and zip it again with 'deflate'",
         )
@@ -88,7 +88,7 @@ def _is_link(one: Named) -> bool:
 
 
 def _target(archive: zipfile.ZipFile, one: Named) -> str:
-    """Where a symlink leads: what it holds is its target."""
+    """The target of a symlink, which is its content."""
     if one.member.file_size > _LONGEST_TARGET:
         raise UnsafeArchive("a link in the zip has an impossible target", on=readable(one.path))
     target = os.fsdecode(archive.read(one.member))
@@ -98,7 +98,7 @@ def _target(archive: zipfile.ZipFile, one: Named) -> str:
 
 
 def _require_apart(members: Sequence[zipfile.ZipInfo]) -> None:
-    """Members that share their bytes make a small zip unpack to any size."""
+    """``UnsafeArchive`` if members share their bytes: so a small zip can unpack to any size."""
     end = 0
     for member in sorted(members, key=lambda one: one.header_offset):
         if member.header_offset < end:
@@ -106,19 +106,19 @@ def _require_apart(members: Sequence[zipfile.ZipInfo]) -> None:
         end = member.header_offset + member.compress_size
 
 
-def unpack(file: Path, folder: Path, stock: Inventory) -> tuple[str, ...]:
-    """Write everything but what the inventory leaves out into ``folder``; returns what is to be said of it. Modes are
-    kept as far as rights go, times as local ones."""
+def unpack(file: Path, folder: Path, inventory: Inventory) -> tuple[str, ...]:
+    """Write everything that the inventory does not leave out into ``folder``; returns warnings. The permissions of the
+    mode are kept; times are read as local times."""
     with _opened(file) as archive, contextlib.closing(Placing([folder])) as placing:
         try:
             for one in named(archive.infolist()):
-                if checked_name(one.path) not in stock.left_out:
+                if checked_name(one.path) not in inventory.left_out:
                     _write(archive, one, folder, placing)
         except OSError as error:
             if no_space(error):
                 raise NoSpace("the disk became full while unpacking", on=str(folder)) from error
             raise
-    return left_out(stock)
+    return left_out(inventory)
 
 
 def _write(archive: zipfile.ZipFile, one: Named, folder: Path, placing: Placing) -> None:
@@ -136,7 +136,7 @@ def _write(archive: zipfile.ZipFile, one: Named, folder: Path, placing: Placing)
         if target.tell() != member.file_size:
             raise zipfile.BadZipFile(f"{readable(member.filename)} is shorter than it should be")
         os.fchmod(target.fileno(), member.external_attr >> 16 & 0o777 | 0o600)
-        with contextlib.suppress(ValueError, OverflowError):  # no such day: the time of unpacking will do
+        with contextlib.suppress(ValueError, OverflowError):  # no valid date: the time of unpacking stays
             seconds = _modified(member.extra)
             if seconds is None:
                 seconds = int(time.mktime((*member.date_time, 0, 0, -1)))
@@ -144,7 +144,7 @@ def _write(archive: zipfile.ZipFile, one: Named, folder: Path, placing: Placing)
 
 
 def _modified(extra: bytes) -> int | None:
-    """The time in the extra field of Info-ZIP: seconds since 1970, of no time zone; the zip's own is a local one."""
+    """The time in the extra field of Info-ZIP, in seconds since 1970 (UTC); the zip's own time is a local one."""
     at = 0
     while at + _FIELD.size <= len(extra):
         kind, size = _FIELD.unpack_from(extra, at)

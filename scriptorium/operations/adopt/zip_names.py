@@ -1,8 +1,7 @@
-"""What a member of a zip is called: programs have written names in four ways, and seldom said which.
+"""The names of the members of a zip: programs encode them in four ways, and seldom say in which.
 
-In this order: the extra field with the name in Unicode (0x7075, where its checksum is that of the name it stands for),
-the flag that says UTF-8, bytes that are UTF-8 although nothing says so, and the code page of DOS. What was a guess is
-said.
+They are tried in this order: the extra field with the name in Unicode (0x7075, if its checksum is that of the written
+name), the flag for UTF-8, bytes that are valid UTF-8 without the flag, and the code page of DOS. Guesses are reported.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _DOS = frozenset({0, 6, 10, 11, 14})  # MS-DOS, OS/2, NTFS, MVS as some have it,
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A member and its path; ``how``: what was a guess about it, ``""`` where nothing was."""
+    """A member and its path; ``how``: the encoding if it was guessed, else ``""``."""
 
     member: zipfile.ZipInfo
     path: str
@@ -37,12 +36,12 @@ class Named:
 
 
 def named(members: Sequence[zipfile.ZipInfo]) -> list[Named]:
-    """The members with their names; a member that stands for the zip's own top (``./``) is none."""
+    """The members with their names, without a member for the top of the zip (``./``)."""
     return [one for one in map(_named, members) if one.path]
 
 
 def guesses(members: Sequence[Named]) -> Iterator[str]:
-    """A line for each way of guessing, with an example."""
+    """A line for each guessed encoding, with an example."""
     for how in sorted({one.how for one in members} - {""}):
         guessed = [one.path for one in members if one.how == how]
         count = f"{len(guessed):,} names" if len(guessed) > 1 else "1 name"
@@ -57,7 +56,7 @@ def _named(member: zipfile.ZipInfo) -> Named:
         raise UnsafeArchive("a name in the zip has a zero byte in it", on=readable(path))
     if member.create_system in _DOS:
         if "\\" in path and "/" not in path:
-            path, how = path.replace("\\", "/"), how or "paths of Windows, parted by backslashes"
+            path, how = path.replace("\\", "/"), how or "paths of Windows, with backslashes"
         if path[1:2] == ":" and path[:1].isalpha():
             raise UnsafeArchive("a member of the zip has the letter of a drive", on=readable(path))
     while path.startswith("./"):
@@ -78,7 +77,7 @@ def _decoded(written: bytes, declared: bool, extra: bytes) -> tuple[str, str]:
 
 
 def _unicode_path(written: bytes, extra: bytes) -> str | None:
-    """The name in the extra field, where it stands for the name that is written."""
+    """The name in the extra field, if it belongs to the written name."""
     at = 0
     while at + _FIELD.size <= len(extra):
         kind, size = _FIELD.unpack_from(extra, at)

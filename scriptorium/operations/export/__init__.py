@@ -1,7 +1,7 @@
 """Tables of a backup as CSV, JSON or Parquet, straight from its store: nothing is restored, no server is needed.
 
-``operation`` has the steps; ``tables`` says which are meant, ``members`` takes them out of the backup, ``kuzu_tables``
-and ``postgres_tables`` read them, ``writers`` (with ``values``) write them, ``output`` puts them in their place.
+``operation`` has the steps; ``tables`` finds the tables that are meant, ``members`` takes them out of the backup, the
+sources read them, ``writers`` write them, ``output`` moves the files to their final path.
 """
 
 from scriptorium.operations.export.operation import ExportPlan, export, plan_export, run_export

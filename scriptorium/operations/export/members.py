@@ -1,8 +1,8 @@
-"""Passing through the members of a backup and taking out what is wanted, each checked against the manifest.
+"""Reading the members of a backup and extracting the wanted ones; each is checked against the manifest.
 
-Members come as a stream, from the first; nothing but the wanted ones touches the disk. Where the manifest lists its
-files itself, reading stops behind the last wanted one; where they are listed in a member, that member is read too,
-since only it has their hashes.
+Members come as a stream, from the first; only the wanted ones are written to disk. If the manifest itself lists the
+files, reading stops after the last wanted one. If a member lists them, that member is read too, since only it has their
+hashes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from scriptorium.restore import Supply
 _HINT = "use another copy of this backup"
 
 
-class Taking:
-    """One backup, passed through once or more; ``require_proven`` at the end."""
+class Extraction:
+    """Reads one backup, once or several times; call ``require_proven`` at the end."""
 
     def __init__(self, supply: Supply, advance: Advance | None = None) -> None:
         self._supply = supply
@@ -34,9 +34,9 @@ class Taking:
     def spooled(
         self, place_of: Callable[[str], Path | None], enough: Callable[[], bool]
     ) -> Generator[tuple[str, Path], None, None]:
-        """Each file that ``place_of`` has a place for, spooled there; removed when the next one is asked for.
+        """Spool each file to the path that ``place_of`` returns for it; it is removed when the next one is requested.
 
-        Ends when it is ``enough``, or with the backup; its end is damage as well, which the caller finds.
+        Ends when ``enough`` says so, or with the backup. The caller must check whether all wanted files came.
         """
         listing = self._supply.manifest.files.member
 
@@ -57,7 +57,7 @@ class Taking:
                     return
 
     def guides(self, place_of: Callable[[str], Path | None], enough: Callable[[], bool]) -> None:
-        """Spool small members and leave them there."""
+        """Spool small members, and keep them."""
         with self._supply.members(lambda path: place_of(path) is not None) as members:
             for member in members:
                 place = place_of(member.entry.path) if member.entry.kind == "file" else None
@@ -67,7 +67,7 @@ class Taking:
                     return
 
     def require_proven(self) -> None:
-        """``DamageFound`` unless every member that was taken out is listed with its hash."""
+        """``DamageFound`` unless every extracted member is listed with its hash."""
         if self._unproven:
             raise DamageFound("the list of files lacks a member", on=next(iter(self._unproven)), hint=_HINT)
 

@@ -1,4 +1,4 @@
-"""Exporting, step by step: which backup and which tables are meant, then one file for each of them."""
+"""Exporting, step by step: find the backup and the tables, then write one file per table."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.manifest import new_id
 from scriptorium.model import ROLES, Backup, Copy, ExportFormat, Manifest, Part, Role
-from scriptorium.operations.export.members import Taking
+from scriptorium.operations.export.members import Extraction
 from scriptorium.operations.export.output import Output, output_to, require_free
-from scriptorium.operations.export.tables import choose, untold
+from scriptorium.operations.export.tables import choose, not_recorded
 from scriptorium.operations.export.writers import WRITERS, Writer
 from scriptorium.progress import Advance, step
 from scriptorium.requests import LATEST, ExportRequest
@@ -34,7 +34,7 @@ _HINT = "use another copy of this backup"
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """An export that is to be done. ``output``: a folder when ``folder``, else the one table's file."""
+    """An export that is to be done. ``output``: a folder if ``folder``, else the file of the one table."""
 
     backup: Backup
     copy: Copy
@@ -50,10 +50,10 @@ def export(settings: Settings, request: ExportRequest, *, advance: Advance | Non
 
 
 def plan_export(settings: Settings, request: ExportRequest) -> ExportPlan:
-    """Find the backup and the tables, and decide where they go. Nothing is written.
+    """Find the backup and the tables, and decide where they are written. Writes nothing.
 
-    ``latest`` is the newest good backup that holds a database of which the tables are known. ``NotFound``;
-    ``UsageError`` where something is in the place of the output.
+    ``latest`` is the newest good backup with a database whose tables are recorded. ``NotFound``; ``UsageError`` if the
+    output exists already.
     """
     catalog = Catalog(settings)
     backup = _found(settings, catalog, request.reference, request.library)
@@ -82,7 +82,7 @@ def _found(settings: Settings, catalog: Catalog, reference: str, library: str | 
     for backup in listing.backups:
         if backup.status.good and Role.DATABASE in ROLES[backup.type]:
             good.append(backup)
-    if good:  # one whose tables are known, where there is one
+    if good:  # one whose tables are recorded comes first
         return next((backup for backup in good if not backup.unrecorded), good[0])
     problems = ", ".join(problem.store for problem in listing.problems)
     hint = f"these stores could not be read: {problems}" if problems else "take one: scriptorium create"
@@ -90,9 +90,9 @@ def _found(settings: Settings, catalog: Catalog, reference: str, library: str | 
 
 
 def run_export(settings: Settings, plan: ExportPlan, *, advance: Advance | None = None) -> ExportResult:
-    """Write the tables; either all that were meant are there at the end, or nothing.
+    """Write the tables: at the end either all of them are there, or nothing.
 
-    ``DamageFound`` when a member is not what was saved, or a table has not as many rows as the manifest says.
+    ``DamageFound`` if a member is not what was saved, or a table has not as many rows as the manifest says.
     """
     supply = _supply(settings, plan)
     wanted = choose(supply.manifest, plan.tables)
@@ -104,15 +104,15 @@ def run_export(settings: Settings, plan: ExportPlan, *, advance: Advance | None 
         step("exporting", plan.backup.id, also=advance) as advance,
     ):
         origins = _origins(settings, plan, wanted, output)
-        taking = Taking(supply, advance)
-        absent = _follow_guides(taking, origins, supply.manifest.parts)
+        extraction = Extraction(supply, advance)
+        absent = _follow_guides(extraction, origins, supply.manifest.parts)
         if plan.tables and absent:
             raise NotFound(
-                "a backup holds no rows of it: a sequence, a view, or large objects",
+                "a backup holds no rows of it: it is a sequence, a view, or large objects",
                 on=absent[0].table,
-                hint="restore the database to have it",
+                hint="restore the database to get it",
             )
-        written = _write(taking, list(origins.values()), output, plan)
+        written = _write(extraction, list(origins.values()), output, plan)
         present = [one for one in wanted if one not in absent]
         files = tuple(_checked(one, written.get(one.stem), plan, output) for one in present)
         if plan.folder:
@@ -150,18 +150,18 @@ def _origins(settings: Settings, plan: ExportPlan, wanted: Sequence[Wanted], out
     return origins
 
 
-def _follow_guides(taking: Taking, origins: Mapping[str, Origin], parts: Sequence[Part]) -> list[Wanted]:
+def _follow_guides(extraction: Extraction, origins: Mapping[str, Origin], parts: Sequence[Part]) -> list[Wanted]:
     """Read every guide; returns the tables that have no rows in the backup."""
 
     def place_of(member: str) -> Path | None:
         return next((place for origin in origins.values() if (place := origin.guide(member)) is not None), None)
 
-    taking.guides(place_of, lambda: all(origin.guided() for origin in origins.values()))
+    extraction.guides(place_of, lambda: all(origin.guided() for origin in origins.values()))
     for part in parts:
         if part.source not in origins or origins[part.source].guided():
             continue
         if part.provenance.adopted:
-            raise untold(part.source)
+            raise not_recorded(part.source)
         raise DamageFound("a file is missing in the backup", on=origins[part.source].lacking[0], hint=_HINT)
     return [one for origin in origins.values() for one in origin.follow()]
 
@@ -177,7 +177,7 @@ class _Sheet:
 
 @dataclass(slots=True)
 class _Sheets:
-    """The files of an export, opened when their first rows come; those of a relationship come from several members."""
+    """The files of an export, opened at their first rows. The rows of a relationship come from several members."""
 
     output: Output
     format: str
@@ -195,8 +195,8 @@ class _Sheets:
         sheet.rows += batch.rows
 
 
-def _write(taking: Taking, origins: Sequence[Origin], output: Output, plan: ExportPlan) -> Mapping[str, int]:
-    """Every wanted member, one after the other, into its table's file; returns the rows written, by its stem."""
+def _write(extraction: Extraction, origins: Sequence[Origin], output: Output, plan: ExportPlan) -> Mapping[str, int]:
+    """Write every wanted member into the file of its table; returns the number of rows by the stem of the file."""
 
     def place_of(member: str) -> Path | None:
         return next((place for origin in origins if (place := origin.data(member)) is not None), None)
@@ -208,7 +208,7 @@ def _write(taking: Taking, origins: Sequence[Origin], output: Output, plan: Expo
         sheets = _Sheets(output, plan.format, stack)
         for origin in origins:
             stack.callback(origin.close)
-        for member, _ in stack.enter_context(contextlib.closing(taking.spooled(place_of, enough))):
+        for member, _ in stack.enter_context(contextlib.closing(extraction.spooled(place_of, enough))):
             origin = next(one for one in origins if one.data(member) is not None)
             with contextlib.closing(origin.read(member)) as batches:
                 for batch in batches:
@@ -218,7 +218,7 @@ def _write(taking: Taking, origins: Sequence[Origin], output: Output, plan: Expo
                 sheets.add(batch)
             if origin.lacking:
                 raise DamageFound("a file is missing in the backup", on=origin.lacking[0], hint=_HINT)
-        taking.require_proven()
+        extraction.require_proven()
         return {stem: sheet.rows for stem, sheet in sheets.opened.items()}
 
 

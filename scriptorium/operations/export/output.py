@@ -1,4 +1,4 @@
-"""Where an export is written: beside its place under a hidden name, and put there whole or not at all."""
+"""The output of an export: written beside its final path under a hidden name, then moved as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scriptorium.fs.system_errors import no_space
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """``place``: the file or folder that is to be; ``working`` and ``spool``: folders on the same disk, until then."""
+    """``place``: the final file or folder; ``working`` and ``spool``: temporary folders on the same disk."""
 
     place: Path
     working: Path
@@ -26,26 +26,26 @@ class Output:
 
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[BinaryIO]:
-        """A new file of the export, on the disk when the block is left."""
+        """A new file of the export; it is synced to disk at the end of the block."""
         with new_file(self.working / name) as file:
             yield file
 
     def put_file(self, name: str) -> None:
-        """The one file in its place. ``UsageError`` when something is there by now."""
+        """Move the one file to its final path. ``UsageError`` if something is there by now."""
         try:
             os.link(self.working / name, self.place)
         except FileExistsError:
             raise _taken(self.place) from None
-        except OSError:  # this disk knows no links
+        except OSError:  # this filesystem has no hard links
             require_free(self.place, folder=False)
             (self.working / name).replace(self.place)
         sync_folder(self.place.parent)
 
     def put_folder(self) -> None:
-        """The folder with all its files in its place."""
+        """Move the folder with all its files to its final path."""
         sync_folder(self.working)
         try:
-            self.working.rename(self.place)  # takes the place of an empty folder, and of nothing else
+            self.working.rename(self.place)  # replaces an empty folder, and nothing else
         except OSError as error:
             if no_space(error):
                 raise
@@ -55,7 +55,7 @@ class Output:
 
 @contextlib.contextmanager
 def output_to(place: Path) -> Iterator[Output]:
-    """Somewhere to write; what was not put in its place is gone when the block is left. ``NoSpace``."""
+    """Provide an output; what was not moved to its final path is removed at the end of the block. ``NoSpace``."""
     if not place.parent.is_dir():
         raise NotFound("there is no such folder", on=str(place.parent), hint="make it, or name another one")
     hidden = place.parent / f".{place.name[:100]}.{secrets.token_hex(4)}.partial"
@@ -67,7 +67,7 @@ def output_to(place: Path) -> Iterator[Output]:
     except OSError as error:
         if no_space(error):
             raise NoSpace(
-                "the disk became full while exporting", on=str(place.parent), hint="free some room"
+                "the disk became full while exporting", on=str(place.parent), hint="free some space"
             ) from error
         raise
     finally:
@@ -75,7 +75,7 @@ def output_to(place: Path) -> Iterator[Output]:
 
 
 def require_free(place: Path, *, folder: bool) -> None:
-    """``UsageError`` when something is there already; a folder that is empty may be."""
+    """``UsageError`` if something is there already; an empty folder is allowed."""
     if not os.path.lexists(place):
         return
     if folder and place.is_dir() and not place.is_symlink() and not any(place.iterdir()):
@@ -84,4 +84,4 @@ def require_free(place: Path, *, folder: bool) -> None:
 
 
 def _taken(place: Path) -> UsageError:
-    return UsageError("the output is there already", on=str(place), hint="name another one, or move it away")
+    return UsageError("the output is there already", on=str(place), hint="choose another path, or move it away")

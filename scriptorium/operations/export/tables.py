@@ -1,4 +1,4 @@
-"""Which tables of a backup are meant, and what their files are called."""
+"""The tables of a backup that are meant, and the names of their files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHOWN = 40
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """``A,"B, c"`` as names: commas in quotes divide nothing."""
+    """Split ``A,"B, c"`` into names: a comma in quotes does not separate names."""
     return tuple(name.strip() for name in _LISTED.findall(text) if name.strip())
 
 
 def tables_of(manifest: Manifest) -> tuple[Wanted, ...]:
-    """Every table that the manifest knows of. Files are called by their source too where a name occurs twice."""
+    """Every table in the manifest. If a name occurs twice, the name of the file also has the source."""
     found = [(part, name) for part in manifest.parts for name in sorted(part.tables or {})]
     stems = [_stem(part, name) for part, name in found]
     twice = {stem.lower() for stem in stems if [other.lower() for other in stems].count(stem.lower()) > 1}
@@ -31,7 +31,7 @@ def tables_of(manifest: Manifest) -> tuple[Wanted, ...]:
     for (part, name), called in zip(found, stems, strict=True):
         first = f"{_safe(part.source)}.{called}" if called.lower() in twice else called
         stem, number = first, 1
-        while stem.lower() in used:  # names that differ in nothing but case are one on many disks
+        while stem.lower() in used:  # on many filesystems, names that differ only in case are the same
             number += 1
             stem = f"{first}-{number}"
         used.add(stem.lower())
@@ -40,24 +40,24 @@ def tables_of(manifest: Manifest) -> tuple[Wanted, ...]:
 
 
 def choose(manifest: Manifest, names: Sequence[str]) -> tuple[Wanted, ...]:
-    """The tables of these names, each once; all of them without names.
+    """The tables with these names, each once; without names, all tables.
 
-    A name is the manifest's, or without its schema where only one is meant, or ``source:name``. ``NotFound`` lists what
-    there is; ``UsageError`` for a name that means several, or where the manifest knows no tables.
+    A name is as in the manifest, or without its schema if that is unambiguous, or ``source:name``. ``NotFound`` lists
+    the tables; ``UsageError`` for a name that means several, or if the manifest records no tables.
     """
     everything = tables_of(manifest)
     if not everything and (unknown := unrecorded(manifest)):
-        raise untold(unknown[0])
+        raise not_recorded(unknown[0])
     if not everything:
         raise NotFound("this backup holds no tables", on=manifest.name, hint="take one of type full, data or database")
     chosen = [_named(everything, name) for name in names]
     return tuple({one.stem: one for one in chosen}.values()) or everything
 
 
-def untold(source: str) -> UsageError:
-    """Of a database that another program saved, which tables there are is known to nobody before it is restored."""
+def not_recorded(source: str) -> UsageError:
+    """The error for a database that another program saved: its tables are unknown before it is restored."""
     return UsageError(
-        "this backup was taken over from another program, in a form that has no single tables",
+        "this backup was adopted from another program, in a form that has no single tables",
         on=source,
         hint="restore it, take a backup of it, and export from that one",
     )
@@ -81,7 +81,7 @@ def _is_named(one: Wanted, name: str) -> bool:
 
 
 def _is_called(one: Wanted, name: str) -> bool:
-    """Without the schema, or without the quotes."""
+    """Whether the name is the table's without schema or without quotes."""
     bare = name.removeprefix(f"{one.part.source}:")
     steps, asked = table_steps(one.part, one.table), table_steps(one.part, bare)
     return bare in (steps[-1], ".".join(steps)) or asked in (steps, steps[-1:])
@@ -92,6 +92,6 @@ def _stem(part: Part, name: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """A name as a file's: letters and figures of any script, the rest as ``%20``; never longer than a disk takes."""
+    """A name for a file: letters and digits of any script, the rest as ``%20``; never too long for a filesystem."""
     safe = _UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
     return safe if len(safe.encode()) <= 120 else safe.encode()[:120].decode("utf-8", "ignore")

@@ -1,7 +1,7 @@
 """CSV, JSON and Parquet, written batch by batch.
 
-CSV: UTF-8, a line of names, RFC 4180's quotes (text always has them), NULL as nothing and the empty text as ``""``.
-JSON: one array, a row an object and a line. Values are written as they are, also what a spreadsheet would compute.
+CSV: UTF-8, a line of names, quotes as in RFC 4180 (text always has them), NULL as nothing and the empty text as ``""``.
+JSON: one array; each row is an object on its own line. Values are written unchanged, also what looks like a formula.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Writer(Protocol):
     """Writes rows into an open file, which its caller closes."""
 
     def write(self, rows: int, batch: pa.RecordBatch) -> None:
-        """``rows``: how many, which a batch of no columns cannot say. Every batch has the columns of the first."""
+        """``rows``: the number of rows, which a batch without columns lacks. All batches have the same columns."""
         ...
 
     def close(self) -> None: ...
@@ -46,7 +46,7 @@ class CsvWriter:
             self._schema = plain.schema
             self._writer = csv.CSVWriter(self._file, plain.schema)
         if plain.schema != self._schema:  # the writer would crash
-            raise DamageFound("the columns of a table change within it", on=", ".join(plain.schema.names))
+            raise DamageFound("a table has different columns in different places", on=", ".join(plain.schema.names))
         self._writer.write_batch(plain)
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class ParquetWriter:
         from pyarrow import parquet
 
         if not batch.num_columns and rows:
-            raise UsageError("Parquet knows no rows without columns", hint="export this table as csv or json")
+            raise UsageError("Parquet has no rows without columns", hint="export this table as csv or json")
         if self._writer is None:
             self._writer = parquet.ParquetWriter(self._file, batch.schema)
         if rows:

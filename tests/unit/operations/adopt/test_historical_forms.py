@@ -55,7 +55,7 @@ def test_simple_backups(app: Any, kind: str, files_of: Files) -> None:
     assert files.pop("data/kuzu/bibliotheca.db")
     assert files == app.old.expected
     said = "\n".join(adopted.warnings)
-    assert "while it was running: not known to be one moment" in said and "no .wal came" in said
+    assert "while it was running: it may not be one consistent state" in said and "no .wal came" in said
     assert adopted.backup.name.startswith("before the flood") and "adopted from before the flood" in (
         adopted.backup.description
     )
@@ -134,7 +134,7 @@ def test_in_place_it_leaves_alone_what_did_not_come(app: Any) -> None:
     (home / "data" / "user_settings").mkdir()
     (home / "data" / "user_settings" / "1.json").write_text("{}")
     adopted = adopt(settings, app.old.simple("simple_database_backup_with_images_and_settings"))
-    assert any("leaves the library's other files alone" in warning for warning in adopted.warnings)
+    assert any("does not touch the library's other files" in warning for warning in adopted.warnings)
     app.place.execute("MATCH (b:Book) DETACH DELETE b")
     (home / "data" / "covers" / "a.jpg").write_bytes(b"worse")
     before = (home / "config.py").read_bytes()

@@ -162,9 +162,9 @@ def deep(target: Path, name: str) -> Path:
 def test_deeper_than_python_calls_and_longer_than_a_path(app: Any, tmp_path: Path, reader: Any) -> None:
     name = "data/covers/" + "folder/" * 1100 + "x.jpg"
     archive = deep(tmp_path / f"a.{'zip' if reader is zipped_archive else 'tar'}", name)
-    stock, raw = reader.take_stock(archive), tmp_path / "raw"
+    inventory, raw = reader.read_inventory(archive), tmp_path / "raw"
     raw.mkdir()
-    reader.unpack(archive, raw, stock)
+    reader.unpack(archive, raw, inventory)
     sources = [one for one in app.place.settings.library(None).sources if isinstance(one, FilesSource)]
     sort(raw, tmp_path / "home", sources)
     assert [one.inside(found) for one in walk(tmp_path / "home") for found in one.others if found == "x.jpg"] == [name]

@@ -63,9 +63,9 @@ def made(tree: Path, command: str) -> Path:
 
 
 def unpacked(archive: Path) -> dict[str, bytes]:
-    stock, folder = tar.take_stock(archive), archive.with_name("out")
+    inventory, folder = tar.read_inventory(archive), archive.with_name("out")
     folder.mkdir()
-    tar.unpack(archive, folder, stock)
+    tar.unpack(archive, folder, inventory)
     return contents(folder)
 
 
@@ -114,10 +114,10 @@ def test_without_an_end_it_may_have_been_cut_short(tree: Path) -> None:
     archive = made(tree, "tar -b 1 -cf $A .env data")
     archive.write_bytes(archive.read_bytes()[: -2 * BLOCK])
     with pytest.raises(DamageFound, match="ends early"):
-        tar.take_stock(archive)
+        tar.read_inventory(archive)
     archive.write_bytes(archive.read_bytes() + bytes(2 * BLOCK) + archive.read_bytes())
     with pytest.raises(DamageFound, match="something follows"):
-        tar.take_stock(archive)
+        tar.read_inventory(archive)
 
 
 def test_our_own_archives_must_end_as_we_end_them(tree: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_map_that_cannot_be_is_damage(tmp_path: Path, case: str) -> None:
         member.size, member.pax_headers = len(data), records
         opened.addfile(member, io.BytesIO(data))
     with pytest.raises(DamageFound):
-        tar.take_stock(archive)
+        tar.read_inventory(archive)
 
 
 def test_holes_and_an_end_of_another_program_are_adopted(app: Any, tree: Path) -> None:
@@ -175,9 +175,9 @@ def zip_with_link(target: Path, to: str) -> Path:
 @pytest.mark.parametrize(("to", "said"), [("a.jpg", False), ("../../../etc/passwd", True), ("/etc/passwd", True)])
 def test_a_link_in_a_zip(tmp_path: Path, to: str, said: bool) -> None:
     archive = zip_with_link(tmp_path / "a.zip", to)
-    stock, folder = zip_archive.take_stock(archive), tmp_path / "out"
+    inventory, folder = zip_archive.read_inventory(archive), tmp_path / "out"
     folder.mkdir()
-    lines = zip_archive.unpack(archive, folder, stock)
+    lines = zip_archive.unpack(archive, folder, inventory)
     assert ("a link out of the archive" in "".join(lines)) == said
     assert contents(folder) == {"data/covers/a.jpg": b"cover", **({} if said else {"data/covers/b.jpg": to.encode()})}
 
@@ -187,4 +187,4 @@ def test_nothing_is_written_through_a_link_of_a_zip(tmp_path: Path) -> None:
     with zipfile.ZipFile(archive, "a") as opened:
         opened.writestr("data/covers/b.jpg/x", b"through")
     with pytest.raises(UnsafeArchive, match="no folder"):
-        zip_archive.take_stock(archive)
+        zip_archive.read_inventory(archive)

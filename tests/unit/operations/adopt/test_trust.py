@@ -32,11 +32,11 @@ NOW_KIND = "simple_database_backup_with_images_and_settings"
         ("Asia/Kolkata", "2025-07-14T00:00:00", "2025-07-13T18:30:00", "UTC+0530"),
         ("Europe/Berlin", "2025-07-14T05:39:26+00:00", "2025-07-14T05:39:26", ""),
         ("Europe/Berlin", "2025-07-14T05:39:26Z", "2025-07-14T05:39:26", ""),
-        ("Europe/Berlin", "2999-01-01T00:00:00", "2025-08-01T10:00:00", "yet to come"),
+        ("Europe/Berlin", "2999-01-01T00:00:00", "2025-08-01T10:00:00", "in the future"),
         ("Europe/Berlin", "0001-01-01T00:00:00", "2025-08-01T10:00:00", "not known"),
         ("Europe/Berlin", "yesterday", "2025-08-01T10:00:00", "not known"),
-        ("Europe/Berlin", None, "2025-08-01T10:00:00", "it says no time"),
-        ("Europe/Berlin", 17, "2025-08-01T10:00:00", "it says no time"),
+        ("Europe/Berlin", None, "2025-08-01T10:00:00", "it states no time"),
+        ("Europe/Berlin", 17, "2025-08-01T10:00:00", "it states no time"),
     ],
 )
 def test_when_it_was_taken(
@@ -77,7 +77,7 @@ def test_a_lost_or_broken_index_does_not_matter(app: Any, index: bytes | None) -
 def test_metadata_that_says_nothing(app: Any, metadata: bytes) -> None:
     archive = app.old.zip("x.zip", {"config/.env": b"A=1", "backup_metadata.json": metadata}, None)
     adopted = adopt(app.place.settings, archive)
-    assert adopted.backup.name == "x" and "\n".join(adopted.warnings).count("when it was taken is not known") == 1
+    assert adopted.backup.name == "x" and "\n".join(adopted.warnings).count("it is not known when it was taken") == 1
 
 
 def test_the_same_file_twice(app: Any) -> None:

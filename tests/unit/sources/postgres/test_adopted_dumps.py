@@ -129,7 +129,7 @@ def test_an_export_says_why_it_has_no_single_tables(alexandria: Alexandria) -> N
     adopted = adopt(settings, alexandria.dump("custom")).backup.id
     order = plan_export(settings, ExportRequest(tables=["items"], output=str(alexandria.folder / "items.csv")))
     assert order.backup.id == own.id
-    with pytest.raises(UsageError, match="taken over from another program") as refused:
+    with pytest.raises(UsageError, match="adopted from another program") as refused:
         plan_export(settings, ExportRequest(reference=adopted, tables=["items"]))
     assert refused.value.on == "postgres" and "restore it" in refused.value.hint
 
