@@ -9,7 +9,7 @@ from pathlib import Path
 
 _KNOWN: dict[int, tuple[str, str]] = {
     errno.EROFS: ("it is on a filesystem that is mounted read-only", "mount it for writing, or name another place"),
-    errno.ENOSPC: ("the disk is full", "free some room there"),
+    errno.ENOSPC: ("the disk is full", "free some space there"),
     errno.EDQUOT: ("the user's quota is used up", "free some space, or raise the quota"),
     errno.EFBIG: ("the filesystem takes no file of this size", "use another filesystem"),
     errno.EIO: ("the disk reports an error", "look at dmesg, and check the disk"),

@@ -278,7 +278,7 @@ def survey(trees: Sequence[Tree]) -> Survey:
 
 
 def holes(status: os.stat_result) -> int:
-    """How many bytes of a file take no room on its disk."""
+    """How many bytes of a file take no space on its disk."""
     return max(0, status.st_size - status.st_blocks * 512)
 
 

@@ -176,7 +176,7 @@ def _space_row(folder: Path, size: int) -> PreflightRow:
     if size <= free:
         return PreflightRow("room", found)
     return PreflightRow(
-        "room", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some room")
+        "room", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some space")
     )
 
 

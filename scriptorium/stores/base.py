@@ -1,4 +1,4 @@
-"""The protocol of a store of backups: everything that is above knows a store by this and nothing else.
+"""The protocol of a store of backups: everything above knows a store only by this.
 
 A backup goes in as a **package**: what a store's **packaging** made ready in the workspace while the sources were read,
 once for all stores whose packagings are equal (an archive), or just what is known of it (a store whose tool reads the
@@ -111,7 +111,7 @@ class Packaging(Protocol):
         ...
 
     def estimate(self, bytes: int, holes: int) -> int:
-        """The bytes of a copy of sources of so many bytes, ``holes`` of which take no room on their disk."""
+        """The bytes of a copy of sources of so many bytes, ``holes`` of which take no space on their disk."""
         ...
 
     def adopted(self, archive: Path, manifest: Manifest) -> Package | None:
@@ -120,7 +120,7 @@ class Packaging(Protocol):
         ...
 
     def packager(self, folder: Path, label: str) -> AbstractContextManager[Packager]:
-        """A packager that works in ``folder``, which is emptied with the run; what a former try left is replaced."""
+        """A packager that works in ``folder``, which is emptied with the run; what an earlier try left is replaced."""
         ...
 
 
@@ -139,7 +139,7 @@ class BackupStore(Protocol):
     @property
     def folder(self) -> Path | None:
         """The folder on this machine that it fills, where it is one: never saved, never restored over, and its disk
-        must have room."""
+        must have space."""
         ...
 
     @property

@@ -1,8 +1,8 @@
 """A Kuzu database copied into the workspace and read there: hot, again and again until a copy is good, or paused.
 
 What was copied, the database and its WAL, is what goes into the archive: reading it changes nothing, and the hashes of
-what was read go with it. A copy that nobody could read for want of memory is consistent by its protocol: it counts, and
-says what of it has no fingerprints.
+what was read go with it. A copy that could not be read because of too little memory is consistent by its protocol: it
+counts, and records which fingerprints are missing.
 """
 
 from __future__ import annotations

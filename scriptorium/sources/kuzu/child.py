@@ -1,7 +1,8 @@
 """The child that opens a Kuzu database: started with more memory each time, and what its end means.
 
-Two ends are told apart. ``Unreadable``: the engine had what it needs and refused, or crashed. ``Unread``: nobody could
-look, for want of memory, time, rights or room, or because somebody ended the child; that says nothing of the database.
+There are two failures. ``Unreadable``: the engine had what it needs and refused, or crashed. ``Unread``: the database
+could not be examined, because of too little memory, time, rights or space, or because the child was ended; this says
+nothing about the database.
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ class Unreadable(Exception):
 
 
 class Unread(Exception):
-    """The database could not be looked at; the message says what was wanting. No verdict on it."""
+    """The database could not be looked at; the message says what was missing. No verdict on it."""
 
 
 class _Scarce(Exception):
-    """There was too little memory for it; more may do."""
+    """There was too little memory; more may be enough."""
 
 
 class _Killed(Exception):
@@ -73,8 +74,8 @@ def ask(
 ) -> Answers:
     """The answers of the child to a request; each try gets a larger buffer pool, and the path that ``opened`` gives it.
 
-    Answers that lack something for want of memory come when no larger pool is left. Raises ``Unreadable``, ``Unread``,
-    ``ToolMissing`` for an engine that is not there. A ``version`` that does not fit is an answer.
+    Answers that are incomplete because of too little memory are returned when no larger pool is left. A ``version``
+    that does not fit is an answer. Raises ``Unreadable``, ``Unread``, ``ToolMissing`` for a missing engine.
     """
     pools = memory.pools(share)
     seconds = SECONDS_AT_LEAST + bytes / _SLOWEST
@@ -106,7 +107,7 @@ def _lacking(answers: Answers) -> Iterator[str]:
 
 
 def scarce(detail: str) -> bool:
-    """Whether an error of the engine or of a library says that memory was wanting."""
+    """Whether an error of the engine or of a library says that there was too little memory."""
     return _SCARCE.search(detail) is not None
 
 
@@ -181,7 +182,7 @@ def _judged(answers: Answers, request: Mapping[str, object]) -> Answers:
 
 
 def _ended(outcome: process.Outcome) -> Answers:
-    """The child ended without a verdict: what that says."""
+    """The error for a child that ended without a verdict."""
     words = outcome.stderr.splitlines()
     said = words[-1][:200] if words else ""
     if outcome.status == -signal.SIGKILL:
@@ -191,7 +192,7 @@ def _ended(outcome: process.Outcome) -> Answers:
     if outcome.status >= 0:
         raise Unread(f"the reader failed: {said or f'status {outcome.status}'}")
     how = signal.Signals(-outcome.status)
-    if how in _CRASHES and memory.limited():  # where memory is refused, the engine crashes for want of it as well
+    if how in _CRASHES and memory.limited():  # where memory is refused, the engine also crashes when it lacks memory
         raise _Scarce(f"it crashes the reader ({how.name}), whose address space is limited")
     if how in _CRASHES:
         raise Unreadable(f"it crashes the reader ({how.name})")

@@ -1,8 +1,8 @@
 """The logical export of a snapshot: made, tried by an import before anybody relies on it, and imported for a restore.
 
 An export counts where a new database that was made from it holds the same rows: the same counts and fingerprints, table
-by table. What of the rest it does not carry is named. Memory, room or names that the engine writes wrongly may keep a
-backup from having one; the raw copy needs none.
+by table. What of the rest it does not carry is named. A backup may have no export, because of too little
+memory or space, or names that the engine writes wrongly; the raw copy needs none.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def make(database: Path, export: Path, recorded: reader.Fingerprints, *, engine:
     needed, free = 2 * layout.size(), free_bytes(export.parent)
     if free < needed:
         space = f"{wording.size(free)} free, {wording.size(needed)} needed"
-        return Made(False, trouble=f"no room to make and try it: {space}")
+        return Made(False, trouble=f"no space to make and try it: {space}")
     scratch, exported = export.with_name(f"{export.name}.tried"), False
     try:
         told = _exported(layout, export, engine, share)

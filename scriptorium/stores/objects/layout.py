@@ -93,7 +93,7 @@ def read_manifest(store: ObjectStore, key: str) -> Manifest:
 
 
 def read_annotations(store: ObjectStore, key: str) -> Annotations:
-    """What is known of the backup besides: nothing where there are none.
+    """The annotations of the backup: empty where there are none.
 
     Damaged ones may have held a pin: it counts as pinned, and is not removed, until somebody pins or unpins it again.
     """

@@ -81,7 +81,7 @@ class LocalObjects:
                 ) from error
             if error.errno in _FULL:
                 what = "the store is full" if error.errno != errno.EFBIG else "the store takes no file of this size"
-                raise NoSpace(what, on=str(self.path), hint="free some room, or run cleanup") from error
+                raise NoSpace(what, on=str(self.path), hint="free some space, or run cleanup") from error
             raise StoreUnavailable(
                 f"the store does not answer: {said(error)}", on=str(path), hint=advice(error, path)
             ) from error

@@ -267,4 +267,4 @@ def test_no_room_to_try_it_means_no_export(place: Path, tmp_path: Path, monkeypa
     free = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type(free)(free.total, free.used, 5000))
     staged = stage(place, tmp_path / "stage")
-    assert staged.export is None and "no room to make and try it" in staged.warnings[0]
+    assert staged.export is None and "no space to make and try it" in staged.warnings[0]
