@@ -56,9 +56,10 @@ def watched(*folders: Path) -> Iterator[dict[str, int]]:
 
 
 def test_nothing_that_is_written_is_open_to_others(
-    place: Any, prefect_home: Callable[[Path], Path], tmp_path: Path
+    place: Any, prefect_home: Callable[[Path], Path], server: str, tmp_path: Path
 ) -> None:
-    """In a workspace that was there before, and that everybody may enter."""
+    """In a workspace that was there before, and that everybody may enter. The server that a command embeds writes the
+    same files for each command: two of them have one."""
     backups, temporary = place.backups, tmp_path / "tmp"
     home = prefect_home(tmp_path / "prefect")
     for path in (home, *home.rglob("*")):
@@ -70,15 +71,16 @@ def test_nothing_that_is_written_is_open_to_others(
     variables |= {"PREFECT_HOME": str(home), "TMPDIR": str(temporary), "SCRIPTORIUM_CONFIG": str(place.config)}
     command = Path(sys.executable).with_name("scriptorium")
     with watched(backups, temporary, home) as seen:
-        for words in (
-            ("create",),
-            ("drill",),
-            ("verify", "--all"),
-            ("export", "--format", "csv", "--output", str(tmp_path / "out")),
-            ("restore", "latest", "--yes"),
+        for words, api in (
+            (("create",), ""),
+            (("drill",), server),
+            (("verify", "--all"), server),
+            (("export", "--format", "csv", "--output", str(tmp_path / "out")), server),
+            (("restore", "latest", "--yes"), ""),
         ):
+            env = variables | ({"PREFECT_API_URL": api} if api else {})
             done = subprocess.run(
-                [command, *words], env=variables, cwd=tmp_path, umask=0, capture_output=True, text=True, check=False
+                [command, *words], env=env, cwd=tmp_path, umask=0, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, done.stderr
     del seen[str(backups / ".scriptorium")]

@@ -104,7 +104,7 @@ def _require_a_naive_copy_caught(lab: ModuleType, scratch: Path, load: Load, eng
     pytest.fail("the naive copy was never caught: this harness proves nothing")
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_every_snapshot_of_a_living_database_is_honest(lab: ModuleType, scratch: Path, load: Any, count: int) -> None:
     under = load()
     _require_honest_snapshots(lab, scratch, under, count, None)
@@ -120,7 +120,7 @@ def test_hundreds_of_snapshots_are_honest(lab: ModuleType, scratch: Path, load: 
     _require_a_naive_copy_caught(lab, scratch, under, None)
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(6, marks=pytest.mark.slow)])
 def test_every_snapshot_of_the_folder_layout_is_honest(
     lab: ModuleType, scratch: Path, load: Any, old_kuzu: Path, count: int
 ) -> None:
