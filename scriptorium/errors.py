@@ -13,13 +13,13 @@
         ├── LibraryBusy                 another run, or the application, holds it        exit 4
         ├── NotFound                    no such backup, store, library                   exit 5
         ├── ToolMissing                 a needed program or driver is missing, too old   exit 6
-        ├── NoSpace                     not enough room                                  exit 7
+        ├── NoSpace                     not enough space                                 exit 7
         ├── ToolFailed                  a child process ended with an error
         ├── SourceDamaged               the living data cannot be read as what it should be
         ├── Protected                   a pinned backup, or one in use, is not removed
         ├── UnsafeArchive               an archive member would leave its target
         ├── Untrusted                   a file or folder belongs to somebody who must not have a say here
-        └── RestoreFailed               a restore was given up; the former data is in place
+        └── RestoreFailed               a restore was given up; the previous data is in place
 
 The first fork decides about retries: a task retries what says of itself that it is transient, and
 nothing else. ``LibraryBusy`` is permanent for a task: waiting for another run is the scheduler's work.
@@ -120,7 +120,7 @@ class ToolMissing(PermanentError):
 
 
 class NoSpace(PermanentError):
-    """Not enough room: says what is needed, what is there, and where."""
+    """Not enough space: says what is needed, what is there, and where."""
 
     exit_code = 7
 

@@ -195,7 +195,7 @@ class Part:
     by the table's name, or ``""`` for the whole database. Nothing can prove it.
     ``export_lacks``: what a database has otherwise that is made from its logical export, by name.
     ``unsaved``: what of it could not be saved, the first ``MOST_UNSAVED`` by name; ``unsaved_count``: how many there
-    are. ``holes``: of the bytes, those that took no room on the disk (sparse files), and will take none.
+    are. ``holes``: of the bytes, those that took no space on the disk (sparse files), and will take none.
     """
 
     source: str
@@ -217,7 +217,7 @@ class Part:
     provenance: Provenance = Provenance()
 
     @property
-    def room(self) -> int:
+    def allocated(self) -> int:
         """The bytes that it takes on a disk, about."""
         return self.bytes - self.holes
 

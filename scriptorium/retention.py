@@ -297,27 +297,27 @@ def _buckets(
     usable: Sequence[Candidate], word: str, count: int, calendar: Callable[[datetime], Hashable] | None, tz: tzinfo
 ) -> Iterator[tuple[Candidate, str]]:
     """The backups that one ``keep`` word takes, newest first, each with what it is called."""
-    former: Hashable = None
+    previous: Hashable = None
     for position, one in enumerate(usable):
         bucket = position if calendar is None else calendar(one.created_at.astimezone(tz))
         oldest = position == len(usable) - 1
-        if count > 0 and (bucket != former or oldest):
-            yield one, f"oldest {word} snapshot" if bucket == former else f"{word} snapshot"
-            count, former = count - 1, bucket
+        if count > 0 and (bucket != previous or oldest):
+            yield one, f"oldest {word} snapshot" if bucket == previous else f"{word} snapshot"
+            count, previous = count - 1, bucket
 
 
-def _back(moment: datetime, span: str) -> datetime:
-    """The moment that lies ``span`` before, on the calendar of its time zone. A day that the month does not have
+def _back(time: datetime, span: str) -> datetime:
+    """The time that lies ``span`` before, on the calendar of its time zone. A day that the month does not have
     runs over into the next month, as it does for restic: one month before 31 March is 3 March."""
     found = _SPAN.fullmatch(span)
     assert found is not None  # the policy let it in
     years, months, days, hours = (int(part or 0) for part in found.groups())
-    month = moment.year * 12 + moment.month - 1 - years * 12 - months
+    month = time.year * 12 + time.month - 1 - years * 12 - months
     if month < 12:
         return datetime.min.replace(tzinfo=UTC)
-    first = moment.replace(year=month // 12, month=month % 12 + 1, day=1)
+    first = time.replace(year=month // 12, month=month % 12 + 1, day=1)
     try:
-        wall = first + timedelta(days=moment.day - 1 - days)  # same zone: days of the calendar, not of 24 hours
+        wall = first + timedelta(days=time.day - 1 - days)  # same zone: days of the calendar, not of 24 hours
         return wall.astimezone(UTC) - timedelta(hours=hours)
     except OverflowError:
         return datetime.min.replace(tzinfo=UTC)

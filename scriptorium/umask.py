@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PRIVATE, _USUAL = 0o077, 0o022
-_former: list[int] = []  # the umask that we were started with, then those of blocks
+_previous: list[int] = []  # the umask that we were started with, then those of blocks
 
 
 def keep_private() -> None:
     """From now on, what this process and its children make is open to its user alone."""
-    _former.append(os.umask(_PRIVATE))
+    _previous.append(os.umask(_PRIVATE))
 
 
 @contextlib.contextmanager
@@ -27,30 +27,30 @@ def private_files() -> Iterator[None]:
     try:
         yield
     finally:
-        os.umask(_former.pop())
+        os.umask(_previous.pop())
 
 
 @contextlib.contextmanager
 def usual_files() -> Iterator[None]:
     """Folders and files are made as most programs make them: their modes go into an archive. They lie in a folder that
     is private."""
-    former = os.umask(_USUAL)
+    previous = os.umask(_USUAL)
     try:
         yield
     finally:
-        os.umask(former)
+        os.umask(previous)
 
 
 @contextlib.contextmanager
 def users_folders() -> Iterator[None]:
     """Folders are made as the user makes them, and never for others to write in: the way to living data, or to what the
     user wants somewhere."""
-    former = os.umask(0o777)
-    os.umask((_former[0] if _former else former) | _USUAL)
+    previous = os.umask(0o777)
+    os.umask((_previous[0] if _previous else previous) | _USUAL)
     try:
         yield
     finally:
-        os.umask(former)
+        os.umask(previous)
 
 
 def make_folders(folder: Path) -> None:
@@ -61,4 +61,4 @@ def make_folders(folder: Path) -> None:
 
 def users_umask() -> int:
     """What the user's own commands make files with; -1 where that is still the umask of this process."""
-    return _former[0] if _former else -1
+    return _previous[0] if _previous else -1

@@ -86,7 +86,7 @@ def progress(what: str, done: int, expected: int | None, seconds: float, *, over
     return f"{text}, {duration((expected - done) * seconds / done)} left" if done < expected and seconds > 0 else text
 
 
-def moment(time: datetime) -> str:
+def utc(time: datetime) -> str:
     """A time in UTC, to the second."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 

@@ -65,7 +65,7 @@ class OutputStream:
         self._writer.join()
         self._pool.shutdown(cancel_futures=True)
 
-    def room(self) -> memoryview:
+    def buffer(self) -> memoryview:
         """The free rest of the current block, never empty: fill some of it, then say how much with ``filled``."""
         return self._view[self._used :]
 

@@ -94,7 +94,7 @@ class ArchiveWriter:
         )
 
     def space(self) -> memoryview:
-        return self._out.room()
+        return self._out.buffer()
 
     def filled(self, count: int) -> None:
         self._out.filled(count)
@@ -119,17 +119,17 @@ class ArchiveWriter:
         written = self._out.finish()
         self.record = ArchiveRecord(self.target.name, written.bytes, written.sha256, self._compression)
 
-    def _own(self, name: str, data: bytes, moment: datetime) -> None:
+    def _own(self, name: str, data: bytes, time: datetime) -> None:
         """One of our own members, from memory."""
-        self._out.write(_own_header(name, len(data), moment))
+        self._out.write(_own_header(name, len(data), time))
         self._out.write(data)
         self._out.zeros(padding(len(data)))
         self._sums.write(sums_line(name, hashlib.sha256(data).hexdigest()))
 
-    def _own_file(self, name: str, source: Path, moment: datetime) -> None:
+    def _own_file(self, name: str, source: Path, time: datetime) -> None:
         """One of our own members, from the spool."""
         size = source.stat().st_size
-        self._out.write(_own_header(name, size, moment))
+        self._out.write(_own_header(name, size, time))
         digest = hashlib.sha256()
         with source.open("rb") as file:
             while chunk := file.read(_MIB):
@@ -151,8 +151,8 @@ def _spooled(path: Path) -> Iterator[BinaryIO]:
             file.close()
 
 
-def _own_header(name: str, size: int, moment: datetime) -> bytes:
-    nanoseconds = int(moment.timestamp()) * 1_000_000_000
+def _own_header(name: str, size: int, time: datetime) -> bytes:
+    nanoseconds = int(time.timestamp()) * 1_000_000_000
     return header(name, "file", size=size, mode=0o600, mtime_ns=nanoseconds, uid=os.getuid(), gid=os.getgid())
 
 

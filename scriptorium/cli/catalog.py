@@ -78,7 +78,7 @@ def _say(outcome: Outcome, *, warnings: bool) -> None:
     if outcome.adopted.already:
         say(f"{outcome.file.name}: already adopted as {backup.id}")
         return
-    what = f"{backup.type}, taken {wording.moment(backup.created_at)} UTC, {wording.size(backup.bytes)}"
+    what = f"{backup.type}, taken {wording.utc(backup.created_at)} UTC, {wording.size(backup.bytes)}"
     many = f"; {len(found)} warnings (scriptorium show {backup.id})" if len(found) > 1 and not warnings else ""
     many = f"; warning: {found[0]}" if len(found) == 1 and not warnings else many
     say(f"{outcome.file.name}: adopted as {backup.id} ({what}){many}")

@@ -144,7 +144,7 @@ def _show_backup(backup: Backup) -> None:
         "name": backup.name,
         "library": backup.library,
         "type": f"{backup.type}, tier {backup.tier}",
-        "taken": f"{wording.moment(backup.created_at)} UTC ({wording.age(backup.created_at, datetime.now(UTC))})",
+        "taken": f"{wording.utc(backup.created_at)} UTC ({wording.age(backup.created_at, datetime.now(UTC))})",
         "status": backup_status(backup) + (", pinned" if backup.pinned else ""),
     }
     if backup.description:
@@ -162,8 +162,8 @@ def _show_backup(backup: Backup) -> None:
             "Copy": copy.key,
             "Size": wording.size(copy.bytes),
             "Status": str(copy.status),
-            "Verified (UTC)": wording.moment(copy.verified_at) if copy.verified_at else "never",
-            "Proven (UTC)": wording.moment(copy.proven_at) if copy.proven_at else "never",
+            "Verified (UTC)": wording.utc(copy.verified_at) if copy.verified_at else "never",
+            "Proven (UTC)": wording.utc(copy.proven_at) if copy.proven_at else "never",
             "Damage": "; ".join(copy.damage),
         }
         for copy in backup.copies
@@ -255,7 +255,7 @@ def _drill(found: dict[str, Any] | None) -> str:
 
 
 def _moment(text: str | None, otherwise: str) -> str:
-    return wording.moment(datetime.fromisoformat(text)) if text else otherwise
+    return wording.utc(datetime.fromisoformat(text)) if text else otherwise
 
 
 def _set_pin(reference: str, library: str | None, pinned: bool) -> None:

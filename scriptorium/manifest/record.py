@@ -84,8 +84,8 @@ def damaged(what: str) -> DamageFound:
     return DamageFound(what, hint="use another copy of this backup")
 
 
-def instant(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def instant(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class Record:
@@ -145,12 +145,12 @@ class Record:
 
     def instant(self, field: str) -> datetime:
         try:
-            moment = datetime.fromisoformat(self.text(field))
+            time = datetime.fromisoformat(self.text(field))
         except ValueError:
             raise self.wrong(field) from None
-        if moment.tzinfo is None:
+        if time.tzinfo is None:
             raise self.wrong(field)
-        return moment.astimezone(UTC)
+        return time.astimezone(UTC)
 
     def optional_instant(self, field: str) -> datetime | None:
         return None if self.raw.get(field) is None else self.instant(field)

@@ -66,7 +66,7 @@ def _drilled(drill: Copy | None) -> str:
     if drill is None or drill.drilled_at is None:
         return ""
     said = "" if drill.verdict == PROVEN else f" {drill.verdict}"
-    return f"{wording.moment(drill.drilled_at)}{said}"
+    return f"{wording.utc(drill.drilled_at)}{said}"
 
 
 def backup_row(backup: Backup, now: datetime) -> Mapping[str, str]:
@@ -77,7 +77,7 @@ def backup_row(backup: Backup, now: datetime) -> Mapping[str, str]:
         "Library": backup.library,
         "Type": str(backup.type),
         "Tier": str(backup.tier),
-        "Taken (UTC)": wording.moment(backup.created_at),
+        "Taken (UTC)": wording.utc(backup.created_at),
         "Age": wording.age(backup.created_at, now),
         "Size": wording.size(backup.bytes) if backup.copies else "",
         "Status": backup_status(backup) + (" pinned" if backup.pinned else ""),
@@ -105,7 +105,7 @@ def decision_rows(decisions: Sequence[Decision]) -> list[Mapping[str, str]]:
     return [
         {
             "ID": decision.candidate.id,
-            "Taken (UTC)": wording.moment(decision.candidate.created_at),
+            "Taken (UTC)": wording.utc(decision.candidate.created_at),
             "Type": str(decision.candidate.type),
             "Tier": str(decision.candidate.tier),
             "Size": wording.size(decision.candidate.bytes),
@@ -144,7 +144,7 @@ def proof_rows(proof: Proof) -> Mapping[str, str]:
     """A proof as lines for people."""
     pairs = {
         "verdict": wording.verdict(proof.verdict),
-        "drilled": f"{wording.moment(proof.at)} UTC, from {proof.store}",
+        "drilled": f"{wording.utc(proof.at)} UTC, from {proof.store}",
         "time to recover": wording.duration(proof.seconds),
         "age of the data": wording.duration(proof.age_seconds),
         "compared": f"{proof.files:,} files ({wording.size(proof.bytes)}), {proof.tables} tables, {proof.rows:,} rows",

@@ -33,7 +33,7 @@ def progress_rows(run: RunProgress, now: datetime) -> dict[str, str]:
     rows = {
         "operation": run.operation + ("" if run.alive else ": cut short (its process is gone)"),
         "step" if run.alive else "last step": wording.progress(str(run.step), run.done, run.step.expected, seconds),
-        "running since" if run.alive else "began": f"{wording.moment(run.began)} UTC",
+        "running since" if run.alive else "began": f"{wording.utc(run.began)} UTC",
     }
     if not run.alive or run.quiet(now):
         rows["last news"] = wording.age(run.written_at, now)

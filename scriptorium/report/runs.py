@@ -181,7 +181,7 @@ def prune_report(result: PruneResult, library: str | None) -> Report:
     rows = [
         {
             "backup": decision.candidate.id,
-            "taken": wording.moment(decision.candidate.created_at),
+            "taken": wording.utc(decision.candidate.created_at),
             "type": str(decision.candidate.type),
             "verdict": "keep" if decision.keep else "remove",
             "why": "; ".join(decision.reasons),

@@ -121,7 +121,7 @@ def _row(one: InventoryItem) -> tuple[str, ...]:
     known = one.manifest
     if known is None:
         return ("?", one.library, "?", "?", wording.size(one.bytes), "?", one.key, one.state)
-    created = wording.moment(known.created_at)
+    created = wording.utc(known.created_at)
     size, name = wording.size(one.bytes), known.name
     return (created, known.library, known.type, known.tier, size, known.id, name, one.state)
 
@@ -131,12 +131,12 @@ def _say_choice(chosen: InventoryItem, found: Sequence[InventoryItem]) -> None:
     known = chosen.manifest
     if known is None:
         return
-    _say(f"restoring {known.type} backup {known.id} of {known.library}, {wording.moment(known.created_at)}")
+    _say(f"restoring {known.type} backup {known.id} of {known.library}, {wording.utc(known.created_at)}")
     for one in found:
         other = one.manifest
         if other is not None and other.library == known.library and other.created_at > known.created_at:
             word = f"a newer one of type {other.type}, tier {other.tier}"
-            _say(f"there is {word}: --backup {other.id}, {wording.moment(other.created_at)}, {one.state}")
+            _say(f"there is {word}: --backup {other.id}, {wording.utc(other.created_at)}, {one.state}")
 
 
 def _say_restored(restored: Restored) -> None:

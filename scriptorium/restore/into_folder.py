@@ -185,7 +185,7 @@ def _clear_what_earlier_versions_left(target: Path) -> None:
 
 
 def _require_space(target: Path, supply: Supply) -> None:
-    needed = sum(part.room for part in supply.manifest.parts)
+    needed = sum(part.allocated for part in supply.manifest.parts)
     if not supply.only:
         require_space(target, needed, "the restore", "free some space")
 

@@ -148,7 +148,7 @@ def _doubted(library: Library) -> PreflightRow:
 
 def _saving(settings: Settings, library: Library, surveys: Surveys) -> tuple[PreflightRow, Sequence[tuple[Path, int]]]:
     """Whether there is space for the safety backup. Nothing else is checked here."""
-    what = "room for the safety backup"
+    what = "space for the safety backup"
     try:
         saved = saved_sizes(settings, library, surveys)
     except NoSpace as error:
@@ -174,9 +174,9 @@ def _space_row(folder: Path, size: int) -> PreflightRow:
     free = free_bytes(folder)
     found = f"{wording.size(size)} needed, {wording.size(free)} free at {folder}"
     if size <= free:
-        return PreflightRow("room", found)
+        return PreflightRow("space", found)
     return PreflightRow(
-        "room", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some space")
+        "space", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some space")
     )
 
 
@@ -204,5 +204,5 @@ def preflight_into(supply: Supply, target: Path, *, clean: bool, never: Sequence
     except UsageError as error:
         rows.append(PreflightRow("target", str(target), error))
     if not supply.only:
-        rows.append(_space_row(nearest_folder(target), sum(part.room for part in parts)))
+        rows.append(_space_row(nearest_folder(target), sum(part.allocated for part in parts)))
     return Preflight(tuple(rows), {})

@@ -32,7 +32,7 @@ def staged_sizes(supply: Supply, sources: Mapping[str, Source], restore_id: str)
             built = way is not None and part.export is not None and way.receive(part.export) is not None
             whole = chosen is None or built  # the export, and what is made of it
             if chosen is None or whole:
-                yield nearest_folder(place), part.room
+                yield nearest_folder(place), part.allocated
             else:
                 yield nearest_folder(place), max(0, chosen[part.source] - (0 if supply.only else part.holes))
 

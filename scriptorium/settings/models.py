@@ -49,7 +49,7 @@ Words = Annotated[tuple[Word, ...], BeforeValidator(_list_of_words)]
 class HealthCheck(BaseModel):
     """How to know that an application is well after a restore: a ``command`` that ends with 0, a ``url`` that answers.
 
-    ``start`` is run before it is asked, ``stop`` before the former data is put back. Both end, as ``systemctl`` does;
+    ``start`` is run before it is asked, ``stop`` before the previous data is put back. Both end, as ``systemctl`` does;
     ``start`` may leave the application running (``nohup app &``). When that is not well, ``stop`` is run and what
     ``start`` left in its process group is ended. ``within``: seconds.
     """
@@ -128,8 +128,8 @@ class Library(BaseModel):
         return chosen
 
     def require_no_doubt(self) -> None:
-        """``SettingsError`` where the application may use other places than these: a former database would be saved, or
-        written over, and nobody would notice."""
+        """``SettingsError`` where the application may use other places than these: a database that is no longer used
+        would be saved, or written over, and nobody would notice."""
         if self.doubts:
             raise SettingsError(
                 f"the application may use another place: {'; '.join(self.doubts)}",

@@ -47,8 +47,8 @@ def test_durations(seconds: float, words: str) -> None:
 
 
 def test_moments_are_in_utc() -> None:
-    assert wording.moment(NOW) == "2026-01-02 03:04:05"
-    assert wording.moment(NOW.astimezone(timezone(timedelta(hours=5)))) == "2026-01-02 03:04:05"
+    assert wording.utc(NOW) == "2026-01-02 03:04:05"
+    assert wording.utc(NOW.astimezone(timezone(timedelta(hours=5)))) == "2026-01-02 03:04:05"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 
 from scriptorium.errors import UsageError
 
-_LONGEST_NAME = 200  # bytes: leaves a store room for what it writes beside a name
+_LONGEST_NAME = 200  # bytes: leaves a store letters for what it writes beside a name
 
 
 def checked_key(key: str) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def test_what_the_disk_does_not_give_back_is_no_proof(
     assert good.proven and (good.files, good.bytes) == (3, 50_000 + len("notes") + len("x = 1"))
 
     row = backup_row(Catalog(settings).find("latest"), datetime.now(UTC))
-    assert row["Recovery"] == wording.duration(good.seconds) and row["Drilled (UTC)"] == wording.moment(good.at)
+    assert row["Recovery"] == wording.duration(good.seconds) and row["Drilled (UTC)"] == wording.utc(good.at)
 
     def rotten(point: str) -> None:
         if point == "drill.unpacked":

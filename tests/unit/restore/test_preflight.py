@@ -54,7 +54,7 @@ def plan_of(home: Any, supply: Supply) -> Preflight:
 def test_room_is_needed_for_what_is_chosen_alone(home: Home, only: tuple[str, ...], fits: bool) -> None:
     supply = larger(supply_of(home.settings, only=only), "data/uploads/c.txt")
     plan = plan_of(home, supply)
-    row = next(row for row in plan.rows if row.what == "room")
+    row = next(row for row in plan.rows if row.what == "space")
     if fits:
         plan.require()
         assert row.found.startswith("39.1 KiB needed" if "covers/a" in only[0] else "41.0 KiB needed")
@@ -76,14 +76,14 @@ def test_the_safety_backup_needs_room_too(home: Home) -> None:
         plan.require()
         return {row.what: row.found for row in plan.rows}
 
-    assert "room for the safety backup" not in rows(None)
-    assert rows(None)["room"].startswith("41.0 KiB needed")
+    assert "space for the safety backup" not in rows(None)
+    assert rows(None)["space"].startswith("41.0 KiB needed")
     with_it = rows(settings)
-    assert with_it["room for the safety backup"].startswith("about 41.0 KiB at")
-    assert with_it["room"].startswith("82."), "what was saved lies there still when the rest is staged"
+    assert with_it["space for the safety backup"].startswith("about 41.0 KiB at")
+    assert with_it["space"].startswith("82."), "what was saved lies there still when the rest is staged"
     for safety in (True, False):
         plan = plan_restore(settings, RestoreRequest(reference="latest", safety=safety))
-        assert ("room for the safety backup" in {row.what for row in plan.preflight.rows}) == safety
+        assert ("space for the safety backup" in {row.what for row in plan.preflight.rows}) == safety
     larger = settings.model_copy(update={"space_factor": 1e13})
     before = sorted(home.folder.rglob("*"))
     with pytest.raises(NoSpace) as caught:
@@ -92,7 +92,7 @@ def test_the_safety_backup_needs_room_too(home: Home) -> None:
     assert sorted(home.folder.rglob("*")) == before
     shutil.rmtree(home.data / "covers")
     (home.folder / "app.conf").unlink()
-    assert rows(larger)["room for the safety backup"].startswith("not known: "), "what else it lacks is said elsewhere"
+    assert rows(larger)["space for the safety backup"].startswith("not known: "), "what else it lacks is said elsewhere"
 
 
 @pytest.fixture
