@@ -65,11 +65,11 @@ def test_a_schedule_of_the_settings_comes_true(
             assert {(moment.astimezone(UTC).hour, moment.minute) for moment in house.scheduled("prune")} == {(21, 30)}
             assert house.scheduled("hourly") == []
             wait_for(lambda: {one.tier for one in house.backups()} == {"daily", "manual"}, 180)
+            (by_worker,) = [one for one in house.backups() if one.name == "by-worker"]
+            done = f"backup {by_worker.id} is verified"  # sent every few seconds: a run that is ended now sends no more
+            wait_for(lambda: any(line.startswith(done) for line in log_tab(house, "scriptorium.operations.backup")), 60)
         (daily,) = [one for one in house.backups() if one.tier == "daily"][:1]
         assert (daily.type, daily.status) == ("data", "verified")
-        (by_worker,) = [one for one in house.backups() if one.name == "by-worker"]
-        done = f"backup {by_worker.id} is verified"
-        wait_for(lambda: any(line.startswith(done) for line in log_tab(house, "scriptorium.operations.backup")), 60)
 
         house.tiers('[tiers.daily]\ncron = "17 4 * * *"\ntype = "config"\n')
         with house.worker():  # not deployed yet: the next run says so

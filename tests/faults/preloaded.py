@@ -6,6 +6,7 @@ ends as the driver does: by ``sys.exit``, or by the signal of a crash point.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -27,6 +28,7 @@ class Preloaded:
     def __init__(self, folder: Path) -> None:
         argv = [sys.executable, __file__]
         self._server = subprocess.Popen(argv, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(self._server.communicate)  # ends its input, and waits
 
     def run(self, words: tuple[str, str], env: Mapping[str, str], timeout: float) -> tuple[int, str, str]:
         """The exit status (negative: ended by that signal), what was printed, what was said of errors."""

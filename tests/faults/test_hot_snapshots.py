@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,10 +28,11 @@ def source(database: Path, **more: Any) -> KuzuSource:
 
 
 @pytest.fixture
-def scratch(tmp_path: Path) -> Iterator[Path]:
-    """Large copies: removed at once, not kept with pytest's last three runs."""
-    yield tmp_path
-    shutil.rmtree(tmp_path, ignore_errors=True)
+def scratch() -> Iterator[Path]:
+    """Large copies, removed at once. They are on a disk: in memory a sync takes no time, and a writer of the folder
+    layout that never waits leaves no gap for a snapshot."""
+    with tempfile.TemporaryDirectory(prefix="scriptorium-hot-", dir="/var/tmp", ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 class Load:
