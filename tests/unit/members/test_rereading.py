@@ -98,7 +98,8 @@ def test_memory_is_flat_however_many_files_there_are(place: Path) -> None:
 
 
 def test_a_long_list_is_read_from_the_archive_line_by_line(tmp_path: Path) -> None:
-    data = b"".join(entry_line(entry(f"{number}/{'x' * 8000}")) for number in range(MANY))  # several times what is read ahead
+    # several times what is read ahead
+    data = b"".join(entry_line(entry(f"{number}/{'x' * 8000}")) for number in range(MANY))
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         member = tarfile.TarInfo("files.jsonl")
         member.size = len(data)
