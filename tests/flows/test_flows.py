@@ -16,7 +16,7 @@ from flows.backup import backup
 from flows.drill import drill, drill_all
 from flows.export import export
 from flows.prune import prune
-from flows.restore import restore, undo
+from flows.restore import restore
 from flows.tier import tier
 from flows.verify import verify
 from scriptorium.catalog import Catalog
@@ -24,7 +24,6 @@ from scriptorium.errors import (
     DamageFound,
     LibraryBusy,
     NotFound,
-    RestoreFailed,
     StoreUnavailable,
     UsageError,
 )
@@ -81,24 +80,6 @@ def test_a_backup_that_lacks_a_file_is_degraded_and_so_is_its_run(
     assert found.status is Status.DEGRADED and found.copies[0].proven_at, "it comes back, and lacks what it lacked"
     restored = restore(done.id, path=str(tmp_path / "out"))
     assert restored.files and "data/covers/a.jpg" in restored.lacking[0]
-
-
-def test_a_safety_backup_that_lacks_a_file_is_said_by_the_restore_and_by_the_undo(
-    chosen: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, real = backup(library="bibliotheca"), os.open
-
-    def open_(path: Any, flags: int, *arguments: Any, **given: Any) -> int:
-        if os.fsencode(path).endswith(b"a.jpg") and flags & os.O_ACCMODE == os.O_RDONLY:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return real(path, flags, *arguments, **given)
-
-    monkeypatch.setattr(os, "open", open_)
-    (said,) = restore(whole.id, library="bibliotheca").lacking
-    assert "is degraded: it lacks 1 that could not be read when it was taken (data/covers/a.jpg)" in said
-    assert said in artifact("restore-bibliotheca")
-    undo(library="bibliotheca")
-    assert "is degraded: it lacks 1" in artifact("undo-bibliotheca")
 
 
 def test_runs_have_names_that_read_well(chosen: Any, tmp_path: Path) -> None:
@@ -166,35 +147,6 @@ def test_verify_says_what_is_damaged_and_marks_it(chosen: Any) -> None:
     with pytest.raises(DamageFound):
         restore(reference=done.id, path=str(chosen.folder / "out"))
     assert not (chosen.folder / "out").exists()
-
-
-def test_restore_into_a_folder_is_equal(chosen: Any) -> None:
-    done = backup()
-    restored = restore(reference="latest", path=str(chosen.folder / "out"))
-    assert restored.tables["Book"].rows == 50
-    assert (chosen.folder / "out" / ".env").read_text() == (chosen.home / ".env").read_text()
-    assert (chosen.folder / "out" / "data" / "covers" / "sub" / "b.jpg").exists()
-    assert not (chosen.folder / "out" / "data" / "logs").exists()
-    run, _ = last_run("restore")
-    assert done.id in artifact("restore-bibliotheca") and run.name.startswith("restore latest to")
-
-
-def test_restore_in_place_takes_a_safety_backup_and_replaces(chosen: Any) -> None:
-    done = backup()
-    chosen.execute("MATCH (b:Book) DETACH DELETE b")
-    (chosen.home / "data" / "covers" / "a.jpg").unlink()
-    (chosen.home / "data" / "covers" / "new.jpg").write_bytes(b"added later")
-    (chosen.home / ".env").write_text("SECRET_KEY=changed\n")
-    restore(reference=done.id)
-    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
-    assert (chosen.home / "data" / "covers" / "a.jpg").exists()
-    assert not (chosen.home / "data" / "covers" / "new.jpg").exists()
-    assert (chosen.home / "data" / "logs" / "app.log").read_text() == "volatile"
-    assert "very-secret-value" in (chosen.home / ".env").read_text()
-    safety = next(one for one in Catalog(chosen.settings).backups() if one.tier == "before-restore")
-    restore(reference=safety.id, path=str(chosen.folder / "before"))
-    assert (chosen.folder / "before" / "data" / "covers" / "new.jpg").read_bytes() == b"added later"
-    assert all((found / "former").is_dir() for found in chosen.home.rglob(".scriptorium-restore-*")), "kept for undo"
 
 
 def test_prune_plans_then_removes(chosen: Any) -> None:
@@ -292,82 +244,6 @@ def test_every_library_is_drilled_and_one_that_cannot_be_keeps_no_other_from_it(
     archive.write_bytes(data[: len(data) // 2] + b"?" + data[len(data) // 2 + 1 :])
     with pytest.raises(DamageFound, match="aside"):
         drill_all()
-
-
-def test_undo_goes_back_to_what_a_restore_replaced(chosen: Any) -> None:
-    done = backup()
-    chosen.execute("CREATE (:Book {id: 'late', title: 'Added later', pages: 1})")
-    (chosen.home / "config.py").write_text("DEBUG = 'changed later'\n")
-    restore(reference=done.id)
-    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
-    undo()
-    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[51]]
-    assert "changed later" in (chosen.home / "config.py").read_text()
-    assert not list(chosen.home.rglob(".scriptorium-restore-*"))
-    with pytest.raises(NotFound, match="no previous data"):
-        undo()
-
-
-def health(chosen: Any, table: str) -> None:
-    text = chosen.config.read_text().replace('home = "library"', f'home = "library"\nhealth = {table}')
-    chosen.config.write_text(text)
-
-
-def test_a_restore_after_which_the_application_is_not_well_is_undone(chosen: Any) -> None:
-    done = backup()
-    chosen.execute("CREATE (:Book {id: 'late', title: 'Added later', pages: 1})")
-    health(chosen, '{ command = ["false"], within = 0.2 }')
-    with pytest.raises(RestoreFailed, match="not well"):
-        restore(reference=done.id)
-    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[51]]
-    assert not list(chosen.home.rglob(".scriptorium-restore-*"))
-
-
-def test_a_restore_with_a_well_application_stands(chosen: Any) -> None:
-    done = backup()
-    chosen.execute("CREATE (:Book {id: 'late', title: 'Added later', pages: 1})")
-    health(chosen, '{ command = ["true"], within = 5 }')
-    restore(reference=done.id)
-    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
-
-
-def test_a_database_too_broken_to_save_is_restored_without_a_safety_backup(chosen: Any) -> None:
-    done = backup()
-    chosen.database.write_bytes(b"KUZU" + bytes(8000))
-    with pytest.raises(RestoreFailed, match="could not be backed up first"):
-        restore(reference=done.id)
-    restore(reference=done.id, safety=False)
-    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
-
-
-def test_a_new_machine_has_nothing_to_save_first(chosen: Any) -> None:
-    import shutil
-
-    done = backup()
-    shutil.rmtree(chosen.home)
-    restore(reference=done.id)
-    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
-    assert (chosen.home / ".env").exists()
-
-
-def test_a_partial_restore_in_place_leaves_the_rest_alone(chosen: Any) -> None:
-    done = backup()
-    (chosen.home / "data" / "covers" / "a.jpg").write_bytes(b"spoiled")
-    (chosen.home / "data" / "covers" / "new.jpg").write_bytes(b"new")
-    (chosen.home / "data" / "uploads" / "notes.txt").write_text("changed")
-    restore(reference=done.id, only=["data/covers/*"])
-    assert (chosen.home / "data" / "covers" / "a.jpg").stat().st_size == 2000
-    assert (chosen.home / "data" / "covers" / "new.jpg").read_bytes() == b"new"
-    assert (chosen.home / "data" / "uploads" / "notes.txt").read_text() == "changed"
-
-
-def test_only_the_database_by_the_name_of_its_source(chosen: Any) -> None:
-    done = backup()
-    chosen.execute("MATCH (b:Book) DETACH DELETE b")
-    (chosen.home / "data" / "uploads" / "notes.txt").write_text("changed")
-    restore(reference=done.id, only=["kuzu"])
-    assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
-    assert (chosen.home / "data" / "uploads" / "notes.txt").read_text() == "changed"
 
 
 def test_missing_covers_stand_in_the_report(chosen: Any) -> None:

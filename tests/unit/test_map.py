@@ -111,3 +111,19 @@ def test_every_module_at_the_top_is_on_the_map() -> None:
     assert [path.name for path in modules if not shown(path)] == [], "these are in the house and not on the map"
     flows = [path for path in sorted((ROOT / "flows").glob("*.py")) if path.name not in ("__init__.py", "runs.py")]
     assert [path.name for path in flows if not shown(path)] == []
+
+
+# Packages without unit tests of their own: the commands, the flows and the contract suites test them.
+_TESTED_FROM_OUTSIDE = {"report", "server", "sources", "stores", "stores/trees"}
+
+
+def packages(root: Path) -> set[str]:
+    """The folders below ``root`` that hold modules."""
+    files = (path for path in root.rglob("*.py") if path.name not in ("__init__.py", "conftest.py"))
+    return {path.parent.relative_to(root).as_posix() for path in files}
+
+
+def test_the_unit_tests_mirror_the_package() -> None:
+    code, tests = packages(ROOT / "scriptorium"), packages(ROOT / "tests" / "unit")
+    assert tests - code == set(), "no such package in scriptorium/"
+    assert code - tests - _TESTED_FROM_OUTSIDE == set(), "packages without unit tests"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -30,7 +28,7 @@ from scriptorium.requests import DrillRequest
 from scriptorium.restore import Restored, Supply, restore_in_place, restore_into, undo
 from scriptorium.retention import Policy
 from scriptorium.settings import Settings, load
-from scriptorium.sources.kuzu import child, memory, reader
+from scriptorium.sources.kuzu import child, reader
 from scriptorium.sources.kuzu.source import KuzuSource
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
@@ -264,44 +262,6 @@ def test_a_value_that_python_cannot_hold_is_no_damage(tmp_path: Path, lab: Any) 
     assert set(staged.tables or {}) == {"Plain"} and "200000" in staged.missing_fingerprints["Far"]
 
 
-def a_library() -> Path:
-    """A shared library that is on this machine, and that the reader has no need of."""
-    found = importlib.util.find_spec("zstandard.backend_c")
-    assert found is not None and found.origin is not None
-    return Path(found.origin)
-
-
-def test_an_extension_that_the_wal_loads_is_not_loaded(tmp_path: Path, lab: Any) -> None:
-    """It is a program of whoever wrote the WAL. Where it is missing here the database is sound all the same."""
-    lab.script(None, tmp_path / "g.db", "CREATE NODE TABLE Plain(id INT64, PRIMARY KEY(id))")
-    for number, path in enumerate((a_library(), tmp_path / "gone.kuzu_extension")):
-        name = str(path).encode()
-        record = b"\x01d" + struct.pack("<Q", len(name)) + name + b"\x02"  # begin, LOAD EXTENSION, commit
-        (tmp_path / "g.db.wal").write_bytes(record)
-        staged = take(tmp_path / "g.db", tmp_path / f"stage{number}")
-        reason = staged.missing_fingerprints[""]
-        assert "loads an extension" in reason and str(path) in reason
-        assert (tmp_path / f"stage{number}" / "raw" / "g.db.wal").read_bytes() == record
-
-
-def test_a_confined_process_loads_and_runs_nothing_more() -> None:
-    code = (
-        "import ctypes, importlib.util, subprocess, sys\n"
-        "spec = importlib.util.spec_from_file_location('confinement', sys.argv[1])\n"
-        "confinement = importlib.util.module_from_spec(spec); spec.loader.exec_module(confinement)\n"
-        "if confinement.confine():\n"
-        "    for do in (lambda: ctypes.CDLL(sys.argv[2]), lambda: subprocess.run(['/bin/true'])):\n"
-        "        try: do(); print('done')\n"
-        "        except OSError as error: print('refused')\n"
-        "else: print('no filter')\n"
-    )
-    argv = [sys.executable, "-c", code, str(Path(child.__file__).with_name("confinement.py")), str(a_library())]
-    told = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if told.stdout == "no filter\n":
-        pytest.skip("this kernel has no seccomp filters")
-    assert told.stdout == "refused\nrefused\n", told.stderr
-
-
 def test_a_reader_that_crashes_where_memory_is_refused_is_no_verdict(texts: Path, tmp_path: Path) -> None:
     """Below ``ulimit -v`` the engine does not always see that it got no memory: it crashes."""
     code = (
@@ -394,41 +354,6 @@ def test_names_that_the_engine_cannot_express_are_missing_facts(tmp_path: Path, 
     assert found.pop("Plain") == 0 and set(found.values()) == {1}
     assert set(found) | set(staged.missing_fingerprints) == set(names)
     assert "a.b" in staged.missing_fingerprints and {"tick``ed", "sla/sh", "größe", "-- x", "blank ed"} <= set(found)
-
-
-def test_the_limit_is_the_containers_and_not_the_machines(tmp_path: Path) -> None:
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/meminfo").write_text("MemTotal: 99 kB\nMemAvailable: 99999999 kB\n")
-    cgroup = tmp_path / "proc/self/cgroup"
-    machine = memory.allowed(tmp_path)
-    for lines, place, limit in [
-        ("0::/app.slice/x\n", "sys/fs/cgroup/app.slice/memory.max", 700 << 20),  # version 2, the group above
-        ("0::/\n", "sys/fs/cgroup/memory.max", 600 << 20),  # version 2, in a container
-        ("5:cpu:/x\n4:memory:/docker/1\n", "sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes", 500 << 20),
-        ("4:memory:/docker/1\n", "sys/fs/cgroup/memory/memory.limit_in_bytes", 400 << 20),  # version 1, in a container
-    ]:
-        cgroup.write_text(lines)
-        assert memory.allowed(tmp_path) == machine
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).write_text(f"{limit}\n")
-        assert memory.allowed(tmp_path) == limit
-        shutil.rmtree(tmp_path / "sys")
-    cgroup.write_text("0::/\n")
-    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
-    (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n")
-    assert memory.allowed(tmp_path) == machine
-
-
-def test_the_pool_grows_in_steps_up_to_the_share_and_to_what_is_free(tmp_path: Path) -> None:
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
-    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
-    (tmp_path / "proc/meminfo").write_text(f"MemAvailable: {1 << 40} kB\n")
-    (tmp_path / "sys/fs/cgroup/memory.max").write_text(str(3 << 30))
-    assert memory.pools(0.5, tmp_path) == (256 << 20, 1 << 30, 3 << 29)
-    assert memory.pools(1e-9, tmp_path) == (64 << 20,)
-    (tmp_path / "proc/meminfo").write_text(f"MemAvailable: {1 << 20} kB\n")
-    assert memory.pools(0.5, tmp_path) == (256 << 20, 1 << 30)
 
 
 def test_the_reader_is_the_first_that_the_kernel_would_end(texts: Path, tmp_path: Path) -> None:
