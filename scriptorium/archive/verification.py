@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -21,6 +22,8 @@ from scriptorium.members.comparison import ALTERED, EXTRA, MISSING, Comparison
 from scriptorium.members.ledger import LIST, MANIFEST, METADATA, OWN, SUMS
 from scriptorium.model import Finding, Manifest, Verification
 from scriptorium.progress import Advance
+
+log = logging.getLogger(__name__)
 
 MISSING_ARCHIVE = "missing archive"
 MISSING_MANIFEST = "missing manifest"
@@ -93,7 +96,9 @@ def verified(
     """``verify_copy`` as the record that is kept: when, how long it took, sound or what is wrong."""
     at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
     findings = verify_copy(open_archive, manifest_bytes, name=name, size=size, advance=advance)
-    return Verification(at, not findings, tuple(str(finding) for finding in findings), time.monotonic() - began)
+    took = time.monotonic() - began
+    log.info("%s was read back in %.1f s: %s", name, took, f"{len(findings)} findings" if findings else "sound")
+    return Verification(at, not findings, tuple(str(finding) for finding in findings), took)
 
 
 def _outer_manifest(data: bytes | None, name: str) -> tuple[Manifest | None, list[Finding]]:

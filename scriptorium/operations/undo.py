@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from scriptorium import workspace
@@ -32,6 +33,8 @@ from scriptorium.restore.space import survey_each
 from scriptorium.results import PreflightRow, UndoResult
 from scriptorium.settings import Settings
 from scriptorium.workspace.containment import contained
+
+log = logging.getLogger(__name__)
 
 _OTHER_WAY = "put it there again, or restore the safety backup from before the restore: scriptorium list"
 
@@ -122,6 +125,8 @@ def undo_restore(settings: Settings, library: str) -> str:
     chosen = settings.library(library)
     with workspace.lock(settings, library, "the undo of a restore"):
         cut = cut_short(settings, chosen)
+        if cut is not None:
+            log.info("%s: the restore of %s was cut short; it is undone first", library, cut.backup)
         recover(settings, chosen)
         return cut.backup if cut is not None else put_back(settings, chosen)
 

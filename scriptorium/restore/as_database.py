@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from scriptorium.errors import UsageError
 from scriptorium.fs.free_space import nearest_folder
 from scriptorium.progress import Advance
 from scriptorium.restore.supply import Restored, Supply, compared, load_parts, read_parts, told
 from scriptorium.settings import Library
 from scriptorium.sources.abilities import renamed as renamed_as
+
+log = logging.getLogger(__name__)
 
 
 def restore_as(
@@ -26,6 +30,7 @@ def restore_as(
             hint="restore to a folder: --restore-path DIR",
         )
     (part,) = parts
+    log.info("%s of %s is restored as the database %s", part.source, supply.manifest.name, name)
     incoming = renamed[part.source].incoming(part, restore_id, options=supply.options)
     try:
         incoming.prepare()

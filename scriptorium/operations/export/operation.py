@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ from scriptorium.sources import Source
 from scriptorium.sources.abilities import tabular
 from scriptorium.sources.tables import Batch, Origin, Wanted
 from scriptorium.workspace.containment import contained
+
+log = logging.getLogger(__name__)
 
 _HINT = "use another copy of this backup"
 
@@ -96,6 +99,7 @@ def run_export(settings: Settings, plan: ExportPlan, *, advance: Advance | None 
     """
     supply = _supply(settings, plan)
     wanted = choose(supply.manifest, plan.tables)
+    log.info("%d tables of %s in %s are exported to %s", len(wanted), plan.copy.label, plan.copy.store, plan.output)
     with (
         contained(),
         workspace.reading(settings, plan.backup.id),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import re
 import signal
 import sys
@@ -22,6 +23,8 @@ from typing import Any
 from scriptorium import process, wording
 from scriptorium.errors import ToolMissing, ToolStalled
 from scriptorium.sources.kuzu import memory
+
+log = logging.getLogger(__name__)
 
 SECONDS_AT_LEAST = 120.0
 _PAUSE = 1.0  # seconds before the second try of a reader that was killed
@@ -92,11 +95,13 @@ def ask(
             if killed:
                 raise Unread(_killed(pool)) from None
             killed = True
+            log.warning("the reader was ended by SIGKILL with a pool of %s; it is tried once more", wording.size(pool))
             time.sleep(_PAUSE)  # the machine may have been short of memory for a moment
             continue
         except _Scarce as scarcity:
             if last:
                 raise Unread(_needed(pool, share, scarcity.args[0])) from None
+            log.info("a pool of %s is too little (%s)", wording.size(pool), scarcity.args[0])
         at += 1
 
 

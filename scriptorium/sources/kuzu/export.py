@@ -8,7 +8,9 @@ memory or space, or names that the engine writes wrongly; the raw copy needs non
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +23,8 @@ from scriptorium.model import TableFingerprint
 from scriptorium.sources.kuzu import child, memory, reader
 from scriptorium.sources.kuzu import layout as kuzu_layout
 from scriptorium.sources.kuzu.child import Opened, Unread, Unreadable
+
+log = logging.getLogger(__name__)
 
 _PROGRAM = "builder.py"
 
@@ -39,7 +43,10 @@ def with_export(
     recorded: reader.Fingerprints, database: Path, export: Path, *, engine: Path | None, share: float
 ) -> reader.Fingerprints:
     """What is known of a database, with its export made and tried; a warning says what of it is wanting."""
+    began = time.monotonic()
     made = make(database, export, recorded, engine=engine, share=share)
+    outcome = made.trouble or "imported and compared"
+    log.info("%s: logical export after %.1f s: %s", database.name, time.monotonic() - began, outcome)
     warnings = recorded.warnings
     if not made.exported:
         warnings += (f"no logical export of {database.name}: {made.trouble}",)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -22,6 +24,8 @@ from scriptorium.model import Part, Rows, TableFingerprint
 from scriptorium.sources.kuzu import child, memory
 from scriptorium.sources.kuzu import layout as kuzu_layout
 from scriptorium.sources.kuzu.child import Answers, Opened, Unread, Unreadable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,17 @@ def read(
     ``Unreadable``, ``Unread``, ``ToolMissing``.
     """
     request: dict[str, object] = {"do": "facts", "statements": dict(statements or {})}
+    began = time.monotonic()
     answers = _fingerprints(database, request, engine, share)
     first = answers[0]
     tables = {name: TableFingerprint(int(row["rows"]), row["fingerprint"]) for name, row in first["tables"].items()}
     missing = {
         name: child.needed(share) if child.scarce(reason) else reason for name, reason in first["missing"].items()
     }
+    took = time.monotonic() - began
+    log.info(
+        "%s: kuzu %s read %d tables in %.1f s, %d not", database.name, first["engine"], len(tables), took, len(missing)
+    )
     said = {
         answer["statement"]: tuple(tuple(row) for row in answer["rows"])
         for answer in answers

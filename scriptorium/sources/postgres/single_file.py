@@ -6,6 +6,7 @@ by its first bytes, never by its name, and is loaded in one transaction: after a
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ from scriptorium.sources.postgres.restore.staging import restorer_for
 from scriptorium.sources.postgres.rights import require_readable_objects
 from scriptorium.sources.postgres.stall_watch import StallWatch, size_of
 from scriptorium.umask import make_folders
+
+log = logging.getLogger(__name__)
 
 FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
 _PROGRESS_SECONDS = 0.5
@@ -74,6 +77,7 @@ def backup(
             encoding = bytes_as_they_are(session)
             jobs = fitting_jobs(session, options.jobs)  # its own leader has the place of this session
         program = find("pg_dump", major, tools=options.tools)
+        log.info("%s is dumped by %s, format %s, compression %d", address, program.path, format, level)
         argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password", *encoding]
         argv += [f"--lock-wait-timeout={int(options.lock_timeout * 1000)}", f"--file={partial}"]
         argv += [f"--jobs={jobs}"] if format == "directory" else []
@@ -146,6 +150,7 @@ def restore(
     the bytes read. Raises ``DamageFound`` for a file that is not whole, before anything is touched.
     """
     kind = recognise(file)
+    log.info("%s is a file of the kind %s; it is loaded into %s in one transaction", file.name, kind, address)
     if kind == "sql":
         require_complete(file)
         examined = examine_script(file, foreign=True, trusted=trusted)

@@ -8,6 +8,7 @@ bears a name that we give is rubbish, and only what lies beside an archive as it
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from scriptorium.manifest import (
 from scriptorium.model import Annotations, Manifest
 from scriptorium.stores.base import GRACE
 from scriptorium.stores.objects.base import ObjectInfo, ObjectStore
+
+log = logging.getLogger(__name__)
 
 MANIFEST, _ANNOTATIONS = manifest_key(""), annotations_key("")
 _ARCHIVE = re.compile(r"[^/]+/[^/]+\.tar(\.[a-z0-9]+)*", re.DOTALL)
@@ -111,6 +114,7 @@ def write_annotations(store: ObjectStore, key: str, annotations: Annotations) ->
 
 def remove(store: ObjectStore, key: str) -> None:
     """Remove a backup: the manifest first, so that a crash in between leaves rubbish and not a broken backup."""
+    log.info("%s: %s is removed", store.name, key)
     for name in (manifest_key(key), key, annotations_key(key)):
         reach("remove.before-object")
         store.delete(name)
@@ -138,6 +142,8 @@ def discard_unfinished(store: ObjectStore, library: str, created_at: datetime) -
 
 
 def _discard(store: ObjectStore, rubbish: list[ObjectInfo], leftovers: list[ObjectInfo]) -> None:
+    if leftovers or rubbish:
+        log.info("%s: %d unfinished objects are removed", store.name, len(leftovers) + len(rubbish))
     for info in leftovers:
         store.discard(info)
     for info in rubbish:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import re
 import stat
@@ -21,6 +22,8 @@ from scriptorium.fs.places import real_path
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.stores.objects.archive_store import ArchiveStore
 from scriptorium.stores.objects.base import ObjectInfo, checked_key
+
+log = logging.getLogger(__name__)
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.partial", re.DOTALL)
 _CHUNK = 1 << 20
@@ -92,8 +95,10 @@ class LocalObjects:
 
     def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
         with self._beside(key) as partial:
-            if not self._taken_over(file, partial):
+            taken = self._taken_over(file, partial)
+            if not taken:
                 self._copy(file, partial, sha256)
+        log.info("%s: %s is %s", self.name, key, "linked into the store" if taken else "copied into the store")
 
     def _taken_over(self, file: Path, partial: Path) -> bool:
         """Give the workspace's file a second name, which copies no byte; not one that another store has already."""

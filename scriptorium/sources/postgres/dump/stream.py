@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import select
 import socket
@@ -38,6 +39,8 @@ from scriptorium.sources.postgres.dump.pieces import piece_name
 from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Seen, Snapshot, held
 from scriptorium.sources.postgres.errors import in_our_words
 from scriptorium.sources.postgres.stall_watch import Flow
+
+log = logging.getLogger(__name__)
 
 _PIPE = -1  # subprocess.PIPE
 _PIPE_BYTES = 1 << 20  # fewer and longer reads than with the system's own 64 KiB
@@ -91,6 +94,7 @@ class DumpStream:
         sequences = self._head.sequences(last)
         self.record = self.record.completed(self._snapshot, seen, sequences, self._warnings)
         self.ended = True
+        log.info("%s: the stream of the dump ended after %d pieces", self._snapshot.database, number)
 
     def _filled(self, buffer: memoryview) -> int:
         """Read until the buffer is full or the dump ends; returns the bytes."""
@@ -163,6 +167,7 @@ def streaming(address: Address, stage: Path, options: DumpOptions) -> Iterator[D
             command, flow = snapshot.command("--format=custom"), Flow()
             child = open_.enter_context(dumping(snapshot, command, stage, flow, stdout=_PIPE))
             seen = open_.enter_context(_seeing(snapshot, child))
+            log.info("%s: the dump is streamed into the archive", snapshot.database)
             reach("stream.begun")
             stream = DumpStream(snapshot, _output(child), flow, seen, save_globals(snapshot, part), stage, open_)
             yield stream

@@ -6,6 +6,7 @@ previous database stays as ``<name>_before_restore_<time>``. Into a folder: only
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,8 @@ from scriptorium.sources.postgres.statements import answers
 
 if TYPE_CHECKING:
     import psycopg
+
+log = logging.getLogger(__name__)
 
 
 class DatabaseFiles:
@@ -141,6 +144,7 @@ class BesideIncoming(Unpacked):
             needed = required(dump, program, itself=gone)
             lacking = require(session, needed, address, without=self._target.without_roles)
             self._make(session, lambda: own_script(dump, program))
+        log.info("%s: the dump is loaded into %s by %s, %d jobs", self._target.name, self._new, program.path, jobs)
         reach("database.created")
         limit = self._target.options.stall_timeout
         self._told = LeftOut(warnings=list(not_made(dump)))
@@ -210,6 +214,7 @@ class BesideIncoming(Unpacked):
             reach("database.before-switch")
             then = {name: made} if previous is None or replaced is None else {name: made, previous: replaced}
             databases.switch(session, address, renames, then)
+            log.info("%s is the restored database now; the previous one is %s", name, previous or "none")
             reach("database.switched")
 
     def undo(self) -> None:
@@ -260,11 +265,13 @@ class BesideIncoming(Unpacked):
             then[name] = record.replaced
         reach("database.before-back")
         databases.switch(session, self._target.address, renames, then)
+        log.info("%s: the database that the restore replaced has its name again", name)
         reach("database.back")
 
     @staticmethod
     def _drop_new(session: psycopg.Connection[Row], record: Record) -> None:
         if record.made in (None, number_of(session, record.new)):  # without a number its name holds the restore's
+            log.info("%s is dropped: what an undone restore had made", record.new)
             databases.drop(session, record.new)
 
     def _undo_marked(self, session: psycopg.Connection[Row]) -> None:

@@ -5,6 +5,7 @@ One transaction replaces everything, after a dump of what was there, which undoi
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -34,6 +35,8 @@ from scriptorium.sources.postgres.restore.staging import Unpacked, dump_in, is_s
 
 if TYPE_CHECKING:
     import psycopg
+
+log = logging.getLogger(__name__)
 
 
 class InPlaceIncoming(Unpacked):
@@ -76,6 +79,7 @@ class InPlaceIncoming(Unpacked):
                 require(session, required(dump, program), self._target.address, without=self._target.without_roles)
             self._require_space(relations(session))
         self._previous.mkdir(mode=0o700)
+        log.info("%s: what it holds is dumped to %s first", self._target.name, self._previous)
         reach("inplace.before-saving")
         take(self._target.address, self._previous, self._target.options)
         return self._part.tables
@@ -89,6 +93,7 @@ class InPlaceIncoming(Unpacked):
         self._replaced.touch()
         reach("inplace.before-replacing")
         self._replace(self._dump())
+        log.info("%s: one transaction replaced its contents", self._target.name)
         reach("inplace.replaced")
         self._committed.touch()
         expected = self._part.tables
@@ -143,6 +148,7 @@ class InPlaceIncoming(Unpacked):
     def undo(self) -> None:
         self._require_ours()
         if self._committed.exists() or (self._replaced.exists() and self._differing()):
+            log.info("%s: the dump of what was there is loaded again", self._target.name)
             reach("inplace.before-back")
             self._drop_what_came()
             self._replace(dump_in(self._previous / PART, self._target.name))
