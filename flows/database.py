@@ -38,9 +38,14 @@ def database_backup(
 
 @flow(name="database-restore", flow_run_name=lambda: f"load the database from {given()['file']}", persist_result=False)
 def database_restore(
-    file: str, library: str | None = None, source: str | None = None, clean: bool = False, trust: bool = False
-) -> None:
-    """Load a library's PostgreSQL database from one file, in one transaction.
+    file: str,
+    library: str | None = None,
+    source: str | None = None,
+    clean: bool = False,
+    trust: bool = False,
+    without_broken_constraints: bool = False,
+) -> tuple[str, ...]:
+    """Load a library's PostgreSQL database from one file, in one transaction; returns what is not as the file has it.
 
     Args:
         file: A file that database-backup or pg_dump wrote.
@@ -48,7 +53,9 @@ def database_restore(
         source: The database, if the library has several.
         clean: Replace what is there; without it, only an empty database is loaded.
         trust: The file may hold statements that reach the server's machine.
+        without_broken_constraints: Leave out constraints that the rows break, and name them.
     """
     request, began = DatabaseRestoreRequest(**locals()), time.monotonic()
-    load(request)
-    publish(database_restore_report(request, time.monotonic() - began))
+    warnings = load(request)
+    publish(database_restore_report(request, warnings, time.monotonic() - began))
+    return warnings

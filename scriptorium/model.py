@@ -360,7 +360,8 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """One point in time of a library, as the catalog lists it. ``original_sha256``: as in ``Manifest``."""
+    """One point in time of a library, as the catalog lists it. ``original_sha256``: as in ``Manifest``. ``claims``: of
+    one whose manifest is damaged, the ids and names by which it may be meant."""
 
     id: str
     name: str
@@ -378,6 +379,7 @@ class Backup:
     unrecorded: tuple[str, ...] = ()
     unsaved: int = 0
     original_sha256: str = ""
+    claims: tuple[str, ...] = ()
 
     @property
     def last_drill(self) -> Copy | None:

@@ -224,3 +224,4 @@ class DatabaseRestoreRequest(Request):
     source: str | None = None
     clean: bool = False
     trust: bool = False
+    without_broken_constraints: bool = False

@@ -27,6 +27,6 @@ def dump(request: DatabaseBackupRequest) -> int:
 
 
 @task(name="load", task_run_name=_loading, **ONCE)
-def load(request: DatabaseRestoreRequest) -> None:
-    """Load the database from one file, in one transaction."""
-    database_restore(current(), request)
+def load(request: DatabaseRestoreRequest) -> tuple[str, ...]:
+    """Load the database from one file, in one transaction; returns what is not as the file has it."""
+    return database_restore(current(), request)

@@ -106,11 +106,10 @@ class Catalog:
             if good:  # a safety backup is only the latest if there is no other
                 return next((backup for backup in good if backup.tier is not Tier.BEFORE_RESTORE), good[0])
             raise _missing(listing, "there is no good backup yet", library or "", "take one: scriptorium create")
-        named = [
-            backup for backup in everything if reference in (backup.id, backup.name) or _file_name(backup, reference)
-        ]
+        named = [backup for backup in everything if _is_called(backup, reference)]
         if not named and _PREFIX.fullmatch(reference):
             named = [backup for backup in everything if backup.id.startswith(reference)]
+        named = named or [backup for backup in everything if _may_be(backup, reference)]
         if not named:
             raise _missing(listing, "there is no such backup", reference, "scriptorium list shows what there is")
         named = [backup for backup in named if backup.copies] or named  # a backup comes before a failed run
@@ -149,8 +148,14 @@ def _missing(listing: Listing, what: str, on: str, hint: str) -> NotFound:
     return NotFound(what, on=on, hint=hint)
 
 
-def _file_name(backup: Backup, reference: str) -> bool:
-    return any(copy.label == reference for copy in backup.copies)
+def _is_called(backup: Backup, reference: str) -> bool:
+    return reference in (backup.id, backup.name) or any(copy.label == reference for copy in backup.copies)
+
+
+def _may_be(backup: Backup, reference: str) -> bool:
+    """Whether it is a damaged one that is meant by the id or the name that it once had."""
+    prefix = _PREFIX.fullmatch(reference) is not None
+    return any(claim == reference or (prefix and claim.startswith(reference)) for claim in backup.claims)
 
 
 def _with_copy(backup: Backup, copy: Copy) -> Backup:

@@ -19,14 +19,14 @@ from pathlib import Path
 from scriptorium.catalog.status import judge_copy
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
 from scriptorium.fs import atomic
-from scriptorium.manifest import Record, decoded, encoded, unrecorded
+from scriptorium.manifest import DamagedManifest, Record, decoded, encoded, unrecorded
 from scriptorium.model import Annotations, Backup, BackupType, Copy, Manifest, Status, Tier
 from scriptorium.stores import BackupStore, StoredBackup
 
 log = logging.getLogger(__name__)
 
 INDEX_NAME = "backup_index.json"
-_FORMAT = 6
+_FORMAT = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +115,15 @@ def _backup(store: BackupStore, found: StoredBackup, manifest: Manifest, annotat
 
 
 def _unreadable(store: BackupStore, found: StoredBackup, error: ScriptoriumError) -> Backup:
-    """A backup whose manifest cannot be trusted is listed as damaged, with an id that is made from its key."""
+    """A backup whose manifest cannot be trusted is listed as damaged, with an id that is made from its key. It is also
+    found by what its manifest still says it is, and by the name of its archive."""
     identity = hashlib.sha256(found.key.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    copy = Copy(store.name, found.key, found.bytes, Status.DAMAGED, damage=(error.exact,))
+    claims: tuple[str, ...] = (found.label.partition(".tar")[0],)
+    what = error.exact
+    if isinstance(error, DamagedManifest):
+        claims = tuple(dict.fromkeys(one for one in (error.id, error.name, *claims) if one))
+        what = f"{what}; it says that it is the backup {error.id}" if error.id else what
+    copy = Copy(store.name, found.key, found.bytes, Status.DAMAGED, damage=(what,))
     return Backup(
         id=identity,
         name=found.label,
@@ -129,7 +135,8 @@ def _unreadable(store: BackupStore, found: StoredBackup, error: ScriptoriumError
         bytes=found.bytes,
         status=Status.DAMAGED,
         copies=(copy,),
-        error=error.exact,
+        error=what,
+        claims=claims,
     )
 
 
@@ -190,6 +197,7 @@ def _parse(row: Record, more: Record, store: str) -> Entry:
         unrecorded=more.texts("unrecorded"),
         unsaved=more.number("unsaved"),
         original_sha256=more.text("original_sha256"),
+        claims=more.texts("claims"),
     )
     return Entry(backup, more.text("stamp"))
 
@@ -216,6 +224,7 @@ def _row(store: BackupStore, entry: Entry) -> dict[str, object]:
         "unsaved": backup.unsaved,
         "original_sha256": backup.original_sha256,
         "error": backup.error,
+        "claims": list(backup.claims),
     }
     row: dict[str, object] = {
         "id": backup.id,

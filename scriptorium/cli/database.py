@@ -53,6 +53,10 @@ def restore(
         bool, typer.Option("--clean", help="Replace what is there; without it, only an empty database is loaded.")
     ] = False,
     trust: Trust = False,
+    without_broken_constraints: Annotated[
+        bool,
+        typer.Option("--without-broken-constraints", help="Leave out constraints that the rows break, and name them."),
+    ] = False,
     source: Source = None,
     library: Library = None,
     yes: Yes = False,
@@ -62,16 +66,25 @@ def restore(
     from scriptorium.requests import DatabaseRestoreRequest
 
     place = str(file.absolute())
-    request = DatabaseRestoreRequest(file=place, library=library, source=source, clean=clean, trust=trust)
+    request = DatabaseRestoreRequest(
+        file=place,
+        library=library,
+        source=source,
+        clean=clean,
+        trust=trust,
+        without_broken_constraints=without_broken_constraints,
+    )
     address = database_of(current().library(library), source).address()
     confirm(f"Load {file} into {address}{', and replace what is there' if clean else ''}?", yes=yes)
     with flow_runs():
         from flows.database import database_restore as flow
 
-        carried_out(flow, **request.parameters())
+        warnings = carried_out(flow, **request.parameters())
     if manner.json:
-        put_json({"file": request.file, "restored": True})
+        put_json({"file": request.file, "restored": True, "warnings": list(warnings)})
     say(f"loaded: {file}")
+    for warning in warnings:
+        say(f"  warning: {warning}")
 
 
 @command(app, "check", example="scriptorium database check")

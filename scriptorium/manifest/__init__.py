@@ -4,7 +4,7 @@
 codec of all records, `unrecorded` what a manifest may not say.
 """
 
-from scriptorium.manifest.document import VERSION, dumps, dumps_annotations, loads, loads_annotations
+from scriptorium.manifest.document import VERSION, DamagedManifest, dumps, dumps_annotations, loads, loads_annotations
 from scriptorium.manifest.entries import KINDS, decimal_seconds, entry_line, file_list, parse_entry_line
 from scriptorium.manifest.naming import (
     annotations_key,
@@ -20,6 +20,7 @@ from scriptorium.manifest.unrecorded import uncompared, unrecorded
 __all__ = [
     "KINDS",
     "VERSION",
+    "DamagedManifest",
     "Record",
     "annotations_key",
     "archive_name",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from scriptorium.errors import ToolMissing
+from scriptorium.errors import DamageFound, ToolMissing
 from scriptorium.manifest.entries import listed, read_files, with_raw_bytes
 from scriptorium.manifest.provenance import provenance_fields, read_original, read_provenance
 from scriptorium.manifest.record import SHA256, Record, instant, sealed, unsealed
@@ -30,6 +30,9 @@ from scriptorium.model import (
 VERSION = 1
 
 _ID = re.compile(r"[0-9a-f]{12}\Z")
+_TOP = 1 << 16  # bytes of a manifest in which its id and name stand
+_SAID_ID = re.compile(rb'^  "id": "([0-9a-f]{12})",$', re.MULTILINE)
+_SAID_NAME = re.compile(rb'^  "name": "([^"\\]{1,200})",$', re.MULTILINE)
 
 
 def dumps(manifest: Manifest) -> bytes:
@@ -144,13 +147,31 @@ def _part(part: Part) -> dict[str, object]:
     return with_raw_bytes(record, "path", "export")
 
 
+class DamagedManifest(DamageFound):
+    """A manifest that cannot be trusted. ``id`` and ``name``: what it still says, to find it by; nothing else of it
+    counts."""
+
+    def __init__(self, damage: DamageFound, data: bytes) -> None:
+        super().__init__(damage.what, on=damage.on, hint=damage.hint)
+        self.id, self.name = (_said(pattern, data) for pattern in (_SAID_ID, _SAID_NAME))
+
+
+def _said(pattern: re.Pattern[bytes], data: bytes) -> str:
+    found = pattern.search(data[:_TOP])
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
 def loads(data: bytes) -> Manifest:
     """Read a manifest of any version.
 
-    Raises ``DamageFound`` when it is not whole or not what was written; ``ToolMissing`` when a newer program wrote it.
+    Raises ``DamagedManifest`` when it is not whole or not what was written; ``ToolMissing`` when a newer program wrote
+    it.
     """
-    record = _known(data, "manifest")
-    return _READERS[record.number("version")](record)
+    try:
+        record = _known(data, "manifest")
+        return _READERS[record.number("version")](record)
+    except DamageFound as damage:
+        raise DamagedManifest(damage, data) from damage
 
 
 def loads_annotations(data: bytes) -> Annotations:

@@ -46,8 +46,10 @@ def database_backup(settings: Settings, request: DatabaseBackupRequest, *, advan
         )
 
 
-def database_restore(settings: Settings, request: DatabaseRestoreRequest, *, advance: Advance | None = None) -> None:
-    """The whole recipe without Prefect."""
+def database_restore(
+    settings: Settings, request: DatabaseRestoreRequest, *, advance: Advance | None = None
+) -> tuple[str, ...]:
+    """The whole recipe without Prefect; returns what is not as the file has it."""
     library = settings.library(request.library)
     database = database_of(library, request.source)
     with (
@@ -55,7 +57,14 @@ def database_restore(settings: Settings, request: DatabaseRestoreRequest, *, adv
         recorded(settings, new_id(), "database restore", library.name),
         step("loading", request.file, also=advance) as advance,
     ):
-        restore_database(database, Path(request.file), clean=request.clean, trusted=request.trust, advance=advance)
+        return restore_database(
+            database,
+            Path(request.file),
+            clean=request.clean,
+            without_broken=request.without_broken_constraints,
+            trusted=request.trust,
+            advance=advance,
+        )
 
 
 def backup_database(
@@ -66,11 +75,18 @@ def backup_database(
 
 
 def restore_database(
-    source: Dumpable, file: Path, *, clean: bool = False, trusted: bool = False, advance: Advance | None = None
-) -> None:
-    """Load the database from one file, in one transaction. ``clean``: replace what is there. ``trusted``: the file may
-    hold statements that reach the server's machine."""
-    source.load_from(file, clean=clean, trusted=trusted, advance=advance)
+    source: Dumpable,
+    file: Path,
+    *,
+    clean: bool = False,
+    without_broken: bool = False,
+    trusted: bool = False,
+    advance: Advance | None = None,
+) -> tuple[str, ...]:
+    """Load the database from one file, in one transaction; returns what is not as the file has it. ``clean``: replace
+    what is there. ``without_broken``: leave out constraints that do not hold. ``trusted``: the file may hold statements
+    that reach the server's machine."""
+    return source.load_from(file, clean=clean, without_broken=without_broken, trusted=trusted, advance=advance)
 
 
 def check_database(source: Dumpable, library: Library | None = None) -> Health:

@@ -209,7 +209,9 @@ def database_backup_report(request: DatabaseBackupRequest, size: int, seconds: f
     return Report("database-backup", request.library or "database", "Database written to one file", summary)
 
 
-def database_restore_report(request: DatabaseRestoreRequest, seconds: float) -> Report:
+def database_restore_report(request: DatabaseRestoreRequest, warnings: Sequence[str], seconds: float) -> Report:
     """The report on a database that was loaded from one file."""
     summary = {"file": request.file, "took": wording.duration(seconds)}
+    if warnings:
+        summary["warnings"] = "; ".join(warnings[:_NAMES])
     return Report("database-restore", request.library or "database", "Database loaded from one file", summary)

@@ -173,11 +173,13 @@ class Dumpable(Protocol):
         file: Path,
         *,
         clean: bool = False,
+        without_broken: bool = False,
         trusted: bool = False,
         advance: Callable[[int], None] | None = None,
-    ) -> None:
-        """Load it from one file, in one transaction. ``clean``: in place of what is there. ``trusted``: the file may
-        hold statements that reach the server's machine."""
+    ) -> tuple[str, ...]:
+        """Load it from one file, in one transaction. ``clean``: in place of what is there. ``without_broken``:
+        constraints that do not hold are left out. ``trusted``: the file may hold statements that reach the server's
+        machine. Returns what is not as the file has it."""
         ...
 
     def health(self, files: Path | None = None) -> Health:
@@ -245,13 +247,14 @@ class Adopting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ForeignDump:
-    """What a dump says about itself: ISO local time, versions, and what its file is called here; ``""`` where it says
-    nothing. ``warnings``: how far it was read."""
+    """What a dump says about itself: ISO local time, versions, its ``format`` in words, and what its file or folder is
+    called here; ``""`` where it says nothing. ``warnings``: how far it was read."""
 
     taken: str
     name: str
     server: str
     program: str
+    format: str = ""
     ending: str = ""
     warnings: tuple[str, ...] = ()
 

@@ -15,12 +15,19 @@ from pathlib import Path
 
 from scriptorium import __version__, workspace
 from scriptorium.catalog import Catalog
-from scriptorium.errors import NotFound, PermanentError, ScriptoriumError, SourceUnavailable, UsageError
-from scriptorium.manifest import new_id
+from scriptorium.errors import (
+    NotFound,
+    PermanentError,
+    ScriptoriumError,
+    SourceUnavailable,
+    UnsafeArchive,
+    UsageError,
+)
+from scriptorium.manifest import new_id, readable
 from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, Tier, Verification
 from scriptorium.operations.adopt import bibliotheca, own, postgres
 from scriptorium.operations.adopt import tar as tar_module
-from scriptorium.operations.adopt.file_type import Form, form_of
+from scriptorium.operations.adopt.file_type import Form, form_of, is_folder_dump, why_not
 from scriptorium.operations.adopt.staging import Staging
 from scriptorium.operations.copies import Prepared, check, free_label, prepare, put
 from scriptorium.restore.proof import all_answers, fulfilled
@@ -31,6 +38,7 @@ from scriptorium.umask import usual_files
 log = logging.getLogger(__name__)
 
 _POSTGRES = (Form.SQL, Form.DUMP)
+_KNOWN = "Bibliotheca's .zip and .tar.gz, pg_dump's custom, tar and directory formats and SQL, archives of this program"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +139,11 @@ def _adoption(
 
 
 def _archives(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if not path.is_dir() or is_folder_dump(path):
         return [path]
-    files = [inside for inside in sorted(path.iterdir()) if inside.is_file() and os.access(inside, os.R_OK)]
-    return [file for file in files if form_of(file) is not None]
+    found = [inside for inside in sorted(path.iterdir()) if inside.is_file() or is_folder_dump(inside)]
+    readable = [inside for inside in found if os.access(inside, os.R_OK)]
+    return [inside for inside in readable if form_of(inside) is not None]
 
 
 def _adopt(adoption: _Adoption, file: Path) -> Adopted:
@@ -144,8 +153,7 @@ def _adopt(adoption: _Adoption, file: Path) -> Adopted:
         return _adopt_own(adoption, file)
     library = _library(adoption, form)
     log.info("%s: %s, is being adopted for %s", file, form.value, library.name)
-    with file.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    sha256 = _sha256(file)
     known = _known(adoption.settings, library.name, sha256)
     if known is not None:
         return Adopted(file, known, (), already=True)
@@ -167,21 +175,41 @@ def _adopt(adoption: _Adoption, file: Path) -> Adopted:
 
 
 def _form(file: Path) -> Form:
-    if not file.is_file():
+    if not file.is_file() and not is_folder_dump(file):
         raise NotFound("there is no such file", on=str(file))
+    what, hint = ("", "") if file.is_dir() else why_not(file)
+    if what:
+        raise UsageError(what, on=str(file), hint=hint)
     form = form_of(file)
     if form is None:
-        raise UsageError(
-            "this is no backup that can be adopted",
-            on=str(file),
-            hint="known: Bibliotheca's .zip and .tar.gz, pg_dump's custom format and SQL, archives of this program",
-        )
+        raise UsageError("this is no backup that can be adopted", on=str(file), hint=f"known: {_KNOWN}")
     return form
 
 
-def _stamp(file: Path) -> tuple[int, int, int]:
-    found = file.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def _files(path: Path) -> list[Path]:
+    """The file, or those of a dump that is a folder. ``UnsafeArchive`` if anything else is in there."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.iterdir())
+    odd = next((one for one in found if one.is_symlink() or not one.is_file()), None)
+    if odd is not None:
+        raise UnsafeArchive("the folder of a dump holds what is no file", on=readable(str(odd)), hint="take it out")
+    return found
+
+
+def _stamp(file: Path) -> tuple[tuple[int, int, int], ...]:
+    found = [one.lstat() for one in _files(file)]
+    return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+
+
+def _sha256(file: Path) -> str:
+    """The hash of a file; of a folder, that of its files' hashes and names, one a line, as ``sha256sum *`` writes."""
+    lines = b""
+    for one in _files(file):
+        with one.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        lines += sha256.encode() + b"  " + os.fsencode(one.name) + b"\n"
+    return hashlib.sha256(lines).hexdigest() if file.is_dir() else sha256
 
 
 def _library(adoption: _Adoption, form: Form) -> Library:

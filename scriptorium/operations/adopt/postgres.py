@@ -1,6 +1,6 @@
-"""A dump of PostgreSQL that ``librarian backup`` or ``pg_dump`` wrote: kept as one file, unchanged.
+"""A dump of PostgreSQL that ``librarian backup`` or ``pg_dump`` wrote: kept as it is, a file or a folder.
 
-Its restore needs no special case: the source of kind ``postgres`` loads the custom format and SQL like its own dumps.
+Its restore needs no special case: the source of kind ``postgres`` loads every format like its own dumps.
 """
 
 from __future__ import annotations
@@ -30,22 +30,24 @@ def stage(
     """
     source, dumps = next((one, able) for one in library.sources if (able := takes_dumps(one)) is not None)
     script = form is Form.SQL
-    size = file.stat().st_size
-    require_space(folder, 2 * size, f"adopting {readable(file.name)}")
+    files = sorted(file.iterdir()) if file.is_dir() else [file]
+    require_space(folder, 2 * sum(one.stat().st_size for one in files), f"adopting {readable(file.name)}")
     found = dumps.read_foreign(file, name_of(file), script=script, trusted=trusted)
     created, when = time_of(found.taken or None, file, now)
     part = folder / "part"
     part.mkdir(mode=0o700)
     target = part / f"{found.name}{found.ending}"
-    with reflink.opened(file) as opened:
-        reflink.copy(opened, target, size, lambda _: None)
+    if file.is_dir():
+        target.mkdir(mode=0o700)
+    for one in files:
+        _copy(one, target / one.name if file.is_dir() else target)
     os.utime(target, ns=(file.stat().st_mtime_ns, file.stat().st_mtime_ns))
     program = f"pg_dump {found.program}" if found.program else "pg_dump"
     staged = Staged(
         source=source.name,
         kind=source.kind,
         path=source.place,
-        method=f"adopted ({program}, {'SQL' if script else 'custom format'}){'; trusted' if trusted else ''}",
+        method=f"adopted ({program}, {found.format}){'; trusted' if trusted else ''}",
         provenance=Provenance(adopted=True, trusted=trusted, script=script, dumper=found.program),
         started_at=created,
         finished_at=created,
@@ -54,6 +56,13 @@ def stage(
     )
     foreign = Foreign(name_of(file), described_as(file, sha256), created, form.value, when)
     return Staging(foreign, BackupType.DATABASE, (staged,), (*when, *found.warnings, *_trust(form, trusted)))
+
+
+def _copy(file: Path, target: Path) -> None:
+    found = file.stat()
+    with reflink.opened(file) as opened:
+        reflink.copy(opened, target, found.st_size, lambda _: None)
+    os.utime(target, ns=(found.st_mtime_ns, found.st_mtime_ns))
 
 
 def _trust(form: Form, trusted: bool) -> Iterator[str]:

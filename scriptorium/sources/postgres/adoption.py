@@ -15,11 +15,12 @@ from scriptorium import process
 from scriptorium.errors import DamageFound, ToolMissing
 from scriptorium.manifest import readable
 from scriptorium.sources.optional import ForeignDump
+from scriptorium.sources.postgres.dump.contents import require_ends
 from scriptorium.sources.postgres.dump.directory import file_name
 from scriptorium.sources.postgres.restore.examination import examine_dump, examine_script
 from scriptorium.sources.postgres.restore.psql import require_complete
 from scriptorium.sources.postgres.restore.staging import restorer_for
-from scriptorium.sources.postgres.toc import CUSTOM, TocReader
+from scriptorium.sources.postgres.toc import CUSTOM, TAR, is_tar, read_head
 
 if TYPE_CHECKING:
     from scriptorium.sources.postgres.settings import PostgresSettings
@@ -36,9 +37,15 @@ def read_foreign(file: Path, source: PostgresSettings, called: str, *, script: b
     warnings = _checked(file, source, script=script, trusted=trusted)
     living = _living_name(source)
     name = head.name or file_name(living or called)
-    return replace(
-        head, name=name, ending=f"{'.sql' if script else '.dump'}{'.gz' if _is_gzip(file) else ''}", warnings=warnings
-    )
+    return replace(head, name=name, ending=_ending(file, script=script), warnings=warnings)
+
+
+def _ending(file: Path, *, script: bool) -> str:
+    if file.is_dir():
+        return ""  # as our own dumps are called
+    if script:
+        return f".sql{'.gz' if _is_gzip(file) else ''}"
+    return ".tar" if is_tar(file) else ".dump"
 
 
 def _living_name(source: PostgresSettings) -> str:
@@ -53,18 +60,23 @@ def _living_name(source: PostgresSettings) -> str:
 
 
 def head_of(file: Path) -> ForeignDump:
-    """The head of a dump in the custom format. ``DamageFound``, ``UnsafeArchive``."""
-    with file.open("rb") as stream:
-        head = TocReader(stream, file).head()
-    if head.format != CUSTOM:
-        raise DamageFound("the dump's head is broken", on=str(file), hint="use another copy of it")
+    """The head of a dump in the custom, tar or directory format. ``DamageFound``, ``UnsafeArchive``."""
+    head = read_head(file)
+    if not file.is_dir() and (head.format == TAR) != is_tar(file):
+        raise DamageFound(
+            "this is the table of contents of a dump, without the rest of it",
+            on=str(file),
+            hint="name the folder that pg_dump wrote",
+        )
     second, minute, hour, day, month, year, _ = head.taken
     taken = f"{year + 1900:04d}-{month + 1:02d}-{day:02d}T{hour:02d}:{minute:02d}:{min(second, 59):02d}"
     database, server, program = (
         readable(text[:_LONGEST_TEXT].decode("utf-8", "surrogateescape"))
         for text in (head.database, head.server, head.program)
     )
-    return ForeignDump(taken, file_name(database) if database else "", server.split(" ")[0], program.split(" ")[0])
+    format = "directory format" if file.is_dir() else "custom format" if head.format == CUSTOM else "tar format"
+    name = file_name(database) if database else ""
+    return ForeignDump(taken, name, server.split(" ")[0], program.split(" ")[0], format)
 
 
 def _script_head(file: Path) -> ForeignDump:
@@ -77,6 +89,7 @@ def _script_head(file: Path) -> ForeignDump:
         name="",
         server=versions.get("from database", ""),
         program=versions.get("by pg_dump", ""),
+        format="SQL",
     )
 
 
@@ -90,6 +103,7 @@ def _checked(file: Path, source: PostgresSettings, *, script: bool, trusted: boo
         program = restorer_for(file, 0, source.tools)
     except ToolMissing as missing:
         return (f"it was not read to its end ({missing.what}): verify knows only that its bytes stay what they are",)
+    require_ends(file)
     examine_dump(file, program, foreign=True, trusted=trusted)
     outcome = process.run([program.path, "--file=/dev/null", str(file)], check=False)
     if outcome.status != 0:

@@ -24,6 +24,7 @@ from scriptorium.errors import (
     ToolFailed,
 )
 
+DEPENDED_ON = "something that the backup does not know depends on what is to be replaced"
 _QUOTE = 300
 
 
@@ -107,7 +108,7 @@ _KNOWN = (
         ("2BP01",),
         r"because other objects depend on it",
         ToolFailed,
-        "something that the backup does not know depends on what is to be replaced",
+        DEPENDED_ON,
         "restore without --clean, beside the living database, or drop it first",
     ),
     _Trouble(

@@ -13,19 +13,19 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scriptorium.errors import ToolFailed
 from scriptorium.sources.postgres.connection import Row, quoted
+from scriptorium.sources.postgres.toc import toc_length
 
 if TYPE_CHECKING:
     import psycopg
 
 _EMPTIES = b"SELECT pg_catalog.set_config('search_path', '', false);"
 _RESETS = b"RESET search_path;".ljust(len(_EMPTIES))  # of the same length: the dump says how long it is
-_HEAD = 1 << 20
+_BLOCK = 1 << 20
 _TABLE_OF_CONTENTS = "toc.dat"
 _OWN = """
 SELECT coalesce(
@@ -57,10 +57,14 @@ def own_path(session: psycopg.Connection[Row]) -> str:
 
 
 @contextlib.contextmanager
-def without_emptying(dump: Path) -> Iterator[tuple[list[str], int | None]]:
-    """The dump as pg_restore is to read it: its last words, and what its standard input is (``None``: nothing)."""
+def without_emptying(
+    dump: Path, otherwise: Sequence[tuple[bytes, bytes]] = ()
+) -> Iterator[tuple[list[str], int | None]]:
+    """The dump as pg_restore is to read it: its last words, and what its standard input is (``None``: nothing).
+    ``otherwise``: more statements, and what is read in their places, as long as they are."""
+    changed = ((_EMPTIES, _RESETS), *otherwise)
     if not dump.is_dir():
-        with _poured(dump) as reading:
+        with _poured(dump, changed) as reading:
             yield [], reading
         return
     beside = dump.parent if os.access(dump.parent, os.W_OK) else None  # links need the same filesystem
@@ -68,7 +72,7 @@ def without_emptying(dump: Path) -> Iterator[tuple[list[str], int | None]]:
         for file in dump.iterdir():
             if file.name != _TABLE_OF_CONTENTS:
                 _link(file, Path(folder, file.name))
-        Path(folder, _TABLE_OF_CONTENTS).write_bytes(_replaced((dump / _TABLE_OF_CONTENTS).read_bytes(), dump))
+        Path(folder, _TABLE_OF_CONTENTS).write_bytes(_replaced((dump / _TABLE_OF_CONTENTS).read_bytes(), changed))
         yield [folder], None
 
 
@@ -79,20 +83,22 @@ def _link(file: Path, at: Path) -> None:
         shutil.copyfile(file, at)
 
 
-def _replaced(head: bytes, dump: Path) -> bytes:
-    if _EMPTIES not in head:
-        raise ToolFailed("the dump does not say what it does with search_path", on=dump.name)
-    return head.replace(_EMPTIES, _RESETS, 1)
+def _replaced(contents: bytes, changed: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """A statement that is not there is none that fails: older programs did not empty ``search_path``."""
+    for statement, instead in changed:
+        contents = contents.replace(statement, instead, 1)
+    return contents
 
 
 @contextlib.contextmanager
-def _poured(dump: Path) -> Iterator[int]:
+def _poured(dump: Path, changed: Sequence[tuple[bytes, bytes]]) -> Iterator[int]:
     reading, writing = os.pipe()
+    length = toc_length(dump)
 
     def pour() -> None:
         with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe, dump.open("rb") as file:
-            pipe.write(_replaced(file.read(_HEAD), dump))
-            shutil.copyfileobj(file, pipe, _HEAD)
+            pipe.write(_replaced(file.read(length), changed))
+            shutil.copyfileobj(file, pipe, _BLOCK)
 
     thread = threading.Thread(target=pour, daemon=True, name="pouring a dump")
     thread.start()

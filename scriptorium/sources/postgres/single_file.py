@@ -18,13 +18,14 @@ from scriptorium.fs.atomic import sync_file, sync_folder
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.progress import Advance
 from scriptorium.sources.postgres.connection import Address
-from scriptorium.sources.postgres.dump.contents import check_complete, contents
+from scriptorium.sources.postgres.dump.contents import check_complete, contents, require_ends
 from scriptorium.sources.postgres.dump.snapshot import DumpOptions, bytes_as_they_are, plain_environment
 from scriptorium.sources.postgres.fingerprint import relations, require_readable
 from scriptorium.sources.postgres.limits import fitting_jobs
 from scriptorium.sources.postgres.locks import naming_holders, patient_program, patient_session
 from scriptorium.sources.postgres.programs import find, major_of
 from scriptorium.sources.postgres.progress import measured
+from scriptorium.sources.postgres.restore.constraints import OPTION, LeftOut
 from scriptorium.sources.postgres.restore.examination import examine_dump, examine_script
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.restore.psql import (
@@ -137,20 +138,29 @@ def restore(
     *,
     clean: bool = False,
     without_roles: bool = False,
+    without_broken: bool = False,
+    lenient: bool = False,
     trusted: bool = False,
     options: DumpOptions,
     advance: Advance | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Bring a dump of any format back into the database, in one transaction.
 
     The file may be anybody's: ``UnsafeArchive`` names what in it would reach beyond the database, unless it is
     ``trusted``; no command of psql is ever run.
 
-    ``clean``: in place of what is there; without it, anything that is already there is an error. ``advance`` is told
-    the bytes read. Raises ``DamageFound`` for a file that is not whole, before anything is touched.
+    ``clean``: in place of what is there; without it, anything that is already there is an error. ``without_broken``:
+    constraints that do not hold are left out, and returned by name; ``lenient``: the same where the file allows it.
+    ``advance`` is told the bytes read. Raises ``DamageFound`` for a file that is not whole, before anything is touched.
     """
     kind = recognise(file)
     log.info("%s is a file of the kind %s; it is loaded into %s in one transaction", file.name, kind, address)
+    if kind == "sql" and without_broken:
+        raise UsageError(
+            f"SQL runs as it stands: {OPTION} can leave nothing out of it",
+            on=str(file),
+            hint="dump it in the custom format: pg_dump --format=custom, or database backup",
+        )
     if kind == "sql":
         require_complete(file)
         examined = examine_script(file, foreign=True, trusted=trusted)
@@ -158,15 +168,27 @@ def restore(
         major = major_of(session.info.server_version)
         if kind == "dump":
             program = restorer_for(file, major, options.tools)
+            require_ends(file)
             examine_dump(file, program, foreign=True, trusted=trusted)
             lacking = require(session, required(file, program), address, without=without_roles)
         emptying = schemas(session) if clean else None
     application = f"{APPLICATION} {secrets.token_hex(4)}"
     if kind == "dump":
         limit = options.stall_timeout
-        restorer = Restorer(program, address, major, 1, lacking.switches, limit, lacking.left_out)
+        told = LeftOut()
+        restorer = Restorer(
+            program,
+            address,
+            major,
+            1,
+            lacking.switches,
+            limit,
+            lacking.left_out,
+            without_broken=without_broken or lenient,
+            told=told,
+        )
         restorer.whole(file, clean=clean, lock_timeout=options.lock_timeout, advance=advance)
-        return
+        return tuple(told.warnings)
     with patient_program(address, application, options.lock_timeout):
         run_script(
             file,
@@ -179,6 +201,7 @@ def restore(
             application=application,
             stall_timeout=options.stall_timeout,
         )
+    return ()
 
 
 def _run(

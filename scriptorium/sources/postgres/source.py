@@ -254,15 +254,23 @@ class PostgresSource(PostgresSettings):
         return backup(address, file, format=format, compress=compress, options=self.dump_options, advance=advance)
 
     def load_from(
-        self, file: Path, *, clean: bool = False, trusted: bool = False, advance: Advance | None = None
-    ) -> None:
+        self,
+        file: Path,
+        *,
+        clean: bool = False,
+        without_broken: bool = False,
+        trusted: bool = False,
+        advance: Advance | None = None,
+    ) -> tuple[str, ...]:
         from scriptorium.sources.postgres.single_file import restore
 
-        restore(
+        return restore(
             self.address().resolved(),
             file,
             clean=clean,
             without_roles=self.without_roles,
+            without_broken=without_broken,
+            lenient=self.without_broken_constraints,
             trusted=trusted,
             options=self.dump_options,
             advance=advance,

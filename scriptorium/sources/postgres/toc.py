@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,7 @@ CUSTOM, TAR = 1, 3  # what is in a folder calls itself tar, too
 _KNOWN = range(10, 17)  # of the layouts 1.x
 _LONGEST = 1 << 30  # bytes of one text
 _OLDEST_ALGORITHM, _OLDEST_METHOD, _OLDEST_KIND = 15, 14, 16
+_MAGIC = b"PGDMP"
 _TAR_BLOCK = 512
 _TABLE_OF_CONTENTS = "toc.dat"
 _PLAIN_NAME = re.compile(rb"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
@@ -67,7 +69,7 @@ class TocReader:
 
     def head(self) -> Head:
         """``DamageFound``; ``UnknownLayout``."""
-        if self._exactly(5) != b"PGDMP":
+        if self._exactly(len(_MAGIC)) != _MAGIC:
             raise self._broken()
         major, layout = self._byte(), self._byte()
         if major != 1 or layout not in _KNOWN:
@@ -145,14 +147,39 @@ class TocReader:
 
 def read_toc(dump: Path) -> list[TocEntry]:
     """The table of contents of a dump in the custom, tar or directory format. ``DamageFound``, ``UnsafeArchive``."""
-    with (dump / _TABLE_OF_CONTENTS if dump.is_dir() else dump).open("rb") as stream:
-        if stream.read(5) != b"PGDMP" and not dump.is_dir():
-            stream.seek(0)
-            _require_first(stream.read(_TAR_BLOCK), dump)
-        else:
-            stream.seek(0)
+    with _contents(dump) as stream:
         reader = TocReader(stream, dump)
         return list(reader.entries(reader.head()))
+
+
+def toc_length(dump: Path) -> int:
+    """How many bytes of a dump in one file come before its rows."""
+    with _contents(dump) as stream:
+        reader = TocReader(stream, dump)
+        for _ in reader.entries(reader.head()):
+            pass
+        return stream.tell()
+
+
+def read_head(dump: Path) -> Head:
+    """The same of what stands at its top."""
+    with _contents(dump) as stream:
+        return TocReader(stream, dump).head()
+
+
+def is_tar(dump: Path) -> bool:
+    """Whether the file is a tar, and not a table of contents by itself."""
+    with dump.open("rb") as stream:
+        return stream.read(len(_MAGIC)) != _MAGIC
+
+
+@contextmanager
+def _contents(dump: Path) -> Iterator[IO[bytes]]:
+    """The dump from the beginning of its table of contents."""
+    with (dump / _TABLE_OF_CONTENTS if dump.is_dir() else dump).open("rb") as stream:
+        if not dump.is_dir() and is_tar(dump):
+            _require_first(stream.read(_TAR_BLOCK), dump)
+        yield stream
 
 
 def _require_first(block: bytes, dump: Path) -> None:

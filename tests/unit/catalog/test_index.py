@@ -164,6 +164,20 @@ def test_what_is_done_by_hand_in_the_store_is_seen(shelf: Shelf) -> None:
         (broken,) = (one for one in listed(shelf) if one.error)
         assert broken.status is Status.DAMAGED and broken.library == "lib" and "checksum" in broken.error
         assert broken.name == shelf.path(odd).name and broken.copies[0].key == odd.copies[0].key
+        assert broken.id != odd.id and f"it says that it is the backup {odd.id}" in broken.error
+        catalog = Catalog(shelf.settings)
+        for reference in (odd.id, odd.id[:6], odd.name, broken.name, broken.name.partition(".tar")[0], broken.id):
+            assert catalog.find(reference) == broken
+
+
+def test_a_sound_backup_comes_before_one_that_only_says_so(new_shelf: Callable[..., Shelf]) -> None:
+    shelf = new_shelf("local", "second")
+    backup = shelf.put(HOUR, "local", "second")
+    torn = shelf.path(backup, ".json")
+    torn.write_bytes(torn.read_bytes().replace(b"lib", b"lob"))
+    assert len(listed(shelf)) == 2
+    found = Catalog(shelf.settings).find(backup.id)
+    assert not found.error and [copy.store for copy in found.copies] == ["second"]
 
 
 def test_others_files_in_the_store_are_nothing_to_us(shelf: Shelf) -> None:

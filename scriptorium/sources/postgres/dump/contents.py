@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import re
+import tarfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +17,7 @@ from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.encodings import as_utf8, codec_of
 from scriptorium.sources.postgres.fingerprint import sequence_fingerprint
 from scriptorium.sources.postgres.programs import Program
+from scriptorium.sources.postgres.toc import is_tar, read_toc
 
 _ENTRY = re.compile(r"(\d+); (\d+) (\d+) (TABLE DATA|SEQUENCE SET|[A-Z][A-Z ]*?[A-Z]) (.*)")
 _SETVAL = re.compile(r"^SELECT pg_catalog\.setval\('((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.MULTILINE)
@@ -102,10 +107,55 @@ def require_tables(entries: Iterable[Entry], tables: Iterable[int]) -> list[Entr
     return list(data.values())
 
 
+def require_ends(dump: Path) -> None:
+    """``DamageFound`` where a folder lacks rows of a table, or a tar file its end: pg_restore loads what is there, and
+    says nothing. Not looked into: what is compressed otherwise than with gzip."""
+    if not dump.is_dir():
+        if is_tar(dump):
+            _require_end_of_tar(dump)
+        return
+    for entry in read_toc(dump):
+        if entry.what != b"TABLE DATA" or not entry.file:
+            continue
+        plain = dump / os.fsdecode(entry.file)
+        packed = dump / f"{plain.name}.gz"
+        whole = _ends(plain) if plain.is_file() else _unpacks_to_its_end(packed) if packed.is_file() else None
+        if whole is False or (whole is None and not list(dump.glob(f"{plain.name}.*"))):
+            name = b".".join((entry.schema, entry.name)).decode("utf-8", "replace")
+            raise DamageFound(f"the rows of {name} are not complete", on=str(dump), hint="use another copy of it")
+
+
+def _require_end_of_tar(dump: Path) -> None:
+    end = 0
+    try:
+        with tarfile.open(dump, "r:") as archive:
+            for member in archive:
+                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    except tarfile.TarError:
+        end = dump.stat().st_size
+    if dump.stat().st_size < end + 2 * tarfile.BLOCKSIZE:
+        raise DamageFound("the tar file ends early", on=str(dump), hint="use another copy of it")
+
+
+def _unpacks_to_its_end(file: Path) -> bool:
+    end = b""
+    try:
+        with gzip.open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                end = (end + block)[-8:]
+    except (OSError, EOFError, zlib.error):
+        return False
+    return _is_end(end)
+
+
 def _ends(file: Path) -> bool:
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - 8))
-        return stream.read().rstrip(b"\n").endswith(_END_OF_DATA.rstrip(b"\n"))
+        return _is_end(stream.read())
+
+
+def _is_end(last: bytes) -> bool:
+    return last.rstrip(b"\n").endswith(_END_OF_DATA.rstrip(b"\n"))
 
 
 def sequence_values(

@@ -37,6 +37,7 @@ from scriptorium.sources.postgres.restore.staging import (
 )
 from scriptorium.sources.postgres.restore.subscriptions import not_made, staying
 from scriptorium.sources.postgres.statements import answers
+from scriptorium.sources.postgres.toc import is_tar
 
 if TYPE_CHECKING:
     import psycopg
@@ -114,8 +115,9 @@ class BesideIncoming(Unpacked):
         if is_script(dump):
             tables = self._run_script(dump, new)
         else:
-            # Joined pieces have no index: several processes would each search through all of it.
-            jobs = 1 if dump.name == JOINED else self._target.jobs
+            # Joined pieces have no index: several processes would each search through all of it. A tar takes one alone.
+            alone = dump.name == JOINED or (dump.is_file() and is_tar(dump))
+            jobs = 1 if alone else self._target.jobs
             try:
                 tables = self._fill(dump, new, jobs)
             except (

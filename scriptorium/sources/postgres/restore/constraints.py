@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import psycopg
 
 OPTION = "--without-broken-constraints"
-_BREAKABLE = ("FK CONSTRAINT", "CHECK CONSTRAINT", "CONSTRAINT", "INDEX ATTACH", "INDEX")
-_FOLLOWING = ("COMMENT", "STATISTICS", "PUBLICATION TABLE")
-_VIEW = "MATERIALIZED VIEW DATA"
-_KIND = re.compile(rf"\d+; \d+ \d+ (?P<kind>{'|'.join((*_BREAKABLE, *_FOLLOWING, _VIEW, 'TABLE DATA'))}) (?P<rest>.*)")
+BREAKABLE = ("FK CONSTRAINT", "CHECK CONSTRAINT", "CONSTRAINT", "INDEX ATTACH", "INDEX")
+FOLLOWING = ("COMMENT", "STATISTICS", "PUBLICATION TABLE")
+VIEW = "MATERIALIZED VIEW DATA"
+_KIND = re.compile(rf"\d+; \d+ \d+ (?P<kind>{'|'.join((*BREAKABLE, *FOLLOWING, VIEW, 'TABLE DATA'))}) (?P<rest>.*)")
 _SETTING = re.compile(rb"SET |SELECT pg_catalog\.set_config|RESET ")
 # Classes of SQLSTATEs that say: these rows break it, or what it calls fails. None of them passes by itself.
 _BROKEN = ("21", "22", "23", "2F", "38", "39", "42", "P0")
@@ -87,7 +87,7 @@ def try_again(restorer: Again, dump: Path, stumbled: Stumbled) -> None:
     with restorer.address.session() as session:
         path = own_path(session)
         session.execute("SELECT set_config('search_path', %s, false)", (path,))
-        if not all(_kind(line) == "FK CONSTRAINT" for line in lines):
+        if not all(kind_of(line) == "FK CONSTRAINT" for line in lines):
             try:
                 restorer.again(dump, lines, path)
                 return
@@ -95,7 +95,7 @@ def try_again(restorer: Again, dump: Path, stumbled: Stumbled) -> None:
                 if not second.entries:
                     raise
                 stumbled, lines = second, restorer.lines(dump, second.entries)
-        tables = [line for line in lines if _kind(line) == "TABLE DATA"]
+        tables = [line for line in lines if kind_of(line) == "TABLE DATA"]
         if tables:
             _load(restorer, session, dump, tables, path, stumbled)
         for line in lines:
@@ -103,21 +103,15 @@ def try_again(restorer: Again, dump: Path, stumbled: Stumbled) -> None:
                 _make(restorer, session, dump, line, stumbled)
 
 
-def in_one_transaction(stumbled: Stumbled, lines: Sequence[str]) -> Stumbled | RestoreFailed:
-    """The error of a restore in one transaction, which the first row that does not fit ends."""
-    if not any(_kind(line) in (*_BREAKABLE, "TABLE DATA") for line in lines):
-        return stumbled
-    return RestoreFailed(
-        f"rows of the backup do not fit: {stumbled.what}",
-        on=stumbled.on,
-        hint=f"nothing was changed. In one transaction nothing can be left out: take the backup back beside the living "
-        f"database (without --clean, with {OPTION}), or into another database",
-    )
-
-
-def _kind(line: str) -> str:
+def kind_of(line: str) -> str:
+    """What a line of the table of contents is, of those kinds that may fail because of rows; else nothing."""
     found = _KIND.match(line)
     return found["kind"] if found else ""
+
+
+def name_of(line: str) -> str:
+    """What it is, its schema and its name, without its number and its owner."""
+    return " ".join(line.split("; ", 1)[1].split(" ")[2:-1])
 
 
 def _load(
@@ -160,20 +154,20 @@ def _make(restorer: Again, session: psycopg.Connection[Row], dump: Path, line: s
     """One entry by itself: only its own statement says why it fails, in a way that no language changes."""
     import psycopg
 
-    kind, told = _kind(line), restorer.told
+    kind, told = kind_of(line), restorer.told
     if not kind:
         raise stumbled
-    name = " ".join(line.split("; ", 1)[1].split(" ")[2:-1])
+    name = name_of(line)
     for statement in _statements(restorer.script(dump, line)):
         try:
             session.execute(sql(statement))
         except psycopg.Error as error:
             reason = " ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
-            if kind == _VIEW and not of_the_session(session, error):
+            if kind == VIEW and not of_the_session(session, error):
                 told.warnings.append(f"{name}: the view stays empty: {reason}")
-            elif kind in _BREAKABLE and _is_broken(error.sqlstate or ""):
+            elif kind in BREAKABLE and _is_broken(error.sqlstate or ""):
                 _leave_out(restorer, session, kind, name, statement, reason)
-            elif kind in _FOLLOWING and (told.broken or told.warnings):
+            elif kind in FOLLOWING and (told.broken or told.warnings):
                 told.warnings.append(f"{name} is left out: {reason}")
             else:
                 with in_our_words(restorer.address):

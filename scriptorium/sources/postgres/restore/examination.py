@@ -23,6 +23,7 @@ from scriptorium import process
 from scriptorium.errors import DamageFound, ToolFailed, UnsafeArchive
 from scriptorium.sources.postgres.programs import Program
 from scriptorium.sources.postgres.restore.lexer import Lexer, Readable, Statement, Token, Unreadable
+from scriptorium.sources.postgres.restore.system_tables import Views, written_by
 from scriptorium.sources.postgres.toc import TocEntry, UnknownLayout, read_toc, require_own_files
 
 _HEADS = frozenset(
@@ -181,7 +182,7 @@ def _judged(
     standard: bool = True,
     objects: list[int] | None = None,
 ) -> list[tuple[int, int]]:
-    lexer = Lexer(stream, connects=of_pg_restore)
+    lexer, views = Lexer(stream, connects=of_pg_restore), Views()
     lexer.standard = standard
     try:
         for statement in lexer:
@@ -192,7 +193,9 @@ def _judged(
                 objects += [int(one.value) for one in statement.tokens if one.value.isdigit()]
             why = _conforming(statement, lexer)
             if not why and not trusted:
-                why = _refused(statement, of_pg_restore) or (foreign and _reaching(statement)) or ""
+                why = _refused(statement, of_pg_restore)
+            if not why and foreign and not trusted:
+                why = _reaching(statement) or views.judge(statement)
             if why:
                 hint = _ASKED if statement.words[1:2] != (b"DATABASE",) else _WITHOUT_CREATE
                 raise UnsafeArchive(f"line {statement.line:,} of the SQL {why}", on=str(on), hint=hint)
@@ -312,6 +315,8 @@ def _sets_a_library(statement: Statement) -> bool:
 def _reaching(statement: Statement) -> str:
     """Why a statement of another author reaches beyond the database; empty where it does not."""
     words = statement.words
+    if why := written_by(statement):
+        return why
     for token in statement.tokens:
         if token.kind in ("word", "name", "sign") and (found := _REACHING.fullmatch(token.value)):
             return f"reaches the server's machine: {_text(found[0])}"

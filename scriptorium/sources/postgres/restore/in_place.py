@@ -18,7 +18,7 @@ from scriptorium.failpoints import reach
 from scriptorium.fs.free_space import require_space
 from scriptorium.fs.ours import others_may_write
 from scriptorium.fs.previous import Kept, Previous, Whereabouts
-from scriptorium.model import TableFingerprint
+from scriptorium.model import Part, TableFingerprint
 from scriptorium.sources.postgres.connection import Row, sql
 from scriptorium.sources.postgres.dump.directory import PART, DumpRecord, plain_size, take
 from scriptorium.sources.postgres.errors import in_our_words
@@ -28,10 +28,11 @@ from scriptorium.sources.postgres.previous import another_server
 from scriptorium.sources.postgres.programs import major_of
 from scriptorium.sources.postgres.records import number_of, system_of
 from scriptorium.sources.postgres.restore.comparison import fingerprints_now, not_compared
+from scriptorium.sources.postgres.restore.constraints import LeftOut
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.restore.psql import run_script, schemas
 from scriptorium.sources.postgres.restore.requirements import Requirements, require, required
-from scriptorium.sources.postgres.restore.staging import Unpacked, dump_in, is_script
+from scriptorium.sources.postgres.restore.staging import Target, Unpacked, dump_in, is_script
 
 if TYPE_CHECKING:
     import psycopg
@@ -45,9 +46,13 @@ class InPlaceIncoming(Unpacked):
     missing_fingerprints: Mapping[str, str] = MappingProxyType({})
     made_anew: Mapping[str, str] = MappingProxyType({})
 
+    def __init__(self, part: Part, target: Target, restore_id: str) -> None:
+        super().__init__(part, target, restore_id)
+        self._told = LeftOut()
+
     @property
     def warnings(self) -> tuple[str, ...]:
-        return not_compared(self.made_anew)
+        return (*self._told.warnings, *not_compared(self.made_anew))
 
     @property
     def _previous(self) -> Path:
@@ -92,7 +97,7 @@ class InPlaceIncoming(Unpacked):
     def switch(self) -> None:
         self._replaced.touch()
         reach("inplace.before-replacing")
-        self._replace(self._dump())
+        self._replace(self._dump(), self._told, without_broken=self._target.without_broken)
         log.info("%s: one transaction replaced its contents", self._target.name)
         reach("inplace.replaced")
         self._committed.touch()
@@ -112,7 +117,7 @@ class InPlaceIncoming(Unpacked):
                 "the restored database is not what was backed up", on=self._part.source, hint=", ".join(wrong[:5])
             )
 
-    def _replace(self, dump: Path) -> None:
+    def _replace(self, dump: Path, told: LeftOut, *, without_broken: bool) -> None:
         address, options = self._target.address, self._target.options
         with self._patient() as session:
             major = major_of(session.info.server_version)
@@ -123,7 +128,17 @@ class InPlaceIncoming(Unpacked):
             lacking = Requirements()
             if self._target.without_roles:
                 lacking = require(session, required(dump, program), address, without=True)
-        restorer = Restorer(program, address, major, 1, lacking.switches, options.stall_timeout, lacking.left_out)
+        restorer = Restorer(
+            program,
+            address,
+            major,
+            1,
+            lacking.switches,
+            options.stall_timeout,
+            lacking.left_out,
+            without_broken=without_broken,
+            told=told,
+        )
         restorer.whole(dump, clean=True, lock_timeout=options.lock_timeout)
 
     def _run_script(self, dump: Path, major: int, emptying: Sequence[str]) -> None:
@@ -151,7 +166,11 @@ class InPlaceIncoming(Unpacked):
             log.info("%s: the dump of what was there is loaded again", self._target.name)
             reach("inplace.before-back")
             self._drop_what_came()
-            self._replace(dump_in(self._previous / PART, self._target.name))
+            # A constraint that does not hold did not hold before the restore either: it keeps nothing from going back.
+            left = LeftOut()
+            self._replace(dump_in(self._previous / PART, self._target.name), left, without_broken=True)
+            for warning in left.warnings:
+                log.warning("%s: %s", self._target.name, warning)
             reach("inplace.back")
             if wrong := self._differing():
                 raise RestoreFailed(

@@ -32,7 +32,8 @@ from scriptorium.sources.postgres.own_names import own_path, without_emptying
 from scriptorium.sources.postgres.programs import Program
 from scriptorium.sources.postgres.progress import bytes_read, measured
 from scriptorium.sources.postgres.restore.comparison import Reading
-from scriptorium.sources.postgres.restore.constraints import LeftOut, Stumbled, in_one_transaction, try_again
+from scriptorium.sources.postgres.restore.constraints import LeftOut, Stumbled, try_again
+from scriptorium.sources.postgres.restore.one_transaction import Change, leave_out, replacements, told_of
 from scriptorium.sources.postgres.spread import as_recorded
 from scriptorium.sources.postgres.stall_watch import StallWatch
 from scriptorium.sources.postgres.views import made_anew
@@ -84,21 +85,30 @@ class Restorer:
                 hint=f"install it: apt-get install postgresql-client-{self.server_major}",
             )
         switches = ["--single-transaction", *(["--clean", "--if-exists"] if clean else [])]
-        try:
-            with self._listed(dump) as chosen:
-                self._whole(dump, [*switches, *chosen], lock_timeout, advance)
-        except Stumbled as first:  # all of it is as it was: once more, with the database's own names
-            log.info(
-                "the restore in one transaction failed and is tried again with the database's own names: %s", first
-            )
-            with self.address.session() as session:
-                path = own_path(session)
-            with self._listed(dump) as chosen, without_emptying(dump) as (named, reading):
+        with self._listed(dump) as chosen:
+            switches += chosen
+            try:
+                self._whole(dump, switches, lock_timeout, advance)
+            except Stumbled as first:  # all of it is as it was: once more, with the database's own names
+                log.info("the restore failed and is tried again with the database's own names: %s", first)
+                self._whole_otherwise(dump, switches, lock_timeout)
+
+    def _whole_otherwise(self, dump: Path, switches: Sequence[str], lock_timeout: float) -> None:
+        """The same with the database's own ``search_path``, and without what does not hold where it may be left out:
+        each such entry is known only when it fails, so it costs one more try."""
+        changes: dict[int, Change] = {}
+        with self.address.session() as session:
+            path = own_path(session)
+        while True:
+            with without_emptying(dump, [*replacements(changes)]) as (named, reading):
                 again = Path(named[0]) if named else None
                 try:
-                    self._whole(again, [*switches, *chosen], lock_timeout, None, path=path, stdin=reading)
+                    self._whole(again, switches, lock_timeout, None, path=path, stdin=reading)
+                    break
                 except Stumbled as stumbled:
-                    raise in_one_transaction(stumbled, self.lines(dump, stumbled.entries)) from stumbled
+                    leave_out(self, dump, stumbled, changes)
+                    log.info("it is tried again without what does not hold: %s", stumbled)
+        self.told.warnings += told_of(changes)
 
     def _whole(
         self,

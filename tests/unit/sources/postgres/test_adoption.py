@@ -16,10 +16,11 @@ import pytest
 import real_backup
 
 from scriptorium.catalog import Catalog
-from scriptorium.errors import DamageFound, UnsafeArchive, UsageError
+from scriptorium.errors import DamageFound, ScriptoriumError, UnsafeArchive, UsageError
 from scriptorium.model import BackupType, Status
 from scriptorium.monitoring.statistics import stats
-from scriptorium.operations.adopt import adopt
+from scriptorium.operations.adopt import adopt, adopt_all
+from scriptorium.operations.database import restore_database
 from scriptorium.operations.drill import drill
 from scriptorium.operations.export import plan_export
 from scriptorium.operations.restore import restore
@@ -36,7 +37,7 @@ CREATE TABLE items (id serial PRIMARY KEY, title text NOT NULL, parent int REFER
 INSERT INTO items (title, parent) SELECT E'a "title"\\n\\\\n é ' || g, nullif(g - 1, 0) FROM generate_series(1, 500) g;
 CREATE MATERIALIZED VIEW titles AS SELECT title FROM items;
 """
-FORMS = ("custom", "sql", "sql.gz")
+FORMS = ("custom", "directory", "tar", "sql", "sql.gz")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Alexandria:
 
     def dump(self, form: str) -> Path:
         """As ``librarian backup`` writes it: plain calls of pg_dump."""
-        name = {"custom": "weekly.dump", "sql": "weekly.sql", "sql.gz": "weekly.sql"}[form]
-        kind = ["-Fc", "-Z6"] if form == "custom" else []
+        name = {"custom": "weekly.dump", "directory": "weekly", "tar": "weekly.tar"}.get(form, "weekly.sql")
+        kind = {"custom": ["-Fc", "-Z6"], "directory": ["-Fd"], "tar": ["-Ft"]}.get(form, [])
         argv = [self.programs / "pg_dump", *kind, f"--file={self.folder / name}", self.url]
         subprocess.run(argv, check=True, env={**os.environ, "TZ": "UTC"})
         file = self.folder / name
@@ -94,7 +95,7 @@ def test_a_dump_becomes_a_backup(alexandria: Alexandria, form: str) -> None:
     assert listed.type is BackupType.DATABASE and listed.name == "weekly" and listed.status is Status.VERIFIED
     assert listed.copies[0].key.startswith("alexandria/db_")
     said = "\n".join(adopted.warnings)
-    assert "cannot be compared with anything" in said and ("SQL is a program" in said) == (form != "custom")
+    assert "cannot be compared with anything" in said and ("SQL is a program" in said) == form.startswith("sql")
     manifest = Catalog(settings).manifest(listed.copies[0])
     assert manifest.parts[0].engine_version and manifest.parts[0].method.startswith("adopted (pg_dump ")
     assert verify_stored(settings, listed.id, listed.copies[0]).sound
@@ -103,10 +104,17 @@ def test_a_dump_becomes_a_backup(alexandria: Alexandria, form: str) -> None:
 
     restore(settings, RestoreRequest(reference=listed.id, path=alexandria.folder / "out"))
     (restored,) = [path for path in (alexandria.folder / "out" / "postgres").iterdir()]
-    assert restored.read_bytes() == file.read_bytes() and restored.suffixes[-1] == file.suffix
+    assert contents(restored) == contents(file) and restored.suffix == file.suffix
     alexandria.execute("DROP TABLE items CASCADE; CREATE TABLE rubbish (a int)")
     done = restore(settings, RestoreRequest(reference=listed.id, safety=False)).restored
     assert alexandria.facts() == before and done.tables.items() <= before.items()
+
+
+def contents(dump: Path) -> dict[str, bytes]:
+    """Of a file, or of the files of a folder."""
+    if not dump.is_dir():
+        return {"": dump.read_bytes()}
+    return {file.name: file.read_bytes() for file in dump.iterdir()}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -134,14 +142,15 @@ def test_an_export_says_why_it_has_no_single_tables(alexandria: Alexandria) -> N
     assert refused.value.on == "postgres" and "restore it" in refused.value.hint
 
 
-@pytest.mark.parametrize("form", ["custom", "sql"])
+@pytest.mark.parametrize("form", ["custom", "directory", "sql"])
 def test_a_drill(alexandria: Alexandria, form: str) -> None:
     """It comes back, and nothing says whether it is what was saved: that is no proof, and no damage."""
     settings, file = alexandria.settings(), alexandria.dump(form)
     adopted = adopt(settings, file).backup.id
     proof = drill(settings, DrillRequest(reference=adopted)).proof
     assert (proof.verdict, proof.tables, proof.rows, proof.differences) == ("not comparable", 0, 0, ())
-    assert proof.uncompared == ("postgres: the backup does not record what this database held",) and proof.files == 1
+    assert proof.uncompared == ("postgres: the backup does not record what this database held",)
+    assert proof.files == len(contents(file))
     (listed,) = Catalog(settings).backups()
     assert listed.status is Status.VERIFIED and listed.unrecorded == ("postgres",)
     assert listed.copies[0].proven_at is None and listed.copies[0].drilled_at == proof.at
@@ -167,7 +176,7 @@ def test_an_error_in_the_sql_leaves_the_living_database(alexandria: Alexandria) 
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "directory"])
 def test_cut_short(alexandria: Alexandria, form: str, share: float) -> None:
     settings, file = alexandria.settings(), alexandria.dump(form)
     data = file.read_bytes()
@@ -175,6 +184,59 @@ def test_cut_short(alexandria: Alexandria, form: str, share: float) -> None:
     with pytest.raises(DamageFound):
         adopt(settings, file)
     assert not Catalog(settings).backups()
+
+
+def test_dumps_among_other_archives(alexandria: Alexandria) -> None:
+    """A folder of archives may hold dumps that are folders; each is one dump, and so is a folder that is named."""
+    settings = alexandria.settings()
+    dump = alexandria.dump("directory")
+    alexandria.dump("custom")
+    (alexandria.folder / "notes").mkdir()
+    found = {one.file.name: one.error for one in adopt_all(settings, [alexandria.folder])}
+    assert found == {"weekly": None, "weekly.dump": None}
+    (again,) = adopt_all(settings, [dump])
+    assert again.adopted is not None and again.adopted.already
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_folder_that_lacks_rows(alexandria: Alexandria, packed: bool) -> None:
+    """pg_restore would load what is there, and say nothing."""
+    settings, file = alexandria.settings(), alexandria.folder / "weekly"
+    level = "6" if packed else "0"
+    subprocess.run([alexandria.programs / "pg_dump", "-Fd", f"-Z{level}", f"--file={file}", alexandria.url], check=True)
+    rows = max(file.glob("[0-9]*"), key=lambda one: one.stat().st_size)
+    whole = gzip.decompress(rows.read_bytes()) if packed else rows.read_bytes()
+    half = b"".join(whole.splitlines(keepends=True)[:-20])
+    for lacking in (half, None):
+        rows.unlink()
+        if lacking is not None:
+            rows.write_bytes(gzip.compress(lacking) if packed else lacking)
+        with pytest.raises(DamageFound, match=r"public\.items are not complete"):
+            adopt(settings, file)
+        with pytest.raises(DamageFound, match=r"public\.items are not complete"):
+            restore_database(PostgresSource(database=alexandria.url, tools=alexandria.programs), file, clean=True)
+    assert not Catalog(settings).backups()
+    assert alexandria.facts()["public.items"].rows == 500  # type: ignore[attr-defined]
+
+
+def test_what_is_no_dump_as_it_lies_there(alexandria: Alexandria) -> None:
+    settings, folder = alexandria.settings(), alexandria.folder
+    (folder / "twice.gz").write_bytes(gzip.compress(alexandria.dump("custom").read_bytes()))
+    (folder / "tar.gz").write_bytes(gzip.compress(alexandria.dump("tar").read_bytes()))
+    (folder / "all.sql").write_text("--\n-- PostgreSQL database cluster dump\n--\n")
+    alexandria.dump("directory")
+    for name, why, way in (
+        ("twice.gz", "compressed once more", "gunzip"),
+        ("tar.gz", "compressed once more", "gunzip"),
+        ("all.sql", "pg_dumpall", "pg_dump"),
+        ("weekly/toc.dat", "without the rest", "folder"),
+    ):
+        with pytest.raises(ScriptoriumError, match=why) as refused:
+            adopt(settings, folder / name)
+        assert way in refused.value.hint
+    (folder / "weekly" / "more").symlink_to("/etc/passwd")
+    with pytest.raises(UnsafeArchive, match="no file"):
+        adopt(settings, folder / "weekly")
 
 
 @pytest.mark.parametrize("command", ["\\connect postgres", "\\! touch /tmp/x", "\\i /etc/passwd", "\\copy a from '/x'"])

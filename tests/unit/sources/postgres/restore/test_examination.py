@@ -97,6 +97,20 @@ STATEMENTS = {
     "a catalog, as rows": 'COPY "pg_catalog".pg_db_role_setting FROM stdin;\n0\t0\t{work_mem=1MB}\n\\.',
     "system tables": "SET allow_system_table_mods = on;",
     "the server's settings": "ALTER SYSTEM SET archive_command = 'touch CANARY';",
+    "rows of a view": "CREATE VIEW public.v AS SELECT * FROM pg_catalog.pg_db_role_setting;\n"
+    "INSERT INTO public.v VALUES (0, 0, '{work_mem=1MB}');",
+    "rows of a view, by its name alone": 'CREATE OR REPLACE VIEW public."V w" AS SELECT * FROM pg_authid;\n'
+    'SET search_path = public;\nINSERT INTO "V w" VALUES (1);',
+    "rows of a table that a rule makes a view": "CREATE TABLE public.t (a oid, b oid, c text[]);\n"
+    'CREATE RULE "_RETURN" AS ON SELECT TO public.t DO INSTEAD SELECT * FROM pg_db_role_setting;\n'
+    "COPY public.t FROM stdin;\n0\t0\t{work_mem=1MB}\n\\.",
+    "a rule": "CREATE RULE r AS ON INSERT TO public.items DO ALSO\n"
+    "INSERT INTO pg_catalog.pg_db_role_setting VALUES (0, 0, '{work_mem=1MB}');",
+    "a rule that deletes": 'CREATE OR REPLACE RULE r AS ON DELETE TO public.items DO DELETE FROM ONLY "pg_authid";',
+    "a function that writes roles": "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN\n"
+    'UPDATE /* */ pg_catalog."pg_authid" SET rolsuper = true; RETURN 1; END $$;',
+    "a body that writes roles": "CREATE FUNCTION f() RETURNS void LANGUAGE sql BEGIN ATOMIC\n"
+    "UPDATE pg_authid SET rolsuper = true; END;",
     "a role": "CREATE ROLE stranger SUPERUSER LOGIN;",
     "a library": "LOAD 'CANARY';",
     "a function in C": "CREATE FUNCTION x() RETURNS int LANGUAGE c AS 'CANARY', 'x';",
