@@ -27,6 +27,9 @@ nothing else. ``LibraryBusy`` is permanent for a task: waiting for another run i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from scriptorium.wording import legible
 
 
@@ -47,7 +50,11 @@ class ScriptoriumError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.what, self.on, self.hint))
+        return (_rebuild, (type(self), self.what, self.on, self.hint, self._more()))
+
+    def _more(self) -> dict[str, Any]:
+        """What only this kind of error has."""
+        return {}
 
     @property
     def exact(self) -> str:
@@ -57,8 +64,8 @@ class ScriptoriumError(Exception):
         return legible(self.exact)
 
 
-def _rebuild(kind: type[ScriptoriumError], what: str, on: str, hint: str) -> ScriptoriumError:
-    return kind(what, on=on, hint=hint)
+def _rebuild(kind: type[ScriptoriumError], what: str, on: str, hint: str, more: dict[str, Any]) -> ScriptoriumError:
+    return kind(what, on=on, hint=hint, **more)
 
 
 class TransientError(ScriptoriumError):
@@ -96,9 +103,17 @@ class SettingsError(UsageError):
 
 
 class DamageFound(PermanentError):
-    """A copy is not what its manifest says."""
+    """A copy is not what its manifest says. ``findings``: the differences, one by one; they are the hint where no other
+    is given."""
 
     exit_code = 3
+
+    def __init__(self, what: str, *, on: str = "", hint: str = "", findings: Sequence[str] = ()) -> None:
+        super().__init__(what, on=on, hint=hint or "; ".join(findings))
+        self.findings = tuple(findings)
+
+    def _more(self) -> dict[str, Any]:
+        return {"findings": self.findings}
 
 
 class LibraryBusy(PermanentError):
@@ -133,17 +148,13 @@ class ToolFailed(PermanentError):
         super().__init__(what, on=on, hint=hint)
         self.status = status
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_failed, (type(self), self.what, self.on, self.hint, self.status))
+    def _more(self) -> dict[str, Any]:
+        return {"status": self.status}
 
     @property
     def by_signal(self) -> bool:
         """Whether somebody ended it, or the system did, for want of memory: it says nothing of what it worked on."""
         return self.status is not None and self.status < 0
-
-
-def _rebuild_failed(kind: type[ToolFailed], what: str, on: str, hint: str, status: int | None) -> ToolFailed:
-    return kind(what, on=on, hint=hint, status=status)
 
 
 class SourceDamaged(PermanentError):

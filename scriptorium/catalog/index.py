@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from datetime import UTC
@@ -162,7 +161,7 @@ def _load(file: Path, store: BackupStore) -> dict[str, Entry]:
 
 def _seal(row: dict[str, object]) -> str:
     """The hash of an entry without its seal."""
-    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(encoded(row, ordered=True)).hexdigest()[:16]
 
 
 def _parse(row: Record, more: Record, store: str) -> Entry:

@@ -8,9 +8,11 @@ killed writer leaves under its hidden name is removed by ``sweep``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import BinaryIO
 from scriptorium.failpoints import reach
 
 _DAY = 86_400.0
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -32,7 +35,7 @@ def write(path: Path, data: bytes, *, failpoint: str = "", lasting: bool = True)
 @contextlib.contextmanager
 def beside(path: Path, *, failpoint: str = "", lasting: bool = True) -> Iterator[Path]:
     """A name beside ``path``, which takes its place when the block ends; the block makes the file, or the folder, and
-    brings it to the disk. Where the block fails, nothing is left of a file.
+    brings it to the disk. Where the block fails, nothing is left of it.
 
     ``failpoint``: with ``.before-rename`` and ``.after-rename``, the points at which tests make the process die.
     """
@@ -48,8 +51,38 @@ def beside(path: Path, *, failpoint: str = "", lasting: bool = True) -> Iterator
             sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+            if partial.is_dir() and not partial.is_symlink():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink(missing_ok=True)
         raise
+
+
+def put_new(made: Path, path: Path) -> None:
+    """Give a file or a folder, whose content is on the disk, the name ``path``. ``FileExistsError`` if something has
+    this name already; only an empty folder is replaced, by a folder."""
+    try:
+        if made.is_dir():
+            sync_folder(made)
+            made.rename(path)
+        else:
+            _link(made, path)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        raise
+    sync_folder(path.parent)
+
+
+def _link(file: Path, path: Path) -> None:
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        raise
+    except OSError:  # this filesystem has no hard links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        file.replace(path)
 
 
 @contextlib.contextmanager

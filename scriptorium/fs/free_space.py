@@ -1,4 +1,4 @@
-"""Free space on a filesystem; no other module asks for it."""
+"""Free space on a filesystem, and whether something fits: no other module asks for it, or compares."""
 
 from __future__ import annotations
 
@@ -28,12 +28,16 @@ def device_of(path: Path) -> int:
     return nearest_folder(path).stat().st_dev
 
 
+def has_space(path: Path, needed: int, *, margin: int = 0) -> bool:
+    """Whether the filesystem of ``path`` has ``needed`` bytes and the margin free."""
+    return free_bytes(path) >= needed + margin
+
+
 def require_space(path: Path, needed: int, what: str, hint: str, *, margin: int = 0) -> None:
     """``NoSpace`` unless the filesystem of ``path`` has ``needed`` bytes and the margin free."""
-    free = free_bytes(path)
-    if free < needed + margin:
+    if not has_space(path, needed, margin=margin):
         raise NoSpace(
-            f"{what} needs {wording.size(needed + margin)}, there are {wording.size(free)}",
+            f"{what} needs {wording.size(needed + margin)}, there are {wording.size(free_bytes(path))}",
             on=str(nearest_folder(path)),
             hint=hint,
         )

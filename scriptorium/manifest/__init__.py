@@ -11,6 +11,7 @@ from scriptorium.manifest.naming import (
     archive_name,
     backup_label,
     is_archive_name,
+    label_of,
     manifest_key,
     new_id,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "entry_line",
     "file_list",
     "is_archive_name",
+    "label_of",
     "loads",
     "loads_annotations",
     "manifest_key",

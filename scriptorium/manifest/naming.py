@@ -32,6 +32,11 @@ def archive_name(
     return backup_label(type, created_at, database_kind, tie) + compression.ending
 
 
+def label_of(name: str) -> str:
+    """The label in the name of an archive; what is no such name (a label in a store of another kind) is one itself."""
+    return name.partition(".tar")[0]
+
+
 def is_archive_name(name: str) -> bool:
     """Whether it is a name that ``archive_name`` gives. What is called otherwise is not ours to sweep up."""
     return _ARCHIVE.fullmatch(name) is not None

@@ -61,9 +61,10 @@ def unsealed(data: bytes, subject: str) -> Record:
     return record
 
 
-def encoded(fields: Mapping[str, object], *, indent: int | None = None) -> bytes:
-    """The fields as an object without a seal, in ASCII: names keep the bytes that are not UTF-8."""
-    return json.dumps(fields, indent=indent).encode("ascii")
+def encoded(fields: Mapping[str, object], *, indent: int | None = None, ordered: bool = False) -> bytes:
+    """The fields as an object without a seal, in ASCII: names keep the bytes that are not UTF-8. ``ordered``: by their
+    names, so that equal fields are equal bytes."""
+    return json.dumps(fields, indent=indent, sort_keys=ordered).encode("ascii")
 
 
 def decoded(data: bytes, subject: str) -> Record:

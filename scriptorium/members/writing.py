@@ -73,7 +73,7 @@ def write_members(
         if comparison is not None and (different := comparison.findings(asked=asked)):
             raise DamageFound(
                 f"{len(different)} member(s) differ from the manifest",
-                hint="; ".join(str(finding) for finding in different[:20]),
+                findings=[str(finding) for finding in different[:20]],
             )
         return writing.outcome()
 

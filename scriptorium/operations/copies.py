@@ -113,7 +113,7 @@ def put(
     stored = store.put(prepared.packages[packaging])
     log.info("%s: stored as %s, %s", store.name, stored.key, wording.size(stored.bytes))
     verification = checked.get(packaging) or store.verify(stored.key)
-    reach("take.before-marks")
+    reach("take.before-annotations")
     annotations = Annotations(pinned=pinned, verification=verification)
     store.annotate(stored.key, annotations)
     if not verification.sound:

@@ -118,7 +118,7 @@ def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = 
             first, proof = proof, _tried(settings, plan, scratch, advance)
             proof = replace(proof, before=first.differences)
     log.info("drill of %s: %s; %s", plan.backup.id, proof.verdict, "; ".join(proof.differences[:10]) or "no difference")
-    reach("drill.before-marks")
+    reach("drill.before-annotations")
     try:
         annotations = store.annotations(plan.copy.key)
         if proof.verdict == NOT_COMPARABLE and annotations.proof is not None and annotations.proof.proven:
@@ -248,7 +248,7 @@ def _reread(manifest: Manifest, incoming: Mapping[str, Incoming], listed: Iterat
         raise DamageFound(
             "what was restored is not what was backed up",
             on=found.findings[0].subject,
-            hint="; ".join(map(str, found.findings)),
+            findings=[str(finding) for finding in found.findings],
         )
     return found
 
@@ -337,7 +337,8 @@ def _proof(plan: DrillPlan, manifest: Manifest, rehearsed: _Rehearsed, at: datet
 
 
 def _disproof(plan: DrillPlan, at: datetime, seconds: float, error: ScriptoriumError) -> Proof:
-    details = [line for line in error.hint.split("; ") if line]
+    findings = error.findings if isinstance(error, DamageFound) else ()
+    hint = (error.hint,) if error.hint else ()
     return Proof(
         at=at.replace(microsecond=0),
         store=plan.copy.store,
@@ -348,5 +349,5 @@ def _disproof(plan: DrillPlan, at: datetime, seconds: float, error: ScriptoriumE
         bytes=0,
         tables=0,
         rows=0,
-        differences=(error.exact, *details)[:_SHOWN],
+        differences=(error.exact, *(findings or hint))[:_SHOWN],
     )

@@ -52,7 +52,8 @@ _FRESH = 300.0  # seconds for which a plan that a user has seen is carried out u
 class RestorePlan:
     """A restore that is to be done: decided once, passed to every step.
 
-    ``request``: the request, with the backup, library and store that were found. ``preflight``: what was checked.
+    ``request``: the request, with the backup, library and store that were found. ``bytes``: the size of the copy.
+    ``preflight``: what was checked.
     ``safety``: the safety backup that is taken first; none for a restore into a folder, or if no living data is left.
     """
 
@@ -62,6 +63,7 @@ class RestorePlan:
     library: str
     store: str
     key: str
+    bytes: int
     preflight: Preflight
     safety: BackupRequest | None
     began: float = field(default_factory=time.monotonic, compare=False)
@@ -110,7 +112,7 @@ def plan_restore(settings: Settings, request: RestoreRequest, *, thorough: bool 
     log.info("restore %s: of backup %s of %s from %s, %s", id, found.id, found.library, copy.store, where_to)
     supply = _supply(settings, request, copy.key)
     preflight, safety = _look(settings, request, supply, id, thorough)
-    return RestorePlan(id, request, found.id, found.library, copy.store, copy.key, preflight, safety)
+    return RestorePlan(id, request, found.id, found.library, copy.store, copy.key, copy.bytes, preflight, safety)
 
 
 _shown: ContextVar[RestorePlan | None] = ContextVar("shown", default=None)
@@ -239,12 +241,11 @@ def restore_data(settings: Settings, plan: RestorePlan, *, advance: Advance | No
     """Carry out the plan. If it fails, or the application is not healthy afterwards, the previous data is put back."""
     request = plan.request
     supply = _supply(settings, request, plan.key)
-    expected = supply.manifest.archive.bytes if supply.manifest.archive else None
     with (
         contained(),
         workspace.reading(settings, plan.backup),
         recorded(settings, plan.id, "restore", plan.library),
-        step("restoring", plan.backup, expected=expected, also=advance) as advance,
+        step("restoring", plan.backup, expected=plan.bytes, also=advance) as advance,
     ):
         if request.path is not None:
             sources = _sources(settings, plan.library)

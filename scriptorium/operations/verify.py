@@ -39,7 +39,7 @@ def verify_stored(
     ):
         reach("verify.before-reading")
         verification = store.verify(copy.key, share=share, advance=moved)
-        reach("verify.before-marks")
+        reach("verify.before-annotations")
         if share is None or not verification.sound:
             # There is no manifest to keep it beside, or the store is read-only or full: the result is still returned.
             with contextlib.suppress(NotFound, StoreUnavailable, NoSpace):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from scriptorium import wording
 from scriptorium.errors import NotFound, ScriptoriumError, UsageError
 from scriptorium.manifest import new_id
 from scriptorium.model import Manifest
+from scriptorium.progress import Advance
 from scriptorium.rescue.dumps import dumps_to_load
 from scriptorium.rescue.inventory import InventoryItem, archive_alone, choose, inventory, manifest_of
 from scriptorium.restore.into_folder import restore_into
@@ -155,7 +156,7 @@ def _say_dumps(manifest: Manifest, restored: Restored) -> None:
         _say("what to do before (roles) and after (compare, rename): chapter 7 of docs/runbook.md")
 
 
-def _progress(whole: int) -> Callable[[int], None] | None:
+def _progress(whole: int) -> Advance | None:
     """The percentage on standard error, only on a terminal."""
     if not sys.stderr.isatty() or not whole:
         return None

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scriptorium.catalog.status import judge_copy
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing, UsageError
-from scriptorium.model import NOT_PROVEN, Annotations, BackupType, Manifest, Tier
+from scriptorium.model import BackupType, Manifest, Status, Tier
 from scriptorium.stores import BackupStore, LocalStore, StoredBackup
 
 _SHORTEST_PREFIX = 4
@@ -23,16 +24,12 @@ class InventoryItem:
     label: str
     bytes: int
     manifest: Manifest | None
-    annotations: Annotations
+    status: Status = Status.COMPLETE
     trouble: str = ""
 
     @property
     def state(self) -> str:
-        if self.trouble:
-            return f"damaged: {self.trouble}"
-        if self.annotations.proof is not None and self.annotations.proof.proven:
-            return "proven"
-        return "verified" if self.annotations.verification else "complete"
+        return f"damaged: {self.trouble}" if self.trouble else str(self.status)
 
 
 def inventory(store: BackupStore) -> tuple[InventoryItem, ...]:
@@ -42,23 +39,17 @@ def inventory(store: BackupStore) -> tuple[InventoryItem, ...]:
 
 
 def _item(store: BackupStore, one: StoredBackup) -> InventoryItem:
-    annotations = store.annotations(one.key)
     try:
-        manifest, trouble = store.manifest(one.key), ""
+        manifest = store.manifest(one.key)
     except (DamageFound, NotFound, ToolMissing) as error:
-        manifest, trouble = None, str(error)
-    if manifest is not None:
-        trouble = "; ".join(store.visible_damage(one, manifest)) or _found(annotations)
-    return InventoryItem(one.key, one.library, one.label, one.bytes, manifest, annotations, trouble)
-
-
-def _found(annotations: Annotations) -> str:
-    """What the last verification or drill found to be wrong."""
-    if annotations.verification is not None and not annotations.verification.sound:
-        return "; ".join(annotations.verification.damage[:2]) or "it did not pass its verification"
-    if annotations.proof is not None and annotations.proof.verdict == NOT_PROVEN:
-        return "; ".join(annotations.proof.differences[:2]) or "it did not pass its drill"
-    return ""
+        return InventoryItem(one.key, one.library, one.label, one.bytes, None, Status.DAMAGED, str(error))
+    judged = judge_copy(
+        store.annotations(one.key), unsaved=manifest.unsaved_count, visible_damage=store.visible_damage(one, manifest)
+    )
+    trouble = ""
+    if judged.status is Status.DAMAGED:
+        trouble = "; ".join(judged.damage[:2]) or "it did not pass its last verification or drill"
+    return InventoryItem(one.key, one.library, one.label, one.bytes, manifest, judged.status, trouble)
 
 
 def choose(found: Sequence[InventoryItem], *, library: str | None = None, backup: str | None = None) -> InventoryItem:
@@ -120,7 +111,7 @@ def archive_alone(archive: Path) -> tuple[LocalStore, InventoryItem]:
     except (NotFound, DamageFound):
         manifest = dataclasses.replace(store.enclosed_manifest(archive.name), archive=None)
     size = archive.stat().st_size
-    return store, InventoryItem(archive.name, manifest.library, archive.name, size, manifest, Annotations())
+    return store, InventoryItem(archive.name, manifest.library, archive.name, size, manifest)
 
 
 def manifest_of(store: LocalStore, item: InventoryItem) -> Manifest:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scriptorium import wording
 from scriptorium.errors import NoSpace, NotFound, ScriptoriumError, UsageError
-from scriptorium.fs.free_space import device_of, free_bytes, nearest_folder
+from scriptorium.fs.free_space import device_of, free_bytes, has_space, nearest_folder
 from scriptorium.model import Part
 from scriptorium.restore.into_folder import check_target
 from scriptorium.restore.rollback import require_idle
@@ -171,9 +171,8 @@ def _space(staged: Sequence[tuple[Path, int]], saved: Sequence[tuple[Path, int]]
 
 
 def _space_row(folder: Path, size: int) -> PreflightRow:
-    free = free_bytes(folder)
-    found = f"{wording.size(size)} needed, {wording.size(free)} free at {folder}"
-    if size <= free:
+    found = f"{wording.size(size)} needed, {wording.size(free_bytes(folder))} free at {folder}"
+    if has_space(folder, size):
         return PreflightRow("space", found)
     return PreflightRow(
         "space", found, NoSpace("the restore does not fit", on=str(folder), hint=f"{found}; free some space")

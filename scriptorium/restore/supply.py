@@ -236,7 +236,7 @@ def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFingerprint]:
         raise DamageFound(
             "the restored database is not what was backed up",
             on=part.source,
-            hint="; ".join(str(finding) for finding in findings[:5]),
+            findings=[str(finding) for finding in findings[:5]],
         )
     without = part.missing_fingerprints.keys() | _not_comparable(incoming).keys()
     if part.tables is None or "" in without:

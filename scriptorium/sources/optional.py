@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from scriptorium.model import Finding, Health, Part, Staged, Tree
+from scriptorium.progress import Advance
 from scriptorium.sources.base import Incoming, Source
 
 if TYPE_CHECKING:
@@ -162,9 +163,7 @@ class Dumpable(Protocol):
         """Where it is; its text form is for people and has no secret."""
         ...
 
-    def dump_to(
-        self, file: Path, *, format: str = "custom", compress: int = 6, advance: Callable[[int], None] | None = None
-    ) -> int:
+    def dump_to(self, file: Path, *, format: str = "custom", compress: int = 6, advance: Advance | None = None) -> int:
         """Write it to one file; returns the file's bytes. ``advance`` gets the bytes written so far."""
         ...
 
@@ -175,7 +174,7 @@ class Dumpable(Protocol):
         clean: bool = False,
         without_broken: bool = False,
         trusted: bool = False,
-        advance: Callable[[int], None] | None = None,
+        advance: Advance | None = None,
     ) -> tuple[str, ...]:
         """Load it from one file, in one transaction. ``clean``: in place of what is there. ``without_broken``:
         constraints that do not hold are left out. ``trusted``: the file may hold statements that reach the server's

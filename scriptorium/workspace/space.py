@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 def has_space(folder: Path, needed: int) -> bool:
     """Whether ``folder``'s filesystem has ``needed`` bytes and a margin free."""
-    return free_bytes(folder) >= needed + MARGIN
+    return free_space.has_space(folder, needed, margin=MARGIN)
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

@@ -248,7 +248,7 @@ POINTS = {
         "upload.before-archive": 2,
         "store.before-rename": 6,
         "upload.before-manifest": 2,
-        "take.before-marks": 2,
+        "take.before-annotations": 2,
     },
     "restore": {
         "restore.journal-open": 1,

@@ -12,7 +12,7 @@ from scriptorium.archive.verification import verified
 from scriptorium.errors import DamageFound, UsageError
 from scriptorium.fs import reflink
 from scriptorium.fs.removal import remove_tree
-from scriptorium.manifest import dumps, is_archive_name, loads
+from scriptorium.manifest import dumps, is_archive_name, label_of, loads
 from scriptorium.members.ledger import MANIFEST
 from scriptorium.model import ArchiveRecord, Compression, Manifest, Verification
 from scriptorium.operations.copies import Prepared, free_label
@@ -47,7 +47,7 @@ def named(manifest: Manifest, stores: Sequence[BackupStore]) -> Manifest:
     """The manifest with an archive name that is valid and free in every store."""
     assert manifest.archive is not None
     kind = next((part.kind for part in manifest.parts if part.tables is not None), None)
-    name, label = manifest.archive.name, manifest.archive.name.partition(".tar")[0]
+    name, label = manifest.archive.name, label_of(manifest.archive.name)
     if not is_archive_name(name) or not all(store.is_free(manifest.library, label) for store in stores):
         label = free_label(stores, manifest.library, manifest.type, manifest.created_at, kind)
         name = f"{label}{manifest.archive.compression.ending}"
@@ -63,7 +63,7 @@ def prepared(archive: Path, manifest: Manifest, stores: Sequence[BackupStore], c
         if package is None:
             raise UsageError("this store keeps no archives", on=store.name, hint="adopt it into another store: --to")
         packages[packaging] = package
-    return Prepared(archive.name.partition(".tar")[0], packages)
+    return Prepared(label_of(archive.name), packages)
 
 
 def copied(file: Path, manifest: Manifest, folder: Path) -> tuple[Path, Verification]:

@@ -13,7 +13,7 @@ from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import DamageFound, NotFound
-from scriptorium.manifest import new_id
+from scriptorium.manifest import label_of, new_id
 from scriptorium.model import ROLES, Backup, Copy, ExportFormat, Manifest, Part, Role
 from scriptorium.operations.export.members import Extraction
 from scriptorium.operations.export.output import Output, output_to, require_free
@@ -65,7 +65,7 @@ def plan_export(settings: Settings, request: ExportRequest) -> ExportPlan:
     folder = not request.tables or len(chosen) > 1
     output = request.output
     if folder:
-        place = Path(output or f"{copy.label.partition('.tar')[0]}-{request.format}")
+        place = Path(output or f"{label_of(copy.label)}-{request.format}")
     else:
         name = f"{chosen[0].stem}.{request.format}"
         place = Path(output or name)
@@ -105,7 +105,7 @@ def run_export(settings: Settings, plan: ExportPlan, *, advance: Advance | None 
         workspace.reading(settings, plan.backup.id),
         output_to(plan.output) as output,
         recorded(settings, new_id(), "export", plan.backup.library),
-        step("exporting", plan.backup.id, also=advance) as advance,
+        step("exporting", plan.backup.id, expected=plan.copy.bytes, also=advance) as advance,
     ):
         origins = _origins(settings, plan, wanted, output)
         extraction = Extraction(supply, advance)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from scriptorium.errors import NoSpace, NotFound, UsageError
-from scriptorium.fs.atomic import new_file, sync_folder
+from scriptorium.fs.atomic import new_file, put_new
 from scriptorium.fs.system_errors import no_space
 
 
@@ -32,25 +32,17 @@ class Output:
 
     def put_file(self, name: str) -> None:
         """Move the one file to its final path. ``UsageError`` if something is there by now."""
-        try:
-            os.link(self.working / name, self.place)
-        except FileExistsError:
-            raise _taken(self.place) from None
-        except OSError:  # this filesystem has no hard links
-            require_free(self.place, folder=False)
-            (self.working / name).replace(self.place)
-        sync_folder(self.place.parent)
+        self._put(self.working / name)
 
     def put_folder(self) -> None:
         """Move the folder with all its files to its final path."""
-        sync_folder(self.working)
+        self._put(self.working)
+
+    def _put(self, made: Path) -> None:
         try:
-            self.working.rename(self.place)  # replaces an empty folder, and nothing else
-        except OSError as error:
-            if no_space(error):
-                raise
-            raise _taken(self.place) from error
-        sync_folder(self.place.parent)
+            put_new(made, self.place)
+        except FileExistsError:
+            raise _taken(self.place) from None
 
 
 @contextlib.contextmanager

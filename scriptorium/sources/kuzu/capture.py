@@ -8,7 +8,6 @@ counts, and records which fingerprints are missing.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import random
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium.errors import SnapshotBusy, SourceDamaged, ToolMissing
+from scriptorium.manifest import decoded, encoded
 from scriptorium.sources.kuzu import epoch, export, reader
 from scriptorium.sources.kuzu import layout as kuzu_layout
 
@@ -57,8 +57,9 @@ class Captured:
 
 
 def capture(living: Living, stage: Path, *, paused: bool) -> None:
-    """Copy it into ``stage``: ``raw/<name>``, and once it is proven ``facts.json`` and ``export/``. A paused database
-    is only copied: it is opened by ``examine``, when the application runs again. Nothing is left there on an error."""
+    """Copy it into ``stage``: ``raw/<name>``, and once it is proven ``fingerprints.json`` and ``export/``. A paused
+    database is only copied: ``examine`` opens it, when the application runs again. Nothing is left there on an error.
+    """
     layout = kuzu_layout.find(living.path)
     kuzu_layout.storage_version(layout)
     try:
@@ -73,9 +74,10 @@ def capture(living: Living, stage: Path, *, paused: bool) -> None:
 
 def examine(living: Living, stage: Path) -> Captured:
     """What ``capture`` has put there. ``SourceDamaged`` where a paused copy cannot be read."""
-    copied = json.loads((stage / "copied.json").read_text())
-    if not (stage / "facts.json").exists():  # a paused capture had no time to open it
-        copied["files"] = _hashes(stage / "raw" / living.path.name)
+    copied = decoded((stage / "copied.json").read_bytes(), "record of a copy")
+    files = copied.record("files").raw
+    if not (stage / "fingerprints.json").exists():  # a paused capture had no time to open it
+        files = dict[str, object](_hashes(stage / "raw" / living.path.name))
         try:
             _prove(living, stage)
         except reader.Unreadable as verdict:
@@ -83,11 +85,11 @@ def examine(living: Living, stage: Path) -> Captured:
                 f"the copy cannot be read: {verdict}", on=str(living.path), hint="try again"
             ) from verdict
     return Captured(
-        method=str(copied["method"]),
-        started_at=datetime.fromisoformat(copied["started_at"]),
-        finished_at=datetime.fromisoformat(copied["finished_at"]),
-        fingerprints=reader.load((stage / "facts.json").read_text()),
-        files=copied["files"],
+        method=copied.text("method"),
+        started_at=copied.instant("started_at"),
+        finished_at=copied.instant("finished_at"),
+        fingerprints=reader.load((stage / "fingerprints.json").read_text()),
+        files={ending: str(sha256) for ending, sha256 in files.items()},
     )
 
 
@@ -129,7 +131,7 @@ def _copy(layout: kuzu_layout.Layout, living: Living, stage: Path, *, paused: bo
     words = {"method": method, "started_at": started.isoformat(), "finished_at": datetime.now(UTC).isoformat()}
     log.info("%s was copied: %s", living.path, method)
     files = {} if paused else _hashes(stage / "raw" / living.path.name)
-    (stage / "copied.json").write_text(json.dumps({**words, "files": files}))
+    (stage / "copied.json").write_bytes(encoded({**words, "files": files}))
 
 
 def _hashes(copy: Path) -> dict[str, str]:
@@ -161,7 +163,7 @@ def _prove(living: Living, stage: Path) -> None:
     have, lack = len(fingerprints.tables), len(fingerprints.missing)
     log.info("%s: %d tables have fingerprints, %d have none", living.path, have, lack)
     _copy_attributes(kuzu_layout.find(living.path), kuzu_layout.find(copy))
-    (stage / "facts.json").write_text(reader.dump(fingerprints))
+    (stage / "fingerprints.json").write_text(reader.dump(fingerprints))
 
 
 class _Tries:

@@ -18,7 +18,7 @@ from typing import Any
 
 from scriptorium import wording
 from scriptorium.errors import UnsafeArchive
-from scriptorium.fs.free_space import free_bytes
+from scriptorium.fs.free_space import free_bytes, has_space
 from scriptorium.model import TableFingerprint
 from scriptorium.sources.kuzu import child, memory, reader
 from scriptorium.sources.kuzu import layout as kuzu_layout
@@ -64,9 +64,9 @@ def make(database: Path, export: Path, recorded: reader.Fingerprints, *, engine:
         names = ", ".join(sorted(recorded.missing)[:5])
         return Made(False, trouble=f"it could not be compared, since there are no fingerprints of {names}")
     layout = kuzu_layout.find(database)
-    needed, free = 2 * layout.size(), free_bytes(export.parent)
-    if free < needed:
-        space = f"{wording.size(free)} free, {wording.size(needed)} needed"
+    needed = 2 * layout.size()
+    if not has_space(export.parent, needed):
+        space = f"{wording.size(free_bytes(export.parent))} free, {wording.size(needed)} needed"
         return Made(False, trouble=f"no space to make and try it: {space}")
     scratch, exported = export.with_name(f"{export.name}.tried"), False
     try:

@@ -76,7 +76,8 @@ class KuzuSource(BaseModel):
         return (self.path, *(companion(self.path, ending) for ending in COMPANIONS))
 
     def capture(self, stage: Path) -> None:
-        """Copy the database into ``stage``: ``raw/<name>`` and its WAL; once it was read, ``facts.json``, ``export/``.
+        """Copy the database into ``stage``: ``raw/<name>`` and its WAL; after it was read also ``fingerprints.json``
+        and ``export/``.
 
         A hot copy counts only after it was read, or nobody could for want of memory. Raises ``SnapshotBusy`` (with how
         long the epochs were), ``SourceDamaged`` when copies that nothing disturbed cannot be read, ``ToolMissing`` for

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from scriptorium.errors import RestoreFailed
+from scriptorium.errors import DamageFound, RestoreFailed
 from scriptorium.fs import atomic
 from scriptorium.fs.ours import others_may_write
+from scriptorium.manifest import decoded, encoded
 
 if TYPE_CHECKING:
     import psycopg
@@ -89,7 +89,7 @@ class Records:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = self._file(record.restore, record.source)
         words = dataclasses.asdict(record)
-        atomic.write(file, json.dumps({_WRITTEN.get(name, name): value for name, value in words.items()}).encode())
+        atomic.write(file, encoded({_WRITTEN.get(name, name): value for name, value in words.items()}))
         return record
 
     def remove(self, record: Record) -> None:
@@ -105,10 +105,10 @@ class Records:
 
 def _read(file: Path) -> Record | None:
     try:
-        words = json.loads(file.read_bytes())
+        words: dict[str, Any] = decoded(file.read_bytes(), "record of a restored database").raw
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, DamageFound) as error:
         raise RestoreFailed("the record of a restored database cannot be read", on=str(file)) from error
     why = others_may_write(file.parent) or others_may_write(file)
     if why:

@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scriptorium import process
+from scriptorium import process, wording
 from scriptorium.errors import NoSpace, ToolFailed, UsageError
-from scriptorium.fs.atomic import sync_file, sync_folder
+from scriptorium.fs import atomic
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.progress import Advance
 from scriptorium.sources.postgres.connection import Address
@@ -45,7 +45,6 @@ from scriptorium.umask import make_folders
 log = logging.getLogger(__name__)
 
 FORMATS = {"custom": "c", "sql": "p", "directory": "d"}
-_PROGRESS_SECONDS = 0.5
 
 
 def backup(
@@ -67,31 +66,34 @@ def backup(
     if not 0 <= compress <= 9:
         raise UsageError(f"{compress} is not a level of compression", hint="0 (none) to 9 (slowest)")
     _require_place(file, format)
-    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
     level = compress if format != "sql" or file.suffix == ".gz" else 0
     application = f"{APPLICATION} {secrets.token_hex(4)}"
-    try:
-        with patient_session(address, options.lock_timeout) as session:
-            major = major_of(session.info.server_version)
-            require_readable(relations(session), address)
-            require_readable_objects(session, address)
-            encoding = bytes_as_they_are(session)
-            jobs = fitting_jobs(session, options.jobs)  # its own leader has the place of this session
-        program = find("pg_dump", major, tools=options.tools)
-        log.info("%s is dumped by %s, format %s, compression %d", address, program.path, format, level)
-        argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password", *encoding]
-        argv += [f"--lock-wait-timeout={int(options.lock_timeout * 1000)}", f"--file={partial}"]
-        argv += [f"--jobs={jobs}"] if format == "directory" else []
+    with patient_session(address, options.lock_timeout) as session:
+        major = major_of(session.info.server_version)
+        require_readable(relations(session), address)
+        require_readable_objects(session, address)
+        encoding = bytes_as_they_are(session)
+        jobs = fitting_jobs(session, options.jobs)  # its own leader has the place of this session
+    program = find("pg_dump", major, tools=options.tools)
+    log.info("%s is dumped by %s, format %s, compression %d", address, program.path, format, level)
+    argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password", *encoding]
+    argv += [f"--lock-wait-timeout={int(options.lock_timeout * 1000)}"]
+    argv += [f"--jobs={jobs}"] if format == "directory" else []
+    with atomic.beside(file) as partial:
         with naming_holders(address, application), measured(lambda: size_of(partial), advance):
             try:
-                target = f"--dbname={address.of_child(application)}"
-                _run([*argv, target], address, application, options.stall_timeout, lambda: size_of(partial))
+                target = [f"--file={partial}", f"--dbname={address.of_child(application)}"]
+                _run([*argv, *target], address, application, options.stall_timeout, lambda: size_of(partial))
             except NoSpace as error:
                 raise NoSpace(error.what, on=str(file.parent), hint="free some space there") from error
         _check(partial, format, options, major, level)
-        _put(partial, file)
-    finally:
-        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+        if format == "directory":  # pg_dump has brought its files to the disk
+            if file.is_dir():
+                shutil.rmtree(file)
+        else:
+            partial.chmod(0o600)
+            atomic.sync_file(partial)
+    log.info("%s was dumped to %s, %s", address, file, wording.size(size_of(file)))
     return size_of(file)
 
 
@@ -119,17 +121,6 @@ def _check(partial: Path, format: str, options: DumpOptions, major: int, level: 
         check_complete(partial, restorer_for(partial, major, options.tools), (), level=level)
     elif not contents(partial, restorer_for(partial, major, options.tools)):
         raise ToolFailed("the dump is empty", on=partial.name)
-
-
-def _put(partial: Path, file: Path) -> None:
-    if partial.is_dir():
-        if file.is_dir():
-            shutil.rmtree(file)
-    else:
-        partial.chmod(0o600)
-        sync_file(partial)
-    partial.replace(file)
-    sync_folder(file.parent)
 
 
 def restore(

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from scriptorium.errors import SourceUnavailable
 from scriptorium.model import Health, Holder, Part, Staged, Streams, Survey, Tree
+from scriptorium.progress import Advance
 from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 from scriptorium.sources.postgres.settings import PostgresSettings, useful_jobs
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # what does the work is loaded when there is work: settings a
     from scriptorium.sources.tables import Wanted
 
 _CHOICES = ("in_place", "without_roles", "without_broken_constraints")
-Advance = Callable[[int], None]
 _STREAMS = {"auto": Streams.WHERE_SHORT, "stage": Streams.NEVER, "stream": Streams.ALWAYS}
 
 
@@ -56,9 +56,9 @@ class PostgresSource(PostgresSettings):
         take(self.address(), stage, self.dump_options)
 
     def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
-        from scriptorium.sources.postgres.dump.directory import DumpRecord
+        from scriptorium.sources.postgres.dump.directory import RECORD, DumpRecord
 
-        return self._staged(DumpRecord.read(stage / "facts.json"), stage)
+        return self._staged(DumpRecord.read(stage / RECORD), stage)
 
     def _staged(self, record: DumpRecord, stage: Path, *, pending: bool = False) -> Staged:
         from scriptorium.sources.postgres.dump.directory import PART

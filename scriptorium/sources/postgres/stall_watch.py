@@ -38,7 +38,7 @@ _RESTING = ("idle", "idle in transaction", "idle in transaction (aborted)")
 
 
 @dataclass(slots=True)
-class Flow:
+class Transfer:
     """Bytes that a child gives us or takes from us. ``waiting``: for the child; otherwise it may be waiting for us."""
 
     count: int = 0

@@ -78,6 +78,54 @@ def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path: Path) -> Non
     assert others.read_bytes() == b"theirs" and not (tmp_path / "record.json").is_symlink()
 
 
+def test_a_new_name_is_given_durably_and_replaces_nothing(tmp_path: Path, calls: list[str]) -> None:
+    made, place = tmp_path / "made", tmp_path / "place"
+    made.write_bytes(b"new")
+    atomic.put_new(made, place)
+    assert place.read_bytes() == b"new" and calls == ["sync folder"]
+    made.unlink()
+    made.write_bytes(b"newer")
+    with pytest.raises(FileExistsError):
+        atomic.put_new(made, place)
+    assert place.read_bytes() == b"new"
+
+
+def test_a_new_name_replaces_nothing_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    made, place = tmp_path / "made", tmp_path / "place"
+    made.write_bytes(b"new")
+    atomic.put_new(made, place)
+    made.write_bytes(b"newer")
+    with pytest.raises(FileExistsError):
+        atomic.put_new(made, place)
+    assert place.read_bytes() == b"new"
+
+
+def test_a_folder_gets_a_new_name_unless_something_is_in_it(tmp_path: Path) -> None:
+    made, place = tmp_path / "made", tmp_path / "place"
+    for folder in (made, place):
+        folder.mkdir()
+    (made / "file").write_bytes(b"new")
+    atomic.put_new(made, place)
+    assert (place / "file").read_bytes() == b"new" and not made.exists()
+    made.mkdir()
+    with pytest.raises(FileExistsError):
+        atomic.put_new(made, place)
+
+
+def test_a_folder_that_could_not_be_finished_goes(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), atomic.beside(tmp_path / "dump") as partial:
+        partial.mkdir()
+        (partial / "file").write_bytes(b"half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
 # Who may bring something to the disk by itself, and why.
 _OTHERS = {
     "scriptorium/fs/atomic.py": "it is the one way",

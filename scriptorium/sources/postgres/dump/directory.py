@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -18,12 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scriptorium import process, wording
 from scriptorium.errors import NoSpace, ScriptoriumError, SourceUnavailable, ToolFailed
 from scriptorium.failpoints import reach
 from scriptorium.fs.free_space import free_bytes
+from scriptorium.manifest import decoded, encoded
 from scriptorium.model import Provenance, Rows, TableFingerprint
 from scriptorium.sources.postgres.connection import Address, Row
 from scriptorium.sources.postgres.dump.contents import check_complete, sequence_values
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PART = "part"
+RECORD = "facts.json"  # the name since the first version: an undo reads it
 GLOBALS = "globals.sql"
 _TELLING = re.compile(r"error:|FATAL|message from server:")
 _PLAIN_FACTOR = 1.5  # text is larger than what the server keeps compressed; measured 0.95 on book-like data
@@ -53,7 +54,7 @@ _PLAIN_FACTOR = 1.5  # text is larger than what the server keeps compressed; mea
 
 @dataclass(frozen=True, slots=True)
 class DumpRecord:
-    """What is known of a dump; kept beside it as ``facts.json``."""
+    """What is known of a dump; kept beside it in the file ``RECORD``."""
 
     database: str
     engine_version: str
@@ -87,11 +88,11 @@ class DumpRecord:
 
     def write(self, file: Path) -> None:
         words = asdict(self) | {"started_at": self.started_at.isoformat(), "finished_at": self.finished_at.isoformat()}
-        file.write_text(json.dumps(words), "utf-8")
+        file.write_bytes(encoded(words))
 
     @classmethod
     def read(cls, file: Path) -> DumpRecord:
-        words = json.loads(file.read_text("utf-8"))
+        words: dict[str, Any] = decoded(file.read_bytes(), "record of a dump").raw
         tables = {name: TableFingerprint(**fingerprint) for name, fingerprint in words.pop("tables").items()}
         began, ended = (datetime.fromisoformat(words.pop(key)) for key in ("started_at", "finished_at"))
         warnings = tuple(words.pop("warnings"))
@@ -105,8 +106,8 @@ def take(address: Address, stage: Path, options: DumpOptions) -> DumpRecord:
     """Dump the database into the empty folder ``stage``; on any error the folder is empty again."""
     try:
         record = _take(address, stage, options)
-        reach("dump.before-facts")
-        record.write(stage / "facts.json")
+        reach("dump.before-fingerprints")
+        record.write(stage / RECORD)
         return record
     except BaseException:
         empty(stage)

@@ -38,7 +38,7 @@ from scriptorium.sources.postgres.dump.directory import (
 from scriptorium.sources.postgres.dump.pieces import piece_name
 from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Seen, Snapshot, held
 from scriptorium.sources.postgres.errors import in_our_words
-from scriptorium.sources.postgres.stall_watch import Flow
+from scriptorium.sources.postgres.stall_watch import Transfer
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class DumpStream:
         self,
         snapshot: Snapshot,
         output: int,
-        flow: Flow,
+        transfer: Transfer,
         seen: Future[Seen],
         warnings: tuple[str, ...],
         stage: Path,
@@ -68,7 +68,7 @@ class DumpStream:
         self.ended = False
         self._snapshot = snapshot
         self._output = output
-        self._flow = flow
+        self._transfer = transfer
         self._seen = seen
         self._warnings = warnings
         self._head = _Head(stage / "head", snapshot)
@@ -78,16 +78,16 @@ class DumpStream:
         """Every piece; behind the last one pg_dump has ended well, nothing is missing, and the session is closed."""
         buffer = memoryview(bytearray(self._snapshot.options.piece))
         number, last = 0, b""
-        self._flow.waiting = True
+        self._transfer.waiting = True
         while used := self._filled(buffer):
             number += 1
             piece = buffer[:used]
             self._head.add(piece)
             last = (last + bytes(piece[-len(_END) :]))[-len(_END) :]
             reach("stream.piece")
-            self._flow.waiting = False  # a store may be slow
+            self._transfer.waiting = False  # a store may be slow
             yield piece_name(number), piece
-            self._flow.waiting = True
+            self._transfer.waiting = True
         seen = self._seen.result()
         reach("stream.ended")
         self._open.close()  # whatever is wrong with pg_dump is raised here
@@ -109,7 +109,7 @@ class DumpStream:
                 if not count:
                     break
                 used += count
-                self._flow.count += count
+                self._transfer.count += count
         return used
 
 
@@ -164,12 +164,12 @@ def streaming(address: Address, stage: Path, options: DumpOptions) -> Iterator[D
             snapshot = open_.enter_context(held(address, options))
             part = stage / PART
             (part / file_name(snapshot.database)).mkdir(parents=True, mode=0o700)
-            command, flow = snapshot.command("--format=custom"), Flow()
-            child = open_.enter_context(dumping(snapshot, command, stage, flow, stdout=_PIPE))
+            command, transfer = snapshot.command("--format=custom"), Transfer()
+            child = open_.enter_context(dumping(snapshot, command, stage, transfer, stdout=_PIPE))
             seen = open_.enter_context(_seeing(snapshot, child))
             log.info("%s: the dump is streamed into the archive", snapshot.database)
             reach("stream.begun")
-            stream = DumpStream(snapshot, _output(child), flow, seen, save_globals(snapshot, part), stage, open_)
+            stream = DumpStream(snapshot, _output(child), transfer, seen, save_globals(snapshot, part), stage, open_)
             yield stream
             if not stream.ended:
                 raise ToolFailed("the dump was not read to its end", on=str(address))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scriptorium.errors import RestoreFailed, ToolFailed
 from scriptorium.sources.postgres.computing import of_the_session
@@ -44,6 +44,9 @@ class Stumbled(ToolFailed):
     def __init__(self, what: str, *, on: str = "", hint: str = "", entries: frozenset[int] = frozenset()) -> None:
         super().__init__(what, on=on, hint=hint)
         self.entries = entries
+
+    def _more(self) -> dict[str, Any]:
+        return {"entries": self.entries}
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from scriptorium.fs.ours import others_may_write
 from scriptorium.fs.previous import Kept, Previous, Whereabouts
 from scriptorium.model import Part, TableFingerprint
 from scriptorium.sources.postgres.connection import Row, sql
-from scriptorium.sources.postgres.dump.directory import PART, DumpRecord, plain_size, take
+from scriptorium.sources.postgres.dump.directory import PART, RECORD, DumpRecord, plain_size, take
 from scriptorium.sources.postgres.errors import in_our_words
 from scriptorium.sources.postgres.fingerprint import Relation, relations
 from scriptorium.sources.postgres.locks import patient_program, patient_session
@@ -191,7 +191,7 @@ class InPlaceIncoming(Unpacked):
         return self.kept()
 
     def kept(self) -> Kept:
-        fingerprints = DumpRecord.read(self._previous / "facts.json").tables
+        fingerprints = DumpRecord.read(self._previous / RECORD).tables
         with self._target.address.session() as session:
             name = session.info.dbname
             number, system = number_of(session, name), system_of(session)
@@ -213,7 +213,7 @@ class InPlaceIncoming(Unpacked):
             if number_of(session, str(kept["database"])) != kept["replaced"]:
                 return Previous(Whereabouts.GONE, f"another database has the name {kept['database']} now")
             previous = Path(str(kept["folder"]))
-            if previous == self._previous and (previous / "facts.json").is_file() and self._replaced.exists():
+            if previous == self._previous and (previous / RECORD).is_file() and self._replaced.exists():
                 return Previous(Whereabouts.ASIDE, f"as a dump in {previous}")
             tables = kept["tables"]
             assert isinstance(tables, dict)
@@ -224,7 +224,7 @@ class InPlaceIncoming(Unpacked):
 
     def _drop_what_came(self) -> None:
         """What the restore brought and the previous dump will not replace, because it does not know it."""
-        before = DumpRecord.read(self._previous / "facts.json").tables
+        before = DumpRecord.read(self._previous / RECORD).tables
         with self._patient() as session, in_our_words(self._target.address), session.transaction():
             came = [one for one in relations(session) if one.name not in before]
             for kind, word in (("r", "TABLE"), ("m", "MATERIALIZED VIEW"), ("S", "SEQUENCE")):
@@ -235,7 +235,7 @@ class InPlaceIncoming(Unpacked):
 
     def _differing(self) -> list[str]:
         """The tables that are not as they were before; none where the transaction was rolled back."""
-        expected = DumpRecord.read(self._previous / "facts.json").tables
+        expected = DumpRecord.read(self._previous / RECORD).tables
         with self._patient() as session:
             return fingerprints_now(session, expected).differing(expected)
 

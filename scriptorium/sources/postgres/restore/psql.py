@@ -19,7 +19,7 @@ from scriptorium.sources.postgres.connection import PLAIN_PROGRAM, Address, Row,
 from scriptorium.sources.postgres.errors import worded
 from scriptorium.sources.postgres.programs import Program, find
 from scriptorium.sources.postgres.restore.examination import Examined
-from scriptorium.sources.postgres.stall_watch import Flow, StallWatch
+from scriptorium.sources.postgres.stall_watch import StallWatch, Transfer
 
 if TYPE_CHECKING:
     import psycopg
@@ -172,7 +172,7 @@ def _feed(
     argv: Sequence[str],
     address: Address,
     application: str,
-    pour: Callable[[IO[bytes], Flow], None],
+    pour: Callable[[IO[bytes], Transfer], None],
     stall_timeout: float,
 ) -> None:
     """SQL into psql's standard input; what it says is kept in memory."""
@@ -191,10 +191,10 @@ def _feed(
             finally:
                 os.close(reading)
             try:
-                flow = Flow()
-                with StallWatch(child, "psql", address, application, stall_timeout, written=flow):
+                transfer = Transfer()
+                with StallWatch(child, "psql", address, application, stall_timeout, written=transfer):
                     with suppress(BrokenPipeError), pipe:  # psql has ended; its status says why
-                        pour(pipe, flow)
+                        pour(pipe, transfer)
                     status = child.wait()
             finally:
                 process.end(child)
@@ -202,15 +202,15 @@ def _feed(
         judge(argv, status, said.read().decode("utf-8", "replace"), address)
 
 
-def _pour(blocks: Iterator[bytes], advance: Advance | None, pipe: IO[bytes], flow: Flow) -> None:
+def _pour(blocks: Iterator[bytes], advance: Advance | None, pipe: IO[bytes], transfer: Transfer) -> None:
     for block in blocks:
-        flow.waiting = True
+        transfer.waiting = True
         pipe.write(block)
-        flow.waiting = False
-        flow.count += len(block)
+        transfer.waiting = False
+        transfer.count += len(block)
         if advance:
             advance(len(block))
-    flow.waiting = True  # for what is still to be flushed, and for the end
+    transfer.waiting = True  # for what is still to be flushed, and for the end
 
 
 def _first(program: Program, replaced: Sequence[int]) -> bytes:
