@@ -216,9 +216,9 @@ def backup(output: str, compression: str, facts: str) -> None:
     from benchmarks.work import _draft
     from scriptorium.archive import pack
     from scriptorium.manifest import dumps
-    from scriptorium.model import Compression
     from scriptorium.sources.postgres import fingerprint
     from scriptorium.sources.postgres.dump import snapshot
+    from scriptorium.words import Compression
 
     if facts == "bare":
         snapshot.take_fingerprints = lambda *_, **__: fingerprint.Facts({})

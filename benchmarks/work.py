@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scriptorium.model import BackupType, Compression, FileList, Manifest, Staged, Tier, Tree
+from scriptorium.model import FileList, Manifest, Staged, Tree
+from scriptorium.words import BackupType, Compression, Tier
 
 
 def tarfile_gzip(root: str, output: str) -> None:

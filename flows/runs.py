@@ -16,8 +16,9 @@ from prefect.states import Completed
 
 from scriptorium import logs, progress, wording
 from scriptorium.catalog.run_progress import named_by
-from scriptorium.model import Backup, Status
+from scriptorium.model import Backup
 from scriptorium.report.runs import Report, markdown
+from scriptorium.words import Status
 from tasks.progress import shown
 
 Made = TypeVar("Made")

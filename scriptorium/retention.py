@@ -42,7 +42,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from scriptorium.limits import MOST, NoTruth
-from scriptorium.model import Backup, BackupType, Status, Tier
+from scriptorium.model import Backup
+from scriptorium.words import BackupType, Status, Tier
 
 UNLIMITED = MOST
 SAFETY_DAYS = 7

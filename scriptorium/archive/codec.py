@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from scriptorium.model import Compression
+from scriptorium.words import Compression
 
 if TYPE_CHECKING:
     import zstandard

@@ -9,8 +9,9 @@ from pathlib import Path
 from scriptorium.archive.writer import ArchiveWriter
 from scriptorium.members.streams import Stream
 from scriptorium.members.walk import Judge, walk
-from scriptorium.model import Compression, Manifest, Staged
+from scriptorium.model import Manifest, Staged
 from scriptorium.progress import Advance
+from scriptorium.words import Compression
 
 
 def pack(

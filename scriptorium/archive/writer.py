@@ -21,7 +21,8 @@ from scriptorium.manifest import dumps, sealed
 from scriptorium.members.ledger import LIST, MANIFEST, METADATA, SUMS
 from scriptorium.members.selection import encoded
 from scriptorium.members.sinks import MemberFacts
-from scriptorium.model import ArchiveRecord, Compression, FileEntry, Manifest, Staged
+from scriptorium.model import ArchiveRecord, FileEntry, Manifest, Staged
+from scriptorium.words import Compression
 
 _MIB = 1 << 20
 

@@ -11,8 +11,9 @@ from scriptorium.catalog.index import read_index
 from scriptorium.catalog.runs import runs
 from scriptorium.catalog.status import preference, status_of
 from scriptorium.errors import NotFound, StoreUnavailable, UsageError
-from scriptorium.model import Backup, BackupType, Copy, Manifest, Proof, Tier
+from scriptorium.model import Backup, Copy, Manifest, Proof
 from scriptorium.settings import Settings
+from scriptorium.words import BackupType, Tier
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
 

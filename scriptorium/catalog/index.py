@@ -19,8 +19,9 @@ from scriptorium.catalog.status import judge_copy
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
 from scriptorium.fs import atomic
 from scriptorium.manifest import DamagedManifest, Record, decoded, encoded, unrecorded
-from scriptorium.model import Annotations, Backup, BackupType, Copy, Manifest, Status, Tier
+from scriptorium.model import Annotations, Backup, Copy, Manifest
 from scriptorium.stores import BackupStore, StoredBackup
+from scriptorium.words import BackupType, Status, Tier
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from scriptorium.catalog.run_progress import is_alive
 from scriptorium.errors import DamageFound
 from scriptorium.fs import atomic
 from scriptorium.manifest import decoded, encoded
-from scriptorium.model import Backup, BackupType, Status, Tier
+from scriptorium.model import Backup
 from scriptorium.settings import Settings
-from scriptorium.words import JournalState
+from scriptorium.words import BackupType, JournalState, Status, Tier
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scriptorium.model import NOT_COMPARABLE, Annotations, Copy, Status
+from scriptorium.model import NOT_COMPARABLE, Annotations, Copy
+from scriptorium.words import Status
 
 _BEST_FIRST = (Status.PROVEN, Status.VERIFIED, Status.COMPLETE, Status.DEGRADED, Status.DAMAGED)
 

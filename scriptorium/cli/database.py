@@ -96,8 +96,8 @@ def check(source: Source = None, library: Library = None) -> None:
     health = check_database(database_of(chosen, source), chosen)
     if manner.json:
         findings = [{"verdict": f.verdict, "subject": f.subject, "detail": f.detail} for f in health.findings]
-        put_json({"sound": health.sound, "facts": health.facts, "findings": findings})
-    facts(health.facts)
+        put_json({"sound": health.sound, "facts": health.properties, "findings": findings})
+    facts(health.properties)
     table([{"Wrong": one.verdict, "What": one.subject, "Detail": one.detail} for one in health.findings])
     if not health.sound:
         raise DamageFound(f"{len(health.findings)} things are wrong with the database", on=chosen.name)

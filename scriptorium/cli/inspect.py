@@ -23,7 +23,7 @@ from scriptorium.cli.output import (
     warn_of_half_restores,
 )
 from scriptorium.errors import NotFound, ScriptoriumError
-from scriptorium.model import PROVEN, Backup, BackupType, Manifest
+from scriptorium.model import PROVEN, Backup, Manifest
 from scriptorium.progress import RunProgress
 from scriptorium.report.documents import (
     NOT_RECORDED,
@@ -35,6 +35,7 @@ from scriptorium.report.documents import (
     proof_rows,
 )
 from scriptorium.report.progress import progress_document, progress_rows
+from scriptorium.words import BackupType
 
 if TYPE_CHECKING:
     from scriptorium.catalog import Catalog

@@ -25,7 +25,7 @@ from scriptorium.cli.output import (
 )
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import DamageFound, ScriptoriumError, UsageError
-from scriptorium.model import NOT_PROVEN, Backup, Compression, Tier
+from scriptorium.model import NOT_PROVEN, Backup
 from scriptorium.report.documents import (
     backup_document,
     checked_document,
@@ -35,6 +35,7 @@ from scriptorium.report.documents import (
     proof_document,
     proof_rows,
 )
+from scriptorium.words import Compression, Tier
 
 app = typer.Typer()
 _NAMES = 3

@@ -15,17 +15,15 @@ from scriptorium.manifest.record import SHA256, Record, instant, sealed, unseale
 from scriptorium.model import (
     Annotations,
     ArchiveRecord,
-    BackupType,
     Check,
-    Compression,
     Manifest,
     Part,
     Proof,
     TableFingerprint,
-    Tier,
     Unsaved,
     Verification,
 )
+from scriptorium.words import BackupType, Compression, Tier
 
 VERSION = 1
 

@@ -6,7 +6,7 @@ import re
 import secrets
 from datetime import UTC, datetime
 
-from scriptorium.model import BackupType, Compression
+from scriptorium.words import BackupType, Compression
 
 _ARCHIVE = re.compile(r"(full|data|config|kuzu|db)_[0-9]{8}_[0-9]{6}(-[0-9]+)?\.tar(\.gz|\.zst)?(\.age)?")
 

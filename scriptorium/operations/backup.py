@@ -26,20 +26,7 @@ from scriptorium.errors import LibraryBusy, ScriptoriumError, SourceDamaged, Sto
 from scriptorium.failpoints import reach
 from scriptorium.manifest import new_id
 from scriptorium.members import Stream
-from scriptorium.model import (
-    Backup,
-    BackupType,
-    Check,
-    Compression,
-    Copy,
-    FileEntry,
-    FileList,
-    Manifest,
-    Staged,
-    Status,
-    Tier,
-    Verification,
-)
+from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, Staged, Verification
 from scriptorium.operations.copies import Prepared, check, free_label, is_free, prepare, put
 from scriptorium.progress import Advance, step
 from scriptorium.requests import BackupRequest
@@ -50,6 +37,7 @@ from scriptorium.settings import Settings
 from scriptorium.sources import AnySource
 from scriptorium.sources.abilities import streamable
 from scriptorium.stores import Packaging
+from scriptorium.words import BackupType, Compression, Status, Tier
 from scriptorium.workspace.containment import contained
 from scriptorium.workspace.space import Space, find_space
 

@@ -16,9 +16,10 @@ from scriptorium.failpoints import reach
 from scriptorium.manifest import backup_label
 from scriptorium.members import Stream
 from scriptorium.members.walk import Judge, walk
-from scriptorium.model import Annotations, BackupType, Compression, Copy, Manifest, Staged, Verification
+from scriptorium.model import Annotations, Copy, Manifest, Staged, Verification
 from scriptorium.progress import Advance, step
 from scriptorium.stores import BackupStore, Package, Packaging
+from scriptorium.words import BackupType, Compression
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import UsageError
 from scriptorium.manifest import new_id
-from scriptorium.model import Health, Role
+from scriptorium.model import Health
 from scriptorium.progress import Advance, step
 from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
 from scriptorium.settings import Library, Settings
 from scriptorium.sources.abilities import dumpable, living_path
 from scriptorium.sources.optional import Dumpable
+from scriptorium.words import Role
 from scriptorium.workspace.containment import contained
 
 

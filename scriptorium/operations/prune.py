@@ -15,7 +15,7 @@ from scriptorium import workspace
 from scriptorium.catalog import Catalog, finish_run
 from scriptorium.errors import LibraryBusy, Protected, StoreUnavailable, UsageError
 from scriptorium.failpoints import reach
-from scriptorium.model import Backup, BackupType, Status
+from scriptorium.model import Backup
 from scriptorium.operations.libraries import for_each
 from scriptorium.requests import PruneRequest
 from scriptorium.restore import drop_previous
@@ -23,6 +23,7 @@ from scriptorium.results import PruneResult
 from scriptorium.retention import Candidate, Decision, Policy, plan
 from scriptorium.settings import Settings
 from scriptorium.sources.abilities import tidy
+from scriptorium.words import BackupType, Status
 
 log = logging.getLogger(__name__)
 

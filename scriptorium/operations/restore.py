@@ -18,7 +18,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
 from scriptorium.manifest import new_id
-from scriptorium.model import Backup, Survey, Tier, Unsaved
+from scriptorium.model import Backup, Survey, Unsaved
 from scriptorium.operations.backup import backup
 from scriptorium.progress import Advance, step
 from scriptorium.requests import BackupRequest, RestoreRequest
@@ -41,6 +41,7 @@ from scriptorium.results import PreflightRow, Restored, RestoreResult
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import RestoreOptions, Source
 from scriptorium.sources.abilities import living_path, streamable
+from scriptorium.words import Tier
 from scriptorium.workspace.containment import contained
 
 log = logging.getLogger(__name__)

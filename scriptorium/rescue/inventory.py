@@ -9,8 +9,9 @@ from pathlib import Path
 
 from scriptorium.catalog.status import judge_copy
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing, UsageError
-from scriptorium.model import BackupType, Manifest, Status, Tier
+from scriptorium.model import Manifest
 from scriptorium.stores import BackupStore, LocalStore, StoredBackup
+from scriptorium.words import BackupType, Status, Tier
 
 _SHORTEST_PREFIX = 4
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from scriptorium.errors import ScriptoriumError
 from scriptorium.fs.free_space import nearest_folder
-from scriptorium.model import Manifest, Part, Survey, Tier
+from scriptorium.model import Manifest, Part, Survey
 from scriptorium.restore.supply import Supply, part_of
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming, Source
+from scriptorium.words import Tier
 from scriptorium.workspace.space import find_space
 
 Surveys = Mapping[str, Survey | ScriptoriumError]  # by source

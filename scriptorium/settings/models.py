@@ -16,13 +16,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from scriptorium.errors import NotFound, SettingsError, UsageError
 from scriptorium.limits import Days, Name, NoTruth, Seconds, Word
-from scriptorium.model import ROLES, BackupType, Compression, Tier
 from scriptorium.retention import Policy
 from scriptorium.settings.cron import cron_line
 from scriptorium.settings.places import require_apart
 from scriptorium.sources import AnySource
 from scriptorium.sources.abilities import claims_of, with_scratch
 from scriptorium.stores import AnyStore, BackupStore
+from scriptorium.words import ROLES, BackupType, Compression, Tier
 
 _LONGEST_PLACE = 1000
 _RESERVED = frozenset({"backup_metadata.json", "files.jsonl", "manifest.json", "SHA256SUMS"})

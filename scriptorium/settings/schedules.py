@@ -10,9 +10,9 @@ import sys
 from dataclasses import dataclass
 
 from scriptorium.errors import SettingsError
-from scriptorium.model import Tier
 from scriptorium.settings.finding import current, find_file
 from scriptorium.settings.models import Settings
+from scriptorium.words import Tier
 
 # Of a tier that the settings do not have: what is saved is saved every night, whoever has written no [tiers].
 _USUAL = {Tier.DAILY: "0 2 * * *", Tier.WEEKLY: "0 3 * * 0", Tier.MONTHLY: "0 4 1 * *"}

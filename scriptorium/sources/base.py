@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from scriptorium.model import Holder, Part, Role, Rows, Staged, Survey, TableFingerprint
+from scriptorium.model import Holder, Part, Rows, Staged, Survey, TableFingerprint
 from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
+from scriptorium.words import Role
 
 
 class Incoming(Protocol):

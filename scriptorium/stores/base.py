@@ -19,8 +19,9 @@ from typing import Protocol
 
 from scriptorium.members import Member
 from scriptorium.members.sinks import Sink
-from scriptorium.model import Annotations, Compression, Manifest, Verification
+from scriptorium.model import Annotations, Manifest, Verification
 from scriptorium.progress import Advance
+from scriptorium.words import Compression
 
 GRACE = timedelta(hours=24)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from scriptorium import wording
 from scriptorium.fs import free_space
 from scriptorium.fs.free_space import MARGIN, device_of, free_bytes
-from scriptorium.model import Compression, Streams, Survey
+from scriptorium.model import Streams, Survey
 from scriptorium.settings import Library, Settings
 from scriptorium.stores import BackupStore, Packaging
+from scriptorium.words import Compression
 from scriptorium.workspace.locks import root
 
 log = logging.getLogger(__name__)

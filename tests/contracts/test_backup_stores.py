@@ -18,10 +18,11 @@ from tree_store import TreeStore
 from scriptorium.errors import NotFound, StoreUnavailable
 from scriptorium.manifest import new_id
 from scriptorium.members import write_members
-from scriptorium.model import Annotations, BackupType, Compression, FileList, Manifest, Staged, Tier, Tree, Verification
+from scriptorium.model import Annotations, FileList, Manifest, Staged, Tree, Verification
 from scriptorium.operations.copies import Prepared, check, prepare, put
 from scriptorium.stores import BackupStore, LocalStore, Share
 from scriptorium.stores.objects.memory import MemoryStore
+from scriptorium.words import BackupType, Compression, Tier
 
 TAKEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LABEL = "full_20260102_030405"

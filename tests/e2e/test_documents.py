@@ -18,8 +18,9 @@ import real_backup
 import runbook
 from runbook import DOCS, perform
 
-from scriptorium.model import Compression, Manifest, Tier
+from scriptorium.model import Manifest
 from scriptorium.sources.kuzu import reader as kuzu_reader
+from scriptorium.words import Compression, Tier
 
 BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 _JUNK = b"\xff" * 4096

@@ -20,7 +20,8 @@ import pytest
 import real_backup
 
 import scriptorium
-from scriptorium.model import BackupType, Compression, Manifest, Tier
+from scriptorium.model import Manifest
+from scriptorium.words import BackupType, Compression, Tier
 
 FIRST = datetime(2026, 3, 1, 2, 0, 0, tzinfo=UTC)
 _BLOCKED = ("prefect", "typer", "rich")

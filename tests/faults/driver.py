@@ -16,7 +16,6 @@ from types import FrameType
 from scriptorium.catalog import Catalog
 from scriptorium.errors import ScriptoriumError
 from scriptorium.failpoints import reach
-from scriptorium.model import Compression
 from scriptorium.operations import backup as backup_operation
 from scriptorium.operations import drill as drill_operation
 from scriptorium.operations import restore as restore_operation
@@ -26,6 +25,7 @@ from scriptorium.operations.verify import verify_stored
 from scriptorium.process import no_child_outlives
 from scriptorium.requests import BackupRequest, DrillRequest, RestoreRequest, UndoRequest
 from scriptorium.settings import Settings, load
+from scriptorium.words import Compression
 
 
 class Ended(BaseException):

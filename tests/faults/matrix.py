@@ -23,9 +23,9 @@ from preloaded import preloaded
 
 from scriptorium.catalog import Catalog
 from scriptorium.failpoints import VARIABLE
-from scriptorium.model import Status
 from scriptorium.operations.verify import verify_stored
 from scriptorium.settings import Settings
+from scriptorium.words import Status
 
 DRIVER = Path(driver.__file__)
 ROOT = Path(__file__).parents[2]

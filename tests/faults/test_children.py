@@ -21,10 +21,10 @@ from scriptorium.errors import (
     ToolFailed,
     ToolStalled,
 )
-from scriptorium.model import Status
 from scriptorium.operations.drill import drill
 from scriptorium.requests import DrillRequest
 from scriptorium.sources.kuzu import child as kuzu_child
+from scriptorium.words import Status
 
 # What opens a database hangs for ever: with a child of its own that does so too, or ignoring SIGTERM.
 HANGING = """

@@ -27,7 +27,8 @@ from scriptorium.errors import (
     StoreUnavailable,
     UsageError,
 )
-from scriptorium.model import Backup, Status
+from scriptorium.model import Backup
+from scriptorium.words import Status
 from tasks.retry import ONCE, RETRIED
 from tasks.stores import upload
 

@@ -25,8 +25,8 @@ from scriptorium import stores
 from scriptorium.catalog import Catalog
 from scriptorium.cli import main
 from scriptorium.errors import NotFound
-from scriptorium.model import Status
 from scriptorium.retention import Policy
+from scriptorium.words import Status
 
 
 def command(*words: str) -> Any:

@@ -11,8 +11,8 @@ from flows.backup import backup
 from flows.verify import verify
 from scriptorium.catalog import Catalog
 from scriptorium.errors import StoreUnavailable
-from scriptorium.model import Status
 from scriptorium.stores.objects.local import LocalObjects
+from scriptorium.words import Status
 from tasks.stores import verify_copy
 
 

@@ -25,10 +25,11 @@ from scriptorium.archive import pack
 from scriptorium.archive.verification import verified
 from scriptorium.manifest import VERSION, archive_name
 from scriptorium.members import ledger
-from scriptorium.model import Annotations, BackupType, Compression, FileList, Manifest, Staged, Tier
+from scriptorium.model import Annotations, FileList, Manifest, Staged
 from scriptorium.sources import FilesSource, KuzuSource
 from scriptorium.stores import LocalStore
 from scriptorium.stores.objects.archive_package import ArchivePackage
+from scriptorium.words import BackupType, Compression, Tier
 
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were

@@ -19,7 +19,7 @@ import psycopg
 
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import VERSION
-from scriptorium.model import Compression, TableFingerprint
+from scriptorium.model import TableFingerprint
 from scriptorium.operations import backup
 from scriptorium.operations.drill import drill
 from scriptorium.requests import BackupRequest, DrillRequest
@@ -27,6 +27,7 @@ from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 from scriptorium.sources.postgres.source import PostgresSource
 from scriptorium.stores import LocalStore
+from scriptorium.words import Compression
 
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from scriptorium.model import BackupType, Compression, Manifest, Tier
+from scriptorium.model import Manifest
 from scriptorium.operations.backup import backup
 from scriptorium.requests import BackupRequest
 from scriptorium.settings import Settings
+from scriptorium.words import BackupType, Compression, Tier
 
 
 def take(

@@ -17,12 +17,12 @@ import pytest
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import new_id
-from scriptorium.model import BackupType
 from scriptorium.operations.backup import backup
 from scriptorium.requests import BackupRequest
 from scriptorium.restore import Restored, Supply, recover, restore_in_place
 from scriptorium.settings import Settings, load
 from scriptorium.sources import RestoreOptions
+from scriptorium.words import BackupType
 
 Facts = dict[str, tuple[object, ...]]
 

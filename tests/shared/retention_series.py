@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from scriptorium.model import BackupType, Status, Tier
 from scriptorium.retention import Candidate, Decision
+from scriptorium.words import BackupType, Status, Tier
 
 NOW = datetime(2024, 3, 15, 12, tzinfo=UTC)
 PARIS = ZoneInfo("Europe/Paris")

@@ -17,10 +17,11 @@ from scriptorium.fs.owners import group_name, user_name
 from scriptorium.manifest import dumps, loads
 from scriptorium.members import Member, listed_entries
 from scriptorium.members.sinks import MemberFacts
-from scriptorium.model import Annotations, Compression, FileEntry, Manifest, Staged, Verification
+from scriptorium.model import Annotations, FileEntry, Manifest, Staged, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores import Package, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.base import GRACE
+from scriptorium.words import Compression
 
 
 @dataclass

@@ -23,19 +23,16 @@ from scriptorium.model import (
     Annotations,
     ArchiveRecord,
     Backup,
-    BackupType,
-    Compression,
     Copy,
     FileList,
     Manifest,
     Staged,
-    Status,
     TableFingerprint,
-    Tier,
     Tree,
 )
 from scriptorium.settings import load
 from scriptorium.stores.objects.archive_package import ArchivePackage
+from scriptorium.words import BackupType, Compression, Status, Tier
 
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
 

@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 from retention_series import NOW, PARIS, backup, daily, kept
 
-from scriptorium.model import Backup, BackupType, Copy, Status, Tier
+from scriptorium.model import Backup, Copy
 from scriptorium.retention import UNLIMITED, Candidate, Policy, plan
+from scriptorium.words import BackupType, Status, Tier
 
 # --- restic's words -----------------------------------------------------------------------------------------------
 

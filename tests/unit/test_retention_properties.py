@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from retention_series import NOW, PARIS, kept
 
-from scriptorium.model import BackupType, Status, Tier
 from scriptorium.retention import Candidate, Policy, plan, removed
+from scriptorium.words import BackupType, Status, Tier
 
 _moments = st.datetimes(datetime(2022, 1, 1), datetime(2024, 3, 20), timezones=st.just(UTC)) | st.integers(0, 200).map(
     lambda hours: NOW - timedelta(hours=hours)

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from retention_series import NOW, backup, daily, kept, reasons
 
-from scriptorium.model import BackupType, Status, Tier
 from scriptorium.retention import Candidate, Policy, plan
+from scriptorium.words import BackupType, Status, Tier
 
 # --- what stays whatever the policy says --------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from scriptorium.errors import (
     UsageError,
 )
 from scriptorium.manifest import new_id, readable
-from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, Tier, Verification
+from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, Verification
 from scriptorium.operations.adopt import bibliotheca, own, postgres
 from scriptorium.operations.adopt import tar as tar_module
 from scriptorium.operations.adopt.file_type import Form, form_of, is_folder_dump, why_not
@@ -34,6 +34,7 @@ from scriptorium.restore.proof import all_answers, fulfilled
 from scriptorium.settings import Library, Settings
 from scriptorium.stores import BackupStore, Packaging
 from scriptorium.umask import usual_files
+from scriptorium.words import Tier
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,14 @@ from scriptorium.fs import reflink
 from scriptorium.fs.removal import remove_tree
 from scriptorium.manifest import dumps, is_archive_name, label_of, loads
 from scriptorium.members.ledger import MANIFEST
-from scriptorium.model import ArchiveRecord, Compression, Manifest, Verification
+from scriptorium.model import ArchiveRecord, Manifest, Verification
 from scriptorium.operations.copies import Prepared, free_label
 from scriptorium.restore.into_folder import source_of
 from scriptorium.settings import Library
 from scriptorium.sources import Source
 from scriptorium.sources.abilities import takes_dumps
 from scriptorium.stores import BackupStore, Package, Packaging
+from scriptorium.words import Compression
 from scriptorium.workspace import require_space
 
 _LARGEST = 256 << 20  # bytes of a manifest

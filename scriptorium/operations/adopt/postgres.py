@@ -12,12 +12,13 @@ from pathlib import Path
 
 from scriptorium.fs import reflink
 from scriptorium.manifest import readable
-from scriptorium.model import BackupType, Provenance, Staged, Tree
+from scriptorium.model import Provenance, Staged, Tree
 from scriptorium.operations.adopt.file_type import Form
 from scriptorium.operations.adopt.metadata import Foreign, described_as, name_of, time_of
 from scriptorium.operations.adopt.staging import Staging
 from scriptorium.settings import Library
 from scriptorium.sources.abilities import takes_dumps
+from scriptorium.words import BackupType
 from scriptorium.workspace import require_space
 
 

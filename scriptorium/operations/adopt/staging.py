@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scriptorium.model import ROLES, BackupType, Staged
+from scriptorium.model import Staged
 from scriptorium.operations.adopt.metadata import Foreign
 from scriptorium.settings import Library
+from scriptorium.words import ROLES, BackupType
 
 
 @dataclass(frozen=True, slots=True)

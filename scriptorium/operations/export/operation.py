@@ -14,7 +14,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.manifest import label_of, new_id
-from scriptorium.model import ROLES, Backup, Copy, ExportFormat, Manifest, Part, Role
+from scriptorium.model import Backup, Copy, Manifest, Part
 from scriptorium.operations.export.members import Extraction
 from scriptorium.operations.export.output import Output, output_to, require_free
 from scriptorium.operations.export.tables import choose, not_recorded
@@ -28,6 +28,7 @@ from scriptorium.settings import Settings
 from scriptorium.sources import Source
 from scriptorium.sources.abilities import tabular
 from scriptorium.sources.tables import Batch, Origin, Wanted
+from scriptorium.words import ROLES, ExportFormat, Role
 from scriptorium.workspace.containment import contained
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,9 @@ from scriptorium.fs.open_files import holders_of
 from scriptorium.fs.permissions import may_write
 from scriptorium.fs.system_errors import advice, said
 from scriptorium.limits import Pattern, SourceName
-from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
+from scriptorium.model import Holder, Part, Staged, Survey, Tree
 from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
+from scriptorium.words import Role
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
     from scriptorium.sources.files.restore import FilesElsewhere, FilesIncoming

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from scriptorium.errors import NotFound, SourceDamaged
 from scriptorium.fs.permissions import may_write
 from scriptorium.limits import Seconds, SourceName
-from scriptorium.model import Holder, Part, Role, Staged, Survey, Tree
+from scriptorium.model import Holder, Part, Staged, Survey, Tree
 from scriptorium.sources.kuzu.layout import COMPANIONS, companion
 from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 from scriptorium.sources.quiesce import Quiesce
+from scriptorium.words import Role
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
     from scriptorium.fs.in_use import Look

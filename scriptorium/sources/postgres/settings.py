@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import AliasChoices, Field, PrivateAttr
 
 from scriptorium.limits import Seconds, SecondsOrNever, SourceName
-from scriptorium.model import Role
 from scriptorium.sources.postgres.dump.pieces import PIECE
 from scriptorium.sources.postgres.login import Login
+from scriptorium.words import Role
 
 if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
     from scriptorium.sources.postgres.dump.snapshot import DumpOptions

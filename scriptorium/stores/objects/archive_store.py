@@ -15,11 +15,12 @@ from scriptorium.errors import NotFound, UsageError
 from scriptorium.manifest import is_archive_name, loads, manifest_key
 from scriptorium.members import Member
 from scriptorium.members.ledger import LIST, MANIFEST, OWN
-from scriptorium.model import Annotations, Compression, Manifest, Verification
+from scriptorium.model import Annotations, Manifest, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores.base import GRACE, Package, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.objects import layout
 from scriptorium.stores.objects.base import ObjectStore
+from scriptorium.words import Compression
 
 if TYPE_CHECKING:
     from scriptorium.stores.objects.archive_package import ArchivePackage, ArchivePackager

@@ -17,7 +17,8 @@ import pytest
 from scriptorium.archive import extract_member, members, unpack
 from scriptorium.archive.inflow import EndsEarly
 from scriptorium.errors import DamageFound, NotFound
-from scriptorium.model import Compression, Tree
+from scriptorium.model import Tree
+from scriptorium.words import Compression
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scriptorium.members.ledger import Ledger
-from scriptorium.model import Compression, Tree
+from scriptorium.model import Tree
+from scriptorium.words import Compression
 
 Picture = dict[bytes, tuple[object, ...]]
 TAR = {

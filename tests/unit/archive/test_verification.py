@@ -32,7 +32,8 @@ from scriptorium.archive.verification import (
     verify_copy,
 )
 from scriptorium.errors import NotFound, StoreUnavailable
-from scriptorium.model import Compression, Tree
+from scriptorium.model import Tree
+from scriptorium.words import Compression
 
 NAME = "bibliotheca/full_20260301_020304.tar.gz"
 Members = dict[str, tuple[tarfile.TarInfo, bytes]]

@@ -15,7 +15,8 @@ from catalog_listing import HOUR, Shelf, listed
 from scriptorium.catalog import Catalog, Listing, begin_run, finish_run
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import dumps, loads
-from scriptorium.model import Annotations, BackupType, Proof, Status, Tier, Verification
+from scriptorium.model import Annotations, Proof, Verification
+from scriptorium.words import BackupType, Status, Tier
 
 # --- what is listed ---------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from scriptorium.catalog import Catalog
 from scriptorium.errors import StoreUnavailable
-from scriptorium.model import Annotations, BackupType, Status
+from scriptorium.model import Annotations
 from scriptorium.stores.objects.local import LocalObjects
+from scriptorium.words import BackupType, Status
 
 
 def index_of(shelf: Shelf, store: str = "local") -> Path:

@@ -12,7 +12,8 @@ import pytest
 from catalog_listing import Shelf, listed
 
 from scriptorium.catalog import begin_run, finish_run, interrupted, runs
-from scriptorium.model import Backup, Status
+from scriptorium.model import Backup
+from scriptorium.words import Status
 
 
 @pytest.fixture

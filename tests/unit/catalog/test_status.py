@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from scriptorium.catalog.status import Judgement, judge_copy, status_of
-from scriptorium.model import Annotations, Copy, Proof, Status, Verification
+from scriptorium.model import Annotations, Copy, Proof, Verification
+from scriptorium.words import Status
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SOUND = Verification(NOW, sound=True)

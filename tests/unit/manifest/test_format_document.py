@@ -19,7 +19,8 @@ from scriptorium.archive.verification import VERDICTS
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import dumps, dumps_annotations
 from scriptorium.members import ledger
-from scriptorium.model import Annotations, Check, Compression, Manifest, Proof, Provenance, Unsaved, Verification
+from scriptorium.model import Annotations, Check, Manifest, Proof, Provenance, Unsaved, Verification
+from scriptorium.words import Compression
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "format.md").read_text("utf-8")

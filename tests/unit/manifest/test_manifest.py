@@ -33,17 +33,15 @@ from scriptorium.manifest import (
 from scriptorium.model import (
     Annotations,
     ArchiveRecord,
-    BackupType,
-    Compression,
     FileEntry,
     FileList,
     Manifest,
     Part,
     Provenance,
     TableFingerprint,
-    Tier,
     Verification,
 )
+from scriptorium.words import BackupType, Compression, Tier
 
 MOMENT = datetime(2026, 3, 29, 2, 30, tzinfo=UTC)
 ENTRIES = (

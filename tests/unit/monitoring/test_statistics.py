@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from scriptorium.catalog import begin_run
-from scriptorium.model import Annotations, BackupType, Proof, Verification
+from scriptorium.model import Annotations, Proof, Verification
 from scriptorium.monitoring.statistics import stats
+from scriptorium.words import BackupType
 
 HOUR = timedelta(hours=1)
 WHEN = datetime(2026, 2, 1, tzinfo=UTC)

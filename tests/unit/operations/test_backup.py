@@ -14,11 +14,12 @@ from recipe_steps import after, twice
 
 from scriptorium.catalog import Catalog
 from scriptorium.errors import LibraryBusy, NotFound, UsageError
-from scriptorium.model import BackupType, Compression, Status, Survey, Tier
+from scriptorium.model import Survey
 from scriptorium.operations import backup
 from scriptorium.operations.backup import plan_backup, running
 from scriptorium.requests import BackupRequest
 from scriptorium.sources import FilesSource
+from scriptorium.words import BackupType, Compression, Status, Tier
 
 home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
 

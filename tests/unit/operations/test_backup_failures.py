@@ -20,13 +20,14 @@ from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, LibraryBusy, NoSpace, StoreUnavailable
 from scriptorium.fs import atomic
-from scriptorium.model import Backup, BackupType, Status
+from scriptorium.model import Backup
 from scriptorium.operations import backup, copies
 from scriptorium.operations.backup import BackupPlan, plan_backup, running
 from scriptorium.operations.copies import Prepared
 from scriptorium.requests import BackupRequest
 from scriptorium.stores import LocalStore
 from scriptorium.stores.objects.local import LocalObjects
+from scriptorium.words import BackupType, Status
 from scriptorium.workspace.space import Space
 
 home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests

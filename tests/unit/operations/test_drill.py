@@ -14,11 +14,12 @@ import real_backup
 from scriptorium import wording
 from scriptorium.catalog import Catalog
 from scriptorium.members import ledger
-from scriptorium.model import Proof, Status
+from scriptorium.model import Proof
 from scriptorium.operations import drill
 from scriptorium.report.documents import backup_row, proof_document, proof_rows
 from scriptorium.requests import DrillRequest
 from scriptorium.settings import Settings
+from scriptorium.words import Status
 
 home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
 

@@ -15,8 +15,9 @@ from scriptorium.catalog import begin_run
 from scriptorium.catalog.index import read_index
 from scriptorium.fs.atomic import exactly, sweep
 from scriptorium.manifest import new_id
-from scriptorium.model import Backup, BackupType, Status, Tier
+from scriptorium.model import Backup
 from scriptorium.stores.objects.memory import MemoryStore
+from scriptorium.words import BackupType, Status, Tier
 
 DAY = 86_400.0
 

@@ -15,12 +15,13 @@ import pytest
 from scriptorium import workspace
 from scriptorium.catalog import Catalog, begin_run
 from scriptorium.errors import LibraryBusy, NotFound, Protected, StoreUnavailable, UsageError
-from scriptorium.model import Annotations, Backup, BackupType, Status, Tier, Verification
+from scriptorium.model import Annotations, Backup, Verification
 from scriptorium.operations.prune import carry_out, delete, plan_cleanup, policy_of, sweep_stores
 from scriptorium.operations.verify import choose_copies, pin, verify_stored
 from scriptorium.requests import VerifyRequest
 from scriptorium.retention import Decision, Policy
 from scriptorium.settings import TierSettings
+from scriptorium.words import BackupType, Status, Tier
 
 DAY = timedelta(days=1)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from scriptorium.errors import RestoreFailed, SourceDamaged
-from scriptorium.model import Manifest, Survey, Tier
+from scriptorium.model import Manifest, Survey
 from scriptorium.operations.backup import backup
 from scriptorium.operations.restore import decided, plan_restore, restore
 from scriptorium.requests import BackupRequest, RestoreRequest
 from scriptorium.settings import Settings
 from scriptorium.sources import FilesSource, KuzuSource
+from scriptorium.words import Tier
 
 
 def take(settings: Settings, tier: Tier) -> Manifest:

@@ -11,13 +11,13 @@ from tree_store import TreeStore
 
 from scriptorium import stores
 from scriptorium.catalog import Catalog
-from scriptorium.model import BackupType, Status
 from scriptorium.operations.backup import backup
 from scriptorium.operations.verify import choose_copies, verify
 from scriptorium.report.documents import checked_document, checked_row
 from scriptorium.report.runs import verify_report
 from scriptorium.requests import BackupRequest, VerifyRequest
 from scriptorium.settings import Settings, load
+from scriptorium.words import BackupType, Status
 
 SHARES = ("1/3", "2/3", "3/3")
 

@@ -11,10 +11,11 @@ import pytest
 import real_backup
 
 from scriptorium.errors import SourceDamaged
-from scriptorium.model import BackupType, Check, Manifest
+from scriptorium.model import Check, Manifest
 from scriptorium.operations.drill import drill
 from scriptorium.requests import DrillRequest
 from scriptorium.restore.proof import compare_checks
+from scriptorium.words import BackupType
 
 LACKING = "covers that a book names and the backup lacks"
 UNNAMED = "covers that no book names"

@@ -16,11 +16,11 @@ from restore_setup import Home, in_place, supply_of, take
 from scriptorium.catalog import Catalog
 from scriptorium.errors import NotFound
 from scriptorium.manifest import new_id
-from scriptorium.model import Status
 from scriptorium.operations.drill import drill
 from scriptorium.requests import DrillRequest
 from scriptorium.restore import preflight_in_place, restore_into, undo
 from scriptorium.restore.space import staged_sizes
+from scriptorium.words import Status
 
 Nobody = Callable[[], AbstractContextManager[None]]
 

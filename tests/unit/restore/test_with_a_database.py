@@ -28,11 +28,11 @@ from scriptorium.errors import LibraryBusy
 from scriptorium.fs import switch
 from scriptorium.fs.switch import StagingFolder
 from scriptorium.manifest import new_id
-from scriptorium.model import Status
 from scriptorium.restore import into_folder, restore_into
 from scriptorium.restore.journal import Journal
 from scriptorium.settings import Settings, load
 from scriptorium.sources.kuzu.restore import KuzuIncoming
+from scriptorium.words import Status
 
 memory, tmp_path = restore_setup.memory, restore_setup.tmp_path  # fixtures of these tests
 

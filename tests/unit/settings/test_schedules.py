@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from scriptorium.errors import SettingsError
-from scriptorium.model import Tier
 from scriptorium.settings import CONFIG_VARIABLE, Settings, load
 from scriptorium.settings.cron import cron_line
 from scriptorium.settings.schedules import Schedule, for_deployments, schedule_of
+from scriptorium.words import Tier
 
 PROJECT = Path(__file__).parents[3]
 GOOD = """

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from settings_texts import SMALL, Write, complaint
 
 from scriptorium.errors import NotFound
-from scriptorium.model import BackupType, Role, Tier
 from scriptorium.presets import PRESETS
 from scriptorium.settings import Library, Settings, load
 from scriptorium.sources import FilesSource, KuzuSource, PostgresSource
+from scriptorium.words import BackupType, Role, Tier
 
 EXAMPLE = Path(__file__).parents[3] / "scriptorium.example.toml"
 

@@ -13,10 +13,10 @@ import pytest
 from settings_texts import SMALL, Write, complaint, raised
 
 from scriptorium.errors import SettingsError
-from scriptorium.model import Compression, Tier
 from scriptorium.retention import Policy
 from scriptorium.settings import CONFIG_VARIABLE, choose_file, current, find_file, load
 from scriptorium.sources import FilesSource
+from scriptorium.words import Compression, Tier
 
 # --- where they are looked for ----------------------------------------------------------------------------------------
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from settings_texts import Write, complaint, raised
 
 from scriptorium.errors import UsageError
-from scriptorium.model import BackupType, Status, Tier
 from scriptorium.operations.prune import policy_of
 from scriptorium.retention import Candidate, plan
 from scriptorium.settings import load
+from scriptorium.words import BackupType, Status, Tier
 
 NINES = "9" * 100_000
 

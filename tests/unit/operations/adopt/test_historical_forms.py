@@ -10,12 +10,12 @@ import pytest
 
 from scriptorium.catalog import Catalog
 from scriptorium.errors import NotFound
-from scriptorium.model import BackupType, Status, Tier
 from scriptorium.operations.adopt import Adopted, adopt
 from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.requests import DrillRequest, RestoreRequest
+from scriptorium.words import BackupType, Status, Tier
 
 SIMPLE = {
     "simple_database_backup": BackupType.DATABASE,

@@ -12,9 +12,9 @@ import pytest
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import loads
-from scriptorium.model import Status
 from scriptorium.operations.adopt import adopt
 from scriptorium.operations.verify import verify_stored
+from scriptorium.words import Status
 
 GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "version-1" / "bibliotheca"
 ARCHIVES = ["full_20260301_020304.tar.gz", "full_20260302_020304.tar.zst", "full_20260303_020304.tar"]

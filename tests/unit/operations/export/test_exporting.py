@@ -19,12 +19,13 @@ from scriptorium.catalog.run_progress import running
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import dumps, loads
 from scriptorium.members import ledger
-from scriptorium.model import BackupType, Compression, Manifest, TableFingerprint
+from scriptorium.model import Manifest, TableFingerprint
 from scriptorium.operations import export as operation
 from scriptorium.operations.export import plan_export, run_export
 from scriptorium.requests import ExportRequest
 from scriptorium.results import ExportResult
 from scriptorium.settings import load
+from scriptorium.words import BackupType, Compression
 
 BOOKS = (
     "CREATE NODE TABLE Book(id STRING, title STRING, PRIMARY KEY(id))",

@@ -16,13 +16,14 @@ import real_backup
 
 from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, UnsafeArchive, UsageError
-from scriptorium.model import Compression, Manifest
+from scriptorium.model import Manifest
 from scriptorium.operations import export as operation
 from scriptorium.operations.export import listed, plan_export, run_export
 from scriptorium.requests import ExportRequest
 from scriptorium.results import ExportResult
 from scriptorium.settings import Settings
 from scriptorium.sources import PostgresSource
+from scriptorium.words import Compression
 
 NASTY = r'''
 CREATE TYPE place AS (shelf text, slot int);

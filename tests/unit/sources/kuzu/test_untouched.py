@@ -20,7 +20,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import SourceDamaged
 from scriptorium.fs.places import Places
 from scriptorium.manifest import new_id
-from scriptorium.model import NOT_COMPARABLE, Manifest, Proof, Staged, Status
+from scriptorium.model import NOT_COMPARABLE, Manifest, Proof, Staged
 from scriptorium.operations import drill as drill_operation
 from scriptorium.operations.prune import carry_out, plan_cleanup
 from scriptorium.quiesce.pause import snapshot
@@ -30,6 +30,7 @@ from scriptorium.retention import Policy
 from scriptorium.settings import Settings, load
 from scriptorium.sources.kuzu import child, reader
 from scriptorium.sources.kuzu.source import KuzuSource
+from scriptorium.words import Status
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
 BOOKS = 6_000

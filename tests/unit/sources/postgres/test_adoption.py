@@ -17,7 +17,6 @@ import real_backup
 
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, ScriptoriumError, UnsafeArchive, UsageError
-from scriptorium.model import BackupType, Status
 from scriptorium.monitoring.statistics import stats
 from scriptorium.operations.adopt import adopt, adopt_all
 from scriptorium.operations.database import restore_database
@@ -31,6 +30,7 @@ from scriptorium.rescue.inventory import inventory
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
 from scriptorium.sources.postgres.source import PostgresSource
+from scriptorium.words import BackupType, Status
 
 BOOKS = """
 CREATE TABLE items (id serial PRIMARY KEY, title text NOT NULL, parent int REFERENCES items);

@@ -21,7 +21,6 @@ from scriptorium.errors import (
     ToolMissing,
     UsageError,
 )
-from scriptorium.model import Role
 from scriptorium.operations import database
 from scriptorium.requests import DatabaseBackupRequest, DatabaseRestoreRequest
 from scriptorium.settings import Library, load
@@ -29,6 +28,7 @@ from scriptorium.sources import FilesSource
 from scriptorium.sources.postgres import progress
 from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
 from scriptorium.sources.postgres.source import PostgresSource
+from scriptorium.words import Role
 
 ITEMS = (
     "CREATE TABLE items (id serial PRIMARY KEY, title text); CREATE INDEX by_title ON items (title); "
@@ -226,7 +226,7 @@ def test_the_check_finds_what_is_wrong(server, new_database, tmp_path):
     library = Library(name="a", sources=(source, FilesSource(path=home / "library", role=Role.FILES)))
     health = database.check_database(source, library)
     assert health.sound, health.findings
-    assert health.facts["checksums"] in ("on", "off") and "not checked" in health.facts["structure"]
+    assert health.properties["checksums"] in ("on", "off") and "not checked" in health.properties["structure"]
     (path,) = ask(url, "SELECT file_path FROM files WHERE id = 1")[0]
     (home / "library" / path).unlink()
     (other,) = ask(url, "SELECT file_path FROM files WHERE id = 2")[0]

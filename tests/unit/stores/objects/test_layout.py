@@ -11,15 +11,7 @@ import pytest
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound
 from scriptorium.manifest import annotations_key, archive_name, file_list, is_archive_name, manifest_key, sealed
-from scriptorium.model import (
-    Annotations,
-    ArchiveRecord,
-    BackupType,
-    Compression,
-    Manifest,
-    Tier,
-    Verification,
-)
+from scriptorium.model import Annotations, ArchiveRecord, Manifest, Verification
 from scriptorium.stores.objects.base import ObjectStore
 from scriptorium.stores.objects.layout import (
     commit,
@@ -34,6 +26,7 @@ from scriptorium.stores.objects.layout import (
 )
 from scriptorium.stores.objects.local import LocalObjects
 from scriptorium.stores.objects.memory import MemoryObjects
+from scriptorium.words import BackupType, Compression, Tier
 
 TAKEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

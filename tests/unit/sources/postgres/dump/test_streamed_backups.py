@@ -21,12 +21,13 @@ from streamed_library import NAMED, NOW, ask, part_of, settings_for
 from scriptorium import workspace
 from scriptorium.errors import NoSpace, SourceUnavailable
 from scriptorium.fs import free_space
-from scriptorium.model import Compression, Manifest, Staged
+from scriptorium.model import Manifest, Staged
 from scriptorium.operations import backup
 from scriptorium.operations.restore import restore
 from scriptorium.requests import BackupRequest, RestoreRequest
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.source import PostgresSource
+from scriptorium.words import Compression
 from scriptorium.workspace.space import Space
 
 MIB = 1 << 20

@@ -16,11 +16,12 @@ from postgres_items import ask
 from scriptorium.catalog import Catalog
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.errors import PermanentError, SourceDamaged, SourceUnavailable, ToolFailed, ToolMissing
-from scriptorium.model import Annotations, BackupType, Proof, Status
+from scriptorium.model import Annotations, Proof
 from scriptorium.operations.drill import drill, plan_drill, run_drill
 from scriptorium.operations.prune import carry_out, plan_cleanup
 from scriptorium.requests import DrillRequest
 from scriptorium.settings import Settings, load
+from scriptorium.words import BackupType, Status
 
 DIFFERENT = "files that are not what the database records"
 NAMED = "files that the database names and the backup lacks"

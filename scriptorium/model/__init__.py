@@ -1,0 +1,54 @@
+"""The nouns: frozen records that every module may hold and no module may change.
+
+Times are aware datetimes in UTC. Sizes are bytes. Paths inside an archive are ``str`` with ``/``, relative,
+decoded with ``surrogateescape``: every byte string that a filesystem allows can be written and read back unchanged.
+
+Import them from here. ``staged`` describes a source before it is packed, ``manifest`` a backup as it was written,
+``annotations`` what becomes known of it later, ``listing`` a backup as the catalog lists it, ``health`` what an
+examination of a database found.
+"""
+
+from scriptorium.model.annotations import NOT_COMPARABLE, NOT_PROVEN, PROVEN, Annotations, Proof, Verification
+from scriptorium.model.health import Check, Finding, Health, Holder
+from scriptorium.model.listing import Backup, Copy
+from scriptorium.model.manifest import (
+    MOST_UNSAVED,
+    ArchiveRecord,
+    FileEntry,
+    FileList,
+    Manifest,
+    Part,
+    Provenance,
+    TableFingerprint,
+    Unsaved,
+)
+from scriptorium.model.staged import Rows, Staged, Streams, Survey, Tree
+
+__all__ = [
+    "MOST_UNSAVED",
+    "NOT_COMPARABLE",
+    "NOT_PROVEN",
+    "PROVEN",
+    "Annotations",
+    "ArchiveRecord",
+    "Backup",
+    "Check",
+    "Copy",
+    "FileEntry",
+    "FileList",
+    "Finding",
+    "Health",
+    "Holder",
+    "Manifest",
+    "Part",
+    "Proof",
+    "Provenance",
+    "Rows",
+    "Staged",
+    "Streams",
+    "Survey",
+    "TableFingerprint",
+    "Tree",
+    "Unsaved",
+    "Verification",
+]
