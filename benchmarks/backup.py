@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if bench.failures else 0
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -117,26 +117,26 @@ class Bench:
         self._input = folder / "input"
         self.notes = [*_NOTES, *filter(None, [machine.busy()])]
         self.failures: list[str] = []
-        self.machine = machine.facts(folder)
+        self.machine = machine.description(folder)
         self.input = self._build()
 
     def run(self, parts: Sequence[str]) -> list[Row]:
         rounds, rows = self._options.rounds, []
         if PACKING in parts:
-            rows += hold([*self._others(), *self._ours()], rounds, _say, self.failures)
+            rows += hold([*self._others(), *self._ours()], rounds, _report, self.failures)
             for left in self._folder.glob("out.*"):
                 left.unlink() if left.is_file() else shutil.rmtree(left)
         if SNAPSHOT in parts:
-            rows += hold(self._snapshots(), rounds, _say, self.failures)
+            rows += hold(self._snapshots(), rounds, _report, self.failures)
         if FLOWS in parts:
-            rows += hold(self._flows(), rounds, _say, self.failures)
+            rows += hold(self._flows(), rounds, _report, self.failures)
         if INSPECTING in parts:
-            rows += hold(self._questions(), rounds * 3, _say, self.failures)
+            rows += hold(self._questions(), rounds * 3, _report, self.failures)
         return rows
 
     def _build(self) -> dict[str, object]:
         options = self._options
-        _say(f"building {options.files} files of {options.megabytes} MiB and a Kuzu database …")
+        _report(f"building {options.files} files of {options.megabytes} MiB and a Kuzu database …")
         size = ["--files", str(options.files), "--megabytes", str(options.megabytes)]
         process.run([sys.executable, "-m", "benchmarks.tree", str(self._input / "tree"), *size], cwd=ROOT)
         process.run(_work("kuzu-build", self._input / _DATABASE, options.kuzu_megabytes, 1), cwd=ROOT)
@@ -259,7 +259,7 @@ class Bench:
         process.run(_work("kuzu-build", tiny / _DATABASE, 6, 1), cwd=ROOT)
         place = self._library(tiny)
         settings, count = place / "scriptorium.toml", self._options.backups
-        _say(f"filling a store with {count} backups …")
+        _report(f"filling a store with {count} backups …")
         process.run(_work("create", settings), cwd=ROOT)
         process.run([sys.executable, "-m", "benchmarks.many", str(settings), str(count)], cwd=ROOT)
         process.run([*_cli(settings), "list"])

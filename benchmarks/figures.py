@@ -108,9 +108,9 @@ def markdown(rows: Sequence[Row], about: Mapping[str, object], notes: Sequence[s
     """The same as a page to read."""
     lines = ["# Measured", ""]
     for title in ("input", "machine", "versions"):
-        facts = about[title]
-        assert isinstance(facts, Mapping)
-        lines.append(f"- {title}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
+        values = about[title]
+        assert isinstance(values, Mapping)
+        lines.append(f"- {title}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
     lines += [f"- rounds: {about['rounds']}, medians; peak is the largest process", ""]
     lines += ["| figure | value | target | |", "|---|---:|---|---|"]
     for one in ratios(rows):

@@ -29,8 +29,8 @@ def versions() -> Mapping[str, str]:
 def _version(tool: str) -> str:
     if shutil.which(tool) is None:
         return "absent"
-    said = process.run([tool, "--version"], check=False)
-    number = re.search(r"\d+(\.\d+)+", said.stdout.decode("utf-8", "replace") + said.stderr)
+    outcome = process.run([tool, "--version"], check=False)
+    number = re.search(r"\d+(\.\d+)+", outcome.stdout.decode("utf-8", "replace") + outcome.stderr)
     return number[0] if number else "unknown"
 
 
@@ -38,12 +38,12 @@ def _commit() -> str:
     root = Path(__file__).parent.parent
     if shutil.which("git") is None or not (root / ".git").exists():
         return "no checkout"
-    said = process.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], check=False)
+    outcome = process.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], check=False)
     changed = process.run(["git", "-C", str(root), "status", "--porcelain", "-uno"], check=False).stdout
-    return said.stdout.decode().strip() + (" and changes" if changed.strip() else "")
+    return outcome.stdout.decode().strip() + (" and changes" if changed.strip() else "")
 
 
-def facts(folder: Path) -> Mapping[str, str]:
+def description(folder: Path) -> Mapping[str, str]:
     """The machine as far as it matters; ``folder`` is where the work is done."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())

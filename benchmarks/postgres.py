@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with EmbeddedPostgres(programs, folder=place / "server", options=lasting) as server:
             address = server.address("library")
             _sql(server.address(), "CREATE DATABASE library")
-            _say(f"filling a database with about {options.megabytes} MiB …")
+            _report(f"filling a database with about {options.megabytes} MiB …")
             build = [sys.executable, "-m", "benchmarks.postgres_data", str(options.megabytes)]
             process.run(build, env={_ADDRESS: address}, cwd=ROOT)
             failures: list[str] = []
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rounds": options.rounds,
         "server": f"PostgreSQL {major_version(programs)}",
         "cores": os.cpu_count(),
-        "machine": machine.facts(options.folder),
+        "machine": machine.description(options.folder),
         "failures": failures,
     }
     figures = _figures(rows)
@@ -100,9 +100,9 @@ def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int, f
         after = None if output in (custom, folder) else lambda: clear(output)
         return Contestant(name, _BACKUP, [dump, *arguments, file, plain], output, env=env, after=after)
 
-    def backup(name: str, compression: str, facts: str) -> Contestant:
-        output = work / f"{compression}-{facts}.tar"
-        return Contestant(name, _BACKUP, [*ours, "backup", str(output), compression, facts], output, env=env)
+    def backup(name: str, compression: str, variant: str) -> Contestant:
+        output = work / f"{compression}-{variant}.tar"
+        return Contestant(name, _BACKUP, [*ours, "backup", str(output), compression, variant], output, env=env)
 
     clear(custom, folder)
     work.mkdir()
@@ -116,7 +116,7 @@ def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int, f
             *(backup(STREAMED.format(kind), kind, "streamed") for kind in ("gzip", "zstd")),
         ],
         rounds,
-        _say,
+        _report,
         failures,
     )
     process.run([dump, "-Fd", "-Z0", f"--file={folder}", plain], env=env)
@@ -127,8 +127,8 @@ def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int, f
         command = ["sh", "-c", f"{server.programs}/{script} exec {restore} -d {target} -j1 {source}"]
         return Contestant(name, _RESTORE, command, env=env, after=lambda: _drop(server, "scratch"))
 
-    def back(name: str, what: str, facts: str = "facts") -> Contestant:
-        archive = work / f"zstd-{facts}.tar"
+    def back(name: str, what: str, variant: str = "facts") -> Contestant:
+        archive = work / f"zstd-{variant}.tar"
         timed = archive.with_name(f"{archive.name}.timed") if what == "load" else None
         return Contestant(
             name, _RESTORE, [*ours, what, str(archive)], env=env, timed=timed, after=lambda: _drop(server, "back")
@@ -143,7 +143,7 @@ def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int, f
             back(BACK_STREAMED, "restore", "streamed"),
         ],
         rounds,
-        _say,
+        _report,
         failures,
     )
 
@@ -160,7 +160,7 @@ def _drop(server: EmbeddedPostgres, name: str) -> None:
     _sql(server.address(), "CHECKPOINT")  # so that nobody pays for what another one wrote
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -211,7 +211,7 @@ def _page(rows: Sequence[Row], figures: Sequence[Mapping[str, object]], about: M
 # --- the pieces, each in a process of its own ---------------------------------------------------------------------
 
 
-def backup(output: str, compression: str, facts: str) -> None:
+def backup(output: str, compression: str, variant: str) -> None:
     """Snapshot and archive; ``bare``: without the fingerprints, to see what they cost; ``streamed``: at once."""
     from benchmarks.work import _draft
     from scriptorium.archive import pack
@@ -220,7 +220,7 @@ def backup(output: str, compression: str, facts: str) -> None:
     from scriptorium.sources.postgres.dump import snapshot
     from scriptorium.words import Compression
 
-    if facts == "bare":
+    if variant == "bare":
         snapshot.take_fingerprints = lambda *_, **__: fingerprint.Facts({})
     source = _source()
     target = Path(output)
@@ -230,7 +230,7 @@ def backup(output: str, compression: str, facts: str) -> None:
         folder.mkdir()
     target.unlink(missing_ok=True)
     draft, packing, spool = _draft(datetime.now(UTC)), Compression(compression), target.with_name("spool")
-    if facts == "streamed":
+    if variant == "streamed":
         with source.stream(stage) as stream:
             manifest = pack(target, draft, [], packing, spool=spool, streams=[stream])
     else:

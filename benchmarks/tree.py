@@ -25,7 +25,7 @@ _PIECE = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class TreeFacts:
+class TreeSummary:
     """What was built: numbers of files and folders, bytes in all, and how many of them are prose."""
 
     files: int
@@ -35,7 +35,7 @@ class TreeFacts:
     seed: int
 
 
-def build_tree(root: Path, *, files: int = 10_000, megabytes: int = 1024, seed: int = 1) -> TreeFacts:
+def build_tree(root: Path, *, files: int = 10_000, megabytes: int = 1024, seed: int = 1) -> TreeSummary:
     """Build the tree in ``root``, which must not exist yet."""
     chance = Random(seed)
     weights = [chance.lognormvariate(0, _SPREAD) for _ in range(files)]
@@ -57,7 +57,7 @@ def build_tree(root: Path, *, files: int = 10_000, megabytes: int = 1024, seed: 
             else:
                 file.write(chance.randbytes(size))
     made = sum(1 for path in root.rglob("*") if path.is_dir())
-    return TreeFacts(files, made, sum(sizes), written, seed)
+    return TreeSummary(files, made, sum(sizes), written, seed)
 
 
 def _write_prose(write: Callable[[bytes], object], text: bytes, size: int, chance: Random) -> None:
@@ -75,8 +75,8 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    facts = build_tree(options.folder, files=options.files, megabytes=options.megabytes, seed=options.seed)
-    json.dump(asdict(facts), sys.stdout)
+    summary = build_tree(options.folder, files=options.files, megabytes=options.megabytes, seed=options.seed)
+    json.dump(asdict(summary), sys.stdout)
     print()
 
 

@@ -96,10 +96,10 @@ def kuzu_read(path: str, export: str = "") -> None:
     from scriptorium.sources.kuzu import export as kuzu_export
     from scriptorium.sources.kuzu import memory, reader
 
-    facts = reader.read(Path(path), engine=None)
+    found = reader.read(Path(path), engine=None)
     if export:
         shutil.rmtree(export, ignore_errors=True)
-        kuzu_export.make(Path(path), Path(export), facts, engine=None, share=memory.SHARE)
+        kuzu_export.make(Path(path), Path(export), found, engine=None, share=memory.SHARE)
 
 
 def create(settings_file: str) -> None:

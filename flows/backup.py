@@ -17,9 +17,9 @@ from tasks.stores import check_space, upload
 
 
 def _name() -> str:
-    said = given()
-    tier = Tier.parse(said.get("tier", "manual"))
-    return f"{tier} {said.get('type', current().type_of(tier))} backup of {said.get('library', 'the library')}"
+    chosen = given()
+    tier = Tier.parse(chosen.get("tier", "manual"))
+    return f"{tier} {chosen.get('type', current().type_of(tier))} backup of {chosen.get('library', 'the library')}"
 
 
 @flow(name="backup", flow_run_name=_name, persist_result=False)

@@ -15,8 +15,8 @@ from tasks.stores import sweep
 
 
 def _name() -> str:
-    said = given()
-    return f"{'dry run: ' if said.get('dry_run') else ''}prune {said.get('library', 'every library')}"
+    parameters = given()
+    return f"{'dry run: ' if parameters.get('dry_run') else ''}prune {parameters.get('library', 'every library')}"
 
 
 @flow(name="prune", flow_run_name=_name, persist_result=False)

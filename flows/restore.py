@@ -20,9 +20,9 @@ from tasks.restore import undo as put_back
 
 
 def _name() -> str:
-    said = given()
-    where = f"to {said['path']}" if "path" in said else "in place"
-    return f"restore {said['reference']}{of_library()} {where}"
+    parameters = given()
+    where = f"to {parameters['path']}" if "path" in parameters else "in place"
+    return f"restore {parameters['reference']}{of_library()} {where}"
 
 
 @flow(name="restore", flow_run_name=_name, persist_result=False)

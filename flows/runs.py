@@ -68,8 +68,10 @@ def concluded(result: Made, backups: Sequence[Backup]) -> Made:
     degraded = [backup for backup in backups if backup.status is Status.DEGRADED]
     if not degraded:
         return result
-    said = "; ".join(f"{one.library}: {one.unsaved:,} could not be saved (show {one.id})" for one in degraded)
-    return cast(Made, Completed(name="Degraded", message=said, data=result))  # Prefect returns the data to the caller
+    message = "; ".join(f"{one.library}: {one.unsaved:,} could not be saved (show {one.id})" for one in degraded)
+    return cast(
+        Made, Completed(name="Degraded", message=message, data=result)
+    )  # Prefect returns the data to the caller
 
 
 def publish(report: Report) -> None:

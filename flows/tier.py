@@ -47,9 +47,9 @@ def _compare_schedules(settings: Settings, tier: AnyTier) -> None:
         return
     deployed = {(getattr(one.schedule, "cron", ""), getattr(one.schedule, "timezone", "")) for one in found}
     if deployed != ({(wanted.cron, wanted.timezone)} if wanted.active else set()):
-        said = f"at '{wanted.cron}' in {wanted.timezone}" if wanted.active else "not by itself"
+        wanted_schedule = f"at '{wanted.cron}' in {wanted.timezone}" if wanted.active else "not by itself"
         get_run_logger().warning(
             "the settings say that the tier %s runs %s, this deployment was made otherwise: prefect deploy --all",
             tier,
-            said,
+            wanted_schedule,
         )

@@ -15,9 +15,15 @@ from tasks.stores import verify_copy
 
 
 def _name() -> str:
-    said = given()
-    what = ", ".join(said["ids"]) if "ids" in said else f"share {said['share']}" if "share" in said else "every copy"
-    return f"verify {what}{of_library()}{' in ' + said['store'] if 'store' in said else ''}"
+    parameters = given()
+    what = (
+        ", ".join(parameters["ids"])
+        if "ids" in parameters
+        else f"share {parameters['share']}"
+        if "share" in parameters
+        else "every copy"
+    )
+    return f"verify {what}{of_library()}{' in ' + parameters['store'] if 'store' in parameters else ''}"
 
 
 @flow(name="verify", flow_run_name=_name, persist_result=False)

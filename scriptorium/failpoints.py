@@ -41,10 +41,10 @@ def _act(point: str) -> None:
             _do(_armed[name], f"{point}#{_seen[point]}")
 
 
-def _do(deed: str, where: str) -> None:
-    if deed == "FULL":
+def _do(action: str, where: str) -> None:
+    if action == "FULL":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), where)
-    word, _, file = deed.partition(":")
+    word, _, file = action.partition(":")
     if word == "log":
         with Path(file).open("a", encoding="utf-8") as log:
             log.write(f"{where}\n")

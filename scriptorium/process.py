@@ -200,8 +200,8 @@ def failure(argv: Sequence[str], status: int, stderr: str, secrets: Sequence[str
     """The error for a child that ended badly: its name, how it ended, its last words."""
     how = f"was ended by signal {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     words = mask(stderr, secrets).splitlines()
-    said = f": {words[-1]}" if words else ""
-    return ToolFailed(f"{Path(argv[0]).name} {how}{said}", hint="; ".join(words[-5:]), status=status)
+    last = f": {words[-1]}" if words else ""
+    return ToolFailed(f"{Path(argv[0]).name} {how}{last}", hint="; ".join(words[-5:]), status=status)
 
 
 def run(

@@ -64,14 +64,14 @@ def step(name: str, item: str = "", *, expected: int | None = None, also: Advanc
     this, began, done = Step(name, item, expected), time.monotonic(), 0
     log.info("%s%s", this, f": {wording.size(expected)} expected" if expected else "")
     with contextlib.ExitStack() as watching:
-        told = [watching.enter_context(watcher(this)) for watcher in (*_always, *_watching.get())]
-        told += [also] if also is not None else []
+        receivers = [watching.enter_context(watcher(this)) for watcher in (*_always, *_watching.get())]
+        receivers += [also] if also is not None else []
 
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            for tell in told:
-                tell(count)
+            for receive in receivers:
+                receive(count)
 
         try:
             yield advance

@@ -135,7 +135,7 @@ class Comparison:
     waiting: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """One line for people; it claims what was compared and nothing else."""
         words = [f"{self.equal}, rows and fingerprints equal to the snapshot's"] if self.equal else []
         if self.not_compared:
@@ -169,9 +169,9 @@ class Restored:
     lacking: tuple[str, ...] = ()
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """What may be said of its tables, in one line."""
-        return self.comparison.said
+        return self.comparison.summary
 
 
 @dataclass(frozen=True, slots=True)

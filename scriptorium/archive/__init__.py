@@ -1,8 +1,8 @@
 """Archives: ``pack`` and ``unpack`` as one stream, hashing on the way; only this package knows tar and compression.
 
-Out: ``writer`` takes members in and writes them (``headers``) through ``outflow`` and ``codec``; ``packing`` is the
-walk over sources with it alone. Back: ``inflow`` and ``reader`` read them; ``verification`` reads a copy back, every
-kind of damage by its name.
+Writing: ``writer`` takes members and writes them (``headers``) through ``output_stream`` and ``codec``; ``packing``
+walks over sources with this writer alone. Reading: ``input_stream`` and ``reader``; ``unpacking`` writes the members to
+disk; ``verification`` reads a copy back and has a name for every kind of damage.
 """
 
 from scriptorium.archive.packing import pack

@@ -10,7 +10,7 @@ from functools import partial
 from typing import BinaryIO
 
 from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
-from scriptorium.archive.inflow import EndsEarly, InputStream
+from scriptorium.archive.input_stream import EndsEarly, InputStream
 from scriptorium.archive.sparse import layout_of
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.fs.access_lists import RECORDS

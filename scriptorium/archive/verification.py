@@ -11,8 +11,8 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from scriptorium.archive.inflow import EndsEarly
-from scriptorium.archive.outflow import Written
+from scriptorium.archive.input_stream import EndsEarly
+from scriptorium.archive.output_stream import Written
 from scriptorium.archive.reader import Reader
 from scriptorium.archive.writer import sums_line
 from scriptorium.errors import DamageFound, NotFound, StoreUnavailable
@@ -194,9 +194,9 @@ class _Reading:
             detail = f"it holds backup {self._inner.id}, the manifest is that of {outer.id}"
             yield Finding(WRONG_ARCHIVE, name, detail)
             return
-        facts = outer.archive if outer is not None else None
+        record = outer.archive if outer is not None else None
         if damage is not None:
-            short = facts is None or whole.bytes < facts.bytes
+            short = record is None or whole.bytes < record.bytes
             yield Finding(TRUNCATED if short and isinstance(damage, EndsEarly) else UNREADABLE, name, damage.what)
         found = list(self._manifests(outer, damage is None))
         expected = outer or self._inner
@@ -205,9 +205,9 @@ class _Reading:
         if damage is None:
             found += self._own_members(nothing_else=not found)
         yield from found
-        if facts is not None and damage is None and not found and whole != Written(facts.bytes, facts.sha256):
+        if record is not None and damage is None and not found and whole != Written(record.bytes, record.sha256):
             yield Finding(
-                ALTERED_ARCHIVE, name, f"{whole.bytes} bytes, {facts.bytes} were written; every member is right"
+                ALTERED_ARCHIVE, name, f"{whole.bytes} bytes, {record.bytes} were written; every member is right"
             )
 
     def _manifests(self, outer: Manifest | None, ended: bool) -> Iterator[Finding]:

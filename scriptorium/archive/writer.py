@@ -13,14 +13,14 @@ from typing import BinaryIO, Self
 
 from scriptorium.archive.codec import codec_for
 from scriptorium.archive.headers import BLOCK, RECORD, header, padding
-from scriptorium.archive.outflow import OutputStream
+from scriptorium.archive.output_stream import OutputStream
 from scriptorium.errors import NoSpace
 from scriptorium.fs.atomic import beside, new_file
 from scriptorium.fs.system_errors import no_space
 from scriptorium.manifest import dumps, sealed
 from scriptorium.members.ledger import LIST, MANIFEST, METADATA, SUMS
 from scriptorium.members.selection import encoded
-from scriptorium.members.sinks import MemberFacts
+from scriptorium.members.sinks import MemberHeader
 from scriptorium.model import ArchiveRecord, FileEntry, Manifest, Staged
 from scriptorium.words import Compression
 
@@ -78,8 +78,8 @@ class ArchiveWriter:
     def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
         self._own(METADATA, _metadata(draft, staged), draft.created_at)
 
-    def member(self, facts: MemberFacts) -> None:
-        entry = facts.entry
+    def member(self, member: MemberHeader) -> None:
+        entry = member.entry
         self._out.write(
             header(
                 entry.path,
@@ -87,10 +87,10 @@ class ArchiveWriter:
                 size=entry.size,
                 mode=entry.mode,
                 mtime_ns=entry.mtime_ns,
-                uid=facts.uid,
-                gid=facts.gid,
+                uid=member.uid,
+                gid=member.gid,
                 target=entry.target or "",
-                xattrs=facts.attributes,
+                xattrs=member.attributes,
             )
         )
 

@@ -232,10 +232,10 @@ def cleanup(
     for name, decided in plan.libraries.items():
         say(f"{name}: {sum(one.keep for one in decided)} to keep, {sum(not one.keep for one in decided)} to remove")
         table(decision_rows(decided), right=("Size",))
-    doomed = [decision for decision in plan.decisions if not decision.keep]
+    to_remove = [decision for decision in plan.decisions if not decision.keep]
     removed: tuple[str, ...] = ()
-    if not dry_run and doomed:
-        confirm(f"Remove {len(doomed)} backup{'s' if len(doomed) != 1 else ''}?", yes=yes)
+    if not dry_run and to_remove:
+        confirm(f"Remove {len(to_remove)} backup{'s' if len(to_remove) != 1 else ''}?", yes=yes)
     if not dry_run:
         with flow_runs():
             from flows.prune import prune as flow

@@ -152,10 +152,14 @@ def with_errors(work: Callable[[], R]) -> R:
         sys.stderr.close()  # the reader went away (| head): no message about that
         raise typer.Exit(0) from None
     except OSError as error:
-        from scriptorium.fs.system_errors import advice, said
+        from scriptorium.fs.system_errors import advice, reason_of
 
         where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-        complain(f"{said(error)}: {where}" if where else said(error), advice(error) or "--verbose shows where", error)
+        complain(
+            f"{reason_of(error)}: {where}" if where else reason_of(error),
+            advice(error) or "--verbose shows where",
+            error,
+        )
         raise typer.Exit(1) from None
     except (typer.Exit, SystemExit):
         raise

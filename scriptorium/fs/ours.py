@@ -16,15 +16,15 @@ from pathlib import Path
 from scriptorium.fs.atomic import new_file
 
 PREFIX = ".scriptorium-"
-MARK = "scriptorium.json"
+MARKER = "scriptorium.json"
 _NAMES = re.compile(r"\.scriptorium-(?:restore|aside|former)-([0-9a-f]{12})(?:-.*)?", re.DOTALL)
 _EARLIER = re.compile(r"\.scriptorium-restore-[0-9a-f]{12}-.+", re.DOTALL)
 _LONGEST = 4096
 
 
-def mark(folder: int, restore_id: str) -> None:
+def write_marker(folder: int, restore_id: str) -> None:
     """Mark the open folder as ours, durably. It must be new, and only we may be able to write to it."""
-    with new_file(MARK, folder) as file:
+    with new_file(MARKER, folder) as file:
         file.write(json.dumps({"scriptorium": "restore", "id": restore_id}).encode("ascii"))
 
 
@@ -38,19 +38,19 @@ def is_ours(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bool:
     found = _NAMES.fullmatch(name)
     if found is None or not _is_folder(folder):
         return False
-    if _marked(folder) == found[1]:
+    if _marker_id(folder) == found[1]:
         return True
     return bool(_EARLIER.fullmatch(name)) and all(_is_folder(f"{folder}/{one}") for one in ("incoming", "former"))
 
 
-def is_marked(folder: int, name: str) -> bool:
+def has_marker(folder: int, name: str) -> bool:
     """The same of a folder that is open, whoever renames it meanwhile; ``name``: the one that it was opened by. One
     that is empty was made a moment before it was marked."""
     found = _NAMES.fullmatch(name)
     inside = set(os.listdir(folder))
     if found is None:
         return False
-    return not inside or _marked_in(folder) == found[1] or {"incoming", "former"} <= inside
+    return not inside or _marker_id_in(folder) == found[1] or {"incoming", "former"} <= inside
 
 
 def others_may_write(path: Path, found: os.stat_result | None = None) -> str:
@@ -79,30 +79,30 @@ def _is_folder(path: str) -> bool:
         return False
 
 
-def _marked(folder: str) -> str:
+def _marker_id(folder: str) -> str:
     """The id that the mark in a folder names; nothing where there is no mark."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return ""
     try:
-        return _marked_in(descriptor)
+        return _marker_id_in(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _marked_in(folder: int) -> str:
+def _marker_id_in(folder: int) -> str:
     try:
-        descriptor = os.open(MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        descriptor = os.open(MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
         return ""
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return ""
         try:
-            said = json.loads(file.read(_LONGEST))
+            content = json.loads(file.read(_LONGEST))
         except ValueError:
             return ""
-    if not isinstance(said, dict) or said.get("scriptorium") != "restore":
+    if not isinstance(content, dict) or content.get("scriptorium") != "restore":
         return ""
-    return str(said.get("id"))
+    return str(content.get("id"))

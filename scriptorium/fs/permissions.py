@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from scriptorium.errors import RestoreFailed
-from scriptorium.fs.system_errors import advice, cannot_write, said
+from scriptorium.fs.system_errors import advice, cannot_write, reason_of
 
 
 def may_write(path: Path) -> str:
@@ -16,5 +16,5 @@ def may_write(path: Path) -> str:
         folder = folder.parent
     if not os.access(folder, os.W_OK | os.X_OK):
         why = cannot_write(folder)
-        raise RestoreFailed(f"nothing can be written there: {said(why)}", on=str(folder), hint=advice(why, folder))
+        raise RestoreFailed(f"nothing can be written there: {reason_of(why)}", on=str(folder), hint=advice(why, folder))
     return f"{folder} may be written"

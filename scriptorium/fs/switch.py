@@ -83,15 +83,15 @@ class StagingFolder:
         self._reached: Places | None = None
 
     @classmethod
-    def beside(cls, anchor: Path, mark: str, within: Sequence[Path] = ()) -> StagingFolder:
-        """In ``anchor``, a folder on the filesystem of the living data. ``mark``: the restore's id, and a
+    def beside(cls, anchor: Path, suffix: str, within: Sequence[Path] = ()) -> StagingFolder:
+        """In ``anchor``, a folder on the filesystem of the living data. ``suffix``: the restore's id, and a
         suffix for the part."""
-        return cls(anchor / f"{_RESTORE}{mark}", within)
+        return cls(anchor / f"{_RESTORE}{suffix}", within)
 
     @classmethod
-    def in_one_of(cls, anchors: Sequence[Path], mark: str, within: Sequence[Path] = ()) -> StagingFolder:
+    def in_one_of(cls, anchors: Sequence[Path], suffix: str, within: Sequence[Path] = ()) -> StagingFolder:
         """The one that is there already, else one in the first of the folders."""
-        found = [cls.beside(anchor, mark, within) for anchor in anchors]
+        found = [cls.beside(anchor, suffix, within) for anchor in anchors]
         return next((one for one in found if os.path.lexists(one.path)), found[0])
 
     def __del__(self) -> None:
@@ -148,7 +148,7 @@ class StagingFolder:
     def _require_ours(self, folder: int) -> None:
         """A folder that another user put here is not used, and not removed."""
         why = ours.others_may_write(self.path, os.fstat(folder))
-        if not why and not ours.is_marked(folder, self.path.name):
+        if not why and not ours.has_marker(folder, self.path.name):
             why = "it does not have the mark of this restore"
         if why:  # the modes of what is in it do not matter: nobody else can enter it
             raise Untrusted(
@@ -176,7 +176,7 @@ class StagingFolder:
                 os.fchmod(self._descriptor, 0o700)
                 if os.listdir(self._descriptor):  # noqa: PTH208 -- a descriptor, not a path
                     raise Untrusted("somebody has put another folder in its place", on=str(self.path))
-                ours.mark(self._descriptor, self._id)
+                ours.write_marker(self._descriptor, self._id)
                 places.make_folders(self.incoming, 0o700)
                 places.make_folders(self.previous, 0o700)
                 os.fsync(parent)
@@ -189,7 +189,7 @@ class StagingFolder:
                 on=str(self.path),
                 hint="the next run of this library rolls it back",
             )
-        empty(self._descriptor, last=ours.MARK)
+        empty(self._descriptor, last=ours.MARKER)
         with closing(Places()) as outside, outside.folder(self.path.parent) as parent:
             with suppress(FileNotFoundError):  # somebody moved it: an empty folder is left
                 os.rmdir(self.path.name, dir_fd=parent)
@@ -319,7 +319,7 @@ class StagingFolder:
         if not self.places.there(self._displaced):
             self.places.make_folders(self._displaced, 0o700)
             with self.places.folder(self._displaced) as folder:
-                ours.mark(folder, self._id)
+                ours.write_marker(folder, self._id)
         self.places.rename(path, self._displaced / f"{number}-{path.name[-100:]}")
 
     def kept(self) -> Kept:

@@ -29,7 +29,7 @@ _KNOWN: dict[int, tuple[str, str]] = {
 }
 
 
-def said(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     """What is so, as a sentence about the file or folder."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"permission denied to the user {_name(os.geteuid())}"

@@ -35,7 +35,7 @@ _SAID_NAME = re.compile(rb'^  "name": "([^"\\]{1,200})",$', re.MULTILINE)
 
 def dumps(manifest: Manifest) -> bytes:
     """The manifest as sealed JSON."""
-    facts = manifest.archive
+    archive = manifest.archive
     fields: dict[str, object] = {
         "version": manifest.version,
         "id": manifest.id,
@@ -59,13 +59,13 @@ def dumps(manifest: Manifest) -> bytes:
         fields["original_sha256"] = manifest.original_sha256
     if manifest.checks:
         fields["checks"] = [_check(check) for check in manifest.checks]
-    if facts is not None:
+    if archive is not None:
         fields["archive"] = {
-            "name": facts.name,
-            "bytes": facts.bytes,
-            "sha256": facts.sha256,
-            "compression": facts.compression.value,
-            "encryption": facts.encryption,
+            "name": archive.name,
+            "bytes": archive.bytes,
+            "sha256": archive.sha256,
+            "compression": archive.compression.value,
+            "encryption": archive.encryption,
         }
     return sealed(fields, b'  "files": ' + listed(manifest.files))
 
@@ -130,7 +130,7 @@ def _part(part: Part) -> dict[str, object]:
         record["engine_version"] = part.engine_version
     if part.tables is not None:
         record["tables"] = {
-            name: {"rows": facts.rows, "fingerprint": facts.fingerprint} for name, facts in sorted(part.tables.items())
+            name: {"rows": table.rows, "fingerprint": table.fingerprint} for name, table in sorted(part.tables.items())
         }
     if part.export_lacks:
         record["export_lacks"] = list(part.export_lacks)
@@ -224,7 +224,7 @@ def _known(data: bytes, subject: str) -> Record:
 
 
 def _version_1(record: Record) -> Manifest:
-    facts = record.optional_record("archive")
+    archive = record.optional_record("archive")
     unsaved = _read_unsaved(record)
     return Manifest(
         id=record.text("id", _ID),
@@ -241,7 +241,7 @@ def _version_1(record: Record) -> Manifest:
         tools={name: record.record("tools").text(name) for name in record.record("tools").raw},
         parts=tuple(_read_part(Record(item, "part"), unsaved) for item in record.listed("parts")),
         files=read_files(record),
-        archive=None if facts is None else _read_archive(facts),
+        archive=None if archive is None else _read_archive(archive),
         warnings=record.texts("warnings"),
         checks=_read_checks(record),
         version=1,

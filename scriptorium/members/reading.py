@@ -11,7 +11,7 @@ from scriptorium.fs.attributes import NONE, Attributes, attributes_of
 from scriptorium.members.ledger import Ledger
 from scriptorium.members.remarks import Remark, Remarks
 from scriptorium.members.selection import Found, holes, unread
-from scriptorium.members.sinks import MemberFacts, Sinks
+from scriptorium.members.sinks import MemberHeader, Sinks
 from scriptorium.model import FileEntry
 from scriptorium.progress import Advance
 
@@ -36,7 +36,7 @@ class MemberReader:
     def folder(self, path: str, mode: int, mtime_ns: int, owner: tuple[int, int], attributes: Attributes) -> None:
         self.remarks.leave(path, attributes.left)
         entry = FileEntry(path, "folder", 0, mode, mtime_ns)
-        self._sinks.member(MemberFacts(entry, *owner, attributes.kept))
+        self._sinks.member(MemberHeader(entry, *owner, attributes.kept))
         self._end(entry)
 
     def symlink(self, found: Found) -> None:
@@ -73,7 +73,7 @@ class MemberReader:
 
     def _link(self, path: str, kind: str, status: os.stat_result, mode: int, target: str) -> None:
         entry = FileEntry(path, kind, 0, mode, status.st_mtime_ns, None, target)
-        self._sinks.member(MemberFacts(entry, status.st_uid, status.st_gid, NONE.kept))
+        self._sinks.member(MemberHeader(entry, status.st_uid, status.st_gid, NONE.kept))
         self._record(entry)
 
     def _contents(self, found: Found, status: os.stat_result, descriptor: int) -> None:
@@ -83,7 +83,7 @@ class MemberReader:
         self.remarks.leave(found.path, attributes.left)
         mode = attributes.mode(status)
         entry = FileEntry(found.path, "file", size, mode, status.st_mtime_ns)
-        self._sinks.member(MemberFacts(entry, status.st_uid, status.st_gid, attributes.kept))
+        self._sinks.member(MemberHeader(entry, status.st_uid, status.st_gid, attributes.kept))
         digest = hashlib.sha256()
         left = size
         changed, lost = "", False
@@ -122,7 +122,7 @@ class MemberReader:
     def piece(self, path: str, data: memoryview, owner: tuple[int, int]) -> None:
         """A file that lies on no disk: its contents are all there, in memory."""
         now, size = time.time_ns(), len(data)
-        self._sinks.member(MemberFacts(FileEntry(path, "file", size, 0o600, now), *owner))
+        self._sinks.member(MemberHeader(FileEntry(path, "file", size, 0o600, now), *owner))
         self._sinks.write(data)
         self._advance(size)
         self.bytes += size

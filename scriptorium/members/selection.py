@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from scriptorium.errors import NotFound, SourceUnavailable, UsageError
 from scriptorium.fs.descriptors import FILE, FOLDER, Descent, reached
 from scriptorium.fs.ours import PREFIX, is_ours
-from scriptorium.fs.system_errors import advice, said
+from scriptorium.fs.system_errors import advice, reason_of
 from scriptorium.members.patterns import Patterns, compiled
 from scriptorium.members.remarks import Remark
 from scriptorium.model import Survey, Tree
@@ -106,7 +106,7 @@ class _Walk:
             raise NotFound("what is to be saved is not there", on=self.tree.root, hint="correct its path") from None
         except OSError as error:
             raise SourceUnavailable(
-                f"cannot be read: {said(error)}", on=self.tree.root, hint=advice(error, self.tree.root)
+                f"cannot be read: {reason_of(error)}", on=self.tree.root, hint=advice(error, self.tree.root)
             ) from None
 
     def _root(self, parent: int, name: bytes, status: os.stat_result) -> Iterator[Found]:

@@ -13,7 +13,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class MemberFacts:
+class MemberHeader:
     """A member before its contents: ``entry`` has no hash yet. ``attributes``: what of them is kept, by name."""
 
     entry: FileEntry
@@ -29,8 +29,8 @@ class Sink(Protocol):
         """What is to be saved: ``draft`` has neither parts nor files."""
         ...
 
-    def member(self, facts: MemberFacts) -> None:
-        """A member. After that of a file come exactly ``facts.entry.size`` bytes."""
+    def member(self, member: MemberHeader) -> None:
+        """A member. After that of a file come exactly ``member.entry.size`` bytes."""
         ...
 
     def space(self) -> memoryview | None:
@@ -67,9 +67,9 @@ class Sinks:
         for sink in self._all:
             sink.begin(draft, staged)
 
-    def member(self, facts: MemberFacts) -> None:
+    def member(self, member: MemberHeader) -> None:
         for sink in self._all:
-            sink.member(facts)
+            sink.member(member)
 
     def space(self) -> memoryview:
         """Where the next bytes may be read to; never empty."""

@@ -137,7 +137,7 @@ class _Writing:
         target = member.entry.target or ""
         if member.entry.kind == "symlink":
             parent, name = self._placing.symlink(destination, target)
-            self._mark_symlink(member, parent, name)
+            self._set_symlink_attributes(member, parent, name)
             if self._foreign:
                 self._written.add(hash(member.entry.path))
             self._files += 1
@@ -163,7 +163,7 @@ class _Writing:
         """A further name where it cannot be one: on another filesystem, or on one that knows no such names."""
         if stat.S_ISLNK(os.stat(existing, dir_fd=folder, follow_symlinks=False).st_mode):
             parent, name = self._placing.symlink(destination, os.fsdecode(os.readlink(existing, dir_fd=folder)))
-            self._mark_symlink(member, parent, name)
+            self._set_symlink_attributes(member, parent, name)
             return
         source = os.open(existing, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
@@ -171,7 +171,7 @@ class _Writing:
             try:
                 with open(source, "rb", closefd=False) as file:
                     _write(target, iter(lambda: memoryview(file.read(_COPIED)), b""), os.fstat(source).st_size)
-                self._mark(member, target)
+                self._set_attributes(member, target)
             finally:
                 os.close(target)
         finally:
@@ -187,7 +187,7 @@ class _Writing:
             descriptor = self._placing.new_file(destination)
             try:
                 _write(descriptor, chunks, member.entry.size)
-                self._mark(member, descriptor)
+                self._set_attributes(member, descriptor)
             finally:
                 os.close(descriptor)
             self._written.add(hash(member.entry.path))
@@ -198,7 +198,7 @@ class _Writing:
                 pass
         return digest.hexdigest() if hashed else None
 
-    def _mark(self, member: Member, descriptor: int) -> None:
+    def _set_attributes(self, member: Member, descriptor: int) -> None:
         """Attributes, owner, access list, mode and time, in the order in which none undoes another.
 
         Up to here it is open to nobody but us. It is opened last, and to nobody who could not read it before.
@@ -243,7 +243,7 @@ class _Writing:
                 found[name] = read.with_group_as_others() if strange else read
         return found
 
-    def _mark_symlink(self, member: Member, parent: int, name: bytes) -> None:
+    def _set_symlink_attributes(self, member: Member, parent: int, name: bytes) -> None:
         if self._as_root:
             with self._warned(member, "the owner"):
                 os.chown(name, *owner(member), dir_fd=parent, follow_symlinks=False)
@@ -268,7 +268,7 @@ class _Writing:
         for destination, member in sorted(self._folders, key=lambda item: item[0].parts, reverse=True):
             descriptor = self._placing.folder(destination)
             try:
-                self._mark(member, descriptor)
+                self._set_attributes(member, descriptor)
             finally:
                 os.close(descriptor)
         self._sync()

@@ -156,8 +156,8 @@ def running(settings: Settings, plan: BackupPlan) -> Iterator[Path]:
                 yield folder
                 reach("take.stored")
         except Exception as error:
-            said = error.exact if isinstance(error, ScriptoriumError) else str(error)
-            finish_run(settings, plan.backup(Status.FAILED), Status.FAILED, said)
+            reason = error.exact if isinstance(error, ScriptoriumError) else str(error)
+            finish_run(settings, plan.backup(Status.FAILED), Status.FAILED, reason)
             raise
         except BaseException:
             finish_run(settings, plan.backup(Status.CANCELLED), Status.CANCELLED, "the run was cancelled")

@@ -308,11 +308,11 @@ def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], came_back:
         for part in manifest.parts
         for line in uncompared(part, abilities.missing_fingerprints(incoming[part.source]))
     ]
-    told = {part.source for part in manifest.parts if part.missing_fingerprints}
+    explained = {part.source for part in manifest.parts if part.missing_fingerprints}
     unknown = [
         f"{source}: the backup does not record what this database held"
         for source in unrecorded(manifest)
-        if source not in told
+        if source not in explained
     ]
     nothing = not came_back.files and not any(part.tables for part in manifest.parts)
     return (*without, *unknown, *(("there was nothing in it to compare",) if nothing else ()))

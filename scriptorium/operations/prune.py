@@ -107,8 +107,8 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
 
     A backup stays if, since the plan was made, it was pinned, became the newest good one, or is being read.
     """
-    doomed = {decision.candidate.id: "; ".join(decision.reasons) for decision in decisions if not decision.keep}
-    log.info("cleanup of %s: %d backups stay, %d go", library, len(decisions) - len(doomed), len(doomed))
+    to_remove = {decision.candidate.id: "; ".join(decision.reasons) for decision in decisions if not decision.keep}
+    log.info("cleanup of %s: %d backups stay, %d go", library, len(decisions) - len(to_remove), len(to_remove))
     removed = []
     with workspace.lock(settings, library, "cleanup"):
         reach("prune.locked")
@@ -121,13 +121,13 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
         backups = catalog.backups(library=library, records=False)
         stay = _newest_good(backups)
         for backup in reversed(backups):
-            if backup.id in doomed.keys() - stay and not backup.error and not _is_pinned(settings, backup):
+            if backup.id in to_remove.keys() - stay and not backup.error and not _is_pinned(settings, backup):
                 with workspace.removing(settings, backup.id) as free:
                     if free:
                         reach("prune.before-backup")
                         _remove(settings, backup)
                         removed.append(backup.id)
-                        log.info("%s of %s is removed: %s", backup.id, library, doomed[backup.id])
+                        log.info("%s of %s is removed: %s", backup.id, library, to_remove[backup.id])
                     else:
                         log.info("%s is skipped: something is reading it", backup.id)
         reach("prune.before-index")

@@ -130,14 +130,14 @@ class _Watchdog:
     def __init__(self, limit: float, resume: Sequence[str]) -> None:
         argv = [sys.executable, "-I", str(_WATCHDOG), str(limit), *resume]
         self._child = process.start(argv, stdin=_PIPE, stderr=None, outlive_us=True, users=True)
-        self._told("ready")
+        self._expect("ready")
 
-    def _told(self, word: str) -> None:
+    def _expect(self, word: str) -> None:
         assert self._child.stdout is not None
         if self._child.stdout.readline() != f"{word}\n".encode():
             raise SnapshotBusy("the pause took longer than its limit", hint="raise 'limit' of the quiesce setting")
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._child.stdin is not None
         with contextlib.suppress(BrokenPipeError, ValueError):  # it is gone, or was told that it is alone
             self._child.stdin.write(f"{line}\n".encode())
@@ -145,8 +145,8 @@ class _Watchdog:
 
     def will_resume(self, pid: int) -> None:
         """From here on the process is continued even if we are killed."""
-        self._tell(f"stop {pid}")
-        self._told("ok")
+        self._send(f"stop {pid}")
+        self._expect("ok")
 
     @property
     def acted(self) -> bool:
@@ -167,7 +167,7 @@ class _Watchdog:
             )
 
     def dismiss(self) -> None:
-        self._tell("done")
+        self._send("done")
         with contextlib.suppress(Exception):
             self._child.wait(timeout=5)
         process.end(self._child)

@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     stopped: list[int] = []
     os.write(1, b"ready\n")
-    if _told_done(time.monotonic() + limit, stopped):
+    if _reads_done(time.monotonic() + limit, stopped):
         return 0
     for pid in reversed(stopped):
         with contextlib.suppress(OSError):
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     return 3
 
 
-def _told_done(deadline: float, stopped: list[int]) -> bool:
+def _reads_done(deadline: float, stopped: list[int]) -> bool:
     rest = b""
     while (left := deadline - time.monotonic()) > 0:
         if not select.select([0], [], [], left)[0]:

@@ -65,8 +65,8 @@ def backup_status(backup: Backup) -> str:
 def _drilled(drill: Copy | None) -> str:
     if drill is None or drill.drilled_at is None:
         return ""
-    said = "" if drill.verdict == PROVEN else f" {drill.verdict}"
-    return f"{wording.utc(drill.drilled_at)}{said}"
+    suffix = "" if drill.verdict == PROVEN else f" {drill.verdict}"
+    return f"{wording.utc(drill.drilled_at)}{suffix}"
 
 
 def backup_row(backup: Backup, now: datetime) -> Mapping[str, str]:
@@ -190,7 +190,7 @@ def restore_facts(backup: str, library: str, store: str, restored: Restored) -> 
         "restored": f"{backup} of {library} from {store}",
         "to": restored.place,
         "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
-        "tables": restored.said,
+        "tables": restored.summary,
     }
 
 

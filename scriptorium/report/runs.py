@@ -93,7 +93,7 @@ def restore_report(result: RestoreResult) -> Report:
     restored = result.restored
     summary = {
         "verdict": "restored; every file has its recorded hash",
-        "tables": restored.said,
+        "tables": restored.summary,
         "backup": result.backup,
         "from": result.store,
         "to": restored.place,

@@ -7,7 +7,7 @@ import logging
 from scriptorium.errors import UsageError
 from scriptorium.fs.free_space import nearest_folder
 from scriptorium.progress import Advance
-from scriptorium.restore.supply import Restored, Supply, compared, load_parts, read_parts, told
+from scriptorium.restore.supply import Restored, Supply, compared, load_parts, read_parts, restore_warnings
 from scriptorium.settings import Library
 from scriptorium.sources.abilities import renamed as renamed_as
 
@@ -44,5 +44,5 @@ def restore_as(
         raise
     incoming.finish()
     tables, comparison = compared(supply, {part.source: incoming}, loaded)
-    warnings = (*read.warnings, *told({part.source: incoming}, [part]))
+    warnings = (*read.warnings, *restore_warnings({part.source: incoming}, [part]))
     return Restored(f"database {name}", read.files, read.bytes, tables, read.parts, warnings, comparison)

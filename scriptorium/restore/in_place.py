@@ -20,7 +20,7 @@ from scriptorium.progress import Advance
 from scriptorium.restore.journal import Journal, open_journal
 from scriptorium.restore.preflight import Preflight, preflight_in_place, require_still
 from scriptorium.restore.rollback import drop, drop_previous, put_back, require_idle
-from scriptorium.restore.supply import Restored, Supply, compared, lacking, load_parts, read_parts, told
+from scriptorium.restore.supply import Restored, Supply, compared, lacking, load_parts, read_parts, restore_warnings
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import Incoming
 from scriptorium.words import JournalState
@@ -85,7 +85,7 @@ def restore_in_place(
 def _switch(source: str, one: Incoming, journal: Journal, kept: dict[str, Kept]) -> None:
     """Record the previous data before it is moved: an undo in another process compares with that."""
     kept[source] = one.plan() if isinstance(one, Keeping) else {}
-    journal.keeping(kept).mark(JournalState.SWITCHING)
+    journal.keeping(kept).enter(JournalState.SWITCHING)
     one.switch()
     log.info("%s: switched to what was restored", source)
 
@@ -115,14 +115,14 @@ def _carry_out(
         _switch(source, incoming[source], journal, kept)
     reach("restore.all-switched")
     kept |= {source: one.kept() for source in read.parts if isinstance(one := incoming[source], Keeping)}
-    journal = journal.keeping(kept).mark(JournalState.SWITCHED)
+    journal = journal.keeping(kept).enter(JournalState.SWITCHED)
     if healthy is not None:
         healthy()
     reach("restore.before-kept")
-    journal.mark(JournalState.KEPT)
+    journal.enter(JournalState.KEPT)
     there = any(one.get("moves") or one.get("replaced") is not None for one in kept.values())
     tables, comparison = compared(supply, incoming, loaded)
-    warnings = (*read.warnings, *told(incoming, parts))
+    warnings = (*read.warnings, *restore_warnings(incoming, parts))
     previous: Literal["kept", "none was there"] = "kept" if there else "none was there"
     lacks = lacking(part for part in parts if part.source in read.parts)
     return Restored("in place", read.files, read.bytes, tables, read.parts, warnings, comparison, previous, lacks)

@@ -22,7 +22,7 @@ from scriptorium.fs.free_space import require_space
 from scriptorium.fs.mounts import mounted_in
 from scriptorium.fs.places import Places, real_path
 from scriptorium.fs.removal import empty, remove_tree
-from scriptorium.fs.system_errors import advice, said
+from scriptorium.fs.system_errors import advice, reason_of
 from scriptorium.model import Part
 from scriptorium.progress import Advance
 from scriptorium.restore.supply import (
@@ -32,7 +32,7 @@ from scriptorium.restore.supply import (
     lacking,
     load_parts,
     read_parts,
-    told,
+    restore_warnings,
     wanted,
 )
 from scriptorium.sources import Source, made_for
@@ -68,7 +68,9 @@ def restore_into(
                 places.make_folders(target.parent, 0o777)
         except OSError as error:
             raise UsageError(
-                f"the folder to restore to cannot be made: {said(error)}", on=str(target), hint=advice(error, target)
+                f"the folder to restore to cannot be made: {reason_of(error)}",
+                on=str(target),
+                hint=advice(error, target),
             ) from error
         _clear_former_tries(places, target)
         _require_space(target, supply)
@@ -142,7 +144,7 @@ def _unused(places: Places, folder: Path) -> Iterator[int | None]:
 
 def _drop(places: Places, folder: Path, held: int) -> None:
     """Remove a folder of ours with everything in it, whatever its name is now."""
-    empty(held, last=ours.MARK)
+    empty(held, last=ours.MARKER)
     with suppress(OSError):  # somebody moved it: an empty folder is left
         places.remove_folder(folder)
 
@@ -157,9 +159,9 @@ def _clear_former_tries(places: Places, target: Path) -> None:
     """Clean up after killed restores: put back a target that was about to be replaced, and remove everything else."""
     for previous in sorted(target.parent.glob(f"{_PREVIOUS}????????????")):
         with _unused(places, previous) as held:
-            if held is None or not ours.is_marked(held, previous.name):
+            if held is None or not ours.has_marker(held, previous.name):
                 continue
-            inside = set(os.listdir(held)) - {ours.MARK}  # noqa: PTH208 -- a descriptor, not a path
+            inside = set(os.listdir(held)) - {ours.MARKER}  # noqa: PTH208 -- a descriptor, not a path
             if inside - {target.name}:  # of another target
                 continue
             if inside and not places.there(target):
@@ -212,7 +214,7 @@ def _read(
         if source in read.parts:
             one.switch()
         one.finish()
-    warnings = (*read.warnings, *told(incoming, supply.manifest.parts))
+    warnings = (*read.warnings, *restore_warnings(incoming, supply.manifest.parts))
     lacks = lacking(part for part in supply.manifest.parts if part.source in read.parts)
     return Restored(str(target), read.files, read.bytes, tables, read.parts, warnings, comparison, lacking=lacks)
 
@@ -236,7 +238,7 @@ def _put(places: Places, stage: Path, held: int, target: Path) -> tuple[str, ...
     else:
         previous = _previous_place(target, stage.name.removeprefix(_STAGE))
         with _made(places, previous) as kept:
-            ours.mark(kept, previous.name.removeprefix(_PREVIOUS))
+            ours.write_marker(kept, previous.name.removeprefix(_PREVIOUS))
             _exchange(places, stage, target, previous / target.name, kept)
             warnings = _dress_like(held, like, target)
             _drop(places, previous, kept)
@@ -282,7 +284,9 @@ def _put_inside(places: Places, stage: Path, target: Path) -> None:
                 places.rename(now, was)
             places.remove_folder(previous)
             if isinstance(error, OSError):
-                raise RestoreFailed(f"the switch failed: {said(error)}", on=str(target), hint=advice(error)) from error
+                raise RestoreFailed(
+                    f"the switch failed: {reason_of(error)}", on=str(target), hint=advice(error)
+                ) from error
             raise
         places.sync(target)
         places.remove_folder(stage)

@@ -31,32 +31,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """``facts``: the contents of the file, without the state."""
+    """``fields``: the contents of the file, without the state."""
 
     file: Path
-    facts: Mapping[str, object]
+    fields: Mapping[str, object]
     state: JournalState
 
     @property
     def backup(self) -> str:
-        return str(self.facts["backup"])
+        return str(self.fields["backup"])
 
     @property
     def written_at(self) -> datetime:
         return datetime.fromtimestamp(self.file.stat().st_mtime, UTC)
 
-    def mark(self, state: JournalState) -> Journal:
+    def enter(self, state: JournalState) -> Journal:
         """Record the state, durably. ``NoSpace`` where that is not possible; the previous record is then unchanged."""
         try:
-            atomic.write(self.file, encoded({**self.facts, "state": state}))  # before a rename that only it can undo
+            atomic.write(self.file, encoded({**self.fields, "state": state}))  # before a rename that only it can undo
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise NoSpace(
                 "there is no space for the journal of the restore", on=str(self.file.parent), hint="free some space"
             ) from error
-        log.info("restore %s of %s: %s", self.facts["restore"], self.facts["library"], state)
-        return Journal(self.file, self.facts, state)
+        log.info("restore %s of %s: %s", self.fields["restore"], self.fields["library"], state)
+        return Journal(self.file, self.fields, state)
 
     def close(self) -> None:
         self.file.unlink(missing_ok=True)
@@ -64,37 +64,37 @@ class Journal:
     @property
     def sources(self) -> Mapping[str, str]:
         """Its parts' sources, each with its kind."""
-        rows = self.facts["parts"]
+        rows = self.fields["parts"]
         assert isinstance(rows, list)
         return {str(row["source"]): str(row["kind"]) for row in rows}
 
     @property
     def kept(self) -> Mapping[str, Kept]:
         """By source, how the previous data is recognised; empty before the switch and in old journals."""
-        found = self.facts.get("previous", {})
+        found = self.fields.get("previous", {})
         assert isinstance(found, dict)
         return found
 
     def keeping(self, kept: Mapping[str, Kept]) -> Journal:
-        """The same with how the previous data is recognised; ``mark`` writes it."""
-        return Journal(self.file, {**self.facts, "previous": dict(kept)}, self.state)
+        """The same with how the previous data is recognised; ``enter`` writes it."""
+        return Journal(self.file, {**self.fields, "previous": dict(kept)}, self.state)
 
     @property
     def compares(self) -> bool:
         """Whether it records what must be put back. Journals of earlier versions do so only after the whole switch."""
-        return self.state is JournalState.PREPARING or "previous" in self.facts
+        return self.state is JournalState.PREPARING or "previous" in self.fields
 
     def at(self, state: JournalState) -> Journal:
-        """The same in that state; ``mark`` writes it."""
-        return Journal(self.file, self.facts, state)
+        """The same in that state; ``enter`` writes it."""
+        return Journal(self.file, self.fields, state)
 
     def only(self, sources: Collection[str]) -> Journal:
         """The same with only the parts of these sources: the others are done."""
-        rows = self.facts["parts"]
+        rows = self.fields["parts"]
         assert isinstance(rows, list)
         parts = [row for row in rows if row["source"] in sources]
         kept = {source: one for source, one in self.kept.items() if source in sources}
-        return Journal(self.file, {**self.facts, "parts": parts, "previous": kept}, self.state)
+        return Journal(self.file, {**self.fields, "parts": parts, "previous": kept}, self.state)
 
     def require_trusted(self) -> None:
         """Whoever reads a journal carries out its renames: only we may be able to write it."""
@@ -111,7 +111,7 @@ class Journal:
         ``Untrusted`` when others may have written the journal."""
         self.require_trusted()
         known: dict[str, Source] = {source.name: source for source in library.sources}
-        rows = self.facts["parts"]
+        rows = self.fields["parts"]
         assert isinstance(rows, list)
         for row in rows:
             if row["source"] not in known:
@@ -120,11 +120,11 @@ class Journal:
                     on=str(self.file),
                     hint="put the source back into the settings",
                 )
-        options = RestoreOptions.chosen({"rebuild": bool(self.facts["rebuild"])})  # the others are in the rows
+        options = RestoreOptions.chosen({"rebuild": bool(self.fields["rebuild"])})  # the others are in the rows
         return {
             row["source"]: known[row["source"]]
             .as_recorded(row.get("way", {}))
-            .incoming(_part(row), str(self.facts["restore"]), options=options)
+            .incoming(_part(row), str(self.fields["restore"]), options=options)
             for row in rows
         }
 
@@ -141,7 +141,7 @@ def open_journal(
         {"source": p.source, "kind": p.kind, "path": p.path, "export": p.export, "way": dict(ways[p.source])}
         for p in parts
     ]
-    facts = {
+    fields = {
         "library": library.name,
         "backup": supply.manifest.id,
         "restore": restore_id,
@@ -149,7 +149,7 @@ def open_journal(
         "parts": rows,
     }
     state = JournalState.PREPARING
-    return Journal(folder / f"{library.name}-{restore_id}.json", facts, state).mark(state)
+    return Journal(folder / f"{library.name}-{restore_id}.json", fields, state).enter(state)
 
 
 def journals(settings: Settings, library: str) -> Iterator[Journal]:
@@ -159,7 +159,7 @@ def journals(settings: Settings, library: str) -> Iterator[Journal]:
         try:
             record = decoded(file.read_bytes(), "journal of a restore")
             state = record.word("state", JournalState)
-            yield Journal(file, {name: fact for name, fact in record.raw.items() if name != "state"}, state)
+            yield Journal(file, {name: value for name, value in record.raw.items() if name != "state"}, state)
         except (OSError, DamageFound) as error:
             raise RestoreFailed(
                 "the journal of a restore cannot be read",

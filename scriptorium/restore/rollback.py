@@ -48,7 +48,7 @@ def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, e
     if failures:
         others = [name for name in incoming if name not in failures]
         with contextlib.suppress(OSError, ScriptoriumError):  # the previous record is then unchanged
-            journal.only(failures).mark(journal.state)
+            journal.only(failures).enter(journal.state)
         raise RestoreFailed(
             "the previous data is not back in every part",
             on="; ".join(f"{name}: {found}" for name, found in failures.items()),
@@ -95,7 +95,7 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
     ``LibraryBusy`` when the application was started while only a part of the data was switched: the data must not be
     changed while the application runs.
     """
-    said = []
+    messages = []
     for journal in journals(settings, library.name):
         if journal.state is JournalState.KEPT:
             continue
@@ -108,9 +108,11 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
         ways = _ways(journal, settings, library)
         put_back(ways, journal, RestoreFailed("cut short", on=journal.backup))
         journal.close()
-        told = "" if journal.compares else " (an earlier version began it: what is there now was compared with nothing)"
-        said.append(f"a restore of {journal.backup} that was cut short was undone{told}")
-    return tuple(said)
+        doubt = (
+            "" if journal.compares else " (an earlier version began it: what is there now was compared with nothing)"
+        )
+        messages.append(f"a restore of {journal.backup} that was cut short was undone{doubt}")
+    return tuple(messages)
 
 
 def cut_short(settings: Settings, library: Library) -> Journal | None:
@@ -179,7 +181,7 @@ def undo(settings: Settings, library: Library) -> str:
     require_idle(library)
     require_previous(journal, library)
     ways = _ways(journal, settings, library)
-    journal = journal.mark(JournalState.UNDOING)  # from here on the data may be half old, until every part is back
+    journal = journal.enter(JournalState.UNDOING)  # from here on the data may be half old, until every part is back
     put_back(ways, journal, RestoreFailed("the undo failed", on=journal.backup))
     journal.close()
     return journal.backup
@@ -232,7 +234,7 @@ def drop(journal: Journal, library: Library) -> bool:
     """Remove the previous data of one restore; whether it is removed. What is partly removed cannot be put back."""
     try:
         incoming = journal.incoming(library)
-        journal.mark(JournalState.DROPPING)
+        journal.enter(JournalState.DROPPING)
         for one in incoming.values():
             one.finish()
             reach("previous.part-dropped")

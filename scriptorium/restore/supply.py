@@ -264,7 +264,7 @@ def _not_comparable(incoming: Incoming) -> Mapping[str, str]:
     return {**missing_fingerprints(incoming), **made_anew(incoming)}
 
 
-def told(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:
+def restore_warnings(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:
     """What the parts left out and what could not be compared, by name."""
     left_out = [f"{source}: {warning}" for source, one in incoming.items() for warning in warnings_of(one)]
     unseen = [

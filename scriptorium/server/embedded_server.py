@@ -15,31 +15,31 @@ import uvicorn
 from filelock import FileLock
 
 
-class _InItsTurn(uvicorn.Server):
+class _Server(uvicorn.Server):
     """Releases the lock as soon as the server answers."""
 
-    def __init__(self, config: uvicorn.Config, turn: FileLock) -> None:
+    def __init__(self, config: uvicorn.Config, lock: FileLock) -> None:
         super().__init__(config)
-        self._turn = turn
+        self._lock = lock
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._turn.release()
+        self._lock.release()
 
 
 def main() -> None:
     """Serve. Arguments: the descriptor of the socket, the descriptor of a pipe that gets a byte when the lock is taken,
     the file of the lock."""
     os.umask(0o077)  # nobody else may read the database of the runs
-    listening, told = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    listening, notify = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
     import prefect.server.api.server  # noqa: F401  before the lock is taken: it takes seconds
 
-    turn = FileLock(sys.argv[3], mode=0o600)
-    turn.acquire(poll_interval=0.1)
-    os.write(told, b"!")
-    os.close(told)
-    _InItsTurn(config, turn).run(sockets=[listening])
+    lock = FileLock(sys.argv[3], mode=0o600)
+    lock.acquire(poll_interval=0.1)
+    os.write(notify, b"!")
+    os.close(notify)
+    _Server(config, lock).run(sockets=[listening])
 
 
 if __name__ == "__main__":

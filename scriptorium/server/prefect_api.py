@@ -30,7 +30,9 @@ from scriptorium.errors import ToolFailed, ToolMissing
 log = logging.getLogger(__name__)
 
 _PATIENCE = 180.0  # seconds: the server starts slowly on a small or busy machine, above all the first time
-_TURN = 1800.0  # seconds: a crontab may start many commands at once, and their servers start one after the other
+_LOCK_PATIENCE = (
+    1800.0  # seconds: a crontab may start many commands at once, and their servers start one after the other
+)
 _LOCK = "scriptorium-start.lock"
 _HOST = "127.0.0.1"
 _ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
@@ -83,14 +85,14 @@ def _start(password: str) -> str:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(error.strerror or type(error).__name__, settings.home) from error
-    said = tempfile.TemporaryFile()  # noqa: SIM115 -- the server writes to it as long as it runs
-    turn, told = os.pipe()
+    output = tempfile.TemporaryFile()  # noqa: SIM115 -- the server writes to it as long as it runs
+    lock_end, started_end = os.pipe()
     with socket.socket() as listening, contextlib.ExitStack() as pipe:
-        pipe.callback(os.close, turn)
+        pipe.callback(os.close, lock_end)
         # We bind it and keep it: another process could take a port that was only looked up, and receive our requests.
         listening.bind((_HOST, 0))
         url = f"http://{_HOST}:{listening.getsockname()[1]}/api"
-        given = [str(listening.fileno()), str(told), str(settings.home / _LOCK)]
+        given = [str(listening.fileno()), str(started_end), str(settings.home / _LOCK)]
         try:
             child = process.start(
                 [sys.executable, "-P", "-m", "scriptorium.server.embedded_server", *given],
@@ -101,28 +103,28 @@ def _start(password: str) -> str:
                     "PREFECT_SERVER_API_AUTH_STRING": password,
                     "PREFECT_API_AUTH_STRING": password,
                 },
-                stdout=said.fileno(),
-                stderr=said.fileno(),
-                pass_fds=(listening.fileno(), told),
+                stdout=output.fileno(),
+                stderr=output.fileno(),
+                pass_fds=(listening.fileno(), started_end),
             )
         finally:
-            os.close(told)
+            os.close(started_end)
         atexit.register(process.end, child)
-        _wait_for_the_turn(turn, settings.home)
+        _wait_for_the_lock(lock_end, settings.home)
     until = time.monotonic() + _PATIENCE
     while not _answers(f"{url}/health"):
         if child.poll() is not None or time.monotonic() > until:
-            raise _unusable(_reason(said), settings.home)
+            raise _unusable(_reason(output), settings.home)
         time.sleep(0.05)
     log.info("the embedded Prefect server answers")
     return url
 
 
-def _wait_for_the_turn(turn: int, home: Path) -> None:
+def _wait_for_the_lock(lock_end: int, home: Path) -> None:
     """Wait until the server may start, or has ended: then its end of the pipe is closed."""
-    if not select.select([turn], [], [], _TURN)[0]:
+    if not select.select([lock_end], [], [], _LOCK_PATIENCE)[0]:
         raise ToolFailed(
-            f"other commands have been starting Prefect's embedded server for {_TURN / 60:.0f} minutes",
+            f"other commands have been starting Prefect's embedded server for {_LOCK_PATIENCE / 60:.0f} minutes",
             on=str(home),
             hint="end them; or run a server (prefect server start) and set PREFECT_API_URL",
         )
@@ -136,9 +138,9 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _reason(said: IO[bytes]) -> str:
+def _reason(output: IO[bytes]) -> str:
     """The last error in the output of the server, else its last line."""
-    said.seek(0)
-    lines = said.read().decode("utf-8", "replace").strip().splitlines()
+    output.seek(0)
+    lines = output.read().decode("utf-8", "replace").strip().splitlines()
     errors = [line for line in lines if _ERROR.match(line)]
     return (errors or lines or ["it was silent"])[-1].strip()

@@ -29,15 +29,15 @@ def complaint(error: ValidationError) -> str:
         place = problem["loc"]
         if problem["type"] == "too_short" and any(place == other["loc"][: len(place)] for other in problems[:-1]):
             continue  # a list is empty only because what stands in it is wrong
-        said = problem["msg"].removeprefix("Value error, ")
+        problem_text = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            said = f"unknown key; known: {', '.join(sorted(_known(place[:-1])))}"
+            problem_text = f"unknown key; known: {', '.join(sorted(_known(place[:-1])))}"
         elif problem["type"] == "union_tag_not_found":
-            said = f"'kind' is missing; one of: {', '.join(sorted(_kinds(place)))}"
+            problem_text = f"'kind' is missing; one of: {', '.join(sorted(_kinds(place)))}"
         elif problem["type"] == "string_pattern_mismatch":
-            said = _FORMS.get(problem["ctx"]["pattern"], said)
+            problem_text = _FORMS.get(problem["ctx"]["pattern"], problem_text)
         where = ".".join(_short(str(step), 60) for step in place if step != "[key]")
-        lines.append(f"{where}: {_short(said, 500)}" if where else _short(said, 500))
+        lines.append(f"{where}: {_short(problem_text, 500)}" if where else _short(problem_text, 500))
     more = f"; and {len(lines) - _MOST} more" if len(lines) > _MOST else ""
     return "; ".join(lines[:_MOST]) + more
 

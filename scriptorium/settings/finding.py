@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from scriptorium import logs
 from scriptorium.errors import SettingsError
-from scriptorium.fs.system_errors import advice, said
+from scriptorium.fs.system_errors import advice, reason_of
 from scriptorium.presets import recognise
 from scriptorium.settings.complaints import complaint
 from scriptorium.settings.models import Settings
@@ -69,7 +69,9 @@ def _existing(file: Path) -> Path:
 
 
 def unreadable(file: Path, error: OSError) -> SettingsError:
-    return SettingsError(f"the settings file cannot be read: {said(error)}", on=str(file), hint=advice(error, file))
+    return SettingsError(
+        f"the settings file cannot be read: {reason_of(error)}", on=str(file), hint=advice(error, file)
+    )
 
 
 def choose_file(file: Path) -> None:
@@ -146,8 +148,8 @@ def _read(file: Path) -> RawTable:
             hint="save it as UTF-8",
         ) from None
     except ValueError as error:  # not TOML, or a number that nobody means
-        said = str(error).partition(";")[0]
-        raise SettingsError(f"the settings file is not valid TOML: {said}", on=str(file)) from None
+        where = str(error).partition(";")[0]
+        raise SettingsError(f"the settings file is not valid TOML: {where}", on=str(file)) from None
     except RecursionError:
         raise SettingsError("the settings file is nested too deeply", on=str(file)) from None
     except OSError as error:

@@ -37,13 +37,13 @@ def schedule_of(settings: Settings | None, tier: Tier) -> Schedule:
 
 
 def for_deployments() -> dict[str, dict[str, object]]:
-    """Tier -> ``cron``, ``timezone``, ``active``; ``house`` -> the time zone of everything else that is scheduled."""
+    """Tier -> ``cron``, ``timezone``, ``active``; ``maintenance`` -> the ``timezone`` of all other schedules."""
     settings = _settings()
     made: dict[str, dict[str, object]] = {}
     for tier in (Tier.HOURLY, Tier.DAILY, Tier.WEEKLY, Tier.MONTHLY):
         found = schedule_of(settings, tier)
         made[tier.value] = {"cron": found.cron, "timezone": found.timezone, "active": found.active}
-    return {**made, "house": {"timezone": schedule_of(settings, Tier.DAILY).timezone}}
+    return {**made, "maintenance": {"timezone": schedule_of(settings, Tier.DAILY).timezone}}
 
 
 def _settings() -> Settings | None:

@@ -28,7 +28,7 @@ from scriptorium.fs import atomic
 from scriptorium.fs.descriptors import require_ours
 from scriptorium.fs.places import Places, real_path
 from scriptorium.fs.removal import remove_tree
-from scriptorium.fs.system_errors import advice, said
+from scriptorium.fs.system_errors import advice, reason_of
 from scriptorium.manifest.record import decoded, encoded
 from scriptorium.settings import Settings
 
@@ -63,7 +63,7 @@ def _trouble(path: Path) -> Iterator[None]:
             what = "there is no space left to work in"
             raise NoSpace(what, on=str(path), hint="free some space, or run cleanup") from error
         raise SettingsError(
-            f"the workspace cannot be used: {said(error)}",
+            f"the workspace cannot be used: {reason_of(error)}",
             on=str(path),
             hint=f"{advice(error, path) or 'look at it'}; or set 'workspace' to another folder",
         ) from error

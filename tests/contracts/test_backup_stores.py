@@ -76,7 +76,7 @@ def tree(folder: Path) -> Rig:
 
     def damage(key: str) -> None:
         members = store.kept[key].members
-        at = next(number for number, (facts, _) in enumerate(members) if facts.entry.path.endswith("noise"))
+        at = next(number for number, (header, _) in enumerate(members) if header.entry.path.endswith("noise"))
         members[at] = members[at][0], b"other" * 1000
 
     def cut_short(prepared: Prepared) -> None:

@@ -16,7 +16,7 @@ from scriptorium.stores.objects.local import LocalObjects
 
 
 def test_a_folder_store_gives_nobody_else_any_right(tmp_path: Path, file: Path) -> None:
-    former = os.umask(0)
+    previous = os.umask(0)
     try:
         store = LocalObjects(path=tmp_path / "deep" / "store")
         store.put_bytes("lib/a.tar.json", b"{}")  # nothing was prepared
@@ -25,7 +25,7 @@ def test_a_folder_store_gives_nobody_else_any_right(tmp_path: Path, file: Path) 
         os.link(file, tmp_path / "again")
         store.put("lib/copied.tar", file)
     finally:
-        os.umask(former)
+        os.umask(previous)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (store.path, *store.path.rglob("*"))}
     assert modes == {"store": 0o700, "lib": 0o700, "a.tar.json": 0o600, "linked.tar": 0o600, "copied.tar": 0o600}
 
@@ -103,15 +103,15 @@ def test_a_filesystem_that_takes_no_larger_file_is_not_tried_again(tmp_path: Pat
     import resource
     import signal
 
-    former_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    former_signal = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    previous_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous_signal = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     store = LocalObjects(path=tmp_path / "store")
     store.prepare()
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, former_limit[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, previous_limit[1]))
         with pytest.raises(NoSpace):
             store.put_bytes(KEY, bytes(200_000))
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, former_limit)
-        signal.signal(signal.SIGXFSZ, former_signal)
+        resource.setrlimit(resource.RLIMIT_FSIZE, previous_limit)
+        signal.signal(signal.SIGXFSZ, previous_signal)
     assert names(store) == [] and list(store.leftovers()) == []

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from source_fixtures import RESTORE, Packed, Rig, brought, leavings
+from source_fixtures import RESTORE, Packed, Rig, brought, leftovers
 
 from scriptorium.errors import NotFound, RestoreFailed, SourceUnavailable
 from scriptorium.model import Staged
@@ -78,7 +78,7 @@ def test_in_place_and_back(rig: Rig, packed: Packed) -> None:
     incoming.switch()
     incoming.finish()
     assert rig.contents() == before
-    assert leavings(rig) == []
+    assert leftovers(rig) == []
 
 
 def test_into_a_folder(rig: Rig, packed: Packed, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_undo_from_every_point(rig: Rig, packed: Packed, until: str, anew: bool)
         incoming = rig.source.incoming(packed.part, RESTORE)
     incoming.undo()
     assert rig.contents() == before
-    assert leavings(rig) == []
+    assert leftovers(rig) == []
     incoming.undo()
     assert rig.contents() == before
 
@@ -165,7 +165,7 @@ def test_what_a_restore_needs_is_said_and_changes_nothing(rig: Rig, packed: Pack
     for options in (AS_CONFIGURED, EVERY_OPTION):
         found = {what: look() for what, look in rig.source.preconditions(packed.part, options).items()}
         assert found and all(found.values())
-    assert rig.contents() == before and leavings(rig) == []
+    assert rig.contents() == before and leftovers(rig) == []
 
 
 def test_options_of_other_kinds_change_nothing(rig: Rig, packed: Packed) -> None:
@@ -205,7 +205,7 @@ def test_every_source_can_be_rehearsed(rig: Rig, packed: Packed, tmp_path: Path)
         assert incoming.load() == packed.part.tables
     finally:
         incoming.undo()
-    assert rig.contents() == before and leavings(rig) == []
+    assert rig.contents() == before and leftovers(rig) == []
 
 
 def test_what_only_some_can_is_asked_of_all(rig: Rig, tmp_path: Path) -> None:

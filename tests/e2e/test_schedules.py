@@ -30,10 +30,10 @@ def require_silent(log: Path) -> None:
     assert said == []
 
 
-def log_tab(house: Deployed, module: str) -> list[str]:
+def log_tab(deployment: Deployed, module: str) -> list[str]:
     """What a module of the core said in the log tab of the run that somebody started by hand and a worker did."""
-    (run,) = house.ask("/flow_runs/filter", {"deployments": {"name": {"any_": ["manual"]}}})
-    lines = house.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
+    (run,) = deployment.ask("/flow_runs/filter", {"deployments": {"name": {"any_": ["manual"]}}})
+    lines = deployment.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
     return [line["message"] for line in lines if line["name"] == module]
 
 
@@ -42,44 +42,50 @@ def test_a_schedule_of_the_settings_comes_true(
     place: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]
 ) -> None:
     """`prefect deploy --all`, a worker outside the checkout: the minute comes, and a backup is there."""
-    house = deployed(place, tmp_path / "prefect", prefect_home(tmp_path / "server"))
-    with house.server():
+    deployment = deployed(place, tmp_path / "prefect", prefect_home(tmp_path / "server"))
+    with deployment.server():
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(f"{house.url}/admin/version", timeout=20)
-        env = {**house.env, "PREFECT_API_AUTH_STRING": "librarian:guessed"}
+            urllib.request.urlopen(f"{deployment.url}/admin/version", timeout=20)
+        env = {**deployment.env, "PREFECT_API_AUTH_STRING": "librarian:guessed"}
         stranger = subprocess.run([SCRIPTORIUM, "create"], env=env, cwd=tmp_path, capture_output=True, text=True)
         assert (stranger.returncode, "Prefect's API asks for another password" in stranger.stderr) == (6, True)
-        house.prefect("work-pool", "create", "scriptorium", "--type", "process", "--overwrite")
-        house.prefect("deploy", "--all")
-        listed = json.loads(house.prefect("deployment", "ls", "--output", "json"))
+        deployment.prefect("work-pool", "create", "scriptorium", "--type", "process", "--overwrite")
+        deployment.prefect("deploy", "--all")
+        listed = json.loads(deployment.prefect("deployment", "ls", "--output", "json"))
         names = {one["name"] for one in listed}
         assert {"manual", "hourly", "daily", "weekly", "monthly", "restore", "undo", "verify", "prune"} <= names
         assert all(one["entrypoint"].startswith("flows.") for one in listed)
-        assert all(one["global_concurrency_limit"] is None for one in house.ask("/deployments/filter", {}))
+        assert all(one["global_concurrency_limit"] is None for one in deployment.ask("/deployments/filter", {}))
 
-        with house.worker():
-            house.prefect("deployment", "run", "backup/manual", "--param", "name=by-worker")
-            wait_for(lambda: len(house.scheduled("daily")) > 2, 120)
-            assert {moment.second for moment in house.scheduled("daily")} == {0}
-            wait_for(lambda: len(house.scheduled("prune")) > 0, 120)  # the scheduler takes them in several passes
-            assert {(moment.astimezone(UTC).hour, moment.minute) for moment in house.scheduled("prune")} == {(21, 30)}
-            assert house.scheduled("hourly") == []
-            wait_for(lambda: {one.tier for one in house.backups()} == {"daily", "manual"}, 180)
-            (by_worker,) = [one for one in house.backups() if one.name == "by-worker"]
+        with deployment.worker():
+            deployment.prefect("deployment", "run", "backup/manual", "--param", "name=by-worker")
+            wait_for(lambda: len(deployment.scheduled("daily")) > 2, 120)
+            assert {instant.second for instant in deployment.scheduled("daily")} == {0}
+            wait_for(lambda: len(deployment.scheduled("prune")) > 0, 120)  # the scheduler takes them in several passes
+            assert {(instant.astimezone(UTC).hour, instant.minute) for instant in deployment.scheduled("prune")} == {
+                (21, 30)
+            }
+            assert deployment.scheduled("hourly") == []
+            wait_for(lambda: {one.tier for one in deployment.backups()} == {"daily", "manual"}, 180)
+            (by_worker,) = [one for one in deployment.backups() if one.name == "by-worker"]
             done = f"backup {by_worker.id} is verified"  # sent every few seconds: a run that is ended now sends no more
-            wait_for(lambda: any(line.startswith(done) for line in log_tab(house, "scriptorium.operations.backup")), 60)
-        (daily,) = [one for one in house.backups() if one.tier == "daily"][:1]
+            wait_for(
+                lambda: any(line.startswith(done) for line in log_tab(deployment, "scriptorium.operations.backup")), 60
+            )
+        (daily,) = [one for one in deployment.backups() if one.tier == "daily"][:1]
         assert (daily.type, daily.status) == ("data", "verified")
 
-        house.tiers('[tiers.daily]\ncron = "17 4 * * *"\ntype = "config"\n')
-        with house.worker():  # not deployed yet: the next run says so
-            house.prefect("deployment", "run", "tier/daily")
-            wait_for(lambda: "config" in {one.type for one in house.backups()}, 120)
+        deployment.tiers('[tiers.daily]\ncron = "17 4 * * *"\ntype = "config"\n')
+        with deployment.worker():  # not deployed yet: the next run says so
+            deployment.prefect("deployment", "run", "tier/daily")
+            wait_for(lambda: "config" in {one.type for one in deployment.backups()}, 120)
             newest = {"sort": "TIMESTAMP_DESC"}
-            wait_for(lambda: any(_SAID in one["message"] for one in house.ask("/logs/filter", newest)), 60)
-        house.prefect("deploy", "-n", "tier/daily")
-        wait_for(lambda: {(moment.hour, moment.minute) for moment in house.scheduled("daily")} == {(19, 17)}, 60)
-    require_silent(house.server_home / "log")
+            wait_for(lambda: any(_SAID in one["message"] for one in deployment.ask("/logs/filter", newest)), 60)
+        deployment.prefect("deploy", "-n", "tier/daily")
+        wait_for(
+            lambda: {(instant.hour, instant.minute) for instant in deployment.scheduled("daily")} == {(19, 17)}, 60
+        )
+    require_silent(deployment.server_home / "log")
 
 
 @pytest.mark.timeout(400)
@@ -87,19 +93,19 @@ def test_the_commands_of_readme_give_a_server_and_a_worker(
     place: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]
 ) -> None:
     """As they stand there, one after the other; a server that logs goes on all the same."""
-    house = deployed(place, tmp_path / "prefect", prefect_home(tmp_path / "server"))
+    deployment = deployed(place, tmp_path / "prefect", prefect_home(tmp_path / "server"))
     chapter = (PROJECT / "README.md").read_text("utf-8").split("### By Prefect")[1].split("\n##")[0]
     (block,) = re.findall(r"```console\n(.*?)```", chapter, re.DOTALL)
-    commands = block.replace("$ ", "").replace(":4200", f":{house.port}")
+    commands = block.replace("$ ", "").replace(":4200", f":{deployment.port}")
     script = commands.replace("/etc/scriptorium/scriptorium.toml", str(place.config))
     env = clean(
         PATH=f"{PREFECT.parent}{os.pathsep}{os.environ['PATH']}",
-        PREFECT_HOME=str(house.server_home),
-        PREFECT_SERVER_API_PORT=str(house.port),
+        PREFECT_HOME=str(deployment.server_home),
+        PREFECT_SERVER_API_PORT=str(deployment.port),
         PREFECT_SERVER_LOGGING_LEVEL="DEBUG",
     )
     log = tmp_path / "log"
-    with running("bash", "-eu", "-c", script, env=env, cwd=house.folder / "checkout", log=log):
-        wait_for(lambda: "daily" in {one.tier for one in house.backups()}, 240)
-        wait_for(lambda: urllib.request.urlopen(f"{house.url}/health", timeout=20).status == 200, 120)
-    assert stat.S_IMODE((house.folder / "checkout" / "prefect-server.log").stat().st_mode) == 0o600
+    with running("bash", "-eu", "-c", script, env=env, cwd=deployment.folder / "checkout", log=log):
+        wait_for(lambda: "daily" in {one.tier for one in deployment.backups()}, 240)
+        wait_for(lambda: urllib.request.urlopen(f"{deployment.url}/health", timeout=20).status == 200, 120)
+    assert stat.S_IMODE((deployment.folder / "checkout" / "prefect-server.log").stat().st_mode) == 0o600

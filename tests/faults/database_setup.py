@@ -97,15 +97,15 @@ class Place:
 
 def living(place: Place) -> Living:
     """What lives: every file by its hash, every table by its rows and its fingerprint."""
-    facts: Living = {}
+    state: Living = {}
     for path in sorted(place.home.rglob("*")):
         inside = path.relative_to(place.home).as_posix()
         if ".scriptorium-" not in inside:
-            facts[inside] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+            state[inside] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
     with Login(database=place.url).address().session() as session:
         for name, table in take_fingerprints(session, relations(session)).tables.items():
-            facts[f"table {name}"] = [table.rows, table.fingerprint]
-    return facts
+            state[f"table {name}"] = [table.rows, table.fingerprint]
+    return state
 
 
 def build(folder: Path, server: EmbeddedPostgres) -> Place:
@@ -134,7 +134,7 @@ class DatabaseRig(Rig):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        stays = {name: facts for name, facts in self.old.items() if "came_later" in name}
+        stays = {name: state for name, state in self.old.items() if "came_later" in name}
         self.new_in_place: Living = {**self.new, **stays}  # a restore in place leaves what the backup does not know
 
     @property

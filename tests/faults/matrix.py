@@ -62,15 +62,15 @@ def build(folder: Path, make_place: Callable[..., Any]) -> type:
 
 def living(place: Any) -> Living:
     """What lives: every file by its hash, and the database by its rows."""
-    facts: dict[str, object] = {}
+    state: dict[str, object] = {}
     for path in sorted(place.home.rglob("*")):
         inside = path.relative_to(place.home).as_posix()
         if inside.startswith("data/kuzu/") or ".scriptorium-" in inside:
             continue
-        facts[inside] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-    facts["books"] = place.execute("MATCH (b:Book) RETURN b.id, b.title, b.pages ORDER BY b.id")
-    facts["authored"] = place.execute("MATCH (p:Person)-[:AUTHORED]->(b:Book) RETURN p.id, b.id ORDER BY p.id, b.id")
-    return facts
+        state[inside] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+    state["books"] = place.execute("MATCH (b:Book) RETURN b.id, b.title, b.pages ORDER BY b.id")
+    state["authored"] = place.execute("MATCH (p:Person)-[:AUTHORED]->(b:Book) RETURN p.id, b.id ORDER BY p.id, b.id")
+    return state
 
 
 def differing(one: Living, other: Living) -> list[str]:
@@ -80,7 +80,7 @@ def differing(one: Living, other: Living) -> list[str]:
 class Rig:
     """One copy of the rig that was built, and the questions that every row of the matrix asks.
 
-    ``doomed``: ids that the row itself had removed. ``hurt``: copies, by id and store, that the row itself damaged.
+    ``removed``: ids that the row itself had removed. ``hurt``: copies, by id and store, that the row itself damaged.
     """
 
     library = "bibliotheca"
@@ -92,7 +92,7 @@ class Rig:
         self.before = self.copies()
         self.keys = {copy.key for one in Catalog(self.settings).backups(records=False) for copy in one.copies}
         self.newest = Catalog(self.settings).backups(records=False)[0].id
-        self.doomed: set[str] = set()
+        self.removed: set[str] = set()
         self.hurt: set[tuple[str, str]] = set()
         assert len(self.before) == 4 and self.old != self.new
 
@@ -205,12 +205,12 @@ class Rig:
 
     def require_sound(self, *, but: set[str] = frozenset()) -> None:  # type: ignore[assignment]
         """``verify --all``: every copy is sound, and nothing that was complete before is lost (``but`` these ids)."""
-        self.doomed |= but
+        self.removed |= but
         for backup in Catalog(self.settings).backups(records=False):
             for copy in backup.copies:
                 damage = verify_stored(self.settings, backup.id, copy).damage
                 assert bool(damage) == ((backup.id, copy.store) in self.hurt), (backup.id, copy.store, damage)
-        kept = {(id, store) for id, store in self.before - self.hurt if id not in self.doomed}
+        kept = {(id, store) for id, store in self.before - self.hurt if id not in self.removed}
         assert kept <= self.copies(), "a backup that was complete is lost"
 
     def close(self) -> None:

@@ -138,5 +138,5 @@ def test_a_pin_that_cannot_be_read_still_holds(rig: Any) -> None:
     assert rig.again("cleanup") == ""
     rig.require_sound()
     pin(rig.settings, oldest, pinned=False)
-    rig.doomed = {oldest.id}
+    rig.removed = {oldest.id}
     assert rig.again("cleanup") == oldest.id

@@ -102,10 +102,10 @@ def test_a_child_that_hangs_is_ended_with_its_children(
     assert not alive(int(pids.read_text()))
     no_child_is_left()
     monkeypatch.undo()
-    nobody_looked(rig, operation, said, "did not end within")
+    require_not_examined(rig, operation, said, "did not end within")
 
 
-def nobody_looked(rig: Any, operation: str, said: str, reason: str) -> None:
+def require_not_examined(rig: Any, operation: str, said: str, reason: str) -> None:
     """The operation was done, said that nobody could look, and took nothing from what was known before."""
     newest = Catalog(rig.settings).backups(records=False)[0]
     if operation == "drill":
@@ -131,13 +131,13 @@ LOOKING = ["backup", "drill", pytest.param("restore", marks=pytest.mark.slow)]
 def test_a_reader_that_the_kernel_ends(rig: Any, operation: str) -> None:
     """As where memory runs out: it says nothing of the database, and what is archived is what was copied."""
     fake_engine(rig, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    nobody_looked(rig, operation, rig.again(operation), "the kernel ended the reader")
+    require_not_examined(rig, operation, rig.again(operation), "the kernel ended the reader")
 
 
 @pytest.mark.parametrize("operation", LOOKING)
 def test_a_reader_with_too_little_memory(rig: Any, operation: str) -> None:
     fake_engine(rig, "raise MemoryError('Unable to allocate memory! The buffer pool is full')\n")
-    nobody_looked(rig, operation, rig.again(operation), "too little memory to read it")
+    require_not_examined(rig, operation, rig.again(operation), "too little memory to read it")
 
 
 def alive(pid: int) -> bool:

@@ -103,8 +103,8 @@ def test_the_hours_that_daylight_saving_skips_and_repeats(rig: Any, zone: Callab
     zone("America/New_York")  # the machine's own has no say where the settings name one
     rig.place.config.write_text('timezone = "Europe/Berlin"\n' + rig.place.config.read_text())
     taken = {}
-    for name, moment in HOURS.items():
-        now = datetime.fromisoformat(moment)
+    for name, instant in HOURS.items():
+        now = datetime.fromisoformat(instant)
         taken[name] = driver.backup(rig.settings, now=now)
         listed = Catalog(rig.settings).find(taken[name])
         assert listed.created_at == now
@@ -141,8 +141,8 @@ SOON = {TOGETHER[0], TOGETHER[2], TOGETHER[4]}
 def test_two_runs_at_once(rig: Any, first: str, point: str, second: str) -> None:
     """The second one says who has it, and has changed nothing; the first one ends as if nobody had come."""
     gate = rig.place.folder / "gate"
-    doomed = {id for id, _ in rig.before} - {rig.newest}
-    rig.doomed = doomed if first == "cleanup" else set()
+    removed = {id for id, _ in rig.before} - {rig.newest}
+    rig.removed = removed if first == "cleanup" else set()
     with rig.started(first, {f"{point}#1": f"wait:{gate}"}) as child:
         wait_for(Path(f"{gate}.here"), child)
         with pytest.raises(LibraryBusy, match=f"process {child.pid} on .*, since"):
@@ -165,7 +165,7 @@ def test_a_drill_is_in_nobodys_way(rig: Any, operation: str) -> None:
         rig.again(operation)
         gate.touch()
         assert child.wait(60) == 0
-    rig.doomed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
+    rig.removed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
     rig.require_sound()
     rig.require_tidy(after_grace=True)
     assert rig.living == rig.old

@@ -243,7 +243,7 @@ def test_a_restore_of_a_database_that_is_ended(database_setup: Any, operation: s
 
 
 def tables(living: dict[str, object]) -> dict[str, object]:
-    return {name: facts for name, facts in living.items() if name.startswith("table ")}
+    return {name: state for name, state in living.items() if name.startswith("table ")}
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("undo", "undo-clean"))
@@ -311,7 +311,7 @@ def test_a_cleanup_beside_a_database_that_is_ended(
     database_setup: Any, operation: str, point: str, signal: str
 ) -> None:
     rig = database_setup
-    rig.doomed = {id for id, _ in rig.before} - {rig.newest}
+    rig.removed = {id for id, _ in rig.before} - {rig.newest}
     end_at(rig, operation, point, signal)
     rig.require_sound()
     rig.again("cleanup")
@@ -334,7 +334,7 @@ def test_every_point_of_a_database_is_in_the_matrix(database_setup: Any, operati
     log = rig.place.folder / "reached"
     assert rig.run(run, {"*": f"log:{log}"}).status == 0
     if operation == "cleanup":
-        rig.doomed = {id for id, _ in rig.before} - {rig.newest}
-    reached = Counter(moment.partition("#")[0] for moment in log.read_text().split())
+        rig.removed = {id for id, _ in rig.before} - {rig.newest}
+    reached = Counter(instant.partition("#")[0] for instant in log.read_text().split())
     tried = {point: (min(times), max(times)) for point, times in POINTS[operation].items()}
     assert tried == {point: (1, count) for point, count in reached.items()}, "every point, its first and its last time"

@@ -9,7 +9,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 TABLE = (TESTS.parent / "docs" / "faults.md").read_text("utf-8")
 RIGS = {"rig", "database_setup", "kind_of_rig"}  # fixtures that end with the check of every row (``Rig.close``)
-NEED_NO_HOUSE = {"test_nothing_waits_where_nothing_is_armed"}
+NEED_NO_LIBRARY = {"test_nothing_waits_where_nothing_is_armed"}
 ELSEWHERE = {"test_hot_snapshots.py", "test_document.py"}  # docs/snapshots.md, and this one
 
 
@@ -47,5 +47,5 @@ def test_every_row_ends_with_the_same_check() -> None:
                 arguments[node.name] = {one.arg for one in node.args.args}
     named = set(re.findall(r"`(test_\w+)`", "\n".join(rows())))
     assert len(named) > 40
-    without = {name for name in named - NEED_NO_HOUSE if not arguments.get(name, set()) & RIGS}
+    without = {name for name in named - NEED_NO_LIBRARY if not arguments.get(name, set()) & RIGS}
     assert without == set(), "a row of the table whose test is elsewhere, or looks after nothing"

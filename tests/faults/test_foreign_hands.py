@@ -42,7 +42,7 @@ while True:
 """
 
 
-def facts(folder: Path) -> dict[str, tuple[object, ...]]:
+def state_of(folder: Path) -> dict[str, tuple[object, ...]]:
     found: dict[str, tuple[object, ...]] = {}
     for path in (folder, *sorted(folder.rglob("*"))):
         info = path.lstat()
@@ -76,7 +76,7 @@ def wait_for(file: Path) -> None:
 
 @pytest.mark.parametrize("point", ["restore.unpacked", "renames.planned"])
 def test_a_folder_that_its_owner_swaps_for_a_link_during_a_restore(rig: Any, canary: Path, point: str) -> None:
-    covers, gate, before = rig.place.home / "data" / "covers", Path(rig.place.folder) / "gate", facts(canary)
+    covers, gate, before = rig.place.home / "data" / "covers", Path(rig.place.folder) / "gate", state_of(canary)
     data = covers.parent
     with rig.started("restore", {point: f"wait:{gate}"}) as child:
         wait_for(Path(f"{gate}.here"))
@@ -86,7 +86,7 @@ def test_a_folder_that_its_owner_swaps_for_a_link_during_a_restore(rig: Any, can
         gate.touch()
         ended = rig.heard(child)
     assert ended.status != 0 and "of root alone" not in ended.stderr
-    assert facts(canary) == before
+    assert state_of(canary) == before
     data.unlink()
     data.with_name("data.away").rename(data)
     rig.again("backup")  # puts back what a restore left half done
@@ -98,7 +98,7 @@ def test_folders_that_their_owner_swaps_at_random(rig: Any, canary: Path) -> Non
     """Some seconds of backups and restores against a process of that user's."""
     home, seed = rig.place.home, str(random.randrange(10**6))
     (canary / "covers" / "a.jpg").chmod(0o600)
-    before = facts(canary)
+    before = state_of(canary)
     kept = Path(rig.place.folder) / "kept"
     subprocess.run(["cp", "-a", home, kept], check=True)
     argv = [sys.executable, "-c", _SWAPPING, home, canary, seed]
@@ -112,7 +112,7 @@ def test_folders_that_their_owner_swaps_at_random(rig: Any, canary: Path) -> Non
                     assert "of root alone" not in ended.stdout + ended.stderr, seed
         finally:
             swapping.kill()
-    assert facts(canary) == before, seed
+    assert state_of(canary) == before, seed
     catalog, secret = Catalog(rig.settings), hashlib.sha256(b"of root alone").hexdigest()
     for backup in catalog.backups(records=False):
         entries = catalog.manifest(backup.copies[0]).files.entries

@@ -160,7 +160,7 @@ def test_looking_after_a_full_disk(small: Path, rig: Any, operation: str, where:
     if where == "store":
         (small / "second" / "backup_index.json").unlink()
     ballast = fill(small, 0)
-    rig.doomed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
+    rig.removed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
     rig.again(operation)
     rig.require_sound()
     ballast.unlink()
@@ -287,7 +287,7 @@ def test_a_write_that_finds_no_room(rig: Any, operation: str, point: str, time: 
     if point.startswith("index"):
         for store in rig.settings.stores.values():
             (store.folder / "backup_index.json").unlink(missing_ok=True)
-    rig.doomed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
+    rig.removed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
     ended = rig.run(operation, {f"{point}#{time}": "FULL"})
     if ended.status == 0:
         told = (operation, point) == ("drill", "store.before-rename")  # the verdict, which is only not kept

@@ -208,12 +208,12 @@ def test_verifying_that_is_ended(rig: Any, point: str, signal: str) -> None:
 @pytest.mark.parametrize(("point", "signal"), rows("cleanup"))
 def test_a_cleanup_that_is_ended(rig: Any, point: str, signal: str) -> None:
     stale(rig)
-    doomed = {id for id, _ in rig.before} - {rig.newest}
+    removed = {id for id, _ in rig.before} - {rig.newest}
     end_at(rig, "cleanup", point, signal)
-    rig.require_sound(but=doomed)
+    rig.require_sound(but=removed)
     rig.again("cleanup")
     assert rig.copies() == {(rig.newest, "local"), (rig.newest, "second")}
-    rig.require_sound(but=doomed)
+    rig.require_sound(but=removed)
     rig.require_tidy(after_grace=True)
     assert rig.living == rig.old
 
@@ -256,9 +256,9 @@ def test_every_point_is_in_the_matrix(rig: Any, operation: str) -> None:
         rig.again("restore")
     else:
         stale(rig)
-    rig.doomed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
+    rig.removed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
     log = rig.place.folder / "reached"
     assert rig.run(operation, {"*": f"log:{log}"}).status == 0
-    reached = Counter(moment.partition("#")[0] for moment in log.read_text().split())
+    reached = Counter(instant.partition("#")[0] for instant in log.read_text().split())
     tried = {point: (min(times), max(times)) for point, times in POINTS[operation].items()}
     assert tried == {point: (1, count) for point, count in reached.items()}, "every point, its first and its last time"

@@ -132,7 +132,7 @@ def test_a_stored_file_that_cannot_be_read(rig: Any, operation: str, which: str,
     if operation == "drill":
         file = file.with_name(file.name.replace(oldest(rig), newest(rig)))
     if operation == "cleanup":
-        rig.doomed = {id for id, _ in rig.before} - {rig.newest}
+        rig.removed = {id for id, _ in rig.before} - {rig.newest}
     expected = undisturbed(rig, operation)
     forget_indexes(rig)
     with unreadable(file):
@@ -223,7 +223,7 @@ def test_a_stored_file_that_vanishes_or_grows_meanwhile(rig: Any, operation: str
     file = manifest if which == "manifest" else archive
     file = file.with_name(file.name.replace(oldest(rig), names))
     if operation == "cleanup":
-        rig.doomed = {id for id, _ in rig.before} - {rig.newest}
+        rig.removed = {id for id, _ in rig.before} - {rig.newest}
     expected = undisturbed(rig, operation)
     forget_indexes(rig)
     gate = rig.place.folder / "gate"
@@ -286,6 +286,6 @@ def test_folders_in_folders_a_thousand_deep(rig: Any) -> None:
     assert driver.restore(rig.settings, taken) == taken
     assert rig.again("undo") == taken
     rig.again("cleanup")
-    rig.doomed = {id for id, _ in rig.before}
+    rig.removed = {id for id, _ in rig.before}
     remove_tree(top)
     rig.require_tidy(after_grace=True)

@@ -161,8 +161,8 @@ def test_prune_plans_then_removes(chosen: Any) -> None:
     assert all(decision.reasons for decision in pruned.decisions)
 
 
-def quick(conduct: Any) -> Any:
-    return {**conduct, "retry_delay_seconds": 0, "retry_jitter_factor": None}
+def quick(options: Any) -> Any:
+    return {**options, "retry_delay_seconds": 0, "retry_jitter_factor": None}
 
 
 def test_only_transient_errors_are_retried() -> None:

@@ -93,7 +93,7 @@ def test_a_library_is_kept_and_comes_back_by_a_store_without_archives(vault: Any
 def test_damage_in_a_tree_is_found(vault: Any) -> None:
     taken = backup(library="bibliotheca")
     kept = vault.settings.store("vault").kept[taken.copies[0].key]
-    at = next(number for number, (facts, _) in enumerate(kept.members) if facts.entry.path.endswith("a.jpg"))
+    at = next(number for number, (header, _) in enumerate(kept.members) if header.entry.path.endswith("a.jpg"))
     kept.members[at] = kept.members[at][0], b"x" * 2000
     (checked,) = verify(ids=(taken.id,))
     assert not checked.verification.sound

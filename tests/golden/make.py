@@ -33,7 +33,7 @@ from scriptorium.words import BackupType, Compression, Tier
 
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were
-MOMENT = datetime(2026, 3, 1, 2, 3, 4, tzinfo=UTC)
+FIXED_TIME = datetime(2026, 3, 1, 2, 3, 4, tzinfo=UTC)
 LARGEST = 100_000
 SECOND = 10**9
 Entry = dict[str, object]
@@ -85,8 +85,8 @@ def main() -> None:
                 (Compression.GZIP, True, tables, home),  # the list of files in a member of its own
             )
         ):
-            name, facts = make_backup(target, of, compression, MOMENT + timedelta(days=place), many=many)
-            expected[name] = {**facts, "rows": rows, "entries": picture(of)}
+            name, properties = make_backup(target, of, compression, FIXED_TIME + timedelta(days=place), many=many)
+            expected[name] = {**properties, "rows": rows, "entries": picture(of)}
         (target / "expected.json").write_text(json.dumps(expected, indent=1, ensure_ascii=True) + "\n")
     finally:
         shutil.rmtree(SCRATCH, ignore_errors=True)
@@ -126,7 +126,7 @@ def make_library(home: Path, books: int) -> dict[str, int]:
 
 
 def settle_times(home: Path) -> None:
-    when = int(MOMENT.timestamp()) * SECOND
+    when = int(FIXED_TIME.timestamp()) * SECOND
     for folder, folders, files in os.walk(os.fsencode(home), topdown=False):
         for name in (*folders, *files, b"."):
             os.utime(os.path.join(folder, name), ns=(when, when), follow_symlinks=False)
@@ -155,7 +155,7 @@ def make_database(file: Path, books: int) -> dict[str, int]:
 
 
 def make_backup(
-    target: Path, home: Path, compression: Compression, moment: datetime, *, many: bool
+    target: Path, home: Path, compression: Compression, instant: datetime, *, many: bool
 ) -> tuple[str, dict[str, str]]:
     """One backup in the store ``target``; returns its archive's name and what must be read back from its manifest."""
     stage = SCRATCH / "stage"
@@ -171,15 +171,15 @@ def make_backup(
         staged.append(quiesce.snapshot(source, stage / source.name, ()))
     staged[1] = replace(staged[1], warnings=("data/odd/gone: vanished before it was read",))
     draft = Manifest(
-        id=hashlib.sha256(moment.isoformat().encode()).hexdigest()[:12],
+        id=hashlib.sha256(instant.isoformat().encode()).hexdigest()[:12],
         library="bibliotheca",
         preset="bibliotheca",
         type=BackupType.FULL,
         tier=Tier.MONTHLY,
         name=f"golden, {compression}, „quoted“",
         description="one of the archives that every later version must read",
-        created_at=moment,
-        finished_at=moment,
+        created_at=instant,
+        finished_at=instant,
         host="golden.example",
         scriptorium_version=__version__,
         tools={"kuzu": "0.11.3"},
@@ -187,7 +187,7 @@ def make_backup(
         files=FileList(0, hashlib.sha256().hexdigest(), ()),
         archive=None,
     )
-    archive = stage / archive_name(draft.type, moment, compression, "kuzu")
+    archive = stage / archive_name(draft.type, instant, compression, "kuzu")
     inline = ledger.INLINE
     try:
         ledger.INLINE = 5 if many else inline
@@ -198,10 +198,10 @@ def make_backup(
     key = store.put(ArchivePackage(archive, manifest)).key
     outcome = verified(lambda: store.open(key), store.read_bytes(f"{key}.json"), name=archive.name)
     assert outcome.sound, outcome.damage
-    store.annotate(key, Annotations(pinned=True, verification=replace(outcome, at=moment, seconds=0.5)))
+    store.annotate(key, Annotations(pinned=True, verification=replace(outcome, at=instant, seconds=0.5)))
     shutil.rmtree(stage)
-    facts = {"id": draft.id, "name": draft.name, "created_at": moment.isoformat(), "tier": draft.tier.value}
-    return archive.name, facts
+    properties = {"id": draft.id, "name": draft.name, "created_at": instant.isoformat(), "tier": draft.tier.value}
+    return archive.name, properties
 
 
 def picture(home: Path) -> list[Entry]:
@@ -219,16 +219,16 @@ def picture(home: Path) -> list[Entry]:
             inside = path[len(top) + 1 :]
             if inside.startswith(b"data/kuzu"):
                 continue
-            facts = os.lstat(path)
-            entry: Entry = {"path": base64.b64encode(inside).decode(), "mode": stat.S_IMODE(facts.st_mode)}
-            entry["mtime_ns"] = facts.st_mtime_ns
-            if stat.S_ISLNK(facts.st_mode):
+            status = os.lstat(path)
+            entry: Entry = {"path": base64.b64encode(inside).decode(), "mode": stat.S_IMODE(status.st_mode)}
+            entry["mtime_ns"] = status.st_mtime_ns
+            if stat.S_ISLNK(status.st_mode):
                 entry["target"] = base64.b64encode(os.readlink(path)).decode()
-            elif stat.S_ISREG(facts.st_mode):
+            elif stat.S_ISREG(status.st_mode):
                 with open(path, "rb") as file:
                     entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-                if facts.st_nlink > 1:
-                    entry["same_as"] = base64.b64encode(first.setdefault(facts.st_ino, inside)).decode()
+                if status.st_nlink > 1:
+                    entry["same_as"] = base64.b64encode(first.setdefault(status.st_ino, inside)).decode()
             found.append(entry)
     return found
 

@@ -32,7 +32,7 @@ from scriptorium.words import Compression
 HERE = Path(__file__).parent
 SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
-MOMENT = datetime(2026, 4, 1, 2, 3, 4, tzinfo=UTC)
+FIXED_TIME = datetime(2026, 4, 1, 2, 3, 4, tzinfo=UTC)
 LARGEST = 40_000
 PIECE = 4 << 10  # bytes of a piece of the streamed dump: several, although it is small
 BOOK = b"What a book is: a file that the database names.\n"
@@ -103,14 +103,14 @@ def main() -> None:
         with EmbeddedPostgres(PROGRAMS) as server:
             make_library(server)
             expected = {
-                make_backup(server, target, MOMENT + timedelta(days=place), dump): {"method": dump}
+                make_backup(server, target, FIXED_TIME + timedelta(days=place), dump): {"method": dump}
                 for place, dump in enumerate(("stage", "stream"))
             }
             said = answers(server.address("alexandria"))
     finally:
         shutil.rmtree(SCRATCH, ignore_errors=True)
-    for name, facts in expected.items():
-        facts.update(facts_of(target, name))
+    for name, properties in expected.items():
+        properties.update(properties_of(target, name))
     (target / "expected-postgres.json").write_text(
         json.dumps({"answers": said, "archives": expected}, indent=1, ensure_ascii=True) + "\n"
     )
@@ -155,20 +155,20 @@ def settings_for(server: EmbeddedPostgres, target: Path, dump: str) -> Settings:
     return load(file, {})
 
 
-def make_backup(server: EmbeddedPostgres, target: Path, moment: datetime, dump: str) -> str:
+def make_backup(server: EmbeddedPostgres, target: Path, instant: datetime, dump: str) -> str:
     """One backup in the store ``target``, verified and proven; returns its archive's name."""
     settings = settings_for(server, target, dump)
     name = f"golden, PostgreSQL, {dump}"
     request = BackupRequest(name=name, compression=Compression.GZIP)
-    taken = backup.backup(settings, request, now=moment).backup
+    taken = backup.backup(settings, request, now=instant).backup
     (copy,) = taken.copies
     proof = drill(settings, DrillRequest(reference=taken.id)).proof
     assert proof.proven, proof.differences
     store = LocalStore(path=target)
     annotations = store.annotations(copy.key)
     assert annotations.verification is not None
-    checked = replace(annotations.verification, at=moment, seconds=0.5)
-    proven = replace(proof, at=moment + timedelta(hours=1), seconds=1.5, age_seconds=3600.0)
+    checked = replace(annotations.verification, at=instant, seconds=0.5)
+    proven = replace(proof, at=instant + timedelta(hours=1), seconds=1.5, age_seconds=3600.0)
     store.annotate(copy.key, replace(annotations, pinned=True, verification=checked, proof=proven))
     assert Catalog(settings).find(taken.id).status.good
     return copy.key.rpartition("/")[2]
@@ -180,7 +180,7 @@ def answers(url: str) -> dict[str, list[list[object]]]:
         return {name: [list(row) for row in session.execute(query).fetchall()] for name, query in QUESTIONS.items()}
 
 
-def facts_of(target: Path, name: str) -> dict[str, object]:
+def properties_of(target: Path, name: str) -> dict[str, object]:
     """What must be read back from a manifest, as it was read when it was new."""
     from scriptorium.manifest import loads
 
@@ -191,7 +191,7 @@ def facts_of(target: Path, name: str) -> dict[str, object]:
         "name": manifest.name,
         "created_at": manifest.created_at.isoformat(),
         "how": manifest.parts[0].method,
-        "tables": {table: [facts.rows, facts.fingerprint] for table, facts in tables.items()},
+        "tables": {table: [found.rows, found.fingerprint] for table, found in tables.items()},
         "checks": [str(check) for check in manifest.checks],
     }
 

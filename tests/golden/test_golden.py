@@ -100,7 +100,7 @@ def test_the_manifest_is_read(golden: Golden) -> None:
     assert kuzu.engine_version == manifest.tools["kuzu"] == "0.11.3"
     assert kuzu.export == "exports/kuzu"
     assert kuzu.tables is not None
-    assert {name: facts.rows for name, facts in kuzu.tables.items()} == expected["rows"]
+    assert {name: table.rows for name, table in kuzu.tables.items()} == expected["rows"]
     assert manifest.warnings == ("data/odd/gone: vanished before it was read",)
     data = golden.archive.read_bytes()
     assert manifest.archive is not None and manifest.archive.name == golden.name
@@ -135,17 +135,17 @@ def picture(root: Path) -> Picture:
             inside = path[len(top) + 1 :]
             if inside.startswith((b"data/kuzu", b"exports")):
                 continue
-            facts = os.lstat(path)
+            status = os.lstat(path)
             what: object = "folder"
             same: object = None
-            if stat.S_ISLNK(facts.st_mode):
+            if stat.S_ISLNK(status.st_mode):
                 what = os.readlink(path)
-            elif stat.S_ISREG(facts.st_mode):
+            elif stat.S_ISREG(status.st_mode):
                 with open(path, "rb") as file:
                     what = hashlib.file_digest(file, "sha256").hexdigest()
-                if facts.st_nlink > 1:
-                    same = first.setdefault(facts.st_ino, inside)
-            found[inside] = (what, same, stat.S_IMODE(facts.st_mode), facts.st_mtime_ns)
+                if status.st_nlink > 1:
+                    same = first.setdefault(status.st_ino, inside)
+            found[inside] = (what, same, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
     return found
 
 
@@ -163,11 +163,11 @@ def wanted(golden: Golden) -> Picture:
 def with_first_names(tree: Picture) -> Picture:
     """Which of two names of one file came first depends on the walk: their set does not."""
     groups: dict[object, list[bytes]] = {}
-    for path, facts in tree.items():
-        if facts[1] is not None:
-            groups.setdefault(facts[1], []).append(path)
+    for path, properties in tree.items():
+        if properties[1] is not None:
+            groups.setdefault(properties[1], []).append(path)
     first = {path: min(group) for group in groups.values() for path in group}
-    return {path: (facts[0], first.get(path), *facts[2:]) for path, facts in tree.items()}
+    return {path: (properties[0], first.get(path), *properties[2:]) for path, properties in tree.items()}
 
 
 @every
@@ -206,7 +206,7 @@ def test_plain_tar_and_sha256sum_read_it(golden: Golden, tmp_path: Path) -> None
     done = subprocess.run(["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"], cwd=tmp_path, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     ours = {b"backup_metadata.json", b"files.jsonl", b"manifest.json", b"SHA256SUMS"}
-    tree = {path: facts for path, facts in picture(tmp_path).items() if path not in ours}
+    tree = {path: properties for path, properties in picture(tmp_path).items() if path not in ours}
     assert with_first_names(tree) == with_first_names(wanted(golden))
 
 

@@ -30,7 +30,7 @@ ARCHIVES: dict[str, Any] = EXPECTED["archives"]
 BOOK = b"What a book is: a file that the database names.\n"
 _MEMORY = Path("/dev/shm")
 
-every = pytest.mark.parametrize("name", ARCHIVES, ids=[facts["method"] for facts in ARCHIVES.values()])
+every = pytest.mark.parametrize("name", ARCHIVES, ids=[properties["method"] for properties in ARCHIVES.values()])
 
 
 def archive(name: str) -> Path:
@@ -54,7 +54,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 def test_every_archive_of_the_folder_is_among_them() -> None:
     held = {one.key.rpartition("/")[2] for one in LocalStore(path=FOLDER).list("alexandria")}
-    assert held == set(ARCHIVES) and {facts["method"] for facts in ARCHIVES.values()} == {"stage", "stream"}
+    assert held == set(ARCHIVES) and {properties["method"] for properties in ARCHIVES.values()} == {"stage", "stream"}
 
 
 @every
@@ -76,7 +76,7 @@ def test_the_manifest_is_read(name: str) -> None:
     assert database.engine_version is not None and database.engine_version.startswith("15.")
     assert database.method == expected["how"] and database.method.startswith("pg_dump 15.")
     assert database.tables is not None
-    assert {table: [facts.rows, facts.fingerprint] for table, facts in database.tables.items()} == expected["tables"]
+    assert {table: [found.rows, found.fingerprint] for table, found in database.tables.items()} == expected["tables"]
     assert [str(check) for check in manifest.checks] == expected["checks"] and len(expected["checks"]) == 5
 
 

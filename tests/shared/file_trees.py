@@ -20,8 +20,8 @@ ODD = os.fsdecode(b"\xff\n")
 
 
 def part(place: str = "data", files: int = 3) -> Part:
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-    return Part("data", "files", place, 0, files, moment, moment, "")
+    instant = datetime(2026, 1, 1, tzinfo=UTC)
+    return Part("data", "files", place, 0, files, instant, instant, "")
 
 
 def build(folder: Path, tree: Tree) -> None:
@@ -45,7 +45,7 @@ def seen(folder: Path) -> Node:
     return {entry.name: seen(entry) for entry in folder.iterdir() if not entry.name.startswith(".scriptorium-")}
 
 
-def facts(folder: Path) -> dict[str, tuple[object, ...]]:
+def state_of(folder: Path) -> dict[str, tuple[object, ...]]:
     """Every byte, mode, owner and time of files, and modes and owners of folders."""
     found: dict[str, tuple[object, ...]] = {}
     for path in (folder, *sorted(folder.rglob("*"))):

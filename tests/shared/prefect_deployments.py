@@ -78,8 +78,8 @@ class Deployed:
         found = self.ask(
             "/flow_runs/filter", {"deployments": {"name": {"any_": [name]}}, "flow_runs": wanted, "limit": 50}
         )
-        moments = (datetime.fromisoformat(run["expected_start_time"]) for run in found if run["auto_scheduled"])
-        return sorted(moment for moment in moments if moment > datetime.now(UTC))
+        instants = (datetime.fromisoformat(run["expected_start_time"]) for run in found if run["auto_scheduled"])
+        return sorted(instant for instant in instants if instant > datetime.now(UTC))
 
     def backups(self) -> Sequence[Backup]:
         return [one for one in Catalog(self.place.settings).backups() if one.status.good]
@@ -92,6 +92,6 @@ def deployed(place: Any, folder: Path, server_home: Path) -> Deployed:
     """The house of this place; ``folder``: a new one for what is Prefect's."""
     (folder / "checkout").mkdir(parents=True)
     shutil.copy(PROJECT / "prefect.yaml", folder / "checkout")
-    house = Deployed(place, folder, server_home, free_port())
-    house.tiers('[tiers.daily]\ncron = "* * * * *"\ntype = "data"\n\n[tiers.weekly]\ntype = "full"\n')
-    return house
+    deployment = Deployed(place, folder, server_home, free_port())
+    deployment.tiers('[tiers.daily]\ncron = "* * * * *"\ntype = "data"\n\n[tiers.weekly]\ntype = "full"\n')
+    return deployment

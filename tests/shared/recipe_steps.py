@@ -10,26 +10,26 @@ from typing import Any
 import pytest
 
 
-def before(monkeypatch: pytest.MonkeyPatch, operation: ModuleType, step: str, deed: Callable[..., object]) -> None:
-    """``deed`` is done before the step, with the step's own arguments."""
+def before(monkeypatch: pytest.MonkeyPatch, operation: ModuleType, step: str, action: Callable[..., object]) -> None:
+    """``action`` is done before the step, with the step's own arguments."""
     real = getattr(operation, step)
 
     @functools.wraps(real)
     def wrapped(*given: Any, **named: Any) -> Any:
-        deed(*given, **named)
+        action(*given, **named)
         return real(*given, **named)
 
     monkeypatch.setattr(operation, step, wrapped)
 
 
-def after(monkeypatch: pytest.MonkeyPatch, operation: ModuleType, step: str, deed: Callable[..., object]) -> None:
-    """``deed`` is done after the step, with what the step returned."""
+def after(monkeypatch: pytest.MonkeyPatch, operation: ModuleType, step: str, action: Callable[..., object]) -> None:
+    """``action`` is done after the step, with what the step returned."""
     real = getattr(operation, step)
 
     @functools.wraps(real)
     def wrapped(*given: Any, **named: Any) -> Any:
         made = real(*given, **named)
-        deed(made)
+        action(made)
         return made
 
     monkeypatch.setattr(operation, step, wrapped)

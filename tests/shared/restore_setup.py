@@ -24,12 +24,12 @@ from scriptorium.settings import Settings, load
 from scriptorium.sources import RestoreOptions
 from scriptorium.words import BackupType
 
-Facts = dict[str, tuple[object, ...]]
+FolderState = dict[str, tuple[object, ...]]
 
 
-def facts(folder: Path, *, ours: bool = False) -> Facts:
+def state_of(folder: Path, *, ours: bool = False) -> FolderState:
     """Every byte, mode, owner and time of files, modes and owners of folders; without a restore's own folders."""
-    found: Facts = {}
+    found: FolderState = {}
     for path in (folder, *sorted(folder.rglob("*"))):
         inside = str(path.relative_to(folder))
         if not ours and (".scriptorium" in inside or inside.startswith("data/backups")):

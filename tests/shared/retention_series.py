@@ -22,9 +22,9 @@ def backup(
     status: Status = Status.VERIFIED,
     pinned: bool = False,
 ) -> Candidate:
-    moment = when if isinstance(when, datetime) else datetime.fromisoformat(when)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return Candidate(id or moment.isoformat(), library, type, tier, moment, status, pinned, 1000)
+    instant = when if isinstance(when, datetime) else datetime.fromisoformat(when)
+    instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return Candidate(id or instant.isoformat(), library, type, tier, instant, status, pinned, 1000)
 
 
 def daily(count: int, *, newest: datetime = NOW, step: timedelta = timedelta(days=1)) -> list[Candidate]:

@@ -340,7 +340,7 @@ def brought(rig: Rig, packed: Packed, **more: Any) -> Any:
     return incoming
 
 
-def leavings(rig: Rig) -> list[str]:
+def leftovers(rig: Rig) -> list[str]:
     if rig.folder is None:
         staging = getattr(rig.source, "staging", Path("/nowhere"))  # the records outlive a restore: a database is kept
         return [path.name for path in staging.glob("*") if path.name != "databases"]

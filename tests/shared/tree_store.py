@@ -16,7 +16,7 @@ from scriptorium.errors import NotFound, StoreUnavailable
 from scriptorium.fs.owners import group_name, user_name
 from scriptorium.manifest import dumps, loads
 from scriptorium.members import Member, listed_entries
-from scriptorium.members.sinks import MemberFacts
+from scriptorium.members.sinks import MemberHeader
 from scriptorium.model import Annotations, FileEntry, Manifest, Staged, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores import Package, Share, StoredBackup, StoreFeatures
@@ -29,7 +29,7 @@ class Kept:
     """One backup. Without a manifest it is not finished."""
 
     created_at: datetime
-    members: list[tuple[MemberFacts, bytes]]
+    members: list[tuple[MemberHeader, bytes]]
     listing: bytes | None
     manifest: bytes | None = None
     annotations: Annotations = field(default_factory=Annotations)
@@ -51,14 +51,14 @@ class TreePackager:
     """Takes the members in as they are read."""
 
     def __init__(self, label: str) -> None:
-        self._label, self._members, self._listing = label, list[tuple[MemberFacts, bytes]](), b""
+        self._label, self._members, self._listing = label, list[tuple[MemberHeader, bytes]](), b""
         self._contents = bytearray()
 
     def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
         assert not draft.parts
 
-    def member(self, facts: MemberFacts) -> None:
-        self._facts, self._contents = facts, bytearray()
+    def member(self, header: MemberHeader) -> None:
+        self._header, self._contents = header, bytearray()
 
     def space(self) -> None:
         return None
@@ -71,7 +71,7 @@ class TreePackager:
 
     def end(self, entry: FileEntry) -> None:
         assert len(self._contents) == entry.size
-        self._members.append((self._facts, bytes(self._contents)))
+        self._members.append((self._header, bytes(self._contents)))
 
     def finish(self, manifest: Manifest, listing: Path | None) -> None:
         self._listing = listing.read_bytes() if listing else b""
@@ -169,14 +169,14 @@ class TreeStore(BaseModel):
         kept = self._finished(key)
 
         def each() -> Iterator[Member]:
-            for facts, contents in kept.members:
-                if wanted is None or wanted(facts.entry.path):
-                    yield _member(facts, contents)
+            for header, contents in kept.members:
+                if wanted is None or wanted(header.entry.path):
+                    yield _member(header, contents)
                     if advance is not None:
                         advance(len(contents))
             if kept.listing is not None:
                 listed = FileEntry(loads(kept.manifest or b"").files.member or "", "file", len(kept.listing), 0o600, 0)
-                yield _member(MemberFacts(listed, 0, 0), kept.listing)
+                yield _member(MemberHeader(listed, 0, 0), kept.listing)
 
         yield each()
 
@@ -184,11 +184,11 @@ class TreeStore(BaseModel):
         manifest = self.manifest(key)
         recorded = {entry.path: entry.sha256 for entry in listed_entries(lambda: self.members(key), manifest.files)}
         damage = []
-        for number, (facts, contents) in enumerate(self._finished(key).members):
+        for number, (header, contents) in enumerate(self._finished(key).members):
             if share is not None and number % share.of != share.number - 1:
                 continue
-            path = facts.entry.path
-            if facts.entry.kind == "file" and hashlib.sha256(contents).hexdigest() != recorded.get(path):
+            path = header.entry.path
+            if header.entry.kind == "file" and hashlib.sha256(contents).hexdigest() != recorded.get(path):
                 damage.append(f"altered member: {path}")
         return Verification(datetime.now(UTC).replace(microsecond=0), not damage, tuple(damage))
 
@@ -218,7 +218,7 @@ class TreeStore(BaseModel):
         return f"tree:{self.place}/{key}"
 
 
-def _member(facts: MemberFacts, contents: bytes) -> Member:
-    kept = {name: value for name, value in facts.attributes.items() if name.startswith("user.")}
+def _member(header: MemberHeader, contents: bytes) -> Member:
+    kept = {name: value for name, value in header.attributes.items() if name.startswith("user.")}
     pieces = iter([memoryview(contents)] if contents else [])
-    return Member(facts.entry, facts.uid, facts.gid, user_name(facts.uid), group_name(facts.gid), kept, {}, pieces)
+    return Member(header.entry, header.uid, header.gid, user_name(header.uid), group_name(header.gid), kept, {}, pieces)

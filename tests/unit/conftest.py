@@ -34,12 +34,12 @@ from scriptorium.settings import load
 from scriptorium.stores.objects.archive_package import ArchivePackage
 from scriptorium.words import BackupType, Compression, Status, Tier
 
-MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
+FIXED_TIME = datetime(2026, 3, 1, 2, 3, 4, 567000, tzinfo=UTC)
 
 
 def draft(**changes: object) -> Manifest:
     """A manifest as it is before packing."""
-    facts: dict[str, object] = {
+    fields: dict[str, object] = {
         "id": manifest.new_id(),
         "library": "bibliotheca",
         "preset": "bibliotheca",
@@ -47,8 +47,8 @@ def draft(**changes: object) -> Manifest:
         "tier": Tier.MANUAL,
         "name": "before the move",
         "description": "",
-        "created_at": MOMENT,
-        "finished_at": MOMENT,
+        "created_at": FIXED_TIME,
+        "finished_at": FIXED_TIME,
         "host": "shelf",
         "scriptorium_version": "0.1.0",
         "tools": {"kuzu": "0.11.3"},
@@ -56,21 +56,21 @@ def draft(**changes: object) -> Manifest:
         "files": FileList(0, hashlib.sha256().hexdigest(), ()),
         "archive": None,
     }
-    return Manifest(**{**facts, **changes})  # type: ignore[arg-type]
+    return Manifest(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def staged(name: str, *trees: Tree, **changes: object) -> Staged:
     """A part that is ready to be packed."""
-    facts: dict[str, object] = {
+    fields: dict[str, object] = {
         "source": name,
         "kind": "files",
         "path": trees[0].at if trees else name,
         "method": "read in place",
-        "started_at": MOMENT,
-        "finished_at": MOMENT,
+        "started_at": FIXED_TIME,
+        "finished_at": FIXED_TIME,
         "trees": trees,
     }
-    return Staged(**{**facts, **changes})  # type: ignore[arg-type]
+    return Staged(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -134,24 +134,24 @@ def picture(root: Path | bytes) -> Picture:
     for folder, folders, files in os.walk(top):
         for name in sorted([*folders, *files]):
             path = os.path.join(folder, name)
-            facts = os.lstat(path)
+            status = os.lstat(path)
             content: object = None
             attributes: object = ()
-            if stat.S_ISLNK(facts.st_mode):
+            if stat.S_ISLNK(status.st_mode):
                 content = os.readlink(path)
-            elif stat.S_ISREG(facts.st_mode):
+            elif stat.S_ISREG(status.st_mode):
                 with open(path, "rb") as file:
                     content = hashlib.file_digest(file, "sha256").hexdigest()
                 attributes = tuple((a, os.getxattr(path, a)) for a in sorted(os.listxattr(path)) if a[:5] == "user.")
             first = path
-            if stat.S_ISREG(facts.st_mode) and facts.st_nlink > 1:
-                first = names.setdefault((facts.st_dev, facts.st_ino), path)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                first = names.setdefault((status.st_dev, status.st_ino), path)
             found[path[len(top) :]] = (
-                stat.S_IFMT(facts.st_mode),
-                stat.S_IMODE(facts.st_mode),
-                facts.st_uid,
-                facts.st_gid,
-                facts.st_mtime_ns,
+                stat.S_IFMT(status.st_mode),
+                stat.S_IMODE(status.st_mode),
+                status.st_uid,
+                status.st_gid,
+                status.st_mtime_ns,
                 content,
                 attributes,
                 first[len(top) :],
@@ -228,10 +228,10 @@ class Shelf:
         created = self.start + age
         type = BackupType(str(changes.get("type", "full")))
         name = f"{manifest.archive_name(type, created, Compression.GZIP, None, self._count + 1)}"
-        facts = ArchiveRecord(name, len(content), hashlib.sha256(content).hexdigest(), Compression.GZIP)
+        stored = ArchiveRecord(name, len(content), hashlib.sha256(content).hexdigest(), Compression.GZIP)
         files = manifest.file_list([])
         wanted = {"library": "lib", "preset": None, "name": f"backup {self._count}", "tools": {}, "files": files}
-        record = draft(**{**wanted, "created_at": created, "finished_at": created, "archive": facts, **changes})
+        record = draft(**{**wanted, "created_at": created, "finished_at": created, "archive": stored, **changes})
         copies = []
         for store in stores or tuple(self.settings.stores)[:1]:
             staged_archive = self.folder / f"staged-{self._count}-{store}"

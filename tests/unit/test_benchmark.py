@@ -26,14 +26,14 @@ def digest(root: Path) -> str:
 
 
 def test_the_tree_is_the_same_every_time(tmp_path: Path) -> None:
-    facts = build_tree(tmp_path / "one", files=50, megabytes=3)
-    assert build_tree(tmp_path / "two", files=50, megabytes=3) == facts
+    summary = build_tree(tmp_path / "one", files=50, megabytes=3)
+    assert build_tree(tmp_path / "two", files=50, megabytes=3) == summary
     build_tree(tmp_path / "three", files=50, megabytes=3, seed=2)
     assert digest(tmp_path / "one") == digest(tmp_path / "two") != digest(tmp_path / "three")
     files = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
-    assert len(files) == facts.files == 50
-    assert sum(path.stat().st_size for path in files) == facts.bytes == pytest.approx(3 << 20, rel=0.01)
-    assert 0.2 < facts.prose / facts.bytes < 0.8
+    assert len(files) == summary.files == 50
+    assert sum(path.stat().st_size for path in files) == summary.bytes == pytest.approx(3 << 20, rel=0.01)
+    assert 0.2 < summary.prose / summary.bytes < 0.8
 
 
 def test_children_are_measured_too() -> None:

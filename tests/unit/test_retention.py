@@ -20,9 +20,9 @@ SUNDAYS = [datetime(2019, 9, 1, 11, tzinfo=UTC) + timedelta(weeks=week) for week
 # Which of a series stay. Every backup is named by its moment; ``reference`` is what the words say in restic's manual.
 WORDS = [
     pytest.param(
-        [moment.isoformat() for moment in SUNDAYS],
+        [instant.isoformat() for instant in SUNDAYS],
         {"daily": 4},
-        [moment.isoformat() for moment in reversed(SUNDAYS[-4:])],
+        [instant.isoformat() for instant in reversed(SUNDAYS[-4:])],
         id="days that have none do not count (restic's own example)",
     ),
     pytest.param(
@@ -139,13 +139,13 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("moments", "policy", "expected"), WORDS)
+@pytest.mark.parametrize(("instants", "policy", "expected"), WORDS)
 def test_the_keep_words_mean_what_they_mean_to_restic(
-    moments: list[str], policy: dict[str, int | str], expected: list[str] | None
+    instants: list[str], policy: dict[str, int | str], expected: list[str] | None
 ) -> None:
     now = datetime(2025, 1, 1, tzinfo=UTC)
-    decisions = plan([backup(moment, id=moment) for moment in moments], Policy.model_validate(policy), now)
-    assert kept(decisions) == (moments if expected is None else expected)
+    decisions = plan([backup(instant, id=instant) for instant in instants], Policy.model_validate(policy), now)
+    assert kept(decisions) == (instants if expected is None else expected)
 
 
 ZONES = [
@@ -200,17 +200,17 @@ ZONES = [
 ]
 
 
-@pytest.mark.parametrize(("moments", "policy", "tz", "expected"), ZONES)
+@pytest.mark.parametrize(("instants", "policy", "tz", "expected"), ZONES)
 def test_the_calendar_is_that_of_the_time_zone(
-    moments: list[str], policy: dict[str, int | str], tz: ZoneInfo, expected: list[int]
+    instants: list[str], policy: dict[str, int | str], tz: ZoneInfo, expected: list[int]
 ) -> None:
     decisions = plan(
-        [backup(moment, id=moment) for moment in moments],
+        [backup(instant, id=instant) for instant in instants],
         Policy.model_validate(policy),
         datetime(2025, 1, 1, tzinfo=UTC),
         tz=tz,
     )
-    assert kept(decisions) == [moments[position] for position in expected]
+    assert kept(decisions) == [instants[position] for position in expected]
 
 
 def test_years_of_nightly_backups_thin_out() -> None:

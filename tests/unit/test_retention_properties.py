@@ -14,7 +14,7 @@ from retention_series import NOW, PARIS, kept
 from scriptorium.retention import Candidate, Policy, plan, removed
 from scriptorium.words import BackupType, Status, Tier
 
-_moments = st.datetimes(datetime(2022, 1, 1), datetime(2024, 3, 20), timezones=st.just(UTC)) | st.integers(0, 200).map(
+_instants = st.datetimes(datetime(2022, 1, 1), datetime(2024, 3, 20), timezones=st.just(UTC)) | st.integers(0, 200).map(
     lambda hours: NOW - timedelta(hours=hours)
 )
 _candidates = st.lists(
@@ -24,7 +24,7 @@ _candidates = st.lists(
         library=st.sampled_from(["one", "two"]),
         type=st.sampled_from([BackupType.FULL, BackupType.FULL, BackupType.DATABASE]),
         tier=st.sampled_from([Tier.DAILY, Tier.DAILY, Tier.MANUAL, Tier.BEFORE_RESTORE]),
-        created_at=_moments,
+        created_at=_instants,
         status=st.sampled_from([Status.VERIFIED] * 4 + list(Status)),
         pinned=st.sampled_from([False] * 6 + [True]),
         bytes=st.just(1),
@@ -93,10 +93,10 @@ def test_planning_again_removes_nothing_more(backups: list[Candidate], policy: P
 def test_a_larger_number_never_keeps_less(
     backups: list[Candidate], policy: Policy, tz: ZoneInfo, word: str, more: int
 ) -> None:
-    former: int | None = getattr(policy, word)
-    if former is None or (former == 0 and not policy.has_keep):
+    previous: int | None = getattr(policy, word)
+    if previous is None or (previous == 0 and not policy.has_keep):
         return  # the first rule of its kind makes a policy stricter, by design
-    larger = policy.model_copy(update={word: former + more})
+    larger = policy.model_copy(update={word: previous + more})
     assert set(kept(plan(backups, policy, NOW, tz=tz))) <= set(kept(plan(backups, larger, NOW, tz=tz)))
 
 

@@ -43,7 +43,7 @@ def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, n
     inventory = zip_module.read_inventory(file) if form is Form.ZIP else tar_module.read_inventory(file)
     require_space(folder, 2 * inventory.size, f"adopting {readable(file.name)} (unpacked, and the new archive)")
     foreign = described(file, sha256, inventory.metadata, now)
-    said, raw = _unpacked(file, form, inventory, folder), folder / "raw"
+    notes, raw = _unpacked(file, form, inventory, folder), folder / "raw"
     able = next((one for source in library.sources if (one := adopting(source)) is not None), None)
     database = able.take_out(raw, folder / "database") if able is not None else None
     files = [tree for source in library.sources if (tree := file_tree(source)) is not None]
@@ -66,7 +66,7 @@ def stage(file: Path, form: Form, sha256: str, library: Library, folder: Path, n
     warnings = (
         *foreign.warnings,
         *inventory.warnings,
-        *said,
+        *notes,
         *sorted_out.warnings(),
         *_trust(form, database, bool(sorted_out.parts)),
     )

@@ -35,7 +35,7 @@ def described(file: Path, sha256: str, metadata: bytes | None, now: datetime) ->
     """Name, time and kind from the archive's own metadata, and from the index beside it if it lists the archive."""
     known, warnings = _metadata(metadata)
     row = _indexed(file, known)
-    created, said = time_of(known.get("created_at") or row.get("created_at"), file, now)
+    created, stated = time_of(known.get("created_at") or row.get("created_at"), file, now)
     identity = _text(known.get("backup_id")) or _text(row.get("id"))
     plain = name_of(file).removesuffix(f"_{identity[:8]}" if identity else "")
     kind = _text(known.get("backup_type")) or _text(row.get("backup_type"))
@@ -46,7 +46,7 @@ def described(file: Path, sha256: str, metadata: bytes | None, now: datetime) ->
         description=described_as(file, sha256, *words),
         created_at=created,
         kind=kind,
-        warnings=(*warnings, *said),
+        warnings=(*warnings, *stated),
     )
 
 
@@ -60,18 +60,18 @@ def described_as(file: Path, sha256: str, *words: str) -> str:
     return "; ".join([*(word for word in words if word), f"adopted from {readable(file.name)} (sha256 {sha256})"])
 
 
-def time_of(said: object, file: Path, now: datetime) -> tuple[datetime, tuple[str, ...]]:
-    """When the backup was taken (UTC), from the ISO time ``said``, else from the time of the file; and warnings.
+def time_of(stated: object, file: Path, now: datetime) -> tuple[datetime, tuple[str, ...]]:
+    """When the backup was taken (UTC), from the ISO time ``stated``, else from the time of the file; and warnings.
 
     A time without a zone is read as this machine's local time.
     """
     try:
-        if not isinstance(said, str):
+        if not isinstance(stated, str):
             raise ValueError("it states no time")
-        time = datetime.fromisoformat(said)
+        time = datetime.fromisoformat(stated)
         created = time.astimezone(UTC).replace(microsecond=0)
         if created > now:
-            raise ValueError(f"it states {said}, which is in the future")
+            raise ValueError(f"it states {stated}, which is in the future")
     except (ValueError, OverflowError) as error:
         created = min(datetime.fromtimestamp(file.stat().st_mtime, UTC), now).replace(microsecond=0)
         return created, (f"it is not known when it was taken ({error}): the time of the file is used",)
@@ -79,7 +79,7 @@ def time_of(said: object, file: Path, now: datetime) -> tuple[datetime, tuple[st
         return created, ()
     zone = time.astimezone()
     return created, (
-        f"taken at {said}, in an unknown time zone: this machine's zone is assumed, {zone:%Z} (UTC{zone:%z})",
+        f"taken at {stated}, in an unknown time zone: this machine's zone is assumed, {zone:%Z} (UTC{zone:%z})",
     )
 
 

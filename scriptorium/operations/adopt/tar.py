@@ -84,11 +84,11 @@ def unpack(file: Path, folder: Path, inventory: Inventory) -> tuple[str, ...]:
 
 def _plain_modes(folder: Path) -> list[str]:
     """Remove the mode bits that let a program run with its owner's rights."""
-    said = []
+    notes = []
     for found in walk(folder):
         for name in found.others:
             mode = os.stat(name, dir_fd=found.descriptor, follow_symlinks=False).st_mode
             if stat.S_ISREG(mode) and mode & _SPECIAL:
                 os.chmod(name, mode & 0o777, dir_fd=found.descriptor)
-                said.append(f"{readable(found.inside(name))}: its set-uid or set-gid bit was removed")
-    return said
+                notes.append(f"{readable(found.inside(name))}: its set-uid or set-gid bit was removed")
+    return notes

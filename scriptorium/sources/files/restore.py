@@ -44,20 +44,20 @@ class FilesElsewhere:
 
 
 class FilesIncoming:
-    """Files on their way back to where they live: staged on the same filesystem, so that every switch is a rename.
+    """A restore of files in place: they are staged on the same filesystem, so that every switch is a rename.
 
-    What the source does not select (excluded, or never entered) stays as it is; what it selects is replaced. With
-    ``partial``, only what came is put in its place. What the backup could not save stays, whatever came for it: that a
-    file was not read is no reason to remove it. ``mark`` makes the staging folder this part's own; ``tree`` is what the
-    source would save now, with what it must leave alone.
+    What the source does not select (excluded, or never entered) stays as it is. What it selects is replaced; with
+    ``partial``, only the paths that were restored are. What the backup could not save stays as it is: a file that was
+    not read must not be removed. ``suffix`` gives the staging folder a name of its own for this part. ``tree`` is what
+    the source would save now, with what it must leave alone.
     """
 
     answers: Mapping[str, Rows] = MappingProxyType({})
 
-    def __init__(self, tree: Tree, part: Part, mark: str, *, partial: bool = False) -> None:
+    def __init__(self, tree: Tree, part: Part, suffix: str, *, partial: bool = False) -> None:
         self._tree = tree
         self._part = part
-        self._mark = mark
+        self._suffix = suffix
         # Of more than are named it is not known which they are: then nothing is removed.
         self._partial = partial or part.unsaved_count > len(part.unsaved)
         self._kept = frozenset(inside for one in part.unsaved if (inside := below(one.path, part.path)) is not None)
@@ -68,10 +68,10 @@ class FilesIncoming:
         """The staging folder: one that is there already, else beside what is restored. Of a folder of which only some
         is saved, inside it: nobody packs such a folder as a whole, and what is beside it is not the library's."""
         if self._tree.include and self._root.is_dir():
-            return StagingFolder.in_one_of((self._root, self._root.parent), self._mark, (self._root,))
+            return StagingFolder.in_one_of((self._root, self._root.parent), self._suffix, (self._root,))
         if not self._root.is_dir():
-            return StagingFolder.in_one_of((self._root.parent, self._root), self._mark, (self._root,))
-        return StagingFolder.in_one_of(anchors(self._root), self._mark, (self._root,))
+            return StagingFolder.in_one_of((self._root.parent, self._root), self._suffix, (self._root,))
+        return StagingFolder.in_one_of(anchors(self._root), self._suffix, (self._root,))
 
     def prepare(self) -> None:
         self.undo()  # a crashed restore may have left the only copy of the previous data

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from scriptorium.errors import NotFound, SourceUnavailable, UsageError
 from scriptorium.fs.open_files import holders_of
 from scriptorium.fs.permissions import may_write
-from scriptorium.fs.system_errors import advice, said
+from scriptorium.fs.system_errors import advice, reason_of
 from scriptorium.limits import Pattern, SourceName
 from scriptorium.model import Holder, Part, Staged, Survey, Tree
 from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
@@ -84,7 +84,7 @@ class FilesSource(BaseModel):
             raise NotFound("the folder does not exist", on=str(self.path), hint=hint) from None
         except OSError as error:
             raise SourceUnavailable(
-                f"it cannot be read: {said(error)}", on=str(self.path), hint=advice(error, self.path) or hint
+                f"it cannot be read: {reason_of(error)}", on=str(self.path), hint=advice(error, self.path) or hint
             ) from None
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise UsageError(f"what is to be saved is {odd_kind(mode)}", on=str(self.path), hint=hint)

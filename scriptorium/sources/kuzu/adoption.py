@@ -1,4 +1,4 @@
-"""The Kuzu database in an old archive: found, opened as a copy, and kept as it was when that fails."""
+"""The Kuzu database in an old archive: it is found, opened as a copy, and kept unchanged if that fails."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from scriptorium.sources.kuzu import layout, reader
 if TYPE_CHECKING:
     from scriptorium.sources.kuzu.source import KuzuSource
 
-_PLACES = ("data/kuzu", "kuzu", "kuzu_db", "")  # where old archives have it; the last is the top
+_PLACES = ("data/kuzu", "kuzu", "kuzu_db", "")  # where old archives have it; the last one is the top
 _OF_A_FOLDER = re.compile(r"\.(wal|shadow|lock)|.+\.(kz|hindex|ovf|wal|shadow|tmp|lock)")  # Kuzu 0.10 and before
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database that was taken out of what was unpacked: ``path`` in a folder of its own, companions beside it."""
+    """A database that was moved out of the unpacked files: ``path``, in a folder of its own with its companions."""
 
     source: KuzuSource
     path: Path
@@ -41,7 +41,7 @@ class Database:
         return sum(path.stat().st_size for path in self.files())
 
     def staged(self, stage: Path, home: Path, taken: set[str], created_at: datetime, method: str) -> Staged:
-        """It as a part; see ``Adoptable``."""
+        """The database as a part; see ``Adoptable``."""
         try:
             return _opened(self, self.source, stage, created_at, method)
         except NoSpace:
@@ -51,7 +51,7 @@ class Database:
 
 
 def take_out(source: KuzuSource, raw: Path, place: Path) -> Database | None:
-    """Move the database out of what was unpacked into the new folder ``place``; ``None``: there is none."""
+    """Move the database out of the unpacked files into the new folder ``place``; ``None`` if there is none."""
     name = source.path.name
     place.mkdir(mode=0o700)
     for path, folder in _candidates(raw, name):
@@ -67,7 +67,7 @@ def take_out(source: KuzuSource, raw: Path, place: Path) -> Database | None:
 
 
 def _candidates(raw: Path, name: str) -> Iterator[tuple[Path, bool]]:
-    """Where it may be, the likeliest first, and whether it is a folder there."""
+    """The paths where it may be, the most likely one first, each with whether it is a folder."""
     places = [raw / place for place in _PLACES]
     for place in places:
         if (place / name).is_file():
@@ -89,7 +89,7 @@ def _has_magic(path: Path) -> bool:
 
 
 def _require_plain(raw: Path, path: Path) -> None:
-    """The engine would follow a symlink, and write."""
+    """A symlink is refused: the engine would follow it and write to its target."""
     if Path(os.path.realpath(path)) != Path(os.path.realpath(raw)) / path.relative_to(raw):
         raise UnsafeArchive("the database in the archive is a symlink", on=readable(path.relative_to(raw).as_posix()))
 
@@ -99,7 +99,7 @@ def _folder_taken(source: KuzuSource, folder: Path, target: Path) -> Database:
     for path in sorted(folder.iterdir()):
         if _OF_A_FOLDER.fullmatch(path.name):
             if path.is_symlink() or not path.is_file():
-                raise UnsafeArchive("something else stands where a file of the database should be", on=path.name)
+                raise UnsafeArchive("something else is where a file of the database should be", on=path.name)
             path.rename(target / path.name)
     warnings = []
     if not (target / ".wal").exists():
@@ -146,7 +146,7 @@ def _opened(database: Database, source: KuzuSource, stage: Path, created_at: dat
 
 
 def _copied(database: Database, copy: Path) -> None:
-    """What opening changes is a copy; where it fails, the files themselves are what is kept."""
+    """A copy is opened, because opening changes it. If that fails, the original files are kept."""
     copy.parent.mkdir(mode=0o700)
     target = copy if database.folder else copy.parent
     if database.folder:
@@ -163,7 +163,7 @@ def _copied(database: Database, copy: Path) -> None:
 def _as_it_was(
     database: Database, source: KuzuSource, home: Path, taken: set[str], created_at: datetime, method: str, why: str
 ) -> Staged:
-    """Its files as a part of plain files: ``restore`` brings them back, but never over a living database."""
+    """Its files as a part of plain files: ``restore`` restores them, but never over a living database."""
     above = PurePosixPath(source.place).parent.as_posix()
     place = f"{source.place}.files" if above in (".", *taken) else above
     (home / place).mkdir(parents=True, exist_ok=True)
@@ -180,13 +180,13 @@ def _as_it_was(
         trees=(Tree(root=str(home / place), at=place),),
         warnings=(
             *database.warnings,
-            f"database could not be opened: {why}: it is kept as it was, with no table facts",
+            f"database could not be opened: {why}: it is kept as it was, without fingerprints of its tables",
         ),
     )
 
 
 def _verdict(error: ScriptoriumError | reader.Unreadable | reader.Unread) -> str:
-    """Why it could not be opened, on one line, with the way out where there is one."""
+    """Why it could not be opened, on one line, with the remedy if there is one."""
     if isinstance(error, ScriptoriumError) and error.hint:
         return f"{error.what} ({error.hint})"
     return error.what if isinstance(error, ScriptoriumError) else str(error)

@@ -6,8 +6,8 @@ The request is one JSON object: ``do`` (``export``: of ``database`` into the new
 object: ``{"verdict": "ok", "closed": true, "catalog": …, "doubtful": […]}``, or a verdict ``missing``, ``refused`` (a
 statement that no export has) or ``unreadable`` (any other failure) with a ``detail``.
 
-An export is imported by statements that were read and written anew; its own files are never run. It is run as a file,
-and imports nothing of the package.
+An export is imported by statements that were parsed and written again; its own statements are never run. This module
+is run as a file, and imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ _LOSSY = ("INT128", "STRUCT(", "UNION(", "INTERVAL")
 
 def main(argv: list[str]) -> int:
     request = json.loads(argv[1])
-    with contextlib.suppress(OSError):  # where the kernel must end somebody it is us, and not the application
+    with contextlib.suppress(OSError):  # if memory is short, the kernel must end this process and not the application
         Path("/proc/self/oom_score_adj").write_text("1000")
-    sys.modules["pandas"] = None  # type: ignore[assignment]  # kuzu loads it where it is, which takes a second
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # kuzu loads it if it is installed, which takes a second
     if request["engine"]:
         sys.path.insert(0, request["engine"])
     try:
         import kuzu
     except ImportError as error:
-        return _say({"verdict": "missing", "detail": str(error)})
+        return _answer_with({"verdict": "missing", "detail": str(error)})
     _module("schema")
     _module("confinement").confine()
     refused = _module("statements").Refused
     try:
-        return _say(
+        return _answer_with(
             {"verdict": "ok", "closed": True, **(_export if request["do"] == "export" else _import)(kuzu, request)}
         )
     except refused as error:
-        return _say({"verdict": "refused", "detail": str(error)})
+        return _answer_with({"verdict": "refused", "detail": str(error)})
     except (RuntimeError, IndexError, ValueError, MemoryError, OverflowError) as error:
-        return _say({"verdict": "unreadable", "detail": (f"{error}".strip() or type(error).__name__)[:300]})
+        return _answer_with({"verdict": "unreadable", "detail": (f"{error}".strip() or type(error).__name__)[:300]})
 
 
-def _say(answer: dict[str, Any]) -> int:
+def _answer_with(answer: dict[str, Any]) -> int:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
     return 0
@@ -81,7 +81,7 @@ def _import(kuzu: Any, request: dict[str, Any]) -> dict[str, Any]:
     folder = Path(request["export"])
     statements = _module("statements").plan(folder)
     schema = _module("schema")
-    os.chdir(folder)  # the files of the export are named as they are called in it
+    os.chdir(folder)  # the statements of the export name its files relative to it
     database = _open(kuzu, request)
     connection = kuzu.Connection(database)
     for statement in statements:
@@ -101,7 +101,7 @@ def _open(kuzu: Any, request: dict[str, Any]) -> Any:
 
 
 def _module(name: str) -> Any:
-    """A module from beside this file."""
+    """A module in the folder of this file."""
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
         assert spec is not None and spec.loader is not None

@@ -1,8 +1,8 @@
-"""A Kuzu database copied into the workspace and read there: hot, again and again until a copy is good, or paused.
+"""Copies of a Kuzu database: made in the workspace and read there, hot (repeated until one is good) or paused.
 
-What was copied, the database and its WAL, is what goes into the archive: reading it changes nothing, and the hashes of
-what was read go with it. A copy that could not be read because of too little memory is consistent by its protocol: it
-counts, and records which fingerprints are missing.
+The copied files, the database and its WAL, go into the archive. Reading them changes nothing, and their hashes are
+recorded. A copy that could not be read because of too little memory is still consistent, by the protocol: it counts,
+and records which fingerprints are missing.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from scriptorium.sources.kuzu import layout as kuzu_layout
 
 log = logging.getLogger(__name__)
 
-_BAD_COPIES = 3  # in a row: then it is the living database that is damaged
+_BAD_COPIES = 3  # after so many in a row, the living database counts as damaged
 _LONGEST_PAUSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Living:
-    """The database that is copied: where it is, seconds of trying for a hot copy, the engine that reads it where that
-    is not the installed one, what is asked of every snapshot, and the share of the memory that its reader may take."""
+    """The database that is copied: where it is, for how many seconds a hot copy is tried, the folder of the engine that
+    reads it (if not the installed one), the statements for every snapshot, and the reader's share of the memory."""
 
     path: Path
     patience: float
@@ -45,8 +45,8 @@ class Living:
 class Captured:
     """A copy that was opened and read: how and when it was made, and what it holds.
 
-    ``files``: what it is made of, by the ending behind the database's name (``""``, ``.wal``, ``.shadow``; in a folder
-    ``/data.kz`` and so on), each with the hash that it had when it was copied.
+    ``files``: its files, by what follows the database's name (``""``, ``.wal``, ``.shadow``; in a folder ``/data.kz``
+    and so on), each with the hash that it had when it was copied.
     """
 
     method: str
@@ -135,7 +135,7 @@ def _copy(layout: kuzu_layout.Layout, living: Living, stage: Path, *, paused: bo
 
 
 def _hashes(copy: Path) -> dict[str, str]:
-    """The files of the copy and their hashes; an empty WAL or shadow file beside it says nothing, and goes."""
+    """The files of the copy and their hashes. An empty WAL or shadow file has no meaning and is removed."""
     layout = kuzu_layout.find(copy)
     found = {}
     for path in layout.files():
@@ -149,7 +149,7 @@ def _hashes(copy: Path) -> dict[str, str]:
 
 
 def _prove(living: Living, stage: Path) -> None:
-    """Have a child read the copy, and keep what it says. Nothing is said of a copy that nobody could read."""
+    """Have a child read the copy, and store what it found. A copy that could not be read gets no fingerprints."""
     copy = stage / "raw" / living.path.name
     try:
         fingerprints = reader.read(copy, engine=living.engine, share=living.share, statements=living.statements)
@@ -195,12 +195,12 @@ class _Tries:
             log.info("%s: attempt %d gave a consistent copy", self._layout.path, self._count)
 
     def pause(self) -> None:
-        """Wait a little, more each time; but mostly begin when the checkpoint that was met has just ended: no
-        epoch leaves more time than one from its first moment."""
+        """Wait a little, longer each time. Most attempts begin as soon as the current checkpoint has ended, because
+        the most time is left at the start of an epoch."""
         wait = 0.0 if self._count % 3 else random.uniform(0.5, 1.5) * self._wait  # noqa: S311 - jitter, no secret
         self._wait = min(self._wait * 1.5, _LONGEST_PAUSE)
         if time.monotonic() + wait > self._deadline:
-            takes = f"the copy takes about {self._copy_takes:.2f} s" if self._copy_takes else "no copy came to its end"
+            takes = f"the copy takes about {self._copy_takes:.2f} s" if self._copy_takes else "no copy was completed"
             raise SnapshotBusy(
                 f"the database never held still: {self._count} attempts, the longest epoch seen lasted "
                 f"{self._longest:.2f} s, {takes} (last: {self._reason})",
@@ -226,7 +226,7 @@ def _copy_attributes(original: kuzu_layout.Layout, copy: kuzu_layout.Layout) -> 
         if path != copy.path:
             pairs.append((like if like.exists() else original.path, path))
     for old, new in pairs:
-        found = old.lstat()  # real paths: a link was put there meanwhile
+        found = old.lstat()  # the paths are real ones: a link was put there meanwhile
         if os.geteuid() == 0:
             os.chown(new, found.st_uid, found.st_gid)
         new.chmod(found.st_mode & (0o777 if new.is_file() else 0o7777))

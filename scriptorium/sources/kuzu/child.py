@@ -1,7 +1,7 @@
-"""The child that opens a Kuzu database: started with more memory each time, and what its end means.
+"""The child that opens a Kuzu database: each attempt gives it more memory; how it ended decides what is reported.
 
 There are two failures. ``Unreadable``: the engine had what it needs and refused, or crashed. ``Unread``: the database
-could not be examined, because of too little memory, time, rights or space, or because the child was ended; this says
+could not be examined, because of too little memory, time, rights or space, or because the child was ended; this proves
 nothing about the database.
 """
 
@@ -27,7 +27,7 @@ from scriptorium.sources.kuzu import memory
 log = logging.getLogger(__name__)
 
 SECONDS_AT_LEAST = 120.0
-_PAUSE = 1.0  # seconds before the second try of a reader that was killed
+_PAUSE = 1.0  # seconds before the second attempt of a reader that was killed
 _SLOWEST = 2 << 20  # bytes a second; a reader slower than this hangs
 _SCARCE = re.compile(
     r"buffer pool|buffer manager exception|unable to allocate|cannot allocate|bad_alloc|memoryerror|out of memory"
@@ -42,9 +42,9 @@ _HINDERED = re.compile(
 )
 _FOREIGN = re.compile(r"failed to load library:? *(\S*)|the extension (\S+) is neither", re.IGNORECASE)
 _ABSURD = "bad_alloc"
-_READ_ONLY = "read-only mode"  # the engine says this where it has to write
+_READ_ONLY = "read-only mode"  # in the engine's message if it has to write
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
-# What a library for numbers sets aside for each thread is memory that the database then lacks.
+# Numeric libraries reserve memory for each thread; the database would lack it.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 Answers = list[dict[str, Any]]
@@ -52,8 +52,8 @@ Opened = Callable[[], AbstractContextManager[Path]]
 
 
 class Unreadable(Exception):
-    """The database cannot be opened and read whole; the message says how this was seen. ``needs_writing``: whether the
-    engine refused because it has to write to the database."""
+    """The database cannot be opened, or not be read completely; the message says how this was seen. ``needs_writing``:
+    the engine refused because it has to write to the database."""
 
     def __init__(self, message: str, *, needs_writing: bool = False) -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ class Unreadable(Exception):
 
 
 class Unread(Exception):
-    """The database could not be looked at; the message says what was missing. No verdict on it."""
+    """The database could not be examined; the message says what was missing. It may be sound."""
 
 
 class _Scarce(Exception):
@@ -69,16 +69,16 @@ class _Scarce(Exception):
 
 
 class _Killed(Exception):
-    """Something ended it by SIGKILL: the kernel for want of memory, or somebody. A larger pool would not help."""
+    """SIGKILL ended it: by the kernel, because memory was short, or by somebody. A larger pool would not help."""
 
 
 def ask(
     request: Mapping[str, object], opened: Opened, *, bytes: int, share: float, program: str = "reader_child.py"
 ) -> Answers:
-    """The answers of the child to a request; each try gets a larger buffer pool, and the path that ``opened`` gives it.
+    """The answers of the child to a request. Each attempt gets a larger buffer pool and the path that ``opened`` gives.
 
-    Answers that are incomplete because of too little memory are returned when no larger pool is left. A ``version``
-    that does not fit is an answer. Raises ``Unreadable``, ``Unread``, ``ToolMissing`` for a missing engine.
+    If no larger pool is left, answers that are incomplete because of too little memory are returned. A ``version`` that
+    does not fit is an answer. Raises ``Unreadable``, ``Unread``, ``ToolMissing`` for a missing engine.
     """
     pools = memory.pools(share)
     seconds = SECONDS_AT_LEAST + bytes / _SLOWEST
@@ -96,7 +96,7 @@ def ask(
                 raise Unread(_killed(pool)) from None
             killed = True
             log.warning("the reader was ended by SIGKILL with a pool of %s; it is tried once more", wording.size(pool))
-            time.sleep(_PAUSE)  # the machine may have been short of memory for a moment
+            time.sleep(_PAUSE)  # the machine may have been short of memory for a short time
             continue
         except _Scarce as scarcity:
             if last:
@@ -117,13 +117,13 @@ def scarce(detail: str) -> bool:
 
 
 def needed(share: float) -> str:
-    """What to say of a table that was given all the memory there is, and lacked some."""
+    """The message for a table that could not be read with all the memory that is allowed."""
     return _needed(memory.pools(share)[-1], share, "")
 
 
 def _needed(pool: int, share: float, how: str) -> str:
     allowed = wording.size(memory.allowed())
-    if _ABSURD in how and not memory.limited():  # nothing here refuses memory but to who asks for more than exists
+    if _ABSURD in how and not memory.limited():  # without a limit only requests for more than exists are refused
         return (
             f"it asked for more memory than there is ({how}; {wording.size(pool)} of {allowed} were its pool): "
             "too little memory, or a damaged database"
@@ -143,7 +143,7 @@ def _killed(pool: int) -> str:
 
 
 def _virtual(bytes: int) -> int:
-    """How much of the address space Kuzu sets aside for the database where it is limited; by default 8 TB."""
+    """How much address space Kuzu reserves for the database if the address space is limited; by default 8 TB."""
     return 1 << max(64 << 20, 4 * bytes).bit_length()
 
 
@@ -165,7 +165,7 @@ def _run(program: str, request: Mapping[str, object], *, seconds: float) -> Answ
         return _ended(outcome)
     answers = _judged(answers, request)
     if answers[0]["verdict"] == "ok" and not answers[-1].get("closed"):
-        return _ended(outcome)  # on the way: it may have been killed as well as crashed
+        return _ended(outcome)  # before its last answer: it was killed, or it crashed
     return answers
 
 
@@ -189,13 +189,13 @@ def _judged(answers: Answers, request: Mapping[str, object]) -> Answers:
 def _ended(outcome: process.Outcome) -> Answers:
     """The error for a child that ended without a verdict."""
     words = outcome.stderr.splitlines()
-    said = words[-1][:200] if words else ""
+    last_line = words[-1][:200] if words else ""
     if outcome.status == -signal.SIGKILL:
         raise _Killed
     if scarce(outcome.stderr):
-        raise _Scarce(said)
+        raise _Scarce(last_line)
     if outcome.status >= 0:
-        raise Unread(f"the reader failed: {said or f'status {outcome.status}'}")
+        raise Unread(f"the reader failed: {last_line or f'status {outcome.status}'}")
     how = signal.Signals(-outcome.status)
     if how in _CRASHES and memory.limited():  # where memory is refused, the engine also crashes when it lacks memory
         raise _Scarce(f"it crashes the reader ({how.name}), whose address space is limited")

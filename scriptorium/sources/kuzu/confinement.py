@@ -1,10 +1,10 @@
-"""A child that opens a database loads no program with it.
+"""A child that opens a database must not load code from it.
 
-An application may load an extension into Kuzu, and its WAL keeps that: ``LOAD EXTENSION`` and the path of a library,
-which the engine loads again when it opens the database. Whoever wrote the WAL (the owner of a library that root backs
-up, the author of an archive) would run what he likes as us. So the kernel is asked to refuse this process every new
-executable page, and every other program: a library can then not be loaded. It is called when all is loaded that the
-child needs, and cannot be taken back. It imports nothing of the package.
+An application may load an extension into Kuzu, and the WAL records it: ``LOAD EXTENSION`` and the path of a library,
+which the engine loads again when it opens the database. So the author of a WAL (the owner of a library that root backs
+up, the author of an archive) could run any code as our user. Therefore the kernel is asked to refuse this process every
+new executable page and every other program: then no library can be loaded. ``confine`` is called after everything that
+the child needs is loaded, and cannot be undone. This module imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_NEW_PRIVILEGES, _SET_FILTER, _FILTER_MODE = 38, 22, 2  # prctl(2)
 _LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06  # BPF
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1  # EPERM
 _NUMBER, _ARCHITECTURE, _THIRD_ARGUMENT = 0, 4, 32  # offsets in struct seccomp_data
-# Of each architecture: its number, the calls that make a page executable, those that run a program.
+# For each architecture: its number, the calls that make a page executable, the calls that run a program.
 _CALLS = {
     "x86_64": (0xC000003E, (9, 10, 329), (59, 322)),
     "aarch64": (0xC00000B7, (222, 226, 288), (221, 281)),
@@ -28,7 +28,7 @@ _CALLS = {
 
 
 def confine() -> bool:
-    """Whether the kernel took the filter: where it has none, or on another architecture, everything is as before."""
+    """Install the filter; returns whether the kernel accepted it. On other kernels or architectures nothing changes."""
     for name in _NEEDED:
         importlib.import_module(name)
     calls = _CALLS.get(platform.machine())
@@ -44,7 +44,7 @@ def confine() -> bool:
 
 
 def _program(architecture: int, executable: tuple[int, ...], running: tuple[int, ...]) -> bytes:
-    """Refuse what runs a program; refuse what maps or changes pages where they would be executable; allow the rest."""
+    """Refuse calls that run a program or make pages executable; allow all others."""
     lines = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),

@@ -70,7 +70,7 @@ def make(database: Path, export: Path, recorded: reader.Fingerprints, *, engine:
         return Made(False, trouble=f"no space to make and try it: {space}")
     scratch, exported = export.with_name(f"{export.name}.tried"), False
     try:
-        told = _exported(layout, export, engine, share)
+        saved = _exported(layout, export, engine, share)
         rebuilt = _imported(export, scratch / "new.db", layout.size(), engine, share)
         found = reader.read(scratch / "new.db", engine=engine, share=share)
         if trouble := _differs(recorded.tables, found):
@@ -82,7 +82,7 @@ def make(database: Path, export: Path, recorded: reader.Fingerprints, *, engine:
         shutil.rmtree(scratch, ignore_errors=True)
         if not exported:
             shutil.rmtree(export, ignore_errors=True)
-    return Made(True, tuple(_lacks(told["catalog"], rebuilt["catalog"], told["doubtful"])))
+    return Made(True, tuple(_lacks(saved["catalog"], rebuilt["catalog"], saved["doubtful"])))
 
 
 def _differs(tables: Mapping[str, TableFingerprint], found: reader.Fingerprints) -> str:

@@ -56,7 +56,7 @@ def read(
     read for want of memory, or whose name the engine's own statements cannot express, is among the ``missing``. Raises
     ``Unreadable``, ``Unread``, ``ToolMissing``.
     """
-    request: dict[str, object] = {"do": "facts", "statements": dict(statements or {})}
+    request: dict[str, object] = {"do": "fingerprints", "statements": dict(statements or {})}
     began = time.monotonic()
     answers = _fingerprints(database, request, engine, share)
     first = answers[0]
@@ -68,7 +68,7 @@ def read(
     log.info(
         "%s: kuzu %s read %d tables in %.1f s, %d not", database.name, first["engine"], len(tables), took, len(missing)
     )
-    said = {
+    answered = {
         answer["statement"]: tuple(tuple(row) for row in answer["rows"])
         for answer in answers
         if "statement" in answer and "rows" in answer
@@ -77,7 +77,7 @@ def read(
     warnings = tuple(
         f"nobody answered what the library must fulfil ({name}): {child.needed(share)}" for name in unanswered
     )
-    return Fingerprints(first["engine"], tables, warnings, answers=said, missing=missing)
+    return Fingerprints(first["engine"], tables, warnings, answers=answered, missing=missing)
 
 
 def unread(hindrance: Unread, engine: Path | None) -> Fingerprints:

@@ -46,19 +46,19 @@ def main(argv: list[str]) -> int:
     try:
         import kuzu
     except ImportError as error:
-        return _say({"verdict": "missing", "detail": str(error)})
+        return _answer_with({"verdict": "missing", "detail": str(error)})
     reads = kuzu.Database.get_storage_version()
     found = request["storage_version"]
     if found is not None and found != reads:
-        return _say({"verdict": "version", "engine": kuzu.__version__, "reads": reads})
+        return _answer_with({"verdict": "version", "engine": kuzu.__version__, "reads": reads})
     _module("fingerprint")
     _module("confinement").confine()
     try:
-        _facts(kuzu, request)
+        _fingerprints(kuzu, request)
     except NotImplementedError:
         raise  # pyarrow's, and a fault of ours
     except (RuntimeError, IndexError, ValueError, MemoryError, OverflowError) as error:
-        return _say({"verdict": "unreadable", "detail": _told(error)})
+        return _answer_with({"verdict": "unreadable", "detail": _message(error)})
     return 0
 
 
@@ -70,13 +70,13 @@ class _NoPandas:
             raise ModuleNotFoundError(name)
 
 
-def _say(answer: dict[str, Any]) -> int:
+def _answer_with(answer: dict[str, Any]) -> int:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
     return 0
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """An error in its own words; one without any by its name."""
     return (f"{error}".strip() or type(error).__name__)[:500]
 
@@ -88,7 +88,7 @@ def _open(kuzu: Any, request: dict[str, Any]) -> Any:
     return kuzu.Database(request["database"], read_only=request["read_only"], **options)
 
 
-def _facts(kuzu: Any, request: dict[str, Any]) -> None:
+def _fingerprints(kuzu: Any, request: dict[str, Any]) -> None:
     database = _open(kuzu, request)
     connection = kuzu.Connection(database)
     tables: dict[str, Any] = {}
@@ -98,25 +98,25 @@ def _facts(kuzu: Any, request: dict[str, Any]) -> None:
             columns = _columns(connection, name)
             tables[name] = _node(connection, name, columns) if kind == "NODE" else _rel(connection, name, columns)
         except (RuntimeError, MemoryError, ValueError, OverflowError) as error:
-            told = _told(error)
+            message = _message(error)
             if isinstance(error, (ValueError, OverflowError)):
                 if not _is_not_held(error):
                     raise
-                told = f"Python cannot hold a value of it: {told}"
-            elif not isinstance(error, (MemoryError, NotImplementedError)) and not _is_no_damage(told):
+                message = f"Python cannot hold a value of it: {message}"
+            elif not isinstance(error, (MemoryError, NotImplementedError)) and not _is_no_damage(message):
                 raise
-            missing[name] = f"MemoryError: {told}" if isinstance(error, MemoryError) else told
-    _say({"verdict": "ok", "engine": kuzu.__version__, "tables": tables, "missing": missing})
+            missing[name] = f"MemoryError: {message}" if isinstance(error, MemoryError) else message
+    _answer_with({"verdict": "ok", "engine": kuzu.__version__, "tables": tables, "missing": missing})
     for statement, query in request["statements"].items():
-        _say({"statement": statement, **_answer(connection, query)})
+        _answer_with({"statement": statement, **_answer(connection, query)})
     connection.close()
     database.close()
-    _say({"closed": True})
+    _answer_with({"closed": True})
 
 
-def _is_no_damage(told: str) -> bool:
+def _is_no_damage(message: str) -> bool:
     """Of an error while a table is read: whether it says nothing of what the table holds."""
-    return told.startswith(_NOT_EXPRESSED) or any(word in told for word in _SCARCE)
+    return message.startswith(_NOT_EXPRESSED) or any(word in message for word in _SCARCE)
 
 
 def _is_not_held(error: ValueError | OverflowError) -> bool:
@@ -128,7 +128,7 @@ def _answer(connection: Any, query: str) -> dict[str, Any]:
     try:
         rows = _ask(connection, query)
     except (RuntimeError, MemoryError, ValueError, OverflowError) as error:
-        return {"trouble": f"MemoryError: {_told(error)}" if isinstance(error, MemoryError) else _told(error)}
+        return {"trouble": f"MemoryError: {_message(error)}" if isinstance(error, MemoryError) else _message(error)}
     return {"rows": [[None if value is None else str(value) for value in row] for row in rows]}
 
 

@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 
 class KuzuIncoming:
-    """One database that is restored to ``target``; ``mark`` makes its staging folder its own.
+    """One database that is restored to ``target``; ``suffix`` makes its staging folder its own.
     ``scratch``: the target lies in a folder of ours, and so does what is staged."""
 
     def __init__(
         self,
         part: Part,
         target: Path,
-        mark: str,
+        suffix: str,
         *,
         engine: Path | None,
         rebuild: bool,
@@ -56,7 +56,7 @@ class KuzuIncoming:
         self._share = share
         self.answers: Mapping[str, Rows] = {}
         self.missing_fingerprints: Mapping[str, str] = {}
-        self._mark = mark
+        self._suffix = suffix
         self._scratch = scratch
         self._staging = self._find()
 
@@ -64,7 +64,7 @@ class KuzuIncoming:
         """Beside the folder that the database lies in, which the application packs and counts; else in that folder."""
         folder = self._target.parent
         within = (self._target, *self._companions())
-        return StagingFolder.in_one_of((folder,) if self._scratch else anchors(folder), self._mark, within)
+        return StagingFolder.in_one_of((folder,) if self._scratch else anchors(folder), self._suffix, within)
 
     @property
     def _new(self) -> Path:

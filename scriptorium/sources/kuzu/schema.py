@@ -139,7 +139,7 @@ def _with_defaults(connection: Any, statement: Any, doubtful: list[str], displac
             start = at + 1
         if not depth:
             break
-    told = []
+    texts = []
     for part in parts:
         if statement[1].word == "REL" and part[0].kind == "name" and part[0].value.lower() in ("from", "to"):
             name = part[0].value  # COPY takes it for an end of the relationship: it gets its name afterwards
@@ -153,12 +153,12 @@ def _with_defaults(connection: Any, statement: Any, doubtful: list[str], displac
             text += f" DEFAULT {default}"
             if _SIGN_LOST.search(_STRING.sub("''", default)):
                 doubtful.append(f"the sign of the default {default} of {table}.{column['name']}")
-        told.append(text)
+        texts.append(text)
     direction = next((column.get("storage_direction", "both") for column in columns.values()), "both")
     tail = module.written(statement[start:])
     if not tail and direction not in ("", "both"):
         tail = f"WITH (storage_direction={_quoted(direction)})"
-    return f"{module.written(statement[: opening + 1])}{', '.join(told)}) {tail}".rstrip()
+    return f"{module.written(statement[: opening + 1])}{', '.join(texts)}) {tail}".rstrip()
 
 
 def _serials(connection: Any) -> dict[str, str]:

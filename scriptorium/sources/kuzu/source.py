@@ -17,7 +17,7 @@ from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 from scriptorium.sources.quiesce import Quiesce
 from scriptorium.words import Role
 
-if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
+if TYPE_CHECKING:  # imported where it is used: every `list` reads the settings, and must start quickly
     from scriptorium.fs.in_use import Look
     from scriptorium.sources.kuzu.adoption import Database
     from scriptorium.sources.kuzu.capture import Living
@@ -30,11 +30,12 @@ EXPORTS = "exports"  # reserved at the top of an archive
 
 class KuzuSource(BaseModel):
     """``path``: the database, a file or (Kuzu 0.10 and before) a folder. ``at``: its path in the archive, by default
-    ``<name>/<name of the file>``. ``patience``: seconds of trying for a hot copy. ``engine``: a folder with the kuzu
-    package that reads it, where that is not the installed one (``pip install --target DIR kuzu==0.10.0``).
-    ``memory_share``: how much of the memory that this process may use (the machine's, its container's) goes to the
-    child that reads the database. ``statements``: Cypher queries by name, put to every snapshot and to what is
-    restored; a preset's checks read them. ``remarks``: warnings of every backup, of what a preset could not tell.
+    ``<name>/<name of the file>``. ``patience``: for how many seconds a hot copy is tried. ``engine``: a folder with the
+    kuzu package that reads it, if not the installed one (``pip install --target DIR kuzu==0.10.0``).
+    ``memory_share``: how much of the memory that this process may use (of the machine or the container) the child that
+    reads the database gets. ``statements``: Cypher queries by name, run on every snapshot and on every restored
+    database; a preset's checks read their answers. ``remarks``: warnings for every backup, from a preset that could not
+    find out something.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,11 +66,12 @@ class KuzuSource(BaseModel):
 
         layout = kuzu_layout.find(self.path)
         total = layout.size()
-        tried = total if layout.folder or layout.shadow.exists() else 0  # what is read by opening a copy for writing
+        # a database that must be opened for writing is copied once more
+        tried = total if layout.folder or layout.shadow.exists() else 0
         return Survey(bytes=total, files=len(layout.files()), staged_bytes=total + total // 4 + tried)  # and its export
 
     def tree(self, never: tuple[Path, ...] = ()) -> Tree:
-        """The database itself; of a snapshot see ``examine``."""
+        """The database itself; for the tree of a snapshot see ``examine``."""
         return Tree(root=str(self.path), at=self.place, never=tuple(str(path) for path in never))
 
     def claims(self) -> tuple[Path, ...]:
@@ -80,16 +82,16 @@ class KuzuSource(BaseModel):
         """Copy the database into ``stage``: ``raw/<name>`` and its WAL; after it was read also ``fingerprints.json``
         and ``export/``.
 
-        A hot copy counts only after it was read, or nobody could for want of memory. Raises ``SnapshotBusy`` (with how
-        long the epochs were), ``SourceDamaged`` when copies that nothing disturbed cannot be read, ``ToolMissing`` for
-        the database of another engine.
+        A hot copy counts only after it was read, or if too little memory is available to read it. Raises
+        ``SnapshotBusy`` (with the length of the epochs), ``SourceDamaged`` if undisturbed copies cannot be read,
+        ``ToolMissing`` for the database of another engine.
         """
         from scriptorium.sources.kuzu.capture import capture
 
         capture(self.living, stage, paused=False)
 
     def capture_paused(self, stage: Path) -> None:
-        """The same while its application stands still: it is not waited for."""
+        """The same while its application is paused, without waiting."""
         from scriptorium.sources.kuzu.capture import capture
 
         capture(self.living, stage, paused=True)
@@ -144,7 +146,7 @@ class KuzuSource(BaseModel):
             yield Holder(pid, command_of(pid), str(self.path))
 
     def in_use(self) -> Look:
-        """By leases on the files of the database, and by a WAL that comes or grows."""
+        """Checked by leases on the files of the database, and by a WAL that appears or grows."""
         from scriptorium.fs.in_use import Look, look
         from scriptorium.sources.kuzu import layout as kuzu_layout
 
@@ -188,7 +190,7 @@ class KuzuSource(BaseModel):
 
         def carried() -> str:
             lacks = ", ".join(part.export_lacks)
-            return f"the new database will not have as it was: {lacks}" if lacks else "rows, and all that Kuzu tells"
+            return f"the new database will differ in: {lacks}" if lacks else "rows, and everything that Kuzu reports"
 
         found = {"rights": lambda: may_write(self.path.parent), "engine": engine}
         return {**found, "export": carried} if rebuild and part.export else found
@@ -204,7 +206,7 @@ class KuzuSource(BaseModel):
         return KuzuTables(part, wanted, folder)
 
     def steps(self, table: str) -> tuple[str, ...]:
-        """There are no schemas, and a name may hold a dot."""
+        """Kuzu has no schemas, and a name may hold a dot."""
         return (table,)
 
     def journal_record(self, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, bool | str]:

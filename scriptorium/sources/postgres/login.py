@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from scriptorium.errors import SettingsError
-from scriptorium.fs.system_errors import advice, said
+from scriptorium.fs.system_errors import advice, reason_of
 
 if TYPE_CHECKING:
     from scriptorium.sources.postgres.connection import Address
@@ -69,7 +69,7 @@ class Login(BaseModel):
                 return self.password_file.read_text("utf-8").split("\n", 1)[0].strip()
             except OSError as error:
                 raise SettingsError(
-                    f"the password file cannot be read: {said(error)}",
+                    f"the password file cannot be read: {reason_of(error)}",
                     on=str(self.password_file),
                     hint=advice(error, self.password_file),
                 ) from None

@@ -15,7 +15,7 @@ from pathlib import Path
 from scriptorium import process, wording
 from scriptorium.errors import NoSpace, ToolFailed, UsageError
 from scriptorium.fs import atomic
-from scriptorium.fs.system_errors import advice, said
+from scriptorium.fs.system_errors import advice, reason_of
 from scriptorium.progress import Advance
 from scriptorium.sources.postgres.connection import Address
 from scriptorium.sources.postgres.dump.contents import check_complete, contents, require_ends
@@ -103,7 +103,9 @@ def _require_place(file: Path, format: str) -> None:
         make_folders(file.parent)
     except OSError as error:
         raise UsageError(
-            f"its folder cannot be made: {said(error)}", on=str(file), hint=advice(error, file) or "name another place"
+            f"its folder cannot be made: {reason_of(error)}",
+            on=str(file),
+            hint=advice(error, file) or "name another place",
         ) from error
     if format == "directory" and file.is_dir():
         if any(file.iterdir()) and not (file / "toc.dat").is_file():

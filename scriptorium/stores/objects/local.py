@@ -19,7 +19,7 @@ from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable,
 from scriptorium.fs.atomic import beside, new_file, sync_file, sync_folder
 from scriptorium.fs.free_space import free_bytes
 from scriptorium.fs.places import real_path
-from scriptorium.fs.system_errors import advice, said
+from scriptorium.fs.system_errors import advice, reason_of
 from scriptorium.stores.objects.archive_store import ArchiveStore
 from scriptorium.stores.objects.base import ObjectInfo, checked_key
 
@@ -86,7 +86,7 @@ class LocalObjects:
                 what = "the store is full" if error.errno != errno.EFBIG else "the store takes no file of this size"
                 raise NoSpace(what, on=str(self.path), hint="free some space, or run cleanup") from error
             raise StoreUnavailable(
-                f"the store does not answer: {said(error)}", on=str(path), hint=advice(error, path)
+                f"the store does not answer: {reason_of(error)}", on=str(path), hint=advice(error, path)
             ) from error
 
     def _is_usable(self) -> bool:

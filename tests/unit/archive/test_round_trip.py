@@ -80,7 +80,7 @@ def odd_tree(root: bytes) -> None:
         os.chown(root + b"/link", 12345, 54321, follow_symlinks=False)
         os.chown(root + b"/tab\t", 3_000_000, 3_000_001)
         os.chown(root + b"/folder", 1, 2)
-    for name, moment in [
+    for name, instant in [
         (b"-", 1),
         (b"caf\xc3\xa9", 1_700_000_000_123_456_789),
         (b"~", -1_000_000_001),  # before 1970
@@ -89,7 +89,7 @@ def odd_tree(root: bytes) -> None:
         (b"folder/empty", 1_111_111_111_000_000_001),
         (b"folder", 999_999_999),
     ]:
-        os.utime(root + b"/" + name, ns=(moment, moment), follow_symlinks=False)
+        os.utime(root + b"/" + name, ns=(instant, instant), follow_symlinks=False)
 
 
 @pytest.mark.parametrize("compression", list(Compression))
@@ -128,7 +128,7 @@ def test_plain_tar_and_sha256sum_agree_without_a_word(
     own = {b"/backup_metadata.json", b"/manifest.json", b"/SHA256SUMS"}
     after = taken_picture(back)
     assert own < after.keys()
-    assert {name: facts for name, facts in after.items() if name not in own} == before
+    assert {name: state for name, state in after.items() if name not in own} == before
 
 
 def test_the_members_stand_in_the_promised_order(archives: Any, tmp_path: Path) -> None:

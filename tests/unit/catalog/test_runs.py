@@ -60,9 +60,9 @@ def test_a_run_whose_process_is_gone_failed(shelf: Shelf, run: Backup) -> None:
 def test_a_process_that_was_given_the_dead_one_s_number_is_not_the_run(shelf: Shelf, run: Backup) -> None:
     begin_run(shelf.settings, run)
     file = shelf.settings.workspace_folder / "runs" / f"{run.id}.json"
-    facts = json.loads(file.read_text())
-    facts["written_at"] = (datetime.now(UTC) - timedelta(days=30)).isoformat()
-    file.write_text(json.dumps(facts))
+    fields = json.loads(file.read_text())
+    fields["written_at"] = (datetime.now(UTC) - timedelta(days=30)).isoformat()
+    file.write_text(json.dumps(fields))
     assert listed(shelf)[0].status is Status.FAILED
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.fs.descriptors import folder_at
-from scriptorium.fs.ours import MARK, is_ours, mark
+from scriptorium.fs.ours import MARKER, is_ours, write_marker
 
 ID = "0123456789ab"
 
@@ -18,7 +18,7 @@ def test_a_marked_folder_is_ours(tmp_path: Path, name: str) -> None:
     folder.mkdir()
     assert not is_ours(folder)
     with folder_at(folder) as opened:
-        mark(opened, ID)
+        write_marker(opened, ID)
     assert is_ours(folder) and is_ours(str(folder)) and is_ours(bytes(folder))
     (tmp_path / f".scriptorium-restore-{ID}-link").symlink_to(folder)
     assert not is_ours(tmp_path / f".scriptorium-restore-{ID}-link")
@@ -40,7 +40,7 @@ def test_a_folder_of_the_users_is_not(tmp_path: Path, name: str, text: str | Non
     folder = tmp_path / name
     folder.mkdir()
     if text is not None:
-        (folder / MARK).write_text(text)
+        (folder / MARKER).write_text(text)
     assert not is_ours(folder)
 
 

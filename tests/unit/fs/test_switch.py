@@ -50,7 +50,7 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
-FORMER = {"one": "former one", "two": "former two", "sub": "/", "sub/three": "former sub/three"}
+PREVIOUS = {"one": "former one", "two": "former two", "sub": "/", "sub/three": "former sub/three"}
 SWITCHED = {"one": "restored one", "new": "restored new"}
 
 
@@ -103,7 +103,7 @@ def test_whatever_was_reached_goes_back(
         assert StagingFolder(staging.path).planned, "the plan stays until everything is back"
     stopping[0] = -1
     StagingFolder(staging.path).revert()
-    assert content(living) == FORMER
+    assert content(living) == PREVIOUS
     staging.remove()
     assert list(living.parent.iterdir()) == [living] and not staging.path.exists()
 
@@ -143,7 +143,7 @@ def test_what_the_application_made_meanwhile_is_neither_lost_nor_in_the_way(
             again.apply()
     again.revert()
     again.remove()
-    assert content(living) == FORMER
+    assert content(living) == PREVIOUS
     asides = list(living.glob(".scriptorium-aside-0123456789ab/[0-9]*"))
     assert [path.read_text() for path in asides] == ["made meanwhile"] * len(made)
     assert not staging.path.exists()
@@ -167,7 +167,7 @@ def test_what_was_to_come_and_vanished_stops_the_switch(living: Path, staging: S
     with pytest.raises(RestoreFailed, match="is gone"):
         staging.apply()
     staging.revert()
-    assert content(living) == FORMER
+    assert content(living) == PREVIOUS
 
 
 def test_a_staging_folder_that_holds_former_data_is_never_emptied(living: Path, staging: StagingFolder) -> None:
@@ -178,12 +178,12 @@ def test_a_staging_folder_that_holds_former_data_is_never_emptied(living: Path, 
             attempt()
     staging.revert()
     staging.create()
-    assert content(living) == FORMER and list(staging.incoming.iterdir()) == []
+    assert content(living) == PREVIOUS and list(staging.incoming.iterdir()) == []
 
 
 def test_reverting_what_never_began_changes_nothing(living: Path, staging: StagingFolder) -> None:
     staging.revert()
-    assert content(living) == FORMER
+    assert content(living) == PREVIOUS
 
 
 def test_a_plan_that_was_torn_by_a_crash_is_none(living: Path, staging: StagingFolder) -> None:
@@ -191,7 +191,7 @@ def test_a_plan_that_was_torn_by_a_crash_is_none(living: Path, staging: StagingF
     assert not staging.planned
     staging.revert()
     staging.remove()
-    assert content(living) == FORMER
+    assert content(living) == PREVIOUS
 
 
 def test_folders_that_stay_take_another_s_mode_and_give_it_back(living: Path, staging: StagingFolder) -> None:
@@ -224,7 +224,7 @@ def test_names_that_are_not_utf_8_survive_the_plan(living: Path, staging: Stagin
 
 
 def test_whatever_the_umask_the_plan_is_ours_alone_and_believed(living: Path, tmp_path: Path) -> None:
-    former = os.umask(0)
+    old_mask = os.umask(0)
     try:
         staging = StagingFolder.beside(living, "ba9876543210")
         staging.create()
@@ -233,12 +233,12 @@ def test_whatever_the_umask_the_plan_is_ours_alone_and_believed(living: Path, tm
             [Move(living / "one", staging.previous / "one"), Move(staging.incoming / "one", living / "one")]
         )
     finally:
-        os.umask(former)
+        os.umask(old_mask)
     assert (staging.path / "moves.json").stat().st_mode & 0o777 == 0o600
     staging.apply()
     (staging.path / "moves.json").chmod(0o664)  # as an earlier version wrote it
     staging.revert()
-    assert content(living) == FORMER
+    assert content(living) == PREVIOUS
 
 
 def test_a_folder_that_others_may_write_is_not_carried_out(living: Path, staging: StagingFolder) -> None:
@@ -247,4 +247,4 @@ def test_a_folder_that_others_may_write_is_not_carried_out(living: Path, staging
     for attempt in (staging.apply, staging.revert, staging.settle, staging.remove):
         with pytest.raises(Untrusted):
             attempt()
-    assert content(living) == FORMER
+    assert content(living) == PREVIOUS

@@ -16,14 +16,14 @@ KINDS = "EROFS ENOSPC EDQUOT EFBIG EIO ESTALE ENAMETOOLONG EMFILE ELOOP ENOENT E
 @pytest.mark.parametrize("kind", KINDS.split())
 def test_every_kind_says_what_is_so_and_what_to_do(kind: str, tmp_path: Path) -> None:
     error = OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)), str(tmp_path))
-    assert system_errors.said(error)
+    assert system_errors.reason_of(error)
     assert system_errors.advice(error, tmp_path)
 
 
 def test_what_is_not_known_is_quoted() -> None:
     error = OSError(errno.EXFULL, os.strerror(errno.EXFULL))
-    assert (system_errors.said(error), system_errors.advice(error)) == ("Exchange full", "")
-    assert system_errors.said(OSError("of its own")) == "of its own"
+    assert (system_errors.reason_of(error), system_errors.advice(error)) == ("Exchange full", "")
+    assert system_errors.reason_of(OSError("of its own")) == "of its own"
 
 
 def test_who_owns_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,4 +42,4 @@ def test_a_filesystem_that_is_read_only_is_no_question_of_who_runs_it() -> None:
         pytest.skip("nothing is mounted read-only here")
     place = next(Path(one) for one in ("/proc/sys", "/sys") if os.statvfs(one).f_flag & os.ST_RDONLY)
     error = system_errors.cannot_write(place)
-    assert "read-only" in system_errors.said(error) and "owns" not in system_errors.advice(error, place)
+    assert "read-only" in system_errors.reason_of(error) and "owns" not in system_errors.advice(error, place)

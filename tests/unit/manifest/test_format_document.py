@@ -24,7 +24,7 @@ from scriptorium.words import Compression
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "format.md").read_text("utf-8")
-MOMENT = datetime(2026, 3, 1, 2, 0, 0, tzinfo=UTC)
+FIXED_TIME = datetime(2026, 3, 1, 2, 0, 0, tzinfo=UTC)
 Object = dict[str, Any]
 
 _TABLE = re.compile(r"<!-- keys: (.+?) -->\n\| key \| type \| meaning \|\n\|---\|---\|---\|\n((?:\|.*\n)+)")
@@ -91,10 +91,10 @@ def odd(manifest: Manifest) -> Manifest:
     return replace(manifest, parts=(part,), checks=(), preset=None, original_sha256="0" * 64)
 
 
-def proven(moment: datetime, *, uncompared: bool = False) -> Annotations:
-    proof = Proof(moment, "local", False, 1.5, 60.0, 9, 1000, 3, 70, (Check("owners", True),), ("Book: 1 row",))
+def proven(instant: datetime, *, uncompared: bool = False) -> Annotations:
+    proof = Proof(instant, "local", False, 1.5, 60.0, 9, 1000, 3, 70, (Check("owners", True),), ("Book: 1 row",))
     proof = replace(proof, uncompared=("db: x",), before=("Book: 2 rows",)) if uncompared else proof
-    return Annotations(True, Verification(moment, False, ("truncated: x",), 0.5), proof)
+    return Annotations(True, Verification(instant, False, ("truncated: x",), 0.5), proof)
 
 
 @pytest.fixture
@@ -103,9 +103,9 @@ def found(place: Any, archives: Any, monkeypatch: pytest.MonkeyPatch) -> dict[st
     (place.home / "data" / "uploads" / b"caf\xe9".decode("utf-8", "surrogateescape")).write_text("latin 1")
     (place.home / "data" / "link").symlink_to(b"caf\xe9".decode("utf-8", "surrogateescape"))
     (place.home / "data" / "second").hardlink_to(place.home / "data" / "uploads" / "notes.txt")
-    first = real_backup.take(place.settings, MOMENT)
+    first = real_backup.take(place.settings, FIXED_TIME)
     monkeypatch.setattr(ledger, "INLINE", 3)
-    second = real_backup.take(place.settings, MOMENT + timedelta(days=1), compression=Compression.NONE)
+    second = real_backup.take(place.settings, FIXED_TIME + timedelta(days=1), compression=Compression.NONE)
     Catalog(place.settings).backups()
     folder = place.backups / "bibliotheca"
     manifests = [json.loads((folder / f"{m.archive.name}.json").read_bytes()) for m in (first, second)]
@@ -118,7 +118,7 @@ def found(place: Any, archives: Any, monkeypatch: pytest.MonkeyPatch) -> dict[st
     annotations = [json.loads((folder / f"{m.archive.name}.marks.json").read_bytes()) for m in (first, second)]
     annotations += [
         json.loads(dumps_annotations(Annotations())),
-        *(json.loads(dumps_annotations(proven(MOMENT, uncompared=one))) for one in (True, False)),
+        *(json.loads(dumps_annotations(proven(FIXED_TIME, uncompared=one))) for one in (True, False)),
     ]
     index = list(json.loads((place.backups / "backup_index.json").read_bytes()).values())
     objects = _sorted(manifests, metadata, annotations, index)
@@ -138,7 +138,7 @@ def _sorted(
         "manifest": manifests,
         "part": parts,
         "provenance": [part["provenance"] for part in parts],
-        "table": [facts for part in parts for facts in part.get("tables", {}).values()],
+        "table": [table for part in parts for table in part.get("tables", {}).values()],
         "archive": [one["archive"] for one in manifests if "archive" in one],
         "unsaved": [one for each in manifests for one in each.get("unsaved", ())],
         "check": checked,
@@ -207,7 +207,7 @@ def _string(text: str) -> str:
 
 
 def test_the_order_of_members_is_the_one_that_is_described(place: Any) -> None:
-    manifest = real_backup.take(place.settings, MOMENT)
+    manifest = real_backup.take(place.settings, FIXED_TIME)
     with tarfile.open(place.backups / "bibliotheca" / manifest.archive.name) as tar:
         names = tar.getnames()
     assert names[0] == "backup_metadata.json"
@@ -222,8 +222,8 @@ def test_every_verdict_is_named() -> None:
 def test_a_key_that_is_forgotten_is_found() -> None:
     """The test above must be able to fail."""
     entry = {"path": "a", "kind": "file", "size": 1, "mode": "0644", "mtime": "1.000000000", "colour": "red"}
-    told = list(_differences("entry", [entry, {**entry, "size": "1", "sha256": "no"}]))
-    assert "entry: 'colour' occurs and is not explained" in told
-    assert "entry: 'target' is explained and never occurs" in told
-    assert "entry: 'size' should be integer, is '1'" in told
-    assert "entry: 'sha256' should be hash, is 'no'" in told
+    differences = list(_differences("entry", [entry, {**entry, "size": "1", "sha256": "no"}]))
+    assert "entry: 'colour' occurs and is not explained" in differences
+    assert "entry: 'target' is explained and never occurs" in differences
+    assert "entry: 'size' should be integer, is '1'" in differences
+    assert "entry: 'sha256' should be hash, is 'no'" in differences

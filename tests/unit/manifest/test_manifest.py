@@ -43,7 +43,7 @@ from scriptorium.model import (
 )
 from scriptorium.words import BackupType, Compression, Tier
 
-MOMENT = datetime(2026, 3, 29, 2, 30, tzinfo=UTC)
+FIXED_TIME = datetime(2026, 3, 29, 2, 30, tzinfo=UTC)
 ENTRIES = (
     FileEntry("data", "folder", 0, 0o755, 1_700_000_000_123_456_789),
     FileEntry("data/caf\u00e9.txt", "file", 5, 0o640, -1, "ab" * 32),
@@ -60,8 +60,8 @@ def example(**changes: object) -> Manifest:
         path="data/kuzu/\udcfe.db",
         bytes=165_000_000,
         files=2,
-        started_at=MOMENT,
-        finished_at=MOMENT + timedelta(seconds=3.25),
+        started_at=FIXED_TIME,
+        finished_at=FIXED_TIME + timedelta(seconds=3.25),
         method="snapshot",
         engine_version="0.11.3",
         tables={"Book": TableFingerprint(2000, "f" * 64)},
@@ -75,8 +75,8 @@ def example(**changes: object) -> Manifest:
         tier=Tier.BEFORE_RESTORE,
         name="caf\u00e9 \U0001f4da",
         description="two\nlines",
-        created_at=MOMENT,
-        finished_at=MOMENT,
+        created_at=FIXED_TIME,
+        finished_at=FIXED_TIME,
         host="shelf",
         scriptorium_version="0.1.0",
         tools={"kuzu": "0.11.3", "python": "3.11"},
@@ -301,7 +301,7 @@ def test_the_list_has_the_hash_of_its_lines() -> None:
     [
         Annotations(),
         Annotations(pinned=True),
-        Annotations(verification=Verification(MOMENT, False, ("altered member: a\u00e9",), 1.25)),
+        Annotations(verification=Verification(FIXED_TIME, False, ("altered member: a\u00e9",), 1.25)),
     ],
 )
 def test_marks(annotations: Annotations) -> None:

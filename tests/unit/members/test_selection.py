@@ -16,7 +16,7 @@ import pytest
 
 from scriptorium.errors import NotFound
 from scriptorium.fs.descriptors import folder_at
-from scriptorium.fs.ours import mark
+from scriptorium.fs.ours import write_marker
 from scriptorium.members import select, survey
 from scriptorium.members.remarks import Remark
 from scriptorium.model import Survey, Tree
@@ -147,7 +147,7 @@ def test_our_own_files_are_left_out(root: Path) -> None:
     staged = "data/.scriptorium-restore-0123456789ab-data"
     make(root, f"{staged}/x", "data/.scriptorium-notes", ".scriptorium-restore-0123456789ab-mine/diary")
     with folder_at(root / staged) as opened:
-        mark(opened, "0123456789ab")
+        write_marker(opened, "0123456789ab")
     said: list[Remark] = []
     found = [one.path for one in select(Tree(str(root), ""), said.append)]
     assert {"data/.scriptorium-notes", ".scriptorium-restore-0123456789ab-mine/diary"} <= set(found)

@@ -93,9 +93,9 @@ def test_what_a_plan_says_is_removed_from_every_store_with_all_that_belongs_to_i
     new_shelf: Callable[..., Shelf],
 ) -> None:
     shelf = new_shelf("local", "second")
-    doomed = [shelf.put(day * DAY, "local", "second", annotations=Annotations()) for day in range(3)]
+    removed = [shelf.put(day * DAY, "local", "second", annotations=Annotations()) for day in range(3)]
     kept = shelf.put(9 * DAY, "local", "second", annotations=Annotations())
-    assert prune(shelf) == tuple(one.id for one in doomed), "oldest first"
+    assert prune(shelf) == tuple(one.id for one in removed), "oldest first"
     assert ids(shelf) == {kept.id}
     for store in ("local", "second"):
         names = {path.name for path in (shelf.folder / store / "lib").iterdir()}
@@ -127,12 +127,12 @@ def test_the_last_good_full_backup_stays_though_a_newer_one_of_another_type_is_g
 
 
 def test_a_pinned_backup_is_never_removed_nor_one_that_was_pinned_after_the_plan(shelf: Shelf) -> None:
-    pinned, late, doomed = shelf.put(DAY, annotations=Annotations(pinned=True)), shelf.put(2 * DAY), shelf.put(3 * DAY)
+    pinned, late, removed = shelf.put(DAY, annotations=Annotations(pinned=True)), shelf.put(2 * DAY), shelf.put(3 * DAY)
     shelf.put(9 * DAY)
     decisions = plan_cleanup(shelf.settings, "lib", LAST, now=NOW)
     assert "pinned" in plan(shelf)[pinned.id].reasons
     pin(shelf.settings, late, pinned=True)
-    assert carry_out(shelf.settings, "lib", decisions) == (doomed.id,)
+    assert carry_out(shelf.settings, "lib", decisions) == (removed.id,)
     assert {pinned.id, late.id} <= ids(shelf)
 
 
@@ -153,13 +153,13 @@ def test_a_pin_that_comes_while_others_are_removed_counts(shelf: Shelf, monkeypa
 
 
 def test_a_backup_that_something_reads_is_never_removed(shelf: Shelf) -> None:
-    read, late, doomed = shelf.put(DAY), shelf.put(2 * DAY), shelf.put(3 * DAY)
+    read, late, removed = shelf.put(DAY), shelf.put(2 * DAY), shelf.put(3 * DAY)
     shelf.put(9 * DAY)
     with workspace.reading(shelf.settings, read.id):
         assert "being read" in plan(shelf)[read.id].reasons
         decisions = plan_cleanup(shelf.settings, "lib", LAST, now=NOW)
         with workspace.reading(shelf.settings, late.id):
-            assert carry_out(shelf.settings, "lib", decisions) == (doomed.id,)
+            assert carry_out(shelf.settings, "lib", decisions) == (removed.id,)
     assert prune(shelf) == (read.id, late.id)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import restore_setup
-from restore_setup import Facts, Home, facts, in_place, recovered, supply_of
+from restore_setup import FolderState, Home, in_place, recovered, state_of, supply_of
 
 from scriptorium import failpoints, workspace
 from scriptorium.errors import ScriptoriumError, Untrusted
@@ -22,7 +22,7 @@ from scriptorium.restore import into_folder, restore_into, rollback, undo
 SOMEBODY = 4711
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose to other users")
 home, memory, tmp_path = restore_setup.home, restore_setup.memory, restore_setup.tmp_path  # fixtures
-Deed = Callable[[Home, Path], None]
+Action = Callable[[Home, Path], None]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def data_is_a_link(home: Home, canary: Path) -> None:
     link_in_place_of(home.data, canary)
 
 
-DEEDS: list[Deed] = [
+ACTIONS: list[Action] = [
     staging_is_a_link,
     staging_is_somebodys,
     staging_is_another_of_roots,
@@ -94,14 +94,14 @@ DEEDS: list[Deed] = [
 POINTS = ["restore.part-prepared", "restore.unpacked", "restore.loaded", "renames.planned", "renames.moved"]
 
 
-def at(patch: pytest.MonkeyPatch, point: str, deed: Callable[[], None]) -> list[str]:
+def at(patch: pytest.MonkeyPatch, point: str, action: Callable[[], None]) -> list[str]:
     """The deed is done once, when that point is reached."""
     done: list[str] = []
 
     def reach(name: str) -> None:
         if name == point and not done:
             done.append(name)
-            deed()
+            action()
         failpoints.reach(name)
 
     for module in (in_place_module, rollback, switch):
@@ -117,21 +117,21 @@ def precious(home: Home) -> Path:
     return folder
 
 
-def roots(folder: Path) -> Facts:
+def roots(folder: Path) -> FolderState:
     """What is root's there: nothing of it goes, and no file of it changes."""
-    return facts(folder, ours=True)
+    return state_of(folder, ours=True)
 
 
-@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.__name__)
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_restore_in_place_in_somebodys_library(
-    home: Home, canary: Path, monkeypatch: pytest.MonkeyPatch, deed: Deed, point: str
+    home: Home, canary: Path, monkeypatch: pytest.MonkeyPatch, action: Action, point: str
 ) -> None:
-    if deed is staging_is_another_of_roots:
+    if action is staging_is_another_of_roots:
         precious(home)
     before = roots(canary)
     with monkeypatch.context() as patch:
-        done = at(patch, point, lambda: deed(home, canary))
+        done = at(patch, point, lambda: action(home, canary))
         try:
             in_place(home.settings, supply_of(home.settings))
         except (ScriptoriumError, OSError) as error:
@@ -143,25 +143,25 @@ def test_a_restore_in_place_in_somebodys_library(
     except (ScriptoriumError, OSError) as error:
         assert "root's" not in str(error)
     assert roots(canary) == before
-    if deed is staging_is_another_of_roots:
+    if action is staging_is_another_of_roots:
         assert [path.read_bytes() for path in home.folder.rglob("only copy")] == [b"root's"]
 
 
-@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.__name__)
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
 @pytest.mark.parametrize("how", ["undo", "undo: while it moves", "drop"])
 def test_going_back_in_somebodys_library(
-    home: Home, canary: Path, monkeypatch: pytest.MonkeyPatch, deed: Deed, how: str
+    home: Home, canary: Path, monkeypatch: pytest.MonkeyPatch, action: Action, how: str
 ) -> None:
     home.change()
     in_place(home.settings, supply_of(home.settings))
-    if deed is staging_is_another_of_roots:
+    if action is staging_is_another_of_roots:
         precious(home)
     settings, library, before = home.settings, home.settings.library(), roots(canary)
     with monkeypatch.context() as patch, workspace.lock(settings, library.name, "test"):
         if how == "undo: while it moves":
-            at(patch, "renames.moved-back", lambda: deed(home, canary))
+            at(patch, "renames.moved-back", lambda: action(home, canary))
         else:
-            deed(home, canary)
+            action(home, canary)
         try:
             if how == "drop":
                 rollback.drop(rollback.newest_kept(settings, library), library)
@@ -170,7 +170,7 @@ def test_going_back_in_somebodys_library(
         except (ScriptoriumError, OSError) as error:
             assert "root's" not in str(error)
     assert roots(canary) == before
-    if deed is staging_is_another_of_roots:
+    if action is staging_is_another_of_roots:
         assert [path.read_bytes() for path in home.folder.rglob("only copy")] == [b"root's"]
 
 
@@ -236,11 +236,11 @@ def test_what_somebody_planted_beside_the_target_is_not_taken_over(home: Home, s
     if folder.parent != shared:
         os.chown(folder.parent, SOMEBODY, SOMEBODY)
         (folder.parent / "scriptorium.json").write_text('{"scriptorium": "restore", "id": "0123456789ab"}')
-    before = facts(shared, ours=True)
+    before = state_of(shared, ours=True)
     restored = restore_into(supply_of(home.settings), shared / "look", new_id())
     found = (shared / "look").stat()
     assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o700) and restored.warnings == ()
-    after = facts(shared, ours=True)
+    after = state_of(shared, ours=True)
     assert {path: after.get(path) for path in before if path != "."} == {k: v for k, v in before.items() if k != "."}
 
 

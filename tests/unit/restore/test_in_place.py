@@ -15,10 +15,10 @@ from restore_setup import (
     Home,
     contents,
     damage,
-    facts,
     in_place,
     recovered,
     saved,
+    state_of,
     supply_of,
     take,
 )
@@ -38,12 +38,12 @@ home, memory, tmp_path = restore_setup.home, restore_setup.memory, restore_setup
 
 
 def test_in_place_what_was_saved_is_back_and_what_was_not_stays(home: Home) -> None:
-    before, expected = facts(home.folder), saved(home)
+    before, expected = state_of(home.folder), saved(home)
     backups = contents(home.data / "backups")
     home.change()
     restored = in_place(home.settings, supply_of(home.settings))
     assert restored.place == "in place" and restored.parts == ("data", "conf", "etc")
-    after = facts(home.folder)
+    after = state_of(home.folder)
     assert after.pop("data/log/app.log")[4] == b"excluded, newer" and before.pop("data/log/app.log")
     assert after == before
     assert saved(home) == expected
@@ -68,10 +68,10 @@ def test_a_library_that_is_lost_altogether_comes_back(home: Home, tmp_path: Path
 def test_a_part_of_it_in_place_leaves_all_the_rest(home: Home) -> None:
     expected = saved(home)
     home.change()
-    before = facts(home.folder)
+    before = state_of(home.folder)
     restored = in_place(home.settings, supply_of(home.settings, only=("data/covers/a.jpg", ".env")))
     assert restored.parts == ("data", "etc")
-    after = facts(home.folder)
+    after = state_of(home.folder)
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert changed == {"data/covers/a.jpg", "etc/.env"}
     assert (home.data / "covers" / "a.jpg").read_bytes() == expected["data/covers/a.jpg"]
@@ -80,10 +80,10 @@ def test_a_part_of_it_in_place_leaves_all_the_rest(home: Home) -> None:
 def test_damage_in_the_archive_leaves_the_living_data_untouched(home: Home) -> None:
     home.change()
     damage(home)
-    before = facts(home.folder, ours=True)
+    before = state_of(home.folder, ours=True)
     with pytest.raises(DamageFound):
         in_place(home.settings, supply_of(home.settings))
-    assert facts(home.folder) == {path: fact for path, fact in before.items() if path in facts(home.folder)}
+    assert state_of(home.folder) == {path: fact for path, fact in before.items() if path in state_of(home.folder)}
     assert not list(home.folder.rglob(".scriptorium-restore-*")) and recovered(home.settings) == ()
 
 
@@ -92,16 +92,16 @@ def test_a_part_that_the_settings_no_longer_know_is_said_first(home: Home) -> No
     file = home.folder / "scriptorium.toml"
     file.write_text(file.read_text().replace('name = "conf"', 'name = "renamed"'))
     home.change()
-    before = facts(home.folder)
+    before = state_of(home.folder)
     with pytest.raises(NotFound) as caught:
         in_place(home.settings, supply)
     assert "conf" in str(caught.value) and "--restore-path" in caught.value.hint
-    assert facts(home.folder) == before
+    assert state_of(home.folder) == before
 
 
 def test_what_is_not_well_afterwards_is_undone(home: Home) -> None:
     home.change()
-    before = facts(home.folder)
+    before = state_of(home.folder)
 
     def unwell() -> None:
         assert (home.data / "uploads" / "c.txt").read_bytes() == b"c", "asked when it is in place"
@@ -109,32 +109,32 @@ def test_what_is_not_well_afterwards_is_undone(home: Home) -> None:
 
     with pytest.raises(RestoreFailed, match="not well"):
         in_place(home.settings, supply_of(home.settings), healthy=unwell)
-    assert facts(home.folder) == before and recovered(home.settings) == ()
+    assert state_of(home.folder) == before and recovered(home.settings) == ()
 
 
 POINTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "preparing: nothing is unpacked": dying_before(in_place_module, "read_parts"),
     "preparing: all is unpacked": dying_before(in_place_module, "load_parts"),
-    "preparing: the journal": dying_before(Journal, "mark", 2),
+    "preparing: the journal": dying_before(Journal, "enter", 2),
     "switching: no plan": dying_before(StagingFolder, "write_plan", 1),
     "switching: a plan": dying_before(StagingFolder, "apply", 1),
     **{f"switching: rename {number}": dying_before(Places, "rename", number) for number in (2, 3, 4, 6, 9, 12, 14)},
     "switching: one part of three": dying_before(StagingFolder, "write_plan", 2),
     "switching: two parts of three": dying_before(StagingFolder, "apply", 3),
-    "switched: not said yet": dying_before(Journal, "mark", 3),
-    "switched: not kept yet": dying_before(Journal, "mark", 4),
+    "switched: not said yet": dying_before(Journal, "enter", 3),
+    "switched: not kept yet": dying_before(Journal, "enter", 4),
 }
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_anywhere_in_place_the_next_run_puts_back_what_was_there(home: Home, point: str) -> None:
     home.change()
-    before = facts(home.folder)
+    before = state_of(home.folder)
     settings, supply = home.settings, supply_of(home.settings)
     assert killed(lambda: in_place(settings, supply), POINTS[point]), "the point was never reached"
     said = recovered(settings)
     assert len(said) == 1 and supply.manifest.id in said[0] and "undone" in said[0]
-    assert facts(home.folder) == before
+    assert state_of(home.folder) == before
     assert not list(home.folder.rglob(".scriptorium-restore-*")) and recovered(settings) == ()
     in_place(settings, supply)
     assert (home.data / "uploads" / "c.txt").read_bytes() == b"c"
@@ -146,9 +146,9 @@ def test_what_an_earlier_version_began_is_undone_and_nothing_is_said_to_be_back(
     assert killed(lambda: in_place(settings, supply), POINTS["switched: not said yet"])
     assert plan_undo(settings, UndoRequest()).compares
     (journal,) = (settings.workspace_folder / "restores").iterdir()
-    facts_of_journal = json.loads(journal.read_text())
-    del facts_of_journal["previous"]  # earlier versions wrote it once all was switched
-    journal.write_text(json.dumps(facts_of_journal))
+    journal_fields = json.loads(journal.read_text())
+    del journal_fields["previous"]  # earlier versions wrote it once all was switched
+    journal.write_text(json.dumps(journal_fields))
     way = plan_undo(settings, UndoRequest())
     assert way.cut_short and not way.compares
     summary = undo_report(finished(settings, way, way.backup, None)).summary
@@ -159,35 +159,35 @@ def test_what_an_earlier_version_began_is_undone_and_nothing_is_said_to_be_back(
 @pytest.mark.parametrize("second", [1, 2, 4])
 def test_killed_while_it_is_put_back_the_run_after_that_does_it(home: Home, first: str, second: int) -> None:
     home.change()
-    before = facts(home.folder)
+    before = state_of(home.folder)
     settings, supply = home.settings, supply_of(home.settings)
     assert killed(lambda: in_place(settings, supply), POINTS[first])
     killed(lambda: recovered(settings), dying_before(Places, "rename", second))
     recovered(settings)
-    assert facts(home.folder) == before and not list(home.folder.rglob(".scriptorium-restore-*"))
+    assert state_of(home.folder) == before and not list(home.folder.rglob(".scriptorium-restore-*"))
 
 
 def test_killed_once_it_stands_it_stands_and_can_be_gone_back_from(home: Home) -> None:
     home.change()
-    before = facts(home.folder)
+    before = state_of(home.folder)
     settings, supply = home.settings, supply_of(home.settings)
     assert killed(lambda: in_place(settings, supply), dying_before(in_place_module, "drop_previous"))
     assert recovered(settings) == ()
     assert (home.data / "uploads" / "c.txt").read_bytes() == b"c"
     with workspace.lock(settings, "lib", "undo"):
         assert undo(settings, settings.library()) == supply.manifest.id
-    assert facts(home.folder) == before
+    assert state_of(home.folder) == before
     with workspace.lock(settings, "lib", "undo"), pytest.raises(NotFound, match="no previous data"):
         undo(settings, settings.library())
 
 
 def test_a_backup_undoes_a_restore_that_was_cut_short_before_it_reads(home: Home) -> None:
     home.change()
-    before = facts(home.folder)
+    before = state_of(home.folder)
     settings, supply = home.settings, supply_of(home.settings)
     assert killed(lambda: in_place(settings, supply), POINTS["switching: rename 6"])
     assert take(settings)
-    assert facts(home.folder) == before
+    assert state_of(home.folder) == before
 
 
 def test_a_journal_that_cannot_be_read_stops_everything_until_somebody_looks(home: Home) -> None:
@@ -202,7 +202,7 @@ def test_a_journal_that_cannot_be_read_stops_everything_until_somebody_looks(hom
 
 def test_former_data_of_a_source_that_left_the_settings_is_not_forgotten(home: Home) -> None:
     home.change()
-    before = facts(home.data)
+    before = state_of(home.data)
     settings, supply = home.settings, supply_of(home.settings)
     assert killed(lambda: in_place(settings, supply), POINTS["switched: not said yet"])
     file = home.folder / "scriptorium.toml"
@@ -213,7 +213,7 @@ def test_former_data_of_a_source_that_left_the_settings_is_not_forgotten(home: H
     assert "'conf'" in str(caught.value) and "put the source back" in caught.value.hint
     file.write_text(text)
     recovered(home.settings)
-    assert facts(home.data) == before
+    assert state_of(home.data) == before
 
 
 @pytest.mark.parametrize("keep", [0, 7])
@@ -229,8 +229,8 @@ def test_former_data_is_kept_for_a_while_or_not_at_all(home: Home, keep: int) ->
     assert len(journals) == (1 if keep else 0), "of two restores in a row the newest is kept"
     assert len(list(home.folder.glob(".scriptorium-restore-*-data"))) == (1 if keep else 0)
     if journals:
-        facts_of = json.loads(journals[0].read_text())
-        assert facts_of["state"] == "kept" and stat.S_IMODE(journals[0].stat().st_mode) == 0o600
+        fields = json.loads(journals[0].read_text())
+        assert fields["state"] == "kept" and stat.S_IMODE(journals[0].stat().st_mode) == 0o600
     again = take(settings)
     manifest = supply_of(settings, again).manifest
     assert manifest.files.entries is not None

@@ -18,8 +18,8 @@ from restore_setup import (
     Home,
     contents,
     damage,
-    facts,
     saved,
+    state_of,
     supply_of,
 )
 
@@ -38,7 +38,7 @@ def test_into_a_folder_everything_lies_as_in_the_archive(home: Home, tmp_path: P
         target.mkdir(mode=0o750)
     expected = saved(home)
     home.change()
-    living = facts(home.folder)
+    living = state_of(home.folder)
     restored = restore_into(supply_of(home.settings), target, new_id())
     assert contents(target) == expected
     assert (target / "data" / "covers" / "again.jpg").samefile(target / "data" / "covers" / "a.jpg")
@@ -48,7 +48,7 @@ def test_into_a_folder_everything_lies_as_in_the_archive(home: Home, tmp_path: P
     assert stat.S_IMODE(target.stat().st_mode) == (0o750 if there == "an empty folder" else 0o700)
     assert (restored.place, restored.parts, restored.warnings) == (str(target), ("data", "conf", "etc"), ())
     assert restored.files == len(expected) + 1 and restored.bytes == sum(map(len, expected.values())) - 40_000
-    assert facts(home.folder) == living and not list(tmp_path.glob("**/.scriptorium-*"))
+    assert state_of(home.folder) == living and not list(tmp_path.glob("**/.scriptorium-*"))
 
 
 def test_a_folder_that_holds_something_is_not_touched_without_clean(home: Home, tmp_path: Path) -> None:
@@ -57,10 +57,10 @@ def test_a_folder_that_holds_something_is_not_touched_without_clean(home: Home, 
     (target / "deep" / "precious").write_bytes(b"p")
     target.chmod(0o755)
     supply = supply_of(home.settings)
-    before = facts(tmp_path)
+    before = state_of(tmp_path)
     with pytest.raises(UsageError) as caught:
         restore_into(supply, target, new_id())
-    assert "--clean" in caught.value.hint and facts(tmp_path) == before
+    assert "--clean" in caught.value.hint and state_of(tmp_path) == before
     restore_into(supply_of(home.settings), target, new_id(), clean=True)
     assert contents(target) == saved(home) and not (target / "deep").exists()
     assert stat.S_IMODE(target.stat().st_mode) == 0o755, "a folder that somebody made ready keeps its mode"
@@ -74,10 +74,10 @@ def test_what_is_no_folder_is_refused(home: Home, tmp_path: Path, kind: str) -> 
         target.write_bytes(b"p")
     else:
         target.symlink_to(tmp_path if kind == "symlink" else tmp_path / "nowhere")
-    before = facts(tmp_path)
+    before = state_of(tmp_path)
     with pytest.raises(UsageError):
         restore_into(supply_of(home.settings), target / "x" if kind == "below a file" else target, new_id(), clean=True)
-    assert facts(tmp_path) == before
+    assert state_of(tmp_path) == before
 
 
 @pytest.mark.parametrize("what", ["the store", "above the store", "the living data", "above it"])
@@ -90,10 +90,10 @@ def test_stores_and_living_data_are_not_replaced_by_a_folder(home: Home, what: s
     }[what]
     never = (*home.settings.never, home.folder / "etc")
     supply = supply_of(home.settings)
-    before = facts(home.folder, ours=True)
+    before = state_of(home.folder, ours=True)
     with pytest.raises(UsageError, match="is, or holds"):
         restore_into(supply, target, new_id(), clean=True, never=never)
-    assert facts(home.folder, ours=True) == before
+    assert state_of(home.folder, ours=True) == before
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -104,19 +104,19 @@ def test_damage_leaves_the_target_as_it_was(home: Home, tmp_path: Path, there: b
         (target / "precious").write_bytes(b"p")
     damage(home)
     supply = supply_of(home.settings)
-    before = facts(tmp_path, ours=True)
+    before = state_of(tmp_path, ours=True)
     with pytest.raises(DamageFound):
         restore_into(supply, target, new_id(), clean=True)
-    assert facts(tmp_path, ours=True) == before
+    assert state_of(tmp_path, ours=True) == before
 
 
 def test_an_archive_that_is_gone_leaves_the_target_as_it_was(home: Home, tmp_path: Path) -> None:
     supply = supply_of(home.settings)
     home.settings.store("local").objects.delete(supply.key)
-    before = facts(tmp_path, ours=True)
+    before = state_of(tmp_path, ours=True)
     with pytest.raises(NotFound):
         restore_into(supply, tmp_path / "out", new_id())
-    assert facts(tmp_path, ours=True) == before
+    assert state_of(tmp_path, ours=True) == before
 
 
 @pytest.mark.parametrize("fails", [1, 2])
@@ -126,7 +126,7 @@ def test_a_switch_that_fails_puts_the_former_folder_back(
     target = tmp_path / "out"
     target.mkdir()
     (target / "precious").write_bytes(b"p")
-    before = facts(tmp_path, ours=True)
+    before = state_of(tmp_path, ours=True)
     real, left = Places.rename, [fails]
 
     def rename(self: Places, source: Path, goal: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_switch_that_fails_puts_the_former_folder_back(
         patch.setattr(Places, "rename", rename)
         with pytest.raises(KeyboardInterrupt):
             restore_into(supply_of(home.settings), target, new_id(), clean=True)
-    assert facts(tmp_path, ours=True) == before
+    assert state_of(tmp_path, ours=True) == before
 
 
 @pytest.fixture
@@ -170,10 +170,10 @@ def test_into_a_filesystem_of_its_own(home: Home, tmp_path: Path, mount: Callabl
     assert contents(target) == saved(home) and not list(tmp_path.glob("**/.scriptorium-*"))
     damage(home)
     (target / "late").write_bytes(b"l")
-    before = facts(target, ours=True)
+    before = state_of(target, ours=True)
     with pytest.raises(DamageFound):
         restore_into(supply_of(home.settings), target, new_id(), clean=True)
-    assert facts(target, ours=True) == before
+    assert state_of(target, ours=True) == before
 
 
 def test_a_switch_that_fails_inside_a_filesystem_of_its_own_is_taken_back(
@@ -182,7 +182,7 @@ def test_a_switch_that_fails_inside_a_filesystem_of_its_own_is_taken_back(
     target = mount(tmp_path / "out")
     for name in ("a", "b"):
         (target / name).write_bytes(b"p")
-    before = facts(target, ours=True)
+    before = state_of(target, ours=True)
     real = Places.rename
     for stop in range(1, 6):
         left = [stop]
@@ -197,7 +197,7 @@ def test_a_switch_that_fails_inside_a_filesystem_of_its_own_is_taken_back(
             patch.setattr(Places, "rename", rename)
             with pytest.raises(RestoreFailed):
                 restore_into(supply_of(home.settings), target, new_id(), clean=True)
-        assert facts(target, ours=True) == before
+        assert state_of(target, ours=True) == before
 
 
 def test_what_is_mounted_inside_the_target_is_never_removed_with_it(

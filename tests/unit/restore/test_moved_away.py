@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import restore_setup
 from killed_process import dying_before, killed
-from restore_setup import Home, facts, in_place, recovered, supply_of
+from restore_setup import Home, in_place, recovered, state_of, supply_of
 
 from scriptorium.errors import RestoreFailed
 from scriptorium.fs.places import Places
@@ -22,7 +22,7 @@ from scriptorium.requests import RestoreRequest, UndoRequest
 from scriptorium.restore.journal import Journal
 
 home, memory, tmp_path = restore_setup.home, restore_setup.memory, restore_setup.tmp_path  # fixtures
-Deed = Callable[[Path, Home], None]
+Action = Callable[[Path, Home], None]
 TAKEN = "taken"
 
 
@@ -59,7 +59,7 @@ def one_file_changed(staging: Path, home: Home) -> None:
     (staging / "former" / "notes.txt" / "x").write_bytes(b"not what it was")
 
 
-DEEDS: list[Deed] = [
+ACTIONS: list[Action] = [
     renamed,
     moved_into_the_library,
     removed,
@@ -74,8 +74,8 @@ POINTS = {
     "one path is moved": dying_before(Places, "rename", 4),
     "some are moved": dying_before(Places, "rename", 12),
     "one part of three": dying_before(StagingFolder, "write_plan", 2),
-    "all parts, not said yet": dying_before(Journal, "mark", 5),
-    "all parts": dying_before(Journal, "mark", 6),
+    "all parts, not said yet": dying_before(Journal, "enter", 5),
+    "all parts": dying_before(Journal, "enter", 6),
 }
 
 
@@ -84,24 +84,24 @@ def staging_of(home: Home) -> Path:
 
 
 def living(home: Home) -> dict[str, tuple[object, ...]]:
-    return {path: one for path, one in facts(home.folder).items() if TAKEN not in path.split("/")}
+    return {path: one for path, one in state_of(home.folder).items() if TAKEN not in path.split("/")}
 
 
 def everything(home: Home) -> dict[str, tuple[object, ...]]:
-    return {path: one for path, one in facts(home.folder, ours=True).items() if "backups" not in path}
+    return {path: one for path, one in state_of(home.folder, ours=True).items() if "backups" not in path}
 
 
 @pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.__name__)
-def test_the_part_that_is_not_back_is_named(home: Home, point: str, deed: Deed) -> None:
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
+def test_the_part_that_is_not_back_is_named(home: Home, point: str, action: Action) -> None:
     home.change()
     settings, before = home.settings, living(home)
     supply = supply_of(settings)
     assert killed(lambda: in_place(settings, supply), POINTS[point])
     staging = staging_of(home)
-    if deed is one_file_changed and not (staging / "former" / "notes.txt").exists():
+    if action is one_file_changed and not (staging / "former" / "notes.txt").exists():
         pytest.skip("it was not moved yet")
-    deed(staging, home)
+    action(staging, home)
     with pytest.raises(RestoreFailed) as caught:
         undo_restore(settings, "lib")
     said = str(caught.value)
@@ -112,12 +112,12 @@ def test_the_part_that_is_not_back_is_named(home: Home, point: str, deed: Deed) 
         recovered(settings)
 
 
-@pytest.mark.parametrize("deed", [renamed, removed], ids=lambda deed: deed.__name__)
-def test_what_was_never_moved_is_back_whatever_became_of_the_folder(home: Home, deed: Deed) -> None:
+@pytest.mark.parametrize("action", [renamed, removed], ids=lambda action: action.__name__)
+def test_what_was_never_moved_is_back_whatever_became_of_the_folder(home: Home, action: Action) -> None:
     home.change()
     settings, before = home.settings, living(home)
     assert killed(lambda: in_place(settings, supply_of(settings)), NOTHING_IS_MOVED)
-    deed(staging_of(home), home)
+    action(staging_of(home), home)
     assert len(recovered(settings)) == 1 and living(home) == before and recovered(settings) == ()
 
 
@@ -167,12 +167,14 @@ def test_a_restore_that_fails_says_it_as_well(home: Home, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("path", ["log/kept.txt", os.fsdecode(b"\xff.txt")])
-@pytest.mark.parametrize("deed", ["changed", "removed"])
-def test_previous_data_that_is_not_whole_is_refused_before_anything_is_moved(home: Home, path: str, deed: str) -> None:
+@pytest.mark.parametrize("action", ["changed", "removed"])
+def test_previous_data_that_is_not_whole_is_refused_before_anything_is_moved(
+    home: Home, path: str, action: str
+) -> None:
     """Of a restore that stands; what lives there is by chance what was there before."""
     in_place(home.settings, supply_of(home.settings))
-    former = next(home.folder.rglob(".scriptorium-restore-*-data")) / "former" / path
-    former.unlink() if deed == "removed" else former.write_bytes(b"not what it was")
+    previous = next(home.folder.rglob(".scriptorium-restore-*-data")) / "former" / path
+    previous.unlink() if action == "removed" else previous.write_bytes(b"not what it was")
     before = everything(home)
     rows = {row.what: row for row in preflight_undo(home.settings, plan_undo(home.settings, UndoRequest())).rows}
     assert rows["previous data of data"].trouble is not None

@@ -16,9 +16,9 @@ import restore_setup
 from killed_process import dying_before, killed
 from restore_setup import (
     copy,
-    facts,
     in_place,
     recovered,
+    state_of,
     supply_of,
     take,
 )
@@ -126,7 +126,7 @@ def test_a_lost_library_comes_back_with_its_database(library: Any) -> None:
 DATABASE_POINTS = {
     "the database is in, the files are not": dying_before(StagingFolder, "write_plan", 2),
     "the former database is out, the new one not in": dying_before(switch, "reach", 3),
-    "all is in": dying_before(Journal, "mark", 3),
+    "all is in": dying_before(Journal, "enter", 3),
     "unpacked, not opened": dying_before(KuzuIncoming, "load"),
 }
 
@@ -134,11 +134,11 @@ DATABASE_POINTS = {
 @pytest.mark.parametrize("point", DATABASE_POINTS)
 def test_killed_with_a_database_what_was_there_comes_back(library: Any, point: str) -> None:
     library.books(add="late")
-    before = facts(library.home)
+    before = state_of(library.home)
     settings, supply = library.settings, supply_of(library.settings)
     assert killed(lambda: in_place(settings, supply), DATABASE_POINTS[point])
     assert len(recovered(settings)) == 1
-    assert facts(library.home) == before and library.books() == 51
+    assert state_of(library.home) == before and library.books() == 51
 
 
 @pytest.fixture
@@ -165,11 +165,11 @@ def test_while_the_application_holds_the_database_nothing_is_replaced(
     library: Any, application: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     child = application()
-    before = facts(library.home)
+    before = state_of(library.home)
     with pytest.raises(LibraryBusy) as caught:
         in_place(library.settings, supply_of(library.settings))
     assert f"process {child.pid}" in str(caught.value) and caught.value.exit_code == 4
-    assert facts(library.home) == before
+    assert state_of(library.home) == before
     assert restore_into(supply_of(library.settings), tmp_path / "out", new_id()).tables["Book"].rows == 50
 
 
@@ -180,11 +180,11 @@ def test_an_application_that_was_started_on_half_a_restore_is_not_pulled_from_un
     settings, supply = library.settings, supply_of(library.settings)
     assert killed(lambda: in_place(settings, supply), DATABASE_POINTS["all is in"])
     child = application()
-    now = facts(library.home)
+    now = state_of(library.home)
     with pytest.raises(LibraryBusy) as caught:
         recovered(settings)
     assert "cut short" in caught.value.hint and f"process {child.pid}" in str(caught.value)
-    assert facts(library.home) == now
+    assert state_of(library.home) == now
     child.kill()
     child.wait()
     assert len(recovered(settings)) == 1 and library.books() == 51

@@ -76,7 +76,7 @@ def test_a_tier_runs_when_the_settings_say(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "scriptorium.toml"))
     made = for_deployments()
     assert made["daily"] == {"cron": "17 4 * * *", "timezone": "Asia/Tokyo", "active": True}
-    assert made["house"] == {"timezone": "Asia/Tokyo"}
+    assert made["maintenance"] == {"timezone": "Asia/Tokyo"}
 
 
 def test_whoever_writes_no_tiers_is_backed_up_in_the_time_zone_of_the_machine(

@@ -196,9 +196,9 @@ def test_what_is_taken_never_fails_when_it_is_applied(rules: dict[str, object]) 
     except UsageError:
         return
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    moments = [now, now - timedelta(days=400), datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)]
+    instants = [now, now - timedelta(days=400), datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)]
     backups = [
-        Candidate(str(number), "o", BackupType.FULL, Tier.DAILY, moment, Status.VERIFIED)
-        for number, moment in enumerate(moments)
+        Candidate(str(number), "o", BackupType.FULL, Tier.DAILY, instant, Status.VERIFIED)
+        for number, instant in enumerate(instants)
     ]
     assert len(plan(backups, policy, now)) == len(backups)

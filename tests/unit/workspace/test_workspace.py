@@ -156,14 +156,14 @@ def test_who_holds_it_may_be_unreadable_and_it_is_busy_all_the_same(settings: Se
 
 
 def test_the_workroom_is_ours_alone(settings: Settings) -> None:
-    former = os.umask(0)
+    previous = os.umask(0)
     try:
         with workspace.lock(settings, "lib", "backup"), workspace.staging(settings, "lib", ID) as folder:
             (folder / "x").mkdir(mode=0o700)
             with workspace.reading(settings, OTHER):
                 pass
     finally:
-        os.umask(former)
+        os.umask(previous)
     for path in (settings.workspace_folder, *settings.workspace_folder.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
     assert settings.workspace_folder.parent.stat().st_mode & 0o077 == 0, "the store's folder, too"

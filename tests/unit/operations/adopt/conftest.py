@@ -81,7 +81,7 @@ class Old:
 
     def simple(self, kind: str, name: str = "before the flood_0f0e0d0c.zip", **more: object) -> Path:
         """One of the simple backups; ``kind`` is its ``backup_type``, or ``beta`` for the download of 2.2.1-beta."""
-        rooms = {
+        prefixes = {
             "simple_database_backup": ("", None),
             "simple_database_backup_with_images": ("kuzu/", "static"),
             "simple_database_backup_with_images_and_settings": ("kuzu/", "data"),
@@ -89,9 +89,9 @@ class Old:
             "pre_restore_snapshot_full": ("kuzu/", "data"),
             "beta": ("kuzu/", None),
         }
-        room, images = rooms[kind]
+        prefix, images = prefixes[kind]
         members: dict[str, bytes | Path] = {
-            f"{room}{path.name}": path for path in sorted(self.database.parent.iterdir()) if path.is_file()
+            f"{prefix}{path.name}": path for path in sorted(self.database.parent.iterdir()) if path.is_file()
         }
         self.expected = {}
         for inside, data in self.tree("data/covers/", "data/uploads/").items() if images else ():
@@ -110,7 +110,7 @@ class Old:
         """A ``.tar.gz`` of the historical system. ``early``: the database in ``kuzu_db/``; ``database``: another one,
         of the folder layout."""
         archive = self.folder / f"{kind}_20250714_053926.tar.gz"
-        facts = {
+        fields = {
             "backup_id": IDENTITY,
             "backup_type": kind,
             "created_at": TAKEN,
@@ -121,7 +121,7 @@ class Old:
         self.expected = {}
         with tarfile.open(archive, "w:gz") as tar:
             member = tarfile.TarInfo("backup_metadata.json")
-            data = json.dumps(facts).encode()
+            data = json.dumps(fields).encode()
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
             if kind in ("full", "data_only", "kuzu_only"):
@@ -135,10 +135,10 @@ class Old:
                 tar.add(self.home / "pytest.ini", "pytest.ini")
         return archive
 
-    def _database(self, tar: tarfile.TarFile, room: str, database: Path | None) -> None:
+    def _database(self, tar: tarfile.TarFile, prefix: str, database: Path | None) -> None:
         for path in sorted((database or self.database.parent).iterdir()):
             if not path.name.startswith("."):  # hidden files, and so the .wal of the folder layout
-                tar.add(path, f"{room}/{path.name}")
+                tar.add(path, f"{prefix}/{path.name}")
 
     def _files(self, tar: tarfile.TarFile, *paths: str) -> None:
         for path, data in self.tree(*paths).items():

@@ -46,8 +46,8 @@ def test_no_server_is_needed(app: Any) -> None:
     assert not (app.place.folder / "none").exists()
 
 
-def config_zip(app: Any, name: str, content: bytes, **facts: object) -> Path:
-    path: Path = app.old.zip(name, {"config/.env": content}, app.old.metadata(KIND, **facts))
+def config_zip(app: Any, name: str, content: bytes, **fields: object) -> Path:
+    path: Path = app.old.zip(name, {"config/.env": content}, app.old.metadata(KIND, **fields))
     return path
 
 

@@ -89,7 +89,7 @@ def test_a_database_of_the_folder_layout_needs_its_engine(
     adopted = adopt(app.place.settings, app.old.full("kuzu_only", early=early, database=folder_database))
     said = "\n".join(adopted.warnings)
     assert "could not be opened" in said and "storage version 38" in said and "kuzu==0.10.0" in said
-    assert "kept as it was, with no table facts" in said and "engine =" in said
+    assert "kept as it was, without fingerprints of its tables" in said and "engine =" in said
     assert ".wal is missing" in said
     files, tables = restored(app, adopted, files_of)
     assert not tables

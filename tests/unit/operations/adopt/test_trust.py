@@ -155,7 +155,9 @@ def test_a_database_that_cannot_be_opened_is_kept(
     Path(f"{app.place.database}.shadow").write_bytes(b"shadow")
     adopted = adopt(settings, app.old.simple(NOW_KIND))
     said = "\n".join(adopted.warnings)
-    assert "could not be opened" in said and why in said and "kept as it was, with no table facts" in said
+    assert (
+        "could not be opened" in said and why in said and "kept as it was, without fingerprints of its tables" in said
+    )
     assert "during a checkpoint" in said
     assert verify_stored(settings, adopted.backup.id, adopted.backup.copies[0]).sound
     into = app.place.folder / "restored"

@@ -20,7 +20,7 @@ from scriptorium.sources.postgres.connection import sql
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres, major_version, server_folders
 
 _MEMORY = Path("/dev/shm")
-MOMENT = datetime(2026, 3, 1, 2, 3, 4, tzinfo=UTC)
+FIXED_TIME = datetime(2026, 3, 1, 2, 3, 4, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +58,8 @@ def make_database(server: EmbeddedPostgres) -> Callable[..., tuple[str, Settings
 
 
 @pytest.fixture(scope="session")
-def moment() -> datetime:
-    return MOMENT
+def instant() -> datetime:
+    return FIXED_TIME
 
 
 TYPES = {
@@ -160,7 +160,7 @@ def new_graph() -> Callable[..., Graph]:
             '[stores.local]\nkind = "local"\npath = "backups"\n'
         )
         settings = load(folder / "scriptorium.toml", {})
-        return Graph(path, settings, real_backup.take(settings, MOMENT, **more))
+        return Graph(path, settings, real_backup.take(settings, FIXED_TIME, **more))
 
     return make
 

@@ -159,32 +159,32 @@ def test_wrong_words_are_refused_before_anything_is_written(books, tmp_path):
     assert everything(tmp_path) == before
 
 
-def test_latest_is_the_newest_backup_that_holds_a_database(place, moment, tmp_path):
+def test_latest_is_the_newest_backup_that_holds_a_database(place, instant, tmp_path):
     """A backup of the configuration alone is newer, and not meant."""
-    older = real_backup.take(place.settings, moment, type=BackupType.DATABASE)
+    older = real_backup.take(place.settings, instant, type=BackupType.DATABASE)
     place.execute("CREATE (:Book {id: 'new', title: 'New', pages: 1})")
-    newer = real_backup.take(place.settings, moment + timedelta(days=1))
-    real_backup.take(place.settings, moment + timedelta(days=2), type=BackupType.CONFIG)
+    newer = real_backup.take(place.settings, instant + timedelta(days=1))
+    real_backup.take(place.settings, instant + timedelta(days=2), type=BackupType.CONFIG)
     for reference, manifest, rows in [("latest", newer, 51), (older.id[:6], older, 50), (newer.name, newer, 51)]:
         output = str(tmp_path / f"{reference}.csv")
         done = operation.export(place.settings, ExportRequest(reference=reference, tables=["Book"], output=output))
         assert (done.backup, done.rows) == (manifest.id, rows)
-    config = place_config(place, moment)
+    config = place_config(place, instant)
     with pytest.raises(NotFound, match="holds no tables"):
         plan_export(place.settings, ExportRequest(reference=config.id))
 
 
-def place_config(place: Any, moment: Any) -> Manifest:
-    return real_backup.take(place.settings, moment + timedelta(days=3), type=BackupType.CONFIG)
+def place_config(place: Any, instant: Any) -> Manifest:
+    return real_backup.take(place.settings, instant + timedelta(days=3), type=BackupType.CONFIG)
 
 
-def test_no_backup_of_a_database_is_said(place, moment):
-    real_backup.take(place.settings, moment, type=BackupType.CONFIG)
+def test_no_backup_of_a_database_is_said(place, instant):
+    real_backup.take(place.settings, instant, type=BackupType.CONFIG)
     with pytest.raises(NotFound, match="no good backup with a database"):
         plan_export(place.settings, ExportRequest())
 
 
-def test_two_databases_with_tables_of_one_name(new_graph, moment, tmp_path):
+def test_two_databases_with_tables_of_one_name(new_graph, instant, tmp_path):
     first = new_graph(tmp_path, *BOOKS)
     shutil.copy(first.path, tmp_path / "second.db")
     config = tmp_path / "scriptorium.toml"
@@ -193,7 +193,7 @@ def test_two_databases_with_tables_of_one_name(new_graph, moment, tmp_path):
         config.read_text().replace(graph, f'{graph}, {{ name = "second", kind = "kuzu", path = "second.db" }}')
     )
     both = dataclasses.replace(first, settings=load(config, {}))
-    real_backup.take(both.settings, moment + timedelta(days=1))
+    real_backup.take(both.settings, instant + timedelta(days=1))
     with pytest.raises(UsageError, match="several tables") as several:
         export(both, "Book", output=tmp_path / "x.csv")
     assert "second:Book" in several.value.hint
@@ -204,7 +204,7 @@ def test_two_databases_with_tables_of_one_name(new_graph, moment, tmp_path):
     ]
 
 
-def test_only_the_wanted_member_touches_the_disk_and_reading_stops_behind_it(new_graph, moment, tmp_path):
+def test_only_the_wanted_member_touches_the_disk_and_reading_stops_behind_it(new_graph, instant, tmp_path):
     """Thirty megabytes of book files lie behind the database, which itself is much larger than one table's export."""
     home = tmp_path / "home"
     (home / "uploads").mkdir(parents=True)
@@ -214,7 +214,7 @@ def test_only_the_wanted_member_touches_the_disk_and_reading_stops_behind_it(new
     config.write_text(config.read_text().replace(kuzu, f'{kuzu}, {{ name = "up", kind = "files", path = "uploads" }}'))
     (home / "uploads" / "book.pdf").write_bytes(os.urandom(30 << 20))
     graph = dataclasses.replace(graph, settings=load(config, {}))
-    manifest = real_backup.take(graph.settings, moment + timedelta(days=1), compression=Compression.NONE)
+    manifest = real_backup.take(graph.settings, instant + timedelta(days=1), compression=Compression.NONE)
     read: list[int] = []
     peak: list[int] = []
 

@@ -127,7 +127,7 @@ def test_all_tables_go_into_a_folder(graph, tmp_path, format):
     """Odd names, a SERIAL key (which pyarrow refuses to read), many rows, none at all."""
     done = export(graph, tmp_path / "all", format=format)
     assert {one.table: one.rows for one in done.tables} == {
-        name: facts.rows for name, facts in graph.manifest.parts[0].tables.items()
+        name: found.rows for name, found in graph.manifest.parts[0].tables.items()
     }
     odd = f"Odd%2C%20%22one%22%20é.{format}"
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(

@@ -91,7 +91,7 @@ def said(url: str, columns: str, table: str) -> list[list[str | None]]:
 @pytest.fixture(scope="module", params=["stage", "stream"])
 def backed_up(
     make_database: Callable[..., Any],
-    moment: datetime,
+    instant: datetime,
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> tuple[str, Settings, Manifest]:
@@ -99,7 +99,7 @@ def backed_up(
     url, settings = make_database(NASTY, tmp_path_factory.mktemp("nasty"), dump=request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PostgresSource, "piece", 1000)
-        return url, settings, real_backup.take(settings, moment)
+        return url, settings, real_backup.take(settings, instant)
 
 
 COLUMNS = "id, t, arr, j, jb, by, n, f, ts, p"
@@ -219,22 +219,22 @@ def test_a_table_of_no_columns(backed_up, tmp_path):
 
 
 @pytest.mark.parametrize("dump", ["stage", "stream"])
-def test_a_database_of_another_encoding_is_exported_as_utf_8(make_database, tmp_path, moment, dump):
+def test_a_database_of_another_encoding_is_exported_as_utf_8(make_database, tmp_path, instant, dump):
     latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     script = "CREATE TABLE é (ü text); INSERT INTO é VALUES ('ß'); CREATE TABLE ö AS SELECT 'ä'::text AS ü;"
     _, settings = make_database(script, tmp_path, latin, dump)
-    real_backup.take(settings, moment)
+    real_backup.take(settings, instant)
     export(settings, tmp_path / "e.csv", "é")
     assert (tmp_path / "e.csv").read_text("utf-8") == '"ü"\n"ß"\n'
     export(settings, tmp_path / "all", "é", "ö")
     assert (tmp_path / "all" / "public.ö.csv").read_text("utf-8") == '"ü"\n"ä"\n'
 
 
-def test_what_is_lacking_or_wrong_in_a_streamed_dump_is_damage(make_database, tmp_path, moment, monkeypatch):
+def test_what_is_lacking_or_wrong_in_a_streamed_dump_is_damage(make_database, tmp_path, instant, monkeypatch):
     """Whatever the archive lacks, an export says so, ends by itself, and leaves no process and no file."""
     monkeypatch.setattr(PostgresSource, "piece", 4096)
     _, settings = make_database(NASTY, tmp_path, dump="stream")
-    manifest = real_backup.take(settings, moment, compression=Compression.NONE)
+    manifest = real_backup.take(settings, instant, compression=Compression.NONE)
     archive = real_backup.archive_of(tmp_path / "backups", manifest)
     whole, running = archive.read_bytes(), set(process._live)
     pieces = [entry.path for entry in manifest.files.entries if "/dump." in entry.path]

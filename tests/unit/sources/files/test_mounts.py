@@ -16,11 +16,11 @@ from file_trees import (
     RESTORED,
     bring,
     build,
-    facts,
     incoming_of,
     part,
     seen,
     source_of,
+    state_of,
 )
 
 from scriptorium.errors import RestoreFailed
@@ -59,14 +59,14 @@ def test_what_is_mounted_inside_is_never_switched_nor_removed(
         (tmp_path / "precious").write_bytes(b"p")
         mount(point := home / "sub" / "conf", "--bind", str(tmp_path / "precious"))
     assert list(mounted_in(home)) == [point] and list(mounted_in(home / "a")) == []
-    before = facts(home)
+    before = state_of(home)
     incoming = incoming_of(source_of(home))
     bring(incoming, {"a": b"restored", "sub": {"b": b"2"}})
     with pytest.raises(RestoreFailed) as caught:
         incoming.switch()
     assert str(point) in str(caught.value) and "unmount" in caught.value.hint
     incoming.undo()
-    assert facts(home) == before
+    assert state_of(home) == before
     pattern = "conf" if kind == "file" else "disk*"
     excluding = incoming_of(source_of(home, exclude=[pattern]))
     bring(excluding, {"a": b"restored", "sub": {"b": b"2"}})

@@ -21,17 +21,17 @@ from file_trees import (
     Node,
     bring,
     build,
-    facts,
     incoming_of,
     part,
     seen,
     source_of,
+    state_of,
 )
 
 from scriptorium.errors import NotFound, RestoreFailed, SourceUnavailable, UsageError
 from scriptorium.fs.access_lists import ACCESS
 from scriptorium.fs.descriptors import folder_at
-from scriptorium.fs.ours import mark
+from scriptorium.fs.ours import write_marker
 from scriptorium.members import select
 from scriptorium.sources import FilesSource
 from scriptorium.sources.files.restore import FilesElsewhere
@@ -147,12 +147,12 @@ def test_what_is_selected_is_replaced_and_what_is_excluded_stays(home: Path) -> 
 
 def test_undone_after_the_switch_everything_is_as_it_was(home: Path) -> None:
     build(home, LIVING)
-    before = facts(home)
+    before = state_of(home)
     incoming = incoming_of(source_of(home, exclude=["*.log"]))
     bring(incoming, ARCHIVE)
     incoming.switch()
     incoming_of(source_of(home)).undo()  # another process, after a crash; the settings have changed since
-    assert facts(home) == before
+    assert state_of(home) == before
 
 
 def test_what_is_not_the_source_s_stays_whatever_the_patterns_say(home: Path) -> None:
@@ -213,13 +213,13 @@ def test_a_partial_restore_never_removes_a_folder_for_a_file(home: Path) -> None
 
 def test_a_file_does_not_replace_a_folder_that_holds_what_is_not_saved(home: Path) -> None:
     build(home, {"a": {"kept.log": b"k", "x": b"1"}, "b": b"2"})
-    before = facts(home)
+    before = state_of(home)
     incoming = incoming_of(source_of(home, exclude=["*.log"]))
     bring(incoming, {"a": b"now a file", "b": b"3"})
     with pytest.raises(RestoreFailed, match="in the way"):
         incoming.switch()
     incoming.undo()
-    assert facts(home) == before
+    assert state_of(home) == before
 
 
 def test_a_lost_folder_comes_back_with_its_mode_and_owner(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_folder_that_another_part_made_meanwhile_is_filled(tmp_path: Path) -> 
     other = root / "kuzu" / f".scriptorium-restore-{RESTORE}-graph"
     other.mkdir()
     with folder_at(other) as opened:
-        mark(opened, RESTORE)
+        write_marker(opened, RESTORE)
     incoming.switch()
     assert stat.S_IMODE(root.stat().st_mode) == 0o750
     incoming.finish()
@@ -289,12 +289,12 @@ def test_a_folder_that_stays_takes_the_access_list_of_what_came(home: Path, livi
                 os.setxattr(one, ACCESS, listed)
     except OSError:
         pytest.skip("no access lists on this filesystem")
-    before = facts(home)
+    before = state_of(home)
     incoming.switch()
     assert (ACCESS in os.listxattr(home)) is not living_has
     assert stat.S_IMODE(home.stat().st_mode) == (0o700 if living_has else 0o770)
     incoming.undo()
-    assert (ACCESS in os.listxattr(home)) is living_has and facts(home) == before
+    assert (ACCESS in os.listxattr(home)) is living_has and state_of(home) == before
 
 
 @pytest.mark.parametrize("living", [None, b"former", "link"])
@@ -308,7 +308,7 @@ def test_a_single_file_comes_back_whether_or_not_it_is_there(tmp_path: Path, liv
     elif living == "link":
         (tmp_path / "real.conf").write_bytes(b"former")
         path.symlink_to(tmp_path / "real.conf")
-    before = facts(tmp_path)
+    before = state_of(tmp_path)
     source = source_of(path, at=at)
     for undo in (True, False):
         incoming = source.incoming(part(at, files=1), RESTORE)
@@ -321,7 +321,7 @@ def test_a_single_file_comes_back_whether_or_not_it_is_there(tmp_path: Path, liv
         assert path.read_bytes() == b"restored" and (folder / "beside").read_bytes() == b"not ours"
         if undo:
             source.incoming(part(at, files=1), RESTORE).undo()
-            assert facts(tmp_path) == before
+            assert state_of(tmp_path) == before
         else:
             incoming.finish()
     assert path.is_symlink() == (living == "link")

@@ -16,10 +16,10 @@ from file_trees import (
     Tree,
     bring,
     build,
-    facts,
     incoming_of,
     seen,
     source_of,
+    state_of,
 )
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -94,7 +94,7 @@ def test_a_restore_that_stops_anywhere_goes_back_and_one_that_does_not_is_right(
     try:
         home = folder / "living"
         build(home, living)
-        before = facts(home)
+        before = state_of(home)
         source = source_of(home, exclude=["*.keep"])
         incoming = incoming_of(source)
         bring(incoming, archive)
@@ -108,7 +108,7 @@ def test_a_restore_that_stops_anywhere_goes_back_and_one_that_does_not_is_right(
         if stopped is not None:
             assert isinstance(stopped, Crash) or wanted is None
             incoming_of(source).undo()
-            assert facts(home) == before
+            assert state_of(home) == before
         else:
             assert seen(home) == wanted
             incoming_of(source).finish()

@@ -252,9 +252,9 @@ def test_an_export_larger_than_the_first_pool_is_made_and_imported(
     staged = stage(place, tmp_path / "stage")
     assert staged.export is not None, staged.warnings
     rebuilt(staged, tmp_path / "stage", tmp_path / NEW)
-    facts = reader.read(place, engine=None)
+    recorded = reader.read(place, engine=None)
     monkeypatch.setattr(memory, "pools", lambda _: (32 << 20, 64 << 20))
-    made = export.make(place, tmp_path / "poor", facts, engine=None, share=0.5)
+    made = export.make(place, tmp_path / "poor", recorded, engine=None, share=0.5)
     assert not made.exported and "too little memory" in made.trouble and not (tmp_path / "poor").exists()
 
 

@@ -94,8 +94,8 @@ OWNS = "CREATE REL TABLE OWNS(FROM Person TO Book, FROM Book TO Book, n INT64)"
 
 
 def read(database: Path, engine: Path | None = None) -> dict[str, tuple[int, str]]:
-    facts = reader.read(database, engine=engine)
-    return {name: (table.rows, table.fingerprint) for name, table in facts.tables.items()}
+    content = reader.read(database, engine=engine)
+    return {name: (table.rows, table.fingerprint) for name, table in content.tables.items()}
 
 
 def take(source: KuzuSource, stage: Path) -> Staged:
@@ -228,7 +228,7 @@ def test_the_folder_layout_is_read_by_its_own_engine(lab: ModuleType, tmp_path: 
     assert list((tmp_path / "wrong").iterdir()) == []
     staged = take(KuzuSource(path=tmp_path / "app.db", engine=old_kuzu), tmp_path / "stage")
     assert staged.engine_version == "0.10.0"
-    assert {name: facts.rows for name, facts in (staged.tables or {}).items()} == {
+    assert {name: table.rows for name, table in (staged.tables or {}).items()} == {
         "Book": 2, "KNOWS": 2, "OWNS": 1, "Person": 3}  # fmt: skip
     assert Path(staged.trees[0].root).is_dir()
 

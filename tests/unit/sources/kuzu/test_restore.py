@@ -72,8 +72,8 @@ class Bench:
         return self.source.incoming(part_of(self.staged), "0123456789ab", options=options, **more)
 
     def rows(self, database: Path | None = None) -> int:
-        facts = reader.read(database or self.database, engine=self.engine)
-        return facts.tables["T"].rows
+        found = reader.read(database or self.database, engine=self.engine)
+        return found.tables["T"].rows
 
     def names(self) -> set[str]:
         return {path.name for path in (self.folder / "live").iterdir()}
@@ -164,8 +164,8 @@ def test_a_crash_at_every_rename_is_undone_or_carried_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, renames: int, again: str
 ) -> None:
     """The database, its WAL and its shadow go, the new one comes: four renames."""
-    former = {"app.db": bench.database.read_bytes(), "app.db.wal": b"former WAL", "app.db.shadow": b"former shadow"}
-    for name, content in former.items():
+    previous = {"app.db": bench.database.read_bytes(), "app.db.wal": b"former WAL", "app.db.shadow": b"former shadow"}
+    for name, content in previous.items():
         (bench.database.parent / name).write_bytes(content)
     incoming = bench.bring()
     real, left = Places.rename, renames
@@ -196,9 +196,9 @@ def test_a_crash_at_every_rename_is_undone_or_carried_on(
     if again == "prepare":
         assert {path.name for path in after._staging.path.iterdir()} == {"incoming", "former", "scriptorium.json"}
         after.undo()
-    assert {name: (bench.database.parent / name).read_bytes() for name in bench.names()} == former
+    assert {name: (bench.database.parent / name).read_bytes() for name in bench.names()} == previous
     after.undo()  # once more changes nothing
-    assert bench.names() == set(former)
+    assert bench.names() == set(previous)
 
 
 def test_undo_without_a_switch_leaves_everything(bench: Bench) -> None:

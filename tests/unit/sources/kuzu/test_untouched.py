@@ -284,13 +284,13 @@ def test_the_wal_of_the_backup_is_switched_in_and_goes_back(library: Library) ->
     library.database.write_bytes(b"KUZU" + bytes(5_000))
     for ending in (".wal", ".shadow"):
         library.database.with_name(f"graph.db{ending}").write_bytes(b"of another state")
-    former = hashes(library.database.parent)
+    previous = hashes(library.database.parent)
     settings = library.settings
     restore_in_place(settings, settings.library("lib"), library.supply(manifest), new_id())
     assert hashes(library.database.parent) == saved
     assert kuzu_long_texts.lengths(library.database) == kuzu_long_texts.expected()
     undo(settings, settings.library("lib"))
-    assert hashes(library.database.parent) == former
+    assert hashes(library.database.parent) == previous
 
 
 class _Stop(BaseException): ...
@@ -305,7 +305,7 @@ def test_a_switch_with_a_wal_that_dies_goes_back(
     living.mkdir()
     for ending in ("", ".wal"):
         (living / f"graph.db{ending}").write_bytes(f"former{ending}".encode())
-    former, real, left = hashes(living), Places.rename, renames + 1
+    previous, real, left = hashes(living), Places.rename, renames + 1
 
     def rename(self: Places, source: Path, target: Path) -> None:
         nonlocal left
@@ -323,7 +323,7 @@ def test_a_switch_with_a_wal_that_dies_goes_back(
             assert renames < 4
     after = _way(staged, living)
     after.undo()
-    assert hashes(living) == former
+    assert hashes(living) == previous
 
 
 def _way(staged: Staged, living: Path):

@@ -167,11 +167,11 @@ def test_sweep_waits_for_its_grace_and_takes_only_what_nothing_refers_to(
     kept = commit(store, archive(), with_right_hash(manifest()))
     write_annotations(store, kept, Annotations(pinned=True))
     store.put(orphan := "lib/data_20260102_030405-2.tar.zst", archive())
-    store.put_bytes(lost_marks := annotations_key("lib/kuzu_20250102_030405.tar.gz"), b"{}")
+    store.put_bytes(lost_annotations := annotations_key("lib/kuzu_20250102_030405.tar.gz"), b"{}")
     now = datetime.now(UTC)
     assert sweep(store, now + timedelta(hours=23)) == ()
     swept = {info.key for info in sweep(store, now + timedelta(hours=25), dry_run=True)}
-    assert swept == {orphan, lost_marks} and keys(store) >= swept
+    assert swept == {orphan, lost_annotations} and keys(store) >= swept
     assert {info.key for info in sweep(store, now + timedelta(hours=25))} == swept
     assert keys(store) == {kept, manifest_key(kept), annotations_key(kept)}
     assert sweep(store, now + timedelta(days=400)) == ()

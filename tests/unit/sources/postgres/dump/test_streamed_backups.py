@@ -253,18 +253,18 @@ with no_child_outlives():
             (point, "KILL")
             for point in ("dump.held", "stream.begun", "stream.piece#1", "stream.piece#3", "stream.ended")
         ),
-        *(("stream.piece#2", deed) for deed in ("INT", "FULL")),
+        *(("stream.piece#2", action) for action in ("INT", "FULL")),
         *((point, "FULL") for point in ("stream.begun", "stream.ended")),
     ],
 )
-def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(library, server, tmp_path, point, deed):
+def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(library, server, tmp_path, point, action):
     ask(library, "CREATE TABLE large AS SELECT g, repeat(md5(g::text), 300) AS x FROM generate_series(1, 700) g")
     settings = settings_for(library, tmp_path)
     command = [sys.executable, "-c", TAKING, str(SHARED), str(tmp_path / "scriptorium.toml")]
-    env = {**os.environ, "SCRIPTORIUM_FAILPOINTS": json.dumps({point: deed})}
+    env = {**os.environ, "SCRIPTORIUM_FAILPOINTS": json.dumps({point: action})}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode != 0
-    if deed == "FULL":
+    if action == "FULL":
         assert "No space left" in done.stderr or "became full" in done.stderr
     mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^scriptorium dump'"
     until = time.monotonic() + 10
@@ -273,7 +273,7 @@ def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(library, s
         time.sleep(0.05)
     assert str(server.port) not in subprocess.run(["pgrep", "-af", "pg_dump"], capture_output=True, text=True).stdout
     left = [path for path in (settings.workspace_folder / "staging").rglob("*") if path.is_file()]
-    assert deed == "KILL" or left == []
+    assert action == "KILL" or left == []
     assert not list((tmp_path / "backups").glob("alexandria/*"))
     manifest = real_backup.take(settings, NOW)
     assert list((settings.workspace_folder / "staging").iterdir()) == []

@@ -35,7 +35,7 @@ def test_a_pg_restore_that_is_killed_leaves_the_living_database(library, server,
         incoming.load()
     assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]
     incoming.undo()
-    assert databases(server, name) == {name} and leavings(source) == []
+    assert databases(server, name) == {name} and leftovers(source) == []
 
 
 POINTS = ("prepared", "creating", "restoring", "loaded", "renaming", "renamed", "switched", "finishing")
@@ -85,10 +85,10 @@ def test_being_killed_at_any_step_leaves_the_former_or_the_restored_database_who
         source.incoming(part, ID).undo()
         assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]
         assert databases(server, name) == {name}
-    assert leavings(source) == (["0123456789ab-postgres.json"] if point == "finishing" else [])
+    assert leftovers(source) == (["0123456789ab-postgres.json"] if point == "finishing" else [])
 
 
-def leavings(source):
+def leftovers(source):
     """What is left below the source's folder; where a former database is kept, its record is."""
     return [path.name for path in source.staging.rglob("*") if path.name != "databases"]
 

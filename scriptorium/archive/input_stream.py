@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from scriptorium.archive.outflow import Written
+from scriptorium.archive.output_stream import Written
 from scriptorium.errors import DamageFound, ScriptoriumError
 
 MIB = 1 << 20
