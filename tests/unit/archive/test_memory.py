@@ -20,7 +20,8 @@ from pathlib import Path
 
 from scriptorium import manifest
 from scriptorium.archive import pack, unpack
-from scriptorium.model import BackupType, Compression, FileList, Manifest, Staged, Tier, Tree
+from scriptorium.model import FileList, Manifest, Staged, Tree
+from scriptorium.words import BackupType, Compression, Tier
 from scriptorium.archive.verification import verify_copy
 
 act, scratch, compression = sys.argv[1], Path(sys.argv[2]), Compression(sys.argv[3])
