@@ -86,7 +86,7 @@ def test_a_command_that_nobody_wrote_about_is_found() -> None:
 def test_every_path_on_the_map_exists() -> None:
     paths = [code for code in _CODE.findall(MAP) if re.fullmatch(r"[\w.-]+(/[\w.-]*)+|[\w-]+\.(py|toml|yaml|md)", code)]
     assert len(paths) > 30
-    assert [path for path in paths if not (ROOT / path).exists()] == [], "these are on the map and not in the house"
+    assert [path for path in paths if not (ROOT / path).exists()] == [], "these are on the map and do not exist"
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:
@@ -108,7 +108,7 @@ def test_every_module_at_the_top_is_on_the_map() -> None:
         for path in sorted((ROOT / "scriptorium").iterdir())
         if (path.suffix == ".py" and path.name != "__init__.py") or (path / "__init__.py").exists()
     ]
-    assert [path.name for path in modules if not shown(path)] == [], "these are in the house and not on the map"
+    assert [path.name for path in modules if not shown(path)] == [], "these exist and are not on the map"
     flows = [path for path in sorted((ROOT / "flows").glob("*.py")) if path.name not in ("__init__.py", "runs.py")]
     assert [path.name for path in flows if not shown(path)] == []
 

@@ -247,7 +247,7 @@ with no_child_outlives():
 
 
 @pytest.mark.parametrize(
-    ("point", "deed"),
+    ("point", "action"),
     [
         *(
             (point, "KILL")
