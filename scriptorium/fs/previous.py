@@ -49,6 +49,14 @@ class Keeping(Protocol):
         """After ``switch``: how the previous data is recognised. For the journal; no secret is in it."""
         ...
 
+    def returned(self) -> bool:
+        """Whether ``put_back`` came to its end in an earlier process. The data may have been written to since."""
+        ...
+
+    def put_back(self) -> None:
+        """As ``undo``, but what shows ``returned`` stays: an undo that is killed now can be finished later."""
+        ...
+
     def previous(self, kept: Kept) -> Previous:
         """Where it is now. ``kept``: what the journal recorded, empty for a restore of an earlier version. Changes
         nothing."""

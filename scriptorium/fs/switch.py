@@ -130,6 +130,16 @@ class StagingFolder:
         return self.there and self.places.there(self._plan)
 
     @property
+    def reverted(self) -> bool:
+        """Whether ``revert`` came to its end: the plan is removed, what came is out of the living data again, and
+        nothing is put aside."""
+        return self.there and not self.planned and self._holds(self.incoming) and not self._holds(self.previous)
+
+    def _holds(self, folder: Path) -> bool:
+        held = self.held(folder)
+        return held.is_dir() and any(found.others for found in walk(held))
+
+    @property
     def places(self) -> Places:
         """How paths in it and in the living data are opened: see the module. ``Untrusted`` where it is not ours."""
         if self._reached is None:
@@ -307,8 +317,7 @@ class StagingFolder:
 
     def _require_plan(self, moves: Sequence[Move]) -> None:
         """Previous data whose plan is gone is not removed."""
-        previous = self.held(self.previous)
-        if not moves and previous.is_dir() and any(found.others for found in walk(previous)):
+        if not moves and self._holds(self.previous):
             raise RestoreFailed("the plan of the switch is gone; previous data is left", on=str(self.previous))
 
     def _forget_plan(self) -> None:
@@ -346,7 +355,8 @@ class StagingFolder:
             there = self.planned
             return Previous(Whereabouts.ASIDE if there else Whereabouts.BACK, "put aside" if there else "not recorded")
         staging = StagingFolder(Path(str(kept["folder"])))
-        return whereabouts(kept, staging.held if staging.there else None, self._is_within)
+        aside = staging.there and (staging.planned or staging._holds(staging.previous))
+        return whereabouts(kept, staging.held if aside else None, self._is_within)
 
     def settle(self) -> None:
         """The switch is final: remove the plan and the previous data."""

@@ -80,6 +80,18 @@ class Journal:
         return Journal(self.file, {**self.fields, "previous": dict(kept)}, self.state)
 
     @property
+    def undone(self) -> Mapping[str, str]:
+        """By source, how far its undo came: ``found`` (its previous data was compared, and is being put back), ``back``
+        (it is there again and was compared: what is in it now may be newer)."""
+        found = self.fields.get("undone", {})
+        assert isinstance(found, dict)
+        return found
+
+    def with_undone(self, source: str, how_far: str) -> Journal:
+        """The same with that; ``enter`` writes it."""
+        return Journal(self.file, {**self.fields, "undone": {**self.undone, source: how_far}}, self.state)
+
+    @property
     def compares(self) -> bool:
         """Whether it records what must be put back. Journals of earlier versions do so only after the whole switch."""
         return self.state is JournalState.PREPARING or "previous" in self.fields

@@ -32,12 +32,11 @@ def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, e
     others may be used, and are not compared again.
     """
     failures: dict[str, str] = {}
-    kept = journal.kept
     for name, way in reversed(list(incoming.items())):
         try:
             one = way()
-            one.undo()
-            if kept.get(name) and (found := _not_back(one, kept[name])):
+            found, journal = _put_back(name, one, journal)
+            if found:
                 failures[name] = found
         except (OSError, ScriptoriumError) as trouble:
             failures[name] = str(trouble)
@@ -56,6 +55,37 @@ def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, e
             ".scriptorium-restore-*/former near the living data; once it can be had, do this again. To give it up and "
             f"go on with what is there now, remove {journal.file}",
         ) from error
+
+
+def _put_back(name: str, one: Incoming, journal: Journal) -> tuple[str, Journal]:
+    """Undo one part; returns what is wrong with it afterwards (empty when it is back), and the journal that says so.
+
+    A part that an earlier process compared and put back is not compared again: the application may have written to it.
+    """
+    kept, how_far = journal.kept.get(name), journal.undone.get(name)
+    if not kept or not isinstance(one, Keeping):
+        one.undo()
+        return "", journal
+    if how_far == "back":
+        one.undo()
+        return "", journal
+    if how_far == "found" and one.returned():
+        log.info("%s: the previous data was put back before this was cut short", name)
+    else:
+        if one.previous(kept).where is not Whereabouts.GONE:
+            journal = _noted(journal.with_undone(name, "found"))
+        one.put_back()
+        if found := _not_back(one, kept):
+            return found, journal
+    journal = _noted(journal.with_undone(name, "back"))
+    one.undo()  # what showed that it is back goes
+    return "", journal
+
+
+def _noted(journal: Journal) -> Journal:
+    with contextlib.suppress(OSError, ScriptoriumError):  # a full disk: the next run compares once more
+        journal.enter(journal.state)
+    return journal
 
 
 def _ways(journal: Journal, settings: Settings, library: Library) -> dict[str, Callable[[], Incoming]]:
@@ -81,10 +111,10 @@ def _fresh(settings: Settings, library: Library) -> Library:
         return library
 
 
-def _not_back(one: Incoming, kept: Kept) -> str:
+def _not_back(one: Keeping, kept: Kept) -> str:
     """What is wrong with a part that was put back; empty when it is as it was."""
-    found = one.previous(kept) if isinstance(one, Keeping) else None
-    return found.what if found is not None and found.where is not Whereabouts.BACK else ""
+    found = one.previous(kept)
+    return "" if found.where is Whereabouts.BACK else found.what
 
 
 def recover(settings: Settings, library: Library) -> tuple[str, ...]:
@@ -141,6 +171,9 @@ def find_previous(journal: Journal, library: Library) -> dict[str, Previous]:
     found = {}
     for name, one in journal.incoming(library).items():
         if not isinstance(one, Keeping) or (journal.kept and not journal.kept.get(name)):
+            continue
+        if (how_far := journal.undone.get(name)) and (how_far == "back" or one.returned()):
+            found[name] = Previous(Whereabouts.BACK, "put back before the undo was cut short")
             continue
         try:
             previous = one.previous(journal.kept.get(name, {}))

@@ -163,9 +163,16 @@ class FilesIncoming:
                 raise _mounted(source)
 
     def undo(self) -> None:
+        self.put_back()
+        if self._staging.there:
+            self._staging.remove()
+
+    def returned(self) -> bool:
+        return self._staging.reverted
+
+    def put_back(self) -> None:
         if self._staging.there:
             self._staging.revert()
-            self._staging.remove()
 
     def kept(self) -> Kept:
         return self._staging.kept()

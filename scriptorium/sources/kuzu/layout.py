@@ -108,7 +108,11 @@ def storage_version(layout: Layout) -> int | None:
     head, _ = read_file(layout.header, 8)
     if head[:4] == _LADYBUG_MAGIC:
         raise _relative(layout, "its header says LBUG")
+    beside = companion(layout.path, _LADYBUG_COMPANION)
+    relative = os.path.lexists(beside)
     if len(head) < 8 or not head.strip(b"\0"):
+        if relative:  # it has never been checkpointed: its header says nothing yet
+            raise _relative(layout, f"{beside.name} lies beside it")
         if not layout.folder and not head:
             raise _damaged(layout, "it is empty")
         if layout.header.stat().st_size > _FIRST_PAGE:
@@ -121,8 +125,7 @@ def storage_version(layout: Layout) -> int | None:
         raise _damaged(layout, f"it names storage version {version}, which no engine has")
     if version > max(_RELEASES):
         raise _relative(layout, f"it has storage version {version}, Kuzu's last one is {max(_RELEASES)}")
-    beside = companion(layout.path, _LADYBUG_COMPANION)
-    if os.path.lexists(beside):
+    if relative:
         raise _relative(layout, f"{beside.name} lies beside it")
     return version
 

@@ -158,6 +158,14 @@ class KuzuIncoming:
         return [companion(self._target, ending) for ending in COMPANIONS]
 
     def undo(self) -> None:
+        self.put_back()
+        if self._staging.there:
+            self._staging.remove()
+
+    def returned(self) -> bool:
+        return self._staging.reverted
+
+    def put_back(self) -> None:
         if not self._staging.there:
             return
         places = self._staging.places
@@ -167,7 +175,6 @@ class KuzuIncoming:
                 if places.there(path):
                     places.rename(path, self._staging.incoming / path.name)
         self._staging.revert()
-        self._staging.remove()
 
     def kept(self) -> Kept:
         return self._staging.kept()

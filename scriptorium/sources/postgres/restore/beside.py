@@ -237,6 +237,12 @@ class BesideIncoming(Unpacked):
             # The living database was never touched; what lies beside it goes with the next restore or cleanup.
         self._drop_folder()
 
+    def returned(self) -> bool:
+        return False  # what is back is recognised by its number, whatever is written to it
+
+    def put_back(self) -> None:
+        self.undo()
+
     def _require_server(self, session: psycopg.Connection[Row], record: Record) -> None:
         if record.system not in ("", system_of(session)):
             raise RestoreFailed(

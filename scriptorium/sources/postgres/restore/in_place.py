@@ -160,8 +160,22 @@ class InPlaceIncoming(Unpacked):
         """Sizes and fingerprints of a table wait for whoever has locked it; not for ever."""
         return patient_session(self._target.address, self._target.options.lock_timeout)
 
+    @property
+    def _back(self) -> Path:
+        """There from just after the previous data was loaded again and compared."""
+        return self._folder / "back"
+
     def undo(self) -> None:
+        self.put_back()
+        self._drop_folder()
+
+    def returned(self) -> bool:
+        return self._back.exists()
+
+    def put_back(self) -> None:
         self._require_ours()
+        if self.returned():
+            return
         if self._committed.exists() or (self._replaced.exists() and self._differing()):
             log.info("%s: the dump of what was there is loaded again", self._target.name)
             reach("inplace.before-back")
@@ -178,7 +192,7 @@ class InPlaceIncoming(Unpacked):
                     on=self._target.name,
                     hint=f"the dump of what was there before is kept in {self._previous}",
                 )
-        self._drop_folder()
+            self._back.touch()
 
     def _require_ours(self) -> None:
         """A dump is a program: one that others may have put there is not run."""
@@ -214,6 +228,8 @@ class InPlaceIncoming(Unpacked):
                 return Previous(Whereabouts.GONE, f"another database has the name {kept['database']} now")
             previous = Path(str(kept["folder"]))
             if previous == self._previous and (previous / RECORD).is_file() and self._replaced.exists():
+                if self._back.exists():
+                    return Previous(Whereabouts.BACK, "loaded again, with rows and fingerprints as before")
                 return Previous(Whereabouts.ASIDE, f"as a dump in {previous}")
             tables = kept["tables"]
             assert isinstance(tables, dict)

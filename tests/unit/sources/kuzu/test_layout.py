@@ -51,8 +51,9 @@ def test_what_is_no_database_of_kuzu_says_what_it_is(
     assert "correct the source's path" not in caught.value.hint
 
 
-def test_the_files_beside_it_tell_the_successor(tmp_path: Path) -> None:
-    (tmp_path / "app.db").write_bytes(b"KUZU\x27\0\0\0" + b"\0" * 4096)
+@pytest.mark.parametrize("header", [b"KUZU\x27\0\0\0" + b"\0" * 4096, b"\0" * 4096, b"\0" * 8192, b"\0\0\0", b""])
+def test_the_files_beside_it_tell_the_successor(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "app.db").write_bytes(header)
     (tmp_path / "app.db.wal.checkpoint").touch()
     with pytest.raises(ToolMissing, match=r"app\.db\.wal\.checkpoint lies beside it"):
         _asked(tmp_path / "app.db")

@@ -11,6 +11,7 @@ from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
 
 from scriptorium.errors import LibraryBusy, NoSpace, RestoreFailed
 from scriptorium.fs import free_space
+from scriptorium.fs.previous import Whereabouts
 from scriptorium.sources.postgres.source import PostgresSource
 
 
@@ -56,6 +57,24 @@ def test_in_place_everything_is_replaced_in_one_transaction_and_can_be_undone(po
     incoming.finish()
     assert ask(url, "SELECT count(*) FROM items") == [(2000,)] and databases(server, name) == {name}
     assert not list(source.staging.iterdir())
+
+
+def test_in_place_what_is_written_after_it_is_back_stays_where_the_undo_is_killed_and_done_again(poor):
+    source, staged, part, url, _ = poor
+    source = source.model_copy(update={"in_place": True})
+    incoming = source.incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    incoming.load()
+    incoming.switch()
+    kept = incoming.kept()
+    assert incoming.previous(kept).where is Whereabouts.ASIDE and not incoming.returned()
+    incoming.put_back()
+    ask(url, "DELETE FROM items WHERE id = 1")
+    again = source.incoming(part, ID)
+    assert again.returned() and again.previous(kept).where is Whereabouts.BACK
+    again.undo()
+    assert ask(url, "SELECT count(*) FROM items") == [(9,)] and not list(source.staging.iterdir())
 
 
 def test_in_place_a_failure_in_the_middle_changes_nothing(poor):
