@@ -65,6 +65,8 @@ def find_tool(name: str, *, package: str = "") -> str:
     found = shutil.which(name)
     if found is None:
         hint = f"install it: apt-get install {package}" if package else "install it, or put it on PATH"
+        if " " in name:
+            hint = 'a command is a list of words: ["program", "word"]; a shell reads ["sh", "-c", "nohup program &"]'
         raise ToolMissing("program not found", on=name, hint=hint)
     return found
 

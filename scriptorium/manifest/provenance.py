@@ -25,7 +25,7 @@ _ORIGINAL = re.compile(r"adopted from .* \(sha256 ([0-9a-f]{64})\)\Z", re.DOTALL
 def provenance_fields(provenance: Provenance) -> dict[str, object]:
     """What is written into a manifest: the fields that say something."""
     found = ((field.name, getattr(provenance, field.name)) for field in fields(Provenance))
-    return {name: value for name, value in found if value}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found if value}
 
 
 def read_provenance(part: Record) -> Provenance:
@@ -40,6 +40,7 @@ def read_provenance(part: Record) -> Provenance:
         streamed=_flag(record, "streamed"),
         script=_flag(record, "script"),
         dumper=record.optional_text("dumper") or "",
+        extensions=record.texts("extensions") if "extensions" in record.raw else (),
     )
 
 

@@ -31,6 +31,7 @@ class Provenance:
     ``streamed``  it went into the archive without a copy on the disk; its dump is there in pieces
     ``script``    its dump is SQL, for psql
     ``dumper``    the version of the pg_dump that wrote its dump; empty if it is not known
+    ``extensions``  the extensions that its dump makes, as far as they are known
     """
 
     adopted: bool = False
@@ -39,6 +40,7 @@ class Provenance:
     streamed: bool = False
     script: bool = False
     dumper: str = ""
+    extensions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

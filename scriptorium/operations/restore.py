@@ -18,7 +18,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
 from scriptorium.manifest import new_id
-from scriptorium.model import Backup, Survey, Unsaved
+from scriptorium.model import Backup, Copy, Survey, Unsaved
 from scriptorium.operations.backup import backup
 from scriptorium.progress import Advance, step
 from scriptorium.requests import BackupRequest, RestoreRequest
@@ -102,7 +102,7 @@ def plan_restore(settings: Settings, request: RestoreRequest, *, thorough: bool 
         raise DamageFound(
             "every copy of this backup is damaged",
             on=found.id,
-            hint=f"{'; '.join(copy.damage[:2])}. Take another backup, or --from {copy.store} to try anyway",
+            hint=f"{'; '.join(copy.damage[:2])}. Take another backup, or {_way_on(settings, found, copy)}",
         )
     where = {"reference": found.id, "library": found.library, "store": copy.store}
     if request.path is not None:
@@ -218,6 +218,14 @@ def save_first(wanted: BackupRequest | None, take: Callable[[BackupRequest], Bac
         return take(wanted)
     except ScriptoriumError as error:
         raise without_safety(error) from error
+
+
+def _way_on(settings: Settings, found: Backup, copy: Copy) -> str:
+    """What else can be done with a damaged copy."""
+    if not found.claims:
+        return f"--from {copy.store} to try anyway"
+    place = settings.store(copy.store).location(copy.key)
+    return f"adopt its archive, which has a manifest of its own: scriptorium catalog adopt {place}"
 
 
 def without_safety(error: ScriptoriumError) -> RestoreFailed:

@@ -161,7 +161,7 @@ def newest_kept(settings: Settings, library: Library) -> Journal:
         raise NotFound(
             "no previous data is kept to go back to",
             on=library.name,
-            hint="the safety backup is: scriptorium list (tier before-restore)",
+            hint="a safety backup of before a restore has the tier before-restore: scriptorium list",
         )
     return kept[-1]
 

@@ -39,6 +39,7 @@ from scriptorium.words import Tier
 log = logging.getLogger(__name__)
 
 _POSTGRES = (Form.SQL, Form.DUMP)
+_OF_A_TAR = "; a folder of pg_dump's that was packed: unpack it, and adopt the folder"
 _KNOWN = "Bibliotheca's .zip and .tar.gz, pg_dump's custom, tar and directory formats and SQL, archives of this program"
 
 
@@ -227,7 +228,7 @@ def _library(adoption: _Adoption, form: Form) -> Library:
         raise UsageError(
             f"a {form.value} archive of this kind does not belong to this library",
             on=chosen.name,
-            hint=f"it needs a library with {need}",
+            hint=f"it needs a library with {need}{_OF_A_TAR if form is Form.TAR else ''}",
         )
     return chosen
 

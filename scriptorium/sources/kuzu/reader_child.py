@@ -34,6 +34,8 @@ _NOT_EXPRESSED = ("Binder exception", "Parser exception", "Catalog exception", "
 _SCARCE = ("buffer pool", "Buffer manager exception", "bad_alloc", "malloc of size", "allocate")
 # How Python says that it has no such value (a year of six digits): the engine has it, and the copy is sound.
 _NOT_HELD = re.compile(r" out of range|must be in \d")
+_NO_VALUE = "Python cannot hold a value of it"
+_NO_TEXT = "a text of it is no UTF-8: it may be damaged; look at it in the application, and keep older backups"
 
 
 def main(argv: list[str]) -> int:
@@ -102,7 +104,7 @@ def _fingerprints(kuzu: Any, request: dict[str, Any]) -> None:
             if isinstance(error, (ValueError, OverflowError)):
                 if not _is_not_held(error):
                     raise
-                message = f"Python cannot hold a value of it: {message}"
+                message = f"{_NO_TEXT if isinstance(error, UnicodeDecodeError) else _NO_VALUE}: {message}"
             elif not isinstance(error, (MemoryError, NotImplementedError)) and not _is_no_damage(message):
                 raise
             missing[name] = f"MemoryError: {message}" if isinstance(error, MemoryError) else message

@@ -28,6 +28,7 @@ JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid OR NOT i.in
 _UNCHECKED = """
 SELECT conrelid::regclass || ': ' || conname FROM pg_constraint WHERE NOT convalidated ORDER BY 1
 """
+_NOT_VALID = "it holds for new rows only; ALTER TABLE … VALIDATE CONSTRAINT checks the others"
 _TABLES = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'"
 
 
@@ -46,7 +47,7 @@ def check(address: Address, *, files: Path | None = None, tools: Path | None = N
         }
         found = [
             *(Finding("invalid index", name, "REINDEX it") for name in _column(session, _INVALID_INDEXES)),
-            *(Finding("unchecked constraint", name) for name in _column(session, _UNCHECKED)),
+            *(Finding("unchecked constraint", name, _NOT_VALID) for name in _column(session, _UNCHECKED)),
             *_checksums(session, facts),
             *_structure(session, address, facts, major, tools),
         ]

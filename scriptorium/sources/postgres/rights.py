@@ -57,7 +57,8 @@ def require_making(session: psycopg.Connection[Row], names: Collection[str], on:
         raise PermanentError(
             f"only a superuser can make what the backup needs: extension {', '.join(closed)}",
             on=str(on),
-            hint="restore as a superuser, or let one do it; extensions that are marked as trusted need none",
+            hint='restore as a superuser, or let one do it; a drill can have a server of its own: drill = "embedded" '
+            "in the settings of the source",
         )
 
 

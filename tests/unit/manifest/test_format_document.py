@@ -86,7 +86,7 @@ def odd(manifest: Manifest) -> Manifest:
         unsaved=tuple(lost),
         unsaved_count=2,
         holes=4096,
-        provenance=Provenance(True, True, True, True, True, "15.6"),
+        provenance=Provenance(True, True, True, True, True, "15.6", ("amcheck",)),
     )
     return replace(manifest, parts=(part,), checks=(), preset=None, original_sha256="0" * 64)
 

@@ -96,7 +96,8 @@ class DumpRecord:
         tables = {name: TableFingerprint(**fingerprint) for name, fingerprint in words.pop("tables").items()}
         began, ended = (datetime.fromisoformat(words.pop(key)) for key in ("started_at", "finished_at"))
         warnings = tuple(words.pop("warnings"))
-        made = Provenance(**words.pop("provenance"))
+        provenance = words.pop("provenance")
+        made = Provenance(**{**provenance, "extensions": tuple(provenance.get("extensions", ()))})
         said = {name: tuple(tuple(row) for row in rows) for name, rows in words.pop("answers").items()}
         words |= {"started_at": began, "finished_at": ended}
         return cls(**words, tables=tables, warnings=warnings, answers=said, provenance=made)
@@ -140,7 +141,7 @@ def described(snapshot: Snapshot, *, streamed: bool = False) -> DumpRecord:
     """What is known of a dump before anything was read."""
     dumper = ".".join(map(str, snapshot.dumper.version))
     method = f"pg_dump {dumper}, one snapshot{', streamed' if streamed else ''}"
-    made = Provenance(streamed=streamed, dumper=dumper)
+    made = Provenance(streamed=streamed, dumper=dumper, extensions=snapshot.extensions)
     return DumpRecord(snapshot.database, snapshot.engine, method, snapshot.began, snapshot.began, {}, provenance=made)
 
 

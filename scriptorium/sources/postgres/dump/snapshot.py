@@ -25,7 +25,7 @@ from scriptorium.sources.postgres.fingerprint import Relation, relations, requir
 from scriptorium.sources.postgres.limits import require_one_more
 from scriptorium.sources.postgres.locks import naming_holders
 from scriptorium.sources.postgres.programs import Program, find, major_of
-from scriptorium.sources.postgres.rights import require_readable_objects
+from scriptorium.sources.postgres.rights import extensions_in, require_readable_objects
 from scriptorium.sources.postgres.statements import answers
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Snapshot:
     """A database that is held still: every table is locked, and ``session`` sees the exported ``snapshot``.
 
     ``address`` names the ``database``; ``engine`` is the server's version, ``major`` the number that counts;
-    ``encoding``: what the programs must be told of it.
+    ``encoding``: what the programs must be told of it; ``extensions``: those that are in it.
     """
 
     address: Address
@@ -81,6 +81,7 @@ class Snapshot:
     restorer: Program
     began: datetime
     encoding: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = ()
 
     @property
     def database(self) -> str:
@@ -161,6 +162,7 @@ def _held(
         restorer=restorer,
         began=began,
         encoding=tuple(bytes_as_they_are(session)),
+        extensions=tuple(sorted(extensions_in(session))),
     )
 
 

@@ -14,6 +14,7 @@ from scriptorium.sources.postgres.connection import Row
 from scriptorium.sources.postgres.databases import require_creating
 from scriptorium.sources.postgres.programs import Program, find, major_of
 from scriptorium.sources.postgres.properties import settings_preflight
+from scriptorium.sources.postgres.restore.requirements import Requirements, require
 from scriptorium.sources.postgres.rights import closed_extensions, extensions_in
 from scriptorium.sources.postgres.settings import PostgresSettings
 
@@ -58,7 +59,7 @@ def preconditions(source: PostgresSettings, part: Part) -> Mapping[str, Callable
     found: dict[str, Callable[[], str]] = {
         "server": lambda: _reachable(source),
         "psql" if dump.script else "pg_restore": lambda: _restorer(source, dump),
-        "roles, tablespaces, extensions": lambda: _requirements(source),
+        "roles, tablespaces, extensions": lambda: _requirements(source, part),
         "settings of the database": lambda: _properties(source),
     }
     return found if source.target else found | {"sessions": lambda: _sessions(source)}
@@ -79,10 +80,15 @@ def _restorer(source: PostgresSettings, dump: Dump) -> str:
     return restorer_at_hand(dump, major, source.tools, in_place=source.in_place)
 
 
-def _requirements(source: PostgresSettings) -> str:
+def _requirements(source: PostgresSettings, part: Part) -> str:
+    """Extensions are recorded in the part; roles and tablespaces are known from the dump alone."""
     without = "; it will go on without missing roles and tablespaces" if source.without_roles else ""
     found = f"compared when the dump is unpacked, before anything is replaced{without}"
     address = source.address().resolved()
+    if recorded := frozenset(part.provenance.extensions):
+        with address.session() if source.in_place else address.maintenance() as session:
+            require(session, Requirements(extensions=recorded), address, without=source.without_roles)
+        return f"{found}; the extensions of the dump can be made ({', '.join(sorted(recorded))})"
     try:
         with address.session() as session:
             closed = closed_extensions(session, extensions_in(session))

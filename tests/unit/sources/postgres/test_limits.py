@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from postgres_items import ID, ITEMS, ask, back_up, unpack
 
@@ -76,7 +78,11 @@ def test_an_extension_that_only_a_superuser_can_make_is_named_before_anything_is
         pytest.skip("this server has no such extension")
     ask(server.address(name), f'CREATE EXTENSION "{closed[0][0]}"')
     staged, part = back_up(source, tmp_path / "stage")
-    assert closed[0][0] in source.preconditions(part)["roles, tablespaces, extensions"]()
+    with pytest.raises(PermanentError, match="only a superuser") as caught:
+        source.preconditions(part)["roles, tablespaces, extensions"]()
+    assert closed[0][0] in caught.value.what
+    older = replace(part, provenance=replace(part.provenance, extensions=()))  # nothing was recorded
+    assert closed[0][0] in source.preconditions(older)["roles, tablespaces, extensions"]()
     incoming = source.incoming(part, ID)
     incoming.prepare()
     unpack(staged, incoming)
