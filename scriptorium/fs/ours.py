@@ -1,7 +1,7 @@
 """Our folders beside living data, recognised by more than their names.
 
 A restore in place makes ``.scriptorium-restore-<id>-<source>`` and, where a rollback had to displace something,
-``.scriptorium-aside-<id>-<source>``. Each holds a mark: a small file that names the same id as the folder's name. A
+``.scriptorium-aside-<id>-<source>``. Each holds a marker: a small file with the same id as the folder's name. A
 folder of the user whose name only begins with ``.scriptorium-`` has none, and belongs to the library.
 """
 
@@ -29,9 +29,9 @@ def write_marker(folder: int, restore_id: str) -> None:
 
 
 def is_ours(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bool:
-    """Whether a folder was made by us: by its name, and the mark in it. Follows no link; changes nothing.
+    """Whether a folder was made by us: by its name, and the marker in it. Follows no link; changes nothing.
 
-    Earlier versions made no mark: their folders are known by a name of that form, with ``incoming`` and ``former``.
+    Earlier versions wrote no marker: their folders have a name of that form, and contain ``incoming`` and ``former``.
     """
     folder = os.fsdecode(path).rstrip("/")
     name = os.path.basename(folder)  # noqa: PTH119 -- Path would change the name
@@ -44,8 +44,8 @@ def is_ours(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bool:
 
 
 def has_marker(folder: int, name: str) -> bool:
-    """The same of a folder that is open, whoever renames it meanwhile; ``name``: the one that it was opened by. One
-    that is empty was made a moment before it was marked."""
+    """The same for an open folder, which may be renamed meanwhile. ``name``: the name by which it was opened. An empty
+    folder was made just before its marker would be written."""
     found = _NAMES.fullmatch(name)
     inside = set(os.listdir(folder))
     if found is None:
@@ -57,7 +57,7 @@ def others_may_write(path: Path, found: os.stat_result | None = None) -> str:
     """Why somebody else may have written what is read there; empty where only this user can have written it.
 
     The path itself is looked at, not what a link leads to: it must be this user's, and nobody else may write to it.
-    ``found``: what a look at it said, where it is open already.
+    ``found``: its status, if it is open already.
     """
     try:
         found = found or os.lstat(path)
@@ -80,7 +80,7 @@ def _is_folder(path: str) -> bool:
 
 
 def _marker_id(folder: str) -> str:
-    """The id that the mark in a folder names; nothing where there is no mark."""
+    """The id in the marker of a folder; empty if there is no marker."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

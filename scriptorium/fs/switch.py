@@ -9,19 +9,20 @@ count the previous data as its own. Only we may write to the folder (0700); it i
         incoming/         what the archive held
         former/           the previous data
         aside/            displaced: what appeared in a place that ``revert`` needed
-        moves.json        the plan, on disk before the first rename
+        moves.json        the plan, written to disk before the first rename
 
 Every step moves one path to a place where nothing is. So the disk shows the state of each step: it is done when its
-source is gone and its target is there. That makes ``apply`` and ``revert`` repeatable.
+source is missing and its target exists. That makes ``apply`` and ``revert`` repeatable.
 
 The owner of the library may rename and link anything in it at any time, while this runs as root. So the staging folder
-is held open and recognised by its mark, not by its name; only paths in it or in ``within`` are renamed; and no symbolic
+is held open and recognised by its marker, not by its name. Only paths in it or in ``within`` are renamed. No symbolic
 link in a path to living data is followed (``Places``).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ from scriptorium.fs.previous import Kept, Previous, Whereabouts, fingerprint, wh
 from scriptorium.fs.removal import empty
 from scriptorium.fs.walking import walk
 from scriptorium.umask import users_folders
+
+log = logging.getLogger(__name__)
 
 _RESTORE = f"{ours.PREFIX}restore-"
 _PREVIOUS, _DISPLACED = "former", "aside"  # the names on disk since the first version
@@ -84,8 +87,7 @@ class StagingFolder:
 
     @classmethod
     def beside(cls, anchor: Path, suffix: str, within: Sequence[Path] = ()) -> StagingFolder:
-        """In ``anchor``, a folder on the filesystem of the living data. ``suffix``: the restore's id, and a
-        suffix for the part."""
+        """In ``anchor``, a folder on the filesystem of the living data. ``suffix``: the restore's id, and the part."""
         return cls(anchor / f"{_RESTORE}{suffix}", within)
 
     @classmethod
@@ -95,7 +97,7 @@ class StagingFolder:
         return next((one for one in found if os.path.lexists(one.path)), found[0])
 
     def __del__(self) -> None:
-        self._let_go()
+        self._release()
 
     @property
     def incoming(self) -> Path:
@@ -126,7 +128,7 @@ class StagingFolder:
 
     @property
     def planned(self) -> bool:
-        """Whether a switch began that is neither finished nor undone."""
+        """Whether a switch has begun and is neither finished nor undone."""
         return self.there and self.places.there(self._plan)
 
     @property
@@ -156,10 +158,10 @@ class StagingFolder:
         return Path(f"/proc/{os.getpid()}/fd/{self._descriptor}", path.relative_to(self.path))
 
     def _require_ours(self, folder: int) -> None:
-        """A folder that another user put here is not used, and not removed."""
+        """Refuse a folder that another user put here: it is neither used nor removed."""
         why = ours.others_may_write(self.path, os.fstat(folder))
         if not why and not ours.has_marker(folder, self.path.name):
-            why = "it does not have the mark of this restore"
+            why = "it does not have the marker of this restore"
         if why:  # the modes of what is in it do not matter: nobody else can enter it
             raise Untrusted(
                 f"the previous data is not in a place where only we can write: {why}",
@@ -167,7 +169,7 @@ class StagingFolder:
                 hint="run this as the user who restored; if you are that user, find out who made this folder",
             )
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._reached is not None:
             self._reached.close()
             os.close(self._descriptor)
@@ -204,7 +206,7 @@ class StagingFolder:
             with suppress(FileNotFoundError):  # somebody moved it: an empty folder is left
                 os.rmdir(self.path.name, dir_fd=parent)
             os.fsync(parent)
-        self._let_go()
+        self._release()
 
     def write_plan(self, moves: Sequence[Move], copies: Sequence[AttributeCopy] = ()) -> None:
         """Record the plan, durably, before the first rename. ``copies``: see ``apply``."""
@@ -225,6 +227,7 @@ class StagingFolder:
                 file.write(json.dumps(plan).encode("ascii"))  # keeps the surrogates of names that are not UTF-8
             reach("renames.before-plan")
         reach("renames.planned")
+        log.info("%s: a switch by %d renames is planned", self.path, len(moves))
 
     def _read_plan(self) -> tuple[list[Move], list[tuple[Path, FolderAttributes, FolderAttributes]]]:
         if not self.places.there(self._plan):
@@ -272,6 +275,7 @@ class StagingFolder:
             reach("renames.attributes-set")
         for folder in touched:
             places.sync(folder)
+        log.info("%s: the new data is in place; the previous data is kept here", self.path)
 
     def _move(self, source: Path, target: Path) -> None:
         with users_folders():
@@ -310,10 +314,16 @@ class StagingFolder:
                 places.sync(folder)
         if lost:
             raise RestoreFailed("previous data is gone", on=", ".join(lost[:3]), hint=f"see {self.path}")
-        if places.there(self._displaced):
-            places.rename(self._displaced, self.path.with_name(self.path.name.replace("restore", "aside", 1)))
+        self._keep_displaced()
         reach("renames.all-back")
+        log.info("%s: the previous data is in its place (%d renames in the plan)", self.path, len(moves))
         self._forget_plan()
+
+    def _keep_displaced(self) -> None:
+        if self.places.there(self._displaced):
+            displaced = self.path.with_name(self.path.name.replace("restore", "aside", 1))
+            self.places.rename(self._displaced, displaced)
+            log.warning("%s: what had appeared in the place of previous data is kept here", displaced)
 
     def _require_plan(self, moves: Sequence[Move]) -> None:
         """Previous data whose plan is gone is not removed."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -107,6 +108,7 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
 
     A backup stays if, since the plan was made, it was pinned, became the newest good one, or is being read.
     """
+    began = time.monotonic()
     to_remove = {decision.candidate.id: "; ".join(decision.reasons) for decision in decisions if not decision.keep}
     log.info("cleanup of %s: %d backups stay, %d go", library, len(decisions) - len(to_remove), len(to_remove))
     removed = []
@@ -121,7 +123,11 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
         backups = catalog.backups(library=library, records=False)
         stay = _newest_good(backups)
         for backup in reversed(backups):
-            if backup.id in to_remove.keys() - stay and not backup.error and not _is_pinned(settings, backup):
+            if backup.id not in to_remove:
+                continue
+            if reason := _why_it_stays(settings, backup, stay):
+                log.info("%s of %s is skipped: %s", backup.id, library, reason)
+            else:
                 with workspace.removing(settings, backup.id) as free:
                     if free:
                         reach("prune.before-backup")
@@ -133,7 +139,17 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
         reach("prune.before-index")
         if removed:
             catalog.backups(records=False)  # brings the indexes up to date
+    log.info("cleanup of %s: %d removed in %.1f s", library, len(removed), time.monotonic() - began)
     return tuple(removed)
+
+
+def _why_it_stays(settings: Settings, backup: Backup, newest: Collection[str]) -> str:
+    """Why a backup is kept although the plan removes it; empty if it may go."""
+    if backup.id in newest:
+        return "it is the newest good one now"
+    if backup.error:
+        return f"its state is not known: {backup.error}"
+    return "it is pinned now" if _is_pinned(settings, backup) else ""
 
 
 def _newest_good(backups: Sequence[Backup]) -> set[str]:

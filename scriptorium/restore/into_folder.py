@@ -1,7 +1,7 @@
-"""Restore into a folder: prepared beside it, compared, then put there by one rename.
+"""Restore into a folder: the data is prepared beside it, compared, and then put in its place by one rename.
 
 The folder may lie where others may write (``/tmp``). So everything that we make there is new, accessible only to us,
-and held open. Of what is already there, only what is ours, and marked or locked by us, is used or removed.
+and held open. Of what exists already, only our own folders, with our marker or lock, are used or removed.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import glob
+import logging
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -38,6 +40,8 @@ from scriptorium.restore.supply import (
 from scriptorium.sources import Source, made_for
 from scriptorium.umask import users_folders
 
+log = logging.getLogger(__name__)
+
 # Only twelve hex digits follow; the names of a restore in place also contain the name of the source.
 _STAGE = ".scriptorium-restore-"
 _PREVIOUS = ".scriptorium-former-"  # the name on disk since the first version
@@ -61,6 +65,8 @@ def restore_into(
     """
     target = target.absolute()
     check_target(target, clean, never)
+    began = time.monotonic()
+    log.info("restore into %s begins%s", target, "; the folder is replaced" if clean else "")
     with closing(Places()) as places:
         try:
             target = real_path(target.parent) / target.name
@@ -72,7 +78,7 @@ def restore_into(
                 on=str(target),
                 hint=advice(error, target),
             ) from error
-        _clear_former_tries(places, target)
+        _clear_previous_attempts(places, target)
         _require_space(target, supply)
         stage = _stage(target, restore_id)
         with _made(places, stage) as held:
@@ -83,6 +89,8 @@ def restore_into(
                 with suppress(OSError):
                     _drop(places, stage, held)
                 raise
+    took = time.monotonic() - began
+    log.info("restore into %s: %d files, %d bytes in %.1f s", target, restored.files, restored.bytes, took)
     return dataclasses.replace(restored, warnings=(*restored.warnings, *warnings))
 
 
@@ -110,7 +118,7 @@ def check_target(target: Path, clean: bool, never: Sequence[Path] = ()) -> None:
 
 
 def _stage(target: Path, restore_id: str) -> Path:
-    """Beside the target, or inside it where that is a filesystem of its own."""
+    """Beside the target, or inside it if the target is a filesystem of its own."""
     return (target if _is_mounted(target) else target.parent) / f"{_STAGE}{restore_id}"
 
 
@@ -145,7 +153,7 @@ def _unused(places: Places, folder: Path) -> Iterator[int | None]:
 def _drop(places: Places, folder: Path, held: int) -> None:
     """Remove a folder of ours with everything in it, whatever its name is now."""
     empty(held, last=ours.MARKER)
-    with suppress(OSError):  # somebody moved it: an empty folder is left
+    with suppress(OSError):  # somebody moved it: an empty folder remains
         places.remove_folder(folder)
 
 
@@ -155,7 +163,7 @@ def _is_mounted(target: Path) -> bool:
     )
 
 
-def _clear_former_tries(places: Places, target: Path) -> None:
+def _clear_previous_attempts(places: Places, target: Path) -> None:
     """Clean up after killed restores: put back a target that was about to be replaced, and remove everything else."""
     for previous in sorted(target.parent.glob(f"{_PREVIOUS}????????????")):
         with _unused(places, previous) as held:
@@ -165,6 +173,7 @@ def _clear_former_tries(places: Places, target: Path) -> None:
             if inside - {target.name}:  # of another target
                 continue
             if inside and not places.there(target):
+                log.warning("%s: a restore was cut short; its previous contents are put back", target)
                 places.rename(previous / target.name, target)
             _drop(places, previous, held)
     _clear_what_earlier_versions_left(target)
@@ -172,11 +181,12 @@ def _clear_former_tries(places: Places, target: Path) -> None:
         for stage in folder.glob(f"{_STAGE}????????????"):
             with _unused(places, stage) as held:
                 if held is not None:
+                    log.info("%s: left by a restore that was cut short, is removed", stage)
                     _drop(places, stage, held)
 
 
 def _clear_what_earlier_versions_left(target: Path) -> None:
-    """A previous target without a mark: used only where nobody else can have put it there."""
+    """A previous target without a marker: it is used only if nobody else can have put it there."""
     if ours.others_may_write(target.parent):
         return
     for previous in target.parent.glob(f"{_PREVIOUS}????????????-{glob.escape(target.name)}"):
@@ -240,7 +250,7 @@ def _put(places: Places, stage: Path, held: int, target: Path) -> tuple[str, ...
         with _made(places, previous) as kept:
             ours.write_marker(kept, previous.name.removeprefix(_PREVIOUS))
             _exchange(places, stage, target, previous / target.name, kept)
-            warnings = _dress_like(held, like, target)
+            warnings = _keep_attributes(held, like, target)
             _drop(places, previous, kept)
     places.sync(target.parent)
     return warnings
@@ -251,14 +261,15 @@ def _exchange(places: Places, stage: Path, target: Path, aside: Path, kept: int)
         places.rename(target, aside)
         places.rename(stage, target)
     except BaseException:
+        log.warning("%s: the switch failed; the previous contents are put back", target)
         if places.there(aside):
             places.rename(aside, target)
         _drop(places, aside.parent, kept)
         raise
 
 
-def _dress_like(held: int, like: os.stat_result, target: Path) -> tuple[str, ...]:
-    """A folder that was there before keeps its mode and owner, if we own it or nobody else can have made it."""
+def _keep_attributes(held: int, like: os.stat_result, target: Path) -> tuple[str, ...]:
+    """Give the new folder the mode and owner of the previous one, if we own that or nobody else can have made it."""
     if like.st_uid != os.geteuid() and ours.others_may_write(target.parent):
         return (f"{target}: is yours alone now; it was of user {like.st_uid}, in a folder where others may write",)
     if os.geteuid() == 0:

@@ -1,12 +1,14 @@
-"""A tree of files, read where it lies.
+"""A tree of files, read in place.
 
-A tree of files has no snapshot: each file is read once, at its own time, and one that changes or vanishes
-while it is read is named in the backup's warnings. What belongs to a database must be a source of its own.
+A tree of files has no snapshot: each file is read once, at its own time. The backup's warnings name every file that
+changes or vanishes while it is read. The files of a database must be a source of their own.
 """
 
 from __future__ import annotations
 
+import logging
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +25,10 @@ from scriptorium.model import Holder, Part, Staged, Survey, Tree
 from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 from scriptorium.words import Role
 
-if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
+if TYPE_CHECKING:  # imported where it is used: every `list` reads the settings, and must start quickly
     from scriptorium.sources.files.restore import FilesElsewhere, FilesIncoming
+
+log = logging.getLogger(__name__)
 
 
 class FilesSource(BaseModel):
@@ -70,11 +74,15 @@ class FilesSource(BaseModel):
         from scriptorium.members import survey
 
         self._require()
-        return survey([self.tree(never)])
+        began = time.monotonic()
+        found = survey([self.tree(never)])
+        took = time.monotonic() - began
+        log.info("%s: %d files, %d bytes, counted in %.1f s", self.name, found.files, found.bytes, took)
+        return found
 
     def _require(self) -> None:
-        """What is saved is a folder or a file; a symlink to one will do. Whatever else is a mistake in the settings, or
-        a mount that went wrong, and a backup of nothing must not look like one."""
+        """The path must be a folder or a file, or a symlink to one. Anything else is a mistake in the settings, or a
+        mount that failed: then a backup of nothing must not look like a good one."""
         from scriptorium.members.selection import odd_kind
 
         hint = f"see 'path' of the source {self.name}"
@@ -94,7 +102,7 @@ class FilesSource(BaseModel):
             )
 
     def capture(self, stage: Path) -> None:
-        """Files are read where they lie; they must be there."""
+        """Files are read in place; here they are only checked to exist."""
         self._require()
 
     def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
@@ -110,7 +118,7 @@ class FilesSource(BaseModel):
         )
 
     def holders(self) -> Iterator[Holder]:
-        """They do not stand in the way of a switch by rename."""
+        """Processes that have files open; they do not prevent a switch by rename."""
         yield from holders_of([self.path])
 
     def incoming(

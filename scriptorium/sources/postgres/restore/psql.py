@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import secrets
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +25,8 @@ from scriptorium.sources.postgres.stall_watch import StallWatch, Transfer
 
 if TYPE_CHECKING:
     import psycopg
+
+log = logging.getLogger(__name__)
 
 _COMPLETE = b"PostgreSQL database dump complete"
 _TAIL = 4096
@@ -147,7 +151,12 @@ def run_script(
     argv.append(f"--dbname={address.of_child(application, sends=True)}")
     replaced = examined.objects if emptying is not None else ()
     feed = partial(_pour, _blocks(file, major, examined, _first(program, replaced)), advance)
+    began = time.monotonic()
+    log.info("psql %s runs %s in %s", major, file.name, address)
+    if emptying is not None:
+        log.info("dropped first, in the same transaction: %s", ", ".join(emptying) or "no schema")
     _feed(argv, address, application, feed, stall_timeout)
+    log.info("psql ran %s in %.1f s", file.name, time.monotonic() - began)
 
 
 def _public(major: int) -> str:
