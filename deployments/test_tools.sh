@@ -3,7 +3,8 @@
 # named, and the tests that need them are skipped with that reason.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
-declare -A package=([zstd]=zstd [pigz]=pigz [pgbouncer]=pgbouncer [setfattr]=attr [setfacl]=acl [zip]=zip)
+declare -A package=([zstd]=zstd [pigz]=pigz [pgbouncer]=pgbouncer [setfattr]=attr [setfacl]=acl [zip]=zip
+    [restic]=restic)
 missing=()
 for tool in "${!package[@]}"; do
     command -v "$tool" >/dev/null || missing+=("${package[$tool]}")

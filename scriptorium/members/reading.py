@@ -12,7 +12,7 @@ from scriptorium.members.ledger import Ledger
 from scriptorium.members.remarks import Remark, Remarks
 from scriptorium.members.selection import Found, holes, unread
 from scriptorium.members.sinks import MemberHeader, Sinks
-from scriptorium.model import FileEntry
+from scriptorium.model import FileEntry, Tree
 from scriptorium.progress import Advance
 
 _ZEROS = memoryview(bytes(1 << 20))
@@ -32,11 +32,12 @@ class MemberReader:
         self.files = 0
         self.holes = 0
         self.last: FileEntry | None = None  # the file or link that was read last
+        self.tree: Tree | None = None  # what brings the members that come next
 
     def folder(self, path: str, mode: int, mtime_ns: int, owner: tuple[int, int], attributes: Attributes) -> None:
         self.remarks.leave(path, attributes.left)
         entry = FileEntry(path, "folder", 0, mode, mtime_ns)
-        self._sinks.member(MemberHeader(entry, *owner, attributes.kept))
+        self._sinks.member(MemberHeader(entry, *owner, attributes.kept, self.tree))
         self._end(entry)
 
     def symlink(self, found: Found) -> None:
@@ -73,7 +74,7 @@ class MemberReader:
 
     def _link(self, path: str, kind: str, status: os.stat_result, mode: int, target: str) -> None:
         entry = FileEntry(path, kind, 0, mode, status.st_mtime_ns, None, target)
-        self._sinks.member(MemberHeader(entry, status.st_uid, status.st_gid, NONE.kept))
+        self._sinks.member(MemberHeader(entry, status.st_uid, status.st_gid, NONE.kept, self.tree, status))
         self._record(entry)
 
     def _contents(self, found: Found, status: os.stat_result, descriptor: int) -> None:
@@ -83,7 +84,7 @@ class MemberReader:
         self.remarks.leave(found.path, attributes.left)
         mode = attributes.mode(status)
         entry = FileEntry(found.path, "file", size, mode, status.st_mtime_ns)
-        self._sinks.member(MemberHeader(entry, status.st_uid, status.st_gid, attributes.kept))
+        self._sinks.member(MemberHeader(entry, status.st_uid, status.st_gid, attributes.kept, self.tree, status))
         digest = hashlib.sha256()
         left = size
         changed, lost = "", False

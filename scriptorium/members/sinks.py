@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from scriptorium.model import FileEntry, Manifest, Staged
+from scriptorium.model import FileEntry, Manifest, Staged, Tree
 
 _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class MemberHeader:
-    """A member before its contents: ``entry`` has no hash yet. ``attributes``: what of them is kept, by name."""
+    """A member before its contents: ``entry`` has no hash yet. ``attributes``: what of them is kept, by name.
+
+    ``tree``: what brings it, and ``status``: of the file that is read; ``None`` for what lies on no disk.
+    """
 
     entry: FileEntry
     uid: int
     gid: int
     attributes: Mapping[str, bytes] = field(default_factory=dict)
+    tree: Tree | None = None
+    status: os.stat_result | None = None
 
 
 class Sink(Protocol):

@@ -104,9 +104,12 @@ class _Walk:
         self._remarks.begin(part.source)
         for tree in part.trees:
             first = True
+            self._reader.tree = tree
             for found in select(tree, self._remarks.add, claims(self._trees, tree)):
                 if first:
+                    self._reader.tree = None
                     self._make_parents(tree)
+                    self._reader.tree = tree
                     first = False
                 self._member(tree, found)
                 self._require_seen(part, found.path)

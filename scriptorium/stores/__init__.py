@@ -12,8 +12,9 @@ from pydantic import BaseModel, PlainValidator, ValidationError
 
 from scriptorium.stores.base import BackupStore, Package, Packaging, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.objects.local import LocalStore
+from scriptorium.stores.trees.restic import ResticStore
 
-KINDS: dict[str, type[BaseModel]] = {"local": LocalStore}
+KINDS: dict[str, type[BaseModel]] = {"local": LocalStore, "restic": ResticStore}
 _DEFAULT = "local"
 
 
@@ -42,6 +43,7 @@ __all__ = [
     "LocalStore",
     "Package",
     "Packaging",
+    "ResticStore",
     "Share",
     "StoreFeatures",
     "StoredBackup",

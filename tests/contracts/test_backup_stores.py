@@ -6,6 +6,7 @@ No test below may ask for the kind of a store: what only some can do is asked of
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from restic_repository import damage_pack, restic_store
 from tree_store import TreeStore
 
 from scriptorium.errors import NotFound, StoreUnavailable
@@ -22,6 +24,7 @@ from scriptorium.model import Annotations, FileList, Manifest, Staged, Tree, Ver
 from scriptorium.operations.copies import Prepared, check, prepare, put
 from scriptorium.stores import BackupStore, LocalStore, Share
 from scriptorium.stores.objects.memory import MemoryStore
+from scriptorium.stores.trees.restic.saving import save_contents
 from scriptorium.words import BackupType, Compression, Tier
 
 TAKEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -87,7 +90,24 @@ def tree(folder: Path) -> Rig:
     return Rig(store, damage, cut_short, lambda: store.broken.add(store.place))
 
 
-RIGS = {"archives in a folder": local, "archives in memory": memory, "trees in memory": tree}
+def restic(folder: Path) -> Rig:
+    if shutil.which("restic") is None:
+        pytest.skip("restic is not installed")
+    store = restic_store(folder)
+
+    def cut_short(prepared: Prepared) -> None:
+        (package,) = prepared.packages.values()
+        store.snapshots() or store.make()
+        save_contents(store.program, package, "cut short", ())  # type: ignore[arg-type]
+
+    def break_down() -> None:
+        store.folder.rename(folder / "moved away")
+        store.folder.write_text("not a folder")
+
+    return Rig(store, lambda _: damage_pack(store.folder), cut_short, break_down)
+
+
+RIGS = {"archives in a folder": local, "archives in memory": memory, "trees in memory": tree, "restic": restic}
 
 
 @pytest.fixture(params=RIGS)
@@ -321,7 +341,7 @@ def test_a_source_is_read_once_for_stores_of_every_kind(data: Path, tmp_path: Pa
 
     monkeypatch.setattr(os, "readv", counting)
     one = prepared(data, *stores)
-    assert sum(read) == 50_003 and len(one.packages) == 2
+    assert sum(read) == 50_003 and len(one.packages) == 3
     checked = check(one)
     for store in stores:
         key = put(store, Compression.GZIP, one, checked).key

@@ -1,0 +1,271 @@
+"""The restic program on one repository: how it is called, and what its failures mean.
+
+The password and the address of the repository are in its environment, never among its arguments. Nothing is decided by
+the text that it prints where an exit code says it; restic 0.14 knows only 0, 1 and 3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from scriptorium import process
+from scriptorium.errors import (
+    DamageFound,
+    NoSpace,
+    NotFound,
+    ScriptoriumError,
+    SettingsError,
+    StoreUnavailable,
+    ToolFailed,
+    ToolMissing,
+    ToolStalled,
+)
+
+PROGRAM = "restic"
+OLDEST = (0, 14)
+INCOMPLETE = 3  # a snapshot was made, but something could not be read
+_NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 10, 11, 12  # since 0.17
+_ANSWERS_WITHIN = 120.0  # seconds for what takes a moment; newer ones try again for a quarter of an hour
+_CONNECTS_WITHIN = 10.0
+_ABSENT = re.compile(
+    r"no such file or directory|does not exist|not exist|404|key does not exist|NoSuchKey|object not found",
+    re.IGNORECASE,
+)
+_LOCK = re.compile(r"locked (?:exclusively )?by (PID \d+ on .+?)(?: by .*)?$", re.MULTILINE)
+_DAMAGE = re.compile(
+    r"ciphertext verification failed|invalid data returned|hash (?:does not match|mismatch)"
+    r"|not found in (?:index|repository|snapshot)"
+    r"|unable to load|failed to load|cannot load|load(?:Blob|Tree|Index)|contains? errors"
+    r"|wrong (?:hash|length)|invalid (?:type|magic|header)|unexpected EOF|truncated|decrypt",
+    re.IGNORECASE,
+)
+
+
+class NoRepository(StoreUnavailable):
+    """There is none yet, where one may be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restic:
+    """``address``: restic's own word for the repository. ``name``: of it, without a secret."""
+
+    address: str
+    name: str
+    environment: Mapping[str, str]
+    options: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path | None:
+        """Where a repository on this machine lies."""
+        return local_folder(self.address)
+
+    def run(
+        self,
+        *words: str,
+        input: bytes | None = None,
+        cwd: Path | None = None,
+        within: float | None = _ANSWERS_WITHIN,
+        found_damage: bool = False,
+        making: bool = False,
+    ) -> process.Outcome:
+        """Run it to its end. Raises what its failure means; with ``found_damage``, 1 is an answer. ``making``: there
+        need not be a repository yet."""
+        with contextlib.suppress(*([NoRepository] if making else [])):
+            self._prepare()
+        try:
+            done = process.run(
+                self._argv(words),
+                env=self._environment(),
+                input=input,
+                cwd=cwd,
+                timeout=within,
+                secrets=self.secrets,
+                check=False,
+            )
+        except ToolStalled as error:
+            raise StoreUnavailable("the repository does not answer in time", on=self.name, hint=error.what) from None
+        if done.status != 0 and not (found_damage and done.status == 1 and not _LOCK.search(done.stderr)):
+            raise self.failure(done.status, done.stderr)
+        return done
+
+    def run_unlocked(self, *words: str, **how: float | None) -> process.Outcome:
+        """The same for what needs the repository alone: locks of dead runs of this machine are removed first."""
+        try:
+            return self.run(*words, within=how.get("within"))
+        except Locked:
+            self.run("unlock")  # only what is stale: another host's, and a living run's, stay
+            return self.run(*words, within=how.get("within"))
+
+    @contextlib.contextmanager
+    def stream(self, *words: str, cwd: Path | None = None) -> Iterator[io.BufferedReader]:
+        """Its standard output as a stream; what its failure means is raised when the block ends."""
+        self._prepare()
+        try:
+            with process.stream(self._argv(words), env=self._environment(), cwd=cwd, secrets=self.secrets) as output:
+                yield output
+        except ToolFailed as error:
+            raise self.failure(error.status or 0, error.hint.replace("; ", "\n") or error.what) from None
+
+    def failure(self, status: int, said: str) -> ScriptoriumError:
+        """What an exit code means, and the text where that says too little."""
+        words = [line.strip() for line in process.mask(said, self.secrets).splitlines() if line.strip()]
+        last = words[-1] if words else f"it ended with status {status}"
+        if status < 0:
+            return StoreUnavailable("restic was ended by a signal", on=self.name, hint="try again")
+        if status == _LOCKED or "already locked" in said:
+            holder = _LOCK.search(said)
+            who = holder[1] if holder else "another run"
+            return Locked(
+                f"the repository is locked by {who}",
+                on=self.name,
+                hint="wait for it; if it is dead and on another host, remove its lock there: restic unlock",
+            )
+        if status == _WRONG_PASSWORD or "wrong password or no key found" in said:
+            return StoreUnavailable(
+                "the repository does not open with this password",
+                on=self.name,
+                hint="check password_file, password_env or password_command of the store",
+            )
+        if "esolving password failed" in said or "empty password" in said:
+            return StoreUnavailable(
+                f"the password of the repository cannot be had: {last}",
+                on=self.name,
+                hint="check password_file, password_env or password_command of the store",
+            )
+        if "no space left on device" in said or "disk quota exceeded" in said:
+            return NoSpace("the repository is full", on=self.name, hint="free some space there, or run cleanup")
+        if "no snapshot found" in said:
+            return NotFound("there is no such backup", on=self.name)
+        if status == _NO_REPOSITORY or ("Is there a repository" in said and _ABSENT.search(said)):
+            return NoRepository("there is no repository yet", on=self.name, hint="the first backup makes it")
+        if _DAMAGE.search(said):
+            return DamageFound(f"restic cannot read it: {last}", on=self.name, hint="use another copy of this backup")
+        return StoreUnavailable(f"restic failed: {last}", on=self.name, hint="; ".join(words[-4:-1]))
+
+    def _argv(self, words: Sequence[str]) -> list[str]:
+        return [PROGRAM, *self.options, *words]
+
+    def _environment(self) -> Mapping[str, str]:
+        return {
+            "RESTIC_PROGRESS_FPS": "1",  # newer ones print up to 60 lines a second
+            "RESTIC_REPOSITORY_FILE": "",
+            **self.environment,
+            "RESTIC_REPOSITORY": self.address,
+        }
+
+    def _prepare(self) -> None:
+        """Fail at once, and with a reason, where restic would try for a long time or say too little."""
+        require_program()
+        folder = self.folder
+        if folder is not None:
+            _require_place(folder, self.name)
+        elif (host := network_address(self.address)) is not None:
+            _require_answer(*host, self.name)
+
+
+class Locked(StoreUnavailable):
+    """Somebody else works on the repository, or died while they did."""
+
+
+def local_folder(address: str) -> Path | None:
+    """The folder of a repository on this machine; ``None`` for another machine's."""
+    if address.startswith("local:"):
+        return Path(address.removeprefix("local:"))
+    return Path(address) if address.startswith("/") else None
+
+
+def without_secrets(address: str) -> str:
+    """The address as people may read it."""
+    return re.sub(r"//[^/@]*@", "//", address)
+
+
+def secrets_of(address: str) -> tuple[str, ...]:
+    """What of an address is secret: its user's password."""
+    found = re.search(r"//[^/@:]*:([^/@]+)@", address)
+    return (found[1],) if found else ()
+
+
+def network_address(address: str) -> tuple[str, int] | None:
+    """Host and port of a server that speaks HTTP; other ways (SFTP, rclone) say themselves that nobody answers."""
+    kind, _, rest = address.partition(":")
+    if kind not in ("rest", "s3"):
+        return None
+    parts = urlsplit(rest if "://" in rest else f"https://{rest}")
+    try:
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        return None
+    return (parts.hostname, port) if parts.hostname else None
+
+
+def _require_answer(host: str, port: int, name: str) -> None:
+    try:
+        socket.create_connection((host, port), timeout=_CONNECTS_WITHIN).close()
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the server of the repository does not answer: {error.strerror or error}",
+            on=name,
+            hint=f"is {host}:{port} right, and does the server run?",
+        ) from None
+
+
+def _require_place(folder: Path, name: str) -> None:
+    try:
+        entries = {entry.name for entry in folder.iterdir()}
+    except FileNotFoundError:
+        raise NoRepository("there is no repository yet", on=name, hint="the first backup makes it") from None
+    except OSError as error:
+        from scriptorium.fs.system_errors import advice, said
+
+        raise StoreUnavailable(
+            f"the repository does not answer: {said(error)}", on=name, hint=advice(error, folder)
+        ) from None
+    if not entries:
+        raise NoRepository("there is no repository yet", on=name, hint="the first backup makes it")
+    if "config" not in entries:
+        raise StoreUnavailable("this folder is no repository of restic", on=name, hint="name another, or an empty one")
+
+
+def require_program() -> tuple[int, ...]:
+    """The version of restic here. ``ToolMissing`` where there is none, or one that is too old."""
+    return _version(process.find_tool(PROGRAM, package=PROGRAM))
+
+
+@functools.lru_cache(maxsize=8)
+def _version(program: str) -> tuple[int, ...]:
+    said = process.run([program, "version"], timeout=60, check=False).stdout.decode("utf-8", "replace")
+    found = re.match(r"restic (\d+)\.(\d+)(?:\.(\d+))?", said)
+    if found is None:
+        raise ToolMissing("this program is not restic, or is broken", on=program, hint="install the package restic")
+    version = tuple(int(part or 0) for part in found.groups())
+    if version[:2] < OLDEST:
+        raise ToolMissing(
+            f"restic {found[0].removeprefix('restic ')} is too old",
+            on=program,
+            hint=f"install {'.'.join(map(str, OLDEST))} or a newer one",
+        )
+    return version
+
+
+def password_environment(
+    name: str, *, file: Path | None, variable: str, command: str, literal: str | None
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """How restic gets the password, and what of it must not be shown. ``SettingsError`` where it cannot be had."""
+    empty = {"RESTIC_PASSWORD": "", "RESTIC_PASSWORD_FILE": "", "RESTIC_PASSWORD_COMMAND": ""}
+    if file is not None:
+        return empty | {"RESTIC_PASSWORD_FILE": str(file)}, ()
+    if command:
+        return empty | {"RESTIC_PASSWORD_COMMAND": command}, ()
+    value = literal if literal is not None else process.variable(variable)
+    if not value:
+        raise SettingsError("the variable with the repository's password is not set", on=f"{name}: {variable}")
+    return empty | {"RESTIC_PASSWORD": value}, (value,)

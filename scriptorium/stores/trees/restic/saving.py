@@ -1,0 +1,77 @@
+"""A backup into a repository: its contents, then its manifest."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from scriptorium.errors import StoreUnavailable
+from scriptorium.failpoints import reach
+from scriptorium.manifest import dumps
+from scriptorium.progress import Advance, step
+from scriptorium.stores.trees.package import TreePackage
+from scriptorium.stores.trees.record import MEMBERS, TREES, dump_places
+from scriptorium.stores.trees.restic import snapshots as ours
+from scriptorium.stores.trees.restic.program import Restic
+from scriptorium.stores.trees.restic.targets import targets
+
+MANIFEST_FILE = "manifest.json"
+
+
+def make_repository(program: Restic) -> None:
+    """Make a repository. Where another run has just done that, this is no error."""
+    try:
+        program.run("init", making=True)
+    except StoreUnavailable:
+        program.run("cat", "config")  # says why, unless it is there now
+
+
+def save_contents(program: Restic, package: TreePackage, put: str, before: Sequence[ours.Snapshot]) -> None:
+    """One snapshot of all parts, staged ones and living trees."""
+    tags = ours.tags_of(package.manifest, package.label, ours.CONTENTS, put)
+    chosen = targets(package)
+    folder = package.folder / f"restic-{put}"
+    folder.mkdir(mode=0o700)
+    listed, excluded = folder / "targets", folder / "excluded"
+    listed.write_bytes(chosen.listed(package.folder))
+    excluded.write_bytes(chosen.patterns())
+    host = socket.gethostname()
+    words = [f"--files-from-raw={listed}", f"--exclude-file={excluded}", f"--host={host}"]
+    words += [f"--tag={ours.tag_words(tags)}"]
+    words += [f"--exclude={pattern}" for pattern in chosen.odd_patterns()]
+    parent = ours.parent_of(before, tags, host)
+    words += [f"--parent={parent}"] if parent else ["--force"]
+    reach("restic.before-contents")
+    with step("saving with restic", package.label, expected=package.contents or None) as moved:
+        _backup(program, words, package.folder, moved)
+    reach("restic.after-contents")
+
+
+def save_manifest(program: Restic, package: TreePackage, put: str) -> None:
+    """The snapshot whose presence is the commit: the manifest, and the record of the members."""
+    folder = package.folder / f"restic-{put}"
+    (folder / MANIFEST_FILE).write_bytes(dumps(package.manifest))
+    (folder / TREES).write_bytes(dump_places(package.places))
+    (folder / MEMBERS).hardlink_to(package.record)
+    tags = ours.tags_of(package.manifest, package.label, ours.MANIFEST, put) | {"bytes": str(package.contents)}
+    words = [f"--host={socket.gethostname()}", f"--tag={ours.tag_words(tags)}", "--force"]
+    reach("restic.before-manifest")
+    program.run("backup", *words, "--", MANIFEST_FILE, TREES, MEMBERS, cwd=folder, within=None)
+    reach("restic.after-manifest")
+
+
+def _backup(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) -> None:
+    """Run ``restic backup``, telling ``advance`` the bytes that it has read."""
+    done = 0
+    with program.stream("backup", "--json", *words, cwd=cwd) as output:
+        for line in output:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue
+            at = said.get("bytes_done") or said.get("total_bytes_processed") or 0
+            if at > done:
+                advance(at - done)
+                done = at

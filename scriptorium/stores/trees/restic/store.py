@@ -1,0 +1,256 @@
+"""The store that keeps backups in a repository of restic."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from scriptorium.errors import DamageFound, NotFound, ToolMissing, UsageError
+from scriptorium.fs.free_space import free_bytes
+from scriptorium.manifest import dumps_annotations, loads, loads_annotations
+from scriptorium.members import Member
+from scriptorium.model import Annotations, Manifest, Verification
+from scriptorium.progress import Advance
+from scriptorium.stores.base import GRACE, Package, Share, StoredBackup, StoreFeatures
+from scriptorium.stores.trees.restic import snapshots as ours
+from scriptorium.stores.trees.restic.program import (
+    NoRepository,
+    Restic,
+    local_folder,
+    password_environment,
+    secrets_of,
+    without_secrets,
+)
+from scriptorium.words import Compression
+
+if TYPE_CHECKING:
+    from scriptorium.stores.trees.package import TreePackaging
+
+# What saves and reads is imported where it is used: a command that only lists loads none of it.
+_MANIFEST_FILE, _ANNOTATIONS_FILE = "manifest.json", "annotations.json"
+
+
+class ResticStore(BaseModel):
+    """A repository of restic, ``repository`` in its own words: a folder, ``sftp:``, ``rest:``, ``s3:``, ``rclone:``.
+
+    The password is in a file, in a variable, or printed by a command. ``cache``: a folder for what restic remembers of
+    a remote repository. ``limit_upload``, ``limit_download``: KiB per second, 0 for no limit. ``options``: restic's
+    extended options (``sftp.command``). ``compression``: of new data.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["restic"] = "restic"
+    name: str = "restic"
+    repository: str = Field(repr=False)  # it may hold a password
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    password_env: str = ""
+    password_command: str = ""
+    cache: Path | None = None
+    limit_upload: int = Field(default=0, ge=0)
+    limit_download: int = Field(default=0, ge=0)
+    compression: Literal["auto", "max", "off"] = "auto"
+    options: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        ways = (self.password is not None, self.password_file is not None, self.password_env, self.password_command)
+        if sum(map(bool, ways)) != 1:
+            raise ValueError("say in one way where the password is: password_file, password_env or password_command")
+        if ":" not in self.repository and not self.repository.startswith("/"):
+            raise ValueError("the repository is an absolute path, or an address as restic writes it (sftp:…, s3:…)")
+        return self
+
+    @property
+    def features(self) -> StoreFeatures:
+        return StoreFeatures(
+            encrypts=True, deduplicates=True, remote=self.folder is None, partial_read=True, resumes=True, shares=True
+        )
+
+    @property
+    def folder(self) -> Path | None:
+        return local_folder(self.repository)
+
+    @property
+    def index_folder(self) -> Path | None:
+        return None
+
+    @property
+    def program(self) -> Restic:
+        """restic on this repository."""
+        literal = self.password.get_secret_value() if self.password is not None else None
+        environment, hidden = password_environment(
+            self.name,
+            file=self.password_file,
+            variable=self.password_env,
+            command=self.password_command,
+            literal=literal,
+        )
+        words = [f"--option={name}={value}" for name, value in self.options.items()]
+        words += [f"--limit-upload={self.limit_upload}"] if self.limit_upload else []
+        words += [f"--limit-download={self.limit_download}"] if self.limit_download else []
+        words += ["--no-cache"] if self.folder is not None and self.cache is None else []
+        if self.cache is not None:
+            environment["RESTIC_CACHE_DIR"] = str(self.cache)
+        environment["RESTIC_COMPRESSION"] = self.compression
+        shown = without_secrets(self.repository)
+        return Restic(self.repository, shown, environment, tuple(words), (*hidden, *secrets_of(self.repository)))
+
+    def snapshots(self, **tags: str) -> Sequence[ours.Snapshot]:
+        """Ours with these tags, oldest first; none where there is no repository yet."""
+        try:
+            found = self.program.run("snapshots", "--json", f"--tag={ours.tag_words(tags)}")
+        except NoRepository:
+            return ()
+        return ours.parse_snapshots(found.stdout)
+
+    def is_free(self, library: str, label: str) -> bool:
+        return not self.snapshots(library=library, label=label)
+
+    def packaging(self, compression: Compression) -> TreePackaging:
+        from scriptorium.stores.trees.package import TreePackaging
+
+        return TreePackaging()
+
+    def put(self, package: Package) -> StoredBackup:
+        from scriptorium.stores.trees.package import TreePackage
+        from scriptorium.stores.trees.restic.saving import save_contents, save_manifest
+
+        if not isinstance(package, TreePackage):
+            raise UsageError("this store reads the parts where they lie, and takes no archive", on=self.name)
+        before = self._made()
+        put = secrets.token_hex(8)
+        save_contents(self.program, package, put, before)
+        save_manifest(self.program, package, put)
+        key = f"{package.manifest.library}/{package.label}"
+        self._forget([one for one in before if one.key == key and one.role != ours.ANNOTATIONS])
+        return StoredBackup(key, package.manifest.library, package.label, max(package.contents, 1), datetime.now(UTC))
+
+    def _made(self) -> Sequence[ours.Snapshot]:
+        """The repository is made where there is none. Returns our snapshots in it."""
+        try:
+            found = self.program.run("snapshots", "--json", f"--tag={ours.OURS}")
+        except NoRepository:
+            self.make()
+            return ()
+        return ours.parse_snapshots(found.stdout)
+
+    def make(self) -> None:
+        """Make the repository."""
+        from scriptorium.stores.trees.restic.saving import make_repository
+
+        make_repository(self.program)
+
+    def list(self, library: str = "") -> Iterator[StoredBackup]:
+        found = self.snapshots(library=library) if library else self.snapshots()
+        return map(self._stored, ours.backups(found).values())
+
+    def _stored(self, found: ours.Found) -> StoredBackup:
+        manifest = found.manifest
+        stamp = "/".join(one.id[:16] if one else "-" for one in (manifest, found.contents, found.annotations))
+        size = int(manifest.tags.get("bytes", "0") or 0)
+        there = found.contents is not None
+        return StoredBackup(manifest.key, manifest.library, manifest.label, size, manifest.time, stamp, contents=there)
+
+    def manifest(self, key: str) -> Manifest:
+        return loads(self._small(key, ours.MANIFEST, _MANIFEST_FILE))
+
+    def _small(self, key: str, role: str, name: str) -> bytes:
+        """A file of the newest snapshot of this role. ``NotFound``."""
+        tags = ours.tag_words(ours.tags_of_key(key, role))
+        try:
+            return self.program.run("dump", f"--tag={tags}", "latest", f"/{name}").stdout
+        except (NotFound, NoRepository):
+            raise NotFound("there is no such backup", on=self.location(key)) from None
+
+    def visible_damage(self, found: StoredBackup, manifest: Manifest) -> tuple[str, ...]:
+        return () if found.contents else ("the snapshot of its contents is missing",)
+
+    def annotations(self, key: str) -> Annotations:
+        try:
+            return loads_annotations(self._small(key, ours.ANNOTATIONS, _ANNOTATIONS_FILE))
+        except NotFound:
+            return Annotations()
+        except (DamageFound, ToolMissing):  # torn, or a newer program's: it may have held a pin
+            return Annotations(pinned=True)
+
+    def annotate(self, key: str, annotations: Annotations) -> None:
+        tags = ours.tags_of_key(key, ours.ANNOTATIONS)
+        known = self.snapshots(library=tags["library"], label=tags["label"])
+        if not any(one.role == ours.MANIFEST for one in known):
+            raise NotFound("there is no such backup", on=self.location(key))
+        self.program.run(
+            "backup",
+            "--stdin",
+            f"--stdin-filename={_ANNOTATIONS_FILE}",
+            f"--host={socket.gethostname()}",
+            f"--tag={ours.tag_words(tags)}",
+            "--force",
+            input=dumps_annotations(annotations),
+        )
+        self._forget([one for one in known if one.role == ours.ANNOTATIONS], prune=False)
+
+    @contextmanager
+    def members(
+        self, key: str, wanted: Callable[[str], bool] | None = None, *, advance: Advance | None = None
+    ) -> Iterator[Iterator[Member]]:
+        from scriptorium.stores.trees.restic.reading import recorded
+
+        with recorded(self.program, key, self.location(key)) as record:
+            found = record.members(wanted, advance)
+            try:
+                yield found
+            finally:
+                found.close()
+
+    def verify(self, key: str, *, share: Share | None = None, advance: Advance | None = None) -> Verification:
+        from scriptorium.stores.trees.restic.verification import verified
+
+        return verified(self.program, key, self.location(key), share, advance)
+
+    def remove(self, key: str) -> None:
+        library, _, label = key.partition("/")
+        doomed = self.snapshots(library=library, label=label)
+        for role in (ours.MANIFEST, ours.CONTENTS, ours.ANNOTATIONS):
+            self._forget([one for one in doomed if one.role == role], prune=False)
+        if doomed:
+            self.program.run_unlocked("prune")
+
+    def _forget(self, doomed: Sequence[ours.Snapshot], *, prune: bool = True) -> None:
+        if doomed:
+            words = ["--prune"] if prune else []
+            self.program.run_unlocked("forget", *words, *(one.id for one in doomed))
+
+    def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
+        rubbish = [one for one in ours.unreferenced(self.snapshots()) if now - one.time > grace]
+        return self._swept(rubbish, dry_run=dry_run)
+
+    def discard_unfinished(self, library: str, created_at: datetime) -> tuple[str, ...]:
+        rubbish = ours.unreferenced(self.snapshots(library=library))
+        created = ours.created_tag(created_at)
+        return self._swept([one for one in rubbish if one.created == created])
+
+    def _swept(self, rubbish: Sequence[ours.Snapshot], *, dry_run: bool = False) -> tuple[str, ...]:
+        if not dry_run:
+            self._forget(rubbish)
+        return tuple(map(str, rubbish))
+
+    def usage(self) -> tuple[int, int | None]:
+        free = free_bytes(self.folder) if self.folder is not None else None
+        if not self.snapshots():
+            return 0, free
+        words = ("stats", "--mode=raw-data", "--json", f"--tag={ours.OURS}")
+        said = json.loads(self.program.run(*words, within=None).stdout)
+        return int(said["total_size"]), free
+
+    def location(self, key: str) -> str:
+        return f"restic:{without_secrets(self.repository)}#{key}"
