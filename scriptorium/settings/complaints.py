@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from scriptorium import limits
 from scriptorium.settings.models import Settings
-from scriptorium.stores import KINDS, AnyStore
+from scriptorium.stores import KINDS, AnyStore, kind_of
 
 Step = int | str
 _MOST = 5
@@ -21,8 +21,8 @@ _FORMS = {
 }
 
 
-def complaint(error: ValidationError) -> str:
-    """Every problem, in one line."""
+def complaint(error: ValidationError, raw: Mapping[str, object] | None = None) -> str:
+    """Every problem, in one line. ``raw``: what was parsed; it says of which kind a store is."""
     lines = []
     problems = error.errors(include_url=False, include_input=False)
     for problem in problems:
@@ -31,7 +31,7 @@ def complaint(error: ValidationError) -> str:
             continue  # a list is empty only because what stands in it is wrong
         problem_text = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            problem_text = f"unknown key; known: {', '.join(sorted(_known(place[:-1])))}"
+            problem_text = f"unknown key; known: {', '.join(sorted(_known(place[:-1], raw or {})))}"
         elif problem["type"] == "union_tag_not_found":
             problem_text = f"'kind' is missing; one of: {', '.join(sorted(_kinds(place)))}"
         elif problem["type"] == "string_pattern_mismatch":
@@ -46,11 +46,19 @@ def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def _known(place: tuple[Step, ...]) -> Iterator[str]:
+def _known(place: tuple[Step, ...], raw: Mapping[str, object]) -> Iterator[str]:
     """The keys that a table may have."""
-    for model in _models_at(place):
+    store = _store_at(place, raw)
+    for model in [store] if store is not None else _models_at(place):
         silent = () if "sources" in place else ("name", "origin")  # the heading says the one, we say the other
         yield from (name for name in model.model_fields if name not in silent)
+
+
+def _store_at(place: tuple[Step, ...], raw: Mapping[str, object]) -> type[BaseModel] | None:
+    """The model of a store's own table: its kind stands in it."""
+    stores = raw.get("stores")
+    table = stores.get(place[1]) if len(place) == 2 and place[0] == "stores" and isinstance(stores, dict) else None
+    return kind_of(table) if isinstance(table, dict) else None
 
 
 def _kinds(place: tuple[Step, ...]) -> Iterator[str]:

@@ -129,7 +129,7 @@ def load(file: Path | None = None, environment: Mapping[str, str] | None = None)
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        raise SettingsError(complaint(error), on=str(raw["origin"]), hint="see scriptorium.example.toml") from None
+        raise SettingsError(complaint(error, raw), on=str(raw["origin"]), hint="see scriptorium.example.toml") from None
 
 
 def _read(file: Path) -> RawTable:
