@@ -224,10 +224,10 @@ def _require_place(folder: Path, name: str) -> None:
     except FileNotFoundError:
         raise NoRepository("there is no repository yet", on=name, hint="the first backup makes it") from None
     except OSError as error:
-        from scriptorium.fs.system_errors import advice, said
+        from scriptorium.fs.system_errors import advice, reason_of
 
         raise StoreUnavailable(
-            f"the repository does not answer: {said(error)}", on=name, hint=advice(error, folder)
+            f"the repository does not answer: {reason_of(error)}", on=name, hint=advice(error, folder)
         ) from None
     if not entries:
         raise NoRepository("there is no repository yet", on=name, hint="the first backup makes it")
