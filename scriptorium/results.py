@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Self
 
 from scriptorium.errors import ScriptoriumError, StoreUnavailable
@@ -91,6 +92,25 @@ class PruneResult:
     removed: tuple[str, ...]
     swept: tuple[str, ...]
     dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A file and the backup made of it; ``already``: it was adopted before. ``warnings``: how far it can be trusted."""
+
+    file: Path
+    backup: Backup
+    warnings: tuple[str, ...]
+    already: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptOutcome:
+    """The result for one file of several."""
+
+    file: Path
+    adopted: Adopted | None = None
+    error: ScriptoriumError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scriptorium import wording
 from scriptorium.cli.inspect import Library
 from scriptorium.cli.output import catalog_of, command, current, manner, put_json, say
 from scriptorium.errors import PermanentError
-from scriptorium.report.documents import Document, backup_document
+from scriptorium.report.documents import adopt_document, adopt_line
 
 if TYPE_CHECKING:
-    from scriptorium.operations.adopt import Outcome
+    from scriptorium.results import AdoptOutcome
     from scriptorium.settings import Settings
 
 app = typer.Typer(help="Rebuild the index of backups, and adopt backups.", no_args_is_help=True)
@@ -40,14 +39,15 @@ def rebuild() -> None:
 @command(app, "adopt", example="scriptorium catalog adopt data/backups --to local")
 def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False, trust: Trust = False) -> None:
     """Adopt backups that Bibliotheca or librarian made, or archives of ours from elsewhere."""
-    from scriptorium.operations.adopt import Outcome, adopt_all
     from scriptorium.operations.adopt import adopt as adopt_one
+    from scriptorium.operations.adopt import adopt_all
+    from scriptorium.results import AdoptOutcome
 
     settings = current()
     outcomes = []
     if len(paths) == 1 and not paths[0].is_dir():
         adopted = adopt_one(settings, paths[0], library=library, to=to or (), pinned=pin, trusted=trust)
-        outcomes.append(Outcome(paths[0], adopted))
+        outcomes.append(AdoptOutcome(paths[0], adopted))
         _say(outcomes[0], warnings=True)
     else:
         for outcome in adopt_all(settings, paths, library=library, to=to or (), pinned=pin, trusted=trust):
@@ -58,7 +58,7 @@ def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False
         say(f"note: the next cleanup would remove {', '.join(leaving)}, by age; scriptorium pin ID keeps one")
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if manner.json:
-        put_json({"files": [_document(outcome, leaving) for outcome in outcomes], "failed": len(failed)})
+        put_json(adopt_document(outcomes, leaving))
     if not outcomes:
         say("no archive was found that could be adopted")
     if failed:
@@ -69,24 +69,13 @@ def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False
         )
 
 
-def _say(outcome: Outcome, *, warnings: bool) -> None:
-    if outcome.adopted is None:
-        hint = f" ({outcome.error.hint})" if outcome.error and outcome.error.hint else ""
-        say(f"{outcome.file.name}: not adopted: {outcome.error}{hint}")
-        return
-    backup, found = outcome.adopted.backup, outcome.adopted.warnings
-    if outcome.adopted.already:
-        say(f"{outcome.file.name}: already adopted as {backup.id}")
-        return
-    what = f"{backup.type}, taken {wording.utc(backup.created_at)} UTC, {wording.size(backup.bytes)}"
-    many = f"; {len(found)} warnings (scriptorium show {backup.id})" if len(found) > 1 and not warnings else ""
-    many = f"; warning: {found[0]}" if len(found) == 1 and not warnings else many
-    say(f"{outcome.file.name}: adopted as {backup.id} ({what}){many}")
-    for warning in found if warnings else ():
+def _say(outcome: AdoptOutcome, *, warnings: bool) -> None:
+    say(adopt_line(outcome, with_warning=not warnings))
+    for warning in outcome.adopted.warnings if warnings and outcome.adopted and not outcome.adopted.already else ():
         say(f"  warning: {warning}")
 
 
-def _leaving(settings: Settings, outcomes: Sequence[Outcome]) -> list[str]:
+def _leaving(settings: Settings, outcomes: Sequence[AdoptOutcome]) -> list[str]:
     """The ids that the next cleanup would remove: adopted backups are old, and retention removes old backups."""
     from scriptorium.operations.prune import plan_cleanup
 
@@ -97,16 +86,3 @@ def _leaving(settings: Settings, outcomes: Sequence[Outcome]) -> list[str]:
     }
     decisions = [one for library in sorted(set(new.values())) for one in plan_cleanup(settings, library)]
     return [one.candidate.id for one in decisions if one.candidate.id in new and not one.keep]
-
-
-def _document(outcome: Outcome, leaving: Sequence[str]) -> Document:
-    if outcome.adopted is None:
-        error = outcome.error
-        return {"file": str(outcome.file), "error": error.exact if error else "", "hint": error.hint if error else ""}
-    return {
-        "file": str(outcome.file),
-        "already": outcome.adopted.already,
-        "warnings": list(outcome.adopted.warnings),
-        "leaving": outcome.adopted.backup.id in leaving,
-        "backup": backup_document(outcome.adopted.backup),
-    }

@@ -12,6 +12,7 @@ from scriptorium.cli.inspect import Library, Yes
 from scriptorium.cli.output import command, confirm, current, facts, manner, put_json, say, table
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import DamageFound
+from scriptorium.report.documents import finding_rows, health_document
 
 app = typer.Typer(help="Write one PostgreSQL database to one file, load it, check it.", no_args_is_help=True)
 
@@ -95,10 +96,9 @@ def check(source: Source = None, library: Library = None) -> None:
     chosen = current().library(library)
     health = check_database(database_of(chosen, source), chosen)
     if manner.json:
-        findings = [{"verdict": f.verdict, "subject": f.subject, "detail": f.detail} for f in health.findings]
-        put_json({"sound": health.sound, "facts": health.properties, "findings": findings})
+        put_json(health_document(health))
     facts(health.properties)
-    table([{"Wrong": one.verdict, "What": one.subject, "Detail": one.detail} for one in health.findings])
+    table(finding_rows(health))
     if not health.sound:
         raise DamageFound(f"{len(health.findings)} things are wrong with the database", on=chosen.name)
     say("the database is sound")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from scriptorium import wording
 from scriptorium.cli.inspect import Library
 from scriptorium.cli.output import command, current, manner, put_json, say, table
 from scriptorium.cli.run_flow import carried_out, flow_runs
-from scriptorium.report.documents import export_document
+from scriptorium.report.documents import export_document, export_rows
 
 app = typer.Typer()
 
@@ -43,16 +41,7 @@ def export(
         exported = carried_out(flow, **request.parameters())
     if manner.json:
         put_json(export_document(exported))
-    shown = [
-        {
-            "Table": one.table,
-            "Rows": f"{one.rows:,}",
-            "Size": wording.size(one.bytes),
-            "File": os.path.relpath(one.path),
-        }
-        for one in exported.tables
-    ]
-    table(shown, right=("Rows", "Size"))
+    table(export_rows(exported), right=("Rows", "Size"))
     if exported.without_rows:
         say(f"a backup holds no rows of: {', '.join(exported.without_rows)}")
     count = len(exported.tables)

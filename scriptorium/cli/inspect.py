@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,17 +23,20 @@ from scriptorium.cli.output import (
     warn_of_half_restores,
 )
 from scriptorium.errors import NotFound, ScriptoriumError
-from scriptorium.model import PROVEN, Backup, Manifest
+from scriptorium.model import Backup, Manifest
 from scriptorium.progress import RunProgress
-from scriptorium.report.documents import (
-    NOT_RECORDED,
-    Document,
-    backup_document,
-    backup_row,
-    backup_status,
-    proof_document,
-    proof_rows,
+from scriptorium.report.details import (
+    backup_rows,
+    copy_rows,
+    library_rows,
+    part_rows,
+    remark_lines,
+    run_rows,
+    show_document,
+    store_rows,
+    table_rows,
 )
+from scriptorium.report.documents import NOT_RECORDED, backup_row, list_document, proof_rows
 from scriptorium.report.progress import progress_document, progress_rows
 from scriptorium.words import BackupType
 
@@ -62,8 +65,7 @@ def list_backups(
     listing = catalog.listing(library=chosen, type=kind, store=store)
     backups = listing.backups
     if manner.json:
-        problems = [{"store": problem.store, "error": problem.error} for problem in listing.problems]
-        put_json({"backups": [backup_document(backup) for backup in backups], "problems": problems})
+        put_json(list_document(backups, {problem.store: problem.error for problem in listing.problems}))
         return
     now = datetime.now(UTC)
     spare = ["Recovery", "Drilled (UTC)", "Tier", "Stores", "Taken (UTC)", "Type"]
@@ -95,21 +97,15 @@ def show(reference: Reference, library: Library = None) -> None:
         return
     run = run or progress_of(settings, backup.id)
     manifest = _manifest(catalog, backup)
+    proofs = [proof for copy in backup.copies if (proof := catalog.proof(copy))]
     if manner.json:
-        document: Document = {**backup_document(backup), "manifest": None, "proofs": []}
-        if run is not None:
-            document["progress"] = progress_document(run)
-        if manifest is not None:
-            document["manifest"] = _as_json(manifest)
-        document["proofs"] = [proof_document(proof) for copy in backup.copies if (proof := catalog.proof(copy))]
-        put_json(document)
+        put_json(show_document(backup, manifest, proofs, run))
         return
     _show_backup(backup)
     if run is not None:
         facts(progress_rows(run, datetime.now(UTC)))
-    for proof in (catalog.proof(copy) for copy in backup.copies):
-        if proof is not None:
-            facts(proof_rows(proof))
+    for proof in proofs:
+        facts(proof_rows(proof))
     if manifest is not None:
         _show_manifest(manifest)
 
@@ -117,7 +113,7 @@ def show(reference: Reference, library: Library = None) -> None:
 def _show_run(run: RunProgress) -> None:
     if manner.json:
         put_json({"progress": progress_document(run)})
-    facts({"run": run.run, "library": run.library, **progress_rows(run, datetime.now(UTC))})
+    facts(run_rows(run, datetime.now(UTC)))
 
 
 def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:
@@ -129,73 +125,16 @@ def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:
     return None
 
 
-def _as_json(manifest: Manifest) -> object:
-    import json
-
-    from scriptorium.manifest import dumps
-
-    document = json.loads(dumps(manifest))
-    document["files"] = {"count": manifest.files.count, "sha256": manifest.files.sha256}
-    return document
-
-
 def _show_backup(backup: Backup) -> None:
-    pairs = {
-        "id": backup.id,
-        "name": backup.name,
-        "library": backup.library,
-        "type": f"{backup.type}, tier {backup.tier}",
-        "taken": f"{wording.utc(backup.created_at)} UTC ({wording.age(backup.created_at, datetime.now(UTC))})",
-        "status": backup_status(backup) + (", pinned" if backup.pinned else ""),
-    }
-    if backup.description:
-        pairs["description"] = backup.description
-    if backup.unrecorded:
-        pairs[NOT_RECORDED] = f"of {', '.join(backup.unrecorded)}: it can be restored, and no drill can prove it"
-    if backup.unsaved:
-        pairs["not saved"] = f"{backup.unsaved:,} (see the warnings): a restore in place leaves them as they are"
-    if backup.error:
-        pairs["error"] = backup.error
-    facts(pairs)
-    rows = [
-        {
-            "Store": copy.store,
-            "Copy": copy.key,
-            "Size": wording.size(copy.bytes),
-            "Status": str(copy.status),
-            "Verified (UTC)": wording.utc(copy.verified_at) if copy.verified_at else "never",
-            "Proven (UTC)": wording.utc(copy.proven_at) if copy.proven_at else "never",
-            "Damage": "; ".join(copy.damage),
-        }
-        for copy in backup.copies
-    ]
-    table(rows, right=("Size",))
+    facts(backup_rows(backup, datetime.now(UTC)))
+    table(copy_rows(backup), right=("Size",))
 
 
 def _show_manifest(manifest: Manifest) -> None:
-    rows = [
-        {
-            "Part": part.source,
-            "Kind": part.kind,
-            "Path": part.path or "(top)",
-            "Files": f"{part.files:,}",
-            "Size": wording.size(part.bytes),
-            "How": part.method,
-        }
-        for part in manifest.parts
-    ]
-    table(rows, right=("Files", "Size"))
-    tables = [
-        {"Table": name, "Rows": f"{held.rows:,}", "Fingerprint": held.fingerprint}
-        for part in manifest.parts
-        for name, held in sorted((part.tables or {}).items())
-        if held.rows
-    ]
-    table(tables, right=("Rows",))
-    for check in manifest.checks:
-        say(f"{'check' if check.good else 'warning'}: {check}")
-    for warning in manifest.warnings:
-        say(f"warning: {warning}")
+    table(part_rows(manifest), right=("Files", "Size"))
+    table(table_rows(manifest), right=("Rows",))
+    for line in remark_lines(manifest):
+        say(line)
 
 
 @command(app, "stats", example="scriptorium stats --json")
@@ -208,55 +147,12 @@ def show_stats(library: Library = None) -> None:
     if manner.json:
         put_json(document)
         return
-    by_library = document["by_library"]
-    assert isinstance(by_library, dict)
     table(
-        [
-            {
-                "Library": name,
-                "Backups": str(one["total_backups"]),
-                "Size": wording.size(one["total_size_bytes"]),
-                "Newest": _moment(one["newest_backup"], "never"),
-                "Last good": _moment(one["last_success"], "never"),
-                "Last proof": _moment(one["last_proof"], "never"),
-                "Last drill": _drill(one["last_drill"]),
-                "No fingerprints": str(one["unrecorded"]),
-                "Oldest": _moment(one["oldest_backup"], ""),
-                "Degraded": str(one["degraded"]),
-                "Damaged": str(one["damaged"]),
-                "Types": ", ".join(f"{kind} {count}" for kind, count in one["backup_types"].items()),
-            }
-            for name, one in by_library.items()
-        ],
+        library_rows(document),
         right=("Backups", "Size", "Degraded", "Damaged", "No fingerprints"),
         spare=("Types", "Oldest", "Newest", "No fingerprints", "Degraded"),
     )
-    storage = document["storage"]
-    assert isinstance(storage, dict)
-    table(
-        [
-            {
-                "Store": name,
-                "Kind": one["kind"],
-                "Used": wording.size(one["used"]) if one["used"] is not None else "?",
-                "Free": wording.size(one["free"]) if one["free"] is not None else "?",
-            }
-            for name, one in storage.items()
-        ],
-        right=("Used", "Free"),
-    )
-
-
-def _drill(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "never"
-    took = wording.duration(found["recovery_seconds"])
-    when = "" if found["verdict"] == PROVEN else f", {_moment(found['at'], '')}"  # a proof has its own column
-    return f"{found['verdict']}, {took} from {found['store']}{when}"
-
-
-def _moment(text: str | None, otherwise: str) -> str:
-    return wording.utc(datetime.fromisoformat(text)) if text else otherwise
+    table(store_rows(document), right=("Used", "Free"))
 
 
 def _set_pin(reference: str, library: str | None, pinned: bool) -> None:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from scriptorium import wording
 from scriptorium.cli.inspect import Library, Yes
 from scriptorium.cli.output import (
     catalog_of,
@@ -28,12 +27,13 @@ from scriptorium.errors import DamageFound, ScriptoriumError, UsageError
 from scriptorium.model import NOT_PROVEN, Backup
 from scriptorium.report.documents import (
     backup_document,
-    checked_document,
     checked_row,
-    decision_document,
     decision_rows,
     proof_document,
     proof_rows,
+    prune_document,
+    taken_rows,
+    verify_document,
 )
 from scriptorium.words import Compression, Tier
 
@@ -73,15 +73,7 @@ def create(
         for request in requests:
             backup = carried_out(flow, **request.parameters())
             done.append(backup)
-            facts(
-                {
-                    "backup": f"{backup.name} of {backup.library}",
-                    "id": backup.id,
-                    "status": str(backup.status),
-                    "size": wording.size(backup.bytes),
-                    "copies": ", ".join(settings.store(copy.store).location(copy.key) for copy in backup.copies),
-                }
-            )
+            facts(taken_rows(backup, [settings.store(copy.store).location(copy.key) for copy in backup.copies]))
             _say_unsaved(backup)
             _say_noticed(backup)
     if manner.json:
@@ -157,7 +149,7 @@ def verify(
         checked = carried_out(flow, **request.parameters())
     damaged = [one for one in checked if not one.verification.sound]
     if manner.json:
-        put_json({"checked": [checked_document(one) for one in checked], "damaged": len(damaged)})
+        put_json(verify_document(checked))
     table([checked_row(one) for one in checked], right=("Size", "Took"))
     if damaged:
         raise DamageFound(
@@ -244,6 +236,5 @@ def cleanup(
                 one = request.model_copy(update={"library": name})
                 removed += carried_out(flow, **one.parameters()).removed
     if manner.json:
-        rows = [decision_document(decision) for decision in plan.decisions]
-        put_json({"dry_run": dry_run, "decisions": rows, "removed": list(removed)})
+        put_json(prune_document(plan.decisions, removed, dry_run=dry_run))
     say("dry run: nothing was removed" if dry_run else f"{len(removed)} removed")

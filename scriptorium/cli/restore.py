@@ -12,7 +12,14 @@ from scriptorium.cli.inspect import Library, Yes
 from scriptorium.cli.output import command, confirm, current, facts, manner, meant, put_json, say, table, warn
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import UsageError
-from scriptorium.report.documents import preflight_rows, restore_document, restore_facts
+from scriptorium.report.documents import (
+    preflight_document,
+    preflight_rows,
+    restore_document,
+    restore_facts,
+    undo_document,
+    undo_line,
+)
 
 if TYPE_CHECKING:
     from scriptorium.operations.restore import RestorePlan
@@ -146,10 +153,9 @@ def _show_undo_preflight(library: str | None) -> None:
 
 def _show_preflight(preflight: Preflight, backup: str) -> None:
     """Show the rows of a dry run. The first problem is an error."""
-    rows = preflight_rows(preflight.rows)
     if manner.json:
-        put_json({"dry_run": True, "id": backup, "plan": rows})
-    table(rows)
+        put_json(preflight_document(backup, preflight.rows))
+    table(preflight_rows(preflight.rows))
     preflight.require()
     say("dry run: nothing was changed")
 
@@ -180,14 +186,6 @@ def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
         result = carried_out(flow, **request.parameters())
     for lack in result.safety_lacks:
         warn(lack)
-    undone = result.undone
     if manner.json:
-        put_json({"library": plan.library, "undone": undone, "cut_short": plan.cut_short, "compared": result.compared})
-    if not result.compared:
-        from scriptorium.results import NOTHING_COMPARED
-
-        say(f"a restore of {undone} was cut short, and was undone; {NOTHING_COMPARED}")
-    elif plan.cut_short:
-        say(f"a restore of {undone} was cut short; the data of {plan.library} that was there before it is back")
-    else:
-        say(f"the previous data of {plan.library} is back; the restore of {undone} is undone")
+        put_json(undo_document(result, cut_short=plan.cut_short))
+    say(undo_line(result, cut_short=plan.cut_short))

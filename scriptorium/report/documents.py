@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from scriptorium import wording
-from scriptorium.model import PROVEN, Backup, Check, Copy, Proof
+from scriptorium.model import PROVEN, Backup, Check, Copy, Health, Proof
 
 if TYPE_CHECKING:
-    from scriptorium.results import Checked, ExportResult, PreflightRow, Restored
+    from scriptorium.results import AdoptOutcome, Checked, ExportResult, PreflightRow, Restored, UndoResult
     from scriptorium.retention import Decision
 
 Document = dict[str, object]
@@ -39,6 +40,25 @@ def backup_document(backup: Backup) -> Document:
         "unsaved": backup.unsaved,
         "error": backup.error,
         "copies": [copy_document(copy) for copy in backup.copies],
+    }
+
+
+def list_document(backups: Sequence[Backup], problems: Mapping[str, str]) -> Document:
+    """The backups, and the stores that could not be read, each with the error."""
+    return {
+        "backups": [backup_document(backup) for backup in backups],
+        "problems": [{"store": store, "error": error} for store, error in problems.items()],
+    }
+
+
+def taken_rows(backup: Backup, places: Sequence[str]) -> Mapping[str, str]:
+    """A backup that was just taken. ``places``: where a person finds its copies."""
+    return {
+        "backup": f"{backup.name} of {backup.library}",
+        "id": backup.id,
+        "status": str(backup.status),
+        "size": wording.size(backup.bytes),
+        "copies": ", ".join(places),
     }
 
 
@@ -98,6 +118,15 @@ def decision_document(decision: Decision) -> Document:
         "bytes": one.bytes,
         "keep": decision.keep,
         "reasons": list(decision.reasons),
+    }
+
+
+def prune_document(decisions: Sequence[Decision], removed: Sequence[str], *, dry_run: bool) -> Document:
+    """What retention decided about each backup, and the ids that were removed."""
+    return {
+        "dry_run": dry_run,
+        "decisions": [decision_document(decision) for decision in decisions],
+        "removed": list(removed),
     }
 
 
@@ -168,6 +197,33 @@ def preflight_rows(rows: Sequence[PreflightRow]) -> list[Mapping[str, str]]:
     ]
 
 
+def preflight_document(backup: str, rows: Sequence[PreflightRow]) -> Document:
+    """A preflight after which nothing is done."""
+    return {"dry_run": True, "id": backup, "plan": preflight_rows(rows)}
+
+
+def undo_document(result: UndoResult, *, cut_short: bool) -> Document:
+    """The undo of a restore. ``cut_short``: the restore had not come to its end."""
+    return {
+        "library": result.library,
+        "undone": result.undone,
+        "cut_short": cut_short,
+        "compared": result.compared,
+    }
+
+
+def undo_line(result: UndoResult, *, cut_short: bool) -> str:
+    """The same in one line for people."""
+    from scriptorium.results import NOTHING_COMPARED
+
+    undone = result.undone
+    if not result.compared:
+        return f"a restore of {undone} was cut short, and was undone; {NOTHING_COMPARED}"
+    if cut_short:
+        return f"a restore of {undone} was cut short; the data of {result.library} that was there before it is back"
+    return f"the previous data of {result.library} is back; the restore of {undone} is undone"
+
+
 def restore_document(backup: str, library: str, store: str, restored: Restored) -> Document:
     tables = {name: {"rows": held.rows, "fingerprint": held.fingerprint} for name, held in restored.tables.items()}
     return {
@@ -209,6 +265,12 @@ def checked_document(one: Checked) -> Document:
     }
 
 
+def verify_document(checked: Sequence[Checked]) -> Document:
+    """The copies that were read back, and how many of them are damaged."""
+    damaged = sum(not one.verification.sound for one in checked)
+    return {"checked": [checked_document(one) for one in checked], "damaged": damaged}
+
+
 def checked_row(one: Checked) -> Mapping[str, str | tuple[str, ...]]:
     return {
         "ID": one.backup.id,
@@ -233,3 +295,60 @@ def export_document(result: ExportResult) -> Document:
         "files": files,
         "without_rows": list(result.without_rows),
     }
+
+
+def export_rows(result: ExportResult) -> list[Mapping[str, str]]:
+    """The same as rows for people."""
+    return [
+        {
+            "Table": one.table,
+            "Rows": f"{one.rows:,}",
+            "Size": wording.size(one.bytes),
+            "File": os.path.relpath(one.path),
+        }
+        for one in result.tables
+    ]
+
+
+def adopt_document(outcomes: Sequence[AdoptOutcome], leaving: Sequence[str]) -> Document:
+    """What became of each file that was to be adopted. ``leaving``: the ids that the next cleanup would remove."""
+    failed = sum(one.error is not None for one in outcomes)
+    return {"files": [_adopted_document(one, leaving) for one in outcomes], "failed": failed}
+
+
+def _adopted_document(outcome: AdoptOutcome, leaving: Sequence[str]) -> Document:
+    if outcome.adopted is None:
+        error = outcome.error
+        return {"file": str(outcome.file), "error": error.exact if error else "", "hint": error.hint if error else ""}
+    return {
+        "file": str(outcome.file),
+        "already": outcome.adopted.already,
+        "warnings": list(outcome.adopted.warnings),
+        "leaving": outcome.adopted.backup.id in leaving,
+        "backup": backup_document(outcome.adopted.backup),
+    }
+
+
+def adopt_line(outcome: AdoptOutcome, *, with_warning: bool) -> str:
+    """The same in one line for people. ``with_warning``: also what warns of it, in short."""
+    if outcome.adopted is None:
+        hint = f" ({outcome.error.hint})" if outcome.error and outcome.error.hint else ""
+        return f"{outcome.file.name}: not adopted: {outcome.error}{hint}"
+    backup, found = outcome.adopted.backup, outcome.adopted.warnings
+    if outcome.adopted.already:
+        return f"{outcome.file.name}: already adopted as {backup.id}"
+    what = f"{backup.type}, taken {wording.utc(backup.created_at)} UTC, {wording.size(backup.bytes)}"
+    many = f"; {len(found)} warnings (scriptorium show {backup.id})" if len(found) > 1 and with_warning else ""
+    many = f"; warning: {found[0]}" if len(found) == 1 and with_warning else many
+    return f"{outcome.file.name}: adopted as {backup.id} ({what}){many}"
+
+
+def health_document(health: Health) -> Document:
+    """What a check of a database found."""
+    findings = [{"verdict": one.verdict, "subject": one.subject, "detail": one.detail} for one in health.findings]
+    return {"sound": health.sound, "facts": health.properties, "findings": findings}
+
+
+def finding_rows(health: Health) -> list[Mapping[str, str]]:
+    """What is wrong with it, as rows for people."""
+    return [{"Wrong": one.verdict, "What": one.subject, "Detail": one.detail} for one in health.findings]

@@ -31,6 +31,7 @@ from scriptorium.operations.adopt.file_type import Form, form_of, is_folder_dump
 from scriptorium.operations.adopt.staging import Staging
 from scriptorium.operations.copies import Prepared, check, free_label, prepare, put
 from scriptorium.restore.proof import all_answers, fulfilled
+from scriptorium.results import Adopted, AdoptOutcome
 from scriptorium.settings import Library, Settings
 from scriptorium.stores import BackupStore, Packaging
 from scriptorium.umask import usual_files
@@ -41,25 +42,6 @@ log = logging.getLogger(__name__)
 _POSTGRES = (Form.SQL, Form.DUMP)
 _OF_A_TAR = "; a folder of pg_dump's that was packed: unpack it, and adopt the folder"
 _KNOWN = "Bibliotheca's .zip and .tar.gz, pg_dump's custom, tar and directory formats and SQL, archives of this program"
-
-
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """A file and the backup made of it; ``already``: it was adopted before. ``warnings``: how far it can be trusted."""
-
-    file: Path
-    backup: Backup
-    warnings: tuple[str, ...]
-    already: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result for one file of several."""
-
-    file: Path
-    adopted: Adopted | None = None
-    error: ScriptoriumError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +91,7 @@ def adopt_all(
     pinned: bool = False,
     now: datetime | None = None,
     trusted: bool = False,
-) -> Iterator[Outcome]:
+) -> Iterator[AdoptOutcome]:
     """Adopt files one after the other; for a folder, every archive directly in it. A file that fails does not stop the
     others.
 
@@ -118,12 +100,14 @@ def adopt_all(
     adoption = _adoption(settings, library, to, pinned, now, trusted)
     for file in [inside for path in paths for inside in _archives(path)]:
         try:
-            yield Outcome(file, _adopt(adoption, file))
+            yield AdoptOutcome(file, _adopt(adoption, file))
         except ScriptoriumError as error:
             log.warning("%s is not adopted: %s", file, error)
-            yield Outcome(file, error=error)
+            yield AdoptOutcome(file, error=error)
         except OSError as error:
-            yield Outcome(file, error=PermanentError(f"cannot be read or written ({error.strerror})", on=str(file)))
+            yield AdoptOutcome(
+                file, error=PermanentError(f"cannot be read or written ({error.strerror})", on=str(file))
+            )
 
 
 def _adoption(

@@ -10,11 +10,12 @@ import pytest
 
 from scriptorium.catalog import Catalog
 from scriptorium.errors import NotFound
-from scriptorium.operations.adopt import Adopted, adopt
+from scriptorium.operations.adopt import adopt
 from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.requests import DrillRequest, RestoreRequest
+from scriptorium.results import Adopted
 from scriptorium.words import BackupType, Status, Tier
 
 SIMPLE = {
