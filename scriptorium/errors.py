@@ -16,7 +16,8 @@
         ├── NoSpace                     not enough space                                 exit 7
         ├── ToolFailed                  a child process ended with an error
         ├── SourceDamaged               the living data cannot be read as what it should be
-        ├── Protected                   a pinned backup, or one in use, is not removed
+        ├── StoreRefused                a store does not let us in, or is not set up: wrong key, no bucket
+        ├── Protected                   a pinned, used or locked backup is not removed
         ├── UnsafeArchive               an archive member would leave its target
         ├── Untrusted                   a file or folder belongs to somebody who must not have a say here
         └── RestoreFailed               a restore was given up; the previous data is in place
@@ -161,8 +162,13 @@ class SourceDamaged(PermanentError):
     """The living data cannot be read as what it should be."""
 
 
+class StoreRefused(PermanentError):
+    """A store does not let us in, or is not set up: a wrong key, no bucket, a missing permission. The other stores go
+    on without it, as without one that does not answer."""
+
+
 class Protected(PermanentError):
-    """A pinned backup, or one that something is reading, is not removed."""
+    """A backup that is pinned, that something is reading, or that its store locks, is not removed."""
 
 
 class UnsafeArchive(PermanentError):
@@ -177,3 +183,6 @@ class Untrusted(PermanentError):
 
 class RestoreFailed(PermanentError):
     """A restore was given up; the data that was there before is in place again."""
+
+
+STORE_TROUBLE = (StoreUnavailable, StoreRefused)  # a store that is of no use now; the others are

@@ -62,7 +62,7 @@ class VerifyResult:
     """What was read back, and the copies that could not be read (``BACKUP in STORE``), with the reason."""
 
     checked: tuple[Checked, ...]
-    unread: Mapping[str, StoreUnavailable]
+    unread: Mapping[str, ScriptoriumError]
 
     @property
     def damaged(self) -> tuple[Checked, ...]:

@@ -21,6 +21,7 @@ import kuzu_writer
 import pytest
 from filelock import FileLock
 from prefect_server import prefect_server
+from s3_server import stop_s3_server
 
 from scriptorium import settings as settings_module
 from scriptorium.settings import Settings, load
@@ -183,6 +184,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Callable[[Pat
     """A real Prefect server on a free port; yields its API URL."""
     with prefect_server(prefect_home(tmp_path_factory.mktemp("server") / "prefect")) as (url, _):
         yield url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stop_s3_server() -> Iterator[None]:
+    yield
+    stop_s3_server()
 
 
 @pytest.fixture

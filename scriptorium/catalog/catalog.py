@@ -10,7 +10,7 @@ from pathlib import Path
 from scriptorium.catalog.index import read_index
 from scriptorium.catalog.runs import runs
 from scriptorium.catalog.status import preference, status_of
-from scriptorium.errors import NotFound, StoreUnavailable, UsageError
+from scriptorium.errors import STORE_TROUBLE, NotFound, UsageError
 from scriptorium.model import Backup, Copy, Manifest, Proof
 from scriptorium.settings import Settings
 from scriptorium.words import BackupType, Tier
@@ -67,7 +67,7 @@ class Catalog:
         for place in chosen:
             try:
                 entries = read_index(place, self._cache)
-            except StoreUnavailable as error:
+            except STORE_TROUBLE as error:
                 problems.append(Problem(place.name, error.exact))
                 continue
             for entry in entries:

@@ -16,7 +16,7 @@ from datetime import UTC
 from pathlib import Path
 
 from scriptorium.catalog.status import judge_copy
-from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, StoreUnavailable, ToolMissing
+from scriptorium.errors import STORE_TROUBLE, DamageFound, NotFound, ScriptoriumError, ToolMissing
 from scriptorium.fs import atomic
 from scriptorium.manifest import DamagedManifest, Record, decoded, encoded, unrecorded
 from scriptorium.model import Annotations, Backup, Copy, Manifest
@@ -69,7 +69,7 @@ def _read_entry(store: BackupStore, found: StoredBackup) -> Entry:
         manifest = store.manifest(found.key)
     except (DamageFound, NotFound, ToolMissing) as error:
         return Entry(_unreadable(store, found, error), found.stamp)
-    except StoreUnavailable as error:
+    except STORE_TROUBLE as error:
         if store.features.remote:
             raise
         # One file that cannot be read on a disk that works: the others must be listed, above all if the disk is dying.

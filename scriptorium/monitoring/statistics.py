@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from scriptorium.catalog import Catalog
-from scriptorium.errors import StoreUnavailable
+from scriptorium.errors import STORE_TROUBLE
 from scriptorium.model import Backup
 from scriptorium.settings import Settings
 
@@ -66,6 +66,6 @@ def _storage(settings: Settings) -> Document:
         try:
             used, free = store.usage()
             storage[name] = {"kind": store.kind, "used": used, "free": free}
-        except StoreUnavailable as error:
+        except STORE_TROUBLE as error:
             storage[name] = {"kind": store.kind, "used": None, "free": None, "error": error.exact}
     return storage

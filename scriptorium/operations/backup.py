@@ -22,7 +22,7 @@ from scriptorium import __version__, quiesce, workspace
 from scriptorium.catalog import begin_run, finish_run, interrupted
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.catalog.status import status_of
-from scriptorium.errors import LibraryBusy, ScriptoriumError, SourceDamaged, StoreUnavailable
+from scriptorium.errors import STORE_TROUBLE, LibraryBusy, ScriptoriumError, SourceDamaged
 from scriptorium.failpoints import reach
 from scriptorium.manifest import new_id
 from scriptorium.members import Stream
@@ -172,7 +172,7 @@ def _clear_interrupted_runs(settings: Settings, library: str) -> None:
     for run in interrupted(settings, library):
         log.warning("the backup %s was cut short; what it left in the stores is removed", run.id)
         for store in settings.stores.values():
-            with contextlib.suppress(StoreUnavailable):
+            with contextlib.suppress(*STORE_TROUBLE):
                 store.discard_unfinished(library, run.created_at)
 
 

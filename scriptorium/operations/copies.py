@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scriptorium import wording, workspace
 from scriptorium.catalog.status import judge_copy
-from scriptorium.errors import DamageFound, StoreUnavailable
+from scriptorium.errors import STORE_TROUBLE, DamageFound
 from scriptorium.failpoints import reach
 from scriptorium.manifest import backup_label
 from scriptorium.members import Stream
@@ -39,7 +39,7 @@ def is_free(store: BackupStore, library: str, label: str) -> bool:
     """Whether the name is free. A store that does not answer counts as free: the others must still get their copy."""
     try:
         return store.is_free(library, label)
-    except StoreUnavailable:
+    except STORE_TROUBLE:
         return True
 
 

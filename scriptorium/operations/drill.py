@@ -28,13 +28,13 @@ from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import (
+    STORE_TROUBLE,
     DamageFound,
     NoSpace,
     PermanentError,
     RestoreFailed,
     ScriptoriumError,
     SourceDamaged,
-    StoreUnavailable,
     ToolFailed,
     UnsafeArchive,
     UsageError,
@@ -124,7 +124,7 @@ def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = 
         if proof.verdict == NOT_COMPARABLE and annotations.proof is not None and annotations.proof.proven:
             return replace(proof, unkept="the proof of an earlier drill is still valid")  # nothing contradicts it
         store.annotate(plan.copy.key, replace(annotations, proof=proof))
-    except (StoreUnavailable, NoSpace) as error:  # mounted read-only, or full: the verdict is still returned
+    except (*STORE_TROUBLE, NoSpace) as error:  # mounted read-only, or full: the verdict is still returned
         return replace(proof, unkept=error.exact)
     return proof
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from scriptorium import workspace
 from scriptorium.catalog import Catalog, finish_run
-from scriptorium.errors import LibraryBusy, Protected, StoreUnavailable, UsageError
+from scriptorium.errors import STORE_TROUBLE, LibraryBusy, Protected, UsageError
 from scriptorium.failpoints import reach
 from scriptorium.model import Backup
 from scriptorium.operations.libraries import for_each
@@ -171,7 +171,7 @@ def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...
     now = datetime.now(UTC)
     swept = []
     for store in settings.stores.values():
-        with contextlib.suppress(StoreUnavailable):  # swept by a later cleanup
+        with contextlib.suppress(*STORE_TROUBLE):  # swept by a later cleanup
             found = [f"{store.name}:{name}" for name in store.sweep(now, dry_run=dry_run)]
             for left in found[:_LOGGED]:
                 log.info("%s, left by a run that was cut short, is %s", left, "found" if dry_run else "removed")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.catalog.run_progress import recorded
-from scriptorium.errors import NoSpace, NotFound, StoreUnavailable
+from scriptorium.errors import STORE_TROUBLE, NoSpace, NotFound, ScriptoriumError
 from scriptorium.failpoints import reach
 from scriptorium.model import Backup, Copy, Verification
 from scriptorium.progress import Advance, step
@@ -42,7 +42,7 @@ def verify_stored(
         reach("verify.before-annotations")
         if share is None or not verification.sound:
             # There is no manifest to keep it beside, or the store is read-only or full: the result is still returned.
-            with contextlib.suppress(NotFound, StoreUnavailable, NoSpace):
+            with contextlib.suppress(NotFound, NoSpace, *STORE_TROUBLE):
                 store.annotate(copy.key, replace(store.annotations(copy.key), verification=verification))
     log.log(
         logging.INFO if verification.sound else logging.ERROR,
@@ -117,12 +117,12 @@ def verify_each(
 ) -> VerifyResult:
     """Verify every copy with ``verify_one``. A copy that cannot be read does not stop the others."""
     checked: list[Checked] = []
-    unread: dict[str, StoreUnavailable] = {}
+    unread: dict[str, ScriptoriumError] = {}
     for one in chosen:
         backup, copy, share = one.backup, one.copy, one.share
         try:
             checked.append(Checked(backup, copy, verify_one(backup.id, copy, share), str(share or "")))
-        except StoreUnavailable as error:
+        except STORE_TROUBLE as error:
             log.warning("%s in %s could not be read: %s", backup.id, copy.store, error)
             unread[f"{backup.id} in {copy.store}"] = error
     return VerifyResult(tuple(checked), unread)

@@ -12,9 +12,10 @@ from pydantic import BaseModel, PlainValidator, ValidationError
 
 from scriptorium.stores.base import BackupStore, Package, Packaging, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.objects.local import LocalStore
+from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.trees.restic import ResticStore
 
-KINDS: dict[str, type[BaseModel]] = {"local": LocalStore, "restic": ResticStore}
+KINDS: dict[str, type[BaseModel]] = {"local": LocalStore, "s3": S3Store, "restic": ResticStore}
 _DEFAULT = "local"
 
 

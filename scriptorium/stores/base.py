@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -75,6 +75,17 @@ class StoredBackup:
     modified: datetime
     stamp: str = ""
     contents: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What keeps a backup from being removed: how it is called, until when; no time: until somebody lifts it."""
+
+    mode: str
+    until: datetime | None
+
+    def holds(self, now: datetime | None = None) -> bool:
+        return self.until is None or self.until > (now or datetime.now(UTC))
 
 
 class Package(Protocol):

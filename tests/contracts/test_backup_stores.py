@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 from restic_repository import damage_pack, restic_store
+from s3_relay import Relay
+from s3_server import s3_server
+from store_fixtures import s3_place
 from tree_store import TreeStore
 
 from scriptorium.errors import NotFound, StoreUnavailable
@@ -24,6 +27,7 @@ from scriptorium.model import Annotations, FileList, Manifest, Staged, Tree, Ver
 from scriptorium.operations.copies import Prepared, check, prepare, put
 from scriptorium.stores import BackupStore, LocalStore, Share
 from scriptorium.stores.objects.memory import MemoryStore
+from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.trees.restic.saving import save_contents
 from scriptorium.words import BackupType, Compression, Tier
 
@@ -74,6 +78,12 @@ def memory(folder: Path) -> Rig:
     return archives(store, store.objects.break_down)
 
 
+def bucket(folder: Path) -> Rig:
+    server = s3_server()
+    relay = Relay(server.url)
+    return archives(S3Store(**s3_place(server, relay.url)), relay.stop)
+
+
 def tree(folder: Path) -> Rig:
     store = TreeStore(place=str(folder))
 
@@ -107,7 +117,13 @@ def restic(folder: Path) -> Rig:
     return Rig(store, lambda _: damage_pack(store.folder), cut_short, break_down)
 
 
-RIGS = {"archives in a folder": local, "archives in memory": memory, "trees in memory": tree, "restic": restic}
+RIGS = {
+    "archives in a folder": local,
+    "archives in memory": memory,
+    "archives in a bucket": bucket,
+    "trees in memory": tree,
+    "restic": restic,
+}
 
 
 @pytest.fixture(params=RIGS)

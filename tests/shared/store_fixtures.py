@@ -7,19 +7,27 @@ knows: how it is made full and how it stops answering.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from s3_relay import Answer, Relay, Request, error
+from s3_server import S3Server, s3_server
 
 from scriptorium.stores.objects.base import ObjectStore
 from scriptorium.stores.objects.local import LocalObjects
 from scriptorium.stores.objects.memory import MemoryObjects
+from scriptorium.stores.objects.s3.objects import S3Objects
+from scriptorium.stores.objects.s3.place import MEBIBYTE, S3Place
 
+LARGE = 11 * MEBIBYTE + 123  # three parts of 5 MiB
 KEY = "bibliotheca/full_20260102_030405.tar.gz"
 
 
@@ -54,7 +62,41 @@ def memory(folder: Path) -> StoreUnderTest:
     )
 
 
-STORES = {"local": local, "memory": memory}
+def s3_place(server: S3Server, url: str = "") -> dict[str, Any]:
+    """The settings of an empty place in a bucket of the server."""
+    return {
+        "bucket": server.bucket("contracts"),
+        "prefix": secrets.token_hex(8),
+        "endpoint_url": url or server.url,
+        "credentials_file": server.credentials,
+        "attempts": 2,
+        "timeout": 20,
+    }
+
+
+def s3(folder: Path) -> StoreUnderTest:
+    server = s3_server()
+    relay = Relay(server.url)
+    place = S3Place(**s3_place(server, relay.url))
+
+    @contextlib.contextmanager
+    def full() -> Iterator[ObjectStore]:
+        """As MinIO says it; a bucket of AWS is never full."""
+        taken = [0]
+
+        def counted(request: Request) -> Answer | None:
+            if request.method != "PUT":
+                return None
+            taken[0] += len(request.body)
+            return error(507, "XMinioStorageFull", "disk full") if taken[0] > 600_000 else None
+
+        relay.trouble = counted
+        yield S3Objects(place, "small")
+
+    return StoreUnderTest(S3Objects(place, "here"), full, relay.stop)
+
+
+STORES = {"local": local, "memory": memory, "s3": s3}
 
 
 @contextlib.contextmanager
@@ -72,3 +114,12 @@ def small_disk(at: Path) -> Iterator[Path]:
 
 def names(store: ObjectStore, prefix: str = "") -> list[str]:
     return [info.key for info in store.list(prefix)]
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def same(store: ObjectStore, key: str, file: Path) -> bool:
+    with store.open(key) as stream:
+        return hashlib.sha256(stream.read()).hexdigest() == sha256(file)

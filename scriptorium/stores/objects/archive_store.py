@@ -76,6 +76,10 @@ class ArchiveStore(BaseModel):
     def index_folder(self) -> Path | None:
         return self.objects.folder
 
+    def objects_for(self, manifest: Manifest) -> ObjectStore:
+        """Where the archive and the manifest of a backup are put."""
+        return self.objects
+
     def is_free(self, library: str, label: str) -> bool:
         names = (info.key.rpartition("/")[2] for info in self.objects.list(layout.key_of(library, f"{label}.")))
         return not any(is_archive_name(name.removesuffix(layout.MANIFEST)) for name in names)
@@ -88,7 +92,7 @@ class ArchiveStore(BaseModel):
 
         if not isinstance(package, ArchivePackage):
             raise UsageError("this store keeps archives alone", on=self.objects.name)
-        key = layout.commit(self.objects, package.file, package.manifest)
+        key = layout.commit(self.objects_for(package.manifest), package.file, package.manifest)
         library, _, label = key.partition("/")
         return StoredBackup(key, library, label, package.record.bytes, datetime.now(UTC))
 

@@ -1,0 +1,197 @@
+"""A large file, put in parts that are sent at the same time; one that was interrupted goes on with what is missing.
+
+One thread reads the file once, for the hash of the whole and of each part; others send the parts from the file again,
+out of the memory of the system: no part is held by us, so memory does not grow with the size. A part that the server
+has is compared by its checksum there, and not sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from scriptorium.errors import DamageFound, TransientError
+from scriptorium.stores.objects.s3.checksums import Kind
+from scriptorium.stores.objects.s3.place import MEBIBYTE
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from scriptorium.stores.objects.s3.objects import S3Objects
+
+MOST_PARTS = 10_000
+_CHUNK = MEBIBYTE
+
+
+def part_size(size: int, wanted: int) -> int:
+    """In bytes: as wanted, and more where the file would have too many parts."""
+    least = -(-size // MOST_PARTS)
+    return max(wanted * MEBIBYTE, -(-least // MEBIBYTE) * MEBIBYTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part: its number from 1 on, where it lies in the file, its digest."""
+
+    number: int
+    start: int
+    size: int
+    digest: bytes | None
+    md5: str
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All parts as they were sent, with what the server called them. ``digest``: of the whole, where one is sent."""
+
+    size: int
+    sha256: str
+    digest: bytes | None
+    parts: tuple[Part, ...]
+    etags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload that was begun. ``there``: the parts that the server has, by number."""
+
+    key: str
+    id: str
+    there: Mapping[int, Mapping[str, Any]]
+
+
+class PartOfFile(io.RawIOBase):
+    """A part as a file of its own, for boto3 to send, and to send again."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)[: max(0, self._size - self._at)]
+        count = os.preadv(self._file.fileno(), [view], self._start + self._at) if len(view) else 0
+        self._at += count
+        return count
+
+
+def put_in_parts(objects: S3Objects, key: str, file: Path, size: int, sha256: str | None) -> None:
+    """Put the file. A transient error leaves what the server has, for the next try; any other removes it."""
+    kind = Kind(objects.place.checksums)
+    upload = _unfinished(objects, key) or Upload(key, objects.begin_upload(key, kind.of_upload, sha256), {})
+    try:
+        with file.open("rb") as source:
+            whole = _send(objects, upload, source, size, kind)
+        if sha256 is not None and whole.sha256 != sha256:
+            raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
+        objects.complete_upload(upload, kind, whole)
+    except (TransientError, KeyboardInterrupt):
+        raise
+    except BaseException:
+        objects.abort_upload(key, upload.id)
+        raise
+
+
+def _unfinished(objects: S3Objects, key: str) -> Upload | None:
+    """The newest upload of this key that was begun and not finished, with its parts."""
+    begun = [one for one in objects.uploads(key) if one.key == key]
+    if not begun:
+        return None
+    newest = max(begun, key=lambda one: one.modified)
+    return Upload(key, newest.etag, {int(part["PartNumber"]): part for part in objects.parts(key, newest.etag)})
+
+
+def _send(objects: S3Objects, upload: Upload, source: BinaryIO, size: int, kind: Kind) -> Whole:
+    """Send every part that the server does not have."""
+    parallel = objects.place.parallel
+    places = threading.Semaphore(parallel + 1)
+    whole, checked = hashlib.sha256(), kind.begin() if kind.name == "crc64" else None
+    parts: list[Part] = []
+    sent: list[Future[str]] = []
+    pending: list[Future[str]] = []
+
+    def send(part: Part) -> str:
+        try:
+            return objects.send_part(upload, part, PartOfFile(source, part.start, part.size), kind)
+        finally:
+            places.release()
+
+    with ThreadPoolExecutor(parallel, thread_name_prefix="s3-part") as pool:
+        try:
+            step = part_size(size, objects.place.part_size)
+            for part in _parts(source, size, step, kind, [whole, checked], upload.there):
+                places.acquire()
+                pending = _unsettled(pending)
+                sent.append(_already(upload, part, kind, places) or pool.submit(send, part))
+                parts.append(part)
+                pending.append(sent[-1])
+            etags = [one.result() for one in sent]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    digest = checked.digest() if checked is not None else None
+    return Whole(size, whole.hexdigest(), digest, tuple(parts), tuple(etags))
+
+
+def _unsettled(pending: list[Future[str]]) -> list[Future[str]]:
+    """Those that are not done; the error of one that failed is raised."""
+    for one in pending:
+        if one.done():
+            one.result()
+    return [one for one in pending if not one.done()]
+
+
+def _already(upload: Upload, part: Part, kind: Kind, places: threading.Semaphore) -> Future[str] | None:
+    """A part that the server has just so, as if it were sent."""
+    there = upload.there.get(part.number)
+    if there is None or there["Size"] != part.size:
+        return None
+    said = there.get(kind.field) if kind.field else None
+    etag = str(there["ETag"])
+    same = said == kind.sent(part.digest)[kind.field] if said else etag.strip('"') == part.md5
+    if not same:
+        return None
+    places.release()
+    done: Future[str] = Future()
+    done.set_result(etag)
+    return done
+
+
+def _parts(
+    source: BinaryIO, size: int, step: int, kind: Kind, also: list[Any], there: Mapping[int, object]
+) -> Iterator[Part]:
+    """The parts, in order. ``also``: digests that are told every byte. MD5 is made of parts that are ``there``."""
+    for number, start in enumerate(range(0, size, step), 1):
+        length = min(step, size - start)
+        digest, md5 = kind.begin(), hashlib.md5(usedforsecurity=False) if number in there else None
+        left = length
+        while left:
+            chunk = source.read(min(_CHUNK, left))
+            if not chunk:
+                raise DamageFound("the archive became shorter while it was sent", on=source.name)
+            left -= len(chunk)
+            for one in (*also, digest, md5):
+                if one is not None:
+                    one.update(chunk)
+        yield Part(number, start, length, digest.digest() if digest else None, md5.hexdigest() if md5 else "")

@@ -1,0 +1,311 @@
+"""A bucket as a store of objects: each a key below the prefix, put by the server whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from scriptorium.errors import DamageFound, LibraryBusy, NotFound, StoreUnavailable, UsageError
+from scriptorium.stores.objects.base import ObjectInfo, checked_key
+from scriptorium.stores.objects.s3 import multipart, troubles, versions
+from scriptorium.stores.objects.s3.checksums import Kind
+from scriptorium.stores.objects.s3.place import MEBIBYTE, S3Place
+from scriptorium.stores.objects.s3.reading import open_object
+
+_UNFINISHED = re.compile(r"(?P<folder>(?:[^/]+/)?)\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
+_OWNER, _SHA256 = "scriptorium-id", "sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Objects:
+    """``owner``: the id of the backup that is put; what another backup put under the same key is then not replaced, as
+    far as the server has conditional writes. ``retain_until``: what is put is locked for so long."""
+
+    place: S3Place
+    name: str = "s3"
+    owner: str = ""
+    retain_until: datetime | None = None
+
+    @property
+    def folder(self) -> None:
+        return None
+
+    @property
+    def takes_over(self) -> bool:
+        return False
+
+    @property
+    def client(self) -> Any:
+        return self.place.connection.client()
+
+    def at(self, key: str) -> dict[str, str]:
+        """The object of a key, as requests name it."""
+        return {"Bucket": self.place.bucket, "Key": self.place.key(key)}
+
+    def location(self, key: str) -> str:
+        return f"{self.place.url}{key}"
+
+    def trouble(self, key: str = "") -> contextlib.AbstractContextManager[None]:
+        return troubles.translated(self.place, self.location(key))
+
+    def prepare(self) -> None:
+        with self.trouble():
+            self._bucket(lambda: self.client.head_bucket(Bucket=self.place.bucket))
+
+    def _bucket(self, ask: Callable[[], Any]) -> Any:
+        """A request to which "not found" can only mean the bucket: an answer to HEAD says no more than that."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return ask()
+        except ClientError as error:
+            if troubles.status_of(error) == 404:
+                error.response["Error"]["Code"] = "NoSuchBucket"
+            raise
+
+    # --- putting ------------------------------------------------------------------------------------------------
+
+    def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
+        checked_key(key)
+        size = file.stat().st_size
+        if size > self.place.part_size * MEBIBYTE:
+            multipart.put_in_parts(self, key, file, size, sha256)
+            return
+        data = file.read_bytes()
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
+        self.put_bytes(key, data)
+        for left in self.uploads(key):  # of a try that was larger, or cut short
+            if left.key == key:
+                self.abort_upload(key, left.etag)
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        checked_key(key)
+        kind = Kind(self.place.checksums)
+        digest = kind.begin()
+        if digest is not None:
+            digest.update(data)
+        facts = self._facts(hashlib.sha256(data).hexdigest()) | kind.sent(digest.digest() if digest else None)
+        with self.trouble(key):
+            self._unless_taken(
+                key, lambda conditions: self.client.put_object(**self.at(key), Body=data, **facts, **conditions)
+            )
+
+    def _facts(self, sha256: str | None) -> dict[str, Any]:
+        """What stands with an object: whose it is, how it is kept, and until when it is locked."""
+        facts: dict[str, Any] = dict(self.place.stored_as())
+        facts["Metadata"] = {_OWNER: self.owner} if self.owner else {}
+        if sha256 is not None:
+            facts["Metadata"][_SHA256] = sha256
+        if self.retain_until is not None and self.place.lock is not None:
+            facts["ObjectLockMode"] = self.place.lock.mode.upper()
+            facts["ObjectLockRetainUntilDate"] = self.retain_until
+        return facts
+
+    def _unless_taken(self, key: str, send: Callable[[Mapping[str, str]], Any]) -> Any:
+        """Write where nothing is, or over what is ours. A server without conditions is asked without them."""
+        from botocore.exceptions import ClientError
+
+        if not self.owner:
+            return send({})
+        try:
+            return send({"IfNoneMatch": "*"})
+        except ClientError as error:
+            if troubles.code_of(error) == "NotImplemented" or troubles.status_of(error) == 501:
+                return send({})
+            if not (troubles.code_of(error) in troubles.CONFLICT or troubles.status_of(error) == 412):
+                raise
+        there = self.head(key)
+        if there is None:
+            raise StoreUnavailable(
+                "the store does not answer: another write of this object goes on", on=self.location(key)
+            )
+        if _metadata(there).get(_OWNER) != self.owner:
+            raise LibraryBusy(
+                "another backup has this name already",
+                on=self.location(key),
+                hint="does another host back up the same library to this prefix? Give each host its own",
+            )
+        return send({"IfMatch": str(there["ETag"])})
+
+    # --- parts of a large object ---------------------------------------------------------------------------------
+
+    def begin_upload(self, key: str, checksums: Mapping[str, str], sha256: str | None) -> str:
+        with self.trouble(key):
+            begun = self.client.create_multipart_upload(**self.at(key), **checksums, **self._facts(sha256))
+            return str(begun["UploadId"])
+
+    def send_part(self, upload: multipart.Upload, part: multipart.Part, body: io.RawIOBase, kind: Kind) -> str:
+        """Returns the ETag of the part."""
+        with self.trouble(upload.key):
+            answer = self.client.upload_part(
+                **self.at(upload.key),
+                UploadId=upload.id,
+                PartNumber=part.number,
+                Body=body,
+                ContentLength=part.size,
+                **kind.sent(part.digest),
+            )
+            return str(answer["ETag"])
+
+    def complete_upload(self, upload: multipart.Upload, kind: Kind, whole: multipart.Whole) -> None:
+        """``DamageFound`` if the server has put together something else."""
+        from botocore.exceptions import ClientError
+
+        key, said, lost = upload.key, "", False
+        with self.trouble(key):
+            try:
+                answer = self._unless_taken(key, lambda conditions: self._complete(upload, kind, whole, conditions))
+                said = str(answer.get(kind.field, "")) if kind.field else ""
+            except ClientError as error:  # done already, where the answer to a former request was lost
+                lost = troubles.code_of(error) == "NoSuchUpload"
+                if not lost:
+                    raise
+        found = self.head(key)
+        if found is None or (lost and _metadata(found).get(_SHA256) != whole.sha256):
+            raise StoreUnavailable(
+                "the store does not answer: the upload was ended by somebody else",
+                on=self.location(key),
+                hint="try again",
+            )
+        expected = kind.of_whole(whole.parts, whole.digest)
+        if int(found["ContentLength"]) != whole.size or (said and expected and said != expected):
+            raise DamageFound("what the server put together is not what was sent", on=self.location(key))
+
+    def _complete(
+        self, upload: multipart.Upload, kind: Kind, whole: multipart.Whole, conditions: Mapping[str, str]
+    ) -> Any:
+        parts = [
+            {"PartNumber": part.number, "ETag": etag} | (kind.sent(part.digest) if kind.field else {})
+            for part, etag in zip(whole.parts, whole.etags, strict=True)
+        ]
+        full = kind.sent(whole.digest) | {"ChecksumType": "FULL_OBJECT"} if whole.digest is not None else {}
+        return self.client.complete_multipart_upload(
+            **self.at(upload.key), UploadId=upload.id, MultipartUpload={"Parts": parts}, **full, **conditions
+        )
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        with contextlib.suppress(NotFound, StoreUnavailable), self.trouble(key):
+            self.client.abort_multipart_upload(**self.at(key), UploadId=upload)
+
+    def uploads(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Uploads that were begun and not finished: key, id as ``etag``, when they were begun. A server that cannot
+        list them has none to go on with."""
+        from botocore.exceptions import ClientError
+
+        with self.trouble(prefix):
+            try:
+                for page in self._pages("list_multipart_uploads", prefix):
+                    for one in page.get("Uploads", ()):
+                        key = self.place.ours(str(one["Key"]))
+                        yield ObjectInfo(key, 0, one["Initiated"].astimezone(UTC), str(one["UploadId"]))
+            except ClientError as error:
+                if troubles.status_of(error) not in (405, 501):
+                    raise
+
+    def parts(self, key: str, upload: str) -> Iterator[Mapping[str, Any]]:
+        with self.trouble(key):
+            for page in self.client.get_paginator("list_parts").paginate(**self.at(key), UploadId=upload):
+                yield from page.get("Parts", ())
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def open(self, key: str) -> BinaryIO:
+        checked_key(key)
+        return open_object(self, key)
+
+    def get(self, key: str, **conditions: str) -> Any:
+        """The answer to a request for an object; ``None`` if it is another one than the conditions ask for."""
+        from botocore.exceptions import ClientError
+
+        with self.trouble(key):
+            try:
+                return self.client.get_object(**self.at(key), **conditions)
+            except ClientError as error:
+                if conditions and troubles.status_of(error) in (404, 412):
+                    return None
+                raise
+
+    def read_bytes(self, key: str) -> bytes:
+        with self.open(key) as stream:
+            return stream.read()
+
+    def head(self, key: str, **more: str) -> Any:
+        """What is known of an object; ``None`` where it is not."""
+        try:
+            with self.trouble(key):
+                return self.client.head_object(**self.at(key), **more)
+        except NotFound:
+            return None
+
+    # --- listing ------------------------------------------------------------------------------------------------
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """At the top and one folder deep: what others keep in the bucket may be very much more. Servers do not agree
+        on the order."""
+        found, folders = self._level(prefix)
+        if "/" not in prefix:
+            found = [*found, *(info for folder in folders for info in self._level(folder)[0])]
+        yield from sorted((info for info in found if _is_ours(info.key)), key=lambda info: info.key)
+
+    def _level(self, prefix: str) -> tuple[Sequence[ObjectInfo], Sequence[str]]:
+        found, folders = [], []
+        with self.trouble(prefix):
+            for page in self._bucket(lambda: list(self._pages("list_objects_v2", prefix, Delimiter="/"))):
+                found += [self._info(one) for one in page.get("Contents", ())]
+                folders += [
+                    str(one["Prefix"]).removeprefix(self.place.prefix) for one in page.get("CommonPrefixes", ())
+                ]
+        return found, [folder for folder in folders if not folder.startswith(".")]
+
+    def _pages(self, request: str, prefix: str, **more: str) -> Iterator[Any]:
+        where = {"Bucket": self.place.bucket, "Prefix": self.place.key(prefix)}
+        yield from self.client.get_paginator(request).paginate(**where, **more)
+
+    def _info(self, one: Mapping[str, Any]) -> ObjectInfo:
+        key = self.place.ours(str(one["Key"]))
+        return ObjectInfo(key, int(one["Size"]), one["LastModified"].astimezone(UTC), str(one["ETag"]).strip('"'))
+
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        """Uploads in parts that were not finished, under the name that a file half written has in a folder."""
+        for one in self.uploads():
+            if _is_ours(one.key):
+                folder, slash, name = one.key.rpartition("/")
+                mark = hashlib.sha256(one.etag.encode()).hexdigest()[:8]
+                yield ObjectInfo(f"{folder}{slash}.{name}.{mark}.partial", 0, one.modified, one.etag)
+
+    def discard(self, leftover: ObjectInfo) -> None:
+        known = _UNFINISHED.fullmatch(leftover.key)
+        if known is not None:
+            self.abort_upload(known["folder"] + known["name"], leftover.etag)
+
+    # --- removing -----------------------------------------------------------------------------------------------
+
+    def delete(self, key: str) -> None:
+        """``Protected`` for an object that is locked."""
+        checked_key(key)
+        with self.trouble(key):
+            versions.delete(self, key)
+
+    def usage(self) -> tuple[int, int | None]:
+        return sum(info.size for info in self.list()), None
+
+
+def _is_ours(key: str) -> bool:
+    try:
+        checked_key(key)
+    except UsageError:
+        return False
+    return True
+
+
+def _metadata(answer: Any) -> dict[str, str]:
+    """By lower-case names: some servers capitalise them."""
+    return {str(name).lower(): str(value) for name, value in answer.get("Metadata", {}).items()}

@@ -1,0 +1,114 @@
+"""A stream of an object that goes on where it was when the connection breaks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from scriptorium.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from scriptorium.stores.objects.s3.objects import S3Objects
+
+_BUFFER = 1 << 20
+_LONGEST_PAUSE = 20.0
+
+
+def open_object(objects: S3Objects, key: str) -> BinaryIO:
+    """Ask for the object now, so that one that is not there is ``NotFound`` here."""
+    stream = ObjectStream(objects, key)
+    stream.ask()
+    return cast(BinaryIO, io.BufferedReader(stream, _BUFFER))
+
+
+class ObjectStream(io.RawIOBase):
+    """The bytes of one version of an object. ``seek`` asks for the range from there on with the next read."""
+
+    def __init__(self, objects: S3Objects, key: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._objects, self._key, self._sleep = objects, key, sleep
+        self._at, self._size, self._etag = 0, -1, ""
+        self._body: Any = None
+        self._replaced = False
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError("a position is not negative")
+        if start + offset != self._at:
+            self._drop()
+        self._at = start + offset
+        return self._at
+
+    def ask(self) -> None:
+        """Ask for what is left from the position on. After the first time: of the same version of the object."""
+        more = {"Range": f"bytes={self._at}-"} if self._at else {}
+        if self._etag:
+            more["IfMatch"] = self._etag
+        answer = self._objects.get(self._key, **more)
+        if answer is None:
+            self._replaced = True
+            raise StoreUnavailable(
+                "the object was replaced or removed while it was read",
+                on=self._objects.location(self._key),
+                hint="see which host uses this prefix, and try again",
+            )
+        self._body = answer["Body"]
+        if not self._etag:
+            self._etag, self._size = str(answer["ETag"]), int(answer["ContentLength"])
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        if self._at >= self._size or not len(view):
+            return 0
+        data = self._read(min(len(view), self._size - self._at))
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _read(self, most: int) -> bytes:
+        """The next bytes; after a broken connection from a new one, so many times as a request is tried."""
+        attempts = self._objects.place.attempts
+        for attempt in range(1, attempts + 1):
+            try:
+                if self._body is None:
+                    self.ask()
+                with self._objects.trouble(self._key):
+                    data: bytes = self._body.read(most)
+                if data:
+                    return data
+                raise StoreUnavailable(
+                    "the store does not answer: the object ended too early",
+                    on=self._objects.location(self._key),
+                    hint="try again later",
+                )
+            except StoreUnavailable:
+                self._drop()
+                if attempt == attempts or self._replaced:
+                    raise
+                self._sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.5 * 2**attempt)))  # noqa: S311 no secret
+        raise AssertionError("a request is tried at least once")
+
+    def _drop(self) -> None:
+        if self._body is not None:
+            with contextlib.suppress(Exception):
+                self._body.close()
+            self._body = None
+
+    def close(self) -> None:
+        self._drop()
+        super().close()

@@ -1,0 +1,37 @@
+"""The kind ``s3``: archives in a bucket."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Literal
+
+from scriptorium.manifest import manifest_key
+from scriptorium.model import Manifest
+from scriptorium.stores.base import Lock, StoreFeatures
+from scriptorium.stores.objects.archive_store import ArchiveStore
+from scriptorium.stores.objects.s3 import versions
+from scriptorium.stores.objects.s3.objects import S3Objects
+from scriptorium.stores.objects.s3.place import S3Place
+
+
+class S3Store(ArchiveStore, S3Place):
+    """Archives in a bucket of an S3 server; the settings are those of ``S3Place``."""
+
+    kind: Literal["s3"] = "s3"
+    name: str = "s3"
+
+    @property
+    def objects(self) -> S3Objects:
+        return S3Objects(self, self.name)
+
+    @property
+    def features(self) -> StoreFeatures:
+        return dataclasses.replace(super().features, resumes=True, immutable=self.lock is not None)
+
+    def objects_for(self, manifest: Manifest) -> S3Objects:
+        until = self.lock.until(manifest.tier, datetime.now(UTC)) if self.lock else None
+        return dataclasses.replace(self.objects, owner=manifest.id, retain_until=until)
+
+    def locked(self, key: str) -> Lock | None:
+        return versions.lock_of(self.objects, manifest_key(key))

@@ -1,0 +1,116 @@
+"""Reading from a bucket over a bad network; errors that are tried again, and those that say at once what to do."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from s3_relay import Answer, Relay, Request, error
+from store_fixtures import KEY, LARGE, same
+
+from scriptorium.errors import NotFound, StoreRefused, StoreUnavailable
+from scriptorium.stores.objects.s3.objects import S3Objects
+from scriptorium.stores.objects.s3.place import MEBIBYTE
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_reading_goes_on_where_the_connection_broke(made: Callable[..., S3Objects], relay: Relay, large: Path) -> None:
+    store = made()
+    store.put(KEY, large)
+    cuts = iter([5 * MEBIBYTE, 3 * MEBIBYTE])
+
+    def breaking(request: Request, answer: Answer) -> Answer:
+        return replace(answer, cut=next(cuts, None)) if request.method == "GET" else answer
+
+    relay.after = breaking
+    relay.seen.clear()
+    assert same(store, KEY, large)
+    ranges = [request.headers["Range"] for request in relay.seen if "Range" in request.headers]
+    assert len(ranges) == 2 and all(int(one.removeprefix("bytes=").rstrip("-")) > 0 for one in ranges)
+
+
+def test_a_range_is_read_alone(made: Callable[..., S3Objects], relay: Relay, large: Path) -> None:
+    store = made()
+    store.put(KEY, large)
+    data = large.read_bytes()
+    with store.open(KEY) as stream:
+        assert stream.read(10) == data[:10]
+        assert stream.seek(-100, io.SEEK_END) == LARGE - 100
+        assert stream.read() == data[-100:]
+        stream.seek(2_345_678)
+        assert stream.read(50) == data[2_345_678:2_345_728]
+    assert any(request.headers.get("Range") == f"bytes={LARGE - 100}-" for request in relay.seen)
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_noticed(
+    made: Callable[..., S3Objects], relay: Relay, large: Path
+) -> None:
+    store = made()
+    store.put(KEY, large)
+    with store.open(KEY) as stream:
+        stream.read(10)
+        store.put_bytes(KEY, b"another")
+        stream.seek(MEBIBYTE * 10)
+        with pytest.raises(StoreUnavailable, match="replaced or removed while it was read"):
+            stream.read(10)
+
+
+# --- troubles ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code, status", [("SlowDown", 503), ("InternalError", 500), ("RequestTimeout", 400)])
+def test_what_is_transient_is_tried_again(made: Callable[..., S3Objects], relay: Relay, code: str, status: int) -> None:
+    store = made(attempts=3)
+    first = iter([error(status, code)])
+    relay.trouble = lambda request: next(first, None)
+    store.put_bytes(KEY, b"x")
+    assert store.read_bytes(KEY) == b"x" and relay.count("PUT") == 2
+
+
+PERMANENT = {
+    "no bucket": ({"bucket": "nowhere"}, StoreRefused, "there is no bucket 'nowhere'", "stores init"),
+    "unknown key": ({"profile": "unknown"}, StoreRefused, "does not know this access key", "credentials"),
+    "wrong key": ({"profile": "wrong"}, StoreRefused, "the secret key is wrong", "credentials"),
+    "no such profile": ({"profile": "nobody"}, StoreRefused, "no credentials", "profile"),
+    "a key that may only read": ({"profile": "reader"}, StoreRefused, "denies", "permissions"),
+}
+
+
+@pytest.mark.parametrize("case", PERMANENT)
+def test_what_is_permanent_is_said_at_once_with_what_to_do(
+    made: Callable[..., S3Objects], relay: Relay, case: str
+) -> None:
+    settings, kind, what, hint = PERMANENT[case]
+    store = made(attempts=5, **settings)
+    with pytest.raises(kind) as caught:
+        store.put_bytes(KEY, b"x")
+    assert what in caught.value.what and hint in caught.value.hint and caught.value.on
+    assert relay.count("PUT") <= 1
+    if case != "a key that may only read":
+        with pytest.raises(kind) as caught:
+            list(store.list())
+        assert what in caught.value.what
+        with pytest.raises(kind):
+            store.prepare()
+
+
+def test_a_wrong_clock_is_named(made: Callable[..., S3Objects], monkeypatch: pytest.MonkeyPatch) -> None:
+    import botocore.crt.auth
+
+    wrong = datetime.now(UTC) - timedelta(hours=2)
+    monkeypatch.setattr(botocore.crt.auth, "get_current_datetime", lambda **_: wrong)
+    with pytest.raises(StoreRefused, match="the clock of this machine is wrong") as caught:
+        made().put_bytes(KEY, b"x")
+    assert "timedatectl" in caught.value.hint
+
+
+def test_a_missing_object_is_told_from_a_missing_bucket(made: Callable[..., S3Objects]) -> None:
+    with pytest.raises(NotFound):
+        made().read_bytes(KEY)
+    with pytest.raises(StoreRefused, match="there is no bucket"):
+        made(bucket="nowhere").read_bytes(KEY)

@@ -1,0 +1,201 @@
+"""Large files in parts: checked by the server, gone on with after an interruption; two hosts with one prefix."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from s3_relay import Answer, Relay, Request, error
+from s3_server import S3Server
+from store_fixtures import KEY, LARGE, names, same, sha256
+
+from scriptorium.errors import DamageFound, LibraryBusy, ScriptoriumError, StoreUnavailable
+from scriptorium.stores.objects.s3.multipart import part_size
+from scriptorium.stores.objects.s3.objects import S3Objects
+from scriptorium.stores.objects.s3.place import MEBIBYTE
+
+
+def parts_sent(relay: Relay) -> int:
+    return relay.count("PUT", "partNumber=")
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("checksums", ["sha256", "crc64", "md5", "none"])
+def test_a_large_file_goes_in_parts_that_the_server_checks(
+    made: Callable[..., S3Objects], relay: Relay, large: Path, checksums: str
+) -> None:
+    store = made(checksums=checksums)
+    store.put(KEY, large, sha256=sha256(large))
+    assert same(store, KEY, large) and names(store) == [KEY] and list(store.leftovers()) == []
+    assert parts_sent(relay) == 3
+    asked = {name.lower() for request in relay.seen for name in request.headers if "partNumber=" in request.path}
+    wanted = {"sha256": "x-amz-checksum-sha256", "crc64": "x-amz-checksum-crc64nvme", "md5": "content-md5"}
+    assert checksums == "none" or wanted[checksums] in asked
+
+
+@pytest.mark.parametrize(
+    "checksums, size",
+    [
+        ("sha256", 1000),
+        ("sha256", LARGE),
+        *(pytest.param(n, s, marks=pytest.mark.slow) for n in ("crc64", "md5") for s in (1000, LARGE)),
+    ],
+)
+def test_what_arrives_otherwise_is_refused_by_the_server(
+    made: Callable[..., S3Objects], relay: Relay, tmp_path: Path, checksums: str, size: int, monkeypatch: Any
+) -> None:
+    """A bit is turned over on the way, behind the signature: our own hash of the file is right."""
+    store = made(checksums=checksums)
+    file = tmp_path / "file.tar"
+    file.write_bytes(bytes(size))
+    asked = relay._asked
+
+    def damaging(request: Request) -> Answer:
+        if request.method == "PUT":
+            request = replace(request, body=b"\1" + request.body[1:])
+        return asked(request)
+
+    monkeypatch.setattr(relay, "_asked", damaging)
+    with pytest.raises(ScriptoriumError) as caught:
+        store.put(KEY, file, sha256=sha256(file))
+    assert names(store) == []
+    if checksums == "sha256":  # of the others the contents are signed, too, and that is what the server sees first
+        assert isinstance(caught.value, DamageFound) and "what arrived" in caught.value.what
+
+
+def test_a_large_file_that_changed_on_its_way_is_not_stored(made: Callable[..., S3Objects], large: Path) -> None:
+    store = made()
+    with pytest.raises(DamageFound, match="changed on its way"):
+        store.put(KEY, large, sha256=hashlib.sha256(b"other").hexdigest())
+    assert names(store) == [] and list(store.leftovers()) == []
+
+
+@pytest.mark.parametrize("checksums", ["sha256", "md5"])
+def test_an_upload_that_broke_goes_on_with_what_is_missing(
+    made: Callable[..., S3Objects], relay: Relay, large: Path, checksums: str
+) -> None:
+    store = made(checksums=checksums, parallel=1, attempts=1)
+    relay.trouble = lambda request: error(500, "InternalError") if "partNumber=2" in request.path else None
+    with pytest.raises(StoreUnavailable):
+        store.put(KEY, large, sha256=sha256(large))
+    assert names(store) == [] and len(list(store.leftovers())) == 1
+    relay.trouble = lambda _: None
+    relay.seen.clear()
+    store.put(KEY, large, sha256=sha256(large))
+    assert relay.count("PUT", "partNumber=2") == 1 and parts_sent(relay) <= 2  # the third may have been under way
+    assert same(store, KEY, large) and list(store.leftovers()) == []
+
+
+def test_an_upload_of_another_file_is_not_gone_on_with(
+    made: Callable[..., S3Objects], relay: Relay, large: Path
+) -> None:
+    store = made(parallel=1, attempts=1)
+    relay.trouble = lambda request: error(500, "InternalError") if "partNumber=3" in request.path else None
+    with pytest.raises(StoreUnavailable):
+        store.put(KEY, large)
+    relay.trouble = lambda _: None
+    relay.seen.clear()
+    other = large.with_name("other.tar")
+    other.write_bytes(large.read_bytes()[:100] + os.urandom(100) + large.read_bytes()[200 : 8 * MEBIBYTE])
+    store.put(KEY, other, sha256=sha256(other))
+    assert relay.count("PUT", "partNumber=1") == 1
+    assert same(store, KEY, other)
+
+
+def test_a_server_that_dies_in_the_middle_of_an_upload_goes_on_where_it_was(
+    made: Callable[..., S3Objects], server: S3Server, relay: Relay, large: Path
+) -> None:
+    store = made(parallel=1, attempts=1)
+
+    def killing(request: Request) -> None:
+        if "partNumber=2" in request.path and server.child is not None:
+            server.kill()
+
+    relay.trouble = killing
+    with pytest.raises(StoreUnavailable) as caught:
+        store.put(KEY, large, sha256=sha256(large))
+    assert "does not answer" in caught.value.what and caught.value.hint
+    relay.trouble = lambda _: None
+    server.start()
+    relay.seen.clear()
+    store.put(KEY, large, sha256=sha256(large))
+    assert relay.count("PUT", "partNumber=2") == 1 and parts_sent(relay) <= 2 and same(store, KEY, large)
+
+
+def test_the_lost_answer_to_the_last_request_is_no_failure(
+    made: Callable[..., S3Objects], relay: Relay, large: Path
+) -> None:
+    store = replace(made(), owner="0123456789ab")
+    lost: list[Request] = []
+
+    def losing(request: Request, answer: Answer) -> Answer:
+        if request.method == "POST" and "uploadId=" in request.path and not lost:
+            lost.append(request)
+            return error(500, "InternalError")
+        return answer
+
+    relay.after = losing
+    store.put(KEY, large, sha256=sha256(large))
+    assert lost and same(store, KEY, large)
+
+
+def test_parts_grow_with_the_file_so_that_there_are_never_too_many() -> None:
+    assert part_size(LARGE, 5) == 5 * MEBIBYTE
+    assert part_size(10_000 * 16 * MEBIBYTE, 16) == 16 * MEBIBYTE
+    assert part_size(10_000 * 16 * MEBIBYTE + 1, 16) == 17 * MEBIBYTE
+
+
+def test_unfinished_uploads_are_leftovers_of_their_library(
+    made: Callable[..., S3Objects], relay: Relay, large: Path
+) -> None:
+    store = made(attempts=1)
+    relay.trouble = lambda request: error(503, "SlowDown") if "partNumber=2" in request.path else None
+    with pytest.raises(StoreUnavailable):
+        store.put(KEY, large)
+    (left,) = store.leftovers()
+    assert left.key.startswith("bibliotheca/.full_20260102_030405.tar.gz.") and left.key.endswith(".partial")
+    assert abs(left.modified - datetime.now(UTC)) < timedelta(minutes=1)
+    store.discard(left)
+    assert list(store.leftovers()) == []
+
+
+# --- two hosts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1000, LARGE])
+def test_two_hosts_do_not_overwrite_each_other(made: Callable[..., S3Objects], tmp_path: Path, size: int) -> None:
+    mine, theirs = (replace(made(), owner=owner) for owner in ("0123456789ab", "ba9876543210"))
+    file, other = tmp_path / "a.tar", tmp_path / "b.tar"
+    file.write_bytes(os.urandom(size))
+    other.write_bytes(os.urandom(size))
+    mine.put(KEY, file)
+    with pytest.raises(LibraryBusy) as caught:
+        theirs.put(KEY, other)
+    assert caught.value.exit_code == 4 and "prefix" in caught.value.hint
+    assert same(mine, KEY, file) and list(mine.leftovers()) == []
+    mine.put(KEY, file)  # a repeat of our own
+    mine.put(KEY, other)
+    assert same(mine, KEY, other)
+
+
+def test_a_server_without_conditions_is_asked_without_them(
+    made: Callable[..., S3Objects], relay: Relay, tmp_path: Path
+) -> None:
+    def old(request: Request) -> Answer | None:
+        conditions = any(name.lower() == "if-none-match" for name in request.headers)
+        return error(501, "NotImplemented", "a header is not implemented") if conditions else None
+
+    relay.trouble = old
+    store = replace(made(), owner="0123456789ab")
+    file = tmp_path / "a.tar"
+    file.write_bytes(b"x")
+    store.put(KEY, file)
+    assert store.read_bytes(KEY) == b"x"
