@@ -72,9 +72,14 @@ class AccessList:
         """The mode with what the owning group may really do: its entry, as far as the mask allows."""
         return mode & ~0o070 | (self.mask & self._rights(_GROUP_OBJ, 0)) << 3
 
+    def recorded(self, mode: int) -> int:
+        """The mode for an archive: what the owning group may really do, and of the others' rights only those that the
+        list keeps from nobody. So it opens nothing where it is set without the list."""
+        return self.replaced(self.narrowed(mode))
+
     def widened(self, mode: int) -> int:
         """The mode as the kernel shows it with this list."""
-        return mode & ~0o070 | self.mask << 3
+        return mode & ~0o077 | self.mask << 3 | self._rights(_OTHER, 0)
 
     def replaced(self, mode: int) -> int:
         """The mode where the list cannot be set. It takes a right from all others where an entry of the list keeps it
@@ -93,10 +98,11 @@ class AccessList:
         return next((one.rights for one in self.entries if one.tag == tag), otherwise)
 
     def with_group_as_others(self) -> AccessList:
-        """The same where the owning group is another one than it was: it may do no more than anybody."""
-        others = self._rights(_OTHER, 0)
+        """The same where the owning group is another one than it was: it may do no more than anybody, and anybody no
+        more than it could, whose members are among the others now."""
+        both = self._rights(_OTHER, 0) & self._rights(_GROUP_OBJ, 0) & self.mask
         return AccessList(
-            tuple(replace(one, rights=one.rights & others) if one.tag == _GROUP_OBJ else one for one in self.entries)
+            tuple(replace(one, rights=both) if one.tag in (_GROUP_OBJ, _OTHER) else one for one in self.entries)
         )
 
 

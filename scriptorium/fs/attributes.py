@@ -12,7 +12,9 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from scriptorium.fs.access_lists import ACCESS, DEFAULT, RECORDS, AccessList
 
@@ -29,9 +31,9 @@ class Attributes:
     left: tuple[str, ...] = ()
 
     def mode(self, status: os.stat_result) -> int:
-        """The mode to record: of a file with an access list, what the owning group may do stands in its bits."""
+        """The mode to record: of a file with an access list, one that opens nothing without the list."""
         mode = stat.S_IMODE(status.st_mode)
-        return AccessList.of_kernel(self.kept[ACCESS]).narrowed(mode) if ACCESS in self.kept else mode
+        return AccessList.of_kernel(self.kept[ACCESS]).recorded(mode) if ACCESS in self.kept else mode
 
 
 NONE = Attributes()
@@ -81,3 +83,47 @@ def set_lists(descriptor: int, access: AccessList | None, default: AccessList | 
         except OSError as error:
             if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP, errno.EACCES, errno.EINVAL):
                 raise
+
+
+@contextlib.contextmanager
+def held_open(path: Path) -> Iterator[int]:
+    """A file or folder for ``give``. Its folders are trusted; a link is not followed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def give(source: int, target: int, *, keep_special: bool = False) -> tuple[str, ...]:
+    """Give the open ``target`` the owner (as root), access lists, mode and ``user.*`` attributes of ``source``.
+
+    Returns what is not kept, in words. Where a list cannot be set, the mode takes a right from all others that the list
+    keeps from somebody. ``keep_special``: also set-uid, set-gid and sticky.
+    """
+    found, attributes = os.fstat(source), attributes_of(source)
+    left = list(attributes.left)
+    os.fchmod(target, found.st_mode & 0o700)  # in between only the owner may open it
+    if os.geteuid() == 0:
+        os.fchown(target, found.st_uid, found.st_gid)
+    lists = {name: AccessList.of_kernel(value) for name, value in attributes.kept.items() if name in KEPT}
+    mode = stat.S_IMODE(found.st_mode) & (0o7777 if keep_special else 0o777)
+    try:
+        set_lists(target, lists.get(ACCESS), lists.get(DEFAULT))
+    except OSError:
+        left.append("the access list")
+        mode = lists[ACCESS].recorded(mode) if ACCESS in lists else mode
+    for name in attributes.kept.keys() - KEPT:
+        try:
+            os.setxattr(target, name, attributes.kept[name])
+        except OSError:
+            left.append(f"the attribute {name}")
+    os.fchmod(target, mode)
+    return tuple(left)
+
+
+def inherit_nothing(folder: int) -> None:
+    """Take away the access lists that a new folder has from the one above it: with a default list the umask has no say
+    in what is made in it."""
+    with contextlib.suppress(OSError):
+        set_lists(folder, None, None)

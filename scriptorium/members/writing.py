@@ -211,8 +211,8 @@ class _Writing:
         if self._as_root:
             with self._warned(member, "the owner"):
                 os.fchown(descriptor, *owner(member))
-        else:
-            mode &= ~0o6000
+        if os.fstat(descriptor).st_uid != owner(member)[0] or not self._as_root:
+            mode &= ~0o6000  # it would run as somebody else
         os.fchmod(descriptor, self._opened(member, descriptor, mode))
         with self._warned(member, "the time"):
             os.utime(descriptor, ns=(member.entry.mtime_ns, member.entry.mtime_ns))
@@ -285,8 +285,10 @@ class _Writing:
 
 
 def _group_as_others(mode: int) -> int:
-    """The mode of a file whose group is not the one it had: the group may do no more than anybody."""
-    return mode & ~0o070 | (mode & (mode & 0o007) << 3 & 0o070)
+    """The mode of a file whose group is not the one it had: the group may do no more than anybody, and anybody no more
+    than the group could, whose members are among the others now."""
+    both = mode & mode >> 3 & 0o007
+    return mode & ~0o077 | both << 3 | both
 
 
 def _hashing(member: Member, digest: hashlib._Hash) -> Iterator[memoryview]:

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from scriptorium.errors import DamageFound, LibraryBusy, NoSpace, SettingsError, Untrusted
 from scriptorium.fs import atomic
+from scriptorium.fs.attributes import held_open, inherit_nothing
 from scriptorium.fs.descriptors import require_ours
 from scriptorium.fs.places import Places, real_path
 from scriptorium.fs.removal import remove_tree
@@ -122,6 +123,8 @@ def staging(settings: Settings, library: str, run: str) -> Iterator[Path]:
     with _trouble(folder):
         folder.parent.mkdir(exist_ok=True, mode=0o700)
         folder.mkdir(mode=0o700)
+        with held_open(folder) as held:
+            inherit_nothing(held)
     try:
         yield folder
     finally:

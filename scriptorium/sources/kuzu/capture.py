@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import random
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium.errors import SnapshotBusy, SourceDamaged, ToolMissing
+from scriptorium.fs.attributes import give, held_open
 from scriptorium.manifest import decoded, encoded
 from scriptorium.sources.kuzu import epoch, export, reader
 from scriptorium.sources.kuzu import layout as kuzu_layout
@@ -162,7 +162,8 @@ def _prove(living: Living, stage: Path) -> None:
         fingerprints = reader.unread(hindrance, living.engine)
     have, lack = len(fingerprints.tables), len(fingerprints.missing)
     log.info("%s: %d tables have fingerprints, %d have none", living.path, have, lack)
-    _copy_attributes(kuzu_layout.find(living.path), kuzu_layout.find(copy))
+    left = tuple(_copy_attributes(kuzu_layout.find(living.path), kuzu_layout.find(copy)))
+    fingerprints = replace(fingerprints, warnings=(*fingerprints.warnings, *left))
     (stage / "fingerprints.json").write_text(reader.dump(fingerprints))
 
 
@@ -214,8 +215,9 @@ class _Tries:
             time.sleep(look)
 
 
-def _copy_attributes(original: kuzu_layout.Layout, copy: kuzu_layout.Layout) -> None:
-    """Give the copy the original's modes and, when root, its owners: a restore puts them back."""
+def _copy_attributes(original: kuzu_layout.Layout, copy: kuzu_layout.Layout) -> Iterator[str]:
+    """Give the copy the original's modes, access lists, attributes and, when root, its owners: a restore puts them
+    back. What is not kept is named."""
     pairs = [(original.path, copy.path)]
     for path in copy.files():
         like = (
@@ -226,10 +228,9 @@ def _copy_attributes(original: kuzu_layout.Layout, copy: kuzu_layout.Layout) -> 
         if path != copy.path:
             pairs.append((like if like.exists() else original.path, path))
     for old, new in pairs:
-        found = old.lstat()  # the paths are real ones: a link was put there meanwhile
-        if os.geteuid() == 0:
-            os.chown(new, found.st_uid, found.st_gid)
-        new.chmod(found.st_mode & (0o777 if new.is_file() else 0o7777))
+        with held_open(old) as living, held_open(new) as copied:
+            left = give(living, copied, keep_special=new.is_dir())
+        yield from (f"{old}: {what} is not kept" for what in left)
 
 
 def _empty(stage: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scriptorium.errors import RestoreFailed
+from scriptorium.fs.attributes import give, held_open
 from scriptorium.fs.places import real_path
 from scriptorium.fs.previous import Kept, Previous
 from scriptorium.fs.switch import Move, StagingFolder, anchors
@@ -149,10 +150,12 @@ class KuzuIncoming:
         previous = places.lstat(self._target)
         like = previous if previous is not None and stat.S_ISREG(previous.st_mode) else None
         owner = like or places.lstat(self._target.parent)
-        if os.geteuid() == 0 and owner is not None:
-            os.chown(new, owner.st_uid, owner.st_gid)
         if like is not None and new.is_file():
-            new.chmod(like.st_mode & 0o777)
+            within = places.itself(self._target.parent)
+            with held_open(within / self._target.name) as previous_file, held_open(new) as made:
+                give(previous_file, made)
+        elif os.geteuid() == 0 and owner is not None:
+            os.chown(new, owner.st_uid, owner.st_gid)
 
     def _companions(self) -> list[Path]:
         return [companion(self._target, ending) for ending in COMPANIONS]

@@ -35,6 +35,11 @@ SHARED = listed(
     (_USER_OBJ, 7, _NOBODY), (_GROUP_OBJ, 5, _NOBODY), (_GROUP, 7, 3000), (_MASK, 7, _NOBODY), (_OTHER, 0, _NOBODY)
 )
 
+# everybody reads, but not user 1005
+OTHERS_READ = listed(
+    (_USER_OBJ, 6, _NOBODY), (_USER, 0, 1005), (_GROUP_OBJ, 4, _NOBODY), (_MASK, 4, _NOBODY), (_OTHER, 4, _NOBODY)
+)
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
@@ -78,6 +83,22 @@ def user(uid: int, gid: int) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(before)
+
+
+@contextlib.contextmanager
+def entered(folder: Path) -> Iterator[None]:
+    """Everybody may enter the folder, and those above it."""
+    folder.chmod(0o755)
+    lifted = []
+    for parent in folder.parents:
+        if not parent.stat().st_mode & 0o001:
+            lifted.append((parent, parent.stat().st_mode & 0o7777))
+            parent.chmod(parent.stat().st_mode & 0o7777 | 0o001)
+    try:
+        yield
+    finally:
+        for parent, mode in lifted:
+            parent.chmod(mode)
 
 
 def may_read(path: Path, uid: int, gid: int) -> bool:
@@ -171,6 +192,54 @@ def test_a_list_that_kept_somebody_out_and_cannot_be_set(
 
 
 @ROOT
+@pytest.mark.parametrize("program", [("tar", "-xp"), ("tar", "--acls", "-xp"), None])
+def test_whom_a_list_keeps_out_stays_out_without_it(
+    archives: Any, tree: Path, tmp_path: Path, program: tuple[str, ...] | None
+) -> None:
+    """Also where other programs unpack the archive; with its list it is as it was."""
+    os.setxattr(tree / "plain", ACCESS, OTHERS_READ)
+    packed = archives.pack(Tree(str(tree), "x"))
+    (tmp_path / "back").mkdir()
+    if program is None:
+        archives.unpack(packed, tmp_path / "back")
+    else:
+        subprocess.run([*program, "-f", str(packed.path), "-C", str(tmp_path / "back")], check=True)
+    without = program is not None and "--acls" not in program
+    assert lists(tmp_path / "back" / "x")["plain"] == ((0o600, {}) if without else (0o644, {ACCESS: OTHERS_READ}))
+
+
+@ROOT
+def test_the_members_of_a_group_that_was_kept_out_stay_out(archives: Any, tree: Path, tmp_path: Path) -> None:
+    """Without rights the owning group is another one, and who was in that one is among the others."""
+    (tree / "plain").chmod(0o604)
+    packed = archives.pack(Tree(str(tree), "x"))
+    (tmp_path / "back").mkdir()
+    for path in (archives.folder, *archives.folder.iterdir(), tmp_path / "back"):
+        os.chown(path, 65534, 65534)
+    with entered(tmp_path), user(65534, 65534):
+        archives.unpack(packed, tmp_path / "back")
+    assert lists(tmp_path / "back" / "x")["plain"][0] == 0o600
+
+
+@ROOT
+def test_a_program_that_runs_as_its_owner_does_not_run_as_another(
+    archives: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "plain").chmod(0o6755)
+    packed = archives.pack(Tree(str(tree), "x"))
+    archives.unpack(packed, tmp_path / "kept")
+    assert lists(tmp_path / "kept" / "x")["plain"][0] == 0o6755
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refused)
+    unpacked = archives.unpack(packed, tmp_path / "back")
+    assert lists(tmp_path / "back" / "x")["plain"][0] & 0o6000 == 0
+    assert "x/plain: the owner could not be set (Operation not permitted)" in unpacked.warnings
+
+
+@ROOT
 def test_while_it_is_written_a_file_is_open_to_nobody_else(
     archives: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,18 +285,8 @@ def test_without_rights_a_file_is_not_opened_to_another_group(archives: Any, tre
         os.chown(file, 65534, 65534)
     (tmp_path / "back").mkdir()
     os.chown(tmp_path / "back", 65534, 65534)
-    tmp_path.chmod(0o755)
-    lifted = []
-    for parent in tmp_path.parents:
-        if not parent.stat().st_mode & 0o001:
-            lifted.append((parent, parent.stat().st_mode & 0o7777))
-            parent.chmod(parent.stat().st_mode & 0o7777 | 0o001)
-    try:
-        with user(65534, 65534):
-            archives.unpack(packed, tmp_path / "back")
-    finally:
-        for parent, mode in lifted:
-            parent.chmod(mode)
+    with entered(tmp_path), user(65534, 65534):
+        archives.unpack(packed, tmp_path / "back")
     found = lists(tmp_path / "back" / "x")
     assert found["plain"] == (0o600, {}), "who is in our group was not in that one"
     assert found["diary"][1] == {ACCESS: DIARY}

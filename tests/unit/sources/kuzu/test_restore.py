@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
+import stat
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 
 from scriptorium.errors import RestoreFailed
+from scriptorium.fs.access_lists import ACCESS, DEFAULT
 from scriptorium.fs.places import Places
 from scriptorium.model import Part, Staged
 from scriptorium.quiesce.pause import snapshot
@@ -21,6 +25,7 @@ from scriptorium.sources.kuzu import reader
 from scriptorium.sources.kuzu.source import KuzuSource
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_NOBODY = 0xFFFFFFFF
 ROW = "CREATE (:T {{id: {0}, s: 'v{0}'}})"
 SCHEMA = "CREATE NODE TABLE T(id INT64, s STRING, PRIMARY KEY(id))"
 
@@ -249,3 +254,59 @@ def test_the_folder_layout_comes_back(lab: ModuleType, tmp_path: Path, old_kuzu:
     incoming.switch()
     incoming.finish()
     assert (bench.rows(), bench.names()) == (3, {"app.db"})
+
+
+def _shared_with_a_user(path: Path) -> bytes:
+    """The owner and user 1005 read and write, the owning group may do nothing: the mode shows 0660."""
+    entries = ((1, 6, _NOBODY), (2, 6, 1005), (4, 0, _NOBODY), (16, 6, _NOBODY), (32, 0, _NOBODY))
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)
+    try:
+        os.setxattr(path, ACCESS, listed)
+    except OSError:
+        pytest.skip("no access lists on this filesystem")
+    return listed
+
+
+def _list_of(path: Path) -> tuple[int, bytes]:
+    return stat.S_IMODE(path.stat().st_mode), os.getxattr(path, ACCESS)
+
+
+def test_access_lists_and_attributes_of_a_database_are_kept_or_named(bench: Bench, tmp_path: Path) -> None:
+    listed = _shared_with_a_user(bench.database)
+    os.setxattr(bench.database, "user.note", b"mine")
+    named = True
+    try:
+        os.setxattr(bench.database, "trusted.odd", b"1")
+    except OSError:
+        named = False
+    (tmp_path / "again").mkdir()
+    staged = snapshot(bench.source, tmp_path / "again", ())
+    raw = Path(staged.trees[0].root)
+    assert _list_of(raw) == (0o660, listed) and os.getxattr(raw, "user.note") == b"mine"
+    said = f"{bench.database}: the attribute trusted.odd is not kept"
+    assert (said in staged.warnings) is named
+
+
+def test_a_workspace_with_a_default_list_opens_no_database(bench: Bench, tmp_path: Path) -> None:
+    """What the copy inherits from the folder that it is made in is not the database's own."""
+    stage = tmp_path / "again"
+    stage.mkdir()
+    entries = ((1, 7, _NOBODY), (2, 7, 1005), (4, 5, _NOBODY), (16, 7, _NOBODY), (32, 5, _NOBODY))
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)
+    try:
+        os.setxattr(stage, DEFAULT, listed)
+    except OSError:
+        pytest.skip("no access lists on this filesystem")
+    bench.database.chmod(0o640)
+    staged = snapshot(bench.source, stage, ())
+    raw = Path(staged.trees[0].root)
+    assert stat.S_IMODE(raw.stat().st_mode) == 0o640 and ACCESS not in os.listxattr(raw)
+
+
+def test_a_rebuilt_database_has_the_access_list_of_the_previous_one(bench: Bench) -> None:
+    listed = _shared_with_a_user(bench.database)
+    incoming = bench.bring(rebuild=True)
+    incoming.load()
+    incoming.switch()
+    assert _list_of(bench.database) == (0o660, listed)
+    incoming.finish()
