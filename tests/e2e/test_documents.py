@@ -172,6 +172,7 @@ def _stale(home: Path) -> None:
 
 def test_3_a_bibliotheca_is_put_back(scene: Scene, env: dict[str, str]) -> None:
     _stale(scene.home)
+    (scene.home / "config.py.~1~").write_bytes(b"of an earlier disaster")
     perform("3", scene.values, scene.folder, env)
     assert books(scene.place.database) == 50
     assert {path.name for path in scene.place.database.parent.iterdir()} == {"bibliotheca.db"}

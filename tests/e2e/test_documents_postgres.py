@@ -25,6 +25,15 @@ from scriptorium.sources.postgres.embedded import EmbeddedPostgres, server_folde
 
 BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 _OWNER = "alexandria:of-the-books"
+# A table whose name is quoted in the manifest, and what is set on the database itself.
+SET_BY_HAND = (
+    'CREATE SCHEMA "Odd"',
+    'CREATE TABLE "Odd"."a ""b"" c" (n int)',
+    'INSERT INTO "Odd"."a ""b"" c" VALUES (1), (2)',
+    "REVOKE CONNECT ON DATABASE alexandria FROM PUBLIC",
+    "ALTER DATABASE alexandria SET idle_session_timeout = '1h'",
+    "ALTER DATABASE alexandria CONNECTION LIMIT 77",
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +88,7 @@ def made(
         f'[libraries.alexandria]\npreset = "alexandria"\nhome = "home"\ndatabase = "{server.address("alexandria")}"\n'
         f'postgres = {{ dump = "{request.param}" }}\n[stores.local]\nkind = "local"\npath = "backups"\n'
     )
-    ask(as_owner(server), "UPDATE items SET title = 'of yesterday' WHERE id = 1")
+    ask(as_owner(server), "UPDATE items SET title = 'of yesterday' WHERE id = 1", *SET_BY_HAND)
     real_backup.take(load(config, {}), BEFORE)
     ask(as_owner(server), "UPDATE items SET title = 'of today' WHERE id = 1")
     with pytest.MonkeyPatch.context() as patch:
@@ -146,6 +155,10 @@ def test_7_an_alexandria_is_put_back(
     assert ask(as_owner(server), "SELECT title FROM items WHERE id = 1") == [("of today",)]
     assert ask(as_owner(server), "SELECT count(*) FILTER (WHERE title = 'defaced'), count(*) FROM items") == [(0, 40)]
     assert ask(as_owner(server), "SELECT count(*) > 0 FROM reading_progress") == [(True,)]
+    assert ask(as_owner(server), 'SELECT count(*) FROM "Odd"."a ""b"" c"') == [(2,)]
+    limits = "SELECT has_database_privilege('public', oid, 'CONNECT'), datconnlimit FROM pg_database WHERE datname = "
+    assert ask(as_owner(server), f"{limits}'alexandria'", "SHOW idle_session_timeout") == [("1h",)]
+    assert ask(as_owner(server), f"{limits}'alexandria'") == [(False, 77)]
     previous = ask(server.address(), "SELECT datname FROM pg_database WHERE datname LIKE 'alexandria_%'")
     assert previous == ([("alexandria_previous",)] if where == "the same server" else [])
     assert book.read_bytes() == was

@@ -157,7 +157,8 @@ def _prove(living: Living, stage: Path) -> None:
             fingerprints, copy, stage / "export", engine=living.engine, share=living.share
         )
     except ToolMissing as missing:
-        raise ToolMissing(missing.what, on=str(living.path), hint=missing.hint) from None
+        which = f": {missing.on}" if missing.on and missing.on != str(copy) else ""
+        raise ToolMissing(f"{missing.what}{which}", on=str(living.path), hint=missing.hint) from None
     except reader.Unread as hindrance:
         fingerprints = reader.unread(hindrance, living.engine)
     have, lack = len(fingerprints.tables), len(fingerprints.missing)

@@ -332,8 +332,9 @@ def test_a_missing_engine_is_said(make: Any, tmp_path: Path) -> None:
     engine = tmp_path / "engine" / "kuzu"
     engine.mkdir(parents=True)
     (engine / "__init__.py").write_text("raise ImportError('no such engine')\n")
-    with pytest.raises(ToolMissing, match="kuzu package is missing"):
+    with pytest.raises(ToolMissing, match="kuzu package is missing") as caught:
         take(KuzuSource(path=make("app.db"), engine=engine.parent), tmp_path / "stage")
+    assert str(engine.parent) in caught.value.what and caught.value.on == str(tmp_path / "app.db")
 
 
 def test_an_unwritable_stage_leaves_no_partial_copy(make: Any, tmp_path: Path) -> None:
