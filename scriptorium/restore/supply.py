@@ -20,7 +20,7 @@ from scriptorium.restore.proof import compare_tables
 from scriptorium.results import Comparison as Comparison
 from scriptorium.results import Restored as Restored
 from scriptorium.sources import AS_CONFIGURED, Incoming, RestoreOptions, beside
-from scriptorium.sources.abilities import made_anew, missing_fingerprints, waits_for, warnings_of
+from scriptorium.sources.abilities import missing_fingerprints, rebuilt_views, waits_for, warnings_of
 from scriptorium.stores import BackupStore
 
 log = logging.getLogger(__name__)
@@ -261,7 +261,7 @@ def named(unsaved: Sequence[Unsaved], count: int) -> str:
 
 
 def _not_comparable(incoming: Incoming) -> Mapping[str, str]:
-    return {**missing_fingerprints(incoming), **made_anew(incoming)}
+    return {**missing_fingerprints(incoming), **rebuilt_views(incoming)}
 
 
 def restore_warnings(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:

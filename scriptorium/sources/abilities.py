@@ -130,9 +130,9 @@ def missing_fingerprints(incoming: Incoming) -> Mapping[str, str]:
     return incoming.missing_fingerprints if isinstance(incoming, PartlyRead) else _NOTHING
 
 
-def made_anew(incoming: Incoming) -> Mapping[str, str]:
+def rebuilt_views(incoming: Incoming) -> Mapping[str, str]:
     """What a loaded part made new and what of it differs, and why that is no damage."""
-    return incoming.made_anew if isinstance(incoming, Remaking) else _NOTHING
+    return incoming.rebuilt_views if isinstance(incoming, Remaking) else _NOTHING
 
 
 def warnings_of(incoming: Incoming) -> tuple[str, ...]:
@@ -161,9 +161,9 @@ __all__ = [
     "living_path",
     "living_tree",
     "looks_at",
-    "made_anew",
     "missing_fingerprints",
     "pausable",
+    "rebuilt_views",
     "rehearsal",
     "renamed",
     "streamable",

@@ -38,7 +38,7 @@ class Remaking(Protocol):
     """An ``Incoming`` that makes something new from what was saved, with a result that may differ."""
 
     @property
-    def made_anew(self) -> Mapping[str, str]:
+    def rebuilt_views(self) -> Mapping[str, str]:
         """What differs, and why that is no damage; empty before ``load``."""
         ...
 

@@ -287,7 +287,7 @@ def test_a_program_of_the_database_that_stands_still(database_setup: Any, case: 
     rig.place.config.write_text(text.replace("jobs = 2", "jobs = 2, stall_timeout = 1"))
     fake(rig, program, f'case "$*" in *--dbname*) {how};; esac; exec $real "$@"')
     began = time.monotonic()
-    with pytest.raises(ToolStalled, match=f"{program} stood still for .* and was ended"):
+    with pytest.raises(ToolStalled, match=f"{program} made no progress for .* and was ended"):
         rig.again(case.split(" ")[0])
     assert time.monotonic() - began < 45
     no_child_is_left()

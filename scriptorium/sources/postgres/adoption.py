@@ -1,4 +1,4 @@
-"""A dump of PostgreSQL that another program made: what it says of itself, and what is in it."""
+"""A dump of PostgreSQL that another program made: what its head says, and whether its contents are allowed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _VERSIONS = re.compile(r"^-- Dumped (from database|by pg_dump) version (\S+)", r
 
 
 def read_foreign(file: Path, source: PostgresSettings, called: str, *, script: bool, trusted: bool) -> ForeignDump:
-    """What a dump says of itself, once it was read to its end; see ``TakesDumps``."""
+    """Read a dump to its end and return what its head says; see ``TakesDumps``."""
     head = _script_head(file) if script else head_of(file)
     warnings = _checked(file, source, script=script, trusted=trusted)
     living = _living_name(source)
@@ -49,7 +49,7 @@ def _ending(file: Path, *, script: bool) -> str:
 
 
 def _living_name(source: PostgresSettings) -> str:
-    """The name of the library's database, where its settings say it."""
+    """The name of the library's database, if its settings contain one."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
@@ -94,7 +94,7 @@ def _script_head(file: Path) -> ForeignDump:
 
 
 def _checked(file: Path, source: PostgresSettings, *, script: bool, trusted: bool) -> tuple[str, ...]:
-    """Read it to its end, and see what is in it. ``DamageFound``, ``UnsafeArchive``."""
+    """Read the dump to its end and examine its contents; returns warnings. ``DamageFound``, ``UnsafeArchive``."""
     if script:
         require_complete(file)
         examine_script(file, foreign=True, trusted=trusted)
@@ -102,7 +102,7 @@ def _checked(file: Path, source: PostgresSettings, *, script: bool, trusted: boo
     try:
         program = restorer_for(file, 0, source.tools)
     except ToolMissing as missing:
-        return (f"it was not read to its end ({missing.what}): verify knows only that its bytes stay what they are",)
+        return (f"it was not read to its end ({missing.what}): verify can only tell whether its bytes have changed",)
     require_ends(file)
     examine_dump(file, program, foreign=True, trusted=trusted)
     outcome = process.run([program.path, "--file=/dev/null", str(file)], check=False)

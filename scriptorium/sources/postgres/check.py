@@ -1,4 +1,4 @@
-"""Whether a database is sound: versions, indexes, checksums, structure, and what its application relies on."""
+"""Whether a database is sound: versions, indexes, checksums, structure, and the rules of its application."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scriptorium.model import Finding, Health
 from scriptorium.presets import DatabaseRules, rules_for
 from scriptorium.presets.checks import findings
 from scriptorium.sources.postgres.connection import Address, Row, sql
-from scriptorium.sources.postgres.errors import worded
+from scriptorium.sources.postgres.errors import translated
 from scriptorium.sources.postgres.programs import find, major_of
 from scriptorium.sources.postgres.statements import answers
 
@@ -33,13 +33,14 @@ _TABLES = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'"
 
 
 def check(address: Address, *, files: Path | None = None, tools: Path | None = None) -> Health:
-    """Look at the database behind ``address``; ``files``: the folder of the library's files, to compare with.
+    """Check the database at ``address``. ``files``: the folder of the library's files, which its rows are compared
+    with.
 
-    Raises ``SourceUnavailable`` and the like when it cannot be reached at all.
+    Raises ``SourceUnavailable`` or a related error when the database cannot be reached.
     """
     with address.session() as session:
         major = major_of(session.info.server_version)
-        facts = {
+        properties = {
             "database": session.info.dbname,
             "server": str(session.info.parameter_status("server_version")),
             "size": f"{_one(session, 'SELECT pg_database_size(current_database())')} bytes",
@@ -48,13 +49,13 @@ def check(address: Address, *, files: Path | None = None, tools: Path | None = N
         found = [
             *(Finding("invalid index", name, "REINDEX it") for name in _column(session, _INVALID_INDEXES)),
             *(Finding("unchecked constraint", name, _NOT_VALID) for name in _column(session, _UNCHECKED)),
-            *_checksums(session, facts),
-            *_structure(session, address, facts, major, tools),
+            *_checksums(session, properties),
+            *_structure(session, address, properties, major, tools),
         ]
         rules = rules_for(_column(session, _TABLES))
         if rules is not None:
-            found += _application(session, rules, files, facts)
-    return Health(facts, tuple(found))
+            found += _application(session, rules, files, properties)
+    return Health(properties, tuple(found))
 
 
 def _client(major: int, tools: Path | None) -> str:
@@ -72,50 +73,51 @@ def _one(session: psycopg.Connection[Row], query: str) -> str:
     return _column(session, query)[0]
 
 
-def _checksums(session: psycopg.Connection[Row], facts: dict[str, str]) -> Iterator[Finding]:
-    facts["checksums"] = _one(session, "SHOW data_checksums")
+def _checksums(session: psycopg.Connection[Row], properties: dict[str, str]) -> Iterator[Finding]:
+    properties["checksums"] = _one(session, "SHOW data_checksums")
     failures = _one(
         session, "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
     )
     if failures != "0":
-        yield Finding("damaged pages", facts["database"], f"{failures} checksum failures; restore it from a backup")
+        hint = f"{failures} checksum failures; restore it from a backup"
+        yield Finding("damaged pages", properties["database"], hint)
 
 
 def _structure(
-    session: psycopg.Connection[Row], address: Address, facts: dict[str, str], major: int, tools: Path | None
+    session: psycopg.Connection[Row], address: Address, properties: dict[str, str], major: int, tools: Path | None
 ) -> Iterator[Finding]:
-    """``pg_amcheck`` where its extension is there; it is not installed by a check, which changes nothing."""
+    """Run ``pg_amcheck`` if the extension amcheck is installed. A check changes nothing, so it does not install it."""
     if not _column(session, "SELECT extname FROM pg_extension WHERE extname = 'amcheck'"):
-        facts["structure"] = "not checked: CREATE EXTENSION amcheck would allow it"
+        properties["structure"] = "not checked: CREATE EXTENSION amcheck would allow it"
         return
     try:
         program = find("pg_amcheck", max(major, 14), tools=tools)
     except ToolMissing as error:
-        facts["structure"] = f"not checked: {error.what}"
+        properties["structure"] = f"not checked: {error.what}"
         return
-    argv = [program.path, "--no-password", "--no-dependent-toast", address.of(facts["database"]).plain]
+    argv = [program.path, "--no-password", "--no-dependent-toast", address.of(properties["database"]).plain]
     outcome = process.run(
         argv, env=address.environment(), timeout=_AMCHECK_SECONDS, secrets=address.secrets, check=False
     )  # fmt: skip
-    facts["structure"] = f"checked by pg_amcheck {program.version[0]}"
+    properties["structure"] = f"checked by pg_amcheck {program.version[0]}"
     if outcome.status == 0:
         return
-    said = [line for line in outcome.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
-    if not said:
-        raise worded(f"pg_amcheck: {outcome.stderr}", address, secrets=address.secrets)
-    for line in said[:_SHOWN]:
-        yield Finding("damaged structure", facts["database"], line.strip())
+    lines = [line for line in outcome.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
+    if not lines:
+        raise translated(f"pg_amcheck: {outcome.stderr}", address, secrets=address.secrets)
+    for line in lines[:_SHOWN]:
+        yield Finding("damaged structure", properties["database"], line.strip())
 
 
 def _application(
-    session: psycopg.Connection[Row], rules: DatabaseRules, files: Path | None, facts: dict[str, str]
+    session: psycopg.Connection[Row], rules: DatabaseRules, files: Path | None, properties: dict[str, str]
 ) -> Iterator[Finding]:
-    """What its application relies on: rows that belong together, and files where their rows say."""
+    """The rules of the application: rows that belong together exist, and files are where their rows say."""
     for rule in rules.rules:
         yield from findings(rule.verdict, rule.table, _column(session, rule.query))
     if files is None:
-        facts["files"] = "not compared: their folder is not known"
+        properties["files"] = "not compared: their folder is not known"
         return
     named = answers(session, {"files": rules.files}).get("files", ())
-    facts["files"] = f"{len(named)} rows compared with {files}"
+    properties["files"] = f"{len(named)} rows compared with {files}"
     yield from rules.compare_files(named, files)

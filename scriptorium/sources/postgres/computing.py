@@ -1,6 +1,7 @@
-"""A fingerprint that a server cannot compute is missing for that table; everything else continues.
+"""If a server cannot compute the fingerprint of a table, that one is missing; the backup or restore continues.
 
-An index on a function, a generated column or a view may call what fails, or what names others without their schema.
+An index on a function, a generated column or a view may call a function that fails, or one that names other objects
+without their schema.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import psycopg
 
 _Found = TypeVar("_Found")
-_OF_THE_SESSION = ("40", "53", "57", "58")  # deadlocks, resources, what operators do, errors of the system
+_OF_THE_SESSION = ("40", "53", "57", "58")  # deadlocks, resources, actions of an operator, errors of the system
 _LOCKED = "55P03"
 
 
@@ -25,7 +26,8 @@ class Uncomputable(Exception):
 
 
 def computed(session: psycopg.Connection[Row], work: Callable[[], _Found]) -> _Found:
-    """What ``work`` finds; in a second try with the database's own ``search_path``. ``Uncomputable``."""
+    """The result of ``work``. If it fails, it is tried again with the database's own ``search_path``.
+    ``Uncomputable``."""
     try:
         with _computing(session):
             return work()
@@ -39,15 +41,15 @@ def computed(session: psycopg.Connection[Row], work: Callable[[], _Found]) -> _F
 
 
 def of_the_session(session: psycopg.Connection[Row], error: psycopg.Error) -> bool:
-    """Whether the error concerns more than its statement: the connection, a lock, the server's resources. What another
-    server or a foreign data wrapper says, and what is too large to be written as text, concern the statement alone."""
+    """Whether the error concerns more than its statement: the connection, a lock, the server's resources. Errors of
+    another server or a foreign data wrapper, and values too large to be written as text, concern only the statement."""
     state = error.sqlstate or ""
     return session.closed or not state or state.startswith(_OF_THE_SESSION) or state == _LOCKED
 
 
 @contextlib.contextmanager
 def _computing(session: psycopg.Connection[Row]) -> Iterator[None]:
-    """Rolled back, so that locks of indexes and sequences are not kept to the end: a server has few of them."""
+    """The block's work is rolled back. So locks of indexes and sequences are released now: a server has few of them."""
     import psycopg
 
     try:
@@ -62,5 +64,5 @@ def _computing(session: psycopg.Connection[Row]) -> Iterator[None]:
         if of_the_session(session, error):
             raise
         if error.sqlstate == "42501" and "row-level security" in str(error):
-            raise  # pg_dump refuses the table, too
+            raise  # pg_dump refuses this table as well
         raise Uncomputable(" ".join((error.diag.message_primary or str(error)).split())) from error

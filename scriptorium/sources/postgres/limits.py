@@ -1,4 +1,4 @@
-"""How many connections are left to a role: the limits of the database, of the role and of the server."""
+"""How many more connections a role may open: the limits of the database, of the role and of the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scriptorium.sources.postgres.connection import Address, Row
 if TYPE_CHECKING:
     import psycopg
 
-# Of each limit: what it is, how many it allows (NULL: any), how many of them are used, ours included.
+# For each limit: its name, how many connections it allows (NULL: any number), how many are in use, ours included.
 _LIMITS = """
 SELECT 'of the database (ALTER DATABASE ' || quote_ident(d.datname) || ' CONNECTION LIMIT)',
     CASE WHEN d.datconnlimit >= 0 AND NOT r.rolsuper THEN d.datconnlimit END,
@@ -33,13 +33,13 @@ SELECT 'of the server (max_connections)',
 FROM pg_roles r WHERE r.rolname = session_user
 """
 _MANY = 1000
-_PATIENCE, _LOOK = 3.0, 0.2  # seconds
+_WAIT_SECONDS, _LOOK_SECONDS = 3.0, 0.2
 
 
 def left(session: psycopg.Connection[Row]) -> tuple[int, str]:
-    """How many more connections this session's role may open to its database now, and whose limit that is."""
-    with session.transaction(force_rollback=True):  # so that no lock of this look is kept to the end of a long one
-        session.execute("SELECT pg_stat_clear_snapshot()")  # a transaction keeps what it saw of the sessions
+    """How many more connections this session's role may open to its database now, and which limit decides."""
+    with session.transaction(force_rollback=True):  # its locks are released now, not at the end of a long transaction
+        session.execute("SELECT pg_stat_clear_snapshot()")  # a transaction caches the list of sessions
         rows = session.execute(_LIMITS.encode()).fetchall()
     found = [
         (int(str(limit)) - int(str(used)), f"{what} is {limit}, {used} are in use")
@@ -50,17 +50,18 @@ def left(session: psycopg.Connection[Row]) -> tuple[int, str]:
 
 
 def fitting_jobs(session: psycopg.Connection[Row], jobs: int, *, leader: int = 0) -> int:
-    """So many processes as there are connections for beside this session's; at least one. ``leader``: connections of
-    the program itself, where there are several processes."""
+    """How many processes can run with the connections that are left beside this session; at least one. ``leader``:
+    connections of the program's leading process, which come on top of those of its ``jobs``."""
     free, _ = left(session)
     return max(1, min(jobs, free - leader))
 
 
 def require_one_more(session: psycopg.Connection[Row], address: Address, what: str) -> None:
-    """``SourceUnavailable`` where ``what`` could not connect beside this session: another may end at any time."""
-    until = time.monotonic() + _PATIENCE
+    """``SourceUnavailable`` if no connection is left for ``what`` beside this session. It is transient, because other
+    sessions may end."""
+    until = time.monotonic() + _WAIT_SECONDS
     while (found := left(session))[0] < 1 and time.monotonic() < until:
-        time.sleep(_LOOK)  # our own stall watch may use the last connection briefly
+        time.sleep(_LOOK_SECONDS)  # our own stall watch may use the last connection briefly
     free, limit = found
     if free < 1:
         raise SourceUnavailable(
@@ -72,8 +73,8 @@ def require_one_more(session: psycopg.Connection[Row], address: Address, what: s
 
 @contextlib.contextmanager
 def watching(address: Address, application: str) -> Iterator[psycopg.Connection[Row]]:
-    """A session for looking at what other sessions do: in another database where that is possible, and only where a
-    connection stays free for those who do the work. ``SourceUnavailable``."""
+    """A session that watches other sessions. It is in another database, if possible. It is only opened if one more
+    connection stays free for the sessions that do the work; else ``SourceUnavailable``."""
     with contextlib.ExitStack() as open_:
         try:
             session = open_.enter_context(address.maintenance())

@@ -30,11 +30,11 @@ _WAITING = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND wai
 
 
 class LockWatch:
-    """Looks, from a session of its own, for whoever blocks the sessions called ``application``, while the block lasts.
+    """While the block runs, finds the sessions that block the sessions named ``application``, from a separate session.
 
-    ``seen`` is the last answer: a line for each holder, with its process id, user, program and first words (no more
-    of its statement: there may be secrets in it). Where they were blocked for ``patience`` seconds without a break,
-    their statements are cancelled, and ``ended`` is true: for programs that know no such limit themselves.
+    ``seen`` is the last result: for each blocking session its process id, user, program and the first words of its
+    statement (not more: it may contain secrets). If our sessions were blocked for ``patience`` seconds without a break,
+    their statements are cancelled and ``ended`` is true: for programs that have no such limit themselves.
     """
 
     def __init__(self, address: Address, application: str, *, patience: float | None = None) -> None:
@@ -57,7 +57,7 @@ class LockWatch:
         self._thread.join(timeout=10)
 
     def _watch(self) -> None:
-        # A watch that cannot look says nothing; the error of what it watches over is what counts.
+        # An error of the watch is ignored: only an error of the watched sessions counts.
         with (
             contextlib.suppress(ScriptoriumError),
             watching(self._address, f"{self._application} lock watch") as session,
@@ -83,7 +83,7 @@ class LockWatch:
 
 @contextlib.contextmanager
 def naming_holders(address: Address, application: str) -> Iterator[None]:
-    """``SnapshotBusy`` of the block says who holds what the sessions called ``application`` waited for."""
+    """A ``SnapshotBusy`` of the block says which sessions hold the locks that the sessions of ``application`` need."""
     with LockWatch(address, application) as watch:
         try:
             yield
@@ -94,7 +94,7 @@ def naming_holders(address: Address, application: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def patient_session(address: Address, lock_timeout: float) -> Iterator[psycopg.Connection[Row]]:
-    """A session that waits for a lock as many seconds, and then says who holds it (``SnapshotBusy``)."""
+    """A session that waits at most ``lock_timeout`` seconds for a lock; ``SnapshotBusy`` says who holds it."""
     application = f"scriptorium look {secrets.token_hex(4)}"
     with naming_holders(address, application), address.session(application=application) as session:
         session.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(lock_timeout * 1000)}ms",))
@@ -103,7 +103,7 @@ def patient_session(address: Address, lock_timeout: float) -> Iterator[psycopg.C
 
 @contextlib.contextmanager
 def patient_program(address: Address, application: str, lock_timeout: float) -> Iterator[None]:
-    """The same for a program in the block that waits without end: ``LibraryBusy``."""
+    """The same for a program in the block that has no such limit: ``LibraryBusy``."""
     with LockWatch(address, application, patience=lock_timeout) as watch:
         try:
             yield

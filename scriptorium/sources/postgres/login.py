@@ -1,4 +1,4 @@
-"""Where a PostgreSQL database is and how its password is had: the settings, resolved into an ``Address``."""
+"""The address of a PostgreSQL database and the source of its password: settings that become an ``Address``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KEEPALIVES = {"keepalives_idle": "60", "keepalives_interval": "10", "keepalives
 
 
 class Login(BaseModel):
-    """Where the database is and how its password is had. Exactly what libpq takes, plus the three ways to a secret.
+    """The address of the database, as libpq takes it, and where its password comes from.
 
-    ``pooler``: a connection pooler in the way is refused, unless it keeps one session of the server for each client
-    ("session").
+    ``pooler``: a connection pooler is refused, unless the setting says that it keeps one session of the server for each
+    client ("session").
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""What the user may say of how a PostgreSQL database is restored."""
+"""The user's options for the restore of a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class PostgresRestoreOptions(BaseModel):
-    """Each adds to the settings of the source.
+    """Each option can be set here or in the settings of the source.
 
-    ``clean``: into the living database, in one transaction. ``without_roles``: although roles or tablespaces are
-    missing. ``without_broken_constraints``: although rows break constraints, which are then left out.
+    ``clean``: restore into the living database, in one transaction. ``without_roles``: restore although roles or
+    tablespaces are missing. ``without_broken_constraints``: restore although rows break constraints; these are left
+    out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,9 +1,9 @@
 """A dump that is restored with the database's own ``search_path``, for objects that name others without their schema.
 
-``pg_dump`` writes a statement into its dumps that empties ``search_path``, and ``pg_restore`` carries it out on each of
-its connections. Functions that name others without a schema work in their application and fail there. In a second try
-the statement is replaced, in what pg_restore reads and not in the dump, by one of the same length that goes back to
-what the session began with.
+``pg_dump`` writes a statement into its dumps that empties ``search_path``, and ``pg_restore`` runs it on each of its
+connections. Functions that name other objects without a schema work in their application, but fail in such a session.
+In a second try the statement is replaced by one of the same length that resets ``search_path`` to the value at the
+start of the session. It is replaced in what pg_restore reads, not in the dump.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from scriptorium.sources.postgres.toc import toc_length
 if TYPE_CHECKING:
     import psycopg
 
-_EMPTIES = b"SELECT pg_catalog.set_config('search_path', '', false);"
-_RESETS = b"RESET search_path;".ljust(len(_EMPTIES))  # of the same length: the dump says how long it is
+_EMPTY_PATH = b"SELECT pg_catalog.set_config('search_path', '', false);"
+_RESET_PATH = b"RESET search_path;".ljust(len(_EMPTY_PATH))  # of the same length: the dump contains the length
 _BLOCK = 1 << 20
 _TABLE_OF_CONTENTS = "toc.dat"
 _OWN = """
@@ -43,7 +43,7 @@ settings AS (
 
 
 def own_path(session: psycopg.Connection[Row]) -> str:
-    """The ``search_path`` of the database's owner in it; at its end all other schemas, for what other roles set."""
+    """The ``search_path`` of the database's owner, followed by all other schemas, which other roles may use."""
     row = session.execute((_SETTINGS + _OWN).encode()).fetchone()
     owner = session.execute(
         "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()"
@@ -57,14 +57,14 @@ def own_path(session: psycopg.Connection[Row]) -> str:
 
 
 @contextlib.contextmanager
-def without_emptying(
+def keeping_search_path(
     dump: Path, otherwise: Sequence[tuple[bytes, bytes]] = ()
 ) -> Iterator[tuple[list[str], int | None]]:
-    """The dump as pg_restore is to read it: its last words, and what its standard input is (``None``: nothing).
-    ``otherwise``: more statements, and what is read in their places, as long as they are."""
-    changed = ((_EMPTIES, _RESETS), *otherwise)
+    """The dump as pg_restore has to read it: its last arguments, and its standard input (``None``: nothing).
+    ``otherwise``: further statements, each with its replacement of the same length."""
+    changed = ((_EMPTY_PATH, _RESET_PATH), *otherwise)
     if not dump.is_dir():
-        with _poured(dump, changed) as reading:
+        with _piped(dump, changed) as reading:
             yield [], reading
         return
     beside = dump.parent if os.access(dump.parent, os.W_OK) else None  # links need the same filesystem
@@ -84,23 +84,23 @@ def _link(file: Path, at: Path) -> None:
 
 
 def _replaced(contents: bytes, changed: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """A statement that is not there is none that fails: older programs did not empty ``search_path``."""
+    """The contents with every change. A statement may be missing: older programs did not empty ``search_path``."""
     for statement, instead in changed:
         contents = contents.replace(statement, instead, 1)
     return contents
 
 
 @contextlib.contextmanager
-def _poured(dump: Path, changed: Sequence[tuple[bytes, bytes]]) -> Iterator[int]:
+def _piped(dump: Path, changed: Sequence[tuple[bytes, bytes]]) -> Iterator[int]:
     reading, writing = os.pipe()
     length = toc_length(dump)
 
-    def pour() -> None:
+    def copy() -> None:
         with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe, dump.open("rb") as file:
             pipe.write(_replaced(file.read(length), changed))
             shutil.copyfileobj(file, pipe, _BLOCK)
 
-    thread = threading.Thread(target=pour, daemon=True, name="pouring a dump")
+    thread = threading.Thread(target=copy, daemon=True, name="piping a dump")
     thread.start()
     try:
         yield reading

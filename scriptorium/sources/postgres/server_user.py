@@ -1,8 +1,8 @@
-"""Who a server of one's own runs as, and a folder in which that user can work.
+"""The user that a temporary server runs as, and a folder that this user can use.
 
-PostgreSQL refuses to run as root: when we are root it runs as ``nobody``, who can enter neither a clone below /root nor
-a ``TMPDIR`` of root's. What the server needs of its programs is then copied into its own folder. ``initdb`` refuses a
-user number without a name: there it runs in a namespace in which the number has one.
+PostgreSQL refuses to run as root. If we are root it runs as ``nobody``, who can enter neither a clone below /root nor a
+``TMPDIR`` of root. Then the programs that it needs are copied into its own folder. ``initdb`` refuses a user number
+without a name: then it runs in a namespace in which the number has one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from scriptorium.fs.removal import remove_tree
 _CANDIDATES = ("nobody", "daemon", "postgres")
 _COPIED = "programs"  # inside the server's folder
 _PROGRAMS = ("initdb", "postgres")
-# Where a folder may be made when the one that was asked for cannot be entered, or lets nothing be executed.
+# Other places for the folder, if the user cannot enter the wanted one, or nothing can be executed in it.
 _PLACES = ("/var/tmp", "/tmp", "/dev/shm")  # noqa: S108 -- the folder itself is made by mkdtemp
 
 
 @dataclass(frozen=True)
 class ServerUser:
-    """The user that a server runs as; ``switched``: not we ourselves, because we are root."""
+    """The user that a server runs as; ``switched``: it is another user, because we are root."""
 
     uid: int
     gid: int
@@ -37,8 +37,8 @@ class ServerUser:
     switched: bool
 
     def command(self, argv: list[str], *, death: str = "KILL") -> list[str]:
-        """The command as this user. It ends with us: the kernel forgets the wish for a signal at our death when the
-        user changes, so it is said again."""
+        """The command, run as this user. It ends when we end: the kernel resets the signal at the parent's death when
+        the user changes, so it is set again."""
         if not self.switched:
             return argv
         setpriv = process.find_tool("setpriv", package="util-linux")
@@ -60,7 +60,7 @@ class ServerUser:
 
 
 def server_user() -> ServerUser:
-    """Ourselves; for root the first harmless user that this system has."""
+    """Our own user; for root the first unprivileged user that this system has."""
     if os.geteuid() != 0:
         with contextlib.suppress(KeyError):
             return ServerUser(os.geteuid(), os.getegid(), pwd.getpwuid(os.geteuid()).pw_name, switched=False)
@@ -73,7 +73,7 @@ def server_user() -> ServerUser:
 
 
 def named(user: ServerUser, argv: list[str]) -> list[str]:
-    """The command where the number of this user has a name (``initdb`` asks for it)."""
+    """The command, run in a place where the number of this user has a name, which ``initdb`` needs."""
     if user.name:
         return user.command(argv)
     unshare = shutil.which("unshare")
@@ -85,8 +85,8 @@ def named(user: ServerUser, argv: list[str]) -> list[str]:
 
 
 def runnable(programs: Path, folder: Path, user: ServerUser) -> Path | None:
-    """A folder with the server's programs that this user can run: the given one, else a copy in ``folder``; none where
-    neither can be run from there."""
+    """A folder with programs of the server that this user can run: the given one, else a copy in ``folder``. ``None``
+    if neither can be run."""
     if not _works(user.command(["test", "-w", str(folder / "data")])):
         return None
     if _runs(programs, user):
@@ -100,7 +100,7 @@ def runnable(programs: Path, folder: Path, user: ServerUser) -> Path | None:
 
 
 def places(inside: Path | None) -> Iterator[Path]:
-    """Where a server's folder may be made, the wanted place first."""
+    """The places where a server's folder may be made, the wanted one first."""
     first = inside or Path(tempfile.gettempdir())
     yield first
     for place in map(Path, _PLACES):
@@ -109,8 +109,8 @@ def places(inside: Path | None) -> Iterator[Path]:
 
 
 def prepare(folder: Path, user: ServerUser) -> None:
-    """The folder stays ours, so that no other user can put anything where we write. The server's user may only pass
-    through it to the data, which belong to that user."""
+    """Prepare the folder. We stay its owner, so that no other user can write to it. The server's user may only enter
+    it, to reach the data, which belong to that user."""
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o711 if user.switched else 0o700)
     data = folder / "data"
@@ -120,7 +120,7 @@ def prepare(folder: Path, user: ServerUser) -> None:
 
 
 def make_folder(prefix: str, inside: Path | None, programs: Path, user: ServerUser) -> tuple[Path, Path]:
-    """A new folder that this user can enter, and the programs as it runs them. ``ToolFailed`` says what was tried."""
+    """A new folder that this user can enter, and the folder of its programs. ``ToolFailed`` says what was tried."""
     tried: list[str] = []
     for place in places(inside):
         try:
@@ -140,7 +140,7 @@ def make_folder(prefix: str, inside: Path | None, programs: Path, user: ServerUs
             raise
         remove_tree(folder)
     raise ToolFailed(
-        f"no PostgreSQL server could be made: the user {user.name or user.uid} can run it from no folder",
+        f"no PostgreSQL server could be made: there is no folder in which the user {user.name or user.uid} can run it",
         on=str(programs),
         hint=f"tried: {', '.join(tried)}; set TMPDIR to a folder that this user can enter, with 100 MB free",
     )
@@ -158,8 +158,8 @@ def _works(argv: list[str]) -> bool:
 
 
 def _copy(programs: Path, target: Path) -> None:
-    """The two programs with the libraries and data files that they look for from where they are themselves (a wheel's
-    in ``<wheel>.libs`` beside it). No secret is in them, everybody may read them."""
+    """Copy the two programs with their libraries and data files, in the same relative places (a wheel's libraries are
+    in ``<wheel>.libs`` beside it). They contain no secret, so everybody may read them."""
     target.mkdir(parents=True)
     for name in _PROGRAMS:
         shutil.copyfile(programs / name, target / name)

@@ -1,4 +1,4 @@
-"""What is configured of a PostgreSQL database besides its login."""
+"""The settings of a PostgreSQL source, besides its login."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from scriptorium.sources.postgres.dump.pieces import PIECE
 from scriptorium.sources.postgres.login import Login
 from scriptorium.words import Role
 
-if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
+if TYPE_CHECKING:  # these modules are imported only when needed: every `list` reads the settings
     from scriptorium.sources.postgres.dump.snapshot import DumpOptions
 
 _TOO_MANY_JOBS = 8
 
 
 def useful_jobs(*, restoring: bool = False) -> int:
-    """How many processes help. Of pg_dump: measured in benchmarks/postgres.py, two busy cores gain nothing from two. Of
-    pg_restore: one for each core, since a table and an index are each made by one process of the server."""
+    """How many processes make it faster. pg_dump: one for two cores (two on two busy cores gain nothing, as
+    benchmarks/postgres.py shows). pg_restore: one for each core, because one process of the server builds one table or
+    index."""
     cores = os.cpu_count() or 1
     return max(1, min(_TOO_MANY_JOBS, cores if restoring else cores // 2))
 
 
 class PostgresSettings(Login):
-    """``database``: a URL or libpq's words; nothing means libpq's own variables. ``at``: its path in the archive, by
-    default the source's name; the dump lies in ``<at>/<database>/``.
+    """``database``: a URL or libpq's words; empty: libpq's own variables. ``at``: its path in the archive, by default
+    the source's name; the dump is in ``<at>/<database>/``.
 
-    ``dump``: copied into the workspace first ("stage"), which is faster, or read straight into the archive ("stream");
-    "auto": streamed where the workspace has too little space for the copy.
-    ``jobs``: processes of pg_dump and pg_restore (0: as many as help). ``lock_timeout``: seconds to wait for a table
-    that is locked. ``statement_timeout``: seconds one table's fingerprint may take (0: no limit).
-    ``stall_timeout``: seconds that pg_dump, pg_restore or psql may stand still (0: no limit). ``previous``: how many
-    databases that a restore replaced are kept; its old name, ``former``, is still read. ``tools``: the folder of
-    pg_dump, where it is not found by itself.
-    ``without_roles``: restore although roles, tablespaces or extensions are missing. ``without_broken_constraints``:
-    restore all rows although they break constraints, which are then left out. ``in_place``: restore into the
-    living database in one transaction, for roles that may not create databases. ``target``: restore to this database
-    instead. ``staging``: a folder for what a restore unpacks. ``drill``: where a drill restores to, a scratch
-    database on the same ``server`` or an ``embedded`` server of its own. ``statements``: queries by name, put to every
-    snapshot and to what is restored; a preset's checks read them.
+    ``dump``: copied into the workspace first ("stage"), which is faster, or written directly into the archive
+    ("stream"); "auto": streamed if the workspace has too little space for the copy. ``jobs``: processes of pg_dump and
+    pg_restore (0: chosen by the number of cores). ``lock_timeout``: seconds to wait for a locked table.
+    ``statement_timeout``: seconds that the fingerprint of one table may take (0: no limit). ``stall_timeout``: seconds
+    that pg_dump, pg_restore or psql may make no progress (0: no limit). ``previous``: how many replaced databases are
+    kept; its old name, ``former``, is still read. ``tools``: the folder of pg_dump, if it is not found automatically.
+    ``without_roles``: restore although roles or tablespaces are missing. ``without_broken_constraints``: restore all
+    rows although they break constraints; these are left out. ``in_place``: restore into the living database in one
+    transaction, for roles that may not create databases. ``target``: restore to this database instead. ``staging``: the
+    folder into which a restore unpacks. ``drill``: a drill restores to a scratch database on the same ``server``, or to
+    an ``embedded`` server of its own. ``statements``: queries by name, run in every snapshot and after every restore; a
+    preset's checks use the answers.
     """
 
     kind: Literal["postgres"] = "postgres"
@@ -88,7 +88,7 @@ class PostgresSettings(Login):
 
     @property
     def records_folder(self) -> Path:
-        """Where it is recorded which databases restores and drills made, and which they replaced."""
+        """The folder in which it is recorded which databases restores and drills made and replaced."""
         from scriptorium.sources.postgres.restore.staging import default_staging
 
         scratch = self._scratch or self.staging

@@ -1,7 +1,7 @@
-"""One database to one file and back, in the formats that ``pg_dump`` users know.
+"""Writes one database to one file and restores it, in the formats of ``pg_dump``.
 
-The file is written under another name beside it, and renamed when it is complete. A file that is restored is recognised
-by its first bytes, never by its name, and is loaded in one transaction: after an error the database is as it was.
+The file is written under another name in the same folder, and renamed when it is complete. The format of a file that is
+restored is recognised by its first bytes, not by its name. It is loaded in one transaction: an error changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scriptorium.sources.postgres.limits import fitting_jobs
 from scriptorium.sources.postgres.locks import naming_holders, patient_program, patient_session
 from scriptorium.sources.postgres.programs import find, major_of
 from scriptorium.sources.postgres.progress import measured
-from scriptorium.sources.postgres.restore.constraints import OPTION, LeftOut
+from scriptorium.sources.postgres.restore.constraints import OPTION, RestoreNotes
 from scriptorium.sources.postgres.restore.examination import examine_dump, examine_script
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.restore.psql import (
@@ -58,8 +58,8 @@ def backup(
 ) -> int:
     """Write the database to ``file`` (a folder for ``directory``); returns its bytes. An existing one is replaced.
 
-    ``compress``: 0 to 9; an SQL file is compressed when its name ends in ``.gz``. ``advance`` is told the bytes
-    written, now and then.
+    ``compress``: 0 to 9; an SQL file is compressed only if its name ends in ``.gz``. ``advance`` is called with the
+    bytes written.
     """
     if format not in FORMATS:
         raise UsageError(f"'{format}' is not a format", hint=f"allowed: {', '.join(FORMATS)}")
@@ -73,7 +73,7 @@ def backup(
         require_readable(relations(session), address)
         require_readable_objects(session, address)
         encoding = bytes_as_they_are(session)
-        jobs = fitting_jobs(session, options.jobs)  # its own leader has the place of this session
+        jobs = fitting_jobs(session, options.jobs)  # pg_dump's leading process takes this connection
     program = find("pg_dump", major, tools=options.tools)
     log.info("%s is dumped by %s, format %s, compression %d", address, program.path, format, level)
     argv = [program.path, f"--format={FORMATS[format]}", f"--compress={level}", "--no-password", *encoding]
@@ -98,7 +98,7 @@ def backup(
 
 
 def _require_place(file: Path, format: str) -> None:
-    """``UsageError`` where the file cannot be made, or something else has its name."""
+    """``UsageError`` if the file cannot be made, or if something else has its name."""
     try:
         make_folders(file.parent)
     except OSError as error:
@@ -109,14 +109,14 @@ def _require_place(file: Path, format: str) -> None:
         ) from error
     if format == "directory" and file.is_dir():
         if any(file.iterdir()) and not (file / "toc.dat").is_file():
-            raise UsageError("the folder holds something else than a dump", on=str(file), hint="name another one")
+            raise UsageError("the folder contains something else than a dump", on=str(file), hint="name another one")
     elif file.exists() and (format == "directory" or not file.is_file()):
         wanted = "a folder" if format == "directory" else "a file"
         raise UsageError(f"something that is not {wanted} has this name", on=str(file), hint="choose another one")
 
 
 def _check(partial: Path, format: str, options: DumpOptions, major: int, level: int) -> None:
-    """Whether it is whole: a dump that ended early is never a success."""
+    """Check that the dump is complete."""
     if format == "sql":
         require_complete(partial)
     elif format == "directory":
@@ -137,20 +137,21 @@ def restore(
     options: DumpOptions,
     advance: Advance | None = None,
 ) -> tuple[str, ...]:
-    """Bring a dump of any format back into the database, in one transaction.
+    """Restore a dump of any format into the database, in one transaction; returns warnings.
 
-    The file may be anybody's: ``UnsafeArchive`` names what in it would reach beyond the database, unless it is
-    ``trusted``; no command of psql is ever run.
+    The file may be made by anybody: ``UnsafeArchive`` names statements that would reach beyond the database, unless the
+    file is ``trusted``. Commands of psql are never run.
 
-    ``clean``: in place of what is there; without it, anything that is already there is an error. ``without_broken``:
-    constraints that do not hold are left out, and returned by name; ``lenient``: the same where the file allows it.
-    ``advance`` is told the bytes read. Raises ``DamageFound`` for a file that is not whole, before anything is touched.
+    ``clean``: replaces existing objects; without it an existing object is an error. ``without_broken``: constraints
+    that do not hold are left out, and returned by name; ``lenient``: the same, if the file's format allows it.
+    ``advance`` is called with the bytes read. Raises ``DamageFound`` for an incomplete file, before anything is
+    changed.
     """
     kind = recognise(file)
     log.info("%s is a file of the kind %s; it is loaded into %s in one transaction", file.name, kind, address)
     if kind == "sql" and without_broken:
         raise UsageError(
-            f"SQL runs as it stands: {OPTION} can leave nothing out of it",
+            f"SQL runs unchanged: {OPTION} can leave nothing out of it",
             on=str(file),
             hint="dump it in the custom format: pg_dump --format=custom, or database backup",
         )
@@ -168,7 +169,7 @@ def restore(
     application = f"{APPLICATION} {secrets.token_hex(4)}"
     if kind == "dump":
         limit = options.stall_timeout
-        told = LeftOut()
+        notes = RestoreNotes()
         restorer = Restorer(
             program,
             address,
@@ -178,10 +179,10 @@ def restore(
             limit,
             lacking.left_out,
             without_broken=without_broken or lenient,
-            told=told,
+            notes=notes,
         )
         restorer.whole(file, clean=clean, lock_timeout=options.lock_timeout, advance=advance)
-        return tuple(told.warnings)
+        return tuple(notes.warnings)
     with patient_program(address, application, options.lock_timeout):
         run_script(
             file,

@@ -1,4 +1,4 @@
-"""A PostgreSQL database: dumped from one snapshot, restored beside the living one, switched by a rename."""
+"""A PostgreSQL database as a source: dumped from one snapshot, restored beside the living one, switched by a rename."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scriptorium.progress import Advance
 from scriptorium.sources.options import AS_CONFIGURED, RestoreOptions
 from scriptorium.sources.postgres.settings import PostgresSettings, useful_jobs
 
-if TYPE_CHECKING:  # what does the work is loaded when there is work: settings alone are read for every `list`
+if TYPE_CHECKING:  # these modules are imported only when needed: every `list` reads the settings
     from scriptorium.members import Piece
     from scriptorium.sources.optional import ForeignDump
     from scriptorium.sources.postgres.dump.directory import DumpRecord
@@ -33,12 +33,12 @@ _STREAMS = {"auto": Streams.WHERE_SHORT, "stage": Streams.NEVER, "stream": Strea
 
 
 class PostgresSource(PostgresSettings):
-    """A database of PostgreSQL, as its settings name it."""
+    """A PostgreSQL database, given by its settings."""
 
     def survey(self, never: tuple[Path, ...]) -> Survey:
-        """Sizes on the server's disk; a dump may be larger, where it is text that the server keeps compressed.
+        """Sizes on the server's disk. A dump may be larger, because the server stores text compressed.
 
-        ``SnapshotBusy`` where a table is locked: even its size must wait for that.
+        ``SnapshotBusy`` if a table is locked: then not even its size can be read.
         """
         from scriptorium.sources.postgres.dump.directory import plain_size
         from scriptorium.sources.postgres.fingerprint import relations
@@ -50,7 +50,7 @@ class PostgresSource(PostgresSettings):
         return Survey(bytes=total, files=len(found) + 3, staged_bytes=plain_size(found), streams=_STREAMS[self.dump])
 
     def capture(self, stage: Path) -> None:
-        """Dump and fingerprints from one snapshot, into ``stage``; see ``dump/directory.py``."""
+        """Write dump and fingerprints of one snapshot into ``stage``; see ``dump/directory.py``."""
         from scriptorium.sources.postgres.dump.directory import take
 
         take(self.address(), stage, self.dump_options)
@@ -97,7 +97,7 @@ class PostgresSource(PostgresSettings):
         partial: bool = False,
         never: tuple[Path, ...] = (),
     ) -> DatabaseFiles | BesideIncoming | InPlaceIncoming:
-        """``partial`` and ``never`` change nothing: a database is restored whole."""
+        """``partial`` and ``never`` have no effect: a database is always restored completely."""
         from scriptorium.sources.postgres.restore.beside import BesideIncoming, DatabaseFiles
         from scriptorium.sources.postgres.restore.in_place import InPlaceIncoming
 
@@ -107,7 +107,7 @@ class PostgresSource(PostgresSettings):
         return (InPlaceIncoming if chosen.in_place else BesideIncoming)(part, chosen._goal(), restore_id)
 
     def _with(self, options: RestoreOptions) -> PostgresSource:
-        """The same source with the options that the user gave for this restore."""
+        """The same source with the user's options for this restore."""
         given = options.postgres
         return self.model_copy(
             update={
@@ -118,7 +118,7 @@ class PostgresSource(PostgresSettings):
         )
 
     def preconditions(self, part: Part, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, Callable[[], str]]:
-        """Which roles, tablespaces and extensions the dump uses is known only from the archive: a row says so."""
+        """The roles, tablespaces and extensions that the dump needs are known only from the archive; a row says so."""
         from scriptorium.sources.postgres.restore.preflight import preconditions
 
         return preconditions(self._with(options), part)
@@ -140,12 +140,12 @@ class PostgresSource(PostgresSettings):
     def as_recorded(self, record: Mapping[str, bool | str]) -> PostgresSource:
         given: dict[str, object] = {key: record[key] for key in _CHOICES if key in record}
         address = self.address()
-        if record.get("address", address.plain) != address.plain:  # the password is the one that is known now
+        if record.get("address", address.plain) != address.plain:  # with the password of the present settings
             given |= {"database": record["address"], "service": "", "password": SecretStr(address.password)}
         return self.model_copy(update=given)
 
     def tidy(self) -> tuple[str, ...]:
-        """Previous databases beyond ``previous``, and what killed restores were loading. Nothing where the server does
+        """Drop surplus previous databases, and those that killed restores were loading. Does nothing if the server does
         not answer."""
         try:
             return (*self.drop_previous(), *self.drop_unfinished())
@@ -156,7 +156,7 @@ class PostgresSource(PostgresSettings):
         return self.model_copy(update={"target": name, "in_place": False})
 
     def rehearsal(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming | EmbeddedIncoming:
-        """A scratch database on the same server, or on one of the drill's own, dropped at the end."""
+        """A scratch database on the same server or on a temporary one, dropped at the end."""
         from scriptorium.sources.postgres.restore.drill import EmbeddedIncoming
 
         if self.drill == "server":
@@ -164,7 +164,7 @@ class PostgresSource(PostgresSettings):
         return EmbeddedIncoming(part, lambda address: self._on(address)._beside(part, drill_id, scratch))
 
     def _on(self, address: str) -> PostgresSource:
-        """The same database on a new server that has none of its roles."""
+        """The same source with a new server, which has none of its roles."""
         without = {"service": "", "password": None, "password_file": None, "password_env": "", "password_command": ()}
         without |= {"pooler": "refuse"}
         given = {"database": address, "target": "", "in_place": False, "without_roles": True, "drill": "server"}
@@ -173,7 +173,7 @@ class PostgresSource(PostgresSettings):
     def _beside(self, part: Part, drill_id: str, scratch: Path) -> BesideIncoming:
         from scriptorium.sources.postgres.restore.beside import BesideIncoming
 
-        # a drill tells of constraints that do not hold; they are no fault of the backup
+        # a drill reports constraints that do not hold, but they are no fault of the backup
         return BesideIncoming(part, replace(self._goal(), staging=scratch, without_broken=True), drill_id)
 
     def _goal(self) -> Target:
@@ -197,7 +197,7 @@ class PostgresSource(PostgresSettings):
         )
 
     def previous_databases(self) -> tuple[str, ...]:
-        """The databases that restores replaced and that are still there, newest first."""
+        """The databases that restores replaced and that still exist, newest first."""
         from scriptorium.sources.postgres.previous import previous_of
         from scriptorium.sources.postgres.records import Records
 
@@ -207,7 +207,7 @@ class PostgresSource(PostgresSettings):
             return tuple(str(record.previous) for record in found)
 
     def drop_previous(self, keep: int | None = None) -> tuple[str, ...]:
-        """Drop all but the newest ``keep`` (by default ``previous``) of them, and none that an undo may still need;
+        """Drop all of them except the newest ``keep`` (by default ``previous``) and those that an undo may still need;
         returns the names of the dropped ones."""
         from scriptorium.sources.postgres.previous import drop_surplus
         from scriptorium.sources.postgres.records import Records
@@ -218,7 +218,8 @@ class PostgresSource(PostgresSettings):
             return drop_surplus(session, Records(self.records_folder), name, self.previous if keep is None else keep)
 
     def drop_unfinished(self) -> tuple[str, ...]:
-        """Drop what killed restores and drills were loading; returns the names. The library's lock must be held."""
+        """Drop databases that killed restores and drills were loading; returns their names. The caller holds the
+        library's lock."""
         from scriptorium.sources.postgres.previous import drop_unfinished
         from scriptorium.sources.postgres.records import Records
 
@@ -282,7 +283,7 @@ class PostgresSource(PostgresSettings):
         return check(self.address().resolved(), files=files, tools=self.tools)
 
     def holders(self) -> Iterator[Holder]:
-        """The sessions of clients. They do not prevent a restore, which ends them at its switch."""
+        """The clients' sessions. They do not prevent a restore: it ends them at its switch."""
         from scriptorium.sources.postgres.restore.preflight import sessions_in
 
         address = self.address().resolved()

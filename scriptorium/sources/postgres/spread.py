@@ -1,6 +1,6 @@
-"""Rows that the server spreads anew: the partition that a hash chooses may be another one after a restore.
+"""Rows that the server distributes differently: after a restore a hash may choose another partition for a row.
 
-What is compared then is all of a partitioned table: a fingerprint is a sum over rows, so those of partitions add up.
+Then the whole partitioned table is compared: a fingerprint is a sum over rows, so those of the partitions are added.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def as_recorded(
     fingerprints: Mapping[str, TableFingerprint],
     expected: Mapping[str, TableFingerprint],
 ) -> dict[str, TableFingerprint]:
-    """The recorded fingerprints of partitions by hash, if all partitions together hold what was recorded for all."""
+    """The recorded fingerprints of hash partitions, if all partitions together have the rows that were recorded."""
     names = {one.oid: one.name for one in relations(session) if one.kind == "r"}
     tables = defaultdict[int, list[str]](list)
     for root, oid in session.execute(_SPREAD.encode()).fetchall():

@@ -1,4 +1,4 @@
-"""A preset's statements, put to a database in whatever snapshot the session sees."""
+"""A preset's statements, run in the snapshot of a session."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def answers(session: psycopg.Connection[Row], statements: Mapping[str, str]) -> dict[str, Rows]:
-    """Rows as text, by the statements' names. One that the database does not understand has no answer."""
+    """Rows as text, by the statements' names. A statement that names a missing table or column has no answer."""
     import psycopg
 
     found: dict[str, Rows] = {}
     for name, statement in statements.items():
         try:
-            with session.transaction():  # a savepoint inside a transaction: a failure leaves the outer one whole
+            with session.transaction():  # a savepoint inside a transaction: a failure does not end the outer one
                 rows = session.execute(sql(statement)).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
             continue

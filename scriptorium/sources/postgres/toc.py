@@ -1,7 +1,7 @@
 """The table of contents of a dump for ``pg_restore``, as pg_dump writes it (layouts 1.10 to 1.16: pg_dump 8.0 to 18).
 
-``pg_restore --list`` and the SQL that it writes do not show all that it sends to a server: not the statements of
-``--clean``, and not where the statement that brings rows ends and the rows begin.
+``pg_restore --list`` and the SQL that it writes do not show everything that it sends to a server: they show neither the
+statements of ``--clean`` nor the border between the statement that loads rows and the rows themselves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import IO
 
 from scriptorium.errors import DamageFound, UnsafeArchive
 
-CUSTOM, TAR = 1, 3  # what is in a folder calls itself tar, too
+CUSTOM, TAR = 1, 3  # a dump in a folder also has the number of tar
 _KNOWN = range(10, 17)  # of the layouts 1.x
 _LONGEST = 1 << 30  # bytes of one text
 _OLDEST_ALGORITHM, _OLDEST_METHOD, _OLDEST_KIND = 15, 14, 16
@@ -28,12 +28,12 @@ _PACKED = (".gz", ".lz4", ".zst")
 
 
 class UnknownLayout(UnsafeArchive):
-    """A pg_dump wrote it that came after this program."""
+    """The dump was written by a pg_dump that is newer than this program."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """``layout``: y of 1.y; ``taken``: second, minute, hour, day, month - 1, year - 1900 of the dump, local time."""
+    """``layout``: y of version 1.y; ``taken``: second, minute, hour, day, month - 1, year - 1900 in local time."""
 
     layout: int
     format: int
@@ -45,8 +45,8 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class TocEntry:
-    """``number``: lists of entries name it so; ``drop``: what ``--clean`` runs before it; ``copy``: the statement in
-    front of its rows; ``file``: where these are, in the directory format."""
+    """``number``: its number in lists of entries; ``drop``: what ``--clean`` runs before it; ``copy``: the statement
+    before its rows; ``file``: the file of its rows, in the directory format."""
 
     number: int
     schema: bytes
@@ -137,7 +137,7 @@ class TocReader:
         text = self._exactly(length)
         if b"\0" in text:
             raise UnsafeArchive(
-                "the dump has a zero byte in its table of contents", on=str(self._file), hint="dump it anew"
+                "the dump has a zero byte in its table of contents", on=str(self._file), hint="dump it again"
             )
         return text
 
@@ -183,16 +183,16 @@ def _contents(dump: Path) -> Iterator[IO[bytes]]:
 
 
 def _require_first(block: bytes, dump: Path) -> None:
-    """pg_dump writes the table of contents first into a tar file, and pg_restore takes the first of that name."""
+    """In a tar file the table of contents must be first: pg_dump writes it first, pg_restore uses the first one."""
     if block[:100].rstrip(b"\0") != _TABLE_OF_CONTENTS.encode():
         raise UnsafeArchive(
-            "the tar file does not begin with the table of contents of a dump", on=str(dump), hint="dump it anew"
+            "the tar file does not begin with the table of contents of a dump", on=str(dump), hint="dump it again"
         )
 
 
 def require_own_files(dump: Path, entries: list[TocEntry]) -> None:
-    """A dump in the directory format leads to nothing but its own files: an older pg_restore opens whatever is named,
-    as the user who restores. ``UnsafeArchive``."""
+    """A dump in the directory format must name only its own files: an older pg_restore opens every named file, with the
+    rights of the user who restores. ``UnsafeArchive``."""
     if not dump.is_dir():
         return
     for entry in entries:
@@ -212,5 +212,5 @@ def _leads_away(dump: Path, name: bytes) -> UnsafeArchive:
     text = name[:80].decode("utf-8", "replace")
     shown = "".join(letter if letter.isprintable() else " " for letter in text)
     return UnsafeArchive(
-        f"the dump names a file that is none of its own: {shown}", on=str(dump), hint="use another copy of it"
+        f"the dump names a file that is not its own: {shown}", on=str(dump), hint="use another copy of it"
     )

@@ -1,7 +1,7 @@
-"""Materialized views: a dump holds none of their rows, and whoever loads it makes them anew.
+"""Materialized views: a dump does not contain their rows; a restore fills them again.
 
-So their rows say nothing about what was saved: they follow from tables that are compared, from the functions, the
-clock and the other servers of that day, and from other views as they are then.
+So their rows do not show whether the backup is complete. They depend on tables, which are compared, and on functions,
+the clock, other servers and other views at the time of the restore.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from scriptorium.sources.postgres.fingerprint import Relation
 
-# Of each materialized view all materialized views and foreign tables that its rows come from, by whatever way.
+# For each materialized view all materialized views and foreign tables that its rows directly or indirectly come from.
 _COME_FROM = """
 WITH RECURSIVE step AS (
     SELECT r.ev_class AS made, d.refobjid AS origin FROM pg_rewrite r
@@ -35,8 +35,8 @@ SELECT line.root::int8, c.oid::int8 FROM line JOIN pg_class c ON c.oid = line.or
 def not_reproducible(
     session: psycopg.Connection[Row], found: Iterable[Relation], fingerprints: Mapping[str, TableFingerprint]
 ) -> tuple[str, ...]:
-    """The views with a fingerprint that depend on relations without one: on a view that has other rows after a restore,
-    or on another server."""
+    """The views with a fingerprint that depend on relations without one: on a view that may have other rows after a
+    restore, or on another server."""
     relations = {one.oid: one for one in found}
     if not any(one.kind == "m" for one in relations.values()):
         return ()
@@ -47,12 +47,12 @@ def not_reproducible(
     return tuple(one.name for oid, one in relations.items() if one.name in fingerprints and origins[oid] & unsure)
 
 
-def made_anew(
+def rebuilt_views(
     found: Iterable[Relation], fingerprints: Mapping[str, TableFingerprint], expected: Mapping[str, TableFingerprint]
 ) -> dict[str, str]:
-    """The views that are filled and have other rows than were recorded, with the reason why that is no damage."""
+    """The filled views that have other rows than were recorded, with the reason why this is no damage."""
     return {
-        one.name: "a restore makes the view anew, and its query gives other rows now"
+        one.name: "a restore fills the view again, and its query returns other rows now"
         for one in found
         if one.kind == "m"
         and one.populated

@@ -1,4 +1,4 @@
-"""What is inside a dump, read with ``pg_restore``: is it complete, which sequences has it."""
+"""The contents of a dump, read with ``pg_restore``: whether it is complete, which sequences it contains."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _END_OF_DATA = b"\\.\n"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the table of contents: its number in the dump, the object's oid, what it is, schema name owner."""
+    """A line of the table of contents. ``number``: in the dump; ``oid`` and ``what``: number and kind of the object;
+    ``rest``: its schema, name and owner."""
 
     number: int
     oid: int
@@ -37,7 +38,7 @@ class Entry:
 
 
 def contents(dump: Path, program: Program) -> list[Entry]:
-    """The table of contents. ``DamageFound`` when the dump has none that can be read."""
+    """The table of contents. ``DamageFound`` if it cannot be read."""
     try:
         return _entries(process.run([program.path, "--list", str(dump)], timeout=600).stdout)
     except ToolFailed as error:
@@ -45,10 +46,10 @@ def contents(dump: Path, program: Program) -> list[Entry]:
 
 
 def codec_of_dump(dump: Path, program: Program) -> str:
-    """Python's name of the encoding in which the names and rows of a dump are. ``DamageFound``.
+    """Python's name of the encoding of a dump's names and rows. ``DamageFound``.
 
-    ``dump``: a folder, or a file of which the beginning is enough. With nothing chosen from it, pg_restore writes its
-    settings alone.
+    ``dump``: a folder, or a file; the beginning of a file is enough. If no entry is chosen, pg_restore writes only the
+    settings of the dump.
     """
     nothing = dump.with_name(".nothing")
     nothing.write_bytes(b"")
@@ -62,18 +63,18 @@ def codec_of_dump(dump: Path, program: Program) -> str:
 
 
 def contents_of_head(head: Path, program: Program) -> list[Entry] | None:
-    """The same from the beginning of a dump in the custom format; ``None`` when that is not long enough for it."""
+    """The table of contents from the beginning of a dump in the custom format; ``None`` if that is too short."""
     listed = process.run([program.path, "--list", str(head)], env={"LC_ALL": "C"}, timeout=600, check=False)
     if listed.status == 0:
         return _entries(listed.stdout)
-    if is_too_short(listed.stderr):
+    if is_cut_off(listed.stderr):
         return None
     raise DamageFound(f"the dump cannot be read: {listed.stderr[-200:]}", on=str(head))
 
 
-def is_too_short(said: str) -> bool:
-    """Whether pg_restore (in English) says that a dump has come to its end too early."""
-    return "end of file" in said or "too short" in said
+def is_cut_off(message: str) -> bool:
+    """Whether pg_restore's message (in English) says that the dump ends too early."""
+    return "end of file" in message or "too short" in message
 
 
 def _entries(listed: bytes) -> list[Entry]:
@@ -86,9 +87,9 @@ def _entries(listed: bytes) -> list[Entry]:
 
 
 def check_complete(dump: Path, program: Program, tables: Iterable[int], *, level: int = 0) -> list[Entry]:
-    """A dump that ended early is never a success: every table has its entry, its file, and that file its end.
+    """Check that the dump did not end early: every table has an entry and a file, and the file is complete.
 
-    ``tables``: oids of the tables that must be in it; ``level``: how it was compressed. Returns its contents.
+    ``tables``: oids of the tables that must be in the dump; ``level``: its compression. Returns its contents.
     """
     entries = contents(dump, program)
     for entry in require_tables(entries, tables):
@@ -99,7 +100,7 @@ def check_complete(dump: Path, program: Program, tables: Iterable[int], *, level
 
 
 def require_tables(entries: Iterable[Entry], tables: Iterable[int]) -> list[Entry]:
-    """The entries of tables' rows. ``ToolFailed`` unless every one of ``tables`` (oids) has its own."""
+    """The entries with the rows of tables. ``ToolFailed`` if one of ``tables`` (oids) has none."""
     data = {entry.oid: entry for entry in entries if entry.what == "TABLE DATA"}
     for oid in tables:
         if oid not in data:
@@ -161,7 +162,7 @@ def _is_end(last: bytes) -> bool:
 def sequence_values(
     dump: Path, program: Program, entries: Sequence[Entry]
 ) -> Mapping[tuple[str, str], TableFingerprint]:
-    """The sequences of the dump by (schema, name), as it would set them."""
+    """The sequences of the dump by (schema, name), with the values that it sets."""
     chosen = [entry for entry in entries if entry.what == "SEQUENCE SET"]
     if not chosen:
         return {}
@@ -182,7 +183,7 @@ def sequence_values(
 
 
 def _names(text: str) -> tuple[str, str]:
-    """Schema and name of what `pg_dump` wrote as one qualified, perhaps quoted name."""
+    """Schema and name from a qualified name as `pg_dump` writes it, with or without quotes."""
     schema, name = _NAME.findall(text)
     return _bare(schema), _bare(name)
 

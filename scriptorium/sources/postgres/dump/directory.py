@@ -1,8 +1,8 @@
 """A dump of one snapshot of a database, with its fingerprints, on the disk.
 
-``pg_dump``'s own compression is what makes dumps slow, so it does not compress; the archive does, once. ``take`` makes
-``part/<database>/`` (pg_dump's directory format), ``part/globals.sql`` where the role may read it, and ``facts.json``.
-``stream.py`` brings the same snapshot into an archive without a copy on the disk.
+``pg_dump`` does not compress, because its compression is slow; the archive is compressed once. ``take`` makes
+``part/<database>/`` (pg_dump's directory format), ``part/globals.sql`` if the role may read it, and ``facts.json``.
+``stream.py`` writes the same snapshot into an archive without a copy on the disk.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from scriptorium.sources.postgres.connection import Address, Row
 from scriptorium.sources.postgres.dump.contents import check_complete, sequence_values
 from scriptorium.sources.postgres.dump.snapshot import (
     DumpOptions,
-    Seen,
     Snapshot,
+    SnapshotContents,
     held,
     plain_environment,
 )
-from scriptorium.sources.postgres.errors import in_one_line, in_our_words, worded
+from scriptorium.sources.postgres.errors import in_one_line, translated, translating_errors
 from scriptorium.sources.postgres.fingerprint import Relation
 from scriptorium.sources.postgres.limits import fitting_jobs
 from scriptorium.sources.postgres.programs import find
@@ -48,13 +48,13 @@ log = logging.getLogger(__name__)
 PART = "part"
 RECORD = "facts.json"  # the name since the first version: an undo reads it
 GLOBALS = "globals.sql"
-_TELLING = re.compile(r"error:|FATAL|message from server:")
+_ERROR_LINE = re.compile(r"error:|FATAL|message from server:")
 _PLAIN_FACTOR = 1.5  # text is larger than what the server keeps compressed; measured 0.95 on book-like data
 
 
 @dataclass(frozen=True, slots=True)
 class DumpRecord:
-    """What is known of a dump; kept beside it in the file ``RECORD``."""
+    """The properties of a dump; stored beside it in the file ``RECORD``."""
 
     database: str
     engine_version: str
@@ -70,11 +70,12 @@ class DumpRecord:
     def completed(
         self,
         snapshot: Snapshot,
-        seen: Seen,
+        seen: SnapshotContents,
         sequences: Mapping[tuple[str, str], TableFingerprint],
         warnings: tuple[str, ...],
     ) -> DumpRecord:
-        """With what the snapshot held. Sequences have none: what counts is what the dump holds of them."""
+        """The record with the contents of the snapshot. Sequences belong to no snapshot: their values are the
+        dump's."""
         names = {(one.schema, one.table): one.name for one in snapshot.found if one.kind == "S"}
         tables = {**seen.tables, **{names[key]: fingerprint for key, fingerprint in sequences.items() if key in names}}
         more, now = (*seen.warnings, *warnings), datetime.now(UTC)
@@ -98,13 +99,13 @@ class DumpRecord:
         warnings = tuple(words.pop("warnings"))
         provenance = words.pop("provenance")
         made = Provenance(**{**provenance, "extensions": tuple(provenance.get("extensions", ()))})
-        said = {name: tuple(tuple(row) for row in rows) for name, rows in words.pop("answers").items()}
+        answers = {name: tuple(tuple(row) for row in rows) for name, rows in words.pop("answers").items()}
         words |= {"started_at": began, "finished_at": ended}
-        return cls(**words, tables=tables, warnings=warnings, answers=said, provenance=made)
+        return cls(**words, tables=tables, warnings=warnings, answers=answers, provenance=made)
 
 
 def take(address: Address, stage: Path, options: DumpOptions) -> DumpRecord:
-    """Dump the database into the empty folder ``stage``; on any error the folder is empty again."""
+    """Dump the database into the empty folder ``stage``. After an error the folder is empty again."""
     try:
         record = _take(address, stage, options)
         reach("dump.before-fingerprints")
@@ -130,7 +131,7 @@ def _take(address: Address, stage: Path, options: DumpOptions) -> DumpRecord:
         command = snapshot.command("--format=directory", f"--jobs={jobs}", "--no-sync", f"--file={dump}")
         with dumping(snapshot, command, stage, lambda: size_of(dump)) as child:
             reach("dump.begun")
-            seen = snapshot.look(Still(child))
+            seen = snapshot.read(FailureCheck(child))
         reach("dump.ended")
     entries = check_complete(dump, snapshot.restorer, snapshot.tables)
     sequences = sequence_values(dump, snapshot.restorer, entries)
@@ -138,7 +139,7 @@ def _take(address: Address, stage: Path, options: DumpOptions) -> DumpRecord:
 
 
 def described(snapshot: Snapshot, *, streamed: bool = False) -> DumpRecord:
-    """What is known of a dump before anything was read."""
+    """The record of a dump before anything is read."""
     dumper = ".".join(map(str, snapshot.dumper.version))
     method = f"pg_dump {dumper}, one snapshot{', streamed' if streamed else ''}"
     made = Provenance(streamed=streamed, dumper=dumper, extensions=snapshot.extensions)
@@ -146,7 +147,7 @@ def described(snapshot: Snapshot, *, streamed: bool = False) -> DumpRecord:
 
 
 def plain_size(found: Iterable[Relation]) -> int:
-    """How many bytes a dump of the relations may take, which the server keeps compressed."""
+    """How many bytes a dump of the relations may have: the server stores them compressed, the dump does not."""
     return int(sum(one.size for one in found) * _PLAIN_FACTOR)
 
 
@@ -159,20 +160,20 @@ def dumping(
     *,
     stdout: int | None = None,
 ) -> Iterator[process.Child]:
-    """Run pg_dump beside the block; leaving the block waits for its end. What it says in failing goes before what the
-    block says: a lost server is seen by both. ``written``: see ``StallWatch``. ``stdout``: where its output goes, by
-    default to its messages."""
+    """Run pg_dump while the block runs; at the end of the block, wait for it. If both fail, pg_dump's error is raised,
+    because both fail when the server is lost. ``written``: see ``StallWatch``. ``stdout``: where its output goes; by
+    default to the same file as its messages."""
     address, session = snapshot.address, snapshot.session
-    messages = os.fdopen(os.memfd_create("pg_dump"), "w+b")  # in memory: the disk may be what is wrong
+    messages = os.fdopen(os.memfd_create("pg_dump"), "w+b")  # in memory: the disk may be the problem
     where = messages.fileno() if stdout is None else stdout
     child = process.start(
         command, env=plain_environment(address, snapshot.application), stdout=where, stderr=messages.fileno()
     )
     limit, ours = snapshot.options.stall_timeout, session.info.backend_pid
     try:
-        with StallWatch(child, "pg_dump", address, snapshot.application, limit, written=written, but=ours):
+        with StallWatch(child, "pg_dump", address, snapshot.application, limit, written=written, own_pid=ours):
             try:
-                with _guarded(child, session), in_our_words(address, secrets=address.secrets):
+                with _guarded(child, session), translating_errors(address, secrets=address.secrets):
                     yield child
                     status = child.wait()
             except ScriptoriumError as error:
@@ -187,8 +188,8 @@ def dumping(
         messages.close()
 
 
-class Still:
-    """Called between tables: ends the work early when pg_dump has already failed."""
+class FailureCheck:
+    """Called between tables: raises an error if pg_dump has already failed."""
 
     def __init__(self, child: process.Child) -> None:
         self._child = child
@@ -200,7 +201,7 @@ class Still:
 
 @contextlib.contextmanager
 def _guarded(child: process.Child, session: psycopg.Connection[Row]) -> Iterator[None]:
-    """A long scan in the block need not be waited for when pg_dump has failed."""
+    """When pg_dump fails, cancel the statement that the session runs in the block: it may take long."""
     over = threading.Event()
 
     def look() -> None:
@@ -218,22 +219,22 @@ def _guarded(child: process.Child, session: psycopg.Connection[Row]) -> Iterator
         guard.join(timeout=10)
 
 
-def _failure(status: int, said: str, stage: Path, address: Address) -> ScriptoriumError:
-    lines = [line for line in said.splitlines() if _TELLING.search(line)] or said.splitlines()
+def _failure(status: int, messages: str, stage: Path, address: Address) -> ScriptoriumError:
+    lines = [line for line in messages.splitlines() if _ERROR_LINE.search(line)] or messages.splitlines()
     if status < 0 or not lines:
-        return process.failure(["pg_dump"], status, said, address.secrets)
-    errors = [worded(line, address, secrets=address.secrets) for line in lines]
-    error = next((one for one in errors if type(one) is not ToolFailed), errors[0])  # the server's own words come last
+        return process.failure(["pg_dump"], status, messages, address.secrets)
+    errors = [translated(line, address, secrets=address.secrets) for line in lines]
+    error = next((one for one in errors if type(one) is not ToolFailed), errors[0])  # the server's message comes last
     if isinstance(error, NoSpace):
         free = free_bytes(stage)
         return NoSpace(error.what, on=str(stage), hint=f"{free:,} bytes are free there; a larger disk: 'workspace'")
     if type(error) is ToolFailed:
-        return ToolFailed(f"pg_dump failed: {error.what}", on=error.on, hint=in_one_line(said, address.secrets))
+        return ToolFailed(f"pg_dump failed: {error.what}", on=error.on, hint=in_one_line(messages, address.secrets))
     return error
 
 
 def save_globals(snapshot: Snapshot, folder: Path) -> tuple[str, ...]:
-    """Roles and tablespaces; their password hashes only where the role may read them. Returns warnings."""
+    """Save roles and tablespaces, with password hashes if the role may read them. Returns warnings."""
     address, options, file = snapshot.address, snapshot.options, folder / GLOBALS
     last = ""
     for more in ([], ["--no-role-passwords"]):
@@ -253,7 +254,7 @@ def save_globals(snapshot: Snapshot, folder: Path) -> tuple[str, ...]:
             environment = plain_environment(address, "scriptorium")
             process.run(argv, env=environment, timeout=120, secrets=address.secrets)
             file.chmod(0o600)
-            return ("globals.sql holds the roles without their passwords",) if more else ()
+            return ("globals.sql contains the roles without their passwords",) if more else ()
         except ScriptoriumError as error:
             last = error.what
             log.info("%s: pg_dumpall%s failed: %s", snapshot.database, " without passwords" if more else "", error)
@@ -262,13 +263,13 @@ def save_globals(snapshot: Snapshot, folder: Path) -> tuple[str, ...]:
 
 
 def _as_one_word(database: str) -> str:
-    """pg_dumpall takes a name with such a sign for libpq's words."""
+    """pg_dumpall would read a name with ``=`` or ``://`` as libpq's words."""
     from psycopg.conninfo import make_conninfo
 
     return make_conninfo("", dbname=database) if "=" in database or "://" in database else database
 
 
 def file_name(database: str) -> str:
-    """A database's name as one step of a path."""
+    """A database's name as the name of a file."""
     plain = database.replace("%", "%25").replace("/", "%2F")
     return plain if plain not in (".", "..", GLOBALS) else f"%{plain}"

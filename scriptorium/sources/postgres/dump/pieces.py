@@ -1,4 +1,4 @@
-"""A dump in pieces: the files of a fixed size into which a stream is cut, and how they become one dump again.
+"""A dump in pieces: a stream is cut into files of a fixed size, and these are joined to one dump again.
 
 ``dump.000001``, ``dump.000002``, …: ``cat dump.*`` is pg_dump's custom format.
 """
@@ -21,27 +21,27 @@ _NAME = re.compile(rf"dump\.(\d{{{_DIGITS}}})")
 
 
 def piece_name(number: int) -> str:
-    """The name of a piece, counted from 1; in the order of names they are in the order of the dump."""
+    """The name of a piece, counted from 1. Sorted by name, the pieces are in the order of the dump."""
     if number >= 10**_DIGITS:
-        raise ToolFailed("the dump is larger than any that can be cut into pieces", hint="set dump to 'stage'")
+        raise ToolFailed("the dump is too large to be cut into pieces", hint="set dump to 'stage'")
     return f"dump.{number:0{_DIGITS}}"
 
 
 def piece_number(name: str) -> int | None:
-    """Which piece has this name, ``None`` where none has."""
+    """The number of the piece with this name; ``None`` if it is not the name of a piece."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def join(folder: Path) -> None:
-    """Make the pieces in the folder one file, in place: the disk must take one piece more, and not all of them.
+    """Join the pieces in the folder to one file, in place: the disk needs space for one more piece, not for all.
 
-    A folder without pieces stays as it is. ``RestoreFailed`` where an earlier joining was cut short; ``DamageFound``
-    where a piece is missing; ``NoSpace``.
+    A folder without pieces is not changed. ``RestoreFailed`` if an earlier joining was interrupted; ``DamageFound`` if
+    a piece is missing; ``NoSpace``.
     """
     partial = folder / _PARTIAL
     if partial.exists():
-        raise RestoreFailed("the dump's pieces were joined in part only", on=str(folder), hint="restore once more")
+        raise RestoreFailed("only some of the dump's pieces were joined", on=str(folder), hint="restore once more")
     pieces = sorted(path for path in folder.iterdir() if piece_number(path.name) is not None)
     if not pieces:
         return

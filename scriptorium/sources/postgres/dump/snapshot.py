@@ -1,7 +1,7 @@
-"""One snapshot of a database, for as long as it takes to read it.
+"""One snapshot of a database, held until everything has been read from it.
 
-A repeatable-read transaction locks every table (ACCESS SHARE: it hinders no reader and no writer), exports its
-snapshot for ``pg_dump``, and reads every table itself: rows, fingerprints, answers.
+A repeatable-read transaction locks every table (ACCESS SHARE: readers and writers are not blocked), exports its
+snapshot for ``pg_dump``, and reads every table itself: rows, fingerprints, answers to the preset's statements.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class DumpOptions:
-    """``jobs``: processes of pg_dump; timeouts in seconds (``stall_timeout``: also for pg_restore and psql); ``tools``:
-    a folder with pg_dump; ``piece``: bytes of a file where the dump goes into an archive as a stream."""
+    """``jobs``: processes of pg_dump. The timeouts are in seconds (``stall_timeout``: also for pg_restore and psql).
+    ``tools``: a folder with pg_dump. ``piece``: bytes of one piece of a streamed dump."""
 
     jobs: int = 1
     lock_timeout: float = 60.0
@@ -51,9 +51,9 @@ class DumpOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a snapshot held: the fingerprints of its tables, what is not as one would expect, what it answered, what of
-    it has no fingerprint."""
+class SnapshotContents:
+    """What was read from a snapshot: the fingerprints of its tables, warnings, the answers to the statements, and which
+    tables have no fingerprint, with the reason."""
 
     tables: Mapping[str, TableFingerprint]
     warnings: tuple[str, ...]
@@ -63,10 +63,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A database that is held still: every table is locked, and ``session`` sees the exported ``snapshot``.
+    """A snapshot that is held: every table is locked, and ``session`` reads the exported ``snapshot``.
 
-    ``address`` names the ``database``; ``engine`` is the server's version, ``major`` the number that counts;
-    ``encoding``: what the programs must be told of it; ``extensions``: those that are in it.
+    ``address`` names the ``database``; ``engine`` is the server's version, ``major`` its major version; ``encoding``:
+    switches for the programs, see ``bytes_as_they_are``; ``extensions``: those of the database.
     """
 
     address: Address
@@ -89,37 +89,39 @@ class Snapshot:
 
     @property
     def tables(self) -> list[int]:
-        """The oids of the tables whose rows a dump must have."""
+        """The oids of the tables whose rows must be in a dump."""
         return [one.oid for one in self.found if one.kind == "r"]
 
     def command(self, *more: str) -> list[str]:
-        """``pg_dump`` of this very snapshot, not compressed."""
+        """The command of ``pg_dump`` for this snapshot, without compression."""
         wait = f"--lock-wait-timeout={int(self.options.lock_timeout * 1000)}"
         words = ["--compress=0", f"--snapshot={self.snapshot}", "--no-password", wait, *self.encoding]
         return [self.dumper.path, *more, *words, f"--dbname={self.address.of_child(self.application)}"]
 
-    def look(self, between: Callable[[str], None]) -> Seen:
-        """Read every table, and put the source's statements. ``between`` is called with each name before its scan."""
+    def read(self, between: Callable[[str], None]) -> SnapshotContents:
+        """Read every table, and run the source's statements. ``between`` is called with each name before its scan."""
         taken = take_fingerprints(self.session, self.found, between=between)
-        return Seen(taken.tables, taken.warnings, answers(self.session, self.options.statements), taken.missing)
+        answered = answers(self.session, self.options.statements)
+        return SnapshotContents(taken.tables, taken.warnings, answered, taken.missing)
 
 
 def bytes_as_they_are(session: psycopg.Connection[Row]) -> list[str]:
-    """What pg_dump must be told where the database is of another encoding: not every byte of it can be expressed in
-    UTF-8, which is asked for elsewhere, and the server would refuse to hand those out."""
+    """Switches of pg_dump for a database that is not in UTF-8: the dump is in the database's own encoding. The server
+    refuses to convert bytes that have no equivalent in UTF-8."""
     own = session.info.parameter_status("server_encoding") or "UTF8"
     return [] if own == "UTF8" else [f"--encoding={own}"]
 
 
 def plain_environment(address: Address, application: str) -> dict[str, str]:
-    """Of pg_dump: how it writes literals follows its session, and the database or the role may have the old way."""
+    """The environment of pg_dump. It writes literals as its session does, and the database or the role may have
+    standard_conforming_strings off."""
     options = (process.variable("PGOPTIONS") or "", "-c standard_conforming_strings=on -c statement_timeout=0")
     return address.environment(application) | {"PGOPTIONS": " ".join(options).strip()}
 
 
 @contextlib.contextmanager
 def held(address: Address, options: DumpOptions) -> Iterator[Snapshot]:
-    """Keep one snapshot while the block runs. ``SnapshotBusy`` names the sessions that hold a needed lock."""
+    """Hold one snapshot while the block runs. ``SnapshotBusy`` names the sessions that hold a needed lock."""
     began = datetime.now(UTC)
     application = f"scriptorium dump {secrets.token_hex(4)}"
     with naming_holders(address, application), address.session(application=application) as session:
@@ -142,7 +144,7 @@ def _held(
     assert row is not None
     kinds = [one.kind for one in found]
     log.info(
-        "%s: snapshot of %d tables taken, locks waited for and taken in %s (server %s, pg_dump %s)",
+        "%s: snapshot of %d tables taken, all locks acquired in %s (server %s, pg_dump %s)",
         session.info.dbname,
         kinds.count("r"),
         wording.duration((datetime.now(UTC) - began).total_seconds()),
@@ -167,8 +169,8 @@ def _held(
 
 
 def _hold_still(session: psycopg.Connection[Row], address: Address, options: DumpOptions) -> tuple[Relation, ...]:
-    """Begin the transaction with every table locked before its snapshot is taken: a TRUNCATE or a rewrite in between
-    would make rows vanish from it. Returns the relations as of the snapshot."""
+    """Begin the transaction, and lock every table before its snapshot is taken: a TRUNCATE or a rewrite after the
+    snapshot would remove rows from it. Returns the relations as of the snapshot."""
     session.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(options.lock_timeout * 1000)}ms",))
     timeout = f"{int(options.statement_timeout * 1000)}ms"
     session.execute("SELECT set_config('statement_timeout', %s, false)", (timeout,))
@@ -190,6 +192,8 @@ def _hold_still(session: psycopg.Connection[Row], address: Address, options: Dum
         if {one.oid for one in now if one.kind == "r"} == {one.oid for one in tables}:
             require_readable(now, address)
             return now
-        log.info("%s: tables came or went while they were locked; trying again", session.info.dbname)
+        log.info("%s: tables were made or dropped while they were locked; trying again", session.info.dbname)
         session.execute("ROLLBACK")
-    raise SnapshotBusy("tables come and go faster than they can be locked", on=str(address), hint="try again later")
+    raise SnapshotBusy(
+        "tables are made and dropped faster than they can be locked", on=str(address), hint="try again later"
+    )

@@ -1,7 +1,7 @@
-"""A dump of one snapshot that goes straight into an archive: in pieces that are held in memory, one at a time.
+"""A dump of one snapshot that is written directly into an archive, in pieces: one piece at a time is in memory.
 
-The fingerprints are taken in a thread of their own while the dump is read. Of the dump only its head is written to the
-disk, for as long as it takes to read its table of contents.
+The fingerprints are taken in a separate thread while the dump is read. Only the head of the dump is written to the
+disk, until its table of contents has been read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scriptorium.sources.postgres.dump.contents import contents_of_head, require
 from scriptorium.sources.postgres.dump.directory import (
     PART,
     DumpRecord,
-    Still,
+    FailureCheck,
     described,
     dumping,
     empty,
@@ -36,8 +36,8 @@ from scriptorium.sources.postgres.dump.directory import (
     save_globals,
 )
 from scriptorium.sources.postgres.dump.pieces import piece_name
-from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Seen, Snapshot, held
-from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.dump.snapshot import DumpOptions, Snapshot, SnapshotContents, held
+from scriptorium.sources.postgres.errors import translating_errors
 from scriptorium.sources.postgres.stall_watch import Transfer
 
 log = logging.getLogger(__name__)
@@ -46,19 +46,19 @@ _PIPE = -1  # subprocess.PIPE
 _PIPE_BYTES = 1 << 20  # fewer and longer reads than with the system's own 64 KiB
 _HEAD = 1 << 20
 _END = bytes(5)  # how the data of a table ends in the custom format: a block of no bytes
-_LOOK = 500  # milliseconds between two looks at what else may have failed
-_PATIENCE = 10  # seconds for the server to stop a scan whose result is no longer needed
+_LOOK = 500  # milliseconds until the fingerprints are checked for an error again
+_CANCEL_SECONDS = 10  # for the server to stop a scan whose result is no longer needed
 
 
 class DumpStream:
-    """A dump that is being read: ``record`` is what is known so far, ``ended`` says whether the record is complete."""
+    """A dump that is being read. ``record``: its properties so far; ``ended``: whether the record is complete."""
 
     def __init__(
         self,
         snapshot: Snapshot,
         output: int,
         transfer: Transfer,
-        seen: Future[Seen],
+        seen: Future[SnapshotContents],
         warnings: tuple[str, ...],
         stage: Path,
         open_: contextlib.ExitStack,
@@ -75,7 +75,7 @@ class DumpStream:
         self._open = open_
 
     def pieces(self) -> Generator[Piece, None, None]:
-        """Every piece; behind the last one pg_dump has ended well, nothing is missing, and the session is closed."""
+        """Every piece. After the last one pg_dump has succeeded, no table is missing, and the session is closed."""
         buffer = memoryview(bytearray(self._snapshot.options.piece))
         number, last = 0, b""
         self._transfer.waiting = True
@@ -90,7 +90,7 @@ class DumpStream:
             self._transfer.waiting = True
         seen = self._seen.result()
         reach("stream.ended")
-        self._open.close()  # whatever is wrong with pg_dump is raised here
+        self._open.close()  # an error of pg_dump is raised here
         sequences = self._head.sequences(last)
         self.record = self.record.completed(self._snapshot, seen, sequences, self._warnings)
         self.ended = True
@@ -103,7 +103,7 @@ class DumpStream:
         ready.register(self._output, select.POLLIN)
         while used < len(buffer):
             if self._seen.done():
-                self._seen.result()  # an error need not wait for the end of the dump
+                self._seen.result()  # an error is raised now, not at the end of the dump
             if ready.poll(_LOOK):
                 count = os.readv(self._output, [buffer[used:]])
                 if not count:
@@ -114,7 +114,7 @@ class DumpStream:
 
 
 class _Head:
-    """The beginning of the dump, until its table of contents is whole: every table must be in it."""
+    """The beginning of the dump, until its table of contents is complete. Every table must be in that."""
 
     def __init__(self, file: Path, snapshot: Snapshot) -> None:
         self._file = file
@@ -123,7 +123,7 @@ class _Head:
         self._rows = False
 
     def add(self, piece: memoryview) -> None:
-        """Take what is still needed of the next piece."""
+        """Add as much of the next piece as is still needed."""
         while self._found is None and piece:
             with self._file.open("ab") as file:
                 count = max(_HEAD, file.tell())
@@ -140,7 +140,7 @@ class _Head:
         self._file.unlink()
 
     def sequences(self, last: bytes) -> dict[tuple[str, str], TableFingerprint]:
-        """The sequences of a dump that ended with the bytes ``last``. ``ToolFailed`` when it ended early."""
+        """The sequences of a dump that ended with the bytes ``last``. ``ToolFailed`` if it ended early."""
         if self._found is None:
             raise ToolFailed(
                 "the dump ended early: its table of contents is not complete", on=str(self._snapshot.address)
@@ -154,9 +154,9 @@ class _Head:
 
 @contextlib.contextmanager
 def streaming(address: Address, stage: Path, options: DumpOptions) -> Iterator[DumpStream]:
-    """Hold the database still and begin its dump; ``stage`` is an empty folder, for little files.
+    """Hold a snapshot and start its dump; ``stage`` is an empty folder for small files.
 
-    In it is then ``part/`` with an empty folder for the pieces and ``globals.sql``. On any error nothing stays behind:
+    It then contains ``part/`` with an empty folder for the pieces, and ``globals.sql``. After an error nothing is left:
     no process, no thread, no session, no file.
     """
     try:
@@ -166,7 +166,7 @@ def streaming(address: Address, stage: Path, options: DumpOptions) -> Iterator[D
             (part / file_name(snapshot.database)).mkdir(parents=True, mode=0o700)
             command, transfer = snapshot.command("--format=custom"), Transfer()
             child = open_.enter_context(dumping(snapshot, command, stage, transfer, stdout=_PIPE))
-            seen = open_.enter_context(_seeing(snapshot, child))
+            seen = open_.enter_context(_fingerprinting(snapshot, child))
             log.info("%s: the dump is streamed into the archive", snapshot.database)
             reach("stream.begun")
             stream = DumpStream(snapshot, _output(child), transfer, seen, save_globals(snapshot, part), stage, open_)
@@ -180,25 +180,25 @@ def streaming(address: Address, stage: Path, options: DumpOptions) -> Iterator[D
 
 def _output(child: process.Child) -> int:
     assert child.stdout is not None
-    with contextlib.suppress(OSError):  # it is only faster
+    with contextlib.suppress(OSError):  # a larger pipe is only faster
         fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return child.stdout.fileno()
 
 
 @contextlib.contextmanager
-def _seeing(snapshot: Snapshot, child: process.Child) -> Iterator[Future[Seen]]:
-    """Take the fingerprints beside the block. Leaving it before they are there gives them up."""
+def _fingerprinting(snapshot: Snapshot, child: process.Child) -> Iterator[Future[SnapshotContents]]:
+    """Take the fingerprints while the block runs. If the block is left before they are complete, they are cancelled."""
     over = threading.Event()
-    still = Still(child)
+    require_running = FailureCheck(child)
 
     def between(table: str) -> None:
-        still(table)
+        require_running(table)
         if over.is_set():
-            raise SourceUnavailable("given up", on=table)
+            raise SourceUnavailable("cancelled", on=table)
 
-    def look() -> Seen:
-        with in_our_words(snapshot.address, secrets=snapshot.address.secrets):
-            return snapshot.look(between)
+    def look() -> SnapshotContents:
+        with translating_errors(snapshot.address, secrets=snapshot.address.secrets):
+            return snapshot.read(between)
 
     with ThreadPoolExecutor(1, "fingerprints") as pool:
         seen = pool.submit(look)
@@ -206,14 +206,14 @@ def _seeing(snapshot: Snapshot, child: process.Child) -> Iterator[Future[Seen]]:
             yield seen
         finally:
             over.set()
-            _give_up(seen, snapshot)
+            _stop_scan(seen, snapshot)
 
 
-def _give_up(seen: Future[Seen], snapshot: Snapshot) -> None:
-    """Wait for the thread; the server is told that its scan is no longer wanted, and if it does not hear, left."""
-    until = time.monotonic() + _PATIENCE
+def _stop_scan(seen: Future[SnapshotContents], snapshot: Snapshot) -> None:
+    """Cancel the scan on the server and wait for the thread. If the server does not react, cut the connection."""
+    until = time.monotonic() + _CANCEL_SECONDS
     while not seen.done():
-        with contextlib.suppress(Exception):  # it is asked again
+        with contextlib.suppress(Exception):  # it is tried again
             snapshot.session.cancel_safe(timeout=2.0)
         wait([seen], 0.3)
         if time.monotonic() > until:

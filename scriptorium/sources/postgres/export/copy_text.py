@@ -1,7 +1,7 @@
-"""The text of PostgreSQL's ``COPY``, as ``pg_restore`` writes it: whose rows, which columns, and the values.
+"""The text of PostgreSQL's ``COPY``, as ``pg_restore`` writes it: table, columns and values.
 
-A value is text; ``None`` is NULL. The form is the one of the chapter "COPY", section "Text Format", of PostgreSQL's
-manual: tabs between values, ``\\N`` for NULL, a backslash before what would be mistaken, ``\\.`` at the end.
+A value is text; ``None`` is NULL. The format is described in PostgreSQL's manual, chapter "COPY", section "Text
+Format": tabs between values, ``\\N`` for NULL, a backslash before special characters, ``\\.`` at the end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HINT = "use another copy of this backup"
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """One table of the text: its schema and name, its columns, and its rows, to be read once."""
+    """One table of the text: its schema and name, its columns, and its rows, which can be read once."""
 
     name: tuple[str, ...]
     columns: tuple[str, ...]
@@ -37,10 +37,10 @@ class Copied:
 
 
 def copied(stream: BinaryIO, codec: str = "utf-8") -> Copied | None:
-    """The next table in the text; ``None`` when there is none. The text says its encoding before its first table alone:
-    for those that follow it is given as ``codec``.
+    """The next table in the text; ``None`` if there is none. The text states its encoding only before its first table:
+    for the following ones it is given as ``codec``.
 
-    ``DamageFound`` for text that ends early or is no COPY; ``PermanentError`` for bytes that are no characters.
+    ``DamageFound`` if the text ends early or is no COPY; ``PermanentError`` for bytes that are not valid text.
     """
     for line in stream:
         if found := _ENCODING.fullmatch(line):
@@ -58,7 +58,7 @@ def copied(stream: BinaryIO, codec: str = "utf-8") -> Copied | None:
 
 
 def _codec(encoding: str) -> str:
-    """Python's name for PostgreSQL's; bytes of a database that says nothing (SQL_ASCII) must be UTF-8."""
+    """Python's name of a PostgreSQL encoding. A database without a known one (SQL_ASCII) must contain UTF-8."""
     name = _CODECS.get(encoding, re.sub(r"^WIN(?=\d)", "cp", encoding))
     try:
         return codecs.lookup(name).name
@@ -73,9 +73,9 @@ def _decoded(line: bytes, codec: str) -> str:
         return line.decode(codec)
     except UnicodeDecodeError as error:
         raise PermanentError(
-            f"the table holds bytes that are no text: {error.reason}",
+            f"the table contains bytes that are no text: {error.reason}",
             on=repr(line[max(error.start - 20, 0) : error.end + 20]),
-            hint="restore the database and mend them there",
+            hint="restore the database and correct them there",
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Rows of a dump that comes in pieces: ``pg_restore`` is fed with them, one after the other, and read meanwhile."""
+"""Rows of a dump that is read in pieces: each piece is written to ``pg_restore``, and its output is read meanwhile."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ class Portion:
 
 
 class Feed:
-    """The tables of the list ``chosen`` (which must be in the dump's own order) out of a dump that is given in pieces.
+    """The tables of the list ``chosen`` (in the dump's own order) from a dump that is given in pieces.
 
-    ``done``: every row of them has been read. ``DamageFound`` where the dump is not what it should be.
+    ``done``: all of their rows have been read. ``DamageFound`` if the dump is damaged.
     """
 
     def __init__(self, program: Program, chosen: Path, codec: str) -> None:
         argv = [program.path, "--data-only", f"--use-list={chosen}", "--file=-"]
         self._codec = codec
-        self._said = chosen.with_name("said")
-        with self._said.open("wb") as said:
-            self._child = process.start(argv, env={"LC_ALL": "C"}, stdin=_PIPE, stderr=said.fileno())
+        self._messages = chosen.with_name("messages")
+        with self._messages.open("wb") as messages:
+            self._child = process.start(argv, env={"LC_ALL": "C"}, stdin=_PIPE, stderr=messages.fileno())
         self._portions: queue.SimpleQueue[Portion | BaseException | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True, name="rows")
         self._reader.start()
         self.done = False
 
     def _read(self) -> None:
-        """On a thread, so that pg_restore never waits for us while we wait for it."""
+        """Runs on a thread, so that pg_restore and we never wait for each other."""
         text = cast(BinaryIO, self._child.stdout)
         end: BaseException | None = None
         try:
@@ -62,25 +62,25 @@ class Feed:
             end = error
         self._portions.put(end)
         with contextlib.suppress(ValueError, OSError):  # closed: the rest is not needed
-            for _ in text:  # so that who feeds comes to see what is wrong
+            for _ in text:  # otherwise pg_restore stops reading, and `give` never sees the error
                 pass
 
     def give(self, piece: Path) -> Generator[Portion, None, None]:
-        """Feed one piece; yields the rows that came out meanwhile. What is not needed any more is not taken."""
+        """Write one piece; yields the rows that were read meanwhile. Once all rows are read, the rest is ignored."""
         assert self._child.stdin is not None
         with piece.open("rb") as file:
             while not self.done and (chunk := file.read(_CHUNK)):
                 try:
                     self._child.stdin.write(chunk)
                     self._child.stdin.flush()
-                except BrokenPipeError:  # it has all that it was asked for, or has failed
+                except BrokenPipeError:  # pg_restore has written all rows, or has failed
                     yield from self.rest()
                     return
                 while not self.done and not self._portions.empty():
                     yield from self._next()
 
     def rest(self) -> Generator[Portion, None, None]:
-        """There are no more pieces: the rows that are still on their way."""
+        """Called after the last piece: yields the remaining rows."""
         assert self._child.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.close()
@@ -94,8 +94,8 @@ class Feed:
             return
         status = self._child.wait() if item is None else self._child.poll() or 0
         if status != 0:
-            said = self._said.read_text("utf-8", "replace").strip()[-200:]
-            raise DamageFound(f"the dump cannot be read: {said}", hint="use another copy of this backup")
+            message = self._messages.read_text("utf-8", "replace").strip()[-200:]
+            raise DamageFound(f"the dump cannot be read: {message}", hint="use another copy of this backup")
         if item is not None:
             raise item
         self.done = True
@@ -107,7 +107,7 @@ class Feed:
 
 
 def portions(found: Copied) -> Iterator[list[list[Value]]]:
-    """The rows in portions; first one of none, which says which columns there are."""
+    """The rows in portions. The first one is empty: it shows the columns."""
     yield []
     rows: list[list[Value]] = []
     characters = 0

@@ -1,7 +1,7 @@
 """Tables of PostgreSQL: ``pg_restore`` writes the rows of one table as text. No server is needed.
 
-The columns are those that the dump holds: generated ones are computed again by a restore, and are not in it. Every
-value is text, in the form in which PostgreSQL writes it.
+The columns are those of the dump: generated columns are not in it, because a restore computes them again. Every value
+is text, in the form in which PostgreSQL writes it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scriptorium.errors import DamageFound
 from scriptorium.model import Part
 from scriptorium.sources.postgres.dump.contents import Entry, codec_of_dump, contents, contents_of_head
 from scriptorium.sources.postgres.dump.pieces import piece_name, piece_number
-from scriptorium.sources.postgres.encodings import meant, told
+from scriptorium.sources.postgres.encodings import escaped, redecoded
 from scriptorium.sources.postgres.export.copy_text import copied
 from scriptorium.sources.postgres.export.feed import Feed, Portion, arrow, portions
 from scriptorium.sources.postgres.programs import Program
@@ -28,7 +28,7 @@ _BREAKS = str.maketrans("\r\n", "  ")  # as pg_restore writes names in its list
 
 
 class PostgresTables:
-    """The wanted tables of one part; ``folder`` is for what is spooled, ``tools`` the folder of pg_restore."""
+    """The wanted tables of one part. ``folder``: for members that are spooled; ``tools``: the folder of pg_restore."""
 
     def __init__(self, part: Part, wanted: Sequence[Wanted], folder: Path, tools: Path | None = None) -> None:
         self._at = part.path
@@ -77,10 +77,10 @@ class PostgresTables:
         return without
 
     def _may_be(self, entry: Entry, one: Wanted) -> bool:
-        """Whether a line of the list is about the table. Its names are not quoted there, so ``a`` may be ``a b`` as
-        well: which it is, is known when its rows are read."""
+        """Whether a line of the list may be about the table. Names are not quoted there, so the line of ``a b`` also
+        matches ``a``. The real name is known when the rows are read."""
         names = " ".join(unquoted(one.table)).translate(_BREAKS)
-        return told(meant(entry.rest, self._codec)).startswith(f"{names} ")
+        return escaped(redecoded(entry.rest, self._codec)).startswith(f"{names} ")
 
     def data(self, member: str) -> Path | None:
         steps = self._below(member)
@@ -108,7 +108,7 @@ class PostgresTables:
         return chosen
 
     def _batch(self, portion: Portion) -> Generator[Batch, None, None]:
-        """Nothing for a table that has only a similar name."""
+        """Yields nothing for a table that only has a similar name."""
         table = next((one for one in self._wanted if unquoted(one.table) == portion.name), None)
         if table is not None:
             yield Batch(table, len(portion.rows), arrow(portion.columns, portion.rows))
@@ -123,7 +123,7 @@ class PostgresTables:
 
 
 class StreamedTables(PostgresTables):
-    """The same of a part whose dump was streamed. Its pieces are fed to one pg_restore, which writes all the tables."""
+    """The same for a part whose dump was streamed. Its pieces are written to one pg_restore, which reads all tables."""
 
     _heads = 0
     _given = 0

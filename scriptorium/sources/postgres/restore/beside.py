@@ -1,7 +1,7 @@
 """The restore of a PostgreSQL database, into a folder or beside the living database.
 
-Beside it: the dump goes into ``<name>_restore_<id>``, is compared, and takes the living name in one transaction; the
-previous database stays as ``<name>_before_restore_<time>``. Into a folder: only files.
+Beside it: the dump is loaded into ``<name>_restore_<id>`` and compared; the new database gets the living name in one
+transaction; the previous database is kept as ``<name>_before_restore_<time>``. Into a folder: only files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scriptorium.sources.postgres.programs import major_of
 from scriptorium.sources.postgres.properties import DatabaseProperties, from_dump, like, own_script
 from scriptorium.sources.postgres.records import Record, Records, begun, name_of, number_of, system_of
 from scriptorium.sources.postgres.restore.comparison import fingerprints_now, not_compared
-from scriptorium.sources.postgres.restore.constraints import LeftOut
+from scriptorium.sources.postgres.restore.constraints import RestoreNotes
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.restore.psql import run_script
 from scriptorium.sources.postgres.restore.requirements import require, required
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class DatabaseFiles:
-    """The dump as files in a folder, for ``pg_restore`` by hand or elsewhere."""
+    """The dump as files in a folder, for a restore by hand or on another machine."""
 
     answers: Mapping[str, Rows] = MappingProxyType({})
     loader = "pg_restore"
@@ -71,27 +71,27 @@ class DatabaseFiles:
 
 
 class BesideIncoming(Unpacked):
-    """Restored beside the living database and switched in by renaming."""
+    """Restored beside the living database, which it replaces by renaming."""
 
     def __init__(self, part: Part, target: Target, restore_id: str) -> None:
         super().__init__(part, target, restore_id)
         self._properties: DatabaseProperties | None = None
-        self._told = LeftOut()
+        self._notes = RestoreNotes()
         self._new = databases.named(target.name, f"_restore_{restore_id}")
         self._records = Records(target.records)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         properties = self._properties.warnings if self._properties else ()
-        return (*properties, *self._told.warnings, *not_compared(self._told.anew))
+        return (*properties, *self._notes.warnings, *not_compared(self._notes.rebuilt))
 
     @property
     def missing_fingerprints(self) -> Mapping[str, str]:
-        return self._told.missing
+        return self._notes.missing
 
     @property
-    def made_anew(self) -> Mapping[str, str]:
-        return self._told.anew
+    def rebuilt_views(self) -> Mapping[str, str]:
+        return self._notes.rebuilt
 
     def prepare(self) -> None:
         self.undo()
@@ -115,7 +115,7 @@ class BesideIncoming(Unpacked):
         if is_script(dump):
             tables = self._run_script(dump, new)
         else:
-            # Joined pieces have no index: several processes would each search through all of it. A tar takes one alone.
+            # Joined pieces have no index: each process would search the whole dump. A tar allows only one process.
             alone = dump.name == JOINED or (dump.is_file() and is_tar(dump))
             jobs = 1 if alone else self._target.jobs
             try:
@@ -128,7 +128,7 @@ class BesideIncoming(Unpacked):
                 tables = self._fill(dump, new, 1)
         with new.session() as session:
             self.answers = answers(session, options.statements)
-        self._drop_dump()  # the previous data may be kept for days, and what lies here is in the archive
+        self._drop_dump()  # this folder may be kept for days with the previous data, and the dump is in the archive
         return tables
 
     def check(self) -> tuple[Finding, ...]:
@@ -149,8 +149,8 @@ class BesideIncoming(Unpacked):
         log.info("%s: the dump is loaded into %s by %s, %d jobs", self._target.name, self._new, program.path, jobs)
         reach("database.created")
         limit = self._target.options.stall_timeout
-        self._told = LeftOut(warnings=list(not_made(dump)))
-        # Where nothing living is replaced, all rows are worth more than a constraint that they break.
+        self._notes = RestoreNotes(warnings=list(not_made(dump)))
+        # If nothing living is replaced, restoring all rows is more important than a constraint that they break.
         without = self._target.without_broken or gone or self._target.elsewhere
         restorer = Restorer(
             program,
@@ -161,7 +161,7 @@ class BesideIncoming(Unpacked):
             limit,
             lacking.left_out,
             without_broken=without,
-            told=self._told,
+            notes=self._notes,
         )
         return restorer.beside(dump, self._part.tables)
 
@@ -175,12 +175,13 @@ class BesideIncoming(Unpacked):
         with new.session() as session:
             session.execute("ANALYZE")
             found = fingerprints_now(session, self._part.tables or {})
-        self._told.missing.update(found.missing)
-        self._told.anew.update(found.anew)
+        self._notes.missing.update(found.missing)
+        self._notes.rebuilt.update(found.rebuilt)
         return found.tables
 
     def _make(self, session: psycopg.Connection[Row], script: Callable[[], bytes] | None) -> None:
-        """The new database, empty: like the living one, else as the dump says (``script``), else the server's own."""
+        """Make the new database, empty: like the living one; if there is none, as the dump says (``script``); else with
+        the server's defaults."""
         model = self._target.address.words["dbname"]
         databases.drop(session, self._new)
         record = self._records.write(
@@ -211,7 +212,7 @@ class BesideIncoming(Unpacked):
                 self._require_free(self._target.elsewhere)
                 previous = databases.free_name(session, name, datetime.now(UTC))
                 renames.insert(0, (name, previous))
-                self._told.warnings += staying(session, replaced, previous)
+                self._notes.warnings += staying(session, replaced, previous)
             self._records.write(record.now(made=made, replaced=replaced, previous=previous, stage="switching"))
             reach("database.before-switch")
             then = {name: made} if previous is None or replaced is None else {name: made, previous: replaced}
@@ -225,7 +226,7 @@ class BesideIncoming(Unpacked):
             with self._target.address.maintenance() as session:
                 if record is None:
                     self._undo_marked(session)
-                elif record.stage != "stands":  # what was finished is not undone
+                elif record.stage != "stands":  # a finished restore is not undone
                     self._require_server(session, record)
                     if record.stage == "switching":
                         self._put_back(session, record)
@@ -234,7 +235,7 @@ class BesideIncoming(Unpacked):
         except SourceUnavailable:
             if record is None or record.stage != "loading":
                 raise
-            # The living database was never touched; what lies beside it goes with the next restore or cleanup.
+            # The living database was not changed. The new one is removed by the next restore or cleanup.
         self._drop_folder()
 
     def returned(self) -> bool:
@@ -252,15 +253,15 @@ class BesideIncoming(Unpacked):
             )
 
     def _put_back(self, session: psycopg.Connection[Row], record: Record) -> None:
-        """The previous database gets its name again; whatever has the name now is put aside."""
+        """Give the previous database its name again; a database that has this name now is renamed."""
         name, here = record.database, number_of(session, record.database)
         if here == record.replaced:
-            return  # never switched, or back already
+            return  # never switched, or already undone
         renames, then = [], {}
         if here is not None:
             ours = here == record.made
             if not ours and record.replaced is None:
-                raise RestoreFailed("a database that no restore made has come to this name", on=name)
+                raise RestoreFailed("a database that no restore made has this name now", on=name)
             displaced = (
                 record.new if ours else databases.free_name(session, name, datetime.now(UTC), databases.DISPLACED)
             )
@@ -278,12 +279,13 @@ class BesideIncoming(Unpacked):
 
     @staticmethod
     def _drop_new(session: psycopg.Connection[Row], record: Record) -> None:
-        if record.made in (None, number_of(session, record.new)):  # without a number its name holds the restore's
-            log.info("%s is dropped: what an undone restore had made", record.new)
+        # without a number: the name contains the restore's id
+        if record.made in (None, number_of(session, record.new)):
+            log.info("%s is dropped: an undone restore had made it", record.new)
             databases.drop(session, record.new)
 
     def _undo_marked(self, session: psycopg.Connection[Row]) -> None:
-        """A restore of an earlier version, whose record is a mark in the database's comment."""
+        """Undo a restore of an earlier version, which recorded it in the database's comment."""
         name = self._target.name
         mark = databases.Mark.of(session, name)
         if mark is not None and mark.restore == self._restore:
@@ -293,7 +295,7 @@ class BesideIncoming(Unpacked):
         databases.drop(session, self._new)
 
     def plan(self) -> Kept:
-        """Nothing: its record names the databases by their numbers, and ``undo`` raises where they are others."""
+        """Nothing: the record identifies the databases by their numbers, and ``undo`` checks these."""
         return {}
 
     def kept(self) -> Kept:

@@ -1,8 +1,8 @@
-"""The fingerprints of a database that is being loaded: a table is read when its rows are there; others still come.
+"""The fingerprints of a database that is being loaded: a table is read as soon as it has rows, while others are loaded.
 
-``pg_restore`` loads a table in one transaction, so a table in which rows can be seen has all of them. That is not
-relied upon: what was read early counts only when it is what the backup says, all else is read again at the end.
-Reading a table and building its primary key lock each other out, which is why the time before is used.
+``pg_restore`` loads a table in one transaction, so a table with visible rows has all of them. This is not relied upon:
+an early fingerprint counts only if it is that of the backup; all other tables are read again at the end. A table cannot
+be read while its primary key is built, so it is read before.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from scriptorium.errors import ToolFailed
 from scriptorium.model import TableFingerprint
 from scriptorium.sources.postgres.computing import Uncomputable
 from scriptorium.sources.postgres.connection import Address, Row, sql
-from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.errors import translating_errors
 from scriptorium.sources.postgres.fingerprint import (
     LARGE_OBJECTS,
     Relation,
-    generated_anew,
     large_objects,
+    regenerated_columns,
     relations,
     table_fingerprint,
     take_fingerprints,
 )
 from scriptorium.sources.postgres.spread import as_recorded
-from scriptorium.sources.postgres.views import made_anew
+from scriptorium.sources.postgres.views import rebuilt_views
 
 if TYPE_CHECKING:
     import psycopg
@@ -38,40 +38,41 @@ _LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a database holds, beside what was recorded. ``missing``: of what fingerprints cannot be compared, and why;
-    ``anew``: views that have other rows because they were made anew."""
+    """The fingerprints of a database. ``missing``: what cannot be compared, and why; ``rebuilt``: views that have other
+    rows because a restore filled them again, and why."""
 
     tables: Mapping[str, TableFingerprint]
     missing: Mapping[str, str]
-    anew: Mapping[str, str]
+    rebuilt: Mapping[str, str]
 
     def compared(self, name: str) -> bool:
-        return name not in self.missing and name not in self.anew
+        return name not in self.missing and name not in self.rebuilt
 
     def differing(self, expected: Mapping[str, TableFingerprint]) -> list[str]:
-        """The tables that are not what was recorded, or of which nothing was."""
+        """The tables that differ from what was recorded, or that were not recorded."""
         names = expected.keys() | self.tables.keys()
         return sorted(name for name in names if self.compared(name) and self.tables.get(name) != expected.get(name))
 
 
-def not_compared(anew: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(f"{name} is not compared: {why}" for name, why in anew.items())
+def not_compared(rebuilt: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name} is not compared: {why}" for name, why in rebuilt.items())
 
 
 def fingerprints_now(session: psycopg.Connection[Row], expected: Mapping[str, TableFingerprint]) -> Found:
-    """The fingerprints of everything in the database, taken like the ``expected`` ones. Rows that the server spread
-    anew over partitions count as they were recorded, where together they are what was recorded."""
+    """The fingerprints of everything in the database, taken like the ``expected`` ones. If the server distributed rows
+    differently over partitions, and all partitions together have the recorded rows, the recorded fingerprints are
+    returned for them."""
     there = relations(session)
     found = take_fingerprints(session, there, expected=expected)
     tables = {**found.tables, **as_recorded(session, found.tables, expected)}
-    missing = {**found.missing, **generated_anew(there, tables, expected)}
-    return Found(tables, missing, made_anew(there, tables, expected))
+    missing = {**found.missing, **regenerated_columns(there, tables, expected)}
+    return Found(tables, missing, rebuilt_views(there, tables, expected))
 
 
 class Reading:
-    """Reads the tables and sequences of ``address`` in a thread of its own, from now on.
+    """Reads the tables and sequences of ``address`` in a separate thread, until the block is left.
 
-    ``expected``: the fingerprints by the tables' names, as the backup has them. Leaving the block ends the reading.
+    ``expected``: the fingerprints of the backup by the tables' names.
     """
 
     def __init__(self, address: Address, expected: Mapping[str, TableFingerprint]) -> None:
@@ -86,7 +87,7 @@ class Reading:
 
     def __enter__(self) -> Self:
         session = self._ending.enter_context(self._address.session(application="scriptorium restore"))
-        # Before any table is locked for loading: the list has their sizes, which waits for a locked one.
+        # Before any table is locked for loading: the sizes in the list cannot be read while a table is locked.
         found = [one for one in relations(session) if one.kind in "rS"]
         arguments = (session, found)
         self._thread = threading.Thread(target=self._work, args=arguments, daemon=True, name="reading what is restored")
@@ -104,12 +105,12 @@ class Reading:
             session.cancel()
             self._thread.join(timeout=_LOOK_SECONDS)
 
-    def all_is_there(self) -> None:
-        """Nothing comes any more: whatever was not read yet can be read now."""
+    def all_loaded(self) -> None:
+        """Called when all rows are loaded: the remaining tables can be read now."""
         self._complete.set()
 
     def fingerprints(self) -> dict[str, TableFingerprint]:
-        """Wait for the end of the reading; the fingerprints by name. Raises what went wrong in it."""
+        """Wait until everything is read; returns the fingerprints by name. Raises the error of the thread."""
         self._thread.join()
         if self._failure is not None:
             raise self._failure
@@ -117,30 +118,30 @@ class Reading:
 
     def _work(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:
         try:
-            with in_our_words(self._address):
+            with translating_errors(self._address):
                 self._early(session, found)
                 self._rest(session, found)
         except BaseException as error:  # noqa: BLE001 -- raised again where the fingerprints are asked for
             self._failure = error
 
     def _early(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:
-        """Until all is there: the tables that have come, one after the other."""
+        """Until all rows are loaded, read the tables that have rows, one after the other."""
         left = [
             one for one in found if one.kind == "r" and one.name in self._expected and self._expected[one.name].rows
         ]
         while not self._complete.is_set():
-            come = next((one for one in left if _has_rows(session, one)), None)
-            if come is None:
+            loaded = next((one for one in left if _has_rows(session, one)), None)
+            if loaded is None:
                 self._complete.wait(_LOOK_SECONDS)
                 continue
-            left.remove(come)
+            left.remove(loaded)
             with contextlib.suppress(Uncomputable):
-                fingerprint = table_fingerprint(session, come, self._expected[come.name])
-                if fingerprint == self._expected[come.name]:
-                    self._read[come.name] = fingerprint
+                fingerprint = table_fingerprint(session, loaded, self._expected[loaded.name])
+                if fingerprint == self._expected[loaded.name]:
+                    self._read[loaded.name] = fingerprint
 
     def _rest(self, session: psycopg.Connection[Row], found: list[Relation]) -> None:
-        """What was not read yet, the longest first: the indexes of the others are built meanwhile."""
+        """Read the remaining tables, the largest first: the indexes of the others are built meanwhile."""
         session.execute("SET lock_timeout = 0")
         rows = {name: fingerprint.rows for name, fingerprint in self._expected.items()}
         for one in sorted(found, key=lambda one: -rows.get(one.name, 0)):
@@ -159,7 +160,7 @@ class Reading:
 
 
 def _has_rows(session: psycopg.Connection[Row], one: Relation) -> bool:
-    """Whether rows can be seen. A table that is being loaded is locked, and is not waited for."""
+    """Whether rows are visible. A table that is being loaded is locked; this does not wait for it."""
     import psycopg
 
     session.execute("SET lock_timeout = '20ms'")

@@ -1,4 +1,4 @@
-"""Drilling a database on a server of one's own, which lives for as long as the drill."""
+"""Drilling a database on a temporary server, which exists only during the drill."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NAME = "drill"
 
 
 class EmbeddedIncoming:
-    """``beside``: makes the restore into a database of the server at the given address.
+    """``beside``: returns the ``Incoming`` for a restore into a database of the server at the given address.
 
-    The server is there from ``prepare`` to ``undo``; nothing is ever switched.
+    The server runs from ``prepare`` to ``undo``. Nothing is switched.
     """
 
     def __init__(self, part: Part, beside: Callable[[str], Incoming]) -> None:
@@ -24,11 +24,11 @@ class EmbeddedIncoming:
         self._beside = beside
         self._server: EmbeddedPostgres | None = None
         self._inner: Incoming | None = None
-        # asked for when the server is gone, too
+        # these are also read after the server has been stopped
         self.answers: Mapping[str, Rows] = {}
         self.warnings: tuple[str, ...] = ()
         self.missing_fingerprints: Mapping[str, str] = {}
-        self.made_anew: Mapping[str, str] = {}
+        self.rebuilt_views: Mapping[str, str] = {}
 
     def prepare(self) -> None:
         self._server = EmbeddedPostgres().start()
@@ -45,7 +45,7 @@ class EmbeddedIncoming:
         self.answers = self._inner.answers
         self.warnings = abilities.warnings_of(self._inner)
         self.missing_fingerprints = abilities.missing_fingerprints(self._inner)
-        self.made_anew = abilities.made_anew(self._inner)
+        self.rebuilt_views = abilities.rebuilt_views(self._inner)
         return tables
 
     def check(self) -> tuple[Finding, ...]:

@@ -1,8 +1,8 @@
-"""What SQL of other people may not do: it is found, and refused by name, before any of the SQL runs.
+"""Statements that SQL of other people must not contain: they are found and refused before any of the SQL runs.
 
-Only statements that ``pg_dump`` writes are let through, at every restore. In what other programs or people brought
-(``foreign``) also nothing that reaches the server's machine: its files and programs, code that is not kept inside the
-database, other servers. What a function does when it runs is not known from its text; see docs/postgresql.md.
+Every restore allows only statements that ``pg_dump`` writes. In SQL of other programs or people (``foreign``) all
+statements are refused that reach the server's machine: its files and programs, code that is not stored inside the
+database, other servers. What a function does when it runs cannot be seen in its text; see docs/postgresql.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HEADS = frozenset(
 )
 _ITS_OWN_TRANSACTION = ((b"BEGIN",), (b"COMMIT",))
 _BODY_HEADS = frozenset(b"SELECT INSERT UPDATE DELETE MERGE VALUES WITH TABLE RETURN END (".split())
-# What a SELECT of pg_dump is made of.
+# The words that a SELECT of pg_dump may contain.
 _CALLS = frozenset(
     b"SETVAL SET_CONFIG LO_CREATE LO_OPEN LO_CLOSE LOWRITE LO_UNLINK PG_RESTORE_RELATION_STATS "
     b"PG_RESTORE_ATTRIBUTE_STATS PG_RESTORE_EXTENDED_STATS".split()
@@ -43,7 +43,7 @@ _AROUND = frozenset(
 _OF_THE_CLUSTER = frozenset(b"SYSTEM ROLE GROUP TABLESPACE DATABASE".split())
 _LIBRARIES = re.compile(rb"(?i)_preload_libraries|dynamic_library_path|allow_system_table_mods")
 # The encodings that a database can have, by all their names. In the others (SJIS, BIG5, GBK, ...) a second byte can be
-# a backslash: their literals end where only the server knows. The server ignores all but letters and digits of a name.
+# a backslash, so only the server knows where their literals end. The server only compares letters and digits of a name.
 _SAFE_ENCODING = re.compile(
     rb"(?i)(?:utf-?8|unicode|sql_?ascii|latin-?[0-9]+|iso_?-?8859_?-?[0-9]+|win(?:dows)?-?_?(?:125[0-9]|866|874)|win|alt|"
     rb"koi8_?-?[ru]?|euc_?-?(?:jp|cn|kr|tw|jis_?-?2004)|mule_?internal|tcvn(?:-?5712)?|abc|vscii)"
@@ -68,18 +68,18 @@ _LAST_LINE = b"\\.\n\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A script that was looked through. ``keys``: byte ranges of psql's own keys in it, and of ``BEGIN`` and ``COMMIT``
-    (pg_dump writes them around large objects), which must not count: a restore is one transaction. ``objects``: the
-    large objects that it makes."""
+    """A script that was examined. ``keys``: byte ranges that psql must not get: its own keys, and ``BEGIN`` and
+    ``COMMIT``, which pg_dump writes around large objects, because a restore is one transaction. ``objects``: the large
+    objects that the script makes."""
 
     keys: tuple[tuple[int, int], ...] = ()
     objects: tuple[int, ...] = ()
 
 
 def examine_script(file: Path, *, foreign: bool, trusted: bool = False) -> Examined:
-    """Look through SQL for psql. ``trusted``: its statements are not judged; commands of psql are refused always.
+    """Examine SQL for psql. ``trusted``: its statements are not judged, but commands of psql are always refused.
 
-    ``UnsafeArchive`` names the first thing that is refused, and its line.
+    ``UnsafeArchive`` names the first statement that is refused, and its line.
     """
     objects: list[int] = []
     with _opened(file) as stream:
@@ -88,8 +88,8 @@ def examine_script(file: Path, *, foreign: bool, trusted: bool = False) -> Exami
 
 
 def examine_dump(dump: Path, program: Program, *, foreign: bool, trusted: bool = False) -> None:
-    """The same for what pg_restore would send to the server, as ``program`` itself writes it, and for what it sends
-    and does not write."""
+    """The same for a dump: the SQL that ``program`` (pg_restore) writes for it, and the statements that pg_restore
+    sends to the server but does not write."""
     try:
         entries = read_toc(dump)
         require_own_files(dump, entries)
@@ -107,15 +107,15 @@ def examine_dump(dump: Path, program: Program, *, foreign: bool, trusted: bool =
                 _read(hollow, program, dump, foreign=foreign)
                 return
             except UnsafeArchive as error:
-                if "\\." not in error.what:  # rows as statements, not as data: they must be read
+                if "\\." not in error.what:  # the rows are statements, not data: they must be read
                     raise
     _read(dump, program, dump, foreign=foreign)
 
 
 def _judge_the_unwritten(entry: TocEntry, on: Path, *, foreign: bool) -> None:
-    """The statements of ``--clean``; and whether what brings rows is one statement: in the SQL that pg_restore writes,
-    what follows it looks like rows."""
-    of_the_database = entry.what in (b"DATABASE", b"DATABASE PROPERTIES")  # without --create, none of it is sent
+    """Judge the statements of ``--clean``, and require that the rows of a table are loaded by a single statement: in
+    the SQL that pg_restore writes, a second statement would look like rows."""
+    of_the_database = entry.what in (b"DATABASE", b"DATABASE PROPERTIES")  # never sent without --create
     for standard in () if of_the_database else (True, False):
         _judged(io.BytesIO(entry.drop), on, foreign=foreign, of_pg_restore=True, standard=standard)
     if entry.copy:
@@ -126,7 +126,7 @@ def _judge_the_unwritten(entry: TocEntry, on: Path, *, foreign: bool) -> None:
             first = None
         if first is None or not first.brings_data or lexer.left.strip():
             raise UnsafeArchive(
-                f"the dump brings the rows of {_text(entry.name)} with more than one statement",
+                f"the dump loads the rows of {_text(entry.name)} with more than one statement",
                 on=str(on),
                 hint="use another copy of it",
             )
@@ -145,7 +145,7 @@ def _read(dump: Path, program: Program, on: Path, *, foreign: bool) -> None:
 
 @contextmanager
 def _without_rows(dump: Path) -> Iterator[Path]:
-    """A dump in the directory format with the same table of contents, and no rows."""
+    """A copy of a dump in the directory format, with the same table of contents but without rows."""
     with tempfile.TemporaryDirectory(prefix="scriptorium-") as folder:
         for file in dump.iterdir():
             if file.name == "toc.dat" or file.name.startswith("blobs"):
@@ -204,28 +204,28 @@ def _judged(
             raise DamageFound(f"it ends early: {error}", on=str(on), hint="use another copy of it") from None
         if error.command:
             raise UnsafeArchive(
-                f"the SQL has a command of psql, with which it leaves its database: {error}",
+                f"the SQL has a command of psql, which can leave the database: {error}",
                 on=str(on),
-                hint=f"{_WITHOUT_CREATE}, or take the command out; psql is never let run one of a file's",
+                hint=f"{_WITHOUT_CREATE}, or remove the command; psql never runs a command from a file",
             ) from None
         raise UnsafeArchive(
-            f"the SQL cannot be read for certain: {error}", on=str(on), hint="dump it anew with pg_dump, as UTF8"
+            f"the SQL cannot be read for certain: {error}", on=str(on), hint="dump it again with pg_dump, as UTF8"
         ) from None
     return lexer.keys
 
 
 def _conforming(statement: Statement, lexer: Lexer) -> str:
-    """Follow what decides where literals end; a reason to refuse where that cannot be followed."""
+    """Track the settings that decide where literals end. Returns a reason to refuse if they cannot be tracked."""
     words = statement.words
     named = {token.value.upper() for token in statement.tokens if token.kind in ("word", "name")}
     if words[0] == b"SET" and {b"CLIENT_ENCODING", b"NAMES"} & named:
         plain = len(words) == 4 and words[2] in (b"=", b"TO") and b"CLIENT_ENCODING" in named
         safe = plain and _SAFE_ENCODING.fullmatch(statement.tokens[-1].value)
-        return "" if safe else "sets an encoding in which literals have no certain end"
+        return "" if safe else "sets an encoding in which the end of a literal is uncertain"
     if b"STANDARD_CONFORMING_STRINGS" not in named:
         return ""
     if words[:2] in ((b"ALTER", b"DATABASE"), (b"ALTER", b"ROLE")) and not statement.inside:
-        return ""  # for sessions to come, of the application; ours says what it has
+        return ""  # for later sessions of the application; our session sets its own value
     value = statement.tokens[-1].value.upper()
     known = len(words) == 4 and words[0] == b"SET" and words[2] in (b"=", b"TO") and value in (b"ON", b"OFF")
     if not known or statement.inside:
@@ -235,7 +235,7 @@ def _conforming(statement: Statement, lexer: Lexer) -> str:
 
 
 def _refused(statement: Statement, of_pg_restore: bool) -> str:
-    """Why no dump has such a statement; nothing where one may."""
+    """Why a dump must not have this statement; empty if it may."""
     words = statement.words
     head, named = words[0], f"has a statement that pg_dump never writes: {_named(statement)}"
     if statement.inside:
@@ -267,13 +267,13 @@ def _refused(statement: Statement, of_pg_restore: bool) -> str:
 
 
 def _plain_setting(statement: Statement, calls: frozenset[bytes]) -> bool:
-    """pg_dump sets nothing but the search path by a function."""
+    """Whether the statement sets nothing by a function except the search path, as pg_dump does."""
     literals = [token.value for token in statement.tokens if token.kind == "string"]
     return b"SET_CONFIG" not in calls or (calls == {b"SET_CONFIG"} and literals[:1] == [b"search_path"])
 
 
 def _is_of_rows(words: tuple[bytes, ...]) -> bool:
-    """``COPY table [(columns)] FROM stdin``, with nothing behind but FREEZE."""
+    """Whether it is ``COPY table [(columns)] FROM stdin``, followed by nothing or by FREEZE."""
     after = words[words.index(b"STDIN") + 1 :] if b"STDIN" in words else (b"?",)
     before = words[: len(words) - len(after)]
     return (
@@ -286,7 +286,8 @@ def _is_of_rows(words: tuple[bytes, ...]) -> bool:
 
 
 def _into_the_catalog(statement: Statement) -> bool:
-    """Whether rows go where roles, functions and settings are kept: ``pg_…``, or anything in such a schema."""
+    """Whether rows are written into catalogs, which hold roles, functions and settings: ``pg_…``, or a table in such a
+    schema."""
     after = statement.tokens[2 if statement.words[1:2] == (b"INTO",) else 1 :]
     parts = [token.value if token.kind == "name" else token.value.lower() for token in after[:5:2]]
     dots = [token.value == b"." for token in after[1:4:2]]
@@ -300,9 +301,9 @@ def _of_the_cluster(statement: Statement, named: str, of_pg_restore: bool) -> st
     what = words[1] if len(words) > 1 else b""
     of_one_database = what == b"DATABASE" or (what == b"ROLE" and words[3:5] == (b"IN", b"DATABASE"))
     if of_one_database and of_pg_restore:
-        return ""  # never carried out by pg_restore; postgres_properties leaves out what loads a library
+        return ""  # pg_restore never runs it; properties.py leaves out settings that load a library
     if what == b"DATABASE":
-        return "leaves its database: it makes or changes one, and would \\connect to it"
+        return "makes or changes a database, and would \\connect to it"
     if what in _OF_THE_CLUSTER or (what == b"USER" and words[2:3] != (b"MAPPING",)):
         return named
     return named if what == b"OWNED" or library else ""
@@ -313,7 +314,7 @@ def _sets_a_library(statement: Statement) -> bool:
 
 
 def _reaching(statement: Statement) -> str:
-    """Why a statement of another author reaches beyond the database; empty where it does not."""
+    """Why a statement of another author reaches beyond the database; empty if it does not."""
     words = statement.words
     if why := written_by(statement):
         return why
@@ -328,11 +329,11 @@ def _reaching(statement: Statement) -> str:
 
 def _made_elsewhere(kinds: tuple[bytes, ...]) -> str:
     found = next((one for one in _ELSEWHERE if kinds[: len(one)] == one), None)
-    return f"makes what acts beyond the database: CREATE {words_of(found)}" if found else ""
+    return f"makes an object that acts beyond the database: CREATE {words_of(found)}" if found else ""
 
 
 def _code(statement: Statement, kinds: tuple[bytes, ...]) -> str:
-    """Functions, rules, triggers: in which language, and with what in their bodies."""
+    """Judge functions and procedures by their language and their body."""
     if not {b"FUNCTION", b"PROCEDURE", b"LANGUAGE"} & set(kinds[:3]):
         return ""
     tokens = statement.tokens
@@ -340,7 +341,7 @@ def _code(statement: Statement, kinds: tuple[bytes, ...]) -> str:
         if token.kind == "word" and token.value == b"LANGUAGE":
             language = tokens[at + 1].value
             if language.upper() not in _LANGUAGES:
-                return f"has code in the language {_text(language)}, which is not kept inside the database"
+                return f"has code in the language {_text(language)}, which is not stored inside the database"
     if kinds[0] in (b"LANGUAGE", b"TRUSTED", b"PROCEDURAL") and b"HANDLER" in kinds:
         return "makes a language of its own"
     for token in tokens:
@@ -364,7 +365,7 @@ def words_of(words: tuple[bytes, ...]) -> str:
 
 
 def _named(statement: Statement) -> str:
-    """Its first words: no more of it, there may be secrets in it."""
+    """Its first words only, because it may contain secrets."""
     return words_of(tuple(token.value if token.kind == "word" else b"..." for token in statement.tokens[:4]))
 
 

@@ -1,6 +1,6 @@
 """The restore of a PostgreSQL database in place, for roles that may not create databases.
 
-One transaction replaces everything, after a dump of what was there, which undoing it loads again.
+The living database is dumped first. Then one transaction replaces everything. An undo loads that dump.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from scriptorium.fs.previous import Kept, Previous, Whereabouts
 from scriptorium.model import Part, TableFingerprint
 from scriptorium.sources.postgres.connection import Row, sql
 from scriptorium.sources.postgres.dump.directory import PART, RECORD, DumpRecord, plain_size, take
-from scriptorium.sources.postgres.errors import in_our_words
+from scriptorium.sources.postgres.errors import translating_errors
 from scriptorium.sources.postgres.fingerprint import Relation, relations
 from scriptorium.sources.postgres.locks import patient_program, patient_session
 from scriptorium.sources.postgres.previous import another_server
 from scriptorium.sources.postgres.programs import major_of
 from scriptorium.sources.postgres.records import number_of, system_of
 from scriptorium.sources.postgres.restore.comparison import fingerprints_now, not_compared
-from scriptorium.sources.postgres.restore.constraints import LeftOut
+from scriptorium.sources.postgres.restore.constraints import RestoreNotes
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.restore.psql import run_script, schemas
 from scriptorium.sources.postgres.restore.requirements import Requirements, require, required
@@ -41,18 +41,18 @@ log = logging.getLogger(__name__)
 
 
 class InPlaceIncoming(Unpacked):
-    """Restored into the living database in one transaction, after a dump of what is in it."""
+    """Restored into the living database in one transaction, after a dump of it."""
 
     missing_fingerprints: Mapping[str, str] = MappingProxyType({})
-    made_anew: Mapping[str, str] = MappingProxyType({})
+    rebuilt_views: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, part: Part, target: Target, restore_id: str) -> None:
         super().__init__(part, target, restore_id)
-        self._told = LeftOut()
+        self._notes = RestoreNotes()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return (*self._told.warnings, *not_compared(self.made_anew))
+        return (*self._notes.warnings, *not_compared(self.rebuilt_views))
 
     @property
     def _previous(self) -> Path:
@@ -60,12 +60,13 @@ class InPlaceIncoming(Unpacked):
 
     @property
     def _replaced(self) -> Path:
-        """There from just before the transaction that replaces the data."""
+        """A file that exists from just before the transaction that replaces the data."""
         return self._folder / "replaced"
 
     @property
     def _committed(self) -> Path:
-        """There from just after it: functions and constraints, which no fingerprint shows, were replaced, too."""
+        """A file that exists from just after the transaction. Then functions and constraints were replaced as well,
+        which no fingerprint shows."""
         return self._folder / "committed"
 
     def prepare(self) -> None:
@@ -73,7 +74,7 @@ class InPlaceIncoming(Unpacked):
         self._make_folder()
 
     def load(self) -> Mapping[str, TableFingerprint] | None:
-        """What can be known before the living data is touched; what is restored is compared in ``switch``."""
+        """Examine the dump, and dump the living database. The restored rows are compared in ``switch``."""
         dump = self._dump()
         with self._patient() as session:
             if is_script(dump):
@@ -90,14 +91,14 @@ class InPlaceIncoming(Unpacked):
         return self._part.tables
 
     def _require_space(self, living: Sequence[Relation]) -> None:
-        """What is replaced is dumped first, so that it can be restored."""
+        """Require space for the dump of the living database."""
         hint = "free some space, or set 'staging' to a folder on a larger disk"
         require_space(self._folder, plain_size(living), "the dump of what is replaced", hint)
 
     def switch(self) -> None:
         self._replaced.touch()
         reach("inplace.before-replacing")
-        self._replace(self._dump(), self._told, without_broken=self._target.without_broken)
+        self._replace(self._dump(), self._notes, without_broken=self._target.without_broken)
         log.info("%s: one transaction replaced its contents", self._target.name)
         reach("inplace.replaced")
         self._committed.touch()
@@ -106,7 +107,7 @@ class InPlaceIncoming(Unpacked):
             return
         with self._patient() as session:
             found = fingerprints_now(session, expected)
-        self.missing_fingerprints, self.made_anew = found.missing, found.anew
+        self.missing_fingerprints, self.rebuilt_views = found.missing, found.rebuilt
         wrong = [
             name
             for name, fingerprint in expected.items()
@@ -117,7 +118,7 @@ class InPlaceIncoming(Unpacked):
                 "the restored database is not what was backed up", on=self._part.source, hint=", ".join(wrong[:5])
             )
 
-    def _replace(self, dump: Path, told: LeftOut, *, without_broken: bool) -> None:
+    def _replace(self, dump: Path, notes: RestoreNotes, *, without_broken: bool) -> None:
         address, options = self._target.address, self._target.options
         with self._patient() as session:
             major = major_of(session.info.server_version)
@@ -137,7 +138,7 @@ class InPlaceIncoming(Unpacked):
             options.stall_timeout,
             lacking.left_out,
             without_broken=without_broken,
-            told=told,
+            notes=notes,
         )
         restorer.whole(dump, clean=True, lock_timeout=options.lock_timeout)
 
@@ -157,7 +158,7 @@ class InPlaceIncoming(Unpacked):
             )
 
     def _patient(self) -> AbstractContextManager[psycopg.Connection[Row]]:
-        """Sizes and fingerprints of a table wait for whoever has locked it; not for ever."""
+        """A session for sizes and fingerprints. It waits for locked tables, but not without limit."""
         return patient_session(self._target.address, self._target.options.lock_timeout)
 
     @property
@@ -180,8 +181,8 @@ class InPlaceIncoming(Unpacked):
             log.info("%s: the dump of what was there is loaded again", self._target.name)
             reach("inplace.before-back")
             self._drop_what_came()
-            # A constraint that does not hold did not hold before the restore either: it keeps nothing from going back.
-            left = LeftOut()
+            # A constraint that does not hold did not hold before the restore either, so it does not prevent the undo.
+            left = RestoreNotes()
             self._replace(dump_in(self._previous / PART, self._target.name), left, without_broken=True)
             for warning in left.warnings:
                 log.warning("%s: %s", self._target.name, warning)
@@ -195,13 +196,13 @@ class InPlaceIncoming(Unpacked):
             self._back.touch()
 
     def _require_ours(self) -> None:
-        """A dump is a program: one that others may have put there is not run."""
+        """A dump can contain code, so one that other users may have put there is not loaded."""
         why = others_may_write(self._folder) if self._folder.exists() else ""
         if why:
             raise Untrusted("the dump of the previous data is not ours alone", on=str(self._folder), hint=why)
 
     def plan(self) -> Kept:
-        """An undo restores the dump of what is there, so its content is recorded before anything is replaced."""
+        """The contents of the dump that an undo loads, recorded before anything is replaced."""
         return self.kept()
 
     def kept(self) -> Kept:
@@ -239,9 +240,10 @@ class InPlaceIncoming(Unpacked):
         return Previous(Whereabouts.GONE, f"the dump in {previous} is gone")
 
     def _drop_what_came(self) -> None:
-        """What the restore brought and the previous dump will not replace, because it does not know it."""
+        """Drop the objects that the restore made and the previous dump does not contain, so that loading it would leave
+        them."""
         before = DumpRecord.read(self._previous / RECORD).tables
-        with self._patient() as session, in_our_words(self._target.address), session.transaction():
+        with self._patient() as session, translating_errors(self._target.address), session.transaction():
             came = [one for one in relations(session) if one.name not in before]
             for kind, word in (("r", "TABLE"), ("m", "MATERIALIZED VIEW"), ("S", "SEQUENCE")):
                 for one in came:
@@ -250,7 +252,7 @@ class InPlaceIncoming(Unpacked):
             session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # the dump restores all previous ones
 
     def _differing(self) -> list[str]:
-        """The tables that are not as they were before; none where the transaction was rolled back."""
+        """The tables that differ from before the restore; none if the transaction was rolled back."""
         expected = DumpRecord.read(self._previous / RECORD).tables
         with self._patient() as session:
             return fingerprints_now(session, expected).differing(expected)

@@ -1,8 +1,8 @@
-"""SQL as ``psql`` and the server read it: one statement after another, and no byte of a literal taken for a word.
+"""Splits SQL into statements as ``psql`` and the server do, so that no part of a literal is taken for a word.
 
-Literals, quoted names, dollar quotes, nested comments and the data of ``COPY … FROM stdin`` are known by the rules of
-PostgreSQL's own lexer (src/backend/parser/scan.l, src/fe_utils/psqlscan.l). What their rules leave open, or what the
-versions read differently, is an error here (``Unreadable``): nothing can hide behind a doubt.
+Literals, quoted names, dollar quotes, nested comments and the data of ``COPY … FROM stdin`` are recognised by the rules
+of PostgreSQL's own lexer (src/backend/parser/scan.l, src/fe_utils/psqlscan.l). If these rules are ambiguous, or differ
+between versions, it is an error here (``Unreadable``): nothing can be hidden in a doubtful text.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _NO_WORD = {"name": b'""'}
 
 
 class Unreadable(Exception):
-    """What cannot be read as SQL for certain; ``command``: it is a command of psql; ``cut``: it ends too early."""
+    """Text that cannot be read as SQL for certain. ``command``: it is a command of psql; ``cut``: it ends too early."""
 
     def __init__(self, why: str, line: int, *, command: bool = False, cut: bool = False) -> None:
         super().__init__(f"line {line:,}: {why}")
@@ -66,8 +66,8 @@ class Unreadable(Exception):
 
 
 class Token(NamedTuple):
-    """``kind``: word, name (quoted), string, body (of dollar quotes), number, sign. ``value``: of words in upper case,
-    of names and literals what is between the quotes, as it is written."""
+    """``kind``: word, name (quoted), string, body (of dollar quotes), number, sign. ``value``: a word in upper case; of
+    names and literals the text between the quotes."""
 
     kind: str
     value: bytes
@@ -75,8 +75,8 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """``inside``: a part of the ``BEGIN ATOMIC`` body of a function, or what pretends to be one. ``place``: the bytes
-    of the script that it is, with its semicolon."""
+    """``inside``: it is a part of the ``BEGIN ATOMIC`` body of a function, or looks like one. ``place``: its range of
+    bytes in the script, with its semicolon."""
 
     tokens: tuple[Token, ...]
     line: int
@@ -85,7 +85,7 @@ class Statement:
 
     @property
     def words(self) -> tuple[bytes, ...]:
-        """Words, in upper case, and signs; quoted names and literals, which are no words, as empty ones."""
+        """Words in upper case, and signs; in place of quoted names and literals an empty one."""
         return tuple(one.value if one.kind in _TYPES else _NO_WORD.get(one.kind, b"''") for one in self.tokens)
 
     @property
@@ -102,8 +102,8 @@ class Readable(Protocol):
 class Lexer:
     """Iterates over the statements of a script. ``keys``: byte ranges of its own ``\\restrict`` and ``\\unrestrict``.
 
-    ``standard``: standard_conforming_strings at this place; whoever reads statements sets it. ``connects``: whether
-    ``\\connect`` and ``\\encoding`` are passed over (in what pg_restore itself writes for a database that is made).
+    ``standard``: standard_conforming_strings at this place; the caller sets it. ``connects``: whether ``\\connect`` and
+    ``\\encoding`` are skipped (in the script of pg_restore that makes a database).
     """
 
     def __init__(self, stream: Readable, *, connects: bool = False) -> None:
@@ -149,7 +149,7 @@ class Lexer:
 
     @property
     def left(self) -> bytes:
-        """What was read and not looked at yet; behind a short text's statement, all that follows it."""
+        """The bytes that were read but not split yet. For a short text: all that follows the statement."""
         return self._buffer[self._at :]
 
     @property
@@ -160,7 +160,7 @@ class Lexer:
         return self._lines
 
     def _more(self) -> bool:
-        """Read on; what was read already leaves the buffer."""
+        """Read the next block; bytes that were already split are removed from the buffer."""
         if self._ended:
             return False
         rest = self._buffer[self._at :]
@@ -171,7 +171,7 @@ class Lexer:
             self._ended = True
             return False
         if b"\0" in block:
-            raise Unreadable("there is a zero byte in it", self._line)
+            raise Unreadable("it contains a zero byte", self._line)
         self._lines, self._counted = self._line, 0
         self._before += self._at
         self._previous = self._buffer[self._at - 1] if self._at else self._previous
@@ -179,7 +179,7 @@ class Lexer:
         return True
 
     def _token(self, *, beginning: bool) -> Token | None:
-        """The next one that says something; ``None`` at the end."""
+        """The next token that is no space and no comment; ``None`` at the end."""
         while True:
             if self._at == len(self._buffer) and not self._more():
                 return None
@@ -195,20 +195,20 @@ class Lexer:
                 pattern = _QUOTED[kind] if self.standard or kind != "plain" else _ESCAPES
                 found = pattern.match(self._buffer, self._at)
             if (found is None or found.end() + _AHEAD >= len(self._buffer)) and self._more():
-                continue  # it may be longer than what was read so far
+                continue  # the token may be longer than the bytes read so far
             if found is None or kind in ("unicode", "tag"):
                 raise Unreadable(f"not to be read: {self._quote()}", self._line)
             self._token_begins = self._before + self._at
             if kind == "dollar":
                 return self._body(found[0])
             self._at = found.end()
-            if kind in ("escape", "string") and self._goes_on():  # the first piece decides whether it has escapes
-                raise Unreadable("a literal goes on behind one of another kind", self._line)
+            if kind in ("escape", "string") and self._continues():  # the first piece decides whether it has escapes
+                raise Unreadable("a literal is continued by one of another kind", self._line)
             if kind != "space":
                 return _made(kind, found[0])
 
-    def _goes_on(self) -> bool:
-        """Whether only space and comments are between here and another literal."""
+    def _continues(self) -> bool:
+        """Whether another literal follows, after only space and comments."""
         passed = 0
         while True:
             found = _TOKEN.match(self._buffer, self._at + passed)
@@ -240,7 +240,7 @@ class Lexer:
             self._at = found.end()
 
     def _pass_command(self, *, beginning: bool) -> None:
-        """psql's own key against commands, where pg_dump writes it: alone on a line, between statements."""
+        """Skip psql's own key against commands where pg_dump writes it: alone on a line, between statements."""
         while b"\n" not in self._buffer[self._at :] and self._more():
             pass
         alone = beginning and (self._buffer[self._at - 1] if self._at else self._previous) == ord("\n")
@@ -256,7 +256,7 @@ class Lexer:
         self._at = found.end()
 
     def _pass_data(self) -> None:
-        """The lines behind ``COPY … FROM stdin;`` up to ``\\.``."""
+        """Skip the lines after ``COPY … FROM stdin;`` up to ``\\.``."""
         while b"\n" not in self._buffer[self._at :] and self._more():
             pass
         rest = _REST_OF_LINE.match(self._buffer, self._at)
@@ -280,7 +280,7 @@ class Lexer:
 
 
 class _Nesting:
-    """What keeps a semicolon from ending a statement, by psql's rules."""
+    """Tells where a semicolon does not end a statement, by psql's rules."""
 
     def __init__(self) -> None:
         self.parentheses = 0
@@ -310,7 +310,7 @@ class _Nesting:
 
 
 def _makes_a_function(first: Sequence[bytes]) -> bool:
-    """Whether a statement that begins with these words does, or may yet."""
+    """Whether a statement with these first words makes a function, or may still turn out to make one."""
     return any(all(map(eq, first, words)) for words in _FUNCTIONS)
 
 

@@ -1,8 +1,8 @@
-"""What a restore in one transaction leaves out of a dump, and what it sends otherwise.
+"""What a restore in one transaction leaves out of a dump, and which statements it replaces.
 
-Whatever fails ends the transaction. So each statement that fails is replaced, in what pg_restore reads and not in the
-dump, by one that does less, and all of it is loaded again. The replacement has the same length, because the dump says
-how long it is.
+Any error ends the transaction. So each statement that fails is replaced by a weaker one, and everything is loaded
+again. It is replaced in what pg_restore reads, not in the dump. The replacement has the same length, because the dump
+contains the length.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from scriptorium.sources.postgres.restore.constraints import (
     FOLLOWING,
     OPTION,
     VIEW,
-    Again,
-    Stumbled,
+    EntriesFailed,
+    RetryingRestorer,
     kind_of,
     name_of,
 )
@@ -33,45 +33,45 @@ _DETAIL = re.compile(r"DETAIL: +(.+?)(?: Command was:|$)")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """``statement`` of a dump and what is sent in its place, nothing but blanks or as long as it; ``told``: what is not
-    as it was."""
+    """A ``statement`` of a dump, and its replacement ``instead`` of the same length (only blanks: it is left out).
+    ``note``: the difference, for people."""
 
     statement: bytes
     instead: bytes
-    told: str
+    note: str
 
 
-def leave_out(restorer: Again, dump: Path, stumbled: Stumbled, changes: dict[int, Change]) -> None:
-    """Note, by their numbers, the entries that failed. Raises what went wrong where they may not be left out."""
-    if DEPENDED_ON in stumbled.what:
-        # What is there stands in the way, and no row of the dump.
-        raise RestoreFailed(stumbled.what, on=stumbled.on, hint=f"nothing was changed. {stumbled.hint}") from stumbled
-    lines = restorer.lines(dump, stumbled.entries)
+def leave_out(restorer: RetryingRestorer, dump: Path, failure: EntriesFailed, changes: dict[int, Change]) -> None:
+    """Add a change for each entry that failed, by its number. Raises an error if they may not be left out."""
+    if DEPENDED_ON in failure.what:
+        # An existing object is the problem, not a row of the dump.
+        raise RestoreFailed(failure.what, on=failure.on, hint=f"nothing was changed. {failure.hint}") from failure
+    lines = restorer.lines(dump, failure.entries)
     kinds = [kind_of(line) for line in lines]
     allowed = (*BREAKABLE, VIEW, *(FOLLOWING if changes else ()))
     if not restorer.without_broken or not lines or not all(kind in allowed for kind in kinds):
-        raise _ended(stumbled, kinds, asked=restorer.without_broken) from stumbled
+        raise _ended(failure, kinds, asked=restorer.without_broken) from failure
     statements = {entry.number: entry.define for entry in read_toc(dump)}
     for line, kind in zip(lines, kinds, strict=True):
         number = int(line.split(";", 1)[0])
         before, statement = changes.get(number), statements[number]
         if before is not None and not before.instead.strip():
-            raise stumbled  # nothing of it was sent, and it failed all the same
+            raise failure  # it was left out, and failed nevertheless
         weaker = _not_valid(statement) if kind == "FK CONSTRAINT" and before is None else None
-        reason = _reason(stumbled)
+        reason = _reason(failure)
         changes[number] = Change(
-            statement, weaker or b" " * len(statement), f"{name_of(line)} {_said(kind, reason, weaker is not None)}"
+            statement, weaker or b" " * len(statement), f"{name_of(line)} {_note(kind, reason, weaker is not None)}"
         )
 
 
-def _reason(stumbled: Stumbled) -> str:
-    """The server's own words, without what pg_restore puts around them."""
-    what = stumbled.what.partition(_SEVERITY)[2].strip() or stumbled.what
-    detail = _DETAIL.search(stumbled.hint)
+def _reason(failure: EntriesFailed) -> str:
+    """The server's own message, without the words that pg_restore adds."""
+    what = failure.what.partition(_SEVERITY)[2].strip() or failure.what
+    detail = _DETAIL.search(failure.hint)
     return f"{what} {detail[1]}" if detail else what
 
 
-def _said(kind: str, reason: str, not_valid: bool) -> str:
+def _note(kind: str, reason: str, not_valid: bool) -> str:
     if kind == VIEW:
         return f"stays empty: {reason}"
     if kind in FOLLOWING:
@@ -80,17 +80,17 @@ def _said(kind: str, reason: str, not_valid: bool) -> str:
 
 
 def _not_valid(statement: bytes) -> bytes | None:
-    """A foreign key that is not checked against the rows that are there; ``None`` where this needs more space than
-    pg_dump's blanks leave."""
+    """The statement as a foreign key that is not checked for existing rows; ``None`` if that is longer than the
+    statement with pg_dump's blanks."""
     short = b" ".join(statement.split(b"\n    ")).rstrip().removesuffix(b";").replace(b"TABLE ONLY ", b"TABLE ", 1)
     made = short + _NOT_VALID
     return made.ljust(len(statement)) if len(made) <= len(statement) and b"\n" not in short else None
 
 
-def _ended(stumbled: Stumbled, kinds: Sequence[str], *, asked: bool) -> Stumbled | RestoreFailed:
-    """The error of a restore in one transaction, which the first row that does not fit ends."""
+def _ended(failure: EntriesFailed, kinds: Sequence[str], *, asked: bool) -> EntriesFailed | RestoreFailed:
+    """The error of a restore in one transaction, which ends at the first row that does not fit."""
     if not any(kind in (*BREAKABLE, "TABLE DATA") for kind in kinds):
-        return stumbled
+        return failure
     beside = (
         "into a database beside the living one they are loaded all the same: scriptorium restore without --clean, with "
         f"{OPTION} (of a file: catalog adopt it first)"
@@ -102,7 +102,7 @@ def _ended(stumbled: Stumbled, kinds: Sequence[str], *, asked: bool) -> Stumbled
     else:
         way = f"{OPTION} loads all rows, and leaves out or makes NOT VALID what does not hold"
     return RestoreFailed(
-        f"rows of the backup do not fit: {stumbled.what}", on=stumbled.on, hint=f"nothing was changed. {way}"
+        f"rows of the backup do not fit: {failure.what}", on=failure.on, hint=f"nothing was changed. {way}"
     )
 
 
@@ -111,5 +111,5 @@ def replacements(changes: Mapping[int, Change]) -> Iterator[tuple[bytes, bytes]]
         yield change.statement, change.instead
 
 
-def told_of(changes: Mapping[int, Change]) -> Iterable[str]:
-    return [change.told for change in changes.values()]
+def notes_of(changes: Mapping[int, Change]) -> Iterable[str]:
+    return [change.note for change in changes.values()]

@@ -1,4 +1,4 @@
-"""Whether a dump can be restored to a server, as far as its part tells before the archive is read."""
+"""Whether a dump can be restored to a server, as far as that is known from its part, before the archive is read."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from scriptorium.sources.postgres.settings import PostgresSettings
 if TYPE_CHECKING:
     import psycopg
 
-_FIRST_OF_A_LAYOUT = (16, 17)  # these pg_dumps write a layout of dumps that no older pg_restore reads
-_SPEAKS_UP = 17  # from here on programs set what an older server does not know: an error, which ends a transaction
+_FIRST_OF_A_LAYOUT = (16, 17)  # these versions of pg_dump write a new layout that no older pg_restore can read
+_SETS_TIMEOUT = 17  # from this version on programs set transaction_timeout: an error on older servers
 
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """What a part says of its dump: the majors of the pg_dump that wrote it and of its server (0: not known), the
-    server's whole version, whether it is SQL."""
+    """The properties of a dump in its part: the major versions of its pg_dump (``writer``) and of its ``server`` (0:
+    not known), the server's full version, and whether it is SQL."""
 
     writer: int
     server: int
@@ -43,7 +43,8 @@ class Dump:
 
     @property
     def reader(self) -> int:
-        """The oldest major of a pg_restore that reads it. Of a pg_dump that is newer than all we know: its own."""
+        """The oldest major version of a pg_restore that can read it. If its pg_dump is newer than all that are known
+        here: the version of that pg_dump."""
         if self.writer > 18:
             return self.writer
         return max((first for first in _FIRST_OF_A_LAYOUT if first <= self.writer), default=0)
@@ -54,7 +55,7 @@ def _major(version: str) -> int:
 
 
 def preconditions(source: PostgresSettings, part: Part) -> Mapping[str, Callable[[], str]]:
-    """What a restore of the part needs, by name; see ``Source.preconditions``."""
+    """The preconditions of a restore of the part, by name; see ``Source.preconditions``."""
     dump = Dump.of(part)
     found: dict[str, Callable[[], str]] = {
         "server": lambda: _reachable(source),
@@ -66,7 +67,7 @@ def preconditions(source: PostgresSettings, part: Part) -> Mapping[str, Callable
 
 
 def _reachable(source: PostgresSettings) -> str:
-    """The server answers, and a database may be made there (but for ``in_place``)."""
+    """The server answers, and this role may make a database there (not needed for ``in_place``)."""
     address = source.address().resolved()
     with address.maintenance() as session:
         if not source.in_place:
@@ -81,8 +82,8 @@ def _restorer(source: PostgresSettings, dump: Dump) -> str:
 
 
 def _requirements(source: PostgresSettings, part: Part) -> str:
-    """Extensions are recorded in the part; roles and tablespaces are known from the dump alone."""
-    without = "; it will go on without missing roles and tablespaces" if source.without_roles else ""
+    """The extensions are recorded in the part; roles and tablespaces are known only from the dump."""
+    without = "; missing roles and tablespaces are left out" if source.without_roles else ""
     found = f"compared when the dump is unpacked, before anything is replaced{without}"
     address = source.address().resolved()
     if recorded := frozenset(part.provenance.extensions):
@@ -117,19 +118,20 @@ def _sessions(source: PostgresSettings) -> str:
 
 
 def restorer_at_hand(dump: Dump, major: int, tools: Path | None, *, in_place: bool) -> str:
-    """The program that will restore it to a server of this generation, and what may go wrong there.
+    """The program that will restore the dump to a server of major version ``major``, and what may fail there.
 
-    ``ToolMissing`` where none can read it; ``RestoreFailed`` where none can do so in one transaction (``in_place``).
+    ``ToolMissing`` if no program can read it; ``RestoreFailed`` if none can restore it in one transaction
+    (``in_place``).
     """
     if dump.script:
         return f"{find('psql', major, tools=tools)}{_older(dump, major)}"
-    if in_place and dump.reader >= _SPEAKS_UP > major:
+    if in_place and dump.reader >= _SETS_TIMEOUT > major:
         raise RestoreFailed(
             f"a dump that pg_dump {dump.writer} wrote cannot be restored to a server of {major} in one transaction",
             hint="restore beside the living database instead: without --clean and in_place; the role needs CREATEDB",
         )
     program = _reader(dump, major, tools)
-    if in_place and program.version[0] >= _SPEAKS_UP > major:
+    if in_place and program.version[0] >= _SETS_TIMEOUT > major:
         raise ToolMissing(
             f"a pg_restore of {max(major, dump.reader)} to 16 is needed to restore in one transaction",
             on=str(program),
@@ -146,8 +148,8 @@ def _reader(dump: Dump, major: int, tools: Path | None) -> Program:
         return find("pg_restore", dump.reader, tools=tools)
     except ToolMissing as error:
         raise ToolMissing(
-            f"pg_dump {dump.writer} wrote this dump, which pg_restore reads from {dump.reader} on; the newest here is "
-            f"{fitting}",
+            f"pg_dump {dump.writer} wrote this dump; only pg_restore {dump.reader} or newer can read it, the newest "
+            f"here is {fitting}",
             on=error.on,
             hint=error.hint,
         ) from error
@@ -157,13 +159,13 @@ def _older(dump: Dump, major: int) -> str:
     if dump.server <= major:
         return ""
     return (
-        f"; the server, of {major}, is older than the dump's, {dump.engine}: "
-        "what it does not know is found when the dump is loaded, before anything is replaced"
+        f"; the server ({major}) is older than that of the dump ({dump.engine}): objects that it does not know are "
+        "found when the dump is loaded, before anything is replaced"
     )
 
 
 def sessions_in(session: psycopg.Connection[Row], database: str) -> Iterator[Holder]:
-    """The clients that are in it, by the server's own process of each."""
+    """The clients that are connected to the database, with the server's process for each."""
     rows = session.execute(
         "SELECT pid, coalesce(application_name, '') FROM pg_stat_activity WHERE datname = %s "
         "AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend' ORDER BY pid",

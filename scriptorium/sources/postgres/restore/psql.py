@@ -1,4 +1,4 @@
-"""A database as SQL: recognised by its first bytes, whole by its last line, run by ``psql`` in one transaction."""
+"""A database as SQL: recognised by its first bytes, complete if it has its last line, run by ``psql``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.progress import Advance
 from scriptorium.sources.postgres.connection import PLAIN_PROGRAM, Address, Row, quoted
-from scriptorium.sources.postgres.errors import worded
+from scriptorium.sources.postgres.errors import translated
 from scriptorium.sources.postgres.programs import Program, find
 from scriptorium.sources.postgres.restore.examination import Examined
 from scriptorium.sources.postgres.stall_watch import StallWatch, Transfer
@@ -40,7 +40,7 @@ SELECT nspname::text FROM pg_namespace n WHERE nspname !~ '^pg_' AND nspname <> 
                   WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
 ORDER BY nspname COLLATE "C"
 """
-# What a dump brings and no schema holds, where this role may drop it; what an extension made goes with the extension.
+# Objects of a dump that are in no schema, if this role may drop them. Those of an extension are dropped with it.
 _OUTSIDE = """DO $outside$
 DECLARE one record;
 BEGIN FOR one IN
@@ -63,7 +63,7 @@ LOOP
         AND d.deptype IN ('e', 'i'))
     THEN EXECUTE 'DROP ' || one.word || ' IF EXISTS ' || one.named || ' CASCADE'; END IF;
 END LOOP; END $outside$"""
-_QUIET = "-c client_min_messages=error"  # what goes may have a name that cannot be told in UTF-8
+_QUIET = "-c client_min_messages=error"  # the name of a dropped object may not be valid UTF-8
 _UNLINKED = "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid IN"
 APPLICATION = "scriptorium database"
 
@@ -73,7 +73,9 @@ def recognise(file: Path) -> str:
     if file.is_dir():
         if (file / "toc.dat").is_file():
             return "dump"
-        raise UsageError("this folder is no dump", on=str(file), hint="pg_dump's directory format has a toc.dat")
+        raise UsageError(
+            "this folder is no dump", on=str(file), hint="a dump in pg_dump's directory format has a toc.dat"
+        )
     try:
         with opened(file) as stream:
             head = stream.read(512)
@@ -106,7 +108,7 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 def require_complete(file: Path) -> None:
-    """pg_dump's last line says that it came to its end."""
+    """``DamageFound`` unless the file has the last line that pg_dump writes."""
     end = b""
     try:
         with opened(file) as stream:
@@ -121,7 +123,7 @@ def require_complete(file: Path) -> None:
 
 
 def schemas(session: psycopg.Connection[Row]) -> list[str]:
-    """All schemas that are not the server's own nor an extension's; what is in them does not matter."""
+    """All schemas except those of the server and of extensions, whatever they contain."""
     return [str(row[0]) for row in session.execute(_SCHEMAS)]
 
 
@@ -137,10 +139,12 @@ def run_script(
     application: str = "",
     stall_timeout: float = 0.0,
 ) -> None:
-    """Run the SQL in the database, all of it or nothing. ``examined``: what ``examine_script`` found in this file; psql
-    runs no command of a file's, also where it changed since then. ``emptying``: schemas that are dropped first, with
-    ``public`` made again; what lies in no schema, and large objects that the file brings, go with them. ``major``: of
-    the server. ``advance`` is told the bytes read. ``stall_timeout``: seconds that psql may stand still (0: no limit).
+    """Run the SQL in the database, in one transaction.
+
+    ``examined``: the result of ``examine_script`` for this file. psql runs no command from a file, also if the file has
+    changed since then. ``emptying``: schemas that are dropped first (``public`` is made again), together with objects
+    that are in no schema and large objects that are in the file. ``major``: version of the server. ``advance`` is
+    called with the bytes read. ``stall_timeout``: seconds that psql may make no progress (0: no limit).
     """
     application = application or f"{APPLICATION} {secrets.token_hex(4)}"
     dropped = "".join(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE; " for schema in emptying or ())
@@ -150,7 +154,7 @@ def run_script(
     argv += ["--single-transaction", "--set=ON_ERROR_STOP=1", *before, "--file=-"]
     argv.append(f"--dbname={address.of_child(application, sends=True)}")
     replaced = examined.objects if emptying is not None else ()
-    feed = partial(_pour, _blocks(file, major, examined, _first(program, replaced)), advance)
+    feed = partial(_write_blocks, _blocks(file, major, examined, _first(program, replaced)), advance)
     began = time.monotonic()
     log.info("psql %s runs %s in %s", major, file.name, address)
     if emptying is not None:
@@ -160,32 +164,32 @@ def run_script(
 
 
 def _public(major: int) -> str:
-    """``public`` as a new database has it: pg_dump only writes what differs from that."""
+    """Makes ``public`` as in a new database: pg_dump only writes the differences from that."""
     made = "CREATE SCHEMA public; COMMENT ON SCHEMA public IS 'standard public schema'"
     if major < 15:
         return f"{made}; GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC"
     return f"{made}; ALTER SCHEMA public OWNER TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC"
 
 
-def judge(argv: Sequence[str], status: int, said: str, address: Address) -> None:
-    """The error that a program ended with, in our words; nothing when it ended well."""
+def judge(argv: Sequence[str], status: int, messages: str, address: Address) -> None:
+    """Raise the translated error of a program that failed; do nothing if it succeeded."""
     if status == 0:
         return
-    lines = [line for line in said.splitlines() if "rror:" in line or "ERROR" in line or "FATAL" in line]
+    lines = [line for line in messages.splitlines() if "rror:" in line or "ERROR" in line or "FATAL" in line]
     if status < 0 or not lines:
-        raise process.failure(argv, status, said, address.secrets)
-    raise worded(lines[0], address, secrets=address.secrets)
+        raise process.failure(argv, status, messages, address.secrets)
+    raise translated(lines[0], address, secrets=address.secrets)
 
 
 def _feed(
     argv: Sequence[str],
     address: Address,
     application: str,
-    pour: Callable[[IO[bytes], Transfer], None],
+    write: Callable[[IO[bytes], Transfer], None],
     stall_timeout: float,
 ) -> None:
-    """SQL into psql's standard input; what it says is kept in memory."""
-    with os.fdopen(os.memfd_create("psql"), "w+b") as said, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
+    """Write SQL to psql's standard input; its messages are kept in memory."""
+    with os.fdopen(os.memfd_create("psql"), "w+b") as messages, os.fdopen(os.memfd_create("sql"), "w+b") as nothing:
         reading, writing = os.pipe()
         options = " ".join((process.variable("PGOPTIONS") or "", *PLAIN_PROGRAM, _QUIET)).strip()
         with os.fdopen(writing, "wb") as pipe:
@@ -195,7 +199,7 @@ def _feed(
                     env=address.environment(application) | {"PGOPTIONS": options},
                     stdin=reading,
                     stdout=nothing.fileno(),
-                    stderr=said.fileno(),
+                    stderr=messages.fileno(),
                 )
             finally:
                 os.close(reading)
@@ -203,15 +207,15 @@ def _feed(
                 transfer = Transfer()
                 with StallWatch(child, "psql", address, application, stall_timeout, written=transfer):
                     with suppress(BrokenPipeError), pipe:  # psql has ended; its status says why
-                        pour(pipe, transfer)
+                        write(pipe, transfer)
                     status = child.wait()
             finally:
                 process.end(child)
-        said.seek(0)
-        judge(argv, status, said.read().decode("utf-8", "replace"), address)
+        messages.seek(0)
+        judge(argv, status, messages.read().decode("utf-8", "replace"), address)
 
 
-def _pour(blocks: Iterator[bytes], advance: Advance | None, pipe: IO[bytes], transfer: Transfer) -> None:
+def _write_blocks(blocks: Iterator[bytes], advance: Advance | None, pipe: IO[bytes], transfer: Transfer) -> None:
     for block in blocks:
         transfer.waiting = True
         pipe.write(block)
@@ -219,13 +223,13 @@ def _pour(blocks: Iterator[bytes], advance: Advance | None, pipe: IO[bytes], tra
         transfer.count += len(block)
         if advance:
             advance(len(block))
-    transfer.waiting = True  # for what is still to be flushed, and for the end
+    transfer.waiting = True  # for psql to read the rest and to end
 
 
 def _first(program: Program, replaced: Sequence[int]) -> bytes:
-    """What psql is told before the SQL: to run no command any more (from 13.22, 14.19, 15.14, 16.10 and 17.6 on it can
-    be told; an older one is kept from commands by the examination alone), how the SQL was read, and which large objects
-    it replaces."""
+    """Lines for psql before the SQL. They forbid commands (possible from 13.22, 14.19, 15.14, 16.10 and 17.6 on; with
+    an older psql only the examination prevents them), set standard_conforming_strings as the SQL was examined, and
+    remove the large objects that it replaces."""
     known = program.version >= _RESTRICTED.get(program.version[0], (18, 0))
     key = f"\\restrict {secrets.token_hex(32)}\n" if known else ""
     numbers = ", ".join(map(str, replaced))
@@ -234,8 +238,8 @@ def _first(program: Program, replaced: Sequence[int]) -> bytes:
 
 
 def _blocks(file: Path, major: int, examined: Examined, first: bytes) -> Iterator[bytes]:
-    """The SQL as a server of this generation can take it, without its own keys against commands (whoever wrote the
-    file knows them), and in one transaction."""
+    """The SQL, changed for a server of this version. Its own keys against commands are removed (the author of the file
+    knows them), and so are BEGIN and COMMIT."""
     yield first
     at = 0
     with opened(file) as stream:
@@ -246,7 +250,7 @@ def _blocks(file: Path, major: int, examined: Examined, first: bytes) -> Iterato
 
 
 def _without(block: bytes, at: int, ranges: Sequence[tuple[int, int]]) -> bytes:
-    """The block, which begins ``at``, with spaces in these ranges of bytes."""
+    """The block, which begins at byte ``at``, with these ranges of bytes replaced by spaces."""
     for begins, ends in ranges:
         left, right = max(begins - at, 0), min(ends - at, len(block))
         if left < right:

@@ -1,4 +1,4 @@
-"""Rows that do not fit the table they were saved from: its checks fail today, or what its generated columns call."""
+"""Rows that their own table rejects, because its checks, or functions that its generated columns call, fail today."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import psycopg
 
 _OF_THESE = "(n.nspname::text, c.relname::text) IN (SELECT * FROM unnest(%(schemas)s::text[], %(tables)s::text[]))"
-# The tables, their parents (whose checks they have), and all types that values of their columns are made of.
+# The tables, their parents (whose checks they inherit), and all types that occur in their columns.
 _TYPES = f"""
 WITH RECURSIVE line AS (
     SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_OF_THESE}
@@ -60,14 +60,16 @@ class _Check:
     definition: str
 
 
-def load_all_the_same(session: psycopg.Connection[Row], tables: Sequence[Table], load: Callable[[], None]) -> list[str]:
-    """Load rows into the tables without their checks, and make these again; returns what is not as it was.
+def load_without_checks(
+    session: psycopg.Connection[Row], tables: Sequence[Table], load: Callable[[], None]
+) -> list[str]:
+    """Drop the tables' checks, load the rows, make the checks again; returns what differs from before.
 
-    ``load`` loads what it has not loaded yet, and raises ``ToolFailed`` where rows still do not fit; then generated
-    columns become plain ones, and are empty, domains may be NULL, and a partition that does not take its rows becomes a
-    table by itself.
+    ``load`` loads the rows that are not loaded yet, and raises ``ToolFailed`` if some still do not fit. Then generated
+    columns become plain and empty columns, domains may be NULL, and a partition that rejects its rows becomes a
+    separate table.
     """
-    names, told = {"schemas": [one for one, _ in tables], "tables": [one for _, one in tables]}, list[str]()
+    names, notes = {"schemas": [one for one, _ in tables], "tables": [one for _, one in tables]}, list[str]()
     path = session.execute("SELECT current_setting('search_path')").fetchone()
     session.execute("SET search_path = ''")  # so that every name is written with its schema
     checks = [_Check(str(a), str(b), str(c)) for a, b, c in session.execute(sql(_CHECKS), names)]
@@ -81,11 +83,11 @@ def load_all_the_same(session: psycopg.Connection[Row], tables: Sequence[Table],
         if not plain and not apart and not domains:
             raise
         load()
-        told += _attach(session, apart)
-        told += [f"{one} cannot be generated ({error.what}): a plain column now, and empty" for one in plain]
-        told += _forbid_null(session, domains)
+        notes += _attach(session, apart)
+        notes += [f"{one} cannot be generated ({error.what}): a plain column now, and empty" for one in plain]
+        notes += _forbid_null(session, domains)
     session.execute("SELECT set_config('search_path', %s, false)", path)
-    return [*told, *_make_again(session, checks)]
+    return [*notes, *_make_again(session, checks)]
 
 
 def _make_plain(session: psycopg.Connection[Row], names: _Names) -> Iterator[str]:
@@ -119,7 +121,7 @@ def _forbid_null(session: psycopg.Connection[Row], domains: Iterable[str]) -> It
 
 
 def _why(error: psycopg.Error) -> str:
-    """The server looks at no rows of a domain that is inside of other types."""
+    """Why a check was not made valid. The server cannot check a domain that is used inside other types."""
     broken = (error.sqlstate or "").startswith("23")
     return f"{'does not hold' if broken else 'cannot be checked'} ({error.diag.message_primary})"
 

@@ -1,4 +1,4 @@
-"""What a dump needs of the server it is restored to: roles, tablespaces, extensions; the missing ones by name."""
+"""The roles, tablespaces and extensions that a dump needs on the server, and which of them are missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from scriptorium import process
 from scriptorium.errors import PermanentError
 from scriptorium.sources.postgres.connection import Address, Row
-from scriptorium.sources.postgres.encodings import codec_of, meant
+from scriptorium.sources.postgres.encodings import codec_of, redecoded
 from scriptorium.sources.postgres.programs import Program
 from scriptorium.sources.postgres.rights import extensions_in, require_making
 
@@ -32,17 +32,17 @@ _GRANT = re.compile(
 )
 _FOR_ROLE = re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({_IDENTIFIER}) ")
 _OWNER = re.compile(rf"^ALTER .* OWNER TO ({_IDENTIFIER});$")
-# A policy without TO is for everybody. The names of policies and tables may hold any word, so all of it is read.
+# A policy without TO is for everybody. Names of policies and tables may contain any word, so the whole line is parsed.
 _ON_TABLE = rf"POLICY (?P<policy>(?:{_IDENTIFIER}) ON (?:{_IDENTIFIER})(?:\.(?:{_IDENTIFIER}))?)"
 _POLICY = re.compile(
     rf"^CREATE {_ON_TABLE}(?: AS \w+)?(?: FOR \w+)? TO (?P<roles>(?:{_IDENTIFIER})(?:, (?:{_IDENTIFIER}))*)"
 )
-_COMMENT = re.compile(rf"^COMMENT ON {_ON_TABLE} IS ")  # pg_dump writes it behind the policy
+_COMMENT = re.compile(rf"^COMMENT ON {_ON_TABLE} IS ")  # pg_dump writes it after the policy
 _MAPPING = re.compile(rf"^CREATE USER MAPPING FOR ({_IDENTIFIER}) SERVER ")
 _TABLESPACE = re.compile(rf"^SET default_tablespace = ({_IDENTIFIER});$")
 _EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS ({_IDENTIFIER}) ")
 _ROLE_SETTING = re.compile(rf"^ALTER ROLE ({_IDENTIFIER}) IN DATABASE ")
-# As bytes, which no session converts: a name is in the encoding of the database in which it was given.
+# As bytes, which are not converted: a name is in the encoding of the database in which it was given.
 _ROLES = r"""
 SELECT encode(CASE WHEN rolname::text LIKE '%\\%' THEN textsend(rolname::text) ELSE rolname::text::bytea END, 'hex')
 FROM pg_roles
@@ -52,10 +52,10 @@ _EVERYBODY = {"public", "session_user", "current_user", "current_role", ""}
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """Names that a dump uses, or, of ``missing``, those of them that the server does not have.
+    """Names that a dump uses; as the result of ``missing``: those that the server does not have.
 
-    ``named``: by role, the entries of the dump that cannot be made without it (policies, comments on them, user
-    mappings), as its table of contents has them: kind, schema and name. ``codec``: of the dump's encoding.
+    ``named``: by role, the entries of the dump that cannot be made without it (policies, their comments, user
+    mappings), written as in the table of contents: kind, schema and name. ``codec``: the dump's encoding.
     """
 
     roles: frozenset[str] = frozenset()
@@ -69,23 +69,24 @@ class Requirements:
 
     def __str__(self) -> str:
         kinds = (("role", self.roles), ("tablespace", self.tablespaces), ("extension", self.extensions))
-        said = "; ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in kinds if names)
-        return said.encode("utf-8", "replace").decode()
+        text = "; ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in kinds if names)
+        return text.encode("utf-8", "replace").decode()
 
     @property
     def switches(self) -> tuple[str, ...]:
-        """What pg_restore needs in order to do without these."""
+        """Switches with which pg_restore does not need these."""
         owners = ("--no-owner", "--no-privileges") if self.roles else ()
         return (*owners, *(("--no-tablespaces",) if self.tablespaces else ()))
 
     @property
     def left_out(self) -> frozenset[str]:
-        """Entries that are not restored where these are missing. Without a policy, rows are hidden and not shown."""
+        """Entries that are not restored if these are missing. A missing policy hides rows, it does not show more."""
         return frozenset(entry for role in self.roles for entry in self.named.get(role, ()))
 
 
 def required(dump: Path, program: Program, *, itself: bool = False) -> Requirements:
-    """Read them from the dump's schema, as ``pg_restore`` writes it. ``itself``: with what is set on the database."""
+    """Read them from the dump's schema, as ``pg_restore`` writes it. ``itself``: with the properties of the
+    database."""
     roles, tablespaces, extensions = set[str](), set[str](), set[str]()
     named = defaultdict[str, set[str]](set)
     policies = dict[str, list[str]]()  # the roles of each
@@ -96,20 +97,20 @@ def required(dump: Path, program: Program, *, itself: bool = False) -> Requireme
             line = raw.decode("utf-8", "surrogateescape").rstrip("\n")
             if raw.startswith(b"SET client_encoding"):
                 codec = codec_of(raw)
-            if body:  # a function may hold any words
+            if body:  # a function may contain any words
                 body = "" if body in line else body
                 continue
             header = _HEADER.match(line)
             if header:
                 entry = f"{header['kind']} {header['schema']} {header['name']}"
-                roles.add("" if header["owner"] == "-" else meant(header["owner"], codec))
-                tablespaces.add(meant(header["tablespace"] or "", codec))
-            for kind, found in ((kind, meant(found, codec)) for kind, found in _names_in(line)):
+                roles.add("" if header["owner"] == "-" else redecoded(header["owner"], codec))
+                tablespaces.add(redecoded(header["tablespace"] or "", codec))
+            for kind, found in ((kind, redecoded(found, codec)) for kind, found in _names_in(line)):
                 {"role": roles, "tablespace": tablespaces, "extension": extensions}[kind].add(found)
                 if kind == "role" and line.startswith(_NOT_WITHOUT):
                     named[found].add(entry)
             if policy := _POLICY.match(line):
-                policies[policy["policy"]] = [meant(role, codec) for role in _all_bare(policy["roles"])]
+                policies[policy["policy"]] = [redecoded(role, codec) for role in _all_bare(policy["roles"])]
             elif comment := _COMMENT.match(line):
                 for role in policies.get(comment["policy"], ()):
                     named[role].add(entry)
@@ -148,7 +149,7 @@ def bare(identifier: str) -> str:
 
 
 def missing(session: psycopg.Connection[Row], needed: Requirements) -> Requirements:
-    """What of it the server behind ``session`` does not have."""
+    """The requirements that the server of ``session`` does not meet."""
 
     def there(query: str) -> set[str]:
         return {str(row[0]) for row in session.execute(query.encode())}
@@ -164,7 +165,7 @@ def missing(session: psycopg.Connection[Row], needed: Requirements) -> Requireme
 
 
 def _written(name: str, codec: str) -> set[bytes]:
-    """As the server may have the name: in the encoding of the dump's database, or of one in UTF-8."""
+    """The name as the server may store it: in the encoding of the dump's database, or in UTF-8."""
     found = set[bytes]()
     for one in (codec, "utf-8"):
         with contextlib.suppress(UnicodeEncodeError):
@@ -173,11 +174,11 @@ def _written(name: str, codec: str) -> set[bytes]:
 
 
 def require(session: psycopg.Connection[Row], needed: Requirements, address: Address, *, without: bool) -> Requirements:
-    """The missing ones, when it is allowed to go on ``without`` them; else ``PermanentError`` names them. Nothing goes
-    on without an extension: tables have columns of its types, and functions call its functions."""
+    """Return the missing ones if the restore may continue ``without`` them; else ``PermanentError`` names them. A
+    missing extension always is an error: tables have columns of its types, and functions call its functions."""
     lacking = missing(session, needed)
     if lacking.extensions or (lacking and not without):
-        made = "make them (globals.sql in the backup has roles and tablespaces), or go on with without_roles"
+        made = "make them (globals.sql in the backup has roles and tablespaces), or restore with without_roles"
         packages = "install their packages on the server (postgresql-contrib has the usual extensions)"
         hints = [*([made] if lacking.roles or lacking.tablespaces else []), *([packages] if lacking.extensions else [])]
         raise PermanentError(

@@ -1,4 +1,4 @@
-"""The folder that a dump is unpacked into for a restore, and what can be known of the dump in it."""
+"""The folder that a dump is unpacked into for a restore, and the examination of the dump in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scriptorium import process
 from scriptorium.errors import DamageFound, RestoreFailed, ToolMissing
 from scriptorium.model import Part, Rows
 from scriptorium.sources.postgres.connection import Address
-from scriptorium.sources.postgres.dump.contents import is_too_short
+from scriptorium.sources.postgres.dump.contents import is_cut_off
 from scriptorium.sources.postgres.dump.directory import GLOBALS
 from scriptorium.sources.postgres.dump.pieces import JOINED, join
 from scriptorium.sources.postgres.dump.snapshot import DumpOptions
@@ -27,8 +27,8 @@ _TABLE_OF_CONTENTS = "toc.dat"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a restore goes and how: ``address`` of the living database, its ``name``; ``jobs`` of pg_restore;
-    ``records``: the folder of ``records.py``."""
+    """The target of a restore. ``address``: of the living database; ``name``: of the database that is restored to;
+    ``jobs``: processes of pg_restore; ``records``: the folder of ``records.py``."""
 
     address: Address
     name: str
@@ -43,7 +43,7 @@ class Target:
 
 
 class Unpacked:
-    """The folder that the archive's members are unpacked into, and what is known of the dump in it."""
+    """A part whose members are unpacked into a folder: the base of both kinds of restore."""
 
     answers: Mapping[str, Rows] = MappingProxyType({})
 
@@ -74,8 +74,8 @@ class Unpacked:
         return _joined(self._folder / "part", self._part.path)
 
     def _examined(self, dump: Path, program: Program | None = None) -> Examined:
-        """Looked through before any of it runs (``program``: for pg_restore): ``UnsafeArchive``. What other programs
-        made may reach nothing beyond the database; of SQL it is never known that it is our own."""
+        """Examine the dump before any of it runs (``program``: the pg_restore for it): ``UnsafeArchive``. A dump of
+        another program must not reach beyond the database. SQL always counts as foreign."""
         made = self._part.provenance
         if program is None:
             return examine_script(dump, foreign=True, trusted=made.trusted)
@@ -87,24 +87,24 @@ class Unpacked:
 
 
 def below(member: str, at: str) -> str | None:
-    """The member's path below ``at``, or ``None`` when it is not there."""
+    """The member's path below ``at``; ``None`` if it is elsewhere."""
     if member == at:
         return ""
     return member[len(at) + 1 :] if member.startswith(f"{at}/") else None
 
 
 def dump_in(folder: Path, on: str) -> Path:
-    """The dump in a folder: whatever has a table of contents, the joined pieces of one that was streamed, else one file
-    that some other program's pg_dump wrote.
+    """The dump in a folder: a folder with a table of contents, the joined pieces of a streamed dump, or a single file
+    (an adopted dump).
 
-    ``RestoreFailed`` when there is none.
+    ``RestoreFailed`` if there is none.
     """
     found = [folder] if (folder / _TABLE_OF_CONTENTS).is_file() else []
     found += [path.parent for path in sorted(folder.glob(f"*/{_TABLE_OF_CONTENTS}"))]
     found += sorted(folder.glob(f"*/{JOINED}"))
     found += [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != GLOBALS]
     if not found:
-        raise RestoreFailed("the backup brought no database", on=on)
+        raise RestoreFailed("the backup contains no database", on=on)
     return found[0]
 
 
@@ -125,7 +125,7 @@ def examine_unpacked(part: Path, on: str, tools: Path | None) -> None:
 
 
 def is_script(dump: Path) -> bool:
-    """Whether it is SQL, for psql. ``DamageFound`` when it is not whole, or neither SQL nor a dump."""
+    """Whether it is SQL, for psql. ``DamageFound`` if it is incomplete, or neither SQL nor a dump."""
     if dump.is_dir() or recognise(dump) != "sql":
         return False
     require_complete(dump)
@@ -134,11 +134,11 @@ def is_script(dump: Path) -> bool:
 
 def restorer_for(dump: Path, server_major: int, tools: Path | None, *, whole: bool = True) -> Program:
     """The ``pg_restore`` that fits the server and can read the dump, which a newer pg_dump may have written. Not
-    ``whole``: of the dump only its beginning is there."""
+    ``whole``: ``dump`` is only the beginning of a dump."""
     program = find("pg_restore", server_major, tools=tools)
     while True:
         listed = process.run([program.path, "--list", str(dump)], env={"LC_ALL": "C"}, check=False, timeout=600)
-        if listed.status == 0 or (not whole and is_too_short(listed.stderr)):
+        if listed.status == 0 or (not whole and is_cut_off(listed.stderr)):
             return program
         if "unsupported version" not in listed.stderr:
             raise DamageFound(

@@ -1,7 +1,7 @@
-"""Subscriptions of a database: not made by a restore, and not carried over by a switch.
+"""Subscriptions of a database: a restore does not make them, and a switch does not move them.
 
-Two databases with the same subscription would take the changes from each other, and the server drops no database that
-has one. So whoever runs the server makes it anew where it belongs.
+Two databases with the same subscription would each get only some of the changes, and the server refuses to drop a
+database that has one. So the administrator makes the subscription again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def not_made(dump: Path) -> Iterator[str]:
     for entry in entries:
         if entry.what == b"SUBSCRIPTION":
             name = entry.name.decode("utf-8", "replace")
-            yield f"subscription {name} is not made: CREATE SUBSCRIPTION makes it again, when the data is in its place"
+            yield f"subscription {name} is not made: make it again with CREATE SUBSCRIPTION after the restore"
 
 
 def of(session: psycopg.Connection[Row], number: int) -> tuple[str, ...]:
@@ -41,6 +41,6 @@ def staying(session: psycopg.Connection[Row], number: int, previous: str) -> Ite
     """A warning for each subscription of the database that is replaced."""
     for name in of(session, number):
         yield (
-            f"subscription {name} goes on in the previous database {previous}, which is kept until it has none: "
-            "ALTER SUBSCRIPTION … DISABLE there, then DROP SUBSCRIPTION"
+            f"subscription {name} stays active in the previous database {previous}, which is kept until it has none: "
+            "run ALTER SUBSCRIPTION … DISABLE there, then DROP SUBSCRIPTION"
         )

@@ -1,6 +1,7 @@
-"""Whether a dump of another author writes into the server's own tables in a roundabout way: a function, a rule, a view.
+"""Finds statements of a foreign dump that write into the server's own tables indirectly: by a function, rule or view.
 
-A superuser may do so. What a function puts together when it runs is not seen here; see docs/postgresql.md.
+If a superuser restores, such writes would succeed. Statements that a function composes when it runs cannot be found
+here; see docs/postgresql.md.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ _WRITES = re.compile(
 )
 _COMMENTS = re.compile(rb"/\*.*?\*/|--[^\n]*", re.DOTALL)
 _CODE = frozenset(b"FUNCTION PROCEDURE RULE".split())
-_Name = tuple[bytes, bytes]  # a schema, or nothing, and a name
+_Name = tuple[bytes, bytes]  # schema (may be empty) and name
 
 
 class Views:
-    """The views that a script has made so far: no dump brings rows of a view."""
+    """The views that a script has made so far. A dump never contains rows of a view."""
 
     def __init__(self) -> None:
         self._names: set[_Name] = set()
 
     def judge(self, statement: Statement) -> str:
-        """Why the statement is refused; empty where it is not."""
+        """Why the statement is refused; empty if it is allowed."""
         words = statement.words
         if words[0] in (b"INSERT", b"COPY"):
             schema, name = _named(statement, 2 if words[1:2] == (b"INTO",) else 1)
             if any(name == view and (schema == of or not schema or not of) for of, view in self._names):
-                return f"brings rows of a view: {_shown(name)}"
+                return f"has rows of a view: {_shown(name)}"
         if words[0] == b"CREATE" and b"VIEW" in words[1:5] and b"MATERIALIZED" not in words[1:5]:
             self._names.add(_named(statement, words.index(b"VIEW") + 1))
         if words[0] == b"CREATE" and b"RULE" in words[1:4] and {b"SELECT", b"TO"} <= set(words[:12]):
@@ -39,7 +40,7 @@ class Views:
 
 
 def written_by(statement: Statement) -> str:
-    """What writes into the server's own tables in a function, in a part of its body, or in a rule; else empty."""
+    """Why a function, a part of its body, or a rule is refused: it writes into the server's own tables; else empty."""
     words = statement.words
     if not statement.inside and not (words[0] == b"CREATE" and _CODE & set(words[1:4])):
         return ""

@@ -92,7 +92,7 @@ def stopped(word: str, when: Callable[[], object]) -> Iterator[None]:
 def called_stalled(server, program: str, seconds: float = 12.0) -> Iterator[None]:
     """The block ends with ``ToolStalled``, soon; no process and no session of ours stays."""
     began = time.monotonic()
-    with pytest.raises(ToolStalled, match=f"{program} stood still for ") as caught:
+    with pytest.raises(ToolStalled, match=f"{program} made no progress for ") as caught:
         yield
     assert time.monotonic() - began < seconds
     assert "stall_timeout" in caught.value.hint and caught.value.on and "PASSWORD" not in str(caught.value)

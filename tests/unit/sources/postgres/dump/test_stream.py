@@ -368,7 +368,7 @@ def test_a_missing_piece_is_named_and_a_joining_that_was_cut_short_is_not_gone_o
     monkeypatch.setattr(pieces, "_append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         pieces.join(folder)
-    with pytest.raises(RestoreFailed, match="in part only"):
+    with pytest.raises(RestoreFailed, match="only some of"):
         pieces.join(folder)
 
 

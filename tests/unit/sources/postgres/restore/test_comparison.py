@@ -51,7 +51,7 @@ def test_a_table_is_read_as_soon_as_its_rows_are_there(library):
         until(lambda: "public.early" in reading._read)
         assert set(reading._read) == {"public.early"}
         fill(url, "INSERT INTO late VALUES (2), (1)", "SELECT nextval('numbers')")
-        reading.all_is_there()
+        reading.all_loaded()
         assert reading.fingerprints() == expected
 
 
@@ -63,7 +63,7 @@ def test_what_was_read_before_all_of_it_was_there_does_not_count(library):
         assert not reading._read
         fill(url, "INSERT INTO early SELECT g, md5(g::text) FROM generate_series(201, 500) g")
         fill(url, "INSERT INTO late VALUES (1), (2)", "SELECT nextval('numbers')")
-        reading.all_is_there()
+        reading.all_loaded()
         assert reading.fingerprints() == expected
 
 
@@ -71,7 +71,7 @@ def test_what_differs_is_found(library):
     address, url, expected = library
     with Reading(address, expected) as reading:
         fill(url, ROWS, "UPDATE early SET t = 'other' WHERE x = 77", "INSERT INTO late VALUES (1), (2)")
-        reading.all_is_there()
+        reading.all_loaded()
         found = reading.fingerprints()
     assert found["public.early"].rows == 500
     assert {name for name in expected if found[name] != expected[name]} == {"public.early", "public.numbers"}
@@ -92,7 +92,7 @@ def test_an_error_is_raised_where_the_facts_are_asked_for(library):
     address, url, expected = library
     with Reading(address, expected) as reading:
         fill(url, "DROP TABLE late")
-        reading.all_is_there()
+        reading.all_loaded()
         with pytest.raises(ScriptoriumError, match="late"):
             reading.fingerprints()
 
@@ -108,7 +108,7 @@ def test_leaving_early_ends_the_thread_and_its_session(library):
     fill(url, ROWS)
     with psycopg.connect(url) as holding, pytest.raises(KeyboardInterrupt), Reading(address, expected) as reading:
         holding.execute("LOCK TABLE late")
-        reading.all_is_there()
+        reading.all_loaded()
         until(lambda: waiting(url))
         raise KeyboardInterrupt
     assert not any(thread.name.startswith("reading") for thread in threading.enumerate())
@@ -127,6 +127,6 @@ def test_nothing_expected_means_nothing_early(library):
         time.sleep(0.4)
         assert not reading._read
         fill(url, "INSERT INTO late VALUES (1), (2)", "SELECT nextval('numbers')")
-        reading.all_is_there()
+        reading.all_loaded()
         assert reading.fingerprints() == expected
     assert replace(expected["public.late"], rows=3) != expected["public.late"]

@@ -36,7 +36,7 @@ def test_a_role_that_may_not_create_databases_is_told_of_clean(poor):
     with pytest.raises(RestoreFailed) as caught:
         source.incoming(part, ID).prepare()
     assert "--clean" in caught.value.hint
-    assert staged.warnings == ("globals.sql holds the roles without their passwords",)
+    assert staged.warnings == ("globals.sql contains the roles without their passwords",)
 
 
 def test_in_place_everything_is_replaced_in_one_transaction_and_can_be_undone(poor, server):
@@ -130,7 +130,7 @@ def test_what_a_later_table_refers_to_is_said_in_our_words(library):
     incoming.prepare()
     unpack(staged, incoming)
     incoming.load()
-    with pytest.raises(RestoreFailed, match="does not know depends on") as caught:
+    with pytest.raises(RestoreFailed, match="not in the backup depends on") as caught:
         incoming.switch()
     assert "beside" in caught.value.hint and "\n" not in caught.value.hint
     source.incoming(part, ID).undo()

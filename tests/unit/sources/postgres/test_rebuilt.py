@@ -81,7 +81,7 @@ def test_a_view_that_gives_other_rows_today_is_named_and_no_damage(server, new_d
     incoming = source.incoming(part, ID)
     load(incoming, staged)
     incoming.switch()
-    assert set(incoming.made_anew) == {"public.others"} and not incoming.missing_fingerprints
+    assert set(incoming.rebuilt_views) == {"public.others"} and not incoming.missing_fingerprints
     assert any("public.others is not compared" in warning for warning in incoming.warnings)
 
 
@@ -116,7 +116,7 @@ def test_subscriptions_are_left_to_the_server_and_named(server, new_database, tm
     incoming.switch()
     incoming.finish()
     former = (databases(server, name) - {name}).pop()
-    assert any(f"goes on in the previous database {former}" in warning for warning in incoming.warnings)
+    assert any(f"stays active in the previous database {former}" in warning for warning in incoming.warnings)
     for statement in ("ALTER SUBSCRIPTION s SET (slot_name = NONE)", "DROP SUBSCRIPTION s"):
         ask(server.address(former), statement)
     assert source.drop_previous(0) == (former,)
