@@ -53,13 +53,13 @@ class Checked:
 
     @property
     def verdict(self) -> str:
-        """What is said of a sound copy; it claims what was read and nothing else."""
+        """The verdict on a sound copy. It states only what was read."""
         return f"sound in share {self.share}" if self.share else "sound"
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What was read back, and the copies that could not be read (``BACKUP in STORE``), with the reason."""
+    """The copies that were read, and those that could not be read (``BACKUP in STORE``), with the reason."""
 
     checked: tuple[Checked, ...]
     unread: Mapping[str, ScriptoriumError]
@@ -69,7 +69,7 @@ class VerifyResult:
         return tuple(one for one in self.checked if not one.verification.sound)
 
     def require_every_copy_read(self) -> Self:
-        """Raise where a copy could not be read. Damage is a result and no error."""
+        """Raise an error if a copy could not be read. Damage is a result, not an error."""
         if not self.unread:
             return self
         first = next(iter(self.unread.values()))
@@ -86,7 +86,7 @@ class VerifyResult:
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """What retention decided and did: ids that were removed, keys of what crashes had left and was swept up."""
+    """What retention decided. ``removed``: ids of backups; ``swept``: keys of files that crashes had left."""
 
     decisions: tuple[Decision, ...]
     removed: tuple[str, ...]
@@ -115,7 +115,7 @@ class AdoptOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ExportedTable:
-    """One file of an export: of which table, where, how many rows and bytes."""
+    """One file of an export: its table, its path, its number of rows and bytes."""
 
     source: str
     table: str
@@ -126,7 +126,8 @@ class ExportedTable:
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What an export wrote; ``without_rows``: what no archive holds rows of (sequences, views, large objects)."""
+    """What an export wrote. ``without_rows``: objects whose rows are in no archive (sequences, views, large
+    objects)."""
 
     backup: str
     name: str
@@ -147,8 +148,8 @@ class ExportResult:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``equal``: tables whose rows and fingerprint are those that were recorded. ``not_compared``: what could not be
-    compared, and why. ``waiting``: sources whose dump was unpacked and is in no database, with what loads it."""
+    """``equal``: number of tables with the recorded rows and fingerprint. ``not_compared``: what could not be compared,
+    and why. ``waiting``: sources whose dump was unpacked but not loaded, with the program that loads it."""
 
     equal: int = 0
     not_compared: Mapping[str, str] = field(default_factory=dict)
@@ -156,7 +157,7 @@ class Comparison:
 
     @property
     def summary(self) -> str:
-        """One line for people; it claims what was compared and nothing else."""
+        """One line for people. It states only what was compared."""
         words = [f"{self.equal}, rows and fingerprints equal to the snapshot's"] if self.equal else []
         if self.not_compared:
             reasons = "; ".join(dict.fromkeys(self.not_compared.values()))
@@ -170,12 +171,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore brought back, each file equal to its hash.
+    """The result of a restore; every file has its recorded hash.
 
-    ``parts``: the sources that something came back of; ``tables``: what their databases hold; ``warnings``: what could
-    not be set or made as it was, by name. ``comparison``: which of the tables were compared with what was recorded.
-    ``previous``: what became of the data that was there before. ``lacking``: what the backup, or the safety
-    backup, does not hold because it could not be read when it was taken.
+    ``parts``: the sources of which something was restored; ``tables``: the fingerprints of their databases;
+    ``warnings``: properties and objects that could not be restored, by name. ``comparison``: which of the tables were
+    compared with the record. ``previous``: whether the previous data is kept. ``lacking``: what the backup, or the
+    safety backup, does not contain because it could not be read when it was taken.
     """
 
     place: str
@@ -190,13 +191,13 @@ class Restored:
 
     @property
     def summary(self) -> str:
-        """What may be said of its tables, in one line."""
+        """One line about its tables, for people."""
         return self.comparison.summary
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightRow:
-    """One thing that was looked at: what, what was found, and what stands in the way, if it does."""
+    """One check of a preflight: what was checked, what was found, and the error that prevents the restore, if any."""
 
     what: str
     found: str

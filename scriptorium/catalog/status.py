@@ -29,7 +29,7 @@ def judge_copy(annotations: Annotations, *, unsaved: int, visible_damage: tuple[
     listing of its store alone shows to be wrong."""
     read = _read(visible_damage, annotations)
     found = _drilled(read, annotations)
-    if unsaved and found.status.whole:  # however often it is verified, it lacks something
+    if unsaved and found.status.whole:  # a verification cannot find what was not saved
         return Judgement(Status.DEGRADED, found.damage, found.disputed)
     return found
 
@@ -46,8 +46,8 @@ def _read(visible_damage: tuple[str, ...], annotations: Annotations) -> Judgemen
 
 
 def _drilled(read: Judgement, annotations: Annotations) -> Judgement:
-    """A drill says more than a verification. It says nothing about a copy that is damaged, nor where what came back
-    could not be compared."""
+    """Take the last drill into account: it proves more than a verification. It has no effect if the copy is damaged, or
+    if the restored data could not be compared."""
     proof = annotations.proof
     if proof is None or not read.status.good or proof.verdict == NOT_COMPARABLE:
         return read

@@ -16,7 +16,7 @@ from scriptorium.report.documents import (
     preflight_document,
     preflight_rows,
     restore_document,
-    restore_facts,
+    restore_rows,
     undo_document,
     undo_line,
 )
@@ -163,7 +163,7 @@ def _show_preflight(preflight: Preflight, backup: str) -> None:
 def _show(plan: RestorePlan, restored: Restored) -> None:
     if manner.json:
         put_json(restore_document(plan.backup, plan.library, plan.store, restored))
-    facts(restore_facts(plan.backup, plan.library, plan.store, restored))
+    facts(restore_rows(plan.backup, plan.library, plan.store, restored))
     for lack in restored.lacking:
         warn(lack)
     for warning in restored.warnings:

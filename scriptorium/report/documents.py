@@ -170,7 +170,7 @@ def proof_document(proof: Proof) -> Document:
 
 
 def proof_rows(proof: Proof) -> Mapping[str, str]:
-    """A proof as lines for people."""
+    """A proof as rows for people."""
     pairs = {
         "verdict": wording.verdict(proof.verdict),
         "drilled": f"{wording.utc(proof.at)} UTC, from {proof.store}",
@@ -185,7 +185,7 @@ def proof_rows(proof: Proof) -> Mapping[str, str]:
     if proof.differences:
         pairs["differences"] = "; ".join(proof.differences)
     if proof.before and proof.before != proof.differences:
-        pairs["a first try found"] = "; ".join(proof.before)
+        pairs["differences in the first attempt"] = "; ".join(proof.before)
     return pairs | {f"check {number}": str(check) for number, check in enumerate(proof.checks, 1)}
 
 
@@ -240,8 +240,8 @@ def restore_document(backup: str, library: str, store: str, restored: Restored) 
     }
 
 
-def restore_facts(backup: str, library: str, store: str, restored: Restored) -> Mapping[str, str]:
-    """A restore as lines for people."""
+def restore_rows(backup: str, library: str, store: str, restored: Restored) -> Mapping[str, str]:
+    """A restore as rows for people."""
     return {
         "restored": f"{backup} of {library} from {store}",
         "to": restored.place,
@@ -252,7 +252,7 @@ def restore_facts(backup: str, library: str, store: str, restored: Restored) -> 
 
 def checked_document(one: Checked) -> Document:
     """A copy that was read back."""
-    known = str(one.copy.status) if one.share else "verified"  # a share that is sound says nothing about the rest
+    known = str(one.copy.status) if one.share else "verified"  # a sound share does not prove the rest
     return {
         "id": one.backup.id,
         **copy_document(one.copy),

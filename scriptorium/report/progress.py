@@ -36,5 +36,5 @@ def progress_rows(run: RunProgress, now: datetime) -> dict[str, str]:
         "running since" if run.alive else "began": f"{wording.utc(run.began)} UTC",
     }
     if not run.alive or run.quiet(now):
-        rows["last news"] = wording.age(run.written_at, now)
+        rows["last update"] = wording.age(run.written_at, now)
     return rows

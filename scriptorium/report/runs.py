@@ -1,4 +1,4 @@
-"""What each run did, for people: a title, a summary, a table. Flows publish it as the artifact of the run."""
+"""The report of each run, for people: a title, a summary, a table. Flows publish it as the artifact of the run."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def drill_report(result: DrillResult) -> Report:
         "age of the data": wording.duration(proof.age_seconds),
         "files compared": f"{proof.files:,} ({wording.size(proof.bytes)})",
         "tables compared": f"{proof.tables:,} with {proof.rows:,} rows",
-        "not compared": "; ".join(proof.uncompared) or "nothing that came",
+        "not compared": "; ".join(proof.uncompared) or "none",
         "differences": "; ".join(proof.differences) or "none",
         **({"not kept": proof.unkept} if proof.unkept else {}),
     }

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="only these paths (repeatable)")
     parser.add_argument("--backup", metavar="ID", help="an id, 4 or more digits of it, a name, an archive's name")
-    parser.add_argument("--library", metavar="L", help="needed if the store holds several")
+    parser.add_argument("--library", metavar="L", help="needed if the store contains several")
     parser.add_argument("--from-export", action="store_true", help="make Kuzu databases from their Parquet export")
     parser.add_argument("--clean", action="store_true", help="TARGET may contain files: it is replaced")
     return parser
@@ -87,7 +87,7 @@ def _carry_out(options: argparse.Namespace) -> None:
         store = LocalStore(path=where.absolute())
         found = inventory(store)
         if not found:
-            raise NotFound("no backup is here", on=str(where), hint="a store holds <library>/<archive> and its .json")
+            raise NotFound("no backup is here", on=str(where), hint="a store has <library>/<archive> and its .json")
     else:
         store, alone = archive_alone(where)
         found = (alone,)
@@ -128,7 +128,7 @@ def _row(one: InventoryItem) -> tuple[str, ...]:
 
 
 def _say_choice(chosen: InventoryItem, found: Sequence[InventoryItem]) -> None:
-    """Say which backup it is, and which newer ones there are: their changes are not in a restore of this one."""
+    """Print which backup is restored, and which newer ones exist: their changes are not in it."""
     known = chosen.manifest
     if known is None:
         return
@@ -149,7 +149,7 @@ def _say_restored(restored: Restored) -> None:
 
 
 def _say_dumps(manifest: Manifest, restored: Restored) -> None:
-    """Say which databases are only dumps: the application must not be started before they are loaded."""
+    """Print which databases are only dumps: they must be loaded before the application is started."""
     for dump in dumps_to_load(manifest, restored):
         _say(f"the database {dump.database} is still a dump, in {dump.place}: no server has it")
         _say(f"load it: {dump.load}")

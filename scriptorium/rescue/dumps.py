@@ -1,4 +1,4 @@
-"""Dumps that a restore into a folder brought: they are no databases until a server has loaded them."""
+"""Dumps that a restore into a folder unpacked: they must still be loaded into a server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class DumpToLoad:
 
 
 def dumps_to_load(manifest: Manifest, restored: Restored) -> Iterator[DumpToLoad]:
-    """Every dump that a restore into a folder brought. Needs no driver: the machine may have nothing but Python."""
+    """Every dump that a restore into a folder unpacked. No database driver is needed: the machine may only have
+    Python."""
     for part in manifest.parts:
         if part.kind != _KIND or part.source not in restored.parts:
             continue

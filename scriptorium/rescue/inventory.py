@@ -1,4 +1,4 @@
-"""What a store holds, read from its manifests alone: no catalog, no settings."""
+"""The backups in a store, read from its manifests only: no catalog and no settings are needed."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def choose(found: Sequence[InventoryItem], *, library: str | None = None, backup
     """The backup that is meant: by id (4 or more digits of it), name or archive name; else the newest sound full one,
     or if there is no full one, the newest sound one. ``NotFound``, ``UsageError``.
 
-    A safety backup is only chosen if there is nothing else: what it holds was replaced for a reason.
+    A safety backup is only chosen if there is no other: its contents were replaced for a reason.
     """
     mine = [one for one in found if library in (None, one.library)]
     if backup is not None:
         return _named(mine, backup)
     libraries = sorted({one.library for one in mine})
     if len(libraries) > 1:
-        raise UsageError("the store holds several libraries", hint=f"--library with one of: {', '.join(libraries)}")
+        raise UsageError("the store contains several libraries", hint=f"--library with one of: {', '.join(libraries)}")
     sound = [one for one in mine if not one.trouble]
     if not sound:
         raise NotFound("there is no sound backup here", on=library or "", hint="name an archive to try it anyway")

@@ -1,7 +1,7 @@
 """Restore with a store, a manifest and the sources' own tools: no Prefect, no catalog.
 
-``restore_into`` puts a backup into a folder; ``restore_in_place`` replaces the living data, and leaves it as it was
-when anything fails; ``recover`` rolls back a restore that a crash interrupted; ``undo`` undoes one that succeeded.
+``restore_into`` restores a backup into a folder. ``restore_in_place`` replaces the living data; after a failure it puts
+the previous data back. ``recover`` rolls back a restore that a crash interrupted; ``undo`` undoes one that succeeded.
 """
 
 from __future__ import annotations

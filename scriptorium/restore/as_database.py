@@ -1,4 +1,4 @@
-"""Restoring a database under another name, beside the living one, which stays as it is."""
+"""Restoring a database under another name. The living database is not changed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 def restore_as(
     library: Library, supply: Supply, restore_id: str, name: str, *, advance: Advance | None = None
 ) -> Restored:
-    """Restore the backup's database into the new database ``name``, compared before it gets that name.
+    """Restore the backup's database as the new database ``name``. It is compared before it gets that name.
 
-    ``UsageError`` when the backup holds no database of a server, or several. After a failure nothing new is left.
+    ``UsageError`` if the backup contains no database of a server, or several. After a failure nothing is left.
     """
     renamed = {source.name: other for source in library.sources if (other := renamed_as(source, name)) is not None}
     parts = [part for part in supply.manifest.parts if part.source in renamed]

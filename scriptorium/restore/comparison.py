@@ -14,10 +14,10 @@ from scriptorium.restore.supply import EXPORTS
 def compare_files(manifest: Manifest, root: Path) -> tuple[Finding, ...]:
     """Every difference between the manifest's list of files and the folder; logical exports may be missing.
 
-    Raises ``ValueError`` when the manifest keeps its list beside it (more than 10,000 files).
+    Raises ``ValueError`` if the list of files is not in the manifest itself (more than 10,000 files).
     """
     if manifest.files.entries is None:
-        raise ValueError("this manifest keeps its list of files beside it")
+        raise ValueError("the list of files is not in the manifest itself")
     exports = tuple(f"{part.export}" for part in manifest.parts if part.export)
     findings = []
     for entry in manifest.files.entries:

@@ -1,4 +1,4 @@
-"""Ask an application whether it works: after a restore, while its previous data is still kept."""
+"""Check whether an application works: after a restore, while its previous data is still kept."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _OF_A_PROXY = (502, 503, 504)
 
 
 def require_healthy(check: HealthCheck) -> None:
-    """Start the application where that is set, then ask until it is well or its time is up.
+    """Start the application, if a command is set for it; then check it until it works or the time is over.
 
-    Raises ``RestoreFailed`` with the last answer. Before that, the ``stop`` command is run, and what ``start`` left in
-    its process group is ended.
+    Raises ``RestoreFailed`` with the last result. Before that it runs the ``stop`` command, and ends the remaining
+    processes of the ``start`` command's group.
     """
     started: int | None = None
     began = time.monotonic()
@@ -38,7 +38,7 @@ def require_healthy(check: HealthCheck) -> None:
         if check.start:
             log.info("the application is started: %s", Path(check.start[0]).name)
             started = process.launch(check.start, timeout=check.within)
-        log.info("the application is asked whether it is well, for at most %g s", check.within)
+        log.info("the application is checked, for at most %g s", check.within)
         last = _ask_until(check)
     except ScriptoriumError as error:
         last = str(error)
@@ -46,25 +46,25 @@ def require_healthy(check: HealthCheck) -> None:
         _stop(check, started)
         raise
     if not last:
-        log.info("the application is well after %s", wording.duration(time.monotonic() - began))
+        log.info("the application works after %s", wording.duration(time.monotonic() - began))
     if last:
         _stop(check, started)
         raise RestoreFailed(
-            f"the application is not well after the restore: {last}", hint="what was there before is put back"
+            f"the application does not work after the restore: {last}", hint="the previous data is put back"
         )
 
 
 def answering(check: HealthCheck) -> str:
-    """What shows that an application is running: what answers now; empty where nothing answers.
+    """What shows that an application is running: the answer of its address; empty if nothing answers.
 
     A proxy answers 502 to 504 when its application is stopped. A server that takes the connection and sends nothing for
     a while is busy, not stopped. A redirect to an address that cannot be reached from here is an answer.
     """
     if not check.url:
         return ""
-    led = _Led()
+    redirects = _Redirects()
     try:
-        with urllib.request.build_opener(led).open(check.url, timeout=_ASKED_SECONDS) as answer:
+        with urllib.request.build_opener(redirects).open(check.url, timeout=_ASKED_SECONDS) as answer:
             return f"{check.url} answers ({answer.status})"
     except urllib.error.HTTPError as error:
         return "" if error.code in _OF_A_PROXY else f"{check.url} answers ({error.code})"
@@ -73,14 +73,14 @@ def answering(check: HealthCheck) -> str:
     except http.client.HTTPException:
         return f"{check.url} answers"
     except OSError as error:  # URLError is one
-        if led.elsewhere:
-            return f"{check.url} answers (it leads to another address, which cannot be reached: {error})"
+        if redirects.elsewhere:
+            return f"{check.url} answers (it redirects to another address, which cannot be reached: {error})"
         reason = getattr(error, "reason", error)
         return f"{check.url} answers (TLS)" if isinstance(reason, ssl.SSLError) else ""
 
 
-class _Led(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, and remembers that it followed one."""
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects. ``elsewhere``: whether it followed one."""
 
     elsewhere = False
 
@@ -92,7 +92,7 @@ class _Led(urllib.request.HTTPRedirectHandler):
 
 
 def _ask_until(check: HealthCheck) -> str:
-    """The last thing that was wrong; empty when the application works."""
+    """The last failure; empty if the application works."""
     deadline = time.monotonic() + check.within
     while True:
         last = _ask(check)
@@ -109,8 +109,8 @@ def _ask(check: HealthCheck) -> str:
             return str(error)
     if check.url:
         try:
-            patience = min(_ANSWER_SECONDS, check.within)
-            with urllib.request.urlopen(check.url, timeout=patience):  # noqa: S310 - http(s), checked in settings
+            timeout = min(_ANSWER_SECONDS, check.within)
+            with urllib.request.urlopen(check.url, timeout=timeout):  # noqa: S310 - http(s), checked in settings
                 pass
         except http.client.HTTPException as error:
             return f"{check.url}: no answer of HTTP ({type(error).__name__}: {error})"
@@ -120,7 +120,8 @@ def _ask(check: HealthCheck) -> str:
 
 
 def _stop(check: HealthCheck, started: int | None) -> None:
-    """A failure of the stop command is not raised: whatever still has the data open is found when it is put back."""
+    """Stop the application. An error of the command is not raised: if the application still has the data open, that is
+    found when the data is put back."""
     if check.stop:
         log.info("the application is stopped: %s", Path(check.stop[0]).name)
         with contextlib.suppress(ScriptoriumError):

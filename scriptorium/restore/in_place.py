@@ -42,8 +42,8 @@ def restore_in_place(
 ) -> Restored:
     """Replace the living data by a backup. After any failure the previous data is put back, and the error is raised.
 
-    The library's lock must be held. ``preflight``: if it was done before; what may have changed since is checked again.
-    ``healthy`` is called after the switch: what it raises undoes the restore.
+    The library's lock must be held. ``preflight``: its result, if it was done before; conditions that may have changed
+    are checked again. ``healthy`` is called after the switch; if it raises an error, the restore is rolled back.
     """
     if preflight is None:
         preflight = preflight_in_place(library, supply, restore_id)
@@ -68,26 +68,26 @@ def restore_in_place(
         restored = _carry_out(library, supply, parts, incoming, journal, kept, healthy, advance)
     except BaseException as error:
         log.warning("the restore failed and is rolled back: %s", str(error) or type(error).__name__)
-        ways = {source: partial(incoming.__getitem__, source) for source in incoming}
-        put_back(ways, journal.keeping(kept).at(JournalState.SWITCHING if kept else JournalState.PREPARING), error)
+        makers = {source: partial(incoming.__getitem__, source) for source in incoming}
+        put_back(makers, journal.keeping(kept).at(JournalState.SWITCHING if kept else JournalState.PREPARING), error)
         journal.close()
         raise
     for source, one in incoming.items():
         if source not in restored.parts:
             one.undo()
     reach("restore.before-previous-is-dropped")
-    drop_previous(settings, library, datetime.now(UTC), but=journal)
+    drop_previous(settings, library, datetime.now(UTC), keep=journal)
     if settings.keep_previous == 0 and drop(journal, library) and restored.previous == "kept":
         return dataclasses.replace(restored, previous="not kept")
     return restored
 
 
 def _switch(source: str, one: Incoming, journal: Journal, kept: dict[str, Kept]) -> None:
-    """Record the previous data before it is moved: an undo in another process compares with that."""
+    """Record the previous data before it is moved: an undo in another process compares with this record."""
     kept[source] = one.plan() if isinstance(one, Keeping) else {}
     journal.keeping(kept).enter(JournalState.SWITCHING)
     one.switch()
-    log.info("%s: switched to what was restored", source)
+    log.info("%s: switched to the restored data", source)
 
 
 def _carry_out(

@@ -2,7 +2,7 @@
 
 States (``JournalState``): ``preparing``, ``switching`` and ``switched`` (interrupted: the next run rolls it back),
 ``kept`` (the restore succeeded; ``undo`` puts the previous data back), ``going-back`` (an undo; interrupted: the next
-run finishes it), ``dropping`` (the previous data is being removed: what is left of it cannot be put back).
+run finishes it), ``dropping`` (the previous data is being removed, and cannot be put back any more).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Journal:
         return datetime.fromtimestamp(self.file.stat().st_mtime, UTC)
 
     def enter(self, state: JournalState) -> Journal:
-        """Record the state, durably. ``NoSpace`` where that is not possible; the previous record is then unchanged."""
+        """Record the state durably. ``NoSpace`` if the disk is full; the previous record is then unchanged."""
         try:
             atomic.write(self.file, encoded({**self.fields, "state": state}))  # before a rename that only it can undo
         except OSError as error:
@@ -63,7 +63,7 @@ class Journal:
 
     @property
     def sources(self) -> Mapping[str, str]:
-        """Its parts' sources, each with its kind."""
+        """The sources of its parts, each with its kind."""
         rows = self.fields["parts"]
         assert isinstance(rows, list)
         return {str(row["source"]): str(row["kind"]) for row in rows}
@@ -76,7 +76,7 @@ class Journal:
         return found
 
     def keeping(self, kept: Mapping[str, Kept]) -> Journal:
-        """The same with how the previous data is recognised; ``enter`` writes it."""
+        """The same journal with ``kept``; ``enter`` writes it."""
         return Journal(self.file, {**self.fields, "previous": dict(kept)}, self.state)
 
     @property
@@ -93,15 +93,16 @@ class Journal:
 
     @property
     def compares(self) -> bool:
-        """Whether it records what must be put back. Journals of earlier versions do so only after the whole switch."""
+        """Whether it records the previous data, so that an undo can compare. Journals of earlier versions do so only
+        after the whole switch."""
         return self.state is JournalState.PREPARING or "previous" in self.fields
 
     def at(self, state: JournalState) -> Journal:
-        """The same in that state; ``enter`` writes it."""
+        """The same journal in that state; ``enter`` writes it."""
         return Journal(self.file, self.fields, state)
 
     def only(self, sources: Collection[str]) -> Journal:
-        """The same with only the parts of these sources: the others are done."""
+        """The same journal with only the parts of these sources: the others are done."""
         rows = self.fields["parts"]
         assert isinstance(rows, list)
         parts = [row for row in rows if row["source"] in sources]
@@ -109,7 +110,7 @@ class Journal:
         return Journal(self.file, {**self.fields, "parts": parts, "previous": kept}, self.state)
 
     def require_trusted(self) -> None:
-        """Whoever reads a journal carries out its renames: only we may be able to write it."""
+        """``Untrusted`` if others may have written the journal: its renames are carried out by its reader."""
         why = others_may_write(self.file.parent) or others_may_write(self.file)
         if why:
             raise Untrusted(
@@ -119,8 +120,8 @@ class Journal:
             )
 
     def incoming(self, library: Library) -> dict[str, Incoming]:
-        """The restore's parts, built anew from the settings. ``RestoreFailed`` when a source is gone from them,
-        ``Untrusted`` when others may have written the journal."""
+        """The restore's parts, made again from the settings. ``RestoreFailed`` if a source is missing in the settings,
+        ``Untrusted`` if others may have written the journal."""
         self.require_trusted()
         known: dict[str, Source] = {source.name: source for source in library.sources}
         rows = self.fields["parts"]
@@ -144,7 +145,7 @@ class Journal:
 def open_journal(
     settings: Settings, library: Library, supply: Supply, restore_id: str, parts: Sequence[Part]
 ) -> Journal:
-    """Write a new one, before anything is made."""
+    """Write a new journal, before anything is changed."""
     folder = root(settings) / "restores"
     folder.mkdir(exist_ok=True, mode=0o700)
     atomic.sweep(folder, f"{library.name}-????????????.json", seconds=0)

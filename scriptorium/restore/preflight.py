@@ -29,7 +29,7 @@ _NAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """``rows`` in the order in which they were looked at; ``sources`` of the parts that will be restored in place."""
+    """``rows``: in the order of the checks; ``sources``: of the parts that will be restored in place."""
 
     rows: tuple[PreflightRow, ...]
     sources: Mapping[str, Source]
@@ -56,14 +56,14 @@ def preflight_in_place(
     saving: Settings | None = None,
     surveys: Surveys | None = None,
 ) -> Preflight:
-    """What a restore in place would meet. ``saving``: a safety backup comes first, by these settings, of
-    sources that are as large as ``surveys`` says."""
+    """The preflight of a restore in place. ``saving``: the settings of a safety backup that is taken first;
+    ``surveys``: the sizes of its sources."""
     rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
     sources: dict[str, Source] = {}
     for part in wanted(supply):
         row, source = _source(library, part)
         rows.append(row)
-        rows += _unsaved(part, "what lives there stays as it is")
+        rows += _unsaved(part, "the living ones are not changed")
         if source is not None:
             sources[part.source] = source
             rows += _conditions(source, part, supply.options)
@@ -80,8 +80,8 @@ def preflight_in_place(
 
 
 def require_still(preflight: Preflight, library: Library, supply: Supply, restore_id: str) -> None:
-    """Raise what would make a restore in place fail. What may have changed since is checked again: whether the
-    application runs, and how much space is free."""
+    """Raise the error that a restore in place would end with. Two conditions may have changed since the preflight and
+    are checked again: whether the application runs, and how much space is free."""
     preflight.require()
     require_idle(library)
     for row in _space([*staged_sizes(supply, preflight.sources, restore_id)], ()):
@@ -103,7 +103,7 @@ def _source(library: Library, part: Part) -> tuple[PreflightRow, Source | None]:
 
 
 def _unsaved(part: Part, then: str) -> Iterator[PreflightRow]:
-    """What the backup could not save of a part, the first by name, and what becomes of it."""
+    """The files of a part that are not in the backup, the first ones by name, and what the restore does with them."""
     if part.unsaved_count:
         first = ", ".join(one.path for one in part.unsaved[:_NAMES])
         more = ", …" if part.unsaved_count > _NAMES else ""
@@ -111,7 +111,7 @@ def _unsaved(part: Part, then: str) -> Iterator[PreflightRow]:
 
 
 def _other_settings(source: Source, part: Part, supply: Supply) -> Iterator[PreflightRow]:
-    """The application's own settings that will change: it may then use another database."""
+    """Settings files of the application that will change: afterwards it may use another database."""
     root = living_path(source)
     for entry in supply.manifest.files.entries or ():
         inside = entry.path.removeprefix(f"{part.path}/") if part.path else entry.path
@@ -120,7 +120,7 @@ def _other_settings(source: Source, part: Part, supply: Supply) -> Iterator[Pref
         living = root / inside if root is not None else None
         if living is not None and living.is_file() and hashlib.sha256(living.read_bytes()).hexdigest() != entry.sha256:
             found = "differs from the living one: it may name another database, user or password for the application"
-            yield PreflightRow(entry.path, f"{found}. --undo goes by the address that is in use now")
+            yield PreflightRow(entry.path, f"{found}. --undo uses the address that is in use now")
 
 
 def _conditions(source: Source, part: Part, options: RestoreOptions) -> Iterator[PreflightRow]:
@@ -152,7 +152,7 @@ def _saving(settings: Settings, library: Library, surveys: Surveys) -> tuple[Pre
     try:
         saved = saved_sizes(settings, library, surveys)
     except NoSpace as error:
-        hint = f"{error.hint}; or --no-safety: what is replaced is kept all the same, for --undo"
+        hint = f"{error.hint}; or --no-safety: the previous data is kept anyway, for --undo"
         return PreflightRow(what, "too little", NoSpace(error.what, on=error.on, hint=hint)), ()
     except ScriptoriumError as error:
         return PreflightRow(what, f"not known: {error}"), ()
@@ -161,7 +161,8 @@ def _saving(settings: Settings, library: Library, surveys: Surveys) -> tuple[Pre
 
 
 def _space(staged: Sequence[tuple[Path, int]], saved: Sequence[tuple[Path, int]]) -> Iterator[PreflightRow]:
-    """By filesystem: what is staged on it, and what was ``saved`` there before that, against what is free."""
+    """For each filesystem: the bytes that will be staged, plus those ``saved`` there before, compared with free
+    space."""
     needed: dict[int, tuple[Path, int]] = {}
     for folder, size in staged:
         device = device_of(folder)
@@ -180,7 +181,7 @@ def _space_row(folder: Path, size: int) -> PreflightRow:
 
 
 def preflight_renamed(library: Library, supply: Supply, name: str) -> Preflight:
-    """What a restore of one database under another name would meet."""
+    """The preflight of a restore of one database under another name."""
     rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
     for part in supply.manifest.parts:
         source = next((one for one in library.sources if one.name == part.source), None)
@@ -192,7 +193,7 @@ def preflight_renamed(library: Library, supply: Supply, name: str) -> Preflight:
 
 
 def preflight_into(supply: Supply, target: Path, *, clean: bool, never: Sequence[Path] = ()) -> Preflight:
-    """What a restore into a folder would meet."""
+    """The preflight of a restore into a folder."""
     parts = wanted(supply)
     rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
     rows += [PreflightRow(f"part {p.source}", f"{p.kind}, {p.files:,} files, {wording.size(p.bytes)}") for p in parts]

@@ -1,4 +1,4 @@
-"""Compare what was restored with what was recorded, and with what a library of its kind must fulfil."""
+"""Compare restored data with the records of the backup, and with the rules that a library of its kind must fulfil."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 def fulfilled(
     preset_name: str | None, answers: Answers, entries: Iterable[FileEntry], parts: Iterable[Part | Staged]
 ) -> tuple[Check, ...]:
-    """The preset's checks over what the databases answered and the files there are; none without a preset.
+    """The results of the preset's checks of the databases' answers and the files; none without a preset.
 
-    The parts say which files a backup should hold: entries alone cannot tell an emptied folder from one that the
+    The parts say which files a backup should contain: the entries alone cannot tell an emptied folder from one that the
     backup's type leaves out.
     """
     if preset_name is None or not answers:
@@ -27,8 +27,8 @@ def fulfilled(
 
 
 def _held(entries: Iterable[FileEntry]) -> dict[str, Held]:
-    """The files by their paths, links among them. A link whose target is not in the backup does not count:
-    a restore brings the link and not the contents."""
+    """The files by their paths, links included. A link whose target is not in the backup does not count, because its
+    contents are not restored."""
     files: dict[str, Held] = {}
     links: dict[str, str] = {}
     for entry in entries:
@@ -43,7 +43,7 @@ def _held(entries: Iterable[FileEntry]) -> dict[str, Held]:
 
 
 def _end_of(path: str, links: Mapping[str, str]) -> str:
-    """Where a link leads in the end, through other links; nowhere for a loop."""
+    """The path that a link finally leads to, through other links; for a loop one of its links."""
     passed: set[str] = set()
     while path in links and path not in passed:
         passed.add(path)
@@ -52,7 +52,7 @@ def _end_of(path: str, links: Mapping[str, str]) -> str:
 
 
 def missing_files(preset_name: str | None, found: Iterable[Check]) -> tuple[Check, ...]:
-    """Those checks of a preset that find files which the database names and the backup lacks."""
+    """The failed checks that found files which the database names and the backup lacks."""
     names = preset(preset_name).missing if preset_name else frozenset[str]()
     return tuple(check for check in found if not check.good and check.name in names)
 
@@ -65,10 +65,10 @@ def all_answers(answers: Iterable[Mapping[str, Rows]]) -> dict[str, Rows]:
 def compare_tables(
     part: Part, found: Mapping[str, TableFingerprint] | None, missing: Mapping[str, str] = _NONE
 ) -> tuple[Finding, ...]:
-    """Every difference between what the manifest recorded of a database and what the restored one holds.
+    """Every difference between the fingerprints in the manifest and those of the restored database.
 
-    Nothing is recorded of an adopted dump. Tables without a recorded fingerprint cannot be compared, nor can tables
-    without one now (``missing``, as in ``Part``): ``uncompared`` names both.
+    An adopted dump has no fingerprints. A table cannot be compared if it has no recorded fingerprint, or none now
+    (``missing``, as in ``Part``): ``uncompared`` names both.
     """
     if found is None or part.tables is None:
         return ()
@@ -91,11 +91,11 @@ def compare_tables(
 
 
 def compare_checks(then: Iterable[Check], now: Iterable[Check]) -> tuple[Finding, ...]:
-    """The checks that more things fail after the restore than when the backup was taken.
+    """The checks that fail in more cases after the restore than when the backup was taken.
 
     A fault of the library itself is no fault of its backup: it was reported when the backup was taken. A check that was
-    not made then (an earlier Scriptorium did not have it, or the dump was adopted) cannot be compared: the proof
-    records its result, and the contents are compared in any case.
+    not made then (an earlier Scriptorium did not have it, or the dump was adopted) cannot be compared. The proof
+    contains its result, and the contents are compared in any case.
     """
     before = {check.name: check for check in then}
     return tuple(

@@ -26,10 +26,10 @@ _GONE = Whereabouts.GONE
 
 
 def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, error: BaseException) -> None:
-    """Undo every part, the last one first, and compare what is there now with what the journal recorded.
+    """Undo every part, the last one first, and compare the result with the journal.
 
-    ``RestoreFailed`` names what could not be put back, and where it lies. The journal then holds only these parts: the
-    others may be used, and are not compared again.
+    ``RestoreFailed`` names the parts that could not be put back, and where their data is. Then only these parts stay in
+    the journal: the others may be used, and are not compared again.
     """
     failures: dict[str, str] = {}
     for name, way in reversed(list(incoming.items())):
@@ -43,17 +43,17 @@ def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, e
         if name in failures:
             log.error("%s: the previous data is not back: %s", name, failures[name])
         else:
-            log.info("%s: what the restore had done is undone", name)
+            log.info("%s: the restore of this part is undone", name)
     if failures:
         others = [name for name in incoming if name not in failures]
         with contextlib.suppress(OSError, ScriptoriumError):  # the previous record is then unchanged
             journal.only(failures).enter(journal.state)
         raise RestoreFailed(
-            "the previous data is not back in every part",
+            "the previous data could not be put back in every part",
             on="; ".join(f"{name}: {found}" for name, found in failures.items()),
-            hint=f"back: {', '.join(others) or 'nothing'}. What was put aside lies in the folders "
-            ".scriptorium-restore-*/former near the living data; once it can be had, do this again. To give it up and "
-            f"go on with what is there now, remove {journal.file}",
+            hint=f"put back: {', '.join(others) or 'nothing'}. The previous data is in the folders "
+            ".scriptorium-restore-*/former near the living data; when it can be reached, do this again. To give it up "
+            f"and keep the present data, remove {journal.file}",
         ) from error
 
 
@@ -88,15 +88,15 @@ def _noted(journal: Journal) -> Journal:
     return journal
 
 
-def _ways(journal: Journal, settings: Settings, library: Library) -> dict[str, Callable[[], Incoming]]:
-    """How to make each part that is put back, in order: files before databases on a server, because a file may hold the
-    password of the database. Each is made when its turn comes, from settings that are read again."""
+def _makers(journal: Journal, settings: Settings, library: Library) -> dict[str, Callable[[], Incoming]]:
+    """A function that makes each part to be put back, in order: files before databases on a server, because a file may
+    contain the password of the database. So each part is made late, from settings that are read again."""
     journal.incoming(library)  # errors in the journal or the settings are raised before anything is done
 
-    def way(name: str) -> Callable[[], Incoming]:
+    def maker(name: str) -> Callable[[], Incoming]:
         return lambda: journal.incoming(_fresh(settings, library))[name]
 
-    return {name: way(name) for name in sorted(journal.sources, key=lambda name: not _on_a_server(library, name))}
+    return {name: maker(name) for name in sorted(journal.sources, key=lambda name: not _on_a_server(library, name))}
 
 
 def _on_a_server(library: Library, name: str) -> bool:
@@ -107,12 +107,12 @@ def _on_a_server(library: Library, name: str) -> bool:
 def _fresh(settings: Settings, library: Library) -> Library:
     try:
         return again(settings).library(library.name)
-    except ScriptoriumError:  # between two versions of its files an application's settings may not be readable
+    except ScriptoriumError:  # while its files are replaced, an application's settings may be unreadable
         return library
 
 
 def _not_back(one: Keeping, kept: Kept) -> str:
-    """What is wrong with a part that was put back; empty when it is as it was."""
+    """What is wrong with a part that was put back; empty if it is the previous data."""
     found = one.previous(kept)
     return "" if found.where is Whereabouts.BACK else found.what
 
@@ -122,7 +122,7 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
 
     An undo that was interrupted is finished; so is the removal of previous data.
 
-    ``LibraryBusy`` when the application was started while only a part of the data was switched: the data must not be
+    ``LibraryBusy`` if the application was started while only a part of the data was switched: the data must not be
     changed while the application runs.
     """
     messages = []
@@ -135,8 +135,8 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
         if journal.state is not JournalState.PREPARING:
             require_idle(library, "a restore was cut short and must be undone first; stop it and do this again")
         log.warning("the restore of %s was cut short (%s); it is rolled back", journal.backup, journal.state)
-        ways = _ways(journal, settings, library)
-        put_back(ways, journal, RestoreFailed("cut short", on=journal.backup))
+        makers = _makers(journal, settings, library)
+        put_back(makers, journal, RestoreFailed("cut short", on=journal.backup))
         journal.close()
         doubt = (
             "" if journal.compares else " (an earlier version began it: what is there now was compared with nothing)"
@@ -148,18 +148,18 @@ def recover(settings: Settings, library: Library) -> tuple[str, ...]:
 def cut_short(settings: Settings, library: Library) -> Journal | None:
     """The newest restore or undo that was interrupted; ``recover`` puts the previous data back.
 
-    Without the library's lock it may be one that is still running.
+    If the caller does not hold the library's lock, it may still be running.
     """
     cut = [journal for journal in journals(settings, library.name) if journal.state.cut_short]
     return cut[-1] if cut else None
 
 
 def newest_kept(settings: Settings, library: Library) -> Journal:
-    """The restore that ``undo`` would undo. ``NotFound`` when no previous data is kept."""
+    """The restore that ``undo`` would undo. ``NotFound`` if no previous data is kept."""
     kept = [journal for journal in journals(settings, library.name) if journal.state is JournalState.KEPT]
     if not kept:
         raise NotFound(
-            "no previous data is kept to go back to",
+            "no previous data is kept, so nothing can be undone",
             on=library.name,
             hint="a safety backup of before a restore has the tier before-restore: scriptorium list",
         )
@@ -167,7 +167,7 @@ def newest_kept(settings: Settings, library: Library) -> Journal:
 
 
 def find_previous(journal: Journal, library: Library) -> dict[str, Previous]:
-    """By source, where the data is that a restore replaced; changes nothing. ``Untrusted``, ``RestoreFailed``."""
+    """By source, where the data that a restore replaced is now; changes nothing. ``Untrusted``, ``RestoreFailed``."""
     found = {}
     for name, one in journal.incoming(library).items():
         if not isinstance(one, Keeping) or (journal.kept and not journal.kept.get(name)):
@@ -180,9 +180,9 @@ def find_previous(journal: Journal, library: Library) -> dict[str, Previous]:
         except ScriptoriumError as error:
             later = _on_a_server(library, name) and _settings_come_back(journal)
             where = Whereabouts.ASIDE if later else _GONE
-            previous = Previous(where, f"it cannot be asked for with the restored settings: {error}")
+            previous = Previous(where, f"it cannot be found with the restored settings: {error}")
         if not journal.kept and previous.where is Whereabouts.BACK:
-            previous = Previous(Whereabouts.GONE, "nothing that this restore put aside is found")
+            previous = Previous(Whereabouts.GONE, "the data that this restore replaced is not found")
         found[name] = previous
     return found
 
@@ -194,37 +194,37 @@ def _settings_come_back(journal: Journal) -> bool:
 
 
 def require_previous(journal: Journal, library: Library) -> None:
-    """``RestoreFailed`` names the parts whose previous data is gone; nothing was changed."""
+    """``RestoreFailed`` names the parts whose previous data is gone. Changes nothing."""
     gone = {name: one for name, one in find_previous(journal, library).items() if not one.whole}
     if gone:
         raise RestoreFailed(
             "the previous data cannot be put back, so nothing was changed",
             on="; ".join(f"{name}: {one.what}" for name, one in gone.items()),
-            hint="bring it back, or restore the safety backup of before the restore: scriptorium list",
+            hint="return it to its place, or restore the safety backup: scriptorium list",
         )
 
 
 def undo(settings: Settings, library: Library) -> str:
-    """Put the data back that the newest restore replaced; returns the id of the backup that is undone.
+    """Put the data back that the newest restore replaced; returns the id of the backup whose restore is undone.
 
-    The lock must be held. ``LibraryBusy`` while the application holds the data open, ``NotFound`` when nothing is kept,
-    ``RestoreFailed`` when not all of it is there (then nothing was changed), or when it is not back afterwards.
+    The lock must be held. ``LibraryBusy`` while the application has the data open; ``NotFound`` if no previous data is
+    kept; ``RestoreFailed`` if some of it is missing (then nothing was changed), or could not be put back.
     """
     journal = newest_kept(settings, library)
     require_idle(library)
     require_previous(journal, library)
-    ways = _ways(journal, settings, library)
+    makers = _makers(journal, settings, library)
     journal = journal.enter(JournalState.UNDOING)  # from here on the data may be half old, until every part is back
-    put_back(ways, journal, RestoreFailed("the undo failed", on=journal.backup))
+    put_back(makers, journal, RestoreFailed("the undo failed", on=journal.backup))
     journal.close()
     return journal.backup
 
 
 def require_idle(library: Library, hint: str = _STOP) -> str:
-    """``LibraryBusy`` while an application has living data open that it must not lose; else what was found.
+    """``LibraryBusy`` while an application has living data open; else the result of the check, for people.
 
-    Processes that can be seen are named. For a database that is files, the kernel is asked whether anybody has it open
-    for writing, in whatever container, and the health check's address whether it answers.
+    Visible processes are named. For a database that consists of files, the kernel is asked whether any process has it
+    open for writing, also in other containers; and the health check's address is asked.
     """
     holders = blocking_holders(library.sources)
     if holders:
@@ -238,7 +238,7 @@ def require_idle(library: Library, hint: str = _STOP) -> str:
     unknown = [look.unknown for look in looks if look.unknown]
     if unknown:
         return (
-            f"nobody is seen to hold a file open; not known of other containers ({unknown[0]}): make sure it is stopped"
+            f"no visible process has a file open; not known of other containers ({unknown[0]}): make sure it is stopped"
         )
     return "holds no file open"
 
@@ -247,16 +247,17 @@ def _running(found: str, library: Library, hint: str) -> LibraryBusy:
     return LibraryBusy(f"the application is running: {found}", on=library.name, hint=hint)
 
 
-def drop_previous(settings: Settings, library: Library, now: datetime, *, but: Journal | None = None) -> int:
-    """Remove the previous data whose time is over, or all but that of one restore; returns of how many restores.
+def drop_previous(settings: Settings, library: Library, now: datetime, *, keep: Journal | None = None) -> int:
+    """Remove previous data that is older than the limit; with ``keep``, that of all other restores. Returns the number
+    of restores.
 
-    What cannot be dropped now (its source is gone from the settings, a file is in use) waits for the next time.
+    Data that cannot be removed now (its source is missing in the settings, a file is in use) is left for the next time.
     """
     limit = timedelta(days=settings.keep_previous)
     dropped = 0
     for journal in journals(settings, library.name):
         past = now - journal.written_at > limit
-        wanted = past if but is None else journal.file != but.file
+        wanted = past if keep is None else journal.file != keep.file
         if journal.state is not JournalState.KEPT or not wanted:
             continue
         dropped += drop(journal, library)
@@ -264,7 +265,8 @@ def drop_previous(settings: Settings, library: Library, now: datetime, *, but: J
 
 
 def drop(journal: Journal, library: Library) -> bool:
-    """Remove the previous data of one restore; whether it is removed. What is partly removed cannot be put back."""
+    """Remove the previous data of one restore; returns whether it is removed. If only a part of it was removed, it
+    cannot be put back any more."""
     try:
         incoming = journal.incoming(library)
         journal.enter(JournalState.DROPPING)

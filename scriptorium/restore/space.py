@@ -1,5 +1,5 @@
-"""The space that a restore in place needs on each filesystem before its switch: for what it stages, according to the
-manifest, and for the safety backup, which is taken before that and is kept."""
+"""The space that a restore in place needs on each filesystem before its switch: for the staged data, according to the
+manifest, and for the safety backup, which is taken before."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ Surveys = Mapping[str, Survey | ScriptoriumError]  # by source
 
 def staged_sizes(supply: Supply, sources: Mapping[str, Source], restore_id: str) -> Iterator[tuple[Path, int]]:
     """For each part that is staged on a disk of ours: a folder there, and the bytes that will be written to it."""
-    ways = {
+    incoming = {
         part.source: sources[part.source].incoming(part, restore_id, options=supply.options, partial=bool(supply.only))
         for part in supply.manifest.parts
         if part.source in sources
     }
-    chosen = _chosen(supply, ways)
+    chosen = _chosen(supply, incoming)
     for part in supply.manifest.parts:
-        way = ways.get(part.source)
-        place = way and (way.receive(part.path) or (way.receive(part.export) if part.export else None))
+        one = incoming.get(part.source)
+        place = one and (one.receive(part.path) or (one.receive(part.export) if part.export else None))
         if place:
-            built = way is not None and part.export is not None and way.receive(part.export) is not None
-            whole = chosen is None or built  # the export, and what is made of it
+            built = one is not None and part.export is not None and one.receive(part.export) is not None
+            whole = chosen is None or built  # the export, and the database that is made from it
             if chosen is None or whole:
                 yield nearest_folder(place), part.allocated
             else:
                 yield nearest_folder(place), max(0, chosen[part.source] - (0 if supply.only else part.holes))
 
 
-def _chosen(supply: Supply, ways: Mapping[str, Incoming]) -> dict[str, int] | None:
-    """By source, the bytes of the members that will be unpacked; ``None`` where the manifest does not list them."""
+def _chosen(supply: Supply, incoming: Mapping[str, Incoming]) -> dict[str, int] | None:
+    """By source, the bytes of the members that will be unpacked; ``None`` if the manifest does not list the members."""
     if supply.manifest.files.entries is None:
         return None
-    sizes = dict.fromkeys(ways, 0)
+    sizes = dict.fromkeys(incoming, 0)
     for path, size, part in _members(supply.manifest):
-        if part.source not in ways or (part.tables is None and not supply.wants(path)):
-            continue  # a database comes whole
-        if ways[part.source].receive(path) is not None:
+        if part.source not in incoming or (part.tables is None and not supply.wants(path)):
+            continue  # a database is always restored completely
+        if incoming[part.source].receive(path) is not None:
             sizes[part.source] += size
     return sizes
 
@@ -59,7 +59,7 @@ def _members(manifest: Manifest) -> Iterator[tuple[str, int, Part]]:
 
 
 def survey_each(settings: Settings, library: Library) -> Surveys:
-    """Every source of the library, surveyed once: its size, or why that is not known."""
+    """Survey every source of the library once: its size, or the error."""
     found: dict[str, Survey | ScriptoriumError] = {}
     for source in library.sources:
         try:
@@ -70,7 +70,7 @@ def survey_each(settings: Settings, library: Library) -> Surveys:
 
 
 def known(surveys: Surveys, names: Iterable[str]) -> dict[str, Survey]:
-    """The surveys of these sources. Raises why one of them is not known."""
+    """The surveys of these sources. If one of them failed, its error is raised."""
     chosen: dict[str, Survey] = {}
     for name in names:
         one = surveys[name]
@@ -83,7 +83,7 @@ def known(surveys: Surveys, names: Iterable[str]) -> dict[str, Survey]:
 def saved_sizes(settings: Settings, library: Library, surveys: Surveys) -> list[tuple[Path, int]]:
     """For each local store that gets the safety backup: a folder there, and about how many bytes it will take.
 
-    ``NoSpace`` where it does not fit; other obstacles (a database that is gone) are raised as well.
+    ``NoSpace`` if it does not fit; other errors (a database that is gone) are raised as well.
     """
     stores = settings.targets(Tier.BEFORE_RESTORE)
     sources = [source.name for source in library.sources_of(settings.type_of(Tier.BEFORE_RESTORE))]

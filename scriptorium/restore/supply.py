@@ -1,4 +1,4 @@
-"""What a restore in place and a restore into a folder share: unpack the parts of a copy, compare with the manifest."""
+"""The common steps of all restores: unpack the parts of a copy, load them, compare them with the manifest."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from scriptorium.stores import BackupStore
 
 log = logging.getLogger(__name__)
 
-EXPORTS = "exports"  # where logical exports lie in a backup; the folder itself belongs to no part
+EXPORTS = "exports"  # the folder of logical exports in a backup; the folder itself belongs to no part
 _NAMES = 3
-_UNRECORDED = "nothing of it was recorded when it was backed up"
+_UNRECORDED = "it had no fingerprint when it was backed up"
 
 
 @dataclass(frozen=True, slots=True)
 class Supply:
     """A copy to restore from. ``only``: glob patterns that choose members by their paths (empty: all).
 
-    ``options``: what the user chose for the sources of each kind.
+    ``options``: the user's options for each kind of source.
     """
 
     store: BackupStore
@@ -51,7 +51,7 @@ class Supply:
     def members(
         self, wanted: Callable[[str], bool] | None = None, *, advance: Advance | None = None
     ) -> AbstractContextManager[Iterator[Member]]:
-        """The members, whatever keeps them; see ``BackupStore.members``."""
+        """The members of the copy; see ``BackupStore.members``."""
         return self.store.members(self.key, wanted, advance=advance)
 
     def entries(self) -> Iterator[FileEntry]:
@@ -60,7 +60,7 @@ class Supply:
         return listed_entries(lambda: self.members(lambda path: path == files.member), files)
 
     def wants(self, member: str, *, folder: bool = False) -> bool:
-        """Whether a member is chosen: itself, a folder above it, or its source by name."""
+        """Whether a pattern chooses the member: by its path, by a folder above it, or by the name of its source."""
         if not self.only:
             return True
         part = part_of(member, self.manifest.parts)
@@ -95,10 +95,10 @@ def part_of(member: str, parts: Sequence[Part]) -> Part | None:
 
 
 def wanted(supply: Supply) -> tuple[Part, ...]:
-    """The parts of which at least something is to be restored. ``NotFound`` when nothing matches.
+    """The parts of which at least one member is wanted. ``NotFound`` if nothing matches.
 
-    A database is restored whole or not at all. Where the manifest does not hold its list of files itself, every tree of
-    files counts as wanted, and a database counts when its path is.
+    A database is restored completely or not at all. If the list of files is not in the manifest itself, every part of
+    files counts as wanted, and a database counts if its path matches.
     """
     manifest = supply.manifest
     if not supply.only:
@@ -118,7 +118,7 @@ def wanted(supply: Supply) -> tuple[Part, ...]:
 
 
 def _closed_above(supply: Supply) -> str | None:
-    """What could not be read and may be a folder that holds what was asked for."""
+    """An unreadable path that may be a folder with wanted members."""
     asked = compiled(*(pattern for pattern in supply.only if "/" in pattern))
     return next((one.path for one in supply.manifest.unsaved if asked.may_match_below(one.path)), None)
 
@@ -131,7 +131,8 @@ def _no_match(supply: Supply) -> NotFound:
         hint = f"{readable(missing[0])} could not be read when the backup was taken; another backup may have it"
     elif closed := _closed_above(supply):
         hint = (
-            f"{readable(closed)} could not be read when the backup was taken, nor what lies in it; another may have it"
+            f"{readable(closed)} could not be read when the backup was taken, so its contents are missing; another may "
+            "have them"
         )
     return NotFound("nothing in the backup matches", on=", ".join(supply.only), hint=hint)
 
@@ -139,12 +140,12 @@ def _no_match(supply: Supply) -> NotFound:
 def read_parts(
     supply: Supply, incoming: Mapping[str, Incoming], roots: Sequence[Path], *, advance: Advance | None
 ) -> Read:
-    """Unpack every wanted member into its part's place, hashing on the way. ``incoming``: of the wanted parts.
+    """Unpack every wanted member into its part's place, and check its hash. ``incoming``: of the wanted parts.
 
-    ``DamageFound`` when anything differs from the manifest; ``NotFound`` when nothing is wanted.
+    ``DamageFound`` if anything differs from the manifest; ``NotFound`` if nothing is wanted.
     """
     manifest = supply.manifest
-    came: dict[str, None] = {}
+    received: dict[str, None] = {}
 
     def place(member: str) -> Path | None:
         part = None if member in OWN else part_of(member, manifest.parts)
@@ -154,7 +155,7 @@ def read_parts(
             return None
         found = incoming[part.source].receive(member)
         if found is not None:
-            came[part.source] = None
+            received[part.source] = None
         return found
 
     stand_ins = _stand_ins(supply, place) if supply.only or len(incoming) < len(manifest.parts) else {}
@@ -162,21 +163,21 @@ def read_parts(
     def receive(member: str) -> Path | None:
         return place(member) or (place(stand_ins[member]) if member in stand_ins else None)
 
-    came.clear()
+    received.clear()
     with supply.members(lambda member: receive(member) is not None, advance=advance) as members:
         unpacked = write_members(
             members, receive, roots=tuple(roots), expected=manifest.files, complete=supply.complete
         )
-    if supply.only and not came:
+    if supply.only and not received:
         raise _no_match(supply)
-    parts = tuple(part.source for part in manifest.parts if part.source in came)
+    parts = tuple(part.source for part in manifest.parts if part.source in received)
     warnings = (*map(str, unpacked.findings), *unpacked.warnings)
     log.info("%s: %s files, %s read back", ", ".join(parts), f"{unpacked.files:,}", wording.size(unpacked.bytes))
     return Read(unpacked.files, unpacked.bytes, parts, warnings)
 
 
 def _stand_ins(supply: Supply, place: Callable[[str], Path | None]) -> dict[str, str]:
-    """For files with several names whose first name is not wanted: the first wanted name. It gets the contents."""
+    """For files with several names whose first name is not wanted: the first wanted name, which gets the contents."""
     found: dict[str, str] = {}
     with contextlib.closing(supply.entries()) as entries:  # type: ignore[type-var]
         for entry in entries:
@@ -190,9 +191,9 @@ def _stand_ins(supply: Supply, place: Callable[[str], Path | None]) -> dict[str,
 Loaded = Mapping[str, Mapping[str, TableFingerprint]]
 
 
-def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[str]) -> Loaded:
-    """Load the parts, and compare their tables with the manifest; returns what each of them holds."""
-    parts = [part for part in supply.manifest.parts if part.source in came]
+def load_parts(supply: Supply, incoming: Mapping[str, Incoming], sources: Sequence[str]) -> Loaded:
+    """Load the parts of these sources, and compare their tables with the manifest; returns the fingerprints of each."""
+    parts = [part for part in supply.manifest.parts if part.source in sources]
     loaded: dict[str, Mapping[str, TableFingerprint]] = {}
     for part in parts:
         began = time.monotonic()
@@ -205,7 +206,8 @@ def load_parts(supply: Supply, incoming: Mapping[str, Incoming], came: Sequence[
 def compared(
     supply: Supply, incoming: Mapping[str, Incoming], loaded: Loaded
 ) -> tuple[dict[str, TableFingerprint], Comparison]:
-    """What the loaded parts hold, and what was compared. Call it after the switch: some are compared only then."""
+    """The fingerprints of the loaded parts, and what was compared. Call it after the switch: some parts are compared
+    only then."""
     tables: dict[str, TableFingerprint] = {}
     equal, not_compared, waiting = 0, dict[str, str](), dict[str, str]()
     for part in supply.manifest.parts:
@@ -228,8 +230,8 @@ def compared(
 
 
 def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFingerprint]:
-    """Load a part and compare it; returns the tables that are equal to their record. ``DamageFound`` names the first
-    differences."""
+    """Load a part and compare it; returns the tables that are equal to the recorded ones. ``DamageFound`` names the
+    first differences."""
     tables = incoming.load()
     findings = compare_tables(part, tables, _not_comparable(incoming))
     if findings:
@@ -245,7 +247,7 @@ def load_part(part: Part, incoming: Incoming) -> Mapping[str, TableFingerprint]:
 
 
 def lacking(parts: Iterable[Part]) -> tuple[str, ...]:
-    """What the backup did not hold of these parts, a line for each, the first by name."""
+    """What the backup lacks of these parts: a line for each part, with the first names."""
     return tuple(
         f"{part.source}: the backup lacks {named(part.unsaved, part.unsaved_count)}"
         for part in parts
@@ -254,7 +256,7 @@ def lacking(parts: Iterable[Part]) -> tuple[str, ...]:
 
 
 def named(unsaved: Sequence[Unsaved], count: int) -> str:
-    """What a backup could not save, in words: how much it is, and the first by name."""
+    """What a backup could not save, in words: the number, and the first names."""
     first = ", ".join(readable(one.path) for one in unsaved[:_NAMES])
     more = ", …" if count > min(len(unsaved), _NAMES) else ""
     return f"{count:,} that could not be read when it was taken ({first}{more})"
@@ -265,7 +267,7 @@ def _not_comparable(incoming: Incoming) -> Mapping[str, str]:
 
 
 def restore_warnings(incoming: Mapping[str, Incoming], parts: Sequence[Part] = ()) -> tuple[str, ...]:
-    """What the parts left out and what could not be compared, by name."""
+    """The warnings of the parts, and what could not be compared."""
     left_out = [f"{source}: {warning}" for source, one in incoming.items() for warning in warnings_of(one)]
     unseen = [
         f"not compared with the snapshot: {line}"

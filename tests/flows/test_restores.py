@@ -88,7 +88,7 @@ def test_a_restore_after_which_the_application_is_not_well_is_undone(chosen: Any
     done = backup()
     chosen.execute("CREATE (:Book {id: 'late', title: 'Added later', pages: 1})")
     health(chosen, '{ command = ["false"], within = 0.2 }')
-    with pytest.raises(RestoreFailed, match="not well"):
+    with pytest.raises(RestoreFailed, match="does not work"):
         restore(reference=done.id)
     assert chosen.execute("MATCH (b:Book) RETURN count(*)") == [[51]]
     assert not list(chosen.home.rglob(".scriptorium-restore-*"))

@@ -54,9 +54,9 @@ def test_a_run_that_was_killed_is_not_shown_as_running(place: Any) -> None:
     found = progress_of(settings, RUN)
     assert found is not None and not found.alive and progress_document(found)["state"] == "cut short"
     rows = progress_rows(found, datetime.now(UTC))
-    assert "cut short" in rows["operation"] and "last step" in rows and "last news" in rows
+    assert "cut short" in rows["operation"] and "last step" in rows and "last update" in rows
     later = progress_rows(found, datetime.now(UTC) + timedelta(hours=2))
-    assert later["last news"] == "2 hours ago"
+    assert later["last update"] == "2 hours ago"
 
 
 def test_it_is_written_about_once_a_second_and_not_for_every_byte(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:

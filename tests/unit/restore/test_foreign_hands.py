@@ -249,7 +249,7 @@ def test_a_target_that_somebody_made_where_others_may_write_gives_it_to_nobody(h
     restored = restore_into(supply_of(home.settings), shared / "look", new_id(), clean=True)
     found = (shared / "look").stat()
     assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o700)
-    assert len(restored.warnings) == 1 and f"of user {SOMEBODY}" in restored.warnings[0]
+    assert len(restored.warnings) == 1 and f"to user {SOMEBODY}" in restored.warnings[0]
     assert not list(shared.glob(".scriptorium-*"))
 
 

@@ -105,9 +105,9 @@ def test_what_is_not_well_afterwards_is_undone(home: Home) -> None:
 
     def unwell() -> None:
         assert (home.data / "uploads" / "c.txt").read_bytes() == b"c", "asked when it is in place"
-        raise RestoreFailed("the application is not well")
+        raise RestoreFailed("the application does not work")
 
-    with pytest.raises(RestoreFailed, match="not well"):
+    with pytest.raises(RestoreFailed, match="does not work"):
         in_place(home.settings, supply_of(home.settings), healthy=unwell)
     assert state_of(home.folder) == before and recovered(home.settings) == ()
 

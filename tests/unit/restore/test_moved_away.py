@@ -158,7 +158,7 @@ def test_a_restore_that_fails_says_it_as_well(home: Home, monkeypatch: pytest.Mo
 
     def unwell() -> None:
         shutil.rmtree(staging_of(home) / "former" / "covers")
-        raise RestoreFailed("the application is not well")
+        raise RestoreFailed("the application does not work")
 
     with pytest.raises(RestoreFailed, match="not back in every part: data: "):
         in_place(home.settings, supply_of(home.settings), healthy=unwell)
