@@ -23,7 +23,7 @@ Paths = Annotated[list[Path], typer.Argument(metavar="PATH…", help="Archives, 
 To = Annotated[list[str] | None, typer.Option("--to", metavar="STORE", help="Stores (may be repeated).")]
 Pin = Annotated[bool, typer.Option("--pin", help="Keep them for ever: retention does not remove them.")]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="I know who made them: a dump may hold code that reaches the server's machine.")
+    bool, typer.Option("--trust", help="I know who made them: a dump may have code that reaches the server's machine.")
 ]
 
 
@@ -53,19 +53,19 @@ def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False
         for outcome in adopt_all(settings, paths, library=library, to=to or (), pinned=pin, trusted=trust):
             _say(outcome, warnings=False)
             outcomes.append(outcome)
-    leaving = _leaving(settings, outcomes)
-    if leaving:
-        say(f"note: the next cleanup would remove {', '.join(leaving)}, by age; scriptorium pin ID keeps one")
+    soon_removed = _soon_removed(settings, outcomes)
+    if soon_removed:
+        say(f"note: the next cleanup would remove {', '.join(soon_removed)}, by age; scriptorium pin ID keeps one")
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if manner.json:
-        put_json(adopt_document(outcomes, leaving))
+        put_json(adopt_document(outcomes, soon_removed))
     if not outcomes:
         say("no archive was found that could be adopted")
     if failed:
         raise PermanentError(
             f"{len(failed)} of {len(outcomes)} archives could not be adopted",
             on=", ".join(outcome.file.name for outcome in failed[:5]),
-            hint="nothing of them was taken in; adopt one alone with --verbose to see more",
+            hint="nothing of them was stored; adopt a single one with --verbose to see more",
         )
 
 
@@ -75,7 +75,7 @@ def _say(outcome: AdoptOutcome, *, warnings: bool) -> None:
         say(f"  warning: {warning}")
 
 
-def _leaving(settings: Settings, outcomes: Sequence[AdoptOutcome]) -> list[str]:
+def _soon_removed(settings: Settings, outcomes: Sequence[AdoptOutcome]) -> list[str]:
     """The ids that the next cleanup would remove: adopted backups are old, and retention removes old backups."""
     from scriptorium.operations.prune import plan_cleanup
 

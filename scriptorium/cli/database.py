@@ -9,7 +9,7 @@ import typer
 
 from scriptorium import wording
 from scriptorium.cli.inspect import Library, Yes
-from scriptorium.cli.output import command, confirm, current, facts, manner, put_json, say, table
+from scriptorium.cli.output import command, confirm, current, manner, put_json, put_pairs, say, table
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import DamageFound
 from scriptorium.report.documents import finding_rows, health_document
@@ -19,7 +19,7 @@ app = typer.Typer(help="Write one PostgreSQL database to one file, load it, chec
 Source = Annotated[str | None, typer.Option("--source", metavar="S", help="Which database, if there are several.")]
 
 Trust = Annotated[
-    bool, typer.Option("--trust", help="I know who made it: it may hold code that reaches the server's machine.")
+    bool, typer.Option("--trust", help="I know who made it: it may have code that reaches the server's machine.")
 ]
 
 
@@ -51,7 +51,7 @@ def backup(
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `database backup` or pg_dump wrote.")],
     clean: Annotated[
-        bool, typer.Option("--clean", help="Replace what is there; without it, only an empty database is loaded.")
+        bool, typer.Option("--clean", help="Replace existing objects; without it, the database must be empty.")
     ] = False,
     trust: Trust = False,
     without_broken_constraints: Annotated[
@@ -76,7 +76,7 @@ def restore(
         without_broken_constraints=without_broken_constraints,
     )
     address = database_of(current().library(library), source).address()
-    confirm(f"Load {file} into {address}{', and replace what is there' if clean else ''}?", yes=yes)
+    confirm(f"Load {file} into {address}{', and replace its contents' if clean else ''}?", yes=yes)
     with flow_runs():
         from flows.database import database_restore as flow
 
@@ -97,8 +97,8 @@ def check(source: Source = None, library: Library = None) -> None:
     health = check_database(database_of(chosen, source), chosen)
     if manner.json:
         put_json(health_document(health))
-    facts(health.properties)
+    put_pairs(health.properties)
     table(finding_rows(health))
     if not health.sound:
-        raise DamageFound(f"{len(health.findings)} things are wrong with the database", on=chosen.name)
+        raise DamageFound(f"{len(health.findings)} problems were found in the database", on=chosen.name)
     say("the database is sound")

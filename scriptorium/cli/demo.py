@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scriptorium import wording
-from scriptorium.cli.output import command, facts, manner, put_json, say, table
+from scriptorium.cli.output import command, manner, put_json, put_pairs, say, table
 from scriptorium.cli.run_flow import flow_runs
 from scriptorium.errors import UsageError
 
@@ -74,7 +74,7 @@ def _summary(stage: Stage, seconds: float) -> None:
         right=("Took",),
     )
     prefect = Path(sys.executable).parent / "prefect"
-    facts(
+    put_pairs(
         {
             **stage.facts,
             "in all": wording.duration(seconds),

@@ -43,7 +43,7 @@ class Stage:
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[Step]:
-        """Say what is being done, then its result and how long it took."""
+        """Print what is being done, then its result and how long it took."""
         say(f"· {what} …")
         sys.stdout.flush()
         step = Step(what)
@@ -79,7 +79,7 @@ def back_up(stage: Stage, library: str, acknowledged: Callable[[], int]) -> Back
 
         backup: Backup = carried_out(flow, library=library, name=f"demo-{library}", description="taken by the demo")
         during = acknowledged() - before
-        step.result = f"{backup.id}: {wording.size(backup.bytes)}, {backup.status}; {during} transactions went on"
+        step.result = f"{backup.id}: {wording.size(backup.bytes)}, {backup.status}; {during} transactions meanwhile"
     if during == 0:
         raise DamageFound("the writer wrote nothing during the backup", on=library)
     archive = current().store("local").location(backup.copies[0].key)
@@ -114,7 +114,7 @@ def compare(stage: Stage, backup: Backup, target: Path, restored: list[Restored]
     """Compare once more, independently of the restores: files are read from disk, tables are compared one by one."""
     from scriptorium.restore import compare_files
 
-    with stage.step(f"{backup.library}: comparing what was restored with what the manifest recorded") as step:
+    with stage.step(f"{backup.library}: comparing the restored data with the manifest") as step:
         manifest = Catalog(current()).manifest(backup.copies[0])
         findings = compare_files(manifest, target)
         expected: dict[str, TableFingerprint] = {}
@@ -124,7 +124,7 @@ def compare(stage: Stage, backup: Backup, target: Path, restored: list[Restored]
             wrong = [name for name, held in expected.items() if one.tables.get(name) != held]
             findings += tuple(Finding("different content", name) for name in wrong)
         if findings or not expected:
-            raise DamageFound("what was restored is not what was backed up", hint="; ".join(map(str, findings[:5])))
+            raise DamageFound("the restored data is not what was backed up", hint="; ".join(map(str, findings[:5])))
         rows = sum(held.rows for held in expected.values())
         files = f"{manifest.files.count:,} files by SHA-256"
         step.result = f"equal: {files}, {len(expected)} tables with {rows:,} rows by fingerprint"

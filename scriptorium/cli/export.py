@@ -28,13 +28,13 @@ def export(
     ] = None,
     library: Library = None,
 ) -> None:
-    """Write tables of a backup as CSV, JSON or Parquet, straight from its archive."""
+    """Write tables of a backup as CSV, JSON or Parquet, directly from its archive."""
     from scriptorium.operations.export import listed, plan_export
     from scriptorium.requests import ExportRequest
 
-    said = ExportRequest(reference=reference, library=library, tables=listed(tables), format=format, output=output)
-    plan = plan_export(current(), said)
-    request = said.model_copy(update={"reference": plan.backup.id, "output": str(plan.output)})
+    wanted = ExportRequest(reference=reference, library=library, tables=listed(tables), format=format, output=output)
+    plan = plan_export(current(), wanted)
+    request = wanted.model_copy(update={"reference": plan.backup.id, "output": str(plan.output)})
     with flow_runs():
         from flows.export import export as flow
 
@@ -43,6 +43,6 @@ def export(
         put_json(export_document(exported))
     table(export_rows(exported), right=("Rows", "Size"))
     if exported.without_rows:
-        say(f"a backup holds no rows of: {', '.join(exported.without_rows)}")
+        say(f"a backup contains no rows of: {', '.join(exported.without_rows)}")
     count = len(exported.tables)
     say(f"{count} table{'s' if count != 1 else ''}, {exported.rows:,} rows from {exported.name}")

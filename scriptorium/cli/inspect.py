@@ -14,10 +14,10 @@ from scriptorium.cli.output import (
     confirm,
     current,
     every,
-    facts,
     manner,
     meant,
     put_json,
+    put_pairs,
     say,
     table,
     warn_of_half_restores,
@@ -73,7 +73,7 @@ def list_backups(
         spare.insert(0, "Library")
     table([backup_row(backup, now) for backup in backups], right=("Size",), spare=spare)
     if any(backup.unrecorded for backup in backups):
-        say(f"{NOT_RECORDED}: what its database held is not recorded; it can be restored, and no drill can prove it")
+        say(f"{NOT_RECORDED}: a backup without fingerprints of its database can be restored, but no drill can prove it")
     total = sum(copy.bytes for backup in backups for copy in backup.copies)
     say(f"{len(backups)} backup{'s' if len(backups) != 1 else ''}, {wording.size(total)}")
     for problem in listing.problems:
@@ -93,7 +93,7 @@ def show(reference: Reference, library: Library = None) -> None:
     except NotFound:
         if run is None:
             raise
-        _show_run(run)  # a run that makes no backup, or the id is the one that Prefect gave it
+        _show_run(run)  # a run that makes no backup, or the reference is Prefect's id of the run
         return
     run = run or progress_of(settings, backup.id)
     manifest = _manifest(catalog, backup)
@@ -103,9 +103,9 @@ def show(reference: Reference, library: Library = None) -> None:
         return
     _show_backup(backup)
     if run is not None:
-        facts(progress_rows(run, datetime.now(UTC)))
+        put_pairs(progress_rows(run, datetime.now(UTC)))
     for proof in proofs:
-        facts(proof_rows(proof))
+        put_pairs(proof_rows(proof))
     if manifest is not None:
         _show_manifest(manifest)
 
@@ -113,7 +113,7 @@ def show(reference: Reference, library: Library = None) -> None:
 def _show_run(run: RunProgress) -> None:
     if manner.json:
         put_json({"progress": progress_document(run)})
-    facts(run_rows(run, datetime.now(UTC)))
+    put_pairs(run_rows(run, datetime.now(UTC)))
 
 
 def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:
@@ -126,7 +126,7 @@ def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:
 
 
 def _show_backup(backup: Backup) -> None:
-    facts(backup_rows(backup, datetime.now(UTC)))
+    put_pairs(backup_rows(backup, datetime.now(UTC)))
     table(copy_rows(backup), right=("Size",))
 
 

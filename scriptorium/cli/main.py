@@ -80,7 +80,7 @@ class _OnDemand(TyperGroup):
 app = typer.Typer(
     name="scriptorium",
     cls=_OnDemand,
-    help="Back up library applications, and bring them back: hot snapshots, verified copies, safe restores.",
+    help="Back up library applications and restore them: hot snapshots, verified copies, safe restores.",
     no_args_is_help=True,
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -136,9 +136,9 @@ def _have_streams() -> None:
 
 def _not_understood(error: typer.TyperException) -> int:
     """Report words that are no valid command like every other error, and as JSON if that was asked for."""
-    said = " ".join(error.format_message().split()).rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
-    if said:  # empty when the help page was shown instead
+    if message:  # empty when the help page was shown instead
         manner.json |= "--json" in sys.argv
-        complain(said[0].lower() + said[1:], f"{context.command_path if context else 'scriptorium'} --help", None)
+        complain(message[0].lower() + message[1:], f"{context.command_path if context else 'scriptorium'} --help", None)
     return error.exit_code

@@ -13,10 +13,10 @@ from scriptorium.cli.output import (
     confirm,
     current,
     every,
-    facts,
     manner,
     meant,
     put_json,
+    put_pairs,
     say,
     table,
     warn,
@@ -61,10 +61,10 @@ def create(
     from scriptorium.requests import BackupRequest
 
     settings = current()
-    said = {"type": type, "tier": tier, "name": name, "description": description, "compression": compression}
+    given = {"type": type, "tier": tier, "name": name, "description": description, "compression": compression}
     names = list(settings.libraries) if library == "all" else [settings.library(library).name]
-    requests = [BackupRequest(library=one, to=to, **said) for one in names]
-    for request in requests:  # errors in the request are said at once, before Prefect is loaded
+    requests = [BackupRequest(library=one, to=to, **given) for one in names]
+    for request in requests:  # errors in the request are reported at once, before Prefect is loaded
         check_request(settings, request)
     done = []
     with flow_runs():
@@ -73,7 +73,7 @@ def create(
         for request in requests:
             backup = carried_out(flow, **request.parameters())
             done.append(backup)
-            facts(taken_rows(backup, [settings.store(copy.store).location(copy.key) for copy in backup.copies]))
+            put_pairs(taken_rows(backup, [settings.store(copy.store).location(copy.key) for copy in backup.copies]))
             _say_unsaved(backup)
             _say_noticed(backup)
     if manner.json:
@@ -84,7 +84,7 @@ def create(
 
 
 def _say_unsaved(backup: Backup) -> None:
-    """Say on standard error, also with ``--quiet``, what could not be saved. Only the first ones are named."""
+    """Report on standard error, also with ``--quiet``, what could not be saved. Only the first ones are named."""
     if not backup.unsaved:
         return
     try:
@@ -101,7 +101,7 @@ def _say_unsaved(backup: Backup) -> None:
 
 
 def _say_noticed(backup: Backup) -> None:
-    """Say the first warnings, then the checks of the library that found something. ``show`` has all of them."""
+    """Print the first warnings, then the checks of the library that found something. ``show`` has all of them."""
     if manner.json or manner.quiet:
         return
     try:
@@ -109,7 +109,7 @@ def _say_noticed(backup: Backup) -> None:
     except ScriptoriumError as error:  # the backup is taken, even if its store fails now
         say(f"the warnings of the backup could not be read: {error}")
         return
-    lost = {f"{one.path}: {one.reason}" for one in manifest.unsaved}  # these are said already
+    lost = {f"{one.path}: {one.reason}" for one in manifest.unsaved}  # these are already reported
     warnings = [one for one in manifest.warnings if one not in lost]
     for one in warnings[:_NAMES]:
         say(f"warning: {one}")
@@ -132,7 +132,7 @@ def verify(
 ) -> None:
     """Read copies back and compare every hash."""
     if bool(references) == everything:
-        raise UsageError("say which backups to verify, or --all", hint="scriptorium verify latest")
+        raise UsageError("name the backups to verify, or give --all", hint="scriptorium verify latest")
     if read_data and not everything:
         raise UsageError("--read-data needs --all")
     from scriptorium.operations.verify import choose_copies
@@ -180,10 +180,10 @@ def drill(
         proof = carried_out(flow, **request.parameters())
     if manner.json:
         put_json(proof_document(proof))
-    facts(proof_rows(proof))
+    put_pairs(proof_rows(proof))
     if proof.verdict == NOT_PROVEN:
         raise DamageFound(
-            "the backup is not what it should be", on=reference, hint="; ".join(proof.differences) or "see the checks"
+            "the drill did not prove the backup", on=reference, hint="; ".join(proof.differences) or "see the checks"
         )
 
 

@@ -33,13 +33,13 @@ Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The settings file.", rich_help_panel=_PANEL)
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say what is done; show tracebacks.", rich_help_panel=_PANEL)
+    bool, typer.Option("--verbose", "-v", help="Show what is done, and tracebacks.", rich_help_panel=_PANEL)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.", rich_help_panel=_PANEL)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only errors.", rich_help_panel=_PANEL)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.", rich_help_panel=_PANEL)]
 LogFile = Annotated[
     Path | None,
-    typer.Option("--log-file", metavar="FILE", help="Write what is done there (it rotates).", rich_help_panel=_PANEL),
+    typer.Option("--log-file", metavar="FILE", help="Write the log to it (it rotates).", rich_help_panel=_PANEL),
 ]
 _EVERYWHERE: Mapping[str, object] = {
     "config": Config,
@@ -57,7 +57,7 @@ class Manner:
     verbose: bool = False
     quiet: bool = False
     json: bool = False
-    said_json: bool = False
+    wrote_json: bool = False
 
 
 manner = Manner()
@@ -146,10 +146,10 @@ def with_errors(work: Callable[[], R]) -> R:
         complain(error.exact, error.hint, error)
         raise typer.Exit(error.exit_code) from None
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted", "nothing half done is left; run the command again", None)
+        complain("interrupted", "nothing incomplete is left; run the command again", None)
         raise typer.Exit(130) from None
     except BrokenPipeError:
-        sys.stderr.close()  # the reader went away (| head): no message about that
+        sys.stderr.close()  # the reader has closed the pipe (| head): this needs no message
         raise typer.Exit(0) from None
     except OSError as error:
         from scriptorium.fs.system_errors import advice, reason_of
@@ -169,7 +169,7 @@ def with_errors(work: Callable[[], R]) -> R:
 
 
 def complain(what: str, hint: str, error: BaseException | None) -> None:
-    """Say what failed and what to do next; with ``--verbose``, show the traceback of ``error``."""
+    """Print what failed and what to do next; with ``--verbose``, also the traceback of ``error``."""
     if manner.verbose and error is not None:
         sys.stderr.write(legible_lines("".join(traceback.format_exception(error))))
     sys.stdout.flush()
@@ -178,13 +178,13 @@ def complain(what: str, hint: str, error: BaseException | None) -> None:
 
         note_failure(what)
     sys.stderr.write(f"error: {legible(what)}\n" + (f"  {legible(hint)}\n" if hint else ""))
-    if manner.json and not manner.said_json:
+    if manner.json and not manner.wrote_json:
         put_json({"error": what, "hint": hint})
 
 
 def put_json(document: object) -> None:
     """Write the one document of a call with ``--json``."""
-    manner.said_json = True
+    manner.wrote_json = True
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
 
 
@@ -206,8 +206,9 @@ def warn_of_half_restores(settings: Settings) -> None:
 
     for library, backup in half_restored(settings):
         warn(
-            f"a restore of {backup} over {library} is running now, or was cut short: then the living data may be half "
-            "old and half new. Do not start the application; scriptorium restore --undo puts the previous data back"
+            f"a restore of {backup} over {library} is running now, or was cut short: then the living data may be a "
+            "mixture of old and new. Do not start the application; scriptorium restore --undo puts the previous data "
+            "back"
         )
 
 
@@ -265,7 +266,7 @@ def _plain_table(rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> Non
         sys.stdout.write(" " + "   ".join(cells).rstrip() + "\n")
 
 
-def facts(pairs: Mapping[str, str]) -> None:
+def put_pairs(pairs: Mapping[str, str]) -> None:
     """Write each name and its value as one line."""
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scriptorium.cli.inspect import Library, Yes
-from scriptorium.cli.output import command, confirm, current, facts, manner, meant, put_json, say, table, warn
+from scriptorium.cli.output import command, confirm, current, manner, meant, put_json, put_pairs, say, table, warn
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import UsageError
 from scriptorium.report.documents import (
@@ -43,7 +43,7 @@ def restore(
         Path | None, typer.Option("--restore-path", metavar="DIR", help="Into this folder, not over the living data.")
     ] = None,
     database: Annotated[
-        str, typer.Option("--database", metavar="NAME", help="One database, under this new name beside the living one.")
+        str, typer.Option("--database", metavar="NAME", help="One database, as a new one with this name.")
     ] = "",
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these paths, or a source by its name.")
@@ -65,14 +65,14 @@ def restore(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; do nothing.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Put back what the last restore in place replaced.")] = False,
     no_safety: Annotated[
-        bool, typer.Option("--no-safety", help="In place: without a safety backup (for data too broken to save).")
+        bool, typer.Option("--no-safety", help="In place: without a safety backup (for data that cannot be read).")
     ] = False,
     library: Library = None,
     yes: Yes = False,
 ) -> None:
     """Restore a backup: into a folder, or over the living data (a safety backup is taken first)."""
     if undo:
-        told = {
+        given = {
             "ID": reference,
             "--restore-path": restore_path,
             "--database": database,
@@ -83,14 +83,14 @@ def restore(
             "--without-broken-constraints": without_broken_constraints,
             "--from-export": rebuild,
         }
-        _require_alone([option for option, said in told.items() if said])
+        _require_alone([option for option, value in given.items() if value])
         if dry_run:
             _show_undo_preflight(library)
         else:
             _undo(library, yes, no_safety)
         return
     if reference is None:
-        raise UsageError("say which backup to restore", hint="scriptorium restore latest --restore-path DIR")
+        raise UsageError("name the backup to restore", hint="scriptorium restore latest --restore-path DIR")
     from scriptorium.operations.restore import decided, plan_restore
     from scriptorium.requests import RestoreRequest
 
@@ -112,7 +112,7 @@ def restore(
     if dry_run:
         _show_preflight(plan.preflight, plan.backup)
         return
-    _foretell(plan.preflight)
+    _show_before_confirmation(plan.preflight)
     if plan.in_place:
         confirm(f"Replace the living data of {plan.library} by backup {plan.backup}?", yes=yes)
     elif clean and restore_path is not None and restore_path.exists():
@@ -124,16 +124,16 @@ def restore(
     _show(plan, restored)
 
 
-def _require_alone(told: Sequence[str]) -> None:
+def _require_alone(options: Sequence[str]) -> None:
     """``UsageError`` for options that choose a backup or a way to restore it: ``--undo`` ignores them."""
-    if told:
+    if options:
         raise UsageError(
-            f"--undo undoes the whole last restore; it takes no {', '.join(told)}",
+            f"--undo undoes the whole last restore; it takes no {', '.join(options)}",
             hint="it can be combined with --library, --dry-run, --no-safety and --yes",
         )
 
 
-def _foretell(preflight: Preflight) -> None:
+def _show_before_confirmation(preflight: Preflight) -> None:
     """Show the preflight to people before the confirmation. With ``--json`` and ``--quiet`` only the flow's report
     has it."""
     if manner.json or manner.quiet:
@@ -163,7 +163,7 @@ def _show_preflight(preflight: Preflight, backup: str) -> None:
 def _show(plan: RestorePlan, restored: Restored) -> None:
     if manner.json:
         put_json(restore_document(plan.backup, plan.library, plan.store, restored))
-    facts(restore_rows(plan.backup, plan.library, plan.store, restored))
+    put_pairs(restore_rows(plan.backup, plan.library, plan.store, restored))
     for lack in restored.lacking:
         warn(lack)
     for warning in restored.warnings:

@@ -31,13 +31,13 @@ _PREFECT = {
     # command whose work is done would hang for minutes. A server that is being restarted is back within two.
     "PREFECT_CLIENT_MAX_RETRIES": "2",
 }
-# On a busy machine they warn at the end of each run that they still have something to send; we wait for them ourselves.
+# On a busy machine they warn at the end of each run that events are still to be sent; we wait for them ourselves.
 _SENDERS = ("EventsWorker", "APILogWorker")
 
 
 @contextlib.contextmanager
 def flow_runs() -> Iterator[None]:
-    """Load Prefect (with its embedded server where no other is set) and run flows in the block."""
+    """Load Prefect (with its embedded server, if no other one is set) and run flows in the block."""
     level = "INFO" if manner.verbose else "CRITICAL"
     from scriptorium.settings import set_defaults
 
@@ -47,11 +47,11 @@ def flow_runs() -> Iterator[None]:
     logging.getLogger(OURS).propagate = False  # else Prefect's console shows our lines, with --verbose twice
     logging.raiseExceptions = manner.verbose  # the traceback of a log that cannot be sent does not help a user
     with _interruptible(), contextlib.ExitStack() as running:
-        with _spinner("starting") if _lively() else contextlib.nullcontext():
+        with _spinner("starting") if _shows_progress() else contextlib.nullcontext():
             from scriptorium.server.prefect_api import api
 
             embedded = running.enter_context(api())
-        if _lively():
+        if _shows_progress():
             running.enter_context(watched_by(_bar))
         try:
             yield
@@ -105,8 +105,8 @@ def carried_out(flow: Callable[..., R], *args: object, **given: object) -> R:
     Prefect 3.8 raises if the API is gone at the end of a run, even if the work of the run is done. Then the result is
     returned with a warning.
     """
-    for said in given.values():
-        _require_utf8(said)
+    for value in given.values():
+        _require_utf8(value)
     done: list[R] = []
     noting = copy.copy(flow)
     body: Callable[..., R] = flow.fn  # type: ignore[attr-defined]
@@ -139,9 +139,9 @@ def _plain(made: R) -> R:
     return cast(R, made.data) if isinstance(made, State) else made
 
 
-def _require_utf8(said: object) -> None:
+def _require_utf8(value: object) -> None:
     """``UsageError`` for a word that is not UTF-8: Prefect stores the parameters of a run, and cannot store it."""
-    for word in said if isinstance(said, list | tuple) else [said]:
+    for word in value if isinstance(value, list | tuple) else [value]:
         if isinstance(word, str) and not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
             raise UsageError(
                 "this is not UTF-8",
@@ -165,14 +165,14 @@ def _require_api(error: Exception) -> None:
     )
     if refused:
         what = "Prefect's API asks for another password"
-        hint = "set PREFECT_API_AUTH_STRING to what the server has as PREFECT_SERVER_API_AUTH_STRING"
+        hint = "set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING"
     if failing:
         what = f"Prefect's API answers with an error of its own ({status})"
         hint = "look at the server's log and try again, or unset PREFECT_API_URL to run without a server"
     raise ToolMissing(what, on=str(PREFECT_API_URL.value()), hint=hint) from error
 
 
-def _lively() -> bool:
+def _shows_progress() -> bool:
     return sys.stderr.isatty() and not manner.quiet and not manner.json
 
 

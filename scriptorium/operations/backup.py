@@ -237,7 +237,7 @@ def read_sources(
             parts = everything()
             answers = all_answers(one.answers for one in parts)  # a stream has its answers only at its end
             found = fulfilled(plan.preset, answers, entries, parts)
-            saving = plan.tier is Tier.BEFORE_RESTORE  # the restore is to repair just such a library
+            saving = plan.tier is Tier.BEFORE_RESTORE  # a restore may be wanted because files are missing
             if settings.library(plan.library).missing_files == "error" and not saving:
                 _refuse_without_files(plan, found)
             return found
@@ -296,7 +296,7 @@ def _refuse_without_files(plan: BackupPlan, found: Sequence[Check]) -> None:
         raise SourceDamaged(
             "; ".join(map(str, missing)),
             on=plan.library,
-            hint='bring the files back, or set missing_files = "warn" to back the library up as it is',
+            hint='restore the files, or set missing_files = "warn" to back the library up as it is',
         )
 
 

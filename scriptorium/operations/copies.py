@@ -80,7 +80,7 @@ def prepare(
 def check(prepared: Prepared, *, advance: Advance | None = None) -> Mapping[Packaging, Verification]:
     """Read the packages back from disk and compare every hash. ``DamageFound`` if one is not sound.
 
-    A packaging that writes straight into the store has nothing to read back yet; ``put`` reads the copy then.
+    A packaging that writes directly into the store has nothing to read back yet; then ``put`` reads the copy.
     """
     checked: dict[Packaging, Verification] = {}
     for packaging, package in prepared.packages.items():

@@ -27,9 +27,9 @@ def database_of(library: Library, name: str | None = None) -> Dumpable:
         names = ", ".join(source.name for source in found)
         raise UsageError("the library has several databases", on=library.name, hint=f"name one: {names}")
     raise UsageError(
-        "the library has no PostgreSQL database" + (f" called {name}" if name else ""),
+        "the library has no PostgreSQL database" + (f" named {name}" if name else ""),
         on=library.name,
-        hint="a Kuzu database is saved by: create --type database",
+        hint="a Kuzu database is backed up by: create --type database",
     )
 
 
@@ -50,7 +50,7 @@ def database_backup(settings: Settings, request: DatabaseBackupRequest, *, advan
 def database_restore(
     settings: Settings, request: DatabaseRestoreRequest, *, advance: Advance | None = None
 ) -> tuple[str, ...]:
-    """The whole recipe without Prefect; returns what is not as the file has it."""
+    """The whole recipe without Prefect; returns warnings: what differs from the file."""
     library = settings.library(request.library)
     database = database_of(library, request.source)
     with (
@@ -84,9 +84,9 @@ def restore_database(
     trusted: bool = False,
     advance: Advance | None = None,
 ) -> tuple[str, ...]:
-    """Load the database from one file, in one transaction; returns what is not as the file has it. ``clean``: replace
-    what is there. ``without_broken``: leave out constraints that do not hold. ``trusted``: the file may hold statements
-    that reach the server's machine."""
+    """Load the database from one file, in one transaction; returns warnings. ``clean``: replace existing objects.
+    ``without_broken``: leave out constraints that do not hold. ``trusted``: the file may contain statements that reach
+    the server's machine."""
     return source.load_from(file, clean=clean, without_broken=without_broken, trusted=trusted, advance=advance)
 
 

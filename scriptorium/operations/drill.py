@@ -113,9 +113,9 @@ def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = 
         step("drilling", plan.backup.id, expected=plan.copy.bytes, also=advance) as advance,
     ):
         reach("drill.locked")
-        proof = _tried(settings, plan, scratch, advance)
+        proof = _attempt(settings, plan, scratch, advance)
         if proof.verdict == NOT_PROVEN:
-            first, proof = proof, _tried(settings, plan, scratch, advance)
+            first, proof = proof, _attempt(settings, plan, scratch, advance)
             proof = replace(proof, before=first.differences)
     log.info("drill of %s: %s; %s", plan.backup.id, proof.verdict, "; ".join(proof.differences[:10]) or "no difference")
     reach("drill.before-annotations")
@@ -129,7 +129,7 @@ def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = 
     return proof
 
 
-def _tried(settings: Settings, plan: DrillPlan, scratch: Path, advance: Advance | None) -> Proof:
+def _attempt(settings: Settings, plan: DrillPlan, scratch: Path, advance: Advance | None) -> Proof:
     """Restore once into the scratch folder, and return the proof; nothing is left there."""
     at, began = datetime.now(UTC), time.monotonic()
     try:
@@ -165,8 +165,8 @@ def _verdict(*kinds: type[ScriptoriumError]) -> Iterator[None]:
 class _Rehearsed:
     """What was restored: ``tables`` could be compared, and each is equal to its record; ``uncompared`` could not.
 
-    ``looking``: seconds that only a drill needs. ``health``: results of the databases' own checks. The databases hold
-    what was saved, so a problem that these checks find was there before. It is reported, and is no difference.
+    ``looking``: seconds that only a drill needs. ``health``: results of the databases' own checks. The databases
+    contain what was saved, so a problem that these checks find was there before. It is reported, and is no difference.
     """
 
     reread: Reread
@@ -199,13 +199,13 @@ def _rehearse(
         began = time.monotonic()
         with _verdict(*_READ):
             listed = _listed(supply, scratch)
-            came_back = _reread(manifest, incoming, listed(), scratch)
+            reread_files = _reread(manifest, incoming, listed(), scratch)
         looking = time.monotonic() - began
         with _verdict(*_LOADED):
             tables = _load(manifest, incoming, read.parts)
         reach("drill.loaded")
         began = time.monotonic()
-        health = (*_told(incoming), *_unsaved(manifest))
+        health = (*_health_checks(incoming), *_unsaved(manifest))
         looking += time.monotonic() - began
         answers = all_answers(one.answers for one in incoming.values())
         with _verdict(*_READ):
@@ -215,7 +215,7 @@ def _rehearse(
             one.undo()
         with suppress(OSError):
             remove_tree(place)
-    return _Rehearsed(came_back, looking, tables, _uncompared(manifest, incoming, came_back), checks, health)
+    return _Rehearsed(reread_files, looking, tables, _uncompared(manifest, incoming, reread_files), checks, health)
 
 
 def _listed(supply: Supply, scratch: Path) -> Callable[[], Iterator[FileEntry]]:
@@ -246,26 +246,26 @@ def _reread(manifest: Manifest, incoming: Mapping[str, Incoming], listed: Iterat
     found = reread(listed, place, roots=[scratch])
     if found.findings:
         raise DamageFound(
-            "what was restored is not what was backed up",
+            "the restored files are not what was backed up",
             on=found.findings[0].subject,
             findings=[str(finding) for finding in found.findings],
         )
     return found
 
 
-def _load(manifest: Manifest, incoming: Mapping[str, Incoming], came: Sequence[str]) -> list[TableFingerprint]:
+def _load(manifest: Manifest, incoming: Mapping[str, Incoming], read: Sequence[str]) -> list[TableFingerprint]:
     """Make every part usable; returns the tables that have fingerprints in the manifest, all equal to these."""
     compared: list[TableFingerprint] = []
     for part in manifest.parts:
-        if part.source in came:
+        if part.source in read:
             compared += load_part(part, incoming[part.source]).values()
         elif part.tables is not None:
-            raise RestoreFailed("the backup brought no database", on=part.source)
+            raise RestoreFailed("the backup contains no database", on=part.source)
     return compared
 
 
-def _told(incoming: Mapping[str, Incoming]) -> Iterator[Check]:
-    """The results of the databases' own checks, then what could not be restored as it was."""
+def _health_checks(incoming: Mapping[str, Incoming]) -> Iterator[Check]:
+    """The results of the databases' own checks, then the objects that could not be restored unchanged."""
     for name, one in incoming.items():
         found = _health(name, one)
         if found is not None:
@@ -279,7 +279,7 @@ def _health(source: str, restored: Incoming) -> Check | None:
     name = f"database check of {source}"
     try:
         checked = abilities.check(restored)
-    except PermanentError:  # no right to look that closely
+    except PermanentError:  # no right to run the check
         return Check(name, good=False)
     if checked is None:
         return None
@@ -288,12 +288,14 @@ def _health(source: str, restored: Incoming) -> Check | None:
 
 
 def _left_out(source: str, found: tuple[str, ...]) -> Check:
-    """What the data itself does not allow to restore as it was, such as a broken constraint. The data is complete."""
-    return Check(f"not restored as it was in {source}", not found, len(found), found[:_SHOWN])
+    """Objects that could not be restored unchanged because of the data itself (a broken constraint). The data is
+    complete."""
+    return Check(f"not restored unchanged in {source}", not found, len(found), found[:_SHOWN])
 
 
 def _unsaved(manifest: Manifest) -> Iterator[Check]:
-    """What could not be saved and is missing in the backup. A drill proves what is in a backup; this is reported."""
+    """The files that could not be saved, a check for each part. A drill only proves what is in a backup, so it reports
+    them."""
     for part in manifest.parts:
         if part.unsaved_count:
             first = tuple(f"{one.path}: {one.reason}" for one in part.unsaved[:_SHOWN])
@@ -302,7 +304,7 @@ def _unsaved(manifest: Manifest) -> Iterator[Check]:
             )
 
 
-def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], came_back: Reread) -> tuple[str, ...]:
+def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], reread_files: Reread) -> tuple[str, ...]:
     without = [
         line
         for part in manifest.parts
@@ -310,12 +312,12 @@ def _uncompared(manifest: Manifest, incoming: Mapping[str, Incoming], came_back:
     ]
     explained = {part.source for part in manifest.parts if part.missing_fingerprints}
     unknown = [
-        f"{source}: the backup does not record what this database held"
+        f"{source}: the backup has no fingerprints of this database"
         for source in unrecorded(manifest)
         if source not in explained
     ]
-    nothing = not came_back.files and not any(part.tables for part in manifest.parts)
-    return (*without, *unknown, *(("there was nothing in it to compare",) if nothing else ()))
+    nothing = not reread_files.files and not any(part.tables for part in manifest.parts)
+    return (*without, *unknown, *(("the backup contains nothing that can be compared",) if nothing else ()))
 
 
 def _proof(plan: DrillPlan, manifest: Manifest, rehearsed: _Rehearsed, at: datetime, seconds: float) -> Proof:

@@ -28,7 +28,7 @@ from scriptorium.words import BackupType, Status
 
 log = logging.getLogger(__name__)
 
-_LOGGED = 20  # of what one store had left; the result has all of it
+_LOGGED = 20  # files that crashes left in one store; the result has all of them
 _UNKNOWN = "its manifest cannot be read, so nothing is known about it: see show, and delete it by hand"
 
 

@@ -112,7 +112,7 @@ def plan_restore(settings: Settings, request: RestoreRequest, *, thorough: bool 
     where_to = "in place" if request.in_place else request.path or f"as the database {request.database}"
     log.info("restore %s: of backup %s of %s from %s, %s", id, found.id, found.library, copy.store, where_to)
     supply = _supply(settings, request, copy.key)
-    preflight, safety = _look(settings, request, supply, id, thorough)
+    preflight, safety = _preflight(settings, request, supply, id, thorough)
     return RestorePlan(id, request, found.id, found.library, copy.store, copy.key, copy.bytes, preflight, safety)
 
 
@@ -138,7 +138,7 @@ def _supply(settings: Settings, request: RestoreRequest, key: str) -> Supply:
     return Supply(store, key, store.manifest(key), request.only, options)
 
 
-def _look(
+def _preflight(
     settings: Settings, request: RestoreRequest, supply: Supply, id: str, thorough: bool
 ) -> tuple[Preflight, BackupRequest | None]:
     """The preflight, and the safety backup that has to be taken."""
@@ -155,7 +155,7 @@ def _look(
     surveys = survey_each(settings, library)
     nothing = nothing_to_save(surveys)
     wanted = None if nothing else safety_request(library.name, f"before the restore of {request.reference}")
-    if cut is not None:  # the undo comes first, so the living data of now is not what would be saved
+    if cut is not None:  # the undo comes first, so the present data is not what would be saved
         found = preflight_in_place(library, supply, id)
         return Preflight((interrupted(cut.backup), *found.rows), found.sources), wanted
     found = preflight_in_place(library, supply, id, saving=settings, surveys=surveys)
@@ -165,7 +165,7 @@ def _look(
 
 
 def _safety(settings: Settings, library: Library, surveys: Surveys, nothing: bool, thorough: bool) -> PreflightRow:
-    """Whether the living data can be backed up first. A database that is damaged or gone cannot; this is said now."""
+    """Whether the living data can be backed up first. A damaged or missing database cannot; this row reports it."""
     what = "safety backup"
     if nothing:
         return PreflightRow(what, "none: no living data is left")
@@ -174,15 +174,15 @@ def _safety(settings: Settings, library: Library, surveys: Surveys, nothing: boo
         sizes = known(surveys, [source.name for source in chosen])
         for source in chosen:
             if thorough and source.role == "database" and streamable(source) is None:
-                _try_to_read(settings, library, source, sizes[source.name].staged_bytes)
+                _capture_once(settings, library, source, sizes[source.name].staged_bytes)
     except LibraryBusy as error:
-        return PreflightRow(what, f"is taken first (its database was not tried: {error})")
+        return PreflightRow(what, f"is taken first (reading its database was not tried: {error})")
     except ScriptoriumError as error:
         return PreflightRow(what, "cannot be taken", without_safety(error))
     return PreflightRow(what, "is taken first")
 
 
-def _try_to_read(settings: Settings, library: Library, source: Source, size: int) -> None:
+def _capture_once(settings: Settings, library: Library, source: Source, size: int) -> None:
     """Capture a database that consists of files into a scratch folder, as a backup does; raises what is wrong."""
     scratch = workspace.scratch_name(library.name)
     with (
@@ -232,7 +232,7 @@ def without_safety(error: ScriptoriumError) -> RestoreFailed:
     """The error for a safety backup that could not be taken; its hint says how to restore without one."""
     return RestoreFailed(
         f"the living data could not be backed up first: {error}",
-        hint="nothing was changed. --no-safety restores without it; what is replaced is still kept for --undo",
+        hint="nothing was changed. --no-safety restores without it; the previous data is still kept for --undo",
     )
 
 
@@ -275,7 +275,7 @@ def restore_data(settings: Settings, plan: RestorePlan, *, advance: Advance | No
         healthy = None if check is None else lambda: require_healthy(check)
         with workspace.lock(settings, plan.library, f"restore of {plan.backup}"):
             undone = recover(settings, library)
-            preflight = None if undone else plan.preflight  # it saw the half restored data, which is gone now
+            preflight = None if undone else plan.preflight  # that one saw the mixed data of the interrupted restore
             return restore_in_place(
                 settings, library, supply, plan.id, preflight=preflight, healthy=healthy, advance=advance
             )

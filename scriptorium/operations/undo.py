@@ -78,9 +78,9 @@ def plan_undo(settings: Settings, request: UndoRequest) -> UndoPlan:
 
 
 def check_undo(settings: Settings, plan: UndoPlan) -> UndoPlan:
-    """Return the plan if nothing known prevents it. ``LibraryBusy`` if the application holds the data open,
+    """Return the plan if nothing known prevents it. ``LibraryBusy`` if the application has the data open,
     ``RestoreFailed`` if the previous data of a part is missing."""
-    if not plan.cut_short:  # otherwise it depends on how far the restore came, which ``recover`` knows
+    if not plan.cut_short:  # otherwise it depends on the state of the restore, which ``recover`` reads
         chosen = settings.library(plan.library)
         require_idle(chosen)
         require_previous(newest_kept(settings, chosen), chosen)

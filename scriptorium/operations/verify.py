@@ -28,7 +28,7 @@ def verify_stored(
 ) -> Verification:
     """Read one copy back, or a share of it, compare every hash, and keep the result beside its manifest.
 
-    A share that is sound says nothing about the rest: what is known of the copy then stays as it is.
+    A sound share does not prove the rest: then the recorded result of the copy is not changed.
     """
     store = settings.store(copy.store)
     what = f"{backup_id} in {copy.store}" + (f", share {share}" if share else "")

@@ -1,4 +1,4 @@
-"""What a library of a known kind consists of.
+"""The parts of a library of a known kind.
 
 A preset is a module with ``sources(library, variables) -> list of raw source tables``, ``looks_like(folder)`` and a
 line of description. It names no source class: the settings' union parses what it returns, exactly as if the user
@@ -21,12 +21,12 @@ RawTable = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """``sources`` receives the library's own table of the settings (its ``keys``) and the application's variables;
-    what ``paths`` names arrives absolute. ``doubts``: why these may not be the places that the application uses; then
-    nothing is saved, and nothing is restored over them. ``checks`` judges what the databases answered together with
-    the files, where the backup holds those of the library: a folder that came empty is a fault, one that was not asked
-    for is none. ``missing``: the names of those checks that say which files the database names and the backup lacks.
-    ``database``: what it relies on in a living database of PostgreSQL."""
+    """``sources`` receives the library's own table of the settings (its ``keys``) and the application's variables; the
+    keys in ``paths`` are absolute paths. ``doubts``: reasons why the application may use other places; then nothing is
+    backed up, and nothing is restored over them. ``checks`` judges the databases' answers together with the files of
+    the backup: an empty folder is a fault, a folder that the backup's type leaves out is none. ``missing``: the names
+    of the checks that find files which the database names and the backup lacks. ``database``: the rules for a living
+    database of PostgreSQL."""
 
     name: str
     description: str

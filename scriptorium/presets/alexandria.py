@@ -21,7 +21,7 @@ DESCRIPTION = "Alexandria: PostgreSQL database, book files, settings"
 KEYS = frozenset({"home", "database", "service", "files", "exclude", "volatile", "postgres"})
 PATHS = frozenset({"home", "files"})
 
-# The drop zone, what the application makes again, and what is not whole yet. ``volatile = true`` saves them too.
+# The drop zone, files that the application makes again, and incomplete files. ``volatile = true`` saves them as well.
 VOLATILE = ("/.returns", "/tts-cache", "*.tmp", "*.temp", "*.part", "__pycache__", ".DS_Store", "Thumbs.db")
 CONFIGURATION = (
     ".env",
@@ -31,12 +31,12 @@ CONFIGURATION = (
     "pyproject.toml",
     "alembic.ini",
 )
-# The application's own defaults, where it is configured by variables.
+# The application's own defaults, if it is configured by variables.
 _DEFAULTS = {"HOST": "localhost", "PORT": "5433", "NAME": "alexandria", "USER": "alexandria"}
 _PREFIX = "ALEXANDRIA_"
 
-# Put to the snapshot and to what is restored, where no schema is searched by itself. Paths are relative to the
-# library's folder.
+# Queries that are run in the snapshot and in the restored database. Both have an empty search_path, so the schema is
+# named. Paths are relative to the library's folder.
 STATEMENTS = {
     "files": "SELECT file_path, size_bytes, checksum_sha256 FROM public.files",
     "pictures": (
@@ -51,11 +51,11 @@ _LACKING = "files that the database names and the backup lacks"
 _PICTURES_LACKING = "pictures that the database names and the backup lacks"
 MISSING = frozenset({_LACKING, _PICTURES_LACKING})
 _FILES = "library"
-_LARGEST_INTEGER = 2**31  # size_bytes is an INTEGER: it says nothing of files from here on
+_LARGEST_INTEGER = 2**31  # size_bytes is an INTEGER: it cannot hold the size of a larger file
 
 
 def looks_like(folder: Path) -> bool:
-    """An ``.env`` or compose file that speaks of ``ALEXANDRIA_``, or a ``library`` beside its ``alembic.ini``."""
+    """Whether an ``.env`` or compose file contains ``ALEXANDRIA_``, or there are ``library`` and ``alembic.ini``."""
     for name in (".env", "docker-compose.yml"):
         try:
             if _PREFIX in read_file(folder / name)[0].decode("utf-8", "replace"):
@@ -134,19 +134,20 @@ def _database(library: Mapping[str, object], known: Mapping[str, str]) -> dict[s
 
 
 def _quoted(value: str) -> str:
-    """A value among libpq's words."""
+    """A value, quoted for libpq's words."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def doubts(library: Mapping[str, object], variables: Mapping[str, str]) -> tuple[str, ...]:
-    """Where the settings name a database or a folder of books, and the application's own ``.env`` another one."""
+    """A line for each database or folder of books that the settings and the application's own ``.env`` name
+    differently."""
     home = _path(library, "home")
     known = _env_file(home)
     found = []
-    given, told = _path(library, "files"), _files_folder(home, known)
-    both = given and told and known.get("ALEXANDRIA_LIBRARY_ROOT") and given.is_dir() and told.is_dir()
-    if both and given and told and not given.samefile(told):
-        found.append(f"'files' of the settings is {given}, ALEXANDRIA_LIBRARY_ROOT of {home}/.env is {told}")
+    configured, used = _path(library, "files"), _files_folder(home, known)
+    both = configured and used and known.get("ALEXANDRIA_LIBRARY_ROOT") and configured.is_dir() and used.is_dir()
+    if both and configured and used and not configured.samefile(used):
+        found.append(f"'files' of the settings is {configured}, ALEXANDRIA_LIBRARY_ROOT of {home}/.env is {used}")
     name, used = _database_name(str(library.get("database") or "")), known.get(f"{_PREFIX}DB_NAME")
     if name and used and name != used:
         found.append(f"'database' of the settings is '{name}', ALEXANDRIA_DB_NAME of {home}/.env is '{used}'")
@@ -154,7 +155,7 @@ def doubts(library: Mapping[str, object], variables: Mapping[str, str]) -> tuple
 
 
 def _database_name(conninfo: str) -> str | None:
-    """The name of the database in a URL or among libpq's words; ``None`` where it is not said."""
+    """The name of the database in a URL or in libpq's words; ``None`` if there is none."""
     if "://" in conninfo:
         parts = urlsplit(conninfo)
         asked = parse_qs(parts.query).get("dbname")
@@ -171,9 +172,9 @@ def _env_file(home: Path | None) -> dict[str, str]:
 
 
 def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
-    """Every catalogued file is there with the size and checksum that the database records; pictures are there; items
-    without a file; files that nothing names. Checks over files are made where the backup has the library's files, even
-    if there are none: an emptied folder (a mount that is gone) lacks every one.
+    """Checks that every catalogued file exists with the recorded size and checksum, and every picture; lists items
+    without a file, and files that nothing names. Files are checked if the backup's type includes the library's files,
+    even if there are none: in an emptied folder (a missing mount) every file is missing.
     """
     found = []
     if "fileless" in answers:
@@ -181,7 +182,7 @@ def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
     if "files" not in answers or _FILES not in places:
         return tuple(found)
     folder = f"{_FILES}/"
-    held = {path.removeprefix(folder): facts for path, facts in files.items() if path.startswith(folder)}
+    held = {path.removeprefix(folder): file for path, file in files.items() if path.startswith(folder)}
     rows = [(row[0] or "", row[1], row[2]) for row in answers["files"]]
     found.append(broken(_LACKING, (p for p, _, _ in rows if p not in held)))
     found.append(

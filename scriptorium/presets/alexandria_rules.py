@@ -1,6 +1,6 @@
-"""What Alexandria relies on in its database: rows that belong together, and files where their rows say.
+"""The rules of Alexandria's database: rows that belong together exist, and files are where their rows say.
 
-``database check`` and drills look at it; a backup's own checks are in ``alexandria.py``.
+``database check`` and drills apply them; the checks of a backup are in ``alexandria.py``.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _RULES = (
     ),
 )
 _TABLES = ("items", "files", "item_creators", "creators", "reading_progress", "users")
-_LARGEST_INTEGER = 2**31  # size_bytes is an INTEGER: it says nothing of files from here on
+_LARGEST_INTEGER = 2**31  # size_bytes is an INTEGER: it cannot hold the size of a larger file
 _BOOKS = {".epub", ".pdf", ".mobi", ".azw3", ".cbz", ".cbr", ".mp3", ".m4b", ".flac"}
 _MADE_AGAIN = "tts-cache"
 
 
 def compare_files(rows: Rows, folder: Path) -> Iterator[Finding]:
-    """What the rows of ``files`` (path, size) say against what lies in the folder of the books."""
+    """Compare the rows of ``files`` (path, size) with the folder of the books."""
     missing, different, known = [], [], set()
     for path, size in ((row[0] or "", row[1]) for row in rows):
         known.add(path)
@@ -64,7 +64,7 @@ def compare_files(rows: Rows, folder: Path) -> Iterator[Finding]:
 
 
 def _unknown(folder: Path, known: set[str]) -> list[str]:
-    """Books on disk that no row names. What begins with a dot is the application's own."""
+    """Books on disk that no row names. Paths that begin with a dot are the application's own."""
     found = []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)

@@ -47,7 +47,7 @@ CONFIGURATION = (
 )
 
 
-# Put to the snapshot and to what is restored. A library that lacks one of the tables has no answer to it.
+# Queries that are run in the snapshot and in the restored database. If a table is missing, a query has no answer.
 STATEMENTS = {
     "covers": "MATCH (b:Book) WHERE b.cover_url IS NOT NULL AND b.cover_url <> '' RETURN b.cover_url",
     "portraits": "MATCH (p:Person) WHERE p.image_url IS NOT NULL AND p.image_url <> '' RETURN p.image_url",
@@ -70,7 +70,7 @@ _SERVED = ("covers/", "uploads/")  # folders of data/ that the application shows
 
 
 def looks_like(folder: Path) -> bool:
-    """A ``data/kuzu`` folder is what only this application has."""
+    """Whether there is a ``data/kuzu`` folder, which only this application has."""
     return (folder / "data" / "kuzu").is_dir()
 
 
@@ -88,9 +88,9 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
     if not isinstance(extra, list | tuple) or not isinstance(more, dict):
         raise SettingsError("'exclude' is a list of patterns, 'kuzu' a table")
     inside = database.relative_to(data).as_posix() if database.is_relative_to(data) else None
-    usual = f"kuzu/{DATABASE_FILE}"  # where the database is elsewhere, one that still lies here is a previous one
+    usual = f"kuzu/{DATABASE_FILE}"  # if the database is elsewhere, a file here is a previous one
     own_database = [f"/{at}{tail}" for at in dict.fromkeys((inside or usual, usual)) for tail in _TAILS]
-    links = [f"/{link}" for link in links_between(data, database.parent)]  # the database comes with its own source
+    links = [f"/{link}" for link in links_between(data, database.parent)]  # the source 'kuzu' saves the database
     return [
         {
             "name": "kuzu",
@@ -120,7 +120,7 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
 
 
 def doubts(library: Mapping[str, object], variables: Mapping[str, str]) -> tuple[str, ...]:
-    """What speaks against the places of the settings being those that the application uses."""
+    """Reasons why the application may use other places than the settings name."""
     return place(_home(library), library, variables).doubts
 
 
@@ -132,10 +132,10 @@ def _home(library: Mapping[str, object]) -> Path:
 
 
 def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
-    """Books have owners, persons have names, every cover that a book names is there; covers that no book names.
+    """Checks that books have owners, persons have names, and covers exist; lists covers that no book names.
 
-    Checks over the database are made where it answered, those over files where the backup has the library's files as
-    well, even if there are none: an emptied folder lacks every cover.
+    The database is checked if it answered. Files are checked if the backup's type also includes the library's files,
+    even if there are none: in an emptied folder every cover is missing.
     """
     found = []
     if "ownerless" in answers:
@@ -154,8 +154,8 @@ def checks(answers: Answers, files: Files, places: Places) -> tuple[Check, ...]:
 
 
 def _owners_are_given(answers: Answers) -> bool:
-    """Whether the application gives a new book its owner: some versions do not, and then a book without one is no fault
-    that a warning on every day would help with."""
+    """Whether the application gives each new book an owner. Some versions do not; then a book without an owner is
+    normal, and a daily warning would not help."""
     if answers.get("newest"):
         return answers["newest"][0][1] == "True"
     return bool(answers.get("owned")) and answers["owned"][0][0] != "0"
@@ -166,8 +166,8 @@ def _named(rows: Rows, files: Files) -> set[str]:
 
 
 def _cover(url: str, files: Files) -> str | None:
-    """Where the cover of that address lies in the archive; ``None`` for one that is none of the library's files: on the
-    network, written out in the address itself, or a picture of the application's own."""
+    """The path in the archive of the cover with this address; ``None`` if it is not a file of the library: on the
+    network, contained in the address itself, or a picture of the application."""
     if "://" in url or url.startswith(("//", "data:")):
         return None
     written = url.partition("?")[0].lstrip("/")
@@ -177,4 +177,4 @@ def _cover(url: str, files: Files) -> str | None:
             return None
         path = f"covers/{path}"
     found = f"{_FILES}/{path}"
-    return found if found in files else unquote(found, errors="surrogateescape")  # names with a % in them come first
+    return found if found in files else unquote(found, errors="surrogateescape")  # a name may really contain a %

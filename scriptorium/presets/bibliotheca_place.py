@@ -1,4 +1,4 @@
-"""Where Bibliotheca keeps its data: what the settings say, against what the application itself is told.
+"""Where Bibliotheca keeps its data: the settings are compared with the application's own configuration.
 
 The application reads ``KUZU_DB_PATH`` (a folder, by default ``./data/kuzu``) and ``DATA_DIR`` from its environment,
 from ``data/.env``, from ``.env``; in a container its compose file sets them, and says which folder of this machine is
@@ -22,8 +22,8 @@ _DATA_VARIABLES = ("MYBIBLIOTHECA_DATA_DIR", "DATA_DIR")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The folder of the data, the database's file, and what speaks against them. ``unknown``: what could not be asked
-    about them."""
+    """The folder of the data and the database's file. ``doubts``: reasons why the application may use others;
+    ``unknown``: what could not be read about them."""
 
     data: Path
     database: Path
@@ -33,7 +33,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A path that something names; ``by`` says what, in the user's words."""
+    """A path that some setting names; ``by``: which one, for people."""
 
     path: Path
     by: str
@@ -63,7 +63,7 @@ def _open(named: list[_Named]) -> Iterator[str]:
     """The places that cannot be known here: they depend on the environment of the application."""
     for one in named:
         if open_in(str(one.path)):
-            yield f"{one.by} means {one.path.parent}, and what it stands for is not said there; set 'database_file'"
+            yield f"{one.by} means {one.path.parent}, which has a variable without a value; set 'database_file'"
 
 
 def _unknown(home: Path, data: Path, around: Compose) -> Iterator[str]:
@@ -83,13 +83,13 @@ def _data(
         if text is None:
             continue
         if open_in(text):
-            doubt = f"{where} names {text} as the data, and what it stands for is not said there; set 'data'"
+            doubt = f"{where} names {text} as the data, which has a variable without a value; set 'data'"
             return given or home / "data", () if given else (doubt,)
-        told = _on_this_machine(text, home, given or home / "data", around)
-        if given is None and told.is_dir():
-            return told, ()
-        if given is not None and told.is_dir() and given.is_dir() and not told.samefile(given):
-            return given, (f"the settings name {given} as the data, {where} names {told}",)
+        named_there = _on_this_machine(text, home, given or home / "data", around)
+        if given is None and named_there.is_dir():
+            return named_there, ()
+        if given is not None and named_there.is_dir() and given.is_dir() and not named_there.samefile(given):
+            return given, (f"the settings name {given} as the data, {where} names {named_there}",)
     return given or home / "data", ()
 
 
@@ -105,8 +105,8 @@ def _named(
 
 
 def _on_this_machine(text: str, home: Path, data: Path, around: Compose) -> Path:
-    """The folder that a path of the application's means here: a relative one starts at the installation, one of the
-    container lies where it is mounted."""
+    """The folder on this machine for a path of the application: a relative path starts at the installation, a path of
+    the container is where it is mounted."""
     path = Path(text)
     if not path.is_absolute():
         path = Path(*path.parts)

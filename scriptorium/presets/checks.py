@@ -1,7 +1,7 @@
-"""What a library of a kind must fulfil: names in the database, files in the backup, and how they fit.
+"""The rules that a library of a kind must fulfil: names in the database, files in the backup, and how they match.
 
-A preset puts statements to its database (``STATEMENTS``) and judges the answers together with the files. It never opens
-anything: the answers come from the snapshot when a backup is taken, and from what was restored when it is drilled.
+A preset has queries for its database (``STATEMENTS``) and judges the answers together with the files. It never opens
+anything itself: the answers come from the snapshot of a backup, or from the restored database of a drill.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SHOWN_FINDINGS = 5
 
 
 class Held(NamedTuple):
-    """A file of the backup: its size in bytes and its SHA-256. Of a link, those of the file that it leads to."""
+    """A file of the backup: its size in bytes and its SHA-256; for a link those of the file that it leads to."""
 
     size: int
     sha256: str | None
@@ -26,17 +26,17 @@ class Held(NamedTuple):
 
 Answers = Mapping[str, Rows]
 Files = Mapping[str, Held]
-Places = Collection[str]  # where the backup's sources of files lie; one that brought no file is among them
+Places = Collection[str]  # the paths of the backup's parts of files, also of those without any file
 
 
 def broken(name: str, cases: Iterable[str]) -> Check:
-    """A check that is good when there is no case of it."""
+    """A check that is good if there is no case."""
     found = sorted(set(cases))
     return Check(name, not found, len(found), tuple(found[:SHOWN]))
 
 
 def noted(name: str, cases: Iterable[str]) -> Check:
-    """Something worth knowing that is no fault."""
+    """A check that only reports its cases: they are no fault."""
     found = sorted(set(cases))
     return Check(name, True, len(found), tuple(found[:SHOWN]))
 
@@ -51,9 +51,9 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseRules:
-    """What an application relies on in a living database. It is known by its ``tables``, all in the schema ``public``.
+    """The rules of an application for its living database. It is recognised by its ``tables`` in the schema ``public``.
 
-    ``files``: a query for the files that its rows name; ``compare_files`` judges its answer by their folder.
+    ``files``: a query for the files that its rows name; ``compare_files`` compares its answer with their folder.
     """
 
     tables: frozenset[str]

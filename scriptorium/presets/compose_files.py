@@ -1,4 +1,4 @@
-"""What an application is told by its compose files: variables, and which folder of this machine is where inside."""
+"""An application's compose files: its variables, and where folders of this machine are mounted in the container."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _REFERENCE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """``variables`` and ``volumes`` of the service that is told where the data is; ``file`` says it first. ``files``:
-    those that count; ``unclear``: those of them that are no YAML."""
+    """``variables`` and ``volumes`` of the services; ``file``: the first file that was used. ``files``: all files that
+    count; ``unclear``: those of them that are no YAML."""
 
     file: str
     variables: Mapping[str, str]
@@ -33,7 +33,7 @@ class Compose:
     unclear: Sequence[str] = ()
 
     def on_host(self, inside: str) -> Path | None:
-        """Where a path of the container lies on this machine; ``None`` where no folder of it is mounted there."""
+        """The path on this machine for a path of the container; ``None`` if it is not in a mounted folder."""
         for place, host in sorted(self.volumes, key=lambda volume: -len(volume[0])):
             if inside == place or inside.startswith(f"{place.rstrip('/')}/"):
                 return host / inside[len(place) :].lstrip("/")
@@ -41,8 +41,8 @@ class Compose:
 
 
 def compose(home: Path, known: Mapping[str, str], telling: Sequence[str] = ()) -> Compose:
-    """The compose files in ``home``, an override before the others. ``known``: what ``${NAME}`` in them stands for.
-    ``telling``: a service that sets one of these variables is asked before the others."""
+    """Read the compose files in ``home``; overrides take precedence. ``known``: values for ``${NAME}`` in them.
+    ``telling``: a service that sets one of these variables takes precedence over the others."""
     used, unclear, services = "", list[str](), dict[str, list[Mapping[str, object]]]()
     names = tuple(_names(home, known))
     for name in names:
@@ -52,19 +52,19 @@ def compose(home: Path, known: Mapping[str, str], telling: Sequence[str] = ()) -
         found = _services(text)
         if found is None:
             unclear.append(name)
-        for service, said in (found or {}).items():
-            services.setdefault(service, []).append(said)
+        for service, table in (found or {}).items():
+            services.setdefault(service, []).append(table)
     variables: dict[str, str] = {}
     volumes: dict[str, Path] = {}
-    told = [(_variables(home, said, known), dict(_volumes(home, said, known))) for said in services.values()]
-    for one, mounted in sorted(told, key=lambda pair: not any(pair[0].get(name) for name in telling)):
+    settings = [(_variables(home, tables, known), dict(_volumes(home, tables, known))) for tables in services.values()]
+    for one, mounted in sorted(settings, key=lambda pair: not any(pair[0].get(name) for name in telling)):
         variables = {**one, **variables}
         volumes = {**mounted, **volumes}
     return Compose(used, variables, tuple(volumes.items()), names, tuple(unclear))
 
 
 def _names(home: Path, known: Mapping[str, str]) -> Iterator[str]:
-    """The files that count, the last word first."""
+    """The files that count, the one with the highest precedence first."""
     if files := known.get("COMPOSE_FILE"):
         yield from reversed(files.split(known.get("COMPOSE_PATH_SEPARATOR") or ":"))
         return
@@ -82,27 +82,29 @@ def _services(text: str) -> dict[str, Mapping[str, object]] | None:
     services = document.get("services", document) if isinstance(document, dict) else None
     if not isinstance(services, dict):
         return None
-    return {str(name): said for name, said in services.items() if isinstance(said, dict)}
+    return {str(name): table for name, table in services.items() if isinstance(table, dict)}
 
 
 def _variables(home: Path, files: Sequence[Mapping[str, object]], known: Mapping[str, str]) -> dict[str, str]:
-    """Of one service: an override before the others, ``environment`` before ``env_file``."""
+    """The variables of one service: overrides take precedence, and ``environment`` over ``env_file``."""
     found: dict[str, str] = {}
-    for said in files:
-        found = {**dict(_pairs(said.get("environment"), known)), **found}
-    for said in files:
-        for file in reversed(list(_env_files(said.get("env_file")))):
+    for table in files:
+        found = {**dict(_pairs(table.get("environment"), known)), **found}
+    for table in files:
+        for file in reversed(list(_env_files(table.get("env_file")))):
             found = {**env_file(home / _filled(file, known)), **found}
     return found
 
 
-def _pairs(said: object, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """A mapping, or a list of ``NAME=value``; a name alone is handed on from the environment."""
+def _pairs(entry: object, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The pairs of a mapping or a list of ``NAME=value``; a name alone gets its value from the environment."""
     pairs: list[tuple[object, object]] = []
-    if isinstance(said, dict):
-        pairs = list(said.items())
-    elif isinstance(said, list):
-        pairs = [(name, value if equals else None) for name, equals, value in (str(one).partition("=") for one in said)]
+    if isinstance(entry, dict):
+        pairs = list(entry.items())
+    elif isinstance(entry, list):
+        pairs = [
+            (name, value if equals else None) for name, equals, value in (str(one).partition("=") for one in entry)
+        ]
     for name, value in pairs:
         if value is not None:
             yield str(name), _filled(str(value), known)
@@ -110,17 +112,17 @@ def _pairs(said: object, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield str(name), known[str(name)]
 
 
-def _env_files(said: object) -> Iterator[str]:
-    for one in said if isinstance(said, list) else [said]:
+def _env_files(entry: object) -> Iterator[str]:
+    for one in entry if isinstance(entry, list) else [entry]:
         path = one.get("path") if isinstance(one, dict) else one
         if isinstance(path, str):
             yield path
 
 
 def _volumes(home: Path, files: Sequence[Mapping[str, object]], known: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
-    """Of one service, where folders of this machine are; the last word comes last. Named volumes are none."""
-    for said in reversed(files):
-        mounted = said.get("volumes")
+    """The mounted folders of one service, the ones with the highest precedence last. Named volumes are left out."""
+    for table in reversed(files):
+        mounted = table.get("volumes")
         for one in mounted if isinstance(mounted, list) else []:
             if isinstance(one, dict):
                 host, inside = str(one.get("source") or ""), str(one.get("target") or "")
@@ -133,17 +135,17 @@ def _volumes(home: Path, files: Sequence[Mapping[str, object]], known: Mapping[s
 
 
 def _filled(text: str, known: Mapping[str, str]) -> str:
-    """``$NAME``, ``${NAME}``, ``${NAME:-default}``; what is neither known nor has a default stays as it is written."""
+    """The text with values for ``$NAME``, ``${NAME}``, ``${NAME:-default}``. A name without value and default stays."""
 
     def value(match: re.Match[str]) -> str:
         if match["dollar"]:
             return "$"
         name, how = match["braced"] or match["plain"], match["how"] or ""
-        said = known.get(name)
+        found = known.get(name)
         if "+" in how:
-            return match["more"] if said else ""
-        if said or (said is not None and not how.startswith(":")):
-            return said
+            return match["more"] if found else ""
+        if found or (found is not None and not how.startswith(":")):
+            return found
         return match["more"] if "-" in how else f"${{{name}}}"
 
     return _REFERENCE.sub(value, text)

@@ -1,4 +1,4 @@
-"""What an application is told by its ``.env``, read and never run; links on the way to its data."""
+"""The ``.env`` of an application, which is read and never run; links in the path to its data."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _REFERENCE = re.compile(r"\$\{(?P<name>[^}:]*)(?::-(?P<default>[^}]*))?\}")
 def env_file(path: Path) -> dict[str, str]:
     """The variables of a ``.env``, as python-dotenv reads them: ``export``, quotes, comments, values of several lines.
 
-    ``${NAME}`` stands for one of the file's own names or its default; any other stays as it is written (``open_in``),
-    because the environment of the application is not known here. Bytes that are not UTF-8 hide no other
-    line. Empty where there is no such file.
+    ``${NAME}`` is replaced by a value of the same file or by its default; any other stays (see ``open_in``), because
+    the environment of the application is not known here. Bytes that are not UTF-8 do not affect other lines. Empty if
+    there is no such file.
     """
     found: dict[str, str] = {}
     for one in parse_stream(io.StringIO(text_of(path), newline=None)):
@@ -37,12 +37,12 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 
 
 def open_in(text: str) -> bool:
-    """Whether a value names something that is not known here."""
+    """Whether a value contains a variable whose value is not known here."""
     return "${" in text
 
 
 def text_of(path: Path) -> str:
-    """What a file says, without a byte order mark; empty where it is not there or cannot be read."""
+    """The text of a file, without a byte order mark; empty if it is missing or cannot be read."""
     try:
         return read_file(path)[0].decode("utf-8", "surrogateescape").removeprefix(_MARK)
     except OSError:
@@ -50,7 +50,7 @@ def text_of(path: Path) -> str:
 
 
 def unreadable(path: Path) -> str:
-    """Why a file that is there cannot be read; empty for one that can be, or that no application reads either."""
+    """Why we may not read an existing file; empty if it can be read, or if no application could read it."""
     try:
         read_file(path, 1)
     except PermissionError as error:
@@ -61,7 +61,7 @@ def unreadable(path: Path) -> str:
 
 
 def links_between(folder: Path, below: Path) -> Iterator[str]:
-    """Of the folders from ``folder`` down to ``below``, those that are symbolic links, relative to ``folder``."""
+    """The symbolic links among the folders from ``folder`` down to ``below``, relative to ``folder``."""
     if not below.is_relative_to(folder):
         return
     for step in (below, *below.parents):

@@ -49,7 +49,7 @@ def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, e
         with contextlib.suppress(OSError, ScriptoriumError):  # the previous record is then unchanged
             journal.only(failures).enter(journal.state)
         raise RestoreFailed(
-            "the previous data could not be put back in every part",
+            "the previous data is not back in every part",
             on="; ".join(f"{name}: {found}" for name, found in failures.items()),
             hint=f"put back: {', '.join(others) or 'nothing'}. The previous data is in the folders "
             ".scriptorium-restore-*/former near the living data; when it can be reached, do this again. To give it up "

@@ -97,7 +97,7 @@ def test_restore_in_place(scriptorium: Scriptorium, place: Any) -> None:
     journal.write_text(journal.read_text().replace('"kept"', '"switched"'))  # as when it was killed a moment earlier
     for words in (("list",), ("cleanup", "--keep-last", "9", "--dry-run")):
         seen = scriptorium(*words)
-        assert seen.code == 0 and "may be half old and half new" in seen.err and "restore --undo" in seen.err
+        assert seen.code == 0 and "may be a mixture" in seen.err and "restore --undo" in seen.err
     planned = scriptorium("restore", "latest", "--dry-run")
     assert planned.code == 0 and "was cut short" in planned.out
     undone = scriptorium("restore", "--undo", "--yes")

@@ -36,7 +36,7 @@ def test_tables_of_the_newest_backup_become_files(scriptorium: Scriptorium, plac
     assert sorted(rows) == sorted([str(number), f"Person {number}"] for number in range(1, 11))
 
     again = scriptorium("export", "--tables", "Person", "--output", "people.csv")
-    assert (again.code, again.out) == (2, "") and "there already" in again.err
+    assert (again.code, again.out) == (2, "") and "already exists" in again.err
     unknown = scriptorium("export", "--tables", "Shelf", "--json")
     assert unknown.code == 5 and "there are: AUTHORED, Book, Person" in unknown.document["hint"]
 

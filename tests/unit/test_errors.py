@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolFailed
-from scriptorium.sources.postgres.restore.constraints import Stumbled
+from scriptorium.sources.postgres.restore.constraints import EntriesFailed
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from scriptorium.sources.postgres.restore.constraints import Stumbled
         DamageFound("2 members differ", findings=["a: other content", "b; c: missing"]),
         DamageFound("the archive is damaged", on="x.tar", hint="use another copy", findings=["a: missing"]),
         ToolFailed("pg_dump failed", hint="its last words", status=-9),
-        Stumbled("pg_restore failed", on="db", entries=frozenset({3, 7})),
+        EntriesFailed("pg_restore failed", on="db", entries=frozenset({3, 7})),
     ],
     ids=lambda error: type(error).__name__,
 )

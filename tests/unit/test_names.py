@@ -113,7 +113,7 @@ SPOKEN: list[Callable[[str], object]] = [
     output.warn,
     lambda name: output.complain(name, name, None),
     lambda name: output.complain(name, name, ValueError("told by --verbose")),
-    lambda name: output.facts({"name": name}),
+    lambda name: output.put_pairs({"name": name}),
     lambda name: output.table([{"ID": name, "Verdict": (name, name)}]),
     lambda name: output.table([{"ID": name, "Verdict": (name, name)}] * 101),
     lambda name: rescue._complain(name, name),

@@ -28,7 +28,7 @@ _RUNNING = (
     "rows although it can be read"
 )
 _LEFT_OUT = {
-    Form.ZIP: "that backup holds only the database, covers, uploads and three settings files",
+    Form.ZIP: "that backup contains only the database, covers, uploads and three settings files",
     Form.TAR: "that backup left out hidden files and every path with 'backup', 'session' or 'cache' in it",
 }
 _IN_PLACE = "a restore in place restores these files and does not touch the library's other files"
@@ -107,7 +107,7 @@ def _tree(home: Path, source: FileTree) -> Tree:
 def _trust(form: Form, database: Adoptable | None, with_files: bool) -> Iterator[str]:
     """How far the content can be relied on."""
     if database is None:
-        yield "it holds no database"
+        yield "it contains no database"
     else:
         yield _RUNNING
     if with_files:

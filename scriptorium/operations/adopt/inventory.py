@@ -66,4 +66,4 @@ def require_tree(files: Iterable[str], folders: Iterable[str]) -> None:
             inside.add(path[:cut])
             cut = path.rfind("/", 0, cut)
     if both := names & (inside | known):
-        raise UnsafeArchive("a member of the archive lies in something that is no folder", on=readable(min(both)))
+        raise UnsafeArchive("a member of the archive is below something that is no folder", on=readable(min(both)))

@@ -35,7 +35,7 @@ def described(file: Path, sha256: str, metadata: bytes | None, now: datetime) ->
     """Name, time and kind from the archive's own metadata, and from the index beside it if it lists the archive."""
     known, warnings = _metadata(metadata)
     row = _indexed(file, known)
-    created, stated = time_of(known.get("created_at") or row.get("created_at"), file, now)
+    created, notes = time_of(known.get("created_at") or row.get("created_at"), file, now)
     identity = _text(known.get("backup_id")) or _text(row.get("id"))
     plain = name_of(file).removesuffix(f"_{identity[:8]}" if identity else "")
     kind = _text(known.get("backup_type")) or _text(row.get("backup_type"))
@@ -46,7 +46,7 @@ def described(file: Path, sha256: str, metadata: bytes | None, now: datetime) ->
         description=described_as(file, sha256, *words),
         created_at=created,
         kind=kind,
-        warnings=(*warnings, *stated),
+        warnings=(*warnings, *notes),
     )
 
 

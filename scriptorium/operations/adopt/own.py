@@ -37,7 +37,7 @@ def manifest_inside(file: Path) -> Manifest:
                 inner = loads(member.contents())
         whole = reader.stream.rest()
     if inner is None:
-        raise DamageFound("the archive holds no manifest: it was never finished", on=str(file))
+        raise DamageFound("the archive contains no manifest: it was never finished", on=str(file))
     with file.open("rb") as stream:
         compression = _MAGIC.get(stream.read(2), Compression.NONE)
     record = ArchiveRecord(file.name, whole.bytes, whole.sha256, compression)

@@ -68,8 +68,8 @@ def _copy(file: Path, target: Path) -> None:
 
 def _trust(form: Form, trusted: bool) -> Iterator[str]:
     yield (
-        "a dump is one consistent state of the database, but this one has no fingerprints of its tables: what is "
-        "restored from it cannot be compared with anything"
+        "a dump is one consistent state of the database, but this one has no fingerprints of its tables: a restore of "
+        "it cannot be compared with anything"
     )
     if form is Form.SQL:
         yield "SQL is a program that a restore runs, so its origin must be known"

@@ -1,4 +1,4 @@
-"""The paths of today for the files of an old archive.
+"""The present paths of files in an old archive.
 
 ::
 
@@ -44,7 +44,7 @@ _DROPPED = frozenset({METADATA, ".container_marker", ".clean_shutdown"})  # stat
 
 
 def todays_path(path: str) -> str | None:
-    """The path that is used today for ``path`` in an old archive; ``None`` if there is none."""
+    """The present path of ``path`` in an old archive; ``None`` if there is none."""
     first, _, rest = path.partition("/")
     if first == "config" and "/" not in rest:
         if rest == ".env":
@@ -70,11 +70,11 @@ class Sorted:
             return ()
         named = ", ".join(readable(path) for path in self.left_out[:_NAMED])
         more = f" and {len(self.left_out) - _NAMED:,} more" if len(self.left_out) > _NAMED else ""
-        return (f"left out, because no part of this library holds it today: {named}{more}",)
+        return (f"left out, because no part of this library contains it today: {named}{more}",)
 
 
 def sort(raw: Path, home: Path, sources: Sequence[FileTree]) -> Sorted:
-    """Move what was unpacked into ``raw`` to its path of today in the new folder ``home``."""
+    """Move the files that were unpacked into ``raw`` to their present paths in the new folder ``home``."""
     home.mkdir(mode=0o700)
     result = Sorted(home)
     links: list[str] = []
@@ -100,7 +100,7 @@ def sort(raw: Path, home: Path, sources: Sequence[FileTree]) -> Sorted:
 
 
 def _moved(folder: Folder, name: str, placing: Placing, result: Sorted, sources: Sequence[FileTree]) -> Iterator[str]:
-    """Move one file to its path of today; yields that path if it is a link."""
+    """Move one file to its present path; yields that path if it is a link."""
     old = folder.inside(name)
     if name in _DROPPED:
         return

@@ -23,7 +23,7 @@ class Staging:
 
 def type_of(parts: Sequence[Staged], library: Library) -> BackupType:
     """The smallest type that covers all parts."""
-    came = {part.source for part in parts}
-    roles = {source.role for source in library.sources if source.name in came}
+    saved = {part.source for part in parts}
+    roles = {source.role for source in library.sources if source.name in saved}
     order = (BackupType.DATABASE, BackupType.CONFIG, BackupType.DATA, BackupType.FULL)
     return next(type for type in order if roles <= ROLES[type])

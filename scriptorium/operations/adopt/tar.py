@@ -65,7 +65,7 @@ def _judged(member: Member) -> str:
     entry = member.entry
     path = checked_name(entry.path)
     if entry.kind not in _KINDS:
-        raise UnsafeArchive(f"a member is a {entry.kind}, which no backup holds", on=readable(path))
+        raise UnsafeArchive(f"a member is a {entry.kind}, which no backup contains", on=readable(path))
     if entry.kind == "hardlink":
         checked_name(entry.target or "")
     return path

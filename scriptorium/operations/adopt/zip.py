@@ -74,9 +74,9 @@ def _judged(one: Named) -> str:
     if member.flag_bits & _ENCRYPTED:
         raise ToolMissing("the zip is encrypted", on=readable(path), hint="unpack it and zip it again without")
     if member.compress_type not in _KNOWN:
-        way = _COMPRESSIONS.get(member.compress_type, f"method {member.compress_type}")
+        name = _COMPRESSIONS.get(member.compress_type, f"method {member.compress_type}")
         raise ToolMissing(
-            f"the compression of the zip is not supported ({way})",
+            f"the compression of the zip is not supported ({name})",
             on=readable(path),
             hint="unpack it and zip it again with 'deflate'",
         )
@@ -98,7 +98,7 @@ def _target(archive: zipfile.ZipFile, one: Named) -> str:
 
 
 def _require_apart(members: Sequence[zipfile.ZipInfo]) -> None:
-    """``UnsafeArchive`` if members share their bytes: so a small zip can unpack to any size."""
+    """``UnsafeArchive`` if members share their bytes: with this trick a small zip can unpack to any size."""
     end = 0
     for member in sorted(members, key=lambda one: one.header_offset):
         if member.header_offset < end:

@@ -53,7 +53,7 @@ def _named(member: zipfile.ZipInfo) -> Named:
     written = member.orig_filename.encode("utf-8" if declared else "cp437")
     path, how = _decoded(written, declared, member.extra)
     if "\0" in path:
-        raise UnsafeArchive("a name in the zip has a zero byte in it", on=readable(path))
+        raise UnsafeArchive("a name in the zip contains a zero byte", on=readable(path))
     if member.create_system in _DOS:
         if "\\" in path and "/" not in path:
             path, how = path.replace("\\", "/"), how or "paths of Windows, with backslashes"

@@ -1,6 +1,6 @@
-"""Tables of a backup as CSV, JSON or Parquet, straight from its store: nothing is restored, no server is needed.
+"""Tables of a backup as CSV, JSON or Parquet, read from its store: nothing is restored, no server is needed.
 
-``operation`` has the steps; ``tables`` finds the tables that are meant, ``members`` takes them out of the backup, the
+``operation`` has the steps; ``tables`` finds the wanted tables, ``members`` extracts their members from the backup, the
 sources read them, ``writers`` write them, ``output`` moves the files to their final path.
 """
 

@@ -36,7 +36,7 @@ class Extraction:
     ) -> Generator[tuple[str, Path], None, None]:
         """Spool each file to the path that ``place_of`` returns for it; it is removed when the next one is requested.
 
-        Ends when ``enough`` says so, or with the backup. The caller must check whether all wanted files came.
+        Ends when ``enough`` returns true, or with the backup. The caller must check whether it got all wanted files.
         """
         listing = self._supply.manifest.files.member
 

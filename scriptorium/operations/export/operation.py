@@ -94,9 +94,9 @@ def _found(settings: Settings, catalog: Catalog, reference: str, library: str | 
 
 
 def run_export(settings: Settings, plan: ExportPlan, *, advance: Advance | None = None) -> ExportResult:
-    """Write the tables: at the end either all of them are there, or nothing.
+    """Write the tables: at the end either all files exist or none.
 
-    ``DamageFound`` if a member is not what was saved, or a table has not as many rows as the manifest says.
+    ``DamageFound`` if a member is not what was saved, or a table has another number of rows than in the manifest.
     """
     supply = _supply(settings, plan)
     wanted = choose(supply.manifest, plan.tables)
@@ -113,7 +113,7 @@ def run_export(settings: Settings, plan: ExportPlan, *, advance: Advance | None 
         absent = _follow_guides(extraction, origins, supply.manifest.parts)
         if plan.tables and absent:
             raise NotFound(
-                "a backup holds no rows of it: it is a sequence, a view, or large objects",
+                "a backup contains no rows of it: it is a sequence, a view, or large objects",
                 on=absent[0].table,
                 hint="restore the database to get it",
             )
@@ -141,7 +141,7 @@ def _supply(settings: Settings, plan: ExportPlan) -> Supply:
 
 
 def _origins(settings: Settings, plan: ExportPlan, wanted: Sequence[Wanted], output: Output) -> Mapping[str, Origin]:
-    """The parts that hold the tables, by source."""
+    """The parts that contain the tables, by source."""
     library = settings.libraries.get(plan.backup.library)
     known: dict[str, Source] = {one.name: one for one in library.sources} if library else {}
     origins: dict[str, Origin] = {}

@@ -76,4 +76,4 @@ def require_free(place: Path, *, folder: bool) -> None:
 
 
 def _taken(place: Path) -> UsageError:
-    return UsageError("the output is there already", on=str(place), hint="choose another path, or move it away")
+    return UsageError("the output already exists", on=str(place), hint="choose another path, or move it away")

@@ -1,4 +1,4 @@
-"""The tables of a backup that are meant, and the names of their files."""
+"""The wanted tables of a backup, and the names of their files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def choose(manifest: Manifest, names: Sequence[str]) -> tuple[Wanted, ...]:
     if not everything and (unknown := unrecorded(manifest)):
         raise not_recorded(unknown[0])
     if not everything:
-        raise NotFound("this backup holds no tables", on=manifest.name, hint="take one of type full, data or database")
+        raise NotFound("this backup has no tables", on=manifest.name, hint="take one of type full, data or database")
     chosen = [_named(everything, name) for name in names]
     return tuple({one.stem: one for one in chosen}.values()) or everything
 
@@ -57,7 +57,7 @@ def choose(manifest: Manifest, names: Sequence[str]) -> tuple[Wanted, ...]:
 def not_recorded(source: str) -> UsageError:
     """The error for a database that another program saved: its tables are unknown before it is restored."""
     return UsageError(
-        "this backup was adopted from another program, in a form that has no single tables",
+        "this backup was adopted from another program, in a form without single tables",
         on=source,
         hint="restore it, take a backup of it, and export from that one",
     )

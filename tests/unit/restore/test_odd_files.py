@@ -91,7 +91,7 @@ def test_a_restore_in_place_leaves_what_its_backup_could_not_save(folder: Path, 
     assert supply.manifest.unsaved_count == 3
     plan = preflight_in_place(home.settings.library(), supply, new_id())
     (row,) = [row.found for row in plan.rows if "not in the backup" in row.what]
-    assert row == "3 (data/closed, data/secret.env, data/sub/secret.txt); what lives there stays as it is"
+    assert row == "3 (data/closed, data/secret.env, data/sub/secret.txt); the living ones are not changed"
     in_place(home.settings, supply)
     after = {path: text for path, text in contents(home.data).items() if ".scriptorium-" not in path}
     assert after == {

@@ -211,7 +211,7 @@ def test_forms_of_a_compose_file(library: Library, tmp_path: Path, name: str, te
 def test_a_place_that_hangs_on_the_applications_environment_is_an_error(library: Library, file: str, text: str) -> None:
     usual = make(library.home / "data" / "kuzu")
     (library.home / file).write_text(text)
-    assert "what it stands for is not said there" in library.doubts()
+    assert "a variable without a value" in library.doubts()
     given = f'database_file = "{usual}"\ndata = "{library.home}/data"'
     assert not library.doubts(given)
 

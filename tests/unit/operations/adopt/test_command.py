@@ -58,7 +58,7 @@ def test_one_archive(app: Any, adopt: Adopt) -> None:
     done = adopt(config_zip(app, "old.zip", b"A=1"))
     assert done.exit_code == 0, done.stderr
     assert "old.zip: adopted as" in done.stdout and "config, taken 2025-07-14" in done.stdout
-    assert "warning: it holds no database" in done.stdout and "time zone" in done.stdout
+    assert "warning: it contains no database" in done.stdout and "time zone" in done.stdout
     assert "the next cleanup would remove" in done.stdout and "scriptorium pin" in done.stdout
     again = adopt(app.old.folder / "old.zip")
     assert again.exit_code == 2 and "already adopted as" in again.stderr and "scriptorium show" in again.stderr

@@ -73,7 +73,7 @@ def test_the_full_system(app: Any, kind: str, files_of: Files) -> None:
     assert adopted.backup.type is OLD[kind] and adopted.backup.name == f"{kind}_20250714_053926"
     files, tables = restored(app, adopted, files_of)
     if kind == "config_only":
-        assert not tables and "it holds no database" in adopted.warnings
+        assert not tables and "it contains no database" in adopted.warnings
     else:
         assert tables == app.tables and files.pop("data/kuzu/bibliotheca.db")
     assert files == app.old.expected
@@ -154,7 +154,7 @@ def test_a_database_that_was_not_opened_is_never_put_over_a_living_one(app: Any,
     assert "--restore-path" in refused.value.hint and app.place.database.read_bytes() == before
     proof = drill(settings, DrillRequest(reference=adopted.backup.id)).proof
     assert proof.verdict == "not comparable" and proof.files and not proof.tables, "plain files came, as they were"
-    assert "does not record what this database held" in proof.uncompared[0]
+    assert "has no fingerprints of this database" in proof.uncompared[0]
 
 
 def test_a_drill_proves_it(app: Any) -> None:

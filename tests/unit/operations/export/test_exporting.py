@@ -123,7 +123,7 @@ def test_what_is_there_is_never_replaced(books, tmp_path, tables):
     before = everything(tmp_path)
     (tmp_path / "link").symlink_to("nowhere")
     for output in (there, tmp_path / "link"):
-        with pytest.raises(UsageError, match="there already"):
+        with pytest.raises(UsageError, match="already exists"):
             plan_export(books.settings, ExportRequest(tables=tables, output=str(output)))
     (tmp_path / "link").unlink()
     assert everything(tmp_path) == before
@@ -137,7 +137,7 @@ def test_what_appears_meanwhile_is_not_replaced_either(books, tmp_path, tables):
     else:
         (tmp_path / "late").mkdir()
         (tmp_path / "late" / "mine").write_text("mine")
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="already exists"):
         run_export(books.settings, order)
     found = (tmp_path / "late") if tables else (tmp_path / "late" / "mine")
     assert found.read_text() == "mine"
@@ -170,7 +170,7 @@ def test_latest_is_the_newest_backup_that_holds_a_database(place, instant, tmp_p
         done = operation.export(place.settings, ExportRequest(reference=reference, tables=["Book"], output=output))
         assert (done.backup, done.rows) == (manifest.id, rows)
     config = place_config(place, instant)
-    with pytest.raises(NotFound, match="holds no tables"):
+    with pytest.raises(NotFound, match="has no tables"):
         plan_export(place.settings, ExportRequest(reference=config.id))
 
 

@@ -199,7 +199,7 @@ def test_names_that_mean_nothing_or_too_much(backed_up, tmp_path):
         export(settings, tmp_path / "x.csv", "a")
     assert "public.a" in several.value.hint and "other.a" in several.value.hint
     for name in WITHOUT:
-        with pytest.raises(NotFound, match="holds no rows of it"):
+        with pytest.raises(NotFound, match="contains no rows of it"):
             export(settings, tmp_path / "x.csv", name)
     assert list(tmp_path.iterdir()) == []
 

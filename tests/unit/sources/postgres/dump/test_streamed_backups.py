@@ -222,7 +222,7 @@ def test_a_second_try_takes_a_new_snapshot(library, server, tmp_path, monkeypatc
     ) -> Manifest:
         with pytest.raises(SourceUnavailable):
             pack(settings, plan, staged, folder, advance=lose)
-        assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [], "nothing half done is left"
+        assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [], "nothing incomplete is left"
         return pack(settings, plan, staged, folder)
 
     monkeypatch.setattr(backup, "read_sources", fail_first)
