@@ -144,10 +144,10 @@ def doubts(library: Mapping[str, object], variables: Mapping[str, str]) -> tuple
     home = _path(library, "home")
     known = _env_file(home)
     found = []
-    configured, used = _path(library, "files"), _files_folder(home, known)
-    both = configured and used and known.get("ALEXANDRIA_LIBRARY_ROOT") and configured.is_dir() and used.is_dir()
-    if both and configured and used and not configured.samefile(used):
-        found.append(f"'files' of the settings is {configured}, ALEXANDRIA_LIBRARY_ROOT of {home}/.env is {used}")
+    configured, own = _path(library, "files"), _files_folder(home, known)
+    both = configured and own and known.get("ALEXANDRIA_LIBRARY_ROOT") and configured.is_dir() and own.is_dir()
+    if both and configured and own and not configured.samefile(own):
+        found.append(f"'files' of the settings is {configured}, ALEXANDRIA_LIBRARY_ROOT of {home}/.env is {own}")
     name, used = _database_name(str(library.get("database") or "")), known.get(f"{_PREFIX}DB_NAME")
     if name and used and name != used:
         found.append(f"'database' of the settings is '{name}', ALEXANDRIA_DB_NAME of {home}/.env is '{used}'")
