@@ -161,7 +161,7 @@ def test_json_keeps_a_name_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "manner", Manner(json=True))
     for name in HOSTILE:
         out = io.StringIO()
-        output.manner.said_json = False
+        output.manner.wrote_json = False
         monkeypatch.setattr("sys.stdout", out)
         monkeypatch.setattr("sys.stderr", io.StringIO())
         error = NotFound("no such file", on=name, hint=name)

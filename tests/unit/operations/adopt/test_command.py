@@ -27,7 +27,7 @@ def adopt(app: Any, monkeypatch: pytest.MonkeyPatch) -> Adopt:
 
     def call(*words: str | Path) -> Result:
         monkeypatch.setattr(output.manner, "json", False)
-        monkeypatch.setattr(output.manner, "said_json", False)
+        monkeypatch.setattr(output.manner, "wrote_json", False)
         return CliRunner().invoke(main.app, ["catalog", "adopt", *map(str, words)])
 
     return call
