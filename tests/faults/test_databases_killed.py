@@ -247,7 +247,7 @@ def tables(living: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("undo", "undo-clean"))
-def test_going_back_from_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
+def test_an_undo_of_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
     rig = database_setup
     clean = operation == "undo-clean"
     rig.again("restore-clean" if clean else "restore")

@@ -182,7 +182,7 @@ def drilled(rig: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["workroom", "library"])
-def test_going_back_on_a_full_disk(small: Path, rig: Any, where: str) -> None:
+def test_an_undo_on_a_full_disk(small: Path, rig: Any, where: str) -> None:
     """Renames need no room; where not even the journal can be written, nothing is begun."""
     if where == "library":
         beside(rig, small)
@@ -282,7 +282,7 @@ QUICK = {
         for time in range(1, times + 1)
     ],
 )
-def test_a_write_that_finds_no_room(rig: Any, operation: str, point: str, time: int) -> None:
+def test_a_write_that_finds_no_space(rig: Any, operation: str, point: str, time: int) -> None:
     """The error of a full disk, injected; the command says what it is and the next run makes it good."""
     if point.startswith("index"):
         for store in rig.settings.stores.values():

@@ -173,7 +173,7 @@ def test_a_restore_that_is_ended(rig: Any, point: str, signal: str) -> None:
 
 
 @pytest.mark.parametrize(("point", "signal"), rows("undo"))
-def test_going_back_that_is_ended(rig: Any, point: str, signal: str) -> None:
+def test_an_undo_that_is_ended(rig: Any, point: str, signal: str) -> None:
     rig.again("restore")
     assert rig.living == rig.new
     end_at(rig, "undo", point, signal)
@@ -220,7 +220,7 @@ def test_a_cleanup_that_is_ended(rig: Any, point: str, signal: str) -> None:
 
 @pytest.mark.parametrize("time", [1, 2, 3])
 @pytest.mark.parametrize("signal", ["KILL", pytest.param("TERM", marks=pytest.mark.slow)])
-def test_dropping_former_data_that_is_ended(rig: Any, time: int, signal: str) -> None:
+def test_dropping_previous_data_that_is_ended(rig: Any, time: int, signal: str) -> None:
     """Once a part of it is dropped, nobody may go back to the rest of it."""
     rig.again("restore")
     (journal,) = (rig.settings.workspace_folder / "restores").iterdir()

@@ -54,7 +54,7 @@ def test_a_restore_under_an_application_that_is_not_seen(rig: Any) -> None:
         assert rig.living == rig.new
 
 
-def test_going_back_where_the_previous_data_is_gone(rig: Any) -> None:
+def test_an_undo_where_the_previous_data_is_gone(rig: Any) -> None:
     rig.again("restore")
     (folder,) = rig.place.home.rglob(".scriptorium-restore-*-data")
     away = folder.with_name("away")
@@ -67,7 +67,7 @@ def test_going_back_where_the_previous_data_is_gone(rig: Any) -> None:
     assert rig.living == rig.old
 
 
-def test_going_back_after_several_restores(database_setup: Any) -> None:
+def test_an_undo_after_several_restores(database_setup: Any) -> None:
     for operation in ("restore", "restore", "restore-clean"):
         database_setup.again(operation)
         database_setup.place.ask("INSERT INTO odd (at) VALUES ('cellar')")

@@ -109,7 +109,7 @@ def test_an_archive_without_its_facts_is_not_committed(store: ObjectStore, archi
     assert keys(store) == set()
 
 
-def test_an_archive_whose_manifest_finds_no_room_does_not_stay(archive: Callable[[], Path]) -> None:
+def test_an_archive_whose_manifest_finds_no_space_does_not_stay(archive: Callable[[], Path]) -> None:
     store = MemoryObjects(capacity=10)
     with pytest.raises(NoSpace):
         commit(store, archive(), with_right_hash(manifest()))

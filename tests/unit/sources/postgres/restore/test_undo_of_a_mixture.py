@@ -194,7 +194,7 @@ def test_one_part_alone_goes_back_alone(mixture):
         *(pytest.param(*row, marks=pytest.mark.slow) for row in ((1, False), (1, True), (2, True), (3, False))),
     ],
 )
-def test_going_back_that_is_killed_is_gone_on_with(mixture, clean, part):
+def test_an_undo_that_is_killed_is_completed(mixture, clean, part):
     mixture.put("changed1")
     mixture.restore(clean=clean)
     assert killed(mixture.undo, dying_before(rollback, "_not_back", part))
