@@ -56,9 +56,9 @@ def backup_rows(backup: Backup, now: datetime) -> Mapping[str, str]:
     if backup.description:
         pairs["description"] = backup.description
     if backup.unrecorded:
-        pairs[NOT_RECORDED] = f"of {', '.join(backup.unrecorded)}: it can be restored, and no drill can prove it"
+        pairs[NOT_RECORDED] = f"of {', '.join(backup.unrecorded)}: it can be restored, but no drill can prove it"
     if backup.unsaved:
-        pairs["not saved"] = f"{backup.unsaved:,} (see the warnings): a restore in place leaves them as they are"
+        pairs["not saved"] = f"{backup.unsaved:,} (see the warnings): a restore in place does not change them"
     if backup.error:
         pairs["error"] = backup.error
     return pairs

@@ -220,7 +220,7 @@ def undo_line(result: UndoResult, *, cut_short: bool) -> str:
     if not result.compared:
         return f"a restore of {undone} was cut short, and was undone; {NOTHING_COMPARED}"
     if cut_short:
-        return f"a restore of {undone} was cut short; the data of {result.library} that was there before it is back"
+        return f"a restore of {undone} was cut short; the previous data of {result.library} is back"
     return f"the previous data of {result.library} is back; the restore of {undone} is undone"
 
 
