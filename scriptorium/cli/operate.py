@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -23,12 +24,14 @@ from scriptorium.cli.output import (
     warn_of_half_restores,
 )
 from scriptorium.cli.run_flow import carried_out, flow_runs
+from scriptorium.cli.several import Failure, keeping_failures, without_keeping, worst
 from scriptorium.errors import DamageFound, ScriptoriumError, UsageError
 from scriptorium.model import NOT_PROVEN, Backup
 from scriptorium.report.documents import (
     backup_document,
     checked_row,
     decision_rows,
+    failure_document,
     proof_document,
     proof_rows,
     prune_document,
@@ -64,23 +67,30 @@ def create(
     given = {"type": type, "tier": tier, "name": name, "description": description, "compression": compression}
     names = list(settings.libraries) if library == "all" else [settings.library(library).name]
     requests = [BackupRequest(library=one, to=to, **given) for one in names]
+    failed: dict[str, Failure] = {}
+    each = keeping_failures if library == "all" else without_keeping
     for request in requests:  # errors in the request are reported at once, before Prefect is loaded
-        check_request(settings, request)
+        with each(str(request.library), failed):
+            check_request(settings, request)
     done = []
-    with flow_runs():
-        from flows.backup import backup as flow
+    with flow_runs() if len(failed) < len(requests) else contextlib.nullcontext():
+        for request in (one for one in requests if one.library not in failed):
+            from flows.backup import backup as flow
 
-        for request in requests:
-            backup = carried_out(flow, **request.parameters())
-            done.append(backup)
-            put_pairs(taken_rows(backup, [settings.store(copy.store).location(copy.key) for copy in backup.copies]))
-            _say_unsaved(backup)
-            _say_noticed(backup)
+            with each(str(request.library), failed):
+                backup = carried_out(flow, **request.parameters())
+                done.append(backup)
+                put_pairs(taken_rows(backup, [settings.store(copy.store).location(copy.key) for copy in backup.copies]))
+                _say_unsaved(backup)
+                _say_noticed(backup)
     if manner.json:
         documents = [backup_document(backup) for backup in done]
-        put_json(documents if library == "all" else documents[0])
-    if any(backup.unsaved for backup in done):
-        raise typer.Exit(DEGRADED)
+        failures = [failure_document(name, one.what, one.hint, one.code) for name, one in failed.items()]
+        put_json([*documents, *failures] if library == "all" else documents[0])
+    if failed:
+        say(f"{len(failed)} of {len(requests)} libraries have no new backup: {', '.join(failed)}")
+    if code := worst([*(one.code for one in failed.values()), *(DEGRADED for one in done if one.unsaved)]):
+        raise typer.Exit(code)
 
 
 def _say_unsaved(backup: Backup) -> None:

@@ -142,34 +142,36 @@ def with_errors(work: Callable[[], R]) -> R:
     """Run ``work``. An error becomes one line that says what failed, one that says what to do, and an exit code."""
     try:
         return work()
-    except ScriptoriumError as error:
-        complain(error.exact, error.hint, error)
-        raise typer.Exit(error.exit_code) from None
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted", "nothing incomplete is left; run the command again", None)
         raise typer.Exit(130) from None
     except BrokenPipeError:
         sys.stderr.close()  # the reader has closed the pipe (| head): this needs no message
         raise typer.Exit(0) from None
-    except OSError as error:
-        from scriptorium.fs.system_errors import advice, reason_of
-
-        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-        complain(
-            f"{reason_of(error)}: {where}" if where else reason_of(error),
-            advice(error) or "--verbose shows where",
-            error,
-        )
-        raise typer.Exit(1) from None
     except (typer.Exit, SystemExit):
         raise
     except Exception as error:  # noqa: BLE001  the last line of defence: a line, not a traceback
-        complain(f"unexpected: {type(error).__name__}: {error}", "--verbose shows where; please report it", error)
-        raise typer.Exit(1) from None
+        what, hint, code = failure_of(error)
+        complain(what, hint, error)
+        raise typer.Exit(code) from None
 
 
-def complain(what: str, hint: str, error: BaseException | None) -> None:
-    """Print what failed and what to do next; with ``--verbose``, also the traceback of ``error``."""
+def failure_of(error: Exception) -> tuple[str, str, int]:
+    """What failed, what to do next, and the exit code."""
+    if isinstance(error, ScriptoriumError):
+        return error.exact, error.hint, error.exit_code
+    if isinstance(error, OSError):
+        from scriptorium.fs.system_errors import advice, reason_of
+
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        what = f"{reason_of(error)}: {where}" if where else reason_of(error)
+        return what, advice(error) or "--verbose shows where", 1
+    return f"unexpected: {type(error).__name__}: {error}", "--verbose shows where; please report it", 1
+
+
+def complain(what: str, hint: str, error: BaseException | None, *, document: bool = True) -> None:
+    """Print what failed and what to do next; with ``--verbose``, also the traceback of ``error``. ``document``: with
+    ``--json`` it is the document of the call."""
     if manner.verbose and error is not None:
         sys.stderr.write(legible_lines("".join(traceback.format_exception(error))))
     sys.stdout.flush()
@@ -178,7 +180,7 @@ def complain(what: str, hint: str, error: BaseException | None) -> None:
 
         note_failure(what)
     sys.stderr.write(f"error: {legible(what)}\n" + (f"  {legible(hint)}\n" if hint else ""))
-    if manner.json and not manner.wrote_json:
+    if document and manner.json and not manner.wrote_json:
         put_json({"error": what, "hint": hint})
 
 

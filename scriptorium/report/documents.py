@@ -18,6 +18,11 @@ Document = dict[str, object]
 NOT_RECORDED = "no fingerprints"
 
 
+def failure_document(library: str, what: str, hint: str, code: int) -> dict[str, str | int]:
+    """A library that could not be backed up, among the backups of the others."""
+    return {"library": library, "error": what, "hint": hint, "exit_code": code}
+
+
 def _time(time: datetime | None) -> str | None:
     return time.isoformat() if time else None
 

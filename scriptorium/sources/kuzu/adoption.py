@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from scriptorium.errors import NoSpace, ScriptoriumError, UnsafeArchive
 from scriptorium.fs import reflink
+from scriptorium.fs.attributes import give, held_open
 from scriptorium.manifest import readable
 from scriptorium.model import Provenance, Staged, Tree
 from scriptorium.sources.kuzu import export as kuzu_export
@@ -154,10 +155,8 @@ def _copied(database: Database, copy: Path) -> None:
     for path in database.files():
         with reflink.opened(path) as file:
             reflink.copy(file, target / path.name, path.stat().st_size, lambda _: None)
-        found = path.stat()
-        if os.geteuid() == 0:
-            os.chown(target / path.name, found.st_uid, found.st_gid)
-        (target / path.name).chmod(found.st_mode & 0o777)
+        with held_open(path) as original, held_open(target / path.name) as made:
+            give(original, made)
 
 
 def _as_it_was(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import typer.main
 
 import scriptorium.cli
 from scriptorium.cli.main import COMMAND_MODULES, app
+from scriptorium.cli.several import worst
+from scriptorium.errors import DamageFound, LibraryBusy
 
 FOLDER = Path(scriptorium.cli.__file__).parent
 WITH_COMMANDS = [file.stem for file in FOLDER.glob("*.py") if "@command(app" in file.read_text("utf-8")]
@@ -179,3 +183,85 @@ def test_streams_that_are_closed_are_nobodys_files(closed: str, tmp_path: Path) 
     )
     shell = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", program, "stats"]
     assert subprocess.run(shell, cwd=tmp_path, timeout=60, check=False).returncode == 0
+
+
+def _three_libraries(folder: Path, *, missing: tuple[str, ...]) -> None:
+    names = ("one", "two", "three")
+    for name in names:
+        if name not in missing:
+            (folder / name).mkdir()
+            (folder / name / "page").write_text(name)
+    (folder / "scriptorium.toml").write_text(
+        "".join(
+            f'[libraries.{name}]\nsources = [{{ name = "pages", kind = "files", path = "{name}" }}]\n' for name in names
+        )
+        + '[stores.local]\nkind = "local"\npath = "backups"\n'
+    )
+
+
+def _create_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str, taking: Callable[..., object] | None = None
+) -> int:
+    """``create --library all`` in this process, with the recipe in the place of the flow."""
+    from scriptorium import settings
+    from scriptorium.cli import operate
+    from scriptorium.operations.backup import backup
+    from scriptorium.requests import BackupRequest
+
+    def take(_: object, **given: object) -> object:
+        if taking is not None:
+            taking(**given)
+        return backup(settings.load(folder / "scriptorium.toml", {}), BackupRequest.model_validate(given)).backup
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(operate, "flow_runs", contextlib.nullcontext)
+    monkeypatch.setattr(operate, "carried_out", take)
+    monkeypatch.setattr(operate, "current", lambda: settings.load(folder / "scriptorium.toml", {}))
+    monkeypatch.setattr("scriptorium.cli.output.manner", operate.manner)
+    for name in ("verbose", "quiet", "json", "wrote_json"):
+        monkeypatch.setattr(operate.manner, name, False)
+    return int(app(["create", "--library", "all", *words], standalone_mode=False) or 0)
+
+
+def test_a_library_that_fails_ends_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _three_libraries(tmp_path, missing=("one",))
+    assert _create_all(tmp_path, monkeypatch) == 5
+    said = capsys.readouterr()
+    assert "error: one: the folder does not exist" in said.err
+    assert " of two" in said.out and " of three" in said.out and "1 of 3 libraries have no new backup: one" in said.out
+    assert {path.name for path in (tmp_path / "backups").iterdir() if path.is_dir()} >= {"two", "three"}
+
+
+def test_in_json_it_stands_beside_the_backups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _three_libraries(tmp_path, missing=("two",))
+    assert _create_all(tmp_path, monkeypatch, "--json") == 5
+    one, three, two = json.loads(capsys.readouterr().out)
+    assert (one["library"], three["library"], two["library"]) == ("one", "three", "two")
+    assert "does not exist" in two["error"] and two["exit_code"] == 5 and two["hint"]
+
+
+def test_the_worst_decides_the_exit_code_and_an_interruption_ends_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _three_libraries(tmp_path, missing=())
+    ends = {"one": LibraryBusy("busy"), "two": DamageFound("damage"), "three": OSError(28, "No space left on device")}
+
+    def failing(**given: object) -> None:
+        raise ends[str(given["library"])]
+
+    assert _create_all(tmp_path, monkeypatch, taking=failing) == 3
+    began: list[object] = []
+
+    def interrupted(**given: object) -> None:
+        began.append(given["library"])
+        raise KeyboardInterrupt
+
+    assert _create_all(tmp_path, monkeypatch, taking=interrupted) == 130 and began == ["one"]
+
+
+def test_degraded_is_less_than_any_failure() -> None:
+    assert (worst([]), worst([0, 8]), worst([8, 4]), worst([4, 1, 8]), worst([1, 3])) == (0, 8, 4, 1, 3)
