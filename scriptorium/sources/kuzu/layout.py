@@ -19,6 +19,7 @@ from scriptorium.fs.places import is_held, real_path
 COMPANIONS = (".wal", ".shadow", ".tmp")
 _LADYBUG_COMPANION = ".wal.checkpoint"  # Kuzu never makes one; its successor does
 _MAGIC, _LADYBUG_MAGIC = b"KUZU", b"LBUG"
+_GONE = "correct the source's path in the settings; a database that is gone comes back with: scriptorium restore"
 FIRST_SINGLE_FILE = 39
 _FIRST_PAGE = 4096
 _HIGHEST_CREDIBLE = 1000  # of storage versions: above, the number is damage
@@ -79,7 +80,7 @@ def find(path: Path) -> Layout:
     if real.is_file():
         return Layout(real, folder=False)
     if not real.is_dir():
-        raise NotFound("there is no Kuzu database", on=str(path), hint="correct the source's path in the settings")
+        raise NotFound("there is no Kuzu database", on=str(path), hint=_GONE)
     layout = Layout(real, folder=True)
     if not layout.header.is_file():
         raise SourceDamaged("this folder is no Kuzu database", on=str(path), hint=_hint_for_folder(real))

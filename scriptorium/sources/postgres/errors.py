@@ -66,7 +66,7 @@ _KNOWN = (
         r'database "[^"]*" does not exist',
         NotFound,
         "there is no such database",
-        "create it, or check the address",
+        "check the address; one that was dropped comes back with: scriptorium restore",
     ),
     _KnownError((), r'role "[^"]*" does not exist', NotFound, "there is no such role", "check the user in the address"),
     _KnownError(

@@ -13,7 +13,9 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import loads
 from scriptorium.operations.adopt import adopt
+from scriptorium.operations.restore import plan_restore, restore
 from scriptorium.operations.verify import verify_stored
+from scriptorium.requests import RestoreRequest
 from scriptorium.words import Status
 
 GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "version-1" / "bibliotheca"
@@ -80,3 +82,18 @@ def test_it_stays_a_backup_of_its_library(app: Any, lying: Callable[..., Path]) 
     with pytest.raises(NotFound, match="no such library: bibliotheca"):
         adopt(app.place.settings, file)
     assert not app.left()
+
+
+def test_an_archive_whose_manifest_is_damaged_is_found_and_adopted_again(app: Any, lying: Callable[..., Path]) -> None:
+    settings = app.place.settings
+    was = adopt(settings, lying(ARCHIVES[0])).backup
+    stored = Path(settings.store("local").location(was.copies[0].key))
+    manifest = stored.with_name(f"{stored.name}.json")
+    manifest.write_bytes(manifest.read_bytes().replace(b'"host": "', b'"host": "x', 1))
+    for reference in (was.id, was.name, stored.name):
+        with pytest.raises(DamageFound, match="every copy of this backup is damaged") as caught:
+            plan_restore(settings, RestoreRequest(reference=reference, path=app.place.folder / "out"))
+        assert was.id in caught.value.hint and f"catalog adopt {stored}" in caught.value.hint
+    again = adopt(settings, stored)
+    assert again.backup.id == was.id and Catalog(settings).find(was.id).status is Status.VERIFIED
+    assert restore(settings, RestoreRequest(reference=was.id, path=app.place.folder / "out")).restored.files
