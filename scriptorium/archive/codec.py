@@ -1,8 +1,8 @@
 """Compression by blocks, so that several threads work on one stream that any ``tar`` can read.
 
 gzip: one member; each block is deflated by isal with the 32 KiB before it as its dictionary and ends on a byte border,
-so the pieces can be joined. zstd: one frame a block. Blocks that do not shrink (pictures, books in zip form) are
-stored: igzip would spend as long on them as on text, and win nothing.
+so the pieces can be joined. zstd: one frame for each block. Blocks that do not shrink (pictures, zipped books) are
+stored: igzip would need as long for them as for text, and save nothing.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Zstd:
     block_size = 4 * MIB
 
     def __init__(self) -> None:
-        self._kept = threading.local()  # a compressor has megabytes of tables: made once a thread
+        self._kept = threading.local()  # a compressor has megabytes of tables: one for each thread
 
     def opening(self) -> bytes:
         return b""

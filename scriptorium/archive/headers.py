@@ -1,4 +1,4 @@
-"""Tar headers from what the filesystem says, in the POSIX (pax) form: exact times, raw names, owners, attributes."""
+"""Tar headers from the status of files, in the POSIX (pax) form: exact times, raw names, owners, attributes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _RawText(str):
     """Text that always encodes to the bytes it was made of.
 
     tarfile would otherwise announce a name that is not UTF-8 by ``hdrcharset``, which GNU tar warns of; like GNU tar,
-    we just write the bytes.
+    we write the bytes.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""Reading an archive: one thread reads, hashes and decompresses, while the caller works on what came before."""
+"""Reads an archive: one thread reads, hashes and decompresses, while the caller works on the previous pieces."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class _ZstdSource:
 class InputStream:
     """The decompressed archive, in order. A context manager: leaving it ends the thread.
 
-    The compression is told by the first bytes, never by a name. ``raw_bytes`` grows with what was read of the archive.
+    The first bytes decide which compression it is, never a name. ``raw_bytes``: the bytes of the archive read so far.
     Everything here raises ``DamageFound`` with the offset when the archive cannot be decompressed.
     """
 
@@ -129,7 +129,7 @@ class InputStream:
         return b"".join(parts)
 
     def rest(self) -> Written:
-        """Read the archive to its end, whatever state it is in, and say what all of it was."""
+        """Read the archive to its end, whatever its state is; returns its bytes and hash."""
         with contextlib.suppress(DamageFound):
             while self.some(MIB):
                 pass
@@ -204,7 +204,7 @@ class InputStream:
                 yield chunk
 
     def _only_zeros(self, data: bytes) -> bool:
-        """Whether what follows is what fills a block on a tape; then all of it was read."""
+        """Whether only zeros follow, which fill a block on a tape; reads all of them."""
         while data and not any(data):
             data = self._raw.read()
         return not data

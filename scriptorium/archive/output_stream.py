@@ -1,7 +1,7 @@
-"""The way out: blocks are filled, compressed, hashed and written by different threads at once.
+"""Writes an archive: blocks are filled, compressed, hashed and written by different threads at once.
 
 The caller fills a block (files are read straight into it), a pool compresses, and one thread hashes and writes the
-pieces in order. All of that releases the interpreter's lock. The number of blocks under way is bounded, so is memory.
+pieces in order. All of that releases the interpreter's lock. The number of blocks in work is limited, and so is memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WINDOW = 32 << 10
 
 
 def processors() -> int:
-    """How many processors this process may use, as far as more threads bring more."""
+    """How many processors this process may use, up to the number from which more threads bring no gain."""
     return max(1, min(len(os.sched_getaffinity(0)), _MOST_WORKERS))
 
 
@@ -34,7 +34,7 @@ class Written:
 
 
 class OutputStream:
-    """A stream into a file descriptor. Use as a context manager: leaving it ends the threads, whatever happened."""
+    """A stream into a file descriptor. Use as a context manager: leaving it ends the threads, also after an error."""
 
     def __init__(self, descriptor: int, codec: Codec) -> None:
         workers = processors()
@@ -107,7 +107,7 @@ class OutputStream:
         piece = self._pool.submit(self._codec.compress, view, self._before)
         self._before = bytes(view[-_WINDOW:])
         self._order.put((piece, block))
-        self._block = self._spare.get()  # waits while too many are under way
+        self._block = self._spare.get()  # waits while too many are in work
         self._view = memoryview(self._block)
         self._used = 0
 

@@ -1,4 +1,4 @@
-"""Reading an archive from its first byte to its last, one member after the other, without seeking."""
+"""Reads an archive from its first byte to its last, one member after the other, without seeking."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _HINT = "use another copy of this backup"
 
 
 class Reader:
-    """The members of an archive. A context manager; ``stream`` knows how far it is and what the whole file was.
+    """The members of an archive. A context manager; ``stream`` has the position, and at the end size and hash.
 
-    ``foreign``: another program wrote it, which need not fill the last record with zeros; else how it ends is part of
-    what is checked.
+    ``foreign``: another program wrote it, which need not fill the last record with zeros. In our own archives the end
+    is checked too.
     """
 
     def __init__(self, stream: BinaryIO, *, foreign: bool = False) -> None:
@@ -80,7 +80,7 @@ class Reader:
                 member = self._member(info, self._shared | extended)
                 extended, fill = {}, padding(self._left)
                 self._last = member.entry.path
-                if member.entry.path or member.entry.kind != "folder":  # else it is the top itself
+                if member.entry.path or member.entry.kind != "folder":  # otherwise it is the top itself
                     yield member
                 for _ in self._stored(member.entry.path, self._left):
                     pass
@@ -88,7 +88,7 @@ class Reader:
         self._end()
 
     def _header(self) -> tarfile.TarInfo | None:
-        """The next header; nothing at the two zero blocks that end an archive."""
+        """The next header; ``None`` at the two zero blocks that end an archive."""
         block = self._block = self.stream.exactly(BLOCK)
         if len(block) < BLOCK:
             raise self._damaged("the archive ends early", EndsEarly)
@@ -101,7 +101,7 @@ class Reader:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError) as error:
             raise self._damaged(f"a header is broken ({error})") from None
-        if block[257:265] == tarfile.GNU_MAGIC:  # where others have the beginning of a long name, it has times
+        if block[257:265] == tarfile.GNU_MAGIC:  # in this form the field for the beginning of a long name holds times
             info.name = decoded(block[: tarfile.LENGTH_NAME].partition(b"\0")[0])
         return info
 
@@ -168,7 +168,7 @@ class Reader:
 
 
 def members(stream: BinaryIO) -> Iterator[Member]:
-    """Every member in order. Raises ``DamageFound``, with the place, at the first thing that is not as it should be."""
+    """Every member in order. Raises ``DamageFound``, with the position, at the first error."""
     with Reader(stream) as reader:
         yield from reader
 
@@ -193,7 +193,7 @@ def _records(data: bytes) -> dict[bytes, bytes]:
         key, equals, value = record.partition(b"=")
         if not length or not equals or record[-1:] != b"\n":
             raise DamageFound("an extended header of the archive is broken", hint=_HINT)
-        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):  # there again and again: a map, in its first form
+        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):  # these keys repeat: a map, in its first form
             key, value = b"GNU.sparse.map", found.get(b"GNU.sparse.map", b"") + b"," + value
         found[key] = value[:-1]
         at += length
@@ -222,6 +222,6 @@ def _nanoseconds(text: str) -> int:
 
 
 def _plain(path: str) -> str:
-    """The path without what says nothing: ``./``, ``//``, a closing ``/``."""
+    """The path without parts that have no meaning: ``./``, ``//``, a final ``/``."""
     steps = [step for step in path.split("/") if step not in ("", ".")]
     return ("/" if path.startswith("/") else "") + "/".join(steps)

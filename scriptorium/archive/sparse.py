@@ -1,8 +1,7 @@
-"""Members of other programs' archives that have holes: what is stored is the data between them, and a map of where it
-belongs.
+"""Members with holes in archives of other programs: the data between the holes is stored, with a map of its positions.
 
 GNU tar has written four forms: a type of its own with the map in the header, and three with the map in records of a pax
-header (``0.0`` and ``0.1``), or before the data (``1.0``). We write none of them, and read all.
+header (``0.0`` and ``0.1``), or before the data (``1.0``). We write none of them, and read all of them.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Layout:
         return sum(length for _, length in self.pieces)
 
     def spread(self, stored: Callable[[int], Iterator[memoryview]]) -> Iterator[memoryview]:
-        """The contents with their holes as zeros; ``stored`` gives that many of the bytes that are there."""
+        """The contents with their holes as zeros; ``stored`` returns that many of the stored bytes."""
         at = 0
         for offset, length in self.pieces:
             yield from _hole(offset - at)
@@ -46,9 +45,9 @@ class Layout:
 
 
 def layout_of(block: bytes, kind: bytes, extended: dict[bytes, bytes], exactly: Exactly) -> tuple[Layout, int] | None:
-    """The map of a member, and how many bytes of its data it took; nothing where the member has no holes.
+    """The map of a member, and how many bytes of its data the map took; ``None`` if the member has no holes.
 
-    ``exactly`` reads on: further headers, or the map before the data. ``DamageFound`` when it cannot be.
+    ``exactly`` reads more: further headers, or the map before the data. Raises ``DamageFound``.
     """
     try:
         if kind == tarfile.GNUTYPE_SPARSE and block[257:265] == tarfile.GNU_MAGIC:

@@ -1,4 +1,4 @@
-"""Unpacking: an archive's members to where they are wanted."""
+"""Unpacks the members of an archive to the paths where they are wanted."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def unpack(
     foreign: bool = False,
     advance: Advance | None = None,
 ) -> Unpacked:
-    """``write_members`` over an archive. ``foreign``: another program wrote it. ``advance`` is told the bytes that
-    were read of it."""
+    """``write_members`` over an archive. ``foreign``: another program wrote it. ``advance`` gets the number of bytes
+    read."""
     with Reader(stream, foreign=foreign) as reader:
         return write_members(reported(reader, advance), receive, roots=roots, expected=expected, foreign=foreign)
 

@@ -1,4 +1,4 @@
-"""Reading a copy back: one pass over the archive, every hash compared, each kind of damage called by its name."""
+"""Reads a copy back: one pass over the archive, every hash compared, a name for each kind of damage."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ WRONG_ARCHIVE = "wrong archive"
 ALTERED_ARCHIVE = "altered archive"
 
 VERDICTS = (
-    MISSING_ARCHIVE,  # the manifest is there, what it describes is not
-    MISSING_MANIFEST,  # the archive is there, nothing says that it was ever finished
+    MISSING_ARCHIVE,  # the manifest exists, its archive does not
+    MISSING_MANIFEST,  # the archive exists, but no manifest shows that it was finished
     TRUNCATED,  # the archive ends early
     ALTERED_MEMBER,  # contents, mode, time or target of a member differ from its record
     ALTERED_MANIFEST,  # the record itself is broken, or the two in store and archive differ
@@ -64,7 +64,7 @@ def verify_copy(
     """Everything that is wrong with a copy; nothing when it is sound.
 
     ``name``: the archive's name or key. ``size``: how long the store says it is: a stream that ends before that is the
-    store's failure (``StoreUnavailable``), not damage. ``advance`` is told the bytes of the archive that were read.
+    store's failure (``StoreUnavailable``), not damage. ``advance`` gets the number of bytes read of the archive.
     Raises ``ToolMissing`` for a manifest of a newer program, and what the store raises.
     """
     outer, findings = _outer_manifest(manifest_bytes, name)
@@ -93,7 +93,7 @@ def verified(
     size: int | None = None,
     advance: Advance | None = None,
 ) -> Verification:
-    """``verify_copy`` as the record that is kept: when, how long it took, sound or what is wrong."""
+    """``verify_copy`` with its result as a record: when, how long it took, and what is wrong."""
     at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
     findings = verify_copy(open_archive, manifest_bytes, name=name, size=size, advance=advance)
     took = time.monotonic() - began
@@ -117,7 +117,7 @@ def _outer_manifest(data: bytes | None, name: str) -> tuple[Manifest | None, lis
 
 
 class _Reading:
-    """One pass over an archive, and what it brought to light."""
+    """One pass over an archive, and what it found."""
 
     def __init__(self, reader: Reader, comparison: Comparison) -> None:
         self._reader = reader
@@ -189,7 +189,7 @@ class _Reading:
     def findings(
         self, outer: Manifest | None, damage: DamageFound | None, whole: Written, name: str
     ) -> Iterator[Finding]:
-        """What the pass brought to light, the cause before its consequences."""
+        """What the pass found, the cause before its consequences."""
         if outer is not None and self._inner is not None and outer.id != self._inner.id:
             detail = f"it holds backup {self._inner.id}, the manifest is that of {outer.id}"
             yield Finding(WRONG_ARCHIVE, name, detail)
@@ -211,7 +211,7 @@ class _Reading:
             )
 
     def _manifests(self, outer: Manifest | None, ended: bool) -> Iterator[Finding]:
-        """What the manifest in the archive says of itself and of the one beside it."""
+        """What is wrong with the manifest in the archive, or differs from the one beside it."""
         if self._inner_damage:
             yield Finding(ALTERED_MANIFEST, MANIFEST, f"in the archive: {self._inner_damage}")
         elif self._inner is None and ended:

@@ -1,4 +1,4 @@
-"""The writer of an archive: members as they are read, between what is to be saved (first) and what was saved (last)."""
+"""Writes an archive: first a record of what is to be saved, then the members, at the end the manifest and the sums."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sums_line(path: str, sha256: str) -> bytes:
 
 
 class _Unfinished(Exception):
-    """The block ended before the archive was finished: it is given up."""
+    """The block ended before the archive was finished: the archive is removed."""
 
 
 class ArchiveWriter:
@@ -148,7 +148,7 @@ def _spooled(path: Path) -> Iterator[BinaryIO]:
         yield file
     finally:
         path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a full disk: what it did not take is not wanted any more
+        with contextlib.suppress(OSError):  # a full disk: what could not be written is not needed any more
             file.close()
 
 
@@ -158,7 +158,7 @@ def _own_header(name: str, size: int, time: datetime) -> bytes:
 
 
 def _metadata(draft: Manifest, staged: Sequence[Staged]) -> bytes:
-    """What was to be saved; stands first in the archive, so that a broken one still says what it was."""
+    """What was to be saved. It is the first member, so that a damaged archive still shows what it was."""
     return sealed(
         {
             "version": draft.version,

@@ -1,7 +1,7 @@
 """The record of a backup: written as sealed JSON, read in every version ever written.
 
-`naming` says what things are called, `document` holds manifest and marks, `entries` the list of members, `record` the
-codec of all records, `unrecorded` what a manifest may not say.
+`naming` makes names, `document` reads and writes manifests and annotations, `entries` lists of members, `record` is the
+codec of all records, `unrecorded` finds what a manifest lacks.
 """
 
 from scriptorium.manifest.document import VERSION, DamagedManifest, dumps, dumps_annotations, loads, loads_annotations

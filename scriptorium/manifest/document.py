@@ -1,6 +1,6 @@
-"""The manifest and the marks as sealed JSON, out and back.
+"""The manifest and the annotations as sealed JSON, written and read.
 
-``loads`` reads every version ever written: a new version gets its own reader in ``_READERS``, and none is taken away.
+``loads`` reads every version ever written: a new version gets its own reader in ``_READERS``, and none is removed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def dumps(manifest: Manifest) -> bytes:
 
 
 def dumps_annotations(annotations: Annotations) -> bytes:
-    """The marks as sealed JSON."""
+    """The annotations as sealed JSON."""
     found = annotations.verification
     verification = found and {
         "at": instant(found.at),
@@ -173,7 +173,7 @@ def loads(data: bytes) -> Manifest:
 
 
 def loads_annotations(data: bytes) -> Annotations:
-    """Read marks; raises like ``loads``."""
+    """Read annotations; raises like ``loads``."""
     record = _known(data, "marks")
     found, proof = record.optional_record("verification"), record.optional_record("proof")
     return Annotations(

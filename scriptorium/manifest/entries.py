@@ -1,6 +1,6 @@
 """One member of an archive as one line of JSON, and lists of them.
 
-Paths that are not UTF-8 stand twice: ``path`` is for people, ``path_base64`` holds the bytes.
+Paths that are not UTF-8 are written twice: ``path`` is for people, ``path_base64`` holds the bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How a part came to be, and which file a backup was adopted from, as fields of a manifest.
+"""How a part was made, and from which file a backup was adopted, as fields of a manifest.
 
-Manifests that were written before these fields say the same in two texts for people, ``method`` and ``description``.
+Manifests that were written before these fields have the same in two texts for people, ``method`` and ``description``.
 This module is the only one that reads such texts.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import fields
 from scriptorium.manifest.record import SHA256, Record
 from scriptorium.model import Provenance
 
-_ADOPTED = "adopted"  # how such a method begins; the others are how it ends
+_ADOPTED = "adopted"  # such a method begins with this and ends with the others
 _TRUSTED = "; trusted"
 _UNOPENED = "; not opened"
 _STREAMED = ", streamed"
@@ -23,7 +23,7 @@ _ORIGINAL = re.compile(r"adopted from .* \(sha256 ([0-9a-f]{64})\)\Z", re.DOTALL
 
 
 def provenance_fields(provenance: Provenance) -> dict[str, object]:
-    """What is written into a manifest: the fields that say something."""
+    """The fields for a manifest: those that are not empty."""
     found = ((field.name, getattr(provenance, field.name)) for field in fields(Provenance))
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found if value}
 

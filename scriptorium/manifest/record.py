@@ -1,8 +1,8 @@
 """The codec of all records: JSON out, and its fields read by type; sealed where a backup depends on it.
 
 The last field of a sealed record is ``checksum``: the SHA-256 of every byte before the line that holds it
-(``head -n -2 FILE | sha256sum`` gives the same). So every flipped bit is found, also one that leaves the JSON equal in
-meaning.
+(``head -n -2 FILE | sha256sum`` gives the same). So every changed bit is found, even one that does not change the
+meaning of the JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def readable(text: str) -> str:
-    """Text that can be written as UTF-8: bytes that are not stand as ``\\xNN``."""
+    """Text that can be written as UTF-8: other bytes become ``\\xNN``."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""What a manifest does not say: of a backup that was adopted, or whose fingerprints are missing."""
+"""What a manifest lacks, if the backup was adopted or fingerprints are missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _recorded(part: Part) -> bool:
 def uncompared(part: Part, missing: Mapping[str, str] = _NONE) -> tuple[str, ...]:
     """What of a part's database could not be compared, and why: one line each, the recorded ones first.
 
-    ``missing``: the facts that could not be taken of what was restored.
+    ``missing``: the fingerprints that could not be taken of the restored database, and why.
     """
     reasons = {**missing, **part.missing_fingerprints}
     recorded = sorted(reasons, key=lambda table: (table not in part.missing_fingerprints, table))

@@ -1,9 +1,9 @@
-"""The members of a backup, whatever keeps them: files, folders and links with everything that is kept of them.
+"""The members of a backup in any store: files, folders and links with their attributes.
 
-Out: ``walk`` reads every source once (``reading``) into any number of ``sinks``; ``selection`` (with ``patterns``) says
-what of a tree is saved, ``remarks`` what could not be, ``ledger`` lists what was read; what is only read meanwhile are
-``streams``. Back: ``writing`` writes each ``member`` where it is wanted,
-through ``placing``; ``comparison`` says what differs, ``rereading`` what cannot be read back.
+Saving: ``walk`` reads every source once (``reading``) into any number of ``sinks``. ``selection`` (with ``patterns``)
+chooses the files of a tree, ``remarks`` records what could not be saved, ``ledger`` lists what was read. ``streams``
+are parts that are read from the living source during the walk. Restoring: ``writing`` writes each ``member`` to its
+place (``placing``). ``comparison`` finds differences, ``rereading`` reads the written files again.
 """
 
 from scriptorium.members.ledger import OWN, listed_entries

@@ -1,4 +1,4 @@
-"""What came back of a backup against what its manifest lists, while the members pass by once.
+"""Compares the members of a backup with the list in its manifest, in one pass over the members.
 
 A short list is compared entry by entry. A very long one stays on disk: the members seen are written as lines and
 hashed, and only when the hash differs from the manifest's are the two lists read again to say what differs.
@@ -22,9 +22,9 @@ _MOST = 1000
 
 
 class Comparison:
-    """Told every member in the order of the backup, then asked what differs. Has files: ``close`` it.
+    """Gets every member in the order of the backup, then returns what differs. It holds open files: ``close`` it.
 
-    ``expected`` may become known only at the end (the manifest inside an archive stands behind the members).
+    ``expected`` may become known only at the end (the manifest inside an archive comes after the members).
     """
 
     def __init__(self, expected: FileList | None = None) -> None:
@@ -47,14 +47,14 @@ class Comparison:
 
     @property
     def needs_every_hash(self) -> bool:
-        """Whether members that nobody wants must be hashed, too."""
+        """Whether members that are not wanted must be hashed, too."""
         return self._wanted is None
 
     def member(self, entry: FileEntry) -> None:
-        """A member of the parts. Without a hash its contents are taken to be right."""
+        """A member of the parts. Without a hash its contents count as right."""
         if self._seen is None:
             self._compare(entry)
-        elif entry.kind not in KINDS:  # a device: no list has one
+        elif entry.kind not in KINDS:  # a device: no list contains one
             self._findings.append(Finding(EXTRA, readable(entry.path)))
         else:
             line = entry_line(entry)
@@ -62,7 +62,7 @@ class Comparison:
             self._seen.write(line)
 
     def listing(self, chunks: Iterable[memoryview]) -> Iterator[memoryview]:
-        """Pass the contents of the member that holds the list through, keeping them for later."""
+        """Pass on the contents of the member that holds the list, and keep a copy for later."""
         for chunk in chunks:
             if self._list is not None:
                 self._list.write(chunk)
@@ -94,14 +94,14 @@ class Comparison:
             self._findings.append(Finding(ALTERED, readable(found.path), detail))
 
     def _read_again(self, expected: FileList, whole: bool) -> None:
-        """The lists differ somewhere: now they are worth the memory."""
+        """The lists differ somewhere: only now are they loaded into memory."""
         assert self._seen is not None and self._list is not None
         entries = expected.entries
         if entries is None:
             self._list.seek(0)
             if _digest(self._list) != expected.sha256:
-                if whole:  # else it was just not reached
-                    self._findings.append(Finding(ALTERED, LIST, "it is not the list that the manifest knows"))
+                if whole:  # otherwise it may not have been reached
+                    self._findings.append(Finding(ALTERED, LIST, "it is not the list that the manifest describes"))
                 return
             self._list.seek(0)
             self._wanted = {entry.path: entry for entry in map(parse_entry_line, self._list)}
@@ -113,7 +113,7 @@ class Comparison:
 
 
 def difference(wanted: FileEntry, found: FileEntry) -> str:
-    """In which facts a member differs from its record, for a person; nothing when it does not."""
+    """In which properties a member differs from its record, for a person; empty if it does not."""
     pairs = [
         ("kind", wanted.kind, found.kind),
         ("size", str(wanted.size), str(found.size)),

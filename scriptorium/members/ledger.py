@@ -1,4 +1,4 @@
-"""The list of members while a backup is read: spooled to disk, hashed on the way, kept short in memory."""
+"""The list of members while a backup is read: written to disk and hashed; little of it is in memory."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Ledger:
 
     def close(self) -> None:
         self.lines_path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a full disk: what it did not take is not wanted any more
+        with contextlib.suppress(OSError):  # a full disk: what could not be written is not needed any more
             self._lines.close()
 
 
@@ -82,7 +82,7 @@ def listed_entries(
 
 
 def _split(chunks: Iterator[memoryview]) -> Iterator[bytes]:
-    """Line by line: a list of a million files is never held."""
+    """Line by line: a list of a million files is never in memory as a whole."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + bytes(chunk)).split(b"\n")

@@ -1,4 +1,4 @@
-"""One member of a backup as a store gives it back: its facts, and its contents in pieces."""
+"""One member of a backup as a store returns it: its properties, and its contents in pieces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Member:
     _contents: Iterator[memoryview] = field(repr=False)
 
     def chunks(self) -> Iterator[memoryview]:
-        """What is left of the contents, in pieces of 1 MiB at most. ``DamageFound`` when they end early."""
+        """The rest of the contents, in pieces of 1 MiB at most. ``DamageFound`` when they end early."""
         return self._contents
 
     def contents(self) -> bytes:

@@ -7,11 +7,12 @@
     a/**/b         ``**`` stands for any number of folders, also none; ``a/**`` for everything inside ``a``
 
 ``*`` and ``?`` never match a ``/``; ``[abc]`` and ``[!abc]`` are sets; ``\\*`` is the character itself. Case counts.
-A pattern that cannot match anything (``[z-a]``) is a ``UsageError``. What matches a folder holds for everything in it.
+A pattern that cannot match anything (``[z-a]``) is a ``UsageError``. A pattern that matches a folder applies to
+everything in it.
 
-A pattern becomes a regular expression that never goes back over what it has matched: each ``*`` ends at the first
-place where what follows it fits, which is as good as any later one. So the time is that of the path's length, however
-many stars somebody writes (``*a*a*a*a*b``).
+A pattern becomes a regular expression without backtracking: each ``*`` ends at the first place where the rest of the
+pattern up to the next ``*`` fits, which is as good as any later place. So the time depends on the length of the path
+and not on the number of stars (``*a*a*a*a*b``).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _WILD = re.compile(r"[*?\[\\]")
 
 
 class Pattern:
-    """One pattern, ready to be asked."""
+    """One pattern, compiled."""
 
     def __init__(self, text: str) -> None:
         if len(text) > LONGEST_PATTERN:
@@ -48,7 +49,7 @@ class Pattern:
         return (is_dir or not self.folders_only) and self._whole.fullmatch(path) is not None
 
     def may_match_below(self, folder: str) -> bool:
-        """Whether something inside the folder could match: keeps the walk out of trees that nobody asked for."""
+        """Whether something inside the folder could match: so the walk does not enter other trees."""
         names = folder.split("/") if folder else []
         for name, segment in zip(names, self._segments, strict=False):
             if segment is None:
@@ -59,10 +60,10 @@ class Pattern:
 
 
 class Patterns:
-    """Several patterns, of which one must match. Plain names are looked up, so that thousands of them cost no time."""
+    """Several patterns, of which one must match. Plain names are in a dictionary, so thousands of them cost no time."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self._names: dict[str, bool] = {}  # each with whether only a folder of it is meant
+        self._names: dict[str, bool] = {}  # name -> whether it matches folders only
         self._paths: dict[str, bool] = {}
         self._globs: list[Pattern] = []
         for pattern in map(Pattern, dict.fromkeys(texts)):
@@ -81,11 +82,11 @@ class Patterns:
         return any(pattern.matches(path, is_dir) for pattern in self._globs)
 
     def hold(self, path: str, is_dir: bool) -> bool:
-        """Whether the path, or a folder that it lies in, matches: what ``--only`` and ``include`` ask."""
+        """Whether the path, or a folder above it, matches: the meaning of ``--only`` and ``include``."""
         return self.match(path, is_dir) or any(self.match(above, True) for above in _ancestors(path))
 
     def may_match_below(self, folder: str) -> bool:
-        """Whether something inside the folder could match: keeps the walk out of trees that nobody asked for."""
+        """Whether something inside the folder could match: so the walk does not enter other trees."""
         if self._names or folder in self._above:
             return True
         return any(pattern.may_match_below(folder) for pattern in self._globs)
@@ -134,7 +135,7 @@ def _segment(text: str) -> str:
 
 
 def _pieces(text: str) -> list[str]:
-    """What stands between the stars of one name: each a fixed number of letters."""
+    """The texts between the stars of one name, each of a fixed length."""
     pieces, at = [""], 0
     while at < len(text):
         letter = text[at]
@@ -155,7 +156,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _set_end(text: str, start: int) -> int:
-    """Where the set that begins at ``start`` is closed; a ``]`` that stands first belongs to it. -1: nowhere."""
+    """The end of the set that begins at ``start``; a ``]`` in first place belongs to the set. -1: it has no end."""
     first = start + 1 if text[start : start + 1] in ("!", "^") else start
     return text.find("]", first + 1)
 

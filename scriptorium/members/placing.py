@@ -1,4 +1,4 @@
-"""Writing into given roots and nowhere else, whatever an archive says.
+"""Writes into given roots and nowhere else, whatever paths an archive has.
 
 Every folder on the way is opened by its name inside the one before it, without following symlinks. So neither a symlink
 that an earlier member made nor one that was there already can lead a write out of the root. Existing files and symlinks
@@ -30,11 +30,11 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Placing:
-    """Opens the folder that a destination lies in. Keeps the folders of the last one open, for the next is near."""
+    """Opens the folder of a destination. The folders of the last one stay open, because the next one is often near."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = sorted((encoded(str(root)) for root in roots), key=len, reverse=True)
-        self._open: list[tuple[bytes, int]] = []  # the root, then a name in each folder
+        self._open: list[tuple[bytes, int]] = []  # the root, then one name for each folder
 
     def close(self) -> None:
         self._drop(0)
@@ -67,7 +67,7 @@ class Placing:
         return _replacing(lambda: os.open(name, _NEW_FILE, 0o600, dir_fd=parent), parent, name, destination)
 
     def symlink(self, destination: Path, target: str) -> tuple[int, bytes]:
-        """A symlink with this very target; returns the folder it is in, and its name."""
+        """Make a symlink with exactly this target; returns its folder and its name."""
         parent, name = self._named(destination)
         _replacing(lambda: os.symlink(encoded(target), name, dir_fd=parent), parent, name, destination)
         return parent, name
@@ -129,7 +129,7 @@ class Placing:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise UnsafeArchive(
-                    "a symlink or a file stands where a folder should be", on=readable(str(destination))
+                    "a symlink or a file is where a folder should be", on=readable(str(destination))
                 ) from None
             raise
 
@@ -139,7 +139,7 @@ class Placing:
 
 
 def _replacing(make: Callable[[], T], parent: int, name: bytes, destination: Path) -> T:
-    """Make something under a new name; a file or symlink that has the name goes away first."""
+    """Make something under a new name; a file or symlink of that name is removed first."""
     try:
         return make()
     except FileExistsError:
@@ -148,13 +148,13 @@ def _replacing(make: Callable[[], T], parent: int, name: bytes, destination: Pat
         os.unlink(name, dir_fd=parent)
     except (IsADirectoryError, PermissionError):
         raise RestoreFailed(
-            "a folder stands where a file should be", on=readable(str(destination)), hint="restore to an empty folder"
+            "a folder is where a file should be", on=readable(str(destination)), hint="restore to an empty folder"
         ) from None
     return make()
 
 
 def sync_filesystem(descriptor: int) -> None:
-    """Bring everything written on the filesystem of this descriptor to the disk: one wait for all files."""
+    """Write everything on the filesystem of this descriptor to the disk: one wait for all files."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syncfs(descriptor) != 0:
         number = ctypes.get_errno()

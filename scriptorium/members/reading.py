@@ -1,4 +1,4 @@
-"""Members as they are read: facts, contents in one reading, hashes, and their lines in the ledger."""
+"""Reads members: their properties, their contents once, their hashes, and their lines in the ledger."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ZEROS = memoryview(bytes(1 << 20))
 
 
 class MemberReader:
-    """Reads one member after the other into the sinks. ``bytes`` and ``files`` count what the parts brought (folders do
-    not count); ``remarks`` take what could not be saved as it was."""
+    """Reads one member after another into the sinks. ``bytes`` and ``files`` count the members of the parts, without
+    folders; ``remarks`` get what could not be saved as it was."""
 
     def __init__(self, sinks: Sinks, ledger: Ledger, advance: Advance, remarks: Remarks) -> None:
         self._sinks = sinks
@@ -78,7 +78,7 @@ class MemberReader:
         self._record(entry)
 
     def _contents(self, found: Found, status: os.stat_result, descriptor: int) -> None:
-        """The file up to the size that was announced; what is missing by then is made of zeros, and said."""
+        """The file up to the size that was announced. A missing rest becomes zeros, with a remark."""
         size = status.st_size
         attributes = attributes_of(descriptor)
         self.remarks.leave(found.path, attributes.left)
@@ -121,7 +121,7 @@ class MemberReader:
             left -= len(zeros)
 
     def piece(self, path: str, data: memoryview, owner: tuple[int, int]) -> None:
-        """A file that lies on no disk: its contents are all there, in memory."""
+        """A file that is on no disk: all of its contents are in memory."""
         now, size = time.time_ns(), len(data)
         self._sinks.member(MemberHeader(FileEntry(path, "file", size, 0o600, now), *owner))
         self._sinks.write(data)

@@ -1,6 +1,6 @@
-"""What a backup has to say of its files: what could not be saved, and what else is worth a warning.
+"""The remarks of a backup on its files: what could not be saved, and other warnings.
 
-Of very many, the first are kept by name and all are counted: a tree of a million files that nobody may read must fill
+If there are very many, the first are kept by name and all are counted: a tree of a million unreadable files must fill
 neither the memory nor the manifest.
 """
 
@@ -32,7 +32,7 @@ class Remark:
 
 
 class Remarks:
-    """The remarks on one part after the other."""
+    """The remarks on one part after another."""
 
     def __init__(self) -> None:
         self._source = ""
@@ -43,7 +43,7 @@ class Remarks:
         self._left: dict[str, tuple[str, int]] = {}
 
     def leave(self, path: str, what: Iterable[str]) -> None:
-        """Something beside the contents that is not kept: named once of the first, and counted."""
+        """Something besides the contents that is not kept: the first member is named, all are counted."""
         for one in what:
             first, count = self._left.get(one, (path, 0))
             if count or len(self._left) < MOST_WARNINGS:
@@ -75,7 +75,7 @@ class Remarks:
 
     @property
     def count(self) -> int:
-        """How many remarks there were on something that was saved all the same."""
+        """How many remarks there were on something that was saved nevertheless."""
         return self._count
 
     def losses(self) -> Iterator[str]:

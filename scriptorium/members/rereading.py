@@ -1,7 +1,7 @@
-"""Reading back what was unpacked, from the disk and against the list: the hashes of ``unpack`` are of what it was given
-to write, and not of what can be read afterwards.
+"""Reads unpacked files from the disk again and compares them with the list: the hashes of ``unpack`` are those of the
+bytes that it wrote, not of the bytes that can be read afterwards.
 
-One entry after the other, in the order they were written in: a list of any length takes no memory.
+Entries are read one after another, in the order in which they were written: a list of any length takes no memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Reread:
 
 
 def reread(entries: Iterable[FileEntry], receive: Callable[[str], Path | None], *, roots: Sequence[Path]) -> Reread:
-    """Compare what lies where ``receive`` had it written with the list: kinds, targets of links, hashes."""
+    """Compare what was written to the paths of ``receive`` with the list: kinds, targets of links, hashes."""
     files = size = 0
     findings: list[Finding] = []
     with contextlib.closing(Placing(roots)) as placing:
@@ -62,7 +62,7 @@ def _compare(entry: FileEntry, folder: int, name: bytes) -> Finding | None:
             return Finding("not a file", path)
         if entry.sha256 is None or _hash(name, folder) == entry.sha256:
             return None
-        return Finding("different content", path, "it was written otherwise: is the disk sound?")
+        return Finding("different content", path, "other bytes were written: is the disk sound?")
     except FileNotFoundError:
         return Finding("missing file", path)
     except OSError as error:
@@ -70,7 +70,7 @@ def _compare(entry: FileEntry, folder: int, name: bytes) -> Finding | None:
 
 
 def _hash(name: bytes, folder: int) -> str:
-    """Of what the disk has: what the system remembers of the writing is dropped first, where it is on the disk."""
+    """The hash of what is on the disk: the page cache of the file is dropped first."""
     with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return hashlib.file_digest(file, "sha256").hexdigest()

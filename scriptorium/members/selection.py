@@ -1,12 +1,12 @@
-"""Which files of a tree are saved: a walk that follows no symlink and says by name what it leaves out.
+"""Which files of a tree are saved: a walk that follows no symlink and names what it leaves out.
 
 Always left out: the ``never`` paths of a tree (our own stores, by path and by inode, so that a bind mount of the same
-folder is caught), folders that our restores made (see ``ours``), and what another tree of the same archive brings.
-Sockets, pipes and devices hold no data and are skipped with a warning; so is what vanishes under the walk: it is gone
-when the backup is finished. What is there and cannot be read is *lost*: the backup is degraded.
+folder is recognised), folders that our restores made (see ``ours``), and paths that another tree of the same archive
+saves. Sockets, pipes and devices hold no data and are skipped with a warning; so are files that vanish during the walk.
+What exists and cannot be read is *lost*: the backup is degraded.
 
-The walk holds the folders that it is in by their descriptors, and opens everything by its name inside them. So nobody
-who may write in the tree can lead it elsewhere by putting a link where a folder was.
+The walk holds the descriptors of the folders that it is in, and opens everything by its name inside them. So nobody
+who may write in the tree can lead it to another place by replacing a folder with a link.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _ODD = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Something to save: its path in the archive, what it was when it was met, and how it is opened.
+    """Something to save: its path in the archive, its status when the walk found it, and how it is opened.
 
-    ``kind`` is file, folder or symlink (with ``target``). ``name`` lies in the folder that the descriptor ``within``
-    holds open; that is so until the next one is asked for.
+    ``kind`` is file, folder or symlink (with ``target``). ``name`` is in the folder of the descriptor ``within``, which
+    is open until the next one is requested.
     """
 
     path: str
@@ -61,7 +61,7 @@ class Found:
 
 @dataclass(slots=True)
 class _Level:
-    """A folder being walked: what is left of it, and itself while nothing of it has been taken yet."""
+    """A folder of the walk: the rest of its entries, and itself until one of its entries has been returned."""
 
     names: Iterator[bytes]
     path: str
@@ -80,7 +80,7 @@ class _Walk:
     exclude: Patterns = field(init=False)
     never_paths: set[bytes] = field(default_factory=set)
     never_inodes: set[tuple[int, int]] = field(default_factory=set)
-    above: set[str] = field(default_factory=set)  # the folders on the way to what other trees bring
+    above: set[str] = field(default_factory=set)  # the folders above the paths that other trees save
 
     def __post_init__(self) -> None:
         self.include, self.exclude = compiled(*self.tree.include), compiled(*self.tree.exclude)
@@ -161,7 +161,7 @@ class _Walk:
                     levels.append(_Level(names, found.path, relative, taken, None if taken else found))
 
     def _held(self, descent: Descent, depth: int, folder: Found) -> Found:
-        """A folder that the walk is in; where it is too far above to be still open, only its attributes are lost."""
+        """A folder that the walk is in. If it is too far above to be still open, only its attributes are lost."""
         itself = descent.held(depth)
         if itself < 0:
             self.warn(Remark(folder.path, "its attributes could not be read: too many folders are above what is saved"))
@@ -235,11 +235,11 @@ def _listing(descent: Descent) -> Iterator[bytes]:
 
 
 def select(tree: Tree, warn: Warn, claimed: frozenset[str] = frozenset()) -> Iterator[Found]:
-    """What of the tree is saved, folders before their contents, names in byte order.
+    """The entries of the tree that are saved: folders before their contents, names in byte order.
 
-    The root itself may lie behind symlinks (see ``fs.descriptors``); below it none is followed. A folder that matches
+    The path of the root may contain symlinks (see ``fs.descriptors``); below it none is followed. A folder that matches
     ``exclude`` is not entered. With ``include``, a file is taken when it or a folder above it matches; the folders on
-    the way come with it. ``claimed``: archive paths that other trees bring (see ``claims``). Memory: the names of the
+    the way come with it. ``claimed``: archive paths that other trees save (see ``claims``). Memory: the names of the
     folders on the way down.
     Raises ``NotFound`` (no such root, not ``optional``), ``SourceUnavailable`` (the root cannot be read), ``Untrusted``
     (somebody's link leads to what is not theirs).
@@ -248,7 +248,7 @@ def select(tree: Tree, warn: Warn, claimed: frozenset[str] = frozenset()) -> Ite
 
 
 def claims(trees: Sequence[Tree], of: Tree) -> frozenset[str]:
-    """Archive paths below ``of`` that another tree brings: the raw files there are not saved a second time."""
+    """Archive paths below ``of`` that another tree saves: the raw files there are not saved a second time."""
     inside = f"{of.at}/" if of.at else ""
     return frozenset(
         tree.at for tree in trees if tree is not of and tree.at and tree.at != of.at and tree.at.startswith(inside)
@@ -283,12 +283,12 @@ def holes(status: os.stat_result) -> int:
 
 
 def odd_kind(mode: int) -> str:
-    """What something is that is neither file nor folder."""
+    """The kind of something that is neither a file nor a folder, in words."""
     return _ODD.get(stat.S_IFMT(mode), "neither a file nor a folder")
 
 
 def unread(path: str, error: OSError) -> Remark:
-    """What is said of something that could not be read."""
+    """The remark on something that could not be read."""
     if error.errno in _GONE:
         return Remark(path, "vanished before it was read")
     if error.errno == errno.ELOOP:  # opened without following: a link is there now

@@ -1,4 +1,4 @@
-"""What takes a backup in while its sources are read: the writer of an archive, of a tree, or several at once."""
+"""The receivers of a backup while its sources are read: the writer of an archive, of a tree, or several at once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class MemberHeader:
-    """A member before its contents: ``entry`` has no hash yet. ``attributes``: what of them is kept, by name.
+    """A member before its contents: ``entry`` has no hash yet. ``attributes``: those that are kept, by name.
 
-    ``tree``: what brings it, and ``status``: of the file that is read; ``None`` for what lies on no disk.
+    ``tree``: the tree that has it, and ``status``: of the file that is read; ``None`` if it is on no disk.
     """
 
     entry: FileEntry
@@ -29,7 +29,7 @@ class MemberHeader:
 
 
 class Sink(Protocol):
-    """Told every member once, in the order of the backup, while its contents are read."""
+    """Gets every member once, in the order of the backup, while its contents are read."""
 
     def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
         """What is to be saved: ``draft`` has neither parts nor files."""
@@ -40,11 +40,11 @@ class Sink(Protocol):
         ...
 
     def space(self) -> memoryview | None:
-        """Where the next bytes may be read to, so that none is copied; ``None`` where ``write`` takes them."""
+        """Memory into which the next bytes may be read without a copy; ``None`` if they go through ``write``."""
         ...
 
     def filled(self, count: int) -> None:
-        """So many bytes were read to ``space``."""
+        """This many bytes were read into ``space``."""
         ...
 
     def write(self, data: memoryview) -> None:
@@ -52,11 +52,11 @@ class Sink(Protocol):
         ...
 
     def end(self, entry: FileEntry) -> None:
-        """The member is whole; ``entry`` has the hash of its contents."""
+        """The member is complete; ``entry`` has the hash of its contents."""
         ...
 
     def finish(self, manifest: Manifest, listing: Path | None) -> None:
-        """Every member was read. ``listing``: the list of members, where it is too long to stand in the manifest."""
+        """Every member was read. ``listing``: the list of members, if it is too long for the manifest."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Streams: what is read from a living source while it is packed, in pieces of a known size."""
+"""Streams: parts that are read from the living source while they are packed, in pieces of a known size."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Protocol
 
 from scriptorium.model import Staged
 
-Piece = tuple[str, memoryview]  # a file's name and all of its contents, which last until the next piece is asked for
+Piece = tuple[str, memoryview]  # a file's name and all of its contents, valid until the next piece is requested
 
 
 class Stream(Protocol):
-    """One part that is read while it is packed. Its end is a success or an error, and never comes too early."""
+    """One part that is read while it is packed. It ends in success or in an error: a short stream is an error."""
 
     @property
     def folder(self) -> str:
-        """The folder of the archive that the pieces are the members of; one of the part's trees has it, empty."""
+        """The folder of the archive that contains the pieces; one of the part's trees has it as an empty folder."""
         ...
 
     def pieces(self) -> Generator[Piece, None, None]:
@@ -23,5 +23,5 @@ class Stream(Protocol):
         ...
 
     def staged(self) -> Staged:
-        """The part as far as it is known: at first its trees, after the last piece its facts too."""
+        """The part as far as it is known: at first its trees, after the last piece also its fingerprints."""
         ...

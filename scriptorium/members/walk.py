@@ -1,4 +1,4 @@
-"""The walk over the sources of a backup: every file is read once, and whatever keeps it is told of it meanwhile."""
+"""The walk over the sources of a backup: every file is read once, and every sink gets it."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def walk(
     """Read every part once into all ``sinks``; returns the manifest of what was read.
 
     ``draft`` has no parts, no files and no archive yet. ``spool``: a folder for the list of members while it grows.
-    ``streams``: parts that are read meanwhile; they come first, so that nothing living waits for what lies on the disk.
-    ``judge`` is shown every member before the manifest is made, and its checks stand in it; what it raises gives the
-    backup up. ``advance`` is told the bytes read. What could not be saved as it was (vanished, unreadable, changed
-    while it was read, sockets) is among the warnings of the manifest, by name; what exists and could not be read is
-    also among its ``unsaved``. Raises ``NoSpace``, ``NotFound``, ``SourceUnavailable``.
+    ``streams``: parts that are read during the walk; they come first, so that no living source waits for other files.
+    ``judge`` gets every member before the manifest is made, which then has its checks; if it raises an error, the
+    backup fails. ``advance`` gets the number of bytes read. The warnings of the manifest name what could not be saved
+    as it was (vanished, unreadable, changed while it was read, sockets). What exists and could not be read is also in
+    its ``unsaved``. Raises ``NoSpace``, ``NotFound``, ``SourceUnavailable``.
     """
     try:
         with contextlib.closing(Ledger(spool)) as ledger:
@@ -73,7 +73,7 @@ class _Walk:
         self._reader = MemberReader(sinks, ledger, advance, self._remarks)
         self._trees = [tree for part in self._staged for tree in part.trees]
         self._above = {above for tree in self._trees for above in (*_parents(tree.at), tree.at)}
-        self._made: set[str] = set()  # folders that may come up twice, and their members are written already
+        self._made: set[str] = set()  # folders that may appear twice; their members are written already
         places = [tree.at for tree in self._trees]
         self._shared = {at for at in places if places.count(at) > 1}
         self._seen: set[str] = set()  # members of the trees that share a place
@@ -148,11 +148,11 @@ class _Walk:
         )
 
     def _require_seen(self, part: Staged, path: str) -> None:
-        """What facts were taken from is what lies in the archive, byte for byte."""
+        """The archive must hold the bytes from which the fingerprints were taken."""
         expected, packed = part.seen.get(path), self._reader.last
         if expected is not None and (packed is None or packed.path != path or packed.sha256 != expected):
             raise SourceDamaged(
-                "the copy has changed since its facts were taken",
+                "the copy has changed since its fingerprints were taken",
                 on=readable(path),
                 hint="try again; if it happens again, check the memory and the disk of this machine",
             )
@@ -165,7 +165,7 @@ class _Walk:
         if tree.at in self._shared:
             if found.path in self._seen:
                 if found.kind != "folder":
-                    self._remarks.add(Remark(found.path, "another tree brought it already, skipped"))
+                    self._remarks.add(Remark(found.path, "another tree saved it already, skipped"))
                 return
             self._seen.add(found.path)
         if found.kind == "folder":
@@ -190,7 +190,7 @@ class _Walk:
         self._reader.folder(path, mode, status.st_mtime_ns, owner, attributes)
 
     def _make_parents(self, tree: Tree) -> None:
-        """The folders above a part: as they are on disk where a tree covers them, else open to be entered."""
+        """Write the folders above a part: as they are on disk if a tree contains them, otherwise with mode 0755."""
         for path in _parents(tree.at):
             if self._living_folder(path) or path in self._made:
                 continue
@@ -200,7 +200,7 @@ class _Walk:
             self._reader.folder(path, 0o755, status.st_mtime_ns, (status.st_uid, status.st_gid), NONE)
 
     def _living_folder(self, path: str) -> bool:
-        """Write the folder as a tree has it on disk; whether one does."""
+        """Write the folder as a tree has it on disk; returns whether one has it."""
         for tree in self._trees:
             if not tree.at or path == tree.at or path.startswith(f"{tree.at}/"):
                 below = path[len(tree.at) :].lstrip("/") if tree.at else path
@@ -214,7 +214,7 @@ class _Walk:
 def _attributes(folder: Found) -> Attributes:
     try:
         descriptor = folder.open()
-    except OSError:  # whether it could be read is said where its contents are
+    except OSError:  # the remark is made when its contents are read
         return NONE
     try:
         return attributes_of(descriptor)

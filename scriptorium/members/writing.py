@@ -1,4 +1,4 @@
-"""Members on their way back: each written where it is wanted, hashed and compared, with all that is kept of a file."""
+"""Writes members to their places, hashes and compares them, and restores the attributes of each file."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _REFUSED = ("device", "pipe", "unknown")
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What was written. ``findings``: members that could not be (a hard link to a file that was not wanted);
-    ``warnings``: what of a member could not be set (owners, attributes), by name."""
+    """What was written. ``findings``: members that could not be written (a hard link to a file that was not wanted);
+    ``warnings``: owners and attributes that could not be set, by member."""
 
     files: int
     folders: int
@@ -52,11 +52,11 @@ def write_members(
 ) -> Unpacked:
     """Write the members that ``receive`` gives an absolute destination; each must lie inside one of the ``roots``.
 
-    Our own members (manifest and sums) are never asked for. Hashes on the way and compares with ``expected``; without
-    ``complete``, members that nobody receives may be missing. Modes, times to the nanosecond, attributes, holes and
-    (when root) owners are restored; everything is on the disk when this returns. ``foreign``: another program packed
-    them, and symlinks may have further names. Raises ``DamageFound`` (broken, or different from ``expected``: then
-    after everything was written), ``UnsafeArchive``, ``RestoreFailed``, ``NoSpace``.
+    ``receive`` is not called for our own members (manifest and sums). All members are hashed and compared with
+    ``expected``; without ``complete``, members that are not received may be missing. Modes, times to the nanosecond,
+    attributes, holes and (when root) owners are restored; everything is on the disk when this returns. ``foreign``:
+    another program packed them, and symlinks may have further names. Raises ``DamageFound`` (for members that differ
+    from ``expected`` only after everything was written), ``UnsafeArchive``, ``RestoreFailed``, ``NoSpace``.
     """
     with contextlib.ExitStack() as stack:
         comparison = stack.enter_context(contextlib.closing(Comparison(expected))) if expected is not None else None
@@ -79,7 +79,7 @@ def write_members(
 
 
 class _Writing:
-    """The members of one backup on their way back to disk."""
+    """Writes the members of one backup to disk."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class _Writing:
         self._comparison = comparison
         self._as_root = os.geteuid() == 0
         self._folders: list[tuple[Path, Member]] = []
-        self._written: set[int] = set()  # hashes of paths: enough to know our own files by, and small
+        self._written: set[int] = set()  # hashes of paths: small, and enough to recognise our own files
         self._findings: list[Finding] = []
         self._warnings: list[str] = []
         self._files = 0
@@ -152,7 +152,7 @@ class _Writing:
             return
         if hash(target) not in self._written:
             raise UnsafeArchive("a hard link to a file that is not from this archive", on=readable(member.entry.path))
-        if first == destination:  # the first name is not wanted: its contents came under this one
+        if first == destination:  # the first name is not wanted: its contents were written under this name
             return
         folder, existing = self._sources.parent(first)
         if not self._placing.hardlink(destination, folder, existing, links=self._foreign):
@@ -160,7 +160,7 @@ class _Writing:
         self._files += 1
 
     def _copy(self, member: Member, destination: Path, folder: int, existing: bytes) -> None:
-        """A further name where it cannot be one: on another filesystem, or on one that knows no such names."""
+        """Copy the file where no hard link is possible: on another filesystem, or on one without hard links."""
         if stat.S_ISLNK(os.stat(existing, dir_fd=folder, follow_symlinks=False).st_mode):
             parent, name = self._placing.symlink(destination, os.fsdecode(os.readlink(existing, dir_fd=folder)))
             self._set_symlink_attributes(member, parent, name)
@@ -179,7 +179,7 @@ class _Writing:
         self._warnings.append(f"{readable(member.entry.path)}: is a file of its own now, no further name of another")
 
     def _file(self, member: Member, destination: Path | None) -> str | None:
-        """Write the contents, or only hash them; returns the hash where something is compared."""
+        """Write the contents, or only hash them; returns the hash if it is compared."""
         hashed = self._comparison is not None and (destination is not None or self._comparison.needs_every_hash)
         digest = hashlib.sha256()
         chunks = _hashing(member, digest) if hashed else member.chunks()
@@ -199,9 +199,9 @@ class _Writing:
         return digest.hexdigest() if hashed else None
 
     def _set_attributes(self, member: Member, descriptor: int) -> None:
-        """Attributes, owner, access list, mode and time, in the order in which none undoes another.
+        """Set attributes, owner, access list, mode and time, in an order in which no step undoes another.
 
-        Up to here it is open to nobody but us. It is opened last, and to nobody who could not read it before.
+        Until then only we may open the file. Rights for others come last, and only for those who had them before.
         """
         for name, value in member.xattrs.items():
             if name.startswith("user."):
@@ -223,7 +223,7 @@ class _Writing:
         if not self._as_root:
             with contextlib.suppress(OSError):  # a group that we are in
                 os.fchown(descriptor, -1, group)
-        strange = os.fstat(descriptor).st_gid != group  # who is in our group was not in that one
+        strange = os.fstat(descriptor).st_gid != group  # members of our group were not in that group
         lists = self._lists(member, strange)
         done: list[bool] = []
         with self._warned(member, "the access list"):
@@ -231,7 +231,7 @@ class _Writing:
             done.append(ACCESS in lists)
         if any(done):
             return lists[ACCESS].widened(mode)
-        if ACCESS in member.lists:  # whom it keeps out, the mode cannot name
+        if ACCESS in member.lists:  # a mode cannot express whom the list excludes
             mode = lists[ACCESS].replaced(mode) if ACCESS in lists else mode & ~0o077
         return _group_as_others(mode) if strange else mode
 
@@ -264,7 +264,7 @@ class _Writing:
             self._warnings.append(f"{readable(member.entry.path)}: {what} could not be set ({reason})")
 
     def finish(self) -> None:
-        """Folders get their modes and times last, from the bottom up; then all of it is brought to the disk."""
+        """Set modes and times of folders last, from the bottom up; then write everything to the disk."""
         for destination, member in sorted(self._folders, key=lambda item: item[0].parts, reverse=True):
             descriptor = self._placing.folder(destination)
             try:
@@ -285,8 +285,8 @@ class _Writing:
 
 
 def _group_as_others(mode: int) -> int:
-    """The mode of a file whose group is not the one it had: the group may do no more than anybody, and anybody no more
-    than the group could, whose members are among the others now."""
+    """The mode of a file whose group has changed: the new group may do no more than others, and others no more than the
+    old group, because its members now count as others."""
     both = mode & mode >> 3 & 0o007
     return mode & ~0o077 | both << 3 | both
 
@@ -314,5 +314,5 @@ def _write(descriptor: int, chunks: Iterator[memoryview], size: int) -> None:
 
 
 def owner(member: Member) -> tuple[int, int]:
-    """The owner here: by name where the name is known, else by number, as tar does."""
+    """The owner on this machine: by name if the name is known here, otherwise by number, as tar does."""
     return user_number(member.uname, member.uid), group_number(member.gname, member.gid)

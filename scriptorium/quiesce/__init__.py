@@ -1,4 +1,4 @@
-"""An application made to stand still for a copy, and its watchdog."""
+"""Pauses an application for a copy, with a watchdog that resumes it."""
 
 from __future__ import annotations
 

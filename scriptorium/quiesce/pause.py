@@ -1,7 +1,7 @@
-"""Snapshots, with the application made to stand still where there is no other way.
+"""Snapshots, with the application paused if there is no other way.
 
-It is always resumed: at the end of the copy, on an error, and by a watchdog child, started before the pause, when
-we are killed or the limit is reached. A copy during which the watchdog had to act does not count.
+It is always resumed: at the end of the copy, after an error, and by a watchdog if we are killed or the limit is
+reached. The watchdog is a child that starts before the pause. A copy during which it had to act does not count.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from scriptorium.sources.quiesce import Quiesce
 
 log = logging.getLogger(__name__)
 
-_TRYING = 30.0  # seconds: a pause may catch a checkpoint, and then the next one, and the next
+_TRYING = 30.0  # seconds: several pauses in a row may catch a checkpoint
 _BETWEEN = 0.02  # seconds the application runs between two pauses
 _STANDSTILL = 10.0  # seconds for every thread to stop
 _PIPE = -1  # subprocess.PIPE
@@ -45,7 +45,7 @@ def snapshot(source: Source, stage: Path, never: tuple[Path, ...]) -> Staged:
         able = pausable(source)
         if able is None or able.quiesce is None:
             raise
-        log.info("%s: no copy while the application ran: %s; it is paused for one", source.name, busy)
+        log.info("%s: no copy while the application ran: %s; it is paused for the copy", source.name, busy)
         _capture_paused(able, able.quiesce, stage)
     return source.examine(stage, never)
 
@@ -60,25 +60,25 @@ def _capture_paused(source: Pausable, how: Quiesce, stage: Path) -> None:
             return
         except SnapshotBusy as busy:
             log.info("a copy in a pause does not count: %s", busy)
-            for path in stage.iterdir():  # a copy that was interrupted does not count
+            for path in stage.iterdir():  # remove the copy, which does not count
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             if time.monotonic() > deadline:
                 raise
-        # let the checkpoint that was caught come to its end; at random, so as not to meet every one of them
+        # let the current checkpoint end; a random time, so that not every pause meets one
         time.sleep(_BETWEEN * random.uniform(0.5, 2))  # noqa: S311
 
 
 class Pause(Protocol):
-    """A pause under way."""
+    """A pause that lasts."""
 
     def still(self) -> None:
-        """Raises ``SnapshotBusy`` unless the application has been standing still all the time."""
+        """Raise ``SnapshotBusy`` unless the application has been paused all the time."""
         ...
 
 
 @contextlib.contextmanager
 def paused(how: Quiesce) -> Iterator[Pause]:
-    """The application stands still while the block lasts. Raises ``SourceUnavailable`` when it cannot be paused."""
+    """Pause the application while the block lasts. Raises ``SourceUnavailable`` when it cannot be paused."""
     watchdog = _Watchdog(how.limit, how.resume_command or ())
     began = time.monotonic()
     log.info("the application is being paused, for at most %g s", how.limit)
@@ -105,7 +105,7 @@ def paused(how: Quiesce) -> Iterator[Pause]:
 def _by_commands(how: Quiesce, pause: Sequence[str], resume: Sequence[str], watchdog: _Watchdog) -> Iterator[Pause]:
     try:
         process.run(pause, timeout=how.limit, users=True)
-    except BaseException:  # also Ctrl-C: it may have got half way; that it failed is what matters
+    except BaseException:  # also Ctrl-C: the pause may be half done
         with contextlib.suppress(ScriptoriumError):
             _resume_by(resume, how.limit, watchdog)
         raise
@@ -116,7 +116,7 @@ def _by_commands(how: Quiesce, pause: Sequence[str], resume: Sequence[str], watc
 
 
 def _resume_by(resume: Sequence[str], limit: float, watchdog: _Watchdog) -> None:
-    """The command fails at times, or is interrupted itself: then the watchdog tries it once more."""
+    """Run the command; if it fails or is interrupted, the watchdog runs it once more."""
     if watchdog.acted:
         return
     try:
@@ -139,7 +139,7 @@ class _Watchdog:
 
     def _send(self, line: str) -> None:
         assert self._child.stdin is not None
-        with contextlib.suppress(BrokenPipeError, ValueError):  # it is gone, or was told that it is alone
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended, or its input was closed
             self._child.stdin.write(f"{line}\n".encode())
             self._child.stdin.flush()
 
@@ -153,7 +153,7 @@ class _Watchdog:
         return self._child.poll() is not None
 
     def resumes(self, limit: float) -> bool:
-        """Let it resume the application now, as if we had died; whether that went well."""
+        """Let it resume the application now, as if we had died; returns whether that succeeded."""
         assert self._child.stdin is not None
         self._child.stdin.close()
         with contextlib.suppress(Exception):
@@ -174,7 +174,7 @@ class _Watchdog:
 
 
 class _Stopped:
-    """Processes stopped by SIGSTOP, which is asynchronous: standing still is every thread in state T."""
+    """Processes stopped by SIGSTOP, which is asynchronous: they stand still when every thread is in state T."""
 
     def __init__(self, watchdog: _Watchdog) -> None:
         self._watchdog = watchdog
@@ -190,7 +190,7 @@ class _Stopped:
                 self._pids.append(pid)
                 self._signal(pid, signal.SIGSTOP)
             if not new and all(_standing(pid) for pid in self._pids):
-                return  # looked again after the last one stood: nobody was born meanwhile
+                return  # a second look after the last one stopped found no new process
             if time.monotonic() > deadline:
                 raise SnapshotBusy(
                     "the application's threads did not all stop", hint="see what they wait for, try again"
@@ -251,7 +251,7 @@ def _roots(how: Quiesce) -> Callable[[], set[int]]:
 
 
 def _require_its_own(pid: int, owner: int, file: str) -> None:
-    """Who may write a pid file must not have root stop the process of another."""
+    """The writer of a pid file must not be able to make root stop another user's process."""
     with contextlib.suppress(FileNotFoundError):
         user = Path(f"/proc/{pid}").stat().st_uid
         if owner not in (0, os.geteuid(), user):
@@ -279,7 +279,7 @@ def _with_descendants(roots: set[int]) -> set[int]:
 
 
 def _standing(pid: int) -> bool:
-    """Whether every thread is stopped (T, t) or gone."""
+    """Whether every thread is stopped (T, t) or has ended."""
     try:
         threads = list(Path(f"/proc/{pid}/task").iterdir())
     except OSError:
@@ -288,7 +288,7 @@ def _standing(pid: int) -> bool:
 
 
 def _stat(path: Path, field: int) -> str:
-    """A field after the command's name: 0 is the state, 1 the parent; ``""`` when the process is gone."""
+    """A field after the command's name: 0 is the state, 1 the parent; ``""`` when the process has ended."""
     try:
         return path.read_text(errors="replace").rpartition(")")[2].split()[field]
     except (OSError, IndexError):

@@ -1,9 +1,9 @@
 """Resumes a paused application when nobody else does: ``python -I watchdog.py LIMIT [RESUME COMMAND…]``.
 
-Started before the pause. On standard input it is told ``stop <pid>`` before each process is stopped (and answers
-``ok``), and ``done`` once all run again. When the input ends without ``done`` (the one who paused died), or after
-LIMIT seconds, it continues every process it was told of and becomes the resume command, if there is one. It imports
-nothing of the package, so that it starts quickly and has nothing to fail at.
+Started before the pause. It reads ``stop <pid>`` from standard input before each process is stopped (and answers
+``ok``), and ``done`` once all run again. If the input ends without ``done`` (the pausing process died), or after LIMIT
+seconds, it continues every process that was named and becomes the resume command, if there is one. It imports
+nothing of the package, so that it starts quickly and cannot fail because of it.
 """
 
 from __future__ import annotations

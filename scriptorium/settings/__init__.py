@@ -1,12 +1,12 @@
 """Settings: one TOML file and the environment, parsed into frozen objects that are ready to work.
 
-Order, the first that says something wins: ``SCRIPTORIUM__SECTION__KEY`` variables, the settings file, the variables
+The first of these that has a value wins: ``SCRIPTORIUM__SECTION__KEY`` variables, the settings file, the variables
 that the applications' users know (``BIBLIOTHECA_BACKUP_DIR`` and friends), defaults. Unknown keys are errors. This
 package is the only reader of the environment. It is pydantic without pydantic-settings, whose import alone would cost
 the inspecting commands most of their half second (docs/decisions/0001).
 
-``models`` is what settings are, ``finding`` where they come from, ``raw`` how tables become ready for the models,
-``complaints`` what is said when they are wrong.
+``models`` has the settings as objects, ``finding`` finds and reads them, ``raw`` prepares tables for the models,
+``complaints`` words the errors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is said when settings are wrong: the key, what is wrong, what it may be. Never the value: it may be a secret."""
+"""The errors of wrong settings: the key, what is wrong, what is allowed. Never the value: it may be a secret."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def complaint(error: ValidationError, raw: Mapping[str, object] | None = None) -
     for problem in problems:
         place = problem["loc"]
         if problem["type"] == "too_short" and any(place == other["loc"][: len(place)] for other in problems[:-1]):
-            continue  # a list is empty only because what stands in it is wrong
+            continue  # the list only seems empty, because its entries are wrong
         problem_text = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             problem_text = f"unknown key; known: {', '.join(sorted(_known(place[:-1], raw or {})))}"
@@ -50,7 +50,7 @@ def _known(place: tuple[Step, ...], raw: Mapping[str, object]) -> Iterator[str]:
     """The keys that a table may have."""
     store = _store_at(place, raw)
     for model in [store] if store is not None else _models_at(place):
-        silent = () if "sources" in place else ("name", "origin")  # the heading says the one, we say the other
+        silent = () if "sources" in place else ("name", "origin")  # the heading gives the name, we set the origin
         yield from (name for name in model.model_fields if name not in silent)
 
 
@@ -75,7 +75,7 @@ def _models_at(place: tuple[Step, ...]) -> Iterator[type[BaseModel]]:
 
 
 def _below(annotation: object, step: Step) -> Iterator[object]:
-    """What a step of a complaint's place leads to: a field, an entry of a table or list, a member of a union."""
+    """The types to which one step of an error's location leads: of a field, of an entry, of a union's member."""
     if annotation == AnyStore:
         for kind in KINDS.values():
             yield from _below(kind, step)

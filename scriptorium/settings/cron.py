@@ -1,4 +1,4 @@
-"""Cron lines, as Prefect reads them: whether a line is one is known when the settings are read, without Prefect."""
+"""Cron lines, as Prefect reads them. They are checked when the settings are read, without Prefect."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def cron_line(text: str) -> str:
 
 
 def _values(word: str, what: str, least: int, most: int, names: dict[str, int]) -> set[int]:
-    """The numbers that a field stands for; none where it is the last day of the month."""
+    """The numbers that a field means; empty for the last day of the month."""
     if word == "?" and what.startswith("day"):
         return set(range(least, most + 1))
     if word == "l" and what == "day of the month":

@@ -1,4 +1,4 @@
-"""Where settings come from: the file that is meant, the application that is recognised, and the process that asks."""
+"""Finds and reads the settings: the file, the application in the working directory, the variables of the process."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def _user_folder() -> Path | None:
     base = os.environ.get("XDG_CONFIG_HOME")
     try:
         return (Path(base) if base else Path.home() / ".config") / "scriptorium"
-    except RuntimeError:  # a container's number without a name has no home
+    except RuntimeError:  # a user id without a name, as in containers, has no home
         return None
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is such a file that we can see; a folder that is closed to us has none for us."""
+    """Whether the file exists and is visible to us; a folder that we may not enter counts as empty."""
     try:
         return path.is_file()
     except OSError:
@@ -98,13 +98,12 @@ def current() -> Settings:
 
 @lru_cache(maxsize=4)
 def _note_choice(origin: str, stamp: int) -> None:
-    """Log once which settings are meant, and once more when they have changed."""
+    """Log once which settings are used, and again after a change."""
     log.info("settings: %s", origin)
 
 
 def again(settings: Settings) -> Settings:
-    """The same settings read anew, where they come from a file: what they are made from (an application's own ``.env``)
-    may have changed without it."""
+    """The same settings, read again if they come from a file: an application's own ``.env`` may have changed."""
     file = Path(settings.origin)
     return load(file) if file.is_file() else settings
 
@@ -147,7 +146,7 @@ def _read(file: Path) -> RawTable:
             on=str(file),
             hint="save it as UTF-8",
         ) from None
-    except ValueError as error:  # not TOML, or a number that nobody means
+    except ValueError as error:  # not TOML, or an impossible number
         where = str(error).partition(";")[0]
         raise SettingsError(f"the settings file is not valid TOML: {where}", on=str(file)) from None
     except RecursionError:

@@ -47,11 +47,11 @@ Words = Annotated[tuple[Word, ...], BeforeValidator(_list_of_words)]
 
 
 class HealthCheck(BaseModel):
-    """How to know that an application is well after a restore: a ``command`` that ends with 0, a ``url`` that answers.
+    """How an application is checked after a restore: a ``command`` that ends with 0, a ``url`` that answers.
 
-    ``start`` is run before it is asked, ``stop`` before the previous data is put back. Both end, as ``systemctl`` does;
-    ``start`` may leave the application running (``nohup app &``). When that is not well, ``stop`` is run and what
-    ``start`` left in its process group is ended. ``within``: seconds.
+    ``start`` is run before the check, ``stop`` before the previous data is put back. Both must end, as ``systemctl``
+    does; ``start`` may leave the application running (``nohup app &``). If the check fails, ``stop`` is run and all
+    processes that ``start`` left in its process group are ended. ``within``: seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,7 +92,7 @@ class Library(BaseModel):
     missing_files: Literal["warn", "error"] = "warn"
     health: HealthCheck | None = None
     sources: tuple[AnySource, ...] = Field(min_length=1)
-    doubts: tuple[str, ...] = ()  # why these may not be the places that the application uses; a preset says so
+    doubts: tuple[str, ...] = ()  # why the application may use other paths than these; set by a preset
 
     @model_validator(mode="after")
     def _one_place_each(self) -> Self:
@@ -128,8 +128,8 @@ class Library(BaseModel):
         return chosen
 
     def require_no_doubt(self) -> None:
-        """``SettingsError`` where the application may use other places than these: a database that is no longer used
-        would be saved, or written over, and nobody would notice."""
+        """``SettingsError`` if the application may use other paths than these: otherwise a database that is no longer
+        used would be saved or overwritten, and nobody would notice."""
         if self.doubts:
             raise SettingsError(
                 f"the application may use another place: {'; '.join(self.doubts)}",
@@ -153,7 +153,7 @@ def _is_place(path: str) -> bool:
 
 
 class TierSettings(BaseModel):
-    """When a tier runs, what it takes, where to, and how long it is kept."""
+    """When a tier runs, what it saves, to which stores, and how long its backups are kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -202,7 +202,7 @@ class Settings(BaseModel):
         return self
 
     def library(self, name: str | None = None) -> Library:
-        """The library of that name; without one, the only one. ``NotFound`` lists them otherwise."""
+        """The library of that name; without a name, the only one. Otherwise ``NotFound`` lists them."""
         names = ", ".join(self.libraries)
         if name is None:
             if len(self.libraries) == 1:
@@ -245,7 +245,7 @@ class Settings(BaseModel):
         return tuple(named or self.libraries)
 
     def type_of(self, tier: Tier) -> BackupType:
-        """What a backup of a tier takes where nothing else is said."""
+        """The type of a tier's backups if none is requested."""
         return self.tiers[tier].type if tier in self.tiers else BackupType.FULL
 
     def targets(self, tier: Tier, chosen: Sequence[str] = ()) -> tuple[BackupStore, ...]:
@@ -255,8 +255,8 @@ class Settings(BaseModel):
 
     @cached_property
     def workspace_folder(self) -> Path:
-        """Where backups are staged, locks and records kept: beside the first store that takes a finished package over
-        without a copy of it."""
+        """The folder in which backups are staged, and locks and records are kept: by default beside the first store
+        that takes over a finished package without copying it."""
         if self.workspace is not None:
             return self.workspace
         folders = (store.folder for store in self.stores.values() if store.features.takes_over)
@@ -275,7 +275,7 @@ class Settings(BaseModel):
 
 
 def _machine_zones() -> Iterator[str]:
-    """What names this machine's time zone: the variable that containers are given, the link, Debian's file."""
+    """The names of this machine's time zone: from the variable that containers get, the link, Debian's file."""
     yield os.environ.get("TZ", "").removeprefix(":")
     yield str(Path("/etc/localtime").resolve()).rpartition("/zoneinfo/")[2]
     with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -286,5 +286,5 @@ def _state_folder() -> Path:
     base = os.environ.get("XDG_STATE_HOME")
     try:
         return (Path(base) if base else Path.home() / ".local" / "state") / "scriptorium"
-    except RuntimeError:  # a container's number without a name
+    except RuntimeError:  # a user id without a name, as in containers
         raise SettingsError("this user has no home folder to work in", hint="set 'workspace' to a folder") from None

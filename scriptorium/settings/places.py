@@ -17,7 +17,7 @@ _OF_THE_SYSTEM = tuple(map(Path, ("/proc", "/sys", "/dev")))
 
 
 def real(path: Path) -> Path:
-    """The folder that a path leads to; the path itself, where it leads nowhere."""
+    """The folder to which a path leads; the path itself if it does not exist."""
     try:
         return Path(os.path.realpath(path))
     except OSError:
@@ -25,10 +25,10 @@ def real(path: Path) -> Path:
 
 
 def require_apart(settings: Settings) -> None:
-    """``ValueError`` where two folders are the same, or one lies where nothing of it could be saved.
+    """``ValueError`` if two folders are the same, or if one is inside another that cannot contain it.
 
-    Two stores in one folder would be one copy that looks like two; a store is never what is saved. A store or the
-    workspace inside a source is left out of the backup.
+    Two stores in one folder would be one copy that looks like two. A store is never saved. A store or the workspace
+    inside a source is left out of the backup.
     """
     ours = dict(_ours(settings))
     for library in settings.libraries.values():
@@ -62,7 +62,7 @@ def _ours(settings: Settings) -> Iterator[tuple[Path, str]]:
 
 
 def _require_usable(folder: Path, what: str) -> None:
-    """What cannot be meant. Whether a place works is seen when it is used; the others are used all the same."""
+    """Refuse folders that cannot be intended. Whether a folder works is seen when it is used."""
     if folder == _ROOT:
         raise ValueError(f"{what} is the root of all folders; give it a folder of its own")
     if any(folder.is_relative_to(one) for one in _OF_THE_SYSTEM) and not folder.is_relative_to("/dev/shm"):  # noqa: S108

@@ -1,4 +1,4 @@
-"""Tables as they were written, on their way to the models: variables laid over, presets expanded, paths absolute."""
+"""Tables as they were written, prepared for the models: variables applied, presets expanded, paths absolute."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _APPLICATIONS = ("BIBLIOTHECA_", "ALEXANDRIA_", "KUZU_DB_PATH")
 _LONGEST_PATH, _LONGEST_NAME = 4000, 255
 _COMMON_KEYS = ("missing_files", "health")
 _LIBRARY_KEYS = frozenset({"preset", "sources", *_COMMON_KEYS})
-_OLD_KEYS = {"keep_former": "keep_previous"}  # at the top of the file: the old name is still read
+_OLD_KEYS = {"keep_former": "keep_previous"}  # at the top level of the file; the old names are still read
 
 
 def is_ours(variable: str) -> bool:
-    """Whether a variable of the environment can have a say in the settings."""
+    """Whether a variable of the environment can change the settings."""
     return variable.startswith((_PREFIX, *_APPLICATIONS))
 
 
 def rename_old_keys(raw: RawTable) -> None:
-    """Give the settings of a file their names of today. ``SettingsError`` where one has both names."""
+    """Give the settings of a file their current names. ``SettingsError`` if one has both names."""
     for old, new in _OLD_KEYS.items():
         if old in raw and new in raw:
             raise SettingsError(f"'{old}' is the old name of '{new}': write only one of them")
@@ -61,7 +61,7 @@ def overlay(raw: RawTable, variables: Mapping[str, str]) -> None:
 
 
 def _spelled(step: str, table: RawTable) -> str:
-    """The key that a variable means: no variable can be spelled with capitals that count, or with a hyphen."""
+    """The key that a variable means. A variable's name has no hyphens, and its case does not count."""
     return next((key for key in table if key.lower().replace("-", "_") == step), step)
 
 
@@ -76,7 +76,7 @@ def _value(text: str) -> object:
 
 
 def fill_in(raw: RawTable, variables: Mapping[str, str], base: Path) -> None:
-    """Expand presets, name what the tables' keys name, take the applications' own variables. Relative paths start at
+    """Expand presets, set names from the keys of tables, use the applications' own variables. Relative paths start at
     ``base``."""
     libraries = _table(raw, "libraries")
     if not libraries:
@@ -97,7 +97,7 @@ def fill_in(raw: RawTable, variables: Mapping[str, str], base: Path) -> None:
 
 
 def _number(variables: Mapping[str, str], name: str) -> int | None:
-    """A variable of the applications that is a number; they know it by its own name, and so does what is said."""
+    """A variable of the applications that is a number. Its error names the variable, because users know that."""
     text = variables.get(name, "").strip()
     if not text:
         return None
@@ -129,7 +129,7 @@ def _stores(raw: RawTable, libraries: RawTable, variables: Mapping[str, str], ba
 
 def _named_by_its_key(where: str, table: RawTable) -> None:
     if "name" in table:
-        raise SettingsError("the name stands in the table's heading; 'name' is not a key", on=where)
+        raise SettingsError("the name is in the table's heading; 'name' is not a key", on=where)
 
 
 def _library(name: str, table: RawTable, variables: Mapping[str, str], base: Path) -> RawTable:
@@ -220,7 +220,7 @@ def _types(field: FieldInfo) -> tuple[object, ...]:
 
 
 def _model_of(table: RawTable, union: object) -> type[BaseModel] | None:
-    """The member of a union that a table's ``kind`` names; none, where the models will say what is wrong."""
+    """The member of a union that a table's ``kind`` names; ``None`` if there is none: then the models complain."""
     members = list(_members(union))
     kind = table.get("kind", members[0].model_fields["kind"].default if len(members) == 1 else None)
     return next((member for member in members if member.model_fields["kind"].default == kind), None)

@@ -1,7 +1,7 @@
 """When Prefect starts what: the schedules of the deployments, made from the settings.
 
-``prefect.yaml`` calls ``for_deployments`` as its build step and puts what it returns into its fields. A deployment is
-as its last ``prefect deploy`` made it: who changes ``cron`` or ``timezone`` deploys again.
+``prefect.yaml`` calls ``for_deployments`` as its build step and puts what it returns into its fields. A deployment
+stays as its last ``prefect deploy`` made it: after a change of ``cron`` or ``timezone``, deploy again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from scriptorium.settings.finding import current, find_file
 from scriptorium.settings.models import Settings
 from scriptorium.words import Tier
 
-# Of a tier that the settings do not have: what is saved is saved every night, whoever has written no [tiers].
+# For a tier that is not in the settings: without any [tiers], backups are taken every night.
 _USUAL = {Tier.DAILY: "0 2 * * *", Tier.WEEKLY: "0 3 * * 0", Tier.MONTHLY: "0 4 1 * *"}
-_UNUSED = "0 * * * *"  # Prefect wants a line, also of a schedule that is switched off
+_UNUSED = "0 * * * *"  # Prefect needs a line even for a schedule that is off
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Schedule:
 
 
 def schedule_of(settings: Settings | None, tier: Tier) -> Schedule:
-    """The schedule of a tier: the settings' own, the usual one of a tier that they do not have, else none."""
+    """The schedule of a tier: from the settings; for a tier that is not there, the usual one, if it has one."""
     zone = str(getattr(settings.zone, "key", "UTC")) if settings else "UTC"
     usual = _USUAL.get(tier, "")
     cron = settings.tiers[tier].cron if settings and tier in settings.tiers else usual
@@ -47,7 +47,7 @@ def for_deployments() -> dict[str, dict[str, object]]:
 
 
 def _settings() -> Settings | None:
-    """The settings; none, which is said, where there are none."""
+    """The settings; ``None``, with a message, if there are none."""
     try:
         return current()
     except SettingsError as error:

@@ -1,9 +1,9 @@
 """The protocol of a store of backups: everything above knows a store only by this.
 
-A backup goes in as a **package**: what a store's **packaging** made ready in the workspace while the sources were read,
-once for all stores whose packagings are equal (an archive), or just what is known of it (a store whose tool reads the
-parts where they lie). The manifest is stored last: its presence is the commit. What comes back are members, with their
-contents in pieces. How a store calls a backup is its **key**, ``<library>/<label>``.
+A backup is stored as a **package**. A store's **packaging** prepares it in the workspace while the sources are read:
+one archive for all stores whose packagings are equal, or only a description (for a store whose tool reads the parts in
+place). The manifest is stored last: its presence is the commit. A store returns members, with their contents in
+pieces. The name of a backup in a store is its **key**, ``<library>/<label>``.
 
 ``tests/contracts/test_backup_stores.py`` runs one suite on every kind.
 """
@@ -30,11 +30,11 @@ GRACE = timedelta(hours=24)
 class StoreFeatures:
     """What a kind of store can do.
 
-    ``encrypts`` what it stores · ``deduplicates``: what it has already costs nothing again · ``immutable``: what was
-    put cannot be changed or removed before its time · ``remote``: it may not answer as a whole · ``partial_read``:
-    reads the members that are wanted alone · ``resumes`` a put that was interrupted · ``streams``: takes parts that lie
-    on no disk · ``shares``: verifies a share of one backup's contents · ``takes_over``: takes a package from the
-    workspace's filesystem without a second copy of it.
+    ``encrypts``: it encrypts what it stores · ``deduplicates``: equal contents are stored once · ``immutable``: no
+    backup can be changed or removed before its time · ``remote``: it may be unreachable as a whole · ``partial_read``:
+    it reads only the members that are wanted · ``resumes``: it continues a put that was interrupted · ``streams``: it
+    takes parts that are on no disk · ``shares``: it verifies a share of one backup's contents · ``takes_over``: it takes a
+    package from the workspace's filesystem without a second copy.
     """
 
     encrypts: bool = False
@@ -63,7 +63,7 @@ class Share:
 class StoredBackup:
     """A backup as the listing of a store shows it; its manifest may be unreadable.
 
-    ``label``: its name in the store, as a person meets it there. ``bytes``: what it takes. ``modified``: when its
+    ``label``: its name in the store, as people see it there. ``bytes``: what it takes. ``modified``: when its
     manifest was written. ``stamp`` changes whenever something of it does; one that was just put has none yet.
     ``contents``: whether there is more than the manifest.
     """
@@ -93,7 +93,7 @@ class Package(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """As it will stand beside what is stored."""
+        """The manifest as it will be stored."""
         ...
 
     @property
@@ -102,7 +102,7 @@ class Package(Protocol):
         ...
 
     def check(self, *, advance: Advance | None = None) -> Verification | None:
-        """Read back what was made ready and compare every hash; ``None`` where nothing is there before it is put."""
+        """Read the package back and compare every hash; ``None`` if nothing exists before it is put."""
         ...
 
 
@@ -110,7 +110,7 @@ class Packager(Sink, Protocol):
     """The sink that makes a package."""
 
     def package(self, manifest: Manifest) -> Package:
-        """What was made, once the block of the packager has ended."""
+        """The package, after the block of the packager has ended."""
         ...
 
 
@@ -119,7 +119,7 @@ class Packaging(Protocol):
 
     @property
     def in_workspace(self) -> bool:
-        """Whether a package takes its bytes in the workspace, too."""
+        """Whether a package also needs its bytes in the workspace."""
         ...
 
     def estimate(self, bytes: int, holes: int) -> int:
@@ -127,8 +127,8 @@ class Packaging(Protocol):
         ...
 
     def adopted(self, archive: Path, manifest: Manifest) -> Package | None:
-        """A package of an archive of ours that lies elsewhere; ``None`` where no archives are kept. ``manifest`` says
-        what it is as a file. A store may take the file over."""
+        """A package of an archive of ours that lies elsewhere; ``None`` if the store keeps no archives. ``manifest``
+        has its size and hash as a file. A store may take the file over."""
         ...
 
     def packager(self, folder: Path, label: str) -> AbstractContextManager[Packager]:
@@ -182,15 +182,15 @@ class BackupStore(Protocol):
         ...
 
     def visible_damage(self, found: StoredBackup, manifest: Manifest) -> tuple[str, ...]:
-        """What the listing alone shows to be wrong with a backup; nothing is read for it."""
+        """The damage of a backup that the listing alone shows, without reading anything."""
         ...
 
     def annotations(self, key: str) -> Annotations:
-        """What is known of the backup besides. Damaged annotations may have held a pin: they count as one."""
+        """What became known of the backup later. Damaged annotations may have held a pin: they count as pinned."""
         ...
 
     def annotate(self, key: str, annotations: Annotations) -> None:
-        """Replace what is known. ``NotFound`` where there is no such backup."""
+        """Replace the annotations. ``NotFound`` if there is no such backup."""
         ...
 
     def members(
@@ -199,8 +199,8 @@ class BackupStore(Protocol):
         """The members in the order in which they were put; a hard link comes behind its first name.
 
         Where the manifest does not hold its list of members itself, the list comes last, as a member of the name that
-        the manifest gives. ``wanted``: nothing else needs to come (see ``partial_read``). ``advance`` is told the bytes
-        that were read from the store. ``NotFound``, ``DamageFound`` at the first thing that is not as it should be.
+        the manifest gives. ``wanted``: nothing else needs to come (see ``partial_read``). ``advance`` gets the number
+        of bytes read from the store. ``NotFound``, ``DamageFound`` at the first error.
         """
         ...
 
@@ -209,7 +209,7 @@ class BackupStore(Protocol):
         ...
 
     def remove(self, key: str) -> None:
-        """Remove a backup, its manifest first. One that is not there is no error."""
+        """Remove a backup, its manifest first. A missing backup is no error."""
         ...
 
     def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
@@ -222,7 +222,7 @@ class BackupStore(Protocol):
         ...
 
     def usage(self) -> tuple[int, int | None]:
-        """(bytes that our backups take, bytes free or ``None`` where that cannot be known)."""
+        """(bytes that our backups take, bytes free or ``None`` if that cannot be known)."""
         ...
 
     def location(self, key: str) -> str:

@@ -1,4 +1,4 @@
-"""An archive in the workspace: written, read back, and ready to be put. Loaded only by who writes or reads one."""
+"""An archive in the workspace: written, read back, and ready to be put. Imported only where one is written or read."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class ArchivePackaging:
         return True
 
     def estimate(self, bytes: int, holes: int) -> int:
-        """Uncompressed: a library of books hardly shrinks. Only an archive without compression has holes as zeros."""
+        """The uncompressed size: a library of books hardly shrinks. Only an uncompressed archive has holes as zeros."""
         return bytes if self.compression is Compression.NONE else bytes - holes
 
     def adopted(self, archive: Path, manifest: Manifest) -> ArchivePackage:
@@ -55,7 +55,7 @@ class ArchivePackaging:
 
 
 class ArchiveStore(BaseModel):
-    """What all stores of archives have in common; a member says where its ``objects`` are."""
+    """The common part of all stores of archives; each kind defines where its ``objects`` are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -109,7 +109,7 @@ class ArchiveStore(BaseModel):
         return layout.read_manifest(self.objects, key)
 
     def enclosed_manifest(self, key: str) -> Manifest:
-        """The manifest inside the archive, for the day on which the one beside it is gone. ``NotFound``,
+        """The manifest inside the archive, for when the one beside it is lost. ``NotFound``,
         ``DamageFound``."""
         from scriptorium.archive.reader import extract_member
 

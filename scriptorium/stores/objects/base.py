@@ -15,14 +15,14 @@ from typing import BinaryIO, Protocol
 
 from scriptorium.errors import UsageError
 
-_LONGEST_NAME = 200  # bytes: leaves a store letters for what it writes beside a name
+_LONGEST_NAME = 200  # bytes: a store may append letters for its temporary files
 
 
 def checked_key(key: str) -> tuple[str, ...]:
     """The one or two names of an object's key.
 
-    ``UsageError`` for what no store takes: names that are empty, hidden (those are ours), too long, or not text; keys
-    that lead out of the store or deeper than a library's folder.
+    ``UsageError`` for keys that no store accepts: names that are empty, hidden (those are ours), too long, or not text;
+    keys that lead out of the store or deeper than a library's folder.
     """
     names = tuple(key.split("/"))
     if len(names) > 2 or any(not _is_name(name) for name in names):
@@ -56,7 +56,7 @@ class ObjectStore(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """The folder on this machine that holds the objects, where one does."""
+        """The folder on this machine that holds the objects, if there is one."""
         ...
 
     @property

@@ -1,8 +1,8 @@
 """How a backup lies among objects: ``<library>/<archive>``, its manifest and its annotations beside it.
 
 The manifest's presence is the commit: it is written last and removed first. An archive without one is rubbish
-that ``sweep`` collects after a grace time; it is never listed. A store's folder may be shared with others: only what
-bears a name that we give is rubbish, and only what lies beside an archive as its manifest is read as one.
+that ``sweep`` removes after a grace time; it is never listed. A store's folder may be shared with others: only files
+with names of ours count as rubbish, and only a file beside an archive is read as its manifest.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def read_annotations(store: ObjectStore, key: str) -> Annotations:
         return loads_annotations(store.read_bytes(annotations_key(key)))
     except NotFound:
         return Annotations()
-    except (DamageFound, ToolMissing):  # torn, or a newer program's
+    except (DamageFound, ToolMissing):  # incomplete, or a newer program's
         return Annotations(pinned=True)
 
 

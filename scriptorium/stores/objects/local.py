@@ -45,7 +45,7 @@ class LocalStore(ArchiveStore):
 
 @dataclass(frozen=True, slots=True)
 class LocalObjects:
-    """``path``: the folder; it is created (0700) with the first object. What others keep in it is left alone."""
+    """``path``: the folder; it is created (0700) with the first object. Files of others in it stay as they are."""
 
     path: Path
     name: str = "local"
@@ -63,7 +63,7 @@ class LocalObjects:
             _make_private(self.path)
 
     def _file(self, key: str) -> Path:
-        """Where an object lies; also one that nobody could put, but that is listed (others' files, leftovers)."""
+        """The file of an object; also of one that ``put`` refuses and ``list`` shows (others' files, leftovers)."""
         names = key.split("/")
         if "\0" in key or any(name in ("", ".", "..") for name in names):
             raise UsageError("not the key of an object", on=repr(key))
@@ -71,7 +71,7 @@ class LocalObjects:
 
     @contextlib.contextmanager
     def _trouble(self, path: Path, *, lookup: bool = False) -> Iterator[None]:
-        """Turn what the operating system says into what a person can act on."""
+        """Turn errors of the operating system into errors that tell a person what to do."""
         try:
             real_path(self.path)
             yield
@@ -101,7 +101,7 @@ class LocalObjects:
         log.info("%s: %s is %s", self.name, key, "linked into the store" if taken else "copied into the store")
 
     def _taken_over(self, file: Path, partial: Path) -> bool:
-        """Give the workspace's file a second name, which copies no byte; not one that another store has already."""
+        """Link the workspace's file, which copies no byte; but not a file that another store has taken over already."""
         try:
             status = file.lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -171,14 +171,14 @@ class LocalObjects:
                         yield _info(f"{name}/{inner}", status)
 
     def _entries(self, folder: Path) -> Sequence[tuple[str, os.stat_result | None]]:
-        """Names of a folder with the facts of files, ``None`` for folders, in the order that their keys will have."""
+        """The names in a folder with the status of files, ``None`` for folders, in the order of their keys."""
         found: dict[str, os.stat_result | None] = {}
         with self._trouble(folder), contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
                     try:
                         found[entry.name] = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # removed this moment
+                    except FileNotFoundError:  # removed in the meantime
                         continue
                 elif entry.is_dir(follow_symlinks=False):
                     found[entry.name] = None

@@ -1,4 +1,4 @@
-"""Objects in memory, for tests: the second member that keeps the contract honest. No kind of the settings."""
+"""Objects in memory, for tests: a second implementation of the protocol. The settings have no such kind."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MemoryStore(ArchiveStore):
 
 @dataclass(slots=True)
 class MemoryObjects:
-    """``capacity``: bytes that it takes, all its objects together. ``break_down`` makes it not answer any more."""
+    """``capacity``: bytes that it takes, all its objects together. ``break_down`` makes it fail from then on."""
 
     name: str = "memory"
     capacity: int | None = None

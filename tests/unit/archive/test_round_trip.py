@@ -199,7 +199,7 @@ def test_trees_that_share_a_place_are_merged_and_doubles_are_said(archives: Any,
         (tmp_path / name / "sub" / name).write_text(name)
     packed = archives.pack(Tree(str(tmp_path / "one"), "x"), Tree(str(tmp_path / "two"), "x"))
     assert packed.paths == ["x", "x/both", "x/sub", "x/sub/one", "x/sub/two"]
-    assert packed.manifest.warnings == ("x/both: another tree brought it already, skipped",)
+    assert packed.manifest.warnings == ("x/both: another tree saved it already, skipped",)
 
 
 def test_a_file_with_one_of_our_names_is_refused(archives: Any, tmp_path: Path) -> None:
