@@ -1,7 +1,7 @@
-"""The benchmark: ``python -m benchmarks.backup``. Says what it does on standard error, the result on standard output.
+"""The benchmark: ``python -m benchmarks.backup``. Progress goes to standard error, the result to standard output.
 
 All tools pack the same bytes (a tree and a Kuzu database) from a warm page cache, write to the same disk and make their
-output durable before they end. Nothing is left behind but the results.
+output durable before they end. Only the results are left.
 """
 
 from __future__ import annotations
@@ -226,8 +226,8 @@ class Bench:
                     Contestant(AGAIN_DIRECT, FLOWS, again[0], timed=times, after=tidy),
                     Contestant(AGAIN_FLOW, FLOWS, again[1], env=prefect, timed=times, after=tidy),
                 ]
-        with contextlib.suppress(ScriptoriumError):  # it will fail again where it is seen
-            contestants[1].run()  # Prefect makes its database once, which is not what a run costs
+        with contextlib.suppress(ScriptoriumError):  # it will fail again in a measured run, where it is reported
+            contestants[1].run()  # Prefect creates its database only once; this is not part of a run
         return contestants
 
     @property

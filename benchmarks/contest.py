@@ -1,4 +1,4 @@
-"""Contestants and rounds: every tool in its own process, one after the other, round by round."""
+"""Contestants and rounds: every tool in its own process, one after another, round by round."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A command to be measured. ``reads``: bytes that it has to get through, for the throughput. ``timed``: a file into
+    """A command to be measured. ``reads``: bytes that it must read, for the throughput. ``timed``: a file into
     which the command itself writes the seconds of the part that counts. ``after`` is not measured."""
 
     name: str
@@ -89,9 +89,9 @@ class Row:
 
 
 def hold(contestants: Sequence[Contestant], rounds: int, say: Callable[[str], None], failures: list[str]) -> list[Row]:
-    """Run everyone once a round, in the order given (who verifies needs what was packed before).
+    """Run all of them once in each round, in the given order (verifying needs an earlier archive).
 
-    Who fails is out, and named in ``failures``: hours of others' results are not lost by it.
+    One that fails is left out of later rounds and named in ``failures``: the results of the others are kept.
     """
     samples: dict[str, list[Sample]] = {one.name: [] for one in contestants}
     failed: set[str] = set()

@@ -1,4 +1,4 @@
-"""What the measurements say: ratios with their targets, met or not, as JSON and as a table to read."""
+"""The results: ratios with their targets, met or missed, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Ratio:
 
 
 def ratios(rows: Sequence[Row]) -> list[Ratio]:
-    """Every figure with a target, of the medians of wall time; CPU beside it, which a busy machine bends less."""
+    """Every figure with a target, of the medians of wall time; CPU beside it, which depends less on other load."""
     found = {row.name: row for row in rows}
 
     def wall(one: str, other: str) -> float | None:

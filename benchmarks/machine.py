@@ -1,4 +1,4 @@
-"""What was measured, and on what: versions, cores, memory. No name of a host."""
+"""The programs and the machine of a measurement: versions, cores, memory. No host names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGES = ("isal", "zstandard", "kuzu", "prefect")
 
 
 def versions() -> Mapping[str, str]:
-    """Every program and package that took part; absent ones are said to be."""
+    """Every program and package that took part; missing ones are named as missing."""
     found = {"scriptorium": f"{__version__} ({_commit()})", "python": platform.python_version()}
     for tool in _TOOLS:
         found[tool] = _version(tool)
@@ -44,7 +44,7 @@ def _commit() -> str:
 
 
 def description(folder: Path) -> Mapping[str, str]:
-    """The machine as far as it matters; ``folder`` is where the work is done."""
+    """The properties of the machine that matter; ``folder`` is where the work is done."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     return {
@@ -59,7 +59,7 @@ def description(folder: Path) -> Mapping[str, str]:
 
 
 def busy() -> str:
-    """A warning when others use the machine: then wall times say little, and CPU times more."""
+    """A warning if others use the machine: then CPU times are more reliable than wall times."""
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     return (
         f"the machine was busy (load {load:.1f} on {cores} cores): trust CPU more than wall" if load > cores / 2 else ""

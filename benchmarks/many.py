@@ -1,5 +1,5 @@
-"""A store that holds many backups, to see how fast the inspecting commands answer: real manifests and marks, made
-of one real backup. ``python -m benchmarks.many SETTINGS COUNT``.
+"""A store that holds many backups, to see how fast the inspecting commands answer: real manifests and annotations, made
+from one real backup. ``python -m benchmarks.many SETTINGS COUNT``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Run one command and print what it cost, as JSON: wall and CPU seconds (its children's too), peak memory.
 
 Run as a file by ``python -I -S``, which stays small: Linux counts the memory that a process had before ``exec`` to the
-program it became, so a large parent would be measured instead of a small child. The floor is what this program itself
-takes, about 10 MB. ``peak`` is of the largest process of a pipeline, not of all of them together.
+program it became, so a large parent would be measured instead of a small child. The minimum is the memory of this
+program, about 10 MB. ``peak`` is of the largest process of a pipeline, not of all of them together.
 """
 
 import json

@@ -1,8 +1,8 @@
 """PostgreSQL, side by side with its own tools: ``python -m benchmarks.postgres``.
 
 About 1 GB of book-like rows in a server of its own (fsync on, as users have it). Every contestant writes to the same
-disk. "scriptorium" is the whole way: snapshot, dump, fingerprints, archive with its hashes; and back: unpacking with
-every hash, load, comparison, switch.
+disk. "scriptorium" is the whole backup: snapshot, dump, fingerprints, archive with its hashes; and the whole restore:
+unpacking with every hash, load, comparison, switch.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _sql(address: str, statement: str) -> None:
 
 def _drop(server: EmbeddedPostgres, name: str) -> None:
     _sql(server.address(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    _sql(server.address(), "CHECKPOINT")  # so that nobody pays for what another one wrote
+    _sql(server.address(), "CHECKPOINT")  # so that no contestant waits for the writes of another one
 
 
 def _report(line: str) -> None:
@@ -270,7 +270,7 @@ def _back(archive: Path, *, timed: Path | None) -> None:
         unpack(stream, incoming.receive, roots=(root,), expected=manifest.files)
     began = time.monotonic()
     if incoming.load() != part.tables:
-        raise SystemExit("what came back is not what was saved")
+        raise SystemExit("the restored data differs from the saved data")
     incoming.switch()
     incoming.finish()
     if timed is not None:

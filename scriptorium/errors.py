@@ -19,11 +19,11 @@
         ├── StoreRefused                a store does not let us in, or is not set up: wrong key, no bucket
         ├── Protected                   a pinned, used or locked backup is not removed
         ├── UnsafeArchive               an archive member would leave its target
-        ├── Untrusted                   a file or folder belongs to somebody who must not have a say here
-        └── RestoreFailed               a restore was given up; the previous data is in place
+        ├── Untrusted                   a file or folder belongs to a user who must not influence this
+        └── RestoreFailed               a restore failed; the previous data is in place
 
-The first fork decides about retries: a task retries what says of itself that it is transient, and
-nothing else. ``LibraryBusy`` is permanent for a task: waiting for another run is the scheduler's work.
+The first fork decides about retries: a task retries transient errors and nothing
+else. ``LibraryBusy`` is permanent for a task: waiting for another run is the scheduler's work.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ScriptoriumError(Exception):
     """What failed, on what, and what to do next.
 
     ``what`` is one line for a person; ``on`` names the thing (a path, a library, a host);
-    ``hint`` is one line of what to do next. None of them may hold a secret. All of them may hold names: ``str`` makes
-    these legible (for terminals, logs and the states of runs), ``exact`` has them as they are (for JSON).
+    ``hint`` is one line of what to do next. None of them may contain a secret. All may contain names: ``str`` makes
+    names legible (for terminals, logs and the states of runs), ``exact`` keeps them unchanged (for JSON).
     """
 
     exit_code = 1
@@ -142,7 +142,7 @@ class NoSpace(PermanentError):
 
 
 class ToolFailed(PermanentError):
-    """A child process ended with an error. ``status``: its exit status (negative: ended by that signal); ``None`` where
+    """A child process ended with an error. ``status``: its exit status (negative: ended by that signal); ``None`` if
     it ended well, or its status is not known."""
 
     def __init__(self, what: str, *, on: str = "", hint: str = "", status: int | None = None) -> None:
@@ -154,7 +154,7 @@ class ToolFailed(PermanentError):
 
     @property
     def by_signal(self) -> bool:
-        """Whether somebody ended it, or the system did, for want of memory: it says nothing of what it worked on."""
+        """Whether a signal ended it, from a user or from the system when memory was short: its data may be sound."""
         return self.status is not None and self.status < 0
 
 
@@ -178,11 +178,11 @@ class UnsafeArchive(PermanentError):
 
 
 class Untrusted(PermanentError):
-    """A file, folder or link belongs to somebody who must not have a say in what we do."""
+    """A file, folder or link belongs to a user who must not influence what we do."""
 
 
 class RestoreFailed(PermanentError):
-    """A restore was given up; the data that was there before is in place again."""
+    """A restore failed; the previous data is in place again."""
 
 
 STORE_TROUBLE = (StoreUnavailable, StoreRefused)  # a store that is of no use now; the others are

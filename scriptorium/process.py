@@ -122,8 +122,8 @@ def start(
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without the secrets of Prefect's API and its database. With them anybody could run any command as
-    us, and a child may be the application, which the ``start`` of a health check leaves running."""
+    """Our environment without the secrets of Prefect's API and its database. Whoever has them can run any command as
+    our user, and a child may be the application, which the ``start`` of a health check leaves running."""
     return {name: value for name, value in os.environ.items() if name not in _PREFECTS_SECRETS}
 
 
@@ -140,7 +140,7 @@ def end(child: Child, *, grace: float = _GRACE_SECONDS) -> int:
 
 
 def stop(child: Child, *, grace: float = _GRACE_SECONDS) -> None:
-    """The same, but its pipes stay open, because another thread uses them; the caller must still ``end`` the child."""
+    """Like ``end``, but its pipes stay open, because another thread uses them; the caller must still ``end`` it."""
     _signal_group(child.pid, signal.SIGTERM if child.poll() is None else signal.SIGKILL)
     _signal_group(child.pid, signal.SIGCONT)  # a stopped process reacts to no other signal
     try:
@@ -169,7 +169,7 @@ def end_all(but: Collection[int] = ()) -> None:
 
 @contextlib.contextmanager
 def no_child_outlives() -> Iterator[None]:
-    """An end of this block by an error, Ctrl-C or cancellation also ends every child that was started in it."""
+    """If an error, Ctrl-C or cancellation ends this block, every child that was started in it is ended too."""
     with _live_guard:
         older = frozenset(_live)
     try:
@@ -246,8 +246,8 @@ def run(
 def launch(argv: Sequence[str], *, timeout: float) -> int:
     """Run a child to its end and keep what it left running (``nohup app &``); returns the id of its process group.
 
-    Its output goes into a file that is removed, because what it left running may go on writing. Raises ``ToolMissing``,
-    ``ToolFailed``, ``ToolStalled`` past ``timeout`` seconds; then all of the group is ended.
+    Its output goes into a file that is removed, because the processes that it left may go on writing. Raises
+    ``ToolMissing``, ``ToolFailed``, ``ToolStalled`` past ``timeout`` seconds; then all of the group is ended.
     """
     with tempfile.TemporaryFile() as words:
         child = start(argv, stdout=words.fileno(), stderr=words.fileno(), outlive_us=True, users=True)
@@ -257,7 +257,7 @@ def launch(argv: Sequence[str], *, timeout: float) -> int:
             end(child)
             raise ToolStalled(
                 f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was ended",
-                hint="what it starts is to go on in the background, as systemctl or nohup do it",
+                hint="it must start the application in the background, as systemctl or nohup do, and end",
             ) from None
         except BaseException:
             end(child)

@@ -1,8 +1,8 @@
-"""What somebody asks for: one frozen model for each operation.
+"""Requests: one frozen model for each operation, which says what is wanted.
 
 The command line builds it, the flow's parameters are its fields (a test compares them), and every operation takes it.
-What cannot be meant is refused here, at once: ``UsageError``. Whether there is such a library, store or backup is for
-the settings and the catalog to say; what is decided from a request is a plan.
+A request that makes no sense is refused here, at once: ``UsageError``. The settings and the catalog check whether the
+library, store or backup exists. An operation makes a plan from a request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST_NAME = 200
 
 
 def _word(kind: type[Word]) -> BeforeValidator:
-    """The words of the contract, and those of earlier times, as they are typed."""
+    """Accept the words of the contract, also the historical ones, as they are typed."""
     return BeforeValidator(lambda value: kind.parse(value) if isinstance(value, str) else value)
 
 
@@ -86,13 +86,13 @@ Level = Annotated[int, Field(ge=0, le=9)]
 
 
 class Request(BaseModel):
-    """What all requests have in common: they are frozen, and refuse what they do not know."""
+    """The base of all requests: they are frozen, and refuse unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @checked(mode="wrap")
     @classmethod
-    def _in_our_words(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _as_usage_error(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
             return handler(given)
         except ValidationError as error:
@@ -157,7 +157,7 @@ class RestoreRequest(Request):
 
 
 class UndoRequest(Request):
-    """Undo the newest restore in place. ``safety``: whether what lives now is backed up first."""
+    """Undo the newest restore in place. ``safety``: whether the current data is backed up first."""
 
     library: str | None = None
     safety: bool = True

@@ -1,32 +1,32 @@
-"""Which backups stay: ``plan(backups, policy, now)`` decides, and says why. Pure: it reads no clock and no disk.
+"""Which backups stay: ``plan(backups, policy, now)`` decides, and gives reasons. It reads no clock and no disk.
 
 The ``keep`` words mean what they mean to restic (https://restic.readthedocs.io/en/stable/060_forget.html): each
 takes the newest backup of a calendar hour, day, ISO week, month or year, for the n most recent ones *that have
-one*; a backup that any rule wants is kept; while a rule has places left, the oldest backup gets one. Hours are those
-that the clock on the wall showed, so the hour that daylight saving repeats is one hour.
+one*. A backup that any rule wants is kept. While a rule has places left, the oldest backup gets one. Hours are those of
+local time, so the hour that daylight saving repeats is one hour.
 
 Rules are applied to groups, as restic groups by host and paths: here by library and type, so that a ``config`` backup
 never fills the place of a ``full`` one. Backups made before a restore are groups of their own: they hold the state
-that somebody wanted to be rid of, and must not stand for the day on which they were made.
+that somebody wanted to replace, and must not represent the day on which they were made.
 
-Only a good backup fills a place, so that a bad one never pushes out a good one. One that a drill could not prove and
-whose bytes are as they were written is *disputed*: it fills no place of a good one, and it goes only where it would if
-it were good.
+Only a good backup fills a place, so that a bad one never pushes out a good one. A backup that a drill could not prove,
+but whose bytes are as they were written, is *disputed*: it fills no place of a good one, and it is removed only if it
+would also be removed as a good one.
 
-``max_age`` and ``max_count`` say what may go: alone, whatever is older, or beyond the n newest of its group, goes and
-the rest stays. Together with ``keep`` words, only what they let go *and* no ``keep`` word wants is removed
-("everything for 30 days, after that one a month"). A policy without any rule removes nothing.
+``max_age`` and ``max_count`` say what may be removed. Alone, they remove all backups that are older, or beyond the n
+newest of their group. Together with ``keep`` words, a backup is removed only if they allow it *and* no ``keep`` word
+wants it ("everything for 30 days, after that one a month"). A policy without any rule removes nothing.
 
 Whatever the policy says, these stay:
 
 - the newest good backups of the library (``good`` of them) and its newest good ``full`` one;
-- where the newest good one of a type is degraded (it lacks what could not be read), the newest one that is whole;
+- if the newest good one of a type is degraded (it lacks what could not be read), the newest complete one;
 - pinned ones, ones that something is reading, running ones;
-- a bad one as long as no good one of its group is newer: it may be all that there is of that time;
-- ones made before a restore, for 7 days: such a backup is the only record of what the restore replaced, and that
-  something was lost is often seen only when the week's work comes round again;
-- ones dated in the future: some clock is wrong, and what age and order say of them is not worth a deletion. They
-  fill no place either, so that they cannot push out the truly newest.
+- a bad one as long as no good one of its group is newer: it may be the only backup of that time;
+- ones made before a restore, for 7 days: such a backup is the only record of what the restore replaced, and a loss
+  is often noticed only after a week;
+- ones dated in the future: some clock is wrong, so their age and order are no reason to delete them. They also fill
+  no place, so that they cannot push out the newest ones.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _count(value: object) -> object:
 def _span(text: str) -> str:
     if text and (not (found := _SPAN.fullmatch(text)) or not any(found.groups())):
         raise ValueError("a duration is written like 2y5m7d3h (years, months, days, hours)")
-    return text if text.strip("0ymdh") else ""  # a duration of nothing is none, as it is for restic
+    return text if text.strip("0ymdh") else ""  # a duration of zero is no duration, as for restic
 
 
 Count = Annotated[int, BeforeValidator(_count), Field(ge=0, le=MOST)]
@@ -89,7 +89,7 @@ class Policy(BaseModel):
 
     @property
     def has_keep(self) -> bool:
-        """Whether any ``keep`` word is there, so that what none of them wants may go."""
+        """Whether there is any ``keep`` word: then backups that none of them wants may be removed."""
         return bool(self.within) or any((self.last, self.hourly, self.daily, self.weekly, self.monthly, self.yearly))
 
     @property
@@ -151,10 +151,10 @@ def plan(
     busy: frozenset[str] = frozenset(),
     tz: tzinfo = UTC,
 ) -> tuple[Decision, ...]:
-    """Decide about every backup, newest first; the order of ``backups`` is of no account.
+    """Decide about every backup, newest first; the order of ``backups`` does not matter.
 
-    Give it every backup of the libraries concerned: given a part of them, it also keeps the newest good one of that
-    part. ``busy``: ids of backups that something is reading. ``tz``: whose calendar the ``keep`` words mean.
+    ``backups`` must be all backups of their libraries: of a part of them, it would also keep the newest good one.
+    ``busy``: ids of backups that something is reading. ``tz``: whose calendar the ``keep`` words mean.
     """
     ordered = sorted(backups, key=lambda one: (one.created_at, one.id), reverse=True)
     decided = _decided(ordered, policy, now, busy, tz)
@@ -188,7 +188,7 @@ def _decided(
 
 
 def _protected(ordered: Sequence[Candidate], good: int, now: datetime, busy: frozenset[str]) -> Mapping[str, list[str]]:
-    """Why each backup that must stay must stay, whatever the policy says."""
+    """The backups that no policy removes, with the reasons."""
     shields: dict[str, list[str]] = defaultdict(list)
     for one, reason in _newest_good(ordered, good, now):
         if reason not in shields[one.id]:
@@ -210,7 +210,7 @@ def _protected(ordered: Sequence[Candidate], good: int, now: datetime, busy: fro
 
 
 def _newest_whole(ordered: Sequence[Candidate], now: datetime) -> Iterator[Candidate]:
-    """Of each library and type the newest backup that lacks nothing, where the newest good one is degraded."""
+    """For each library and type whose newest good backup is degraded, the newest one that lacks nothing."""
     newest: dict[Hashable, Candidate] = {}
     found: set[Hashable] = set()
     for one in ordered:
@@ -225,8 +225,8 @@ def _newest_whole(ordered: Sequence[Candidate], now: datetime) -> Iterator[Candi
 
 
 def _newest_good(ordered: Sequence[Candidate], good: int, now: datetime) -> Iterator[tuple[Candidate, str]]:
-    """The newest good backups of each library. One made before a restore holds what was to be replaced, so it is
-    counted, and counted out: both the newest of all and the newest of the others stay."""
+    """The newest good backups of each library. A backup made before a restore holds data that was to be replaced: so
+    both the newest of all backups and the newest of the others stay."""
     usable = [one for one in ordered if one.good and one.created_at <= now]
     newest = (
         "newest good backup of the library" if good == 1 else f"among the {good} newest good backups of the library"
@@ -297,7 +297,7 @@ def _wanted(
 def _buckets(
     usable: Sequence[Candidate], word: str, count: int, calendar: Callable[[datetime], Hashable] | None, tz: tzinfo
 ) -> Iterator[tuple[Candidate, str]]:
-    """The backups that one ``keep`` word takes, newest first, each with what it is called."""
+    """The backups that one ``keep`` word takes, newest first, each with its label."""
     previous: Hashable = None
     for position, one in enumerate(usable):
         bucket = position if calendar is None else calendar(one.created_at.astimezone(tz))
@@ -308,10 +308,10 @@ def _buckets(
 
 
 def _back(time: datetime, span: str) -> datetime:
-    """The time that lies ``span`` before, on the calendar of its time zone. A day that the month does not have
-    runs over into the next month, as it does for restic: one month before 31 March is 3 March."""
+    """The time ``span`` earlier, on the calendar of its time zone. A day that the month does not have
+    becomes a day of the next month, as it does for restic: one month before 31 March is 3 March."""
     found = _SPAN.fullmatch(span)
-    assert found is not None  # the policy let it in
+    assert found is not None  # the policy has checked it
     years, months, days, hours = (int(part or 0) for part in found.groups())
     month = time.year * 12 + time.month - 1 - years * 12 - months
     if month < 12:

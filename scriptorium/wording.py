@@ -1,10 +1,10 @@
 """Numbers, times and names as people read them.
 
-Names are data: of files, tables, databases, backups, hosts, and what servers and programs say of them. Whoever can
-name a file can put into its name what moves a terminal's cursor, begins a line that looks like one of ours, or is a
-link in a report. They are made harmless here and nowhere else: ``legible`` for terminals and logs, ``markdown`` for
-reports. The few places that write for people call them (the console, the log, the reports, ``str`` of an error), so
-that no command has to remember it. JSON keeps every name as it is.
+Names are data: of files, tables, databases, backups, hosts, and in messages of servers and programs. Whoever can name a
+file can write into its name a sequence that moves a terminal's cursor, a line that looks like one of ours, or a link
+for a report. Names are made harmless here and nowhere else: ``legible`` for terminals and logs, ``markdown`` for
+reports. Only the few places that write for people call them (the console, the log, the reports, ``str`` of an error);
+no command has to. JSON keeps every name unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def legible(text: str) -> str:
-    """The text on one line, with nothing in it that a terminal obeys or that cannot be seen.
+    """The text on one line, without control sequences for terminals and without invisible characters.
 
     Control and format characters (line breaks, escape sequences, writing directions, zero widths) stand as ``\\n``,
     ``\\x1b``, ``\\u202e``, bytes that are not UTF-8 as ``\\xNN``. What is legible stays as it is.
@@ -61,7 +61,7 @@ def size(count: int) -> str:
     """``1536`` -> ``1.5 KiB``."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < (1024 if unit == "B" else 1023.95):  # what would round to 1024.0 is one of the next unit
+        if abs(value) < (1024 if unit == "B" else 1023.95):  # what would round to 1024.0 is shown in the next unit
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
@@ -104,7 +104,7 @@ def age(time: datetime, now: datetime) -> str:
 
 
 def verdict(word: str) -> str:
-    """A drill's verdict, for who reads it at a glance."""
+    """A drill's verdict, for a quick look."""
     return {"not proven": "NOT proven", "not comparable": "restored, and not proven: not all can be compared"}.get(
         word, word
     )

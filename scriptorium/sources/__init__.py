@@ -30,7 +30,7 @@ def _union() -> TypeAdapter[AnySource]:
 
 
 def made_for(part: Part, place: Path) -> AnySource:
-    """A source for a part that no settings know any more: its files, or its database, are meant to be at ``place``."""
+    """A source for a part that is not in the settings any more; its files, or its database, will be at ``place``."""
     raw: dict[str, object] = {"kind": part.kind, "name": part.source, "at": part.path}
     for model in get_args(get_args(AnySource)[0]):
         if model.model_fields["kind"].default == part.kind and "path" in model.model_fields:
@@ -44,7 +44,7 @@ def made_for(part: Part, place: Path) -> AnySource:
 
 
 def scratch_server() -> EmbeddedPostgres:
-    """A PostgreSQL server of our own, to try things on; it is there as long as its block."""
+    """A temporary PostgreSQL server of our own; it runs as long as its block."""
     from scriptorium.sources.postgres.embedded import EmbeddedPostgres
 
     return EmbeddedPostgres()
@@ -57,7 +57,7 @@ def table_steps(part: Part, table: str) -> tuple[str, ...]:
 
 
 def beside(part: Part) -> tuple[str, ...]:
-    """Paths in an archive that are the part's although they do not lie below its own: the WAL of a database."""
+    """Paths in an archive that belong to the part although they are not below its own: the WAL of a database."""
     return tuple(f"{part.path}{ending}" for ending in COMPANIONS) if part.kind == "kuzu" else ()
 
 

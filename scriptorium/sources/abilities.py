@@ -121,7 +121,7 @@ def tidy(source: Source) -> tuple[str, ...]:
 
 
 def with_scratch(source: Source, scratch: Path) -> Source:
-    """The same source; what its restores unpack outside its living data lies in this folder of ours."""
+    """The same source; its restores unpack into this folder of ours, outside its living data."""
     return source.with_scratch(scratch) if isinstance(source, NeedsScratch) else source
 
 
@@ -131,7 +131,7 @@ def missing_fingerprints(incoming: Incoming) -> Mapping[str, str]:
 
 
 def rebuilt_views(incoming: Incoming) -> Mapping[str, str]:
-    """What a loaded part made new and what of it differs, and why that is no damage."""
+    """What a loaded part made new and may differ, and why that is no damage."""
     return incoming.rebuilt_views if isinstance(incoming, Remaking) else _NOTHING
 
 
@@ -146,7 +146,7 @@ def check(incoming: Incoming) -> tuple[Finding, ...] | None:
 
 
 def waits_for(incoming: Incoming) -> str:
-    """The program that loads what this part brought; empty where nothing has to be loaded."""
+    """The program that must load the restored dump; empty if nothing has to be loaded."""
     return incoming.loader if isinstance(incoming, Waiting) else ""
 
 

@@ -32,7 +32,7 @@ class Incoming(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Make the empty staging place, on the filesystem of the living data. What an earlier try left is removed."""
+        """Make the empty staging place, on the filesystem of the living data. Earlier leftovers are removed."""
         ...
 
     def receive(self, member: str) -> Path | None:
@@ -48,7 +48,7 @@ class Incoming(Protocol):
         ...
 
     def undo(self) -> None:
-        """Put the previous data back, whatever point ``switch`` reached. Does nothing when it never began."""
+        """Put the previous data back, whatever point ``switch`` reached. Does nothing if it never began."""
         ...
 
     def finish(self) -> None:
@@ -57,7 +57,7 @@ class Incoming(Protocol):
 
 
 class Source(Protocol):
-    """One thing of a library that is worth saving."""
+    """One part of a library that is saved: a database or a tree of files."""
 
     @property
     def name(self) -> str: ...
@@ -74,7 +74,7 @@ class Source(Protocol):
         ...
 
     def survey(self, never: tuple[Path, ...]) -> Survey:
-        """How much there is, cheaply (no reading of contents). Raises ``SourceUnavailable`` or ``NotFound``."""
+        """How much there is, quickly (without reading contents). Raises ``SourceUnavailable`` or ``NotFound``."""
         ...
 
     def capture(self, stage: Path) -> None:
@@ -86,7 +86,7 @@ class Source(Protocol):
         ...
 
     def examine(self, stage: Path, never: tuple[Path, ...]) -> Staged:
-        """Open the image, take its row counts and fingerprints, add exports; say what is to be packed.
+        """Open the image, take its row counts and fingerprints, add exports; returns what is to be packed.
 
         ``never``: absolute paths that must not be packed (the stores and the workspace).
         """
@@ -106,7 +106,7 @@ class Source(Protocol):
         partial: bool = False,
         never: tuple[Path, ...] = (),
     ) -> Incoming:
-        """What restores the part: in place, or ``into`` a folder, laid out as in the archive.
+        """The restore of the part: in place, or ``into`` a folder, with the layout of the archive.
 
         ``partial``: only some of the part's files are restored, and the others stay as they are (a database is always
         restored whole). ``never``: absolute paths in the living place that the source must not replace (the stores,
@@ -116,12 +116,12 @@ class Source(Protocol):
 
     def preconditions(self, part: Part, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, Callable[[], str]]:
         """What a restore of the part in place needs (an engine, a server, rights), by name: each returns what it
-        found, or raises the obstacle. Cheap, and changes nothing."""
+        found, or raises the obstacle. Quick, and changes nothing."""
         ...
 
     def journal_record(self, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, bool | str]:
-        """Where it is and how it is restored in place, for the journal: an undo must do it in the same way,
-        whatever the settings are then. No secret is in it."""
+        """Where it is and how it is restored in place, for the journal: an undo must use the same way, even if
+        the settings have changed. It contains no secret."""
         ...
 
     def as_recorded(self, record: Mapping[str, bool | str]) -> Source:

@@ -119,7 +119,7 @@ class Streamable(Protocol):
 
     def stream(self, stage: Path) -> AbstractContextManager[Stream]:
         """Take the snapshot and begin to read it; it lasts as long as the block. ``stage``: an empty folder for small
-        files. Raises what ``capture`` raises, then or while its pieces are read; nothing is left behind."""
+        files. Raises the errors of ``capture``, at once or while its pieces are read; nothing is left over."""
         ...
 
 
@@ -227,7 +227,7 @@ class Adoptable(Protocol):
         ...
 
     def staged(self, stage: Path, home: Path, taken: set[str], created_at: datetime, method: str) -> Staged:
-        """It as a part: opened if possible, else its files unchanged, with a warning. ``NoSpace``.
+        """The database as a part: opened if possible, else its files unchanged, with a warning. ``NoSpace``.
 
         ``stage``: a folder for the copy that is opened, with space; ``home``: the rest of the backup, laid out as
         archives are; ``taken``: the paths of the other parts.
@@ -246,8 +246,8 @@ class Adopting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ForeignDump:
-    """What a dump says about itself: ISO local time, versions, its ``format`` in words, and what its file or folder is
-    called here; ``""`` where it says nothing. ``warnings``: how far it was read."""
+    """What a dump records about itself: ISO local time, versions, and the name of its file here; ``""`` if it is not
+    recorded. ``warnings``: how far it was read."""
 
     taken: str
     name: str
@@ -263,7 +263,7 @@ class TakesDumps(Protocol):
     """A source that loads dumps which other programs made."""
 
     def read_foreign(self, file: Path, called: str, *, script: bool, trusted: bool) -> ForeignDump:
-        """Read one to its end and look through it. ``called``: its name where nothing else says one; ``script``: it is
+        """Read one to its end and look through it. ``called``: its name if the dump records none; ``script``: it is
         SQL. ``DamageFound``, ``UnsafeArchive``."""
         ...
 
@@ -274,7 +274,7 @@ class TakesDumps(Protocol):
 
 @runtime_checkable
 class Tidyable(Protocol):
-    """A source whose restores leave something behind outside our own folders."""
+    """A source whose restores leave something outside our own folders."""
 
     def tidy(self) -> tuple[str, ...]:
         """Remove what restores and drills left behind and the settings do not keep; the library's lock must be held.

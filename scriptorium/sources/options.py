@@ -1,6 +1,6 @@
-"""What the user may say of a restore that only one kind of source understands: one frozen model for each such kind.
+"""The options of a restore that only one kind of source has: one frozen model for each such kind.
 
-They are made once, from the request, and handed to every source unchanged: each takes those of its own kind.
+They are made once, from the request, and given to every source unchanged: each uses those of its own kind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class RestoreOptions(BaseModel):
 
     @classmethod
     def chosen(cls, words: Mapping[str, object]) -> Self:
-        """Of the words of a request, those that are options of some kind; all others (a target, a store) are left."""
+        """The options of all kinds in the fields of a request; other fields (a target, a store) are ignored."""
         return cls.model_validate(
             {
                 kind: {name: words[name] for name in type(options).model_fields if name in words}

@@ -15,7 +15,7 @@ class Quiesce(BaseModel):
 
     ``pause_command`` and ``resume_command`` (lists of words, e.g. ``["docker", "pause", "app"]``), or a process and all
     its descendants stopped and continued by signals, named by ``pid``, by ``pid_file``, or by the output of
-    ``pid_command``. ``limit``: seconds after which the application is resumed whatever happens.
+    ``pid_command``. ``limit``: seconds after which the application is resumed in any case.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

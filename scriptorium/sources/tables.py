@@ -1,8 +1,8 @@
-"""Tables of a database on their way out of an archive: what all kinds of databases have in common.
+"""Tables of a database that are read from an archive: the common part of all kinds of databases.
 
 An origin is one part. Its **guide** (a small member: Kuzu's list of files, PostgreSQL's table of contents) is read
 first; it says which members hold the wanted tables. Then each of those members is spooled, read, and removed. A dump
-that was streamed has its guide in its first members, and its rows in all of them, one table behind the other.
+that was streamed has its guide in its first members, and its rows in all of them, one table after another.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Batch:
 
 
 class Origin(Protocol):
-    """One part whose tables are wanted. Everything raises ``DamageFound`` for what is not as it must be."""
+    """One part whose tables are wanted. Every method raises ``DamageFound`` for damaged contents."""
 
     @property
     def lacking(self) -> Sequence[str]:
@@ -64,7 +64,7 @@ class Origin(Protocol):
         ...
 
     def guided(self) -> bool:
-        """Whether the guide is all there; asked after each member."""
+        """Whether the guide is complete; asked after each member."""
         ...
 
     def follow(self) -> Sequence[Wanted]:
@@ -81,9 +81,9 @@ class Origin(Protocol):
         ...
 
     def rest(self) -> Generator[Batch, None, None]:
-        """Behind the last member: the rows that are still on their way."""
+        """After the last member: the rows that were not returned yet."""
         ...
 
     def close(self) -> None:
-        """Give up what is still open."""
+        """Close what is still open."""
         ...

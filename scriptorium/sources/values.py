@@ -1,6 +1,6 @@
 """Values of Arrow columns as CSV and JSON have them.
 
-JSON has text for what it knows no form of: times (``2024-02-29 12:00:00.123456``), bytes (``\\x00ff``, as PostgreSQL
+JSON has text for values without a JSON form: times (``2024-02-29 12:00:00.123456``), bytes (``\\x00ff``, as PostgreSQL
 writes them), NaN and infinities. CSV has the same, and lists and maps as JSON.
 """
 

@@ -33,8 +33,8 @@ class StoreFeatures:
     ``encrypts``: it encrypts what it stores · ``deduplicates``: equal contents are stored once · ``immutable``: no
     backup can be changed or removed before its time · ``remote``: it may be unreachable as a whole · ``partial_read``:
     it reads only the members that are wanted · ``resumes``: it continues a put that was interrupted · ``streams``: it
-    takes parts that are on no disk · ``shares``: it verifies a share of one backup's contents · ``takes_over``: it takes a
-    package from the workspace's filesystem without a second copy.
+    takes parts that are on no disk · ``shares``: it verifies a share of a backup's contents · ``takes_over``: it takes
+    a package from the workspace's filesystem without a second copy.
     """
 
     encrypts: bool = False

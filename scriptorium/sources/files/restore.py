@@ -1,4 +1,4 @@
-"""Files on their way back: into a folder as the archive has them, or over the living ones by renames."""
+"""Restores of files: into a folder as the archive has them, or over the living ones by renames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scriptorium.model import Part, Rows, TableFingerprint, Tree
 
 
 class FilesElsewhere:
-    """Files that go into a folder as the archive has them; nothing living is there to be switched."""
+    """Files that are restored into a folder as the archive has them; there is no living data to switch."""
 
     answers: Mapping[str, Rows] = MappingProxyType({})
 
@@ -58,15 +58,15 @@ class FilesIncoming:
         self._tree = tree
         self._part = part
         self._suffix = suffix
-        # Of more than are named it is not known which they are: then nothing is removed.
+        # If there are more than the manifest names, not all of them are known: then nothing is removed.
         self._partial = partial or part.unsaved_count > len(part.unsaved)
         self._kept = frozenset(inside for one in part.unsaved if (inside := below(one.path, part.path)) is not None)
         self._root = real_path(Path(tree.root))
         self._staging = self._find()
 
     def _find(self) -> StagingFolder:
-        """The staging folder: one that is there already, else beside what is restored. Of a folder of which only some
-        is saved, inside it: nobody packs such a folder as a whole, and what is beside it is not the library's."""
+        """The staging folder: an existing one, else a new one beside the restored path. If only part of a folder is
+        saved, it is inside: nobody packs such a folder as a whole, and what is beside it is not the library's."""
         if self._tree.include and self._root.is_dir():
             return StagingFolder.in_one_of((self._root, self._root.parent), self._suffix, (self._root,))
         if not self._root.is_dir():
@@ -80,7 +80,7 @@ class FilesIncoming:
 
     @property
     def _content(self) -> Path:
-        """What came of the root: a folder, or a file."""
+        """The restored root: a folder, or a file."""
         return self._staging.incoming / "content"
 
     def receive(self, member: str) -> Path | None:
@@ -93,7 +93,7 @@ class FilesIncoming:
         return None
 
     def plan(self) -> Kept:
-        """The plan of the switch is written, and nothing is moved."""
+        """Write the plan of the switch; nothing is moved."""
         new = self._arrived()
         copies: list[AttributeCopy] = []
         if self._keeps_root():
@@ -105,7 +105,7 @@ class FilesIncoming:
         else:
             switch = _Switch(self._root, new, self._staging, self._chosen(), copies, self._kept, self._tree.exclude)
             moves = list(switch.moves())
-            if not self._part.path:  # a part at the top has no member for its root: nothing says what it was
+            if not self._part.path:  # a part at the top has no member for its root: its kind is not recorded
                 copies = [one for one in copies if one.folder != self._root]
         self._require_no_mounts(moves)
         self._staging.write_plan(moves, copies)
@@ -122,7 +122,7 @@ class FilesIncoming:
         return alone in self._kept and os.path.lexists(self._root) and not self._root.is_dir()
 
     def _arrived(self) -> Path:
-        """The root that came. A part at the top of the archive has no member for it: a single file lies in a folder."""
+        """The restored root. A part at the top of the archive has no member for it: a single file is in a folder."""
         if not self._part.path and self._part.files == 1 and not self._root.is_dir():
             alone = self._content / Path(self._tree.root).name
             if is_file(alone):
@@ -133,7 +133,7 @@ class FilesIncoming:
         """The root itself is replaced: a single file, or a folder that was lost."""
         if is_folder(new) and not self._part.path:
             came = self._staging.held(new)
-            # nothing says what it was; closed to all but us, it would be of no use to its application
+            # its mode is not recorded; with a mode for us alone its application could not use it
             came.chmod(0o755)
             if os.geteuid() == 0 and (like := self._staging.places.lstat(self._root.parent)) is not None:
                 os.chown(came, like.st_uid, like.st_gid)
@@ -142,8 +142,8 @@ class FilesIncoming:
         yield Move(new, self._root)
 
     def _chosen(self) -> set[str] | None:
-        """What the source would save of the living folder, relative to it: this is replaced. ``None``: nothing is, but
-        what came."""
+        """What the source would save of the living folder, relative to it: this is replaced. ``None``: only restored
+        paths are replaced."""
         if self._partial:
             return None
         found = select(self._tree, lambda _: None)
@@ -186,7 +186,7 @@ class FilesIncoming:
 
 
 class _Switch:
-    """Which renames put ``new`` in the place of ``root``, where some of ``root`` has to stay."""
+    """The renames that put ``new`` in the place of ``root``, if part of ``root`` has to stay."""
 
     def __init__(
         self,
@@ -209,8 +209,8 @@ class _Switch:
         self._exclude = compiled(*exclude)
 
     def _left_alone(self, inside: str, old: Path) -> bool:
-        """What the backup could not save stays, whatever came for it; so does a link to a folder that the source
-        leaves out: it leads to what another source saves."""
+        """What the backup could not save stays as it is. A link to a folder that the source leaves out stays too: it
+        leads to data that another source saves."""
         if inside in self._kept:
             return os.path.lexists(old)
         return old.is_symlink() and self._exclude.match(inside, True) and _leads_to_one(old)
@@ -241,7 +241,7 @@ class _Switch:
         """Whether anything in or below a living folder is not selected, so that it has to stay."""
         if self._partial:
             return came
-        waiting = [folder]  # os.walk would call itself for each level
+        waiting = [folder]  # os.walk is recursive, once for each level
         while waiting:
             here = waiting.pop()
             inside = os.path.relpath(here, self._root)
@@ -270,7 +270,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _leads_to_one(link: Path) -> bool:
-    """Whether a symlink leads to a folder; one that leads nowhere does not, in whatever way."""
+    """Whether a symlink leads to a folder; a broken one does not, whatever the reason."""
     return os.path.isdir(link)  # noqa: PTH112 -- Path.is_dir raises where a name is too long
 
 

@@ -1,35 +1,35 @@
 """The epoch protocol: a consistent copy of a Kuzu database that another process is writing to.
 
-The guarantee: every transaction whose commit was acknowledged before the attempt began is in the copy, and none
-is there in part. It costs the application nothing but reads. It rests on how Kuzu writes (0.11, read in its
-system calls and its source):
+The guarantee: every transaction whose commit was acknowledged before the attempt began is in the copy, and no
+transaction is there in part. For the application it costs only reads. It relies on how Kuzu writes (0.11, as seen
+in its system calls and its source):
 
 * a commit appends to the WAL and syncs it; the main file's used pages stay as they are;
 * a checkpoint creates ``.shadow``, writes the changed pages there, applies them to the main file, truncates
   the WAL, truncates the shadow file, removes the WAL, removes the shadow file, in this order;
 * new pages (bulk ``COPY``) go to parts of the main file that nothing refers to before the next checkpoint.
 
-So the main file may be copied while one WAL lives: from the moment it was pinned by an open descriptor until a
-moment at which there was no shadow file (no checkpoint under way) and *after* which the pinned WAL was still
-linked and not shorter (no checkpoint had come to its end). The WAL is copied last: it only grows, and replay
-ignores an unfinished record at its end. Where there is no WAL, the folder's and the main file's times take its
-place, first left alone for longer than the filesystem's clock ticks.
+So the main file may be copied while one WAL lives: from the time at which an open descriptor pinned it, until a
+time at which there was no shadow file (no checkpoint was running) and *after* which the pinned WAL was still
+linked and not shorter (no checkpoint had ended). The WAL is copied last: it only grows, and replay ignores an
+unfinished record at its end. If there is no WAL, the times of the folder and the main file are compared instead,
+after they have not changed for longer than one tick of the filesystem's clock.
 
 The folder layout of Kuzu 0.10 and before truncates its WAL in place and rewrites several files; there every file
 but ``.wal`` and ``.lock`` must be the same at both ends (inode, size, times to the nanosecond), likewise the set of
 names; ``.shadow`` must be empty, and no ``catalog.shadow`` or ``metadata.shadow`` there. The same rule, with the WAL
 included, copies a database that a crash left in a checkpoint and that nobody has open.
 
-One hole is Kuzu's own: rows of a bulk ``COPY`` are never in the WAL but become durable with the checkpoint
+One gap is in Kuzu itself: rows of a bulk ``COPY`` are never in the WAL but become durable with the checkpoint
 that its commit forces. Until that checkpoint begins, what a crash would leave, and what a copy holds, is the
-transaction's other statements without them. Nothing in the files tells such a commit from another. The attempt
+transaction's other statements without them. The files do not show which commits are of this kind. The attempt
 therefore waits until the last commit in its copy was followed by another one, or not by a checkpoint for a time
 that grows with the load and with the size of the database (``_settled``). A transaction that mixes ``COPY``
-with other statements *and* whose checkpoint is held up for longer, by an open read transaction or because the
-application is stopped, can still be seen in part.
+with other statements *and* whose checkpoint is delayed for longer, by an open read transaction or because the
+application is stopped, can still be in the copy in part.
 
-The database must never be opened by the application's own process through us: closing any descriptor of it
-would drop that process's lock. Scriptorium runs in processes of its own.
+This code must never run in the application's own process: closing any descriptor of the database would drop
+that process's lock. Scriptorium runs in processes of its own.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from scriptorium.fs.open_files import holders_of, lock_holder
 from scriptorium.sources.kuzu.layout import Layout, companion
 
 CLOCK_TICK = 0.02  # seconds; file times move in steps of a kernel tick (at most 10 ms) before Linux 6.13
-_SETTLED = 1.0  # seconds without a checkpoint after the last commit, on a machine whose processors are not waited for
-_REWRITTEN = 32 << 20  # bytes a second at least that a checkpoint goes through before its ``.shadow`` is there
+_SETTLED = 1.0  # seconds without a checkpoint after the last commit, on a machine with idle processors
+_REWRITTEN = 32 << 20  # the least bytes a second that a checkpoint reads before its ``.shadow`` exists
 _SETTLED_AT_MOST = 600.0
 _ABANDONED = 10.0  # seconds without a change
 _CHECKPOINT_RECORD = 0xFE
@@ -76,7 +76,7 @@ class Copied:
 
 
 def attempt(layout: Layout, target: Path, *, paused: bool = False) -> Copied:
-    """One try to copy the database to ``target`` (a new path; companions go beside it). Raises ``EpochEnded``;
+    """One attempt to copy the database to ``target`` (a new path; companions go beside it). Raises ``EpochEnded``;
     what was copied until then is the caller's to remove."""
     try:
         if checkpointing(layout):
@@ -93,11 +93,11 @@ def attempt(layout: Layout, target: Path, *, paused: bool = False) -> Copied:
 
 
 def checkpointing(layout: Layout) -> bool:
-    """Whether a checkpoint is under way, and not one that a crash interrupted.
+    """Whether a checkpoint is running, and not one that a crash interrupted.
 
-    A lock alone does not tell: an application that opened and closed its own database file, as backups made
-    inside of it do, has lost it for good. Nor do descriptors, which may be hidden in a container. So a crash it was
-    when there is neither, and nothing was written for some seconds.
+    The lock alone is not enough: an application that opened and closed its own database file, for example for a backup,
+    has lost its lock. Open descriptors are not enough either: they may be hidden in a container. So it was a crash if
+    there is neither, and nothing was written for some seconds.
     """
     try:
         if not _shadowed(layout):
@@ -118,7 +118,7 @@ def _shadowed(layout: Layout) -> bool:
 
 
 class _Epoch:
-    """What pins one epoch of a single-file database, and the questions asked of it."""
+    """One pinned epoch of a single-file database, and the checks on it."""
 
     def __init__(self, layout: Layout, main: int, wal: int | None, *, paused: bool) -> None:
         self._layout = layout
@@ -133,7 +133,7 @@ class _Epoch:
         if wal is None:
             self._still = self._times()
             if not paused:
-                time.sleep(CLOCK_TICK)  # a change in the tick of the first look would leave the same times
+                time.sleep(CLOCK_TICK)  # a change within the same tick would not change the times
                 if self._times() != self._still:
                     raise EpochEnded("the database is being written to, and has no WAL to pin")
         elif os.fstat(wal).st_nlink == 0:
@@ -147,7 +147,7 @@ class _Epoch:
         return (_print(os.fstat(self._main)), folder.st_mtime_ns, folder.st_ctime_ns)
 
     def check(self, done: int = 0) -> None:
-        """Cheap, between pieces: is the copy already worthless?"""
+        """A quick check between pieces: raise ``EpochEnded`` if the copy is void already."""
         if self._shadow():
             raise EpochEnded("a checkpoint began", done)
         if self.wal is None:
@@ -165,7 +165,7 @@ class _Epoch:
             raise EpochEnded("the WAL ends in a checkpoint")
 
     def settle(self) -> None:
-        """Wait until the last copied commit is known not to be followed by the checkpoint that it forced."""
+        """Wait until it is certain that the last copied commit has forced no checkpoint."""
         assert self.wal is not None
         began, settled, calm = time.monotonic(), _settled(os.fstat(self._main).st_size), _settled(0)
         while (waited := time.monotonic() - began) < 4 * settled:
@@ -179,7 +179,7 @@ class _Epoch:
             time.sleep(0.005)
 
     def confirm(self) -> None:
-        """After the last byte: nothing of the epoch ended before now. The order of the questions matters."""
+        """Check after the last byte that the epoch has not ended. The order of the checks matters."""
         if self._shadow():
             raise EpochEnded("a checkpoint began")
         if self.wal is not None:
@@ -195,20 +195,20 @@ class _Epoch:
 
 
 def _settled(size: int) -> float:
-    """How long after a commit the checkpoint that it forced shows for certain, in a database of that many bytes.
+    """The longest time after a commit until the checkpoint that it forced is visible, in a database of that many bytes.
 
-    It goes through the tables one after another. ``.shadow`` is there when the first page is changed in place; before
-    that, changed columns of the tables that come first were read whole and written to new pages (measured: 0.9 to 2 s
-    at 131 MB, 3.6 s at 515 MB, and for a third of it nothing is written). Where processes wait for a processor it takes
-    as much longer as there are of them."""
+    A checkpoint works on one table after another. ``.shadow`` exists once the first page is changed in place; before
+    that, changed columns of earlier tables are read completely and written to new pages (measured: 0.9 to 2 s at
+    131 MB, 3.6 s at 515 MB, a third of it without a write). If processes wait for a processor, the time grows with
+    their number."""
     waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
     return min((_SETTLED + size / _REWRITTEN) * max(1.0, waiting), _SETTLED_AT_MOST)
 
 
 @contextlib.contextmanager
 def _opened_wal(layout: Layout, *, paused: bool) -> Iterator[int | None]:
-    """The WAL, pinned; ``None`` where there is none. A writer makes one at its next commit: worth a short wait,
-    for an epoch that has just begun and can be pinned."""
+    """The pinned WAL; ``None`` if there is none. A writer creates it at its next commit: a short wait is worth it,
+    because an epoch that has just begun has the most time left."""
     until = time.monotonic() + (0.0 if paused else CLOCK_TICK)
     with contextlib.ExitStack() as stack:
         handle = None
@@ -250,7 +250,7 @@ def _timed() -> Iterator[None]:
 
 
 def _still_files(layout: Layout, target: Path, *, paused: bool, crashed: bool) -> Copied:
-    """Copy a set of files that must not change meanwhile; only the WAL of a living folder layout may grow."""
+    """Copy files that must not change meanwhile; only the WAL of a living folder layout may grow."""
     growing = {layout.wal} if layout.folder and not crashed else set()
     first = _prints(layout, growing)
     if not paused:

@@ -1,8 +1,8 @@
-"""The logical export of a snapshot: made, tried by an import before anybody relies on it, and imported for a restore.
+"""The logical export of a snapshot: it is made, tested by an import, and imported for a restore.
 
-An export counts where a new database that was made from it holds the same rows: the same counts and fingerprints, table
-by table. What of the rest it does not carry is named. A backup may have no export, because of too little
-memory or space, or names that the engine writes wrongly; the raw copy needs none.
+An export counts if a new database made from it holds the same rows: the same counts and fingerprints for each table.
+Other differences are named. A backup may have no export, because of too little memory or space, or because of names
+that the engine writes wrongly; the raw copy does not need one.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _PROGRAM = "builder.py"
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An export that was tried. ``lacks``: what a database that is made from it has otherwise, by name. ``trouble``:
-    why there is none."""
+    """An export that was tested. ``lacks``: how a database made from it differs, by name. ``trouble``: why there is
+    none."""
 
     exported: bool
     lacks: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Made:
 def with_export(
     recorded: reader.Fingerprints, database: Path, export: Path, *, engine: Path | None, share: float
 ) -> reader.Fingerprints:
-    """What is known of a database, with its export made and tried; a warning says what of it is wanting."""
+    """Add the export to the fingerprints of a database: it is made and tested. A warning says what it lacks."""
     began = time.monotonic()
     made = make(database, export, recorded, engine=engine, share=share)
     outcome = made.trouble or "imported and compared"
@@ -56,9 +56,9 @@ def with_export(
 
 
 def make(database: Path, export: Path, recorded: reader.Fingerprints, *, engine: Path | None, share: float) -> Made:
-    """Export the database, which stays as it is, into the new folder ``export``, and try that by an import.
+    """Export the database, which stays as it is, into the new folder ``export``, and test it by an import.
 
-    ``fingerprints``: what the database holds. The folder is there afterwards only where the export counts.
+    ``recorded``: the fingerprints of the database. The folder exists afterwards only if the export counts.
     """
     if recorded.missing:
         names = ", ".join(sorted(recorded.missing)[:5])
@@ -100,7 +100,7 @@ def _lacks(original: Mapping[str, str], rebuilt: Mapping[str, str], doubtful: li
 
 
 def build(export: Path, database: Path, *, engine: Path | None, share: float = memory.SHARE) -> None:
-    """Make the new database ``database`` from a logical export, by statements that were read first.
+    """Make the new database ``database`` from a logical export, by statements that were checked first.
 
     Raises ``Unreadable``, ``Unread``, ``ToolMissing``; ``UnsafeArchive`` for an export that asks for something else.
     """
@@ -109,7 +109,7 @@ def build(export: Path, database: Path, *, engine: Path | None, share: float = m
 
 
 def _exported(layout: kuzu_layout.Layout, export: Path, engine: Path | None, share: float) -> dict[str, Any]:
-    """Read-only where the engine can: the copy is what will be archived."""
+    """Read-only if the engine can do that: the copy will be archived."""
 
     def of(place: Opened, *, writing: bool) -> dict[str, Any]:
         @contextlib.contextmanager
@@ -130,7 +130,7 @@ def _exported(layout: kuzu_layout.Layout, export: Path, engine: Path | None, sha
 
 
 def _imported(export: Path, database: Path, size: int, engine: Path | None, share: float) -> dict[str, Any]:
-    """Every try begins with a new database: one that ran out of memory is filled in part."""
+    """Every attempt begins with a new database: after a lack of memory it is incomplete."""
 
     @contextlib.contextmanager
     def fresh() -> Iterator[Path]:

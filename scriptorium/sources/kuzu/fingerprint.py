@@ -1,4 +1,4 @@
-"""The fingerprint of a table: the same rows give the same 64 hex digits, whatever their order and their columns'.
+"""The fingerprint of a table: the same rows give the same 64 hex digits, whatever the order of rows and columns.
 
 ``rows1``: every row is written as bytes, hashed with SHA-256, and the hashes are added up in four lanes of 64
 bits, each modulo 2^64 (added, not xored, so that parallel edges count). docs/snapshots.md has the encoding in full.
@@ -50,7 +50,7 @@ class Fingerprint:
 
 
 def encode(column: Any) -> Any:
-    """Each value of an Arrow array as bytes that say their own length: ``<length>:<bytes>``, a null as ``-``."""
+    """Each value of an Arrow array as bytes with their length: ``<length>:<bytes>``, a null as ``-``."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -69,7 +69,7 @@ def encode(column: Any) -> Any:
 
 
 def encode_objects(values: Sequence[Any]) -> Any:
-    """The same for Python values: structs, whose Arrow form Kuzu writes wrongly where one is null."""
+    """The same for Python values: structs, whose Arrow form Kuzu writes wrongly if one is null."""
     import pyarrow as pa
 
     return pa.array([_object(value) for value in values], pa.large_binary())
@@ -102,7 +102,7 @@ def _plain_object(value: Any) -> bytes:
 
 
 def _plain(column: Any) -> Any:
-    """The values' bytes; what stands where the column is null does not matter."""
+    """The values' bytes; where the column is null, they do not matter."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.types as of

@@ -1,4 +1,4 @@
-"""Where a Kuzu database keeps what, in both of its layouts, and which engine reads it.
+"""The files of a Kuzu database, in both of its layouts, and which engine reads it.
 
 Since 0.11 a database is one file (``KUZU``, then its storage version as a little-endian uint32) with ``.wal``,
 ``.shadow`` and perhaps ``.tmp`` beside it; before that it is a folder, whose ``catalog.kz`` carries the same header.
@@ -57,7 +57,7 @@ class Layout:
         return [path for path in (self.path, *(companion(self.path, end) for end in COMPANIONS)) if path.is_file()]
 
     def size(self) -> int:
-        """Bytes in all of them; what vanishes while it is asked about counts as nothing."""
+        """The bytes of all of them; a file that vanishes meanwhile counts as empty."""
         total = 0
         for path in self.files():
             with contextlib.suppress(FileNotFoundError):
@@ -88,7 +88,7 @@ def find(path: Path) -> Layout:
 
 
 def _hint_for_folder(folder: Path) -> str:
-    """A folder of 0.10 whose catalog is gone is damaged; one that holds databases was named in their place."""
+    """A folder of 0.10 without its catalog is damaged; a folder with databases in it was named by mistake."""
     if any(folder.glob("*.hindex")) or (folder / "data.kz").exists():
         return "its catalog.kz is missing: the database is damaged; restore it from a backup"
     inside = sorted(path.name for path in folder.iterdir() if path.is_file() and _begins(path, _MAGIC, _LADYBUG_MAGIC))

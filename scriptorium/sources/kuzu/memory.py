@@ -1,8 +1,8 @@
-"""How much memory the child that reads a Kuzu database may take, and in which steps it is given more.
+"""How much memory the child that reads a Kuzu database may use, and in which steps it gets more.
 
-Kuzu needs its buffer pool by the column, not by the edit: a WAL of 9 MB may take 2 GB to replay. The application has
-80% of the machine for that. The reader gets a share of what this process may use, which in a container, below a limit
-of systemd or under ``ulimit`` is less than the machine has.
+Kuzu's need of memory depends on whole columns, not on single edits: the replay of a WAL of 9 MB may need 2 GB. The
+application may use 80% of the machine for it. The reader gets a share of what this process may use; in a container,
+under a limit of systemd or under ``ulimit`` that is less than the machine has.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def allowed(root: Path = Path("/")) -> int:
 
 
 def limited(root: Path = Path("/")) -> bool:
-    """Whether the kernel refuses memory to who asks for some: else it gives it, and ends somebody when it runs out."""
+    """Whether the kernel refuses memory at a limit. Otherwise it grants it, and ends a process when memory runs out."""
     with contextlib.suppress(OSError):
         if (root / "proc/sys/vm/overcommit_memory").read_text().strip() == "2":
             return True
@@ -39,8 +39,8 @@ def limited(root: Path = Path("/")) -> bool:
 
 
 def pools(share: float, root: Path = Path("/")) -> tuple[int, ...]:
-    """Sizes of the buffer pool to try, one after the other, up to ``share`` of what is allowed and never more than the
-    machine has free now: a pool that grows past that would have the kernel end somebody."""
+    """Sizes of the buffer pool to try, one after another, up to ``share`` of what is allowed and never more than is
+    free now: if a pool grew past that, the kernel would end some process."""
     most = max(_LEAST, min(int(allowed(root) * share), max(_available(root), _STEPS[0])))
     return (*(step for step in _STEPS if step < most), most)
 

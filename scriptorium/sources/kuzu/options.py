@@ -1,4 +1,4 @@
-"""What the user may say of how a Kuzu database is restored."""
+"""The options for the restore of a Kuzu database."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What a Kuzu database holds, as a child says that opens it, and which engine reads it.
+"""The contents of a Kuzu database, which a child reads, and the engine that reads them.
 
-The bytes that are looked at stay as they are: a database is opened read-only, which replays its WAL in memory. Where
-the engine cannot do that (a checkpoint that was cut short, the folders of Kuzu 0.10), a copy is opened and thrown away;
-each try gets a new one.
+The files are not changed: a database is opened read-only, which replays its WAL in memory. If the engine cannot do that
+(an interrupted checkpoint, the folders of Kuzu 0.10), a copy is opened and thrown away; each attempt gets a new copy.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """What a database holds; of what there are no fingerprints, and why (as in ``Part``); why its logical export
-    is missing where it is."""
+    """The fingerprints of a database; which are missing and why (as in ``Part``); why the logical export is missing,
+    if it is."""
 
     engine_version: str
     tables: dict[str, TableFingerprint] = field(default_factory=dict)
@@ -49,12 +48,12 @@ def read(
     share: float = memory.SHARE,
     statements: Mapping[str, str] | None = None,
 ) -> Fingerprints:
-    """Open the database in a child, count and fingerprint its tables, put the ``statements`` to it. A statement that
-    the database does not understand has no answer.
+    """Open the database in a child, count and fingerprint its tables, run the ``statements``. A statement that the
+    database does not understand has no answer.
 
     The database and its WAL are not changed. ``share``: of the memory that this process may use. A table that cannot be
-    read for want of memory, or whose name the engine's own statements cannot express, is among the ``missing``. Raises
-    ``Unreadable``, ``Unread``, ``ToolMissing``.
+    read because memory is short, or whose name the engine's own statements cannot express, is among the ``missing``.
+    Raises ``Unreadable``, ``Unread``, ``ToolMissing``.
     """
     request: dict[str, object] = {"do": "fingerprints", "statements": dict(statements or {})}
     began = time.monotonic()
@@ -112,7 +111,7 @@ def _fingerprints(database: Path, request: Mapping[str, object], engine: Path | 
 
 @contextlib.contextmanager
 def thrown_away(layout: kuzu_layout.Layout) -> Iterator[Path]:
-    """A new copy of the database, for as long as the block lasts."""
+    """A new copy of the database; it exists as long as the block lasts."""
     scratch = layout.path.with_name(f".{layout.path.name}.tried")
     shutil.rmtree(scratch, ignore_errors=True)
     copy = scratch / layout.path.name
@@ -128,7 +127,7 @@ def thrown_away(layout: kuzu_layout.Layout) -> Iterator[Path]:
 
 
 def engine_version(engine: Path | None) -> str:
-    """The version of the kuzu package that would read; ``ToolMissing`` when there is none. Loads nothing."""
+    """The version of the kuzu package that would read; ``ToolMissing`` if there is none. Loads nothing."""
     places = [str(engine)] if engine else None
     found = (
         list(metadata.distributions(name="kuzu", path=places)) if places else list(metadata.distributions(name="kuzu"))
@@ -139,8 +138,8 @@ def engine_version(engine: Path | None) -> str:
 
 
 def require_reading(part: Part, engine: str, *, rebuild: bool) -> str:
-    """Whether an engine of this version reads the part's raw copy, or makes it anew from its export (``rebuild``), by
-    the manifest alone. ``ToolMissing`` where it is known not to."""
+    """Whether an engine of this version reads the part's raw copy, or can import its export (``rebuild``), by the
+    manifest alone. ``ToolMissing`` if it certainly cannot."""
     saved = part.engine_version
     if saved is None:
         return f"kuzu {engine}; which one saved it is not known"

@@ -1,13 +1,14 @@
 """The child that opens a Kuzu database: ``python -P …/reader_child.py '<request as JSON>'``.
 
-A damaged database may crash whoever opens it, so nobody else does. The request is one JSON object: ``do`` (``facts``),
-``database``, ``engine`` (a folder to import kuzu from, or null), ``pool`` (bytes), ``virtual`` (bytes of address space,
-where that is limited), ``storage_version`` (as the header says, or null), ``read_only``, ``statements`` (queries by
-name). The answers are JSON objects, one a line, on standard output: first ``{"verdict": "ok", "engine": …, "tables": …,
-"missing": …}`` (tables without fingerprints, and why), or a verdict ``version``, ``missing`` or ``unreadable``; then a
-line for each statement; at last ``{"closed": true}``. Exports are the work of ``builder``.
+A damaged database may crash the process that opens it, so only this child does. The request is one JSON object: ``do``
+(``fingerprints``), ``database``, ``engine`` (a folder to import kuzu from, or null), ``pool`` (bytes), ``virtual``
+(bytes of address space, where that is limited), ``storage_version`` (as the header says, or null), ``read_only``,
+``statements`` (queries by name). The answers are JSON objects, one a line, on standard output: first ``{"verdict":
+"ok", "engine": …, "tables": …, "missing": …}`` (tables without fingerprints, and why), or a verdict ``version``,
+``missing`` or ``unreadable``; then a line for each statement; at last ``{"closed": true}``. Exports are the work of
+``builder``.
 
-It is run as a file and imports nothing of the package, so that it starts quickly and with the engine it was told.
+It is run as a file and imports nothing of the package, so that it starts quickly and with the requested engine.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from typing import Any
 
 _PORTION_BYTES = 48 << 20  # of Arrow at a time
 Column = tuple[str, str, bool]  # name, type, whether it is the primary key
-_FIRST_PORTION = 1_500_000  # cells; the next ones go by what it weighed
-_SAMPLE = 50  # keys looked up by index in each portion
+_FIRST_PORTION = 1_500_000  # cells; the size of later portions depends on the bytes of this one
+_SAMPLE = 50  # so many keys of each portion are looked up by the index
 _LOOKED_UP = {"STRING", "INT64", "SERIAL", "INT32"}
-# How the engine begins to say that a statement of ours is none, or names nothing: it says so of names that its own
-# statements cannot express, and never of damaged rows.
+# The engine's errors begin so if a statement of ours is wrong or names nothing. That happens for names that its own
+# statements cannot express, never for damaged rows.
 _NOT_EXPRESSED = ("Binder exception", "Parser exception", "Catalog exception", "Runtime exception: No database named")
 _SCARCE = ("buffer pool", "Buffer manager exception", "bad_alloc", "malloc of size", "allocate")
-# How Python says that it has no such value (a year of six digits): the engine has it, and the copy is sound.
+# Errors of Python if it has no such value (a year of six digits): the engine has it, and the copy is sound.
 _NOT_HELD = re.compile(r" out of range|must be in \d")
 _NO_VALUE = "Python cannot hold a value of it"
 _NO_TEXT = "a text of it is no UTF-8: it may be damaged; look at it in the application, and keep older backups"
@@ -40,7 +41,7 @@ _NO_TEXT = "a text of it is no UTF-8: it may be damaged; look at it in the appli
 
 def main(argv: list[str]) -> int:
     request = json.loads(argv[1])
-    with contextlib.suppress(OSError):  # where the kernel must end somebody it is us, and not the application
+    with contextlib.suppress(OSError):  # if memory is short, the kernel must end this process and not the application
         Path("/proc/self/oom_score_adj").write_text("1000")
     sys.meta_path.insert(0, _NoPandas())
     if request["engine"]:
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 
 class _NoPandas:
-    """pyarrow and kuzu load pandas where they find it, which takes a second that nothing here needs."""
+    """pyarrow and kuzu load pandas if it is installed, which takes a second and is not needed here."""
 
     def find_spec(self, name: str, *_: object) -> None:
         if name == "pandas":
@@ -79,7 +80,7 @@ def _answer_with(answer: dict[str, Any]) -> int:
 
 
 def _message(error: BaseException) -> str:
-    """An error in its own words; one without any by its name."""
+    """The text of an error; without text, its name."""
     return (f"{error}".strip() or type(error).__name__)[:500]
 
 
@@ -117,7 +118,7 @@ def _fingerprints(kuzu: Any, request: dict[str, Any]) -> None:
 
 
 def _is_no_damage(message: str) -> bool:
-    """Of an error while a table is read: whether it says nothing of what the table holds."""
+    """Whether an error while a table is read is no sign of damage."""
     return message.startswith(_NOT_EXPRESSED) or any(word in message for word in _SCARCE)
 
 
@@ -126,7 +127,7 @@ def _is_not_held(error: ValueError | OverflowError) -> bool:
 
 
 def _answer(connection: Any, query: str) -> dict[str, Any]:
-    """The rows of a query as text. A table that this library does not have is no fault of the database."""
+    """The rows of a query as text. A table that this library does not have is no damage."""
     try:
         rows = _ask(connection, query)
     except (RuntimeError, MemoryError, ValueError, OverflowError) as error:
@@ -139,7 +140,7 @@ def _rows() -> Any:
 
 
 def _module(name: str) -> Any:
-    """A module from beside this file."""
+    """A module in the folder of this file."""
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
         assert spec is not None and spec.loader is not None
@@ -151,7 +152,7 @@ def _module(name: str) -> Any:
 def _tables(connection: Any) -> Iterator[tuple[str, str]]:
     """Name and kind (NODE, REL) of every table that holds rows itself."""
     for name, kind in sorted(_ask(connection, "CALL SHOW_TABLES() RETURN name, type")):
-        if kind in ("NODE", "REL"):  # 0.10's REL_GROUP is listed beside its members
+        if kind in ("NODE", "REL"):  # 0.10 lists a REL_GROUP besides its members
             yield name, kind
 
 
@@ -249,7 +250,7 @@ def _portion(
 
 
 def _look_up(connection: Any, table: str, key: str, values: Any) -> None:
-    """A torn copy may have rows that its index does not find."""
+    """An inconsistent copy may have rows that its index does not find."""
     every = max(1, len(values) // _SAMPLE)
     keys = (
         values[::every].to_pylist() if len(values) <= 1 else [values[at].as_py() for at in range(0, len(values), every)]
@@ -271,7 +272,7 @@ def _is_text(column: Column) -> bool:
 
 
 def _is_slow(column: Column) -> bool:
-    """Kuzu leaves a null struct's fields out of its Arrow arrays: what follows is shifted, or read from nowhere."""
+    """Kuzu leaves a null struct's fields out of its Arrow arrays: later values are shifted, or read from outside."""
     return "STRUCT(" in column[1] and not _is_text(column)
 
 

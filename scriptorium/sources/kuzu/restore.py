@@ -1,8 +1,8 @@
-"""A Kuzu database on its way back: staged beside the living one, opened, compared, switched in by renames.
+"""Restores a Kuzu database: it is staged beside the living one, opened, compared, and switched in by renames.
 
-A WAL or a shadow file of another state beside a database loses data or crashes the engine, so they are switched
-together with it: the previous ones go where the previous database goes, and come back with it; those that the backup
-holds come with its database.
+A database with the WAL or the shadow file of another state loses data or crashes the engine. So these files are
+switched together with it: the previous ones are kept with the previous database and put back with it, and those of the
+backup are restored with its database.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class KuzuIncoming:
         self._staging = self._find()
 
     def _find(self) -> StagingFolder:
-        """Beside the folder that the database lies in, which the application packs and counts; else in that folder."""
+        """Beside the folder of the database, because the application packs and counts that folder; else inside it."""
         folder = self._target.parent
         within = (self._target, *self._companions())
         return StagingFolder.in_one_of((folder,) if self._scratch else anchors(folder), self._suffix, within)
@@ -89,9 +89,10 @@ class KuzuIncoming:
         return _below(member, self._part.path, self._new)
 
     def load(self) -> Mapping[str, TableFingerprint] | None:
-        """Import the export where it is to be rebuilt, then have the new database read; that changes nothing in it.
+        """Import the export if the database is to be rebuilt; then have the new database read, which changes nothing.
 
-        Where it cannot be looked at for want of memory it is what was packed, byte for byte, and ``missing_facts``.
+        If too little memory is available to read it, its bytes are still those that were packed; the tables are then in
+        ``missing_fingerprints``.
         """
         if self._rebuild:
             log.info("%s: the database is made from its logical export", self._part.source)
@@ -106,8 +107,8 @@ class KuzuIncoming:
         return found.tables
 
     def _held(self) -> Path:
-        """The new database for the programs that make and read it: whoever owns the library may rename what he likes
-        meanwhile."""
+        """A path to the new database for the programs that make and read it; it stays valid if the library's owner
+        renames folders meanwhile."""
         return self._staging.held(self._new)
 
     def _build(self) -> None:
@@ -122,7 +123,7 @@ class KuzuIncoming:
             ) from trouble
 
     def plan(self) -> Kept:
-        """The plan of the switch is written, and nothing is moved."""
+        """Write the plan of the switch; nothing is moved."""
         places = self._staging.places
         if not places.there(self._new):
             raise RestoreFailed("the backup brought no database", on=self._part.path)
@@ -131,7 +132,7 @@ class KuzuIncoming:
         for path in (self._target, *self._companions()):
             if places.there(path):
                 moves.append(Move(path, self._staging.previous / path.name))
-        for ending in COMPANIONS:  # before the database itself: `undo` goes by that one
+        for ending in COMPANIONS:  # before the database itself: `undo` checks that one
             if places.there(new := companion(self._new, ending)):
                 moves.append(Move(new, companion(self._target, ending)))
         self._staging.write_plan([*moves, Move(self._new, self._target)])
@@ -173,7 +174,7 @@ class KuzuIncoming:
             return
         places = self._staging.places
         if self._staging.planned and not places.there(self._new):
-            # Switched in, and perhaps opened since: what then lies beside it is not the previous database's.
+            # It was switched in, and perhaps opened since: files beside it then do not belong to the previous database.
             for path in self._companions():
                 if places.there(path):
                     places.rename(path, self._staging.incoming / path.name)

@@ -1,8 +1,9 @@
-"""What a database is besides its rows, and how an export gets to carry it: defaults, comments, counters, indexes.
+"""What a database has besides its rows, and how the export carries it: defaults, comments, counters, indexes.
 
-Kuzu's own export writes no default and no comment, moves a sequence on that was never asked, and names the words of a
-text index by the folder of that day. Its ``schema.cypher`` and ``index.cypher`` are therefore written anew, in Kuzu's
-form, so that ``IMPORT DATABASE`` by hand brings the same. It runs in the child that has the database open.
+Kuzu's own export writes no defaults and no comments, advances a sequence that was never used, and refers to the words
+of a text index by the path of the current folder. Its ``schema.cypher`` and ``index.cypher`` are therefore written
+again, in Kuzu's form, so that ``IMPORT DATABASE`` by hand gives the same result. It runs in the child that has the
+database open.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
-_SIGN_LOST = re.compile(r"(?:^|[-+*/%^<>=(,\[{:])\s*[0-9.]")  # measured: of -3, Kuzu says that it is 3
+_SIGN_LOST = re.compile(r"(?:^|[-+*/%^<>=(,\[{:])\s*[0-9.]")  # measured: Kuzu reports -3 as 3
 _PLAIN = re.compile(r"\w[\w .;,-]*")  # of a file's name, which is read as a pattern by COPY
 Catalog = dict[str, Any]
-Renamed = dict[tuple[str, str], str]  # table and column: what the column is called until its rows are there
+Renamed = dict[tuple[str, str], str]  # table and column -> temporary name of the column until its rows are imported
 
 
 def _statements() -> Any:
@@ -31,7 +32,7 @@ def _statements() -> Any:
 
 
 def catalog(connection: Any) -> Catalog:
-    """What the database consists of, by names that a person understands: each with its facts as text."""
+    """What the database consists of, by names that a person understands: each with its properties as text."""
     found: Catalog = {}
     for table, kind, comment in _rows(connection, "CALL SHOW_TABLES() RETURN name, type, comment"):
         if kind not in ("NODE", "REL"):
@@ -66,7 +67,7 @@ def names(connection: Any) -> list[list[Any]]:
 
 
 def mend(connection: Any, folder: Path) -> list[str]:
-    """Write ``schema.cypher`` and ``index.cypher`` of an export anew. Returns what they may not carry, by name."""
+    """Write ``schema.cypher`` and ``index.cypher`` of an export again. Returns what they may not carry, by name."""
     module = _statements()
     doubtful: list[str] = []
     displaced: Renamed = {}
@@ -76,7 +77,7 @@ def mend(connection: Any, folder: Path) -> list[str]:
     for statement in schema:
         words = [token.word for token in statement[:3]]
         if words[1:2] == ["SEQUENCE"] or words[:1] == ["RETURN"]:
-            continue  # written by us, from what the database says
+            continue  # written by us, from the database's own catalog
         if words == ["CREATE", "NODE", "TABLE"] or words == ["CREATE", "REL", "TABLE"]:
             after.append(_with_defaults(connection, statement, doubtful, displaced))
         elif words[:2] == ["CREATE", "MACRO"]:
@@ -97,7 +98,7 @@ def mend(connection: Any, folder: Path) -> list[str]:
 
 
 def _mend_copies(connection: Any, folder: Path, displaced: Renamed) -> None:
-    """Write ``copy.cypher`` anew, with files whose names need no quoting."""
+    """Write ``copy.cypher`` again, with files whose names need no quoting."""
     named, lines = _statements().named, list[str]()
     for table, kind in sorted(
         _rows(connection, "CALL SHOW_TABLES() RETURN name, type"), key=lambda row: row[1] != "NODE"
@@ -142,7 +143,7 @@ def _with_defaults(connection: Any, statement: Any, doubtful: list[str], displac
     texts = []
     for part in parts:
         if statement[1].word == "REL" and part[0].kind == "name" and part[0].value.lower() in ("from", "to"):
-            name = part[0].value  # COPY takes it for an end of the relationship: it gets its name afterwards
+            name = part[0].value  # COPY would use it as an end of the relationship: it gets its name afterwards
             displaced[table, name] = next(n for n in (f"{name}{'_' * k}" for k in range(1, 99)) if n not in columns)
             text = module.written([module.Token("name", module.named(displaced[table, name])), *part[1:]])
         else:
@@ -162,9 +163,8 @@ def _with_defaults(connection: Any, statement: Any, doubtful: list[str], displac
 
 
 def _serials(connection: Any) -> dict[str, str]:
-    """The sequences that the engine makes with SERIAL columns: what a table that is made now calls it, and what it is
-    called here, since it keeps its name when the table or the column gets another one. Only what is told apart for
-    sure is named."""
+    """The sequences that the engine makes for SERIAL columns: the name that a new table would give it, and its name
+    here, which it keeps when the table or the column is renamed. Only certain matches are returned."""
     sequences = {str(one["name"]) for one in _sequences(connection)}
     columns = [
         (table, column["name"])
@@ -187,7 +187,7 @@ def _serials(connection: Any) -> dict[str, str]:
 
 
 def _counters(connection: Any, serials: dict[str, str], *, serial: bool) -> list[str]:
-    """Sequences with their next value; one that was never asked for a value is not moved on."""
+    """Sequences with their next value; one that was never used is not advanced."""
     found = []
     future = {now: then for then, now in serials.items()}
     for one in _sequences(connection):
@@ -226,8 +226,8 @@ def _comments(connection: Any) -> list[str]:
 
 
 def _mend_indexes(connection: Any, folder: Path, displaced: Renamed) -> None:
-    """Words of a text index that are a table's are named so again; a file is called as it is called in the folder.
-    Columns that were put displaced get their names."""
+    """Words of a text index that are in a table refer to the table again; a file has its name in the folder.
+    Columns with temporary names get their own names."""
     path = folder / "index.cypher"
     module = _statements()
     tables = {name for (name,) in _rows(connection, "CALL SHOW_TABLES() RETURN name")}

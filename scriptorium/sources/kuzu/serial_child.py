@@ -1,7 +1,7 @@
 """The child that writes one of Kuzu's Parquet files again: ``python -P …/kuzu_serial.py FROM TO``.
 
-Kuzu marks SERIAL columns with a type that no other program knows; written again they are plain integers. It is run as
-a file: a damaged one may crash whoever reads it.
+Kuzu marks SERIAL columns with a type that no other program knows; written again, they are plain integers. It is run as
+a file, because a damaged file may crash the process that reads it.
 """
 
 from __future__ import annotations
