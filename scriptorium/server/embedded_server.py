@@ -7,9 +7,12 @@ Prefect takes longest, and is done before the lock is taken.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import stat
 import sys
+from pathlib import Path
 
 import uvicorn
 from filelock import FileLock
@@ -27,6 +30,18 @@ class _Server(uvicorn.Server):
         self._lock.release()
 
 
+def keep_private(database: Path) -> None:
+    """Make the database, or close it to others: SQLite gives its mode to the files beside it. The umask cannot
+    do this where the folder has a default access list."""
+    with contextlib.suppress(OSError):  # a link, or another user's: the server itself reports what it cannot use
+        descriptor = os.open(database, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        try:
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
+                os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+
+
 def main() -> None:
     """Serve. Arguments: the descriptor of the socket, the descriptor of a pipe that gets a byte when the lock is taken,
     the file of the lock."""
@@ -37,6 +52,7 @@ def main() -> None:
 
     lock = FileLock(sys.argv[3], mode=0o600)
     lock.acquire(poll_interval=0.1)
+    keep_private(Path(sys.argv[3]).with_name("prefect.db"))
     os.write(notify, b"!")
     os.close(notify)
     _Server(config, lock).run(sockets=[listening])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from scriptorium.server.embedded_server import keep_private
 
 
 def too_open(folder: Path, seen: dict[str, int]) -> None:
@@ -89,6 +93,29 @@ def test_nothing_that_is_written_is_open_to_others(
     assert seen.keys() - staged == set()
     assert all(path.startswith(f"{backups}/.scriptorium/staging/") for path in staged)
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("there", [None, 0o644, 0o664])
+def test_the_database_of_the_runs_is_private_whatever_the_folder_says(tmp_path: Path, there: int | None) -> None:
+    """With a default access list the umask has no say in what is made in a folder."""
+    database = tmp_path / "prefect.db"
+    subprocess.run(["setfacl", "-d", "-m", "u::rwx,u:1005:rwx,g::rwx,o::rwx", str(tmp_path)], check=False)
+    if there is not None:
+        database.touch()
+        database.chmod(there)
+    keep_private(database)
+    with contextlib.closing(sqlite3.connect(database)) as session:
+        session.execute("PRAGMA journal_mode = WAL")
+        session.execute("CREATE TABLE runs (id int)")
+        session.commit()
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("prefect.db", "prefect.db-shm", "prefect.db-wal"), 0o600)
+    linked = tmp_path / "linked.db"
+    (tmp_path / "elsewhere").touch(mode=0o644)
+    linked.symlink_to("elsewhere")
+    (tmp_path / "elsewhere").chmod(0o644)
+    keep_private(linked)
+    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o644
 
 
 def test_a_command_of_the_user_s_makes_files_as_it_always_does(tmp_path: Path) -> None:
