@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium.sources.postgres.connection import Row, quoted
-from scriptorium.sources.postgres.toc import toc_length
+from scriptorium.sources.postgres.toc import UnknownLayout, toc_length
 
 if TYPE_CHECKING:
     import psycopg
@@ -93,7 +93,10 @@ def _replaced(contents: bytes, changed: Sequence[tuple[bytes, bytes]]) -> bytes:
 @contextlib.contextmanager
 def _piped(dump: Path, changed: Sequence[tuple[bytes, bytes]]) -> Iterator[int]:
     reading, writing = os.pipe()
-    length = toc_length(dump)
+    try:
+        length = toc_length(dump)
+    except UnknownLayout:
+        length = _BLOCK  # what a newer program wrote: its first statements are near its beginning
 
     def copy() -> None:
         with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe, dump.open("rb") as file:

@@ -24,7 +24,7 @@ from scriptorium.sources.postgres.restore.constraints import (
     kind_of,
     name_of,
 )
-from scriptorium.sources.postgres.toc import read_toc
+from scriptorium.sources.postgres.toc import UnknownLayout, read_toc
 
 _NOT_VALID = b" NOT VALID;"
 _SEVERITY = "ERROR:"
@@ -51,7 +51,10 @@ def leave_out(restorer: RetryingRestorer, dump: Path, failure: EntriesFailed, ch
     allowed = (*BREAKABLE, VIEW, *(FOLLOWING if changes else ()))
     if not restorer.without_broken or not lines or not all(kind in allowed for kind in kinds):
         raise _ended(failure, kinds, asked=restorer.without_broken) from failure
-    statements = {entry.number: entry.define for entry in read_toc(dump)}
+    try:
+        statements = {entry.number: entry.define for entry in read_toc(dump)}
+    except UnknownLayout:
+        raise _ended(failure, kinds, asked=True) from failure
     for line, kind in zip(lines, kinds, strict=True):
         number = int(line.split(";", 1)[0])
         before, statement = changes.get(number), statements[number]

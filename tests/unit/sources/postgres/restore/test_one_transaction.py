@@ -7,9 +7,10 @@ import subprocess
 import pytest
 from postgres_items import ID, ask, back_up, unpack
 
-from scriptorium.errors import RestoreFailed, UsageError
+from scriptorium.errors import RestoreFailed, UnsafeArchive, UsageError
 from scriptorium.operations.database import backup_database, restore_database
 from scriptorium.sources import RestoreOptions
+from scriptorium.sources.postgres import toc
 from scriptorium.sources.postgres.source import PostgresSource
 
 # `book` is made before `writer`: a foreign key of the living `book` stands in the way of dropping `writer`.
@@ -107,3 +108,28 @@ def test_in_place_and_back_over_rows_that_break_constraints(server, new_database
     incoming.undo()
     assert ask(url, "SELECT name FROM writer") == [("b",)]
     assert ask(url, "SELECT count(*) FROM book") == [(2,)]
+
+
+@pytest.mark.parametrize("form", ["c", "d", "t"])
+def test_a_dump_of_a_layout_that_is_not_known_here(server, new_database, tmp_path, monkeypatch, form):
+    """It is loaded where it is trusted, as far as that goes without reading its table of contents."""
+    url = new_database(
+        server,
+        "CREATE FUNCTION fold(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)'; "
+        "CREATE FUNCTION plain(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN fold($1); END'; "
+        "CREATE TABLE item (t text, s text GENERATED ALWAYS AS (plain(t)) STORED); INSERT INTO item (t) VALUES ('A')",
+    )
+    broken = new_database(server, BROKEN)
+    for name, of in (("fine", url), ("broken", broken)):
+        dumped(of, server, tmp_path / name, form)
+    monkeypatch.setattr(toc, "_KNOWN", range(0))
+    ask(url, "DELETE FROM item")
+    source = PostgresSource(database=url, tools=server.programs)
+    with pytest.raises(UnsafeArchive, match="layout"):
+        restore_database(source, tmp_path / "fine", clean=True)
+    restore_database(source, tmp_path / "fine", clean=True, trusted=True)
+    assert ask(url, "SELECT t, s FROM item") == [("A", "a")]
+    other = PostgresSource(database=broken, tools=server.programs)
+    with pytest.raises(RestoreFailed, match="do not fit") as caught:
+        restore_database(other, tmp_path / "broken", clean=True, trusted=True, without_broken=True)
+    assert "catalog adopt" in caught.value.hint
