@@ -1,4 +1,4 @@
-"""The files of an Alexandria library: books where their rows say they are, and what a backup may leave out."""
+"""The files of an Alexandria library: books where their rows say they are, and files that a backup may leave out."""
 
 from __future__ import annotations
 

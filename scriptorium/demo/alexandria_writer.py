@@ -100,13 +100,13 @@ def writing(address: str, log: Path, *, every: float = 0.01) -> Iterator[Writer]
     The writer has committed once when the block begins. ``ToolFailed`` when it could not start or ended badly.
     """
     argv = [sys.executable, "-m", "scriptorium.demo.alexandria_writer", "--log", str(log), "--every", str(every)]
-    ready, told = os.pipe()
+    ready, writing_end = os.pipe()
     try:
         child = process.start(
-            [*argv, "--ready-fd", str(told)], env={ADDRESS_VARIABLE: address}, pass_fds=[told]
+            [*argv, "--ready-fd", str(writing_end)], env={ADDRESS_VARIABLE: address}, pass_fds=[writing_end]
         )  # fmt: skip
     finally:
-        os.close(told)
+        os.close(writing_end)
     try:
         with os.fdopen(ready, "rb") as pipe:
             if not select.select([pipe], [], [], _START_SECONDS)[0]:
@@ -124,14 +124,14 @@ def writing(address: str, log: Path, *, every: float = 0.01) -> Iterator[Writer]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write until told to end; returns 0."""
+    """Write until a signal ends it; returns 0."""
     import psycopg
 
     parser = argparse.ArgumentParser(prog="python -m scriptorium.demo.alexandria_writer", description=__doc__)
     parser.add_argument("--address-from", default=ADDRESS_VARIABLE, help="the variable with the database's address")
     parser.add_argument("--every", type=float, default=0.01, metavar="S", help="seconds between transactions")
     parser.add_argument("--log", type=Path, required=True, help="where acknowledgements go")
-    parser.add_argument("--ready-fd", type=int, metavar="N", help="a pipe that is told of the first commit")
+    parser.add_argument("--ready-fd", type=int, metavar="N", help="a pipe that gets a byte after the first commit")
     options = parser.parse_args(argv)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""The files of an installation: covers, uploads, settings, and what the application makes anew by itself."""
+"""The files of an installation: covers, uploads, settings, and files that the application makes again."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def write_covers(data: Path, paths: list[str], seed: int) -> None:
 
 
 def write_configuration(home: Path, seed: int) -> None:
-    """The program's files beside ``data``; ``.env`` is 0600, because it holds the key of every session."""
+    """The program's files beside ``data``; ``.env`` is 0600, because it contains the key of every session."""
     key = f"{words.luck(f'key {seed}').getrandbits(256):064x}"
     _write(home / "config.py", CONFIG.encode())
     _write(home / "docker-compose.yml", COMPOSE.encode())

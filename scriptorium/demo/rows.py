@@ -18,7 +18,7 @@ _READERS = ("Alva", "Søren", "みずき", "Renée", "O'Fennelly")
 
 
 class Rows:
-    """Rows of every table that holds any, as ``tables()`` gives them; relationships have ``start`` and ``end``."""
+    """Rows of every table that has rows, as ``tables()`` returns them; relationships have ``start`` and ``end``."""
 
     def __init__(self, books: int, covers: Sequence[str], seed: int) -> None:
         """``covers``: paths below ``data/covers``, given to the first books."""

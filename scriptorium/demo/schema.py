@@ -91,7 +91,7 @@ def create_tables(connection: Connection) -> None:
 
 
 def arrow_schema(table: str) -> pa.Schema:
-    """The form in which ``COPY`` takes rows; of a relationship, the two keys come first (``start``, ``end``)."""
+    """The form of rows for ``COPY``; for a relationship the two keys come first (``start``, ``end``)."""
     import pyarrow as pa
 
     forms: dict[str, pa.DataType] = {

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     Integers = pa.Array[pa.Int64Scalar]
 
 _POOL_BYTES = 1 << 30
-_GROUP = 131_072  # rows; Kuzu lays tables out in groups of so many, and each makes room in leaps of its own
-_EMPTY_BYTES = 5 << 20  # what the tables take however few rows there are
-_ROW_BYTES = 1_300  # of file for a book and what belongs to it
+_GROUP = 131_072  # rows; Kuzu stores tables in groups of this size, and the file grows by whole steps
+_EMPTY_BYTES = 5 << 20  # the size of the empty tables
+_ROW_BYTES = 1_300  # of the file for a book and its related rows
 _LEAST_MEGABYTES = 6
 _PARAGRAPHS, _PARAGRAPH_BYTES = 10_000, 200
 _TABLES = (
@@ -34,8 +34,8 @@ _TABLES = (
 def build_size(path: Path, megabytes: float, seed: int = 1) -> int:
     """Build a database whose file has about ``megabytes`` (2^20 bytes; at least 6); returns its bytes.
 
-    Books, people and who wrote what. Kuzu makes room in leaps, so expect a size within two fifths of what was wanted.
-    The same numbers give the same rows. ``UsageError`` when something is there already.
+    It has books, people and who wrote what. The file grows in steps, so its size may differ by two fifths from the
+    wanted one. The same numbers give the same rows. ``UsageError`` if something exists there already.
     """
     import kuzu
 

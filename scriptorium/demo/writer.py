@@ -76,11 +76,11 @@ def writing(home: Path, *, every: float = 0.02, log: Path | None = None) -> Iter
     """
     log = log or default_log(home)
     argv = [sys.executable, "-m", "scriptorium.demo.writer", str(home), "--every", str(every), "--log", str(log)]
-    ready, told = os.pipe()
+    ready, writing_end = os.pipe()
     try:
-        child = process.start([*argv, "--ready-fd", str(told)], pass_fds=[told])
+        child = process.start([*argv, "--ready-fd", str(writing_end)], pass_fds=[writing_end])
     finally:
-        os.close(told)
+        os.close(writing_end)
     try:
         _await_first_commit(child, ready)
         yield Writer(child.pid, log)
@@ -93,10 +93,10 @@ def writing(home: Path, *, every: float = 0.02, log: Path | None = None) -> Iter
 
 
 def _await_first_commit(child: process.Child, ready: int) -> None:
-    with open(ready, "rb") as told:
-        if not select.select([told], [], [], _START_SECONDS)[0]:
+    with open(ready, "rb") as pipe:
+        if not select.select([pipe], [], [], _START_SECONDS)[0]:
             raise ToolStalled(f"the demo's writer wrote nothing within {_START_SECONDS:.0f} s", hint="try again")
-        if not told.read(1):
+        if not pipe.read(1):
             assert child.stderr is not None
             raise process.failure(["writer"], child.wait(), child.stderr.read().decode("utf-8", "replace"))
 
@@ -105,7 +105,7 @@ def _await_first_commit(child: process.Child, ready: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write until told to end; returns the exit status of the errors' contract."""
+    """Write until a signal ends it; returns the exit status of the errors' contract."""
     parser = argparse.ArgumentParser(
         prog="python -m scriptorium.demo.writer", description="Keep a demo library living."
     )
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=int, default=100, metavar="N", help="a checkpoint after N transactions")
     parser.add_argument("--log", type=Path, help="where acknowledgements go (default: writer.log beside HOME)")
     parser.add_argument(
-        "--ready-fd", type=int, metavar="N", help="a pipe that is told of the first commit, then closed"
+        "--ready-fd", type=int, metavar="N", help="a pipe that gets a byte after the first commit, and is closed"
     )
     options = parser.parse_args(argv)
     stop = threading.Event()
@@ -143,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stop_at_end_of_input(stop: threading.Event) -> None:
-    """Who started us through a pipe and died cannot stop us any more. Elsewhere (``/dev/null``) an end says nothing."""
+    """Stop when the pipe of standard input ends: the process that started us has died. The end of another input
+    (``/dev/null``) means nothing."""
     if sys.stdin is None or sys.stdin.closed:
         return
     kind = os.fstat(0).st_mode

@@ -180,7 +180,7 @@ class InPlaceIncoming(Unpacked):
         if self._committed.exists() or (self._replaced.exists() and self._differing()):
             log.info("%s: the dump of what was there is loaded again", self._target.name)
             reach("inplace.before-back")
-            self._drop_what_came()
+            self._drop_added()
             # A constraint that does not hold did not hold before the restore either, so it does not prevent the undo.
             left = RestoreNotes()
             self._replace(dump_in(self._previous / PART, self._target.name), left, without_broken=True)
@@ -239,14 +239,14 @@ class InPlaceIncoming(Unpacked):
                 return Previous(Whereabouts.BACK, "rows and fingerprints of all tables are those of before the restore")
         return Previous(Whereabouts.GONE, f"the dump in {previous} is gone")
 
-    def _drop_what_came(self) -> None:
+    def _drop_added(self) -> None:
         """Drop the objects that the restore made and the previous dump does not contain, so that loading it would leave
         them."""
         before = DumpRecord.read(self._previous / RECORD).tables
         with self._patient() as session, translating_errors(self._target.address), session.transaction():
-            came = [one for one in relations(session) if one.name not in before]
+            added = [one for one in relations(session) if one.name not in before]
             for kind, word in (("r", "TABLE"), ("m", "MATERIALIZED VIEW"), ("S", "SEQUENCE")):
-                for one in came:
+                for one in added:
                     if one.kind == kind:
                         session.execute(sql(f"DROP {word} IF EXISTS {one.sql} CASCADE"))
             session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # the dump restores all previous ones
