@@ -7,7 +7,7 @@ from prefect import flow
 from flows.runs import concluded, given, publish
 from scriptorium.model import Backup
 from scriptorium.operations.backup import finished, plan_backup, running, store_copies
-from scriptorium.report.runs import backup_report
+from scriptorium.report.backup import backup_report
 from scriptorium.requests import AnyTier, BackupRequest, Line, MaybeCompression, MaybeType, Name, Names
 from scriptorium.settings import current
 from scriptorium.words import Tier

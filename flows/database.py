@@ -7,7 +7,7 @@ import time
 from prefect import flow
 
 from flows.runs import given, publish
-from scriptorium.report.runs import database_backup_report, database_restore_report
+from scriptorium.report.database import database_backup_report, database_restore_report
 from scriptorium.requests import AnyDatabaseFormat, DatabaseBackupRequest, DatabaseRestoreRequest, Level
 from scriptorium.words import DatabaseFormat
 from tasks.database import dump, load

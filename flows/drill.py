@@ -9,7 +9,7 @@ from scriptorium.errors import DamageFound
 from scriptorium.model import NOT_PROVEN, Proof
 from scriptorium.operations.drill import plan_drill
 from scriptorium.operations.libraries import for_each
-from scriptorium.report.runs import drill_report
+from scriptorium.report.drill import drill_report
 from scriptorium.requests import LATEST, DrillAllRequest, DrillRequest
 from scriptorium.results import DrillResult
 from scriptorium.settings import current
@@ -21,10 +21,10 @@ def _name() -> str:
 
 
 @flow(name="drill", flow_run_name=_name, persist_result=False)
-def drill(reference: str = LATEST, library: str | None = None, store: str | None = None) -> Proof:
+def drill(reference: str = LATEST, library: str | None = None, store: str | None = None) -> DrillResult:
     """Restore a backup into a scratch folder, compare it with its record, and keep the proof.
 
-    A difference is a result, not an error: the caller looks at ``proven``.
+    A difference is a result, not an error: the caller looks at the proof.
 
     Args:
         reference: The backup: its id, 4 or more digits of it, its name, or latest.
@@ -34,7 +34,7 @@ def drill(reference: str = LATEST, library: str | None = None, store: str | None
     plan = plan_drill(current(), DrillRequest(**locals()))
     result = DrillResult(plan.backup, drill_copy(plan))
     publish(drill_report(result))
-    return result.proof
+    return result
 
 
 @flow(name="drill-all", flow_run_name="drill every library", persist_result=False)
@@ -52,7 +52,7 @@ def drill_all(store: str | None = None) -> tuple[Proof, ...]:
 
 
 def _proven(library: str, store: str | None) -> Proof:
-    proof = drill(library=library, store=store)
+    proof: Proof = drill(library=library, store=store).proof
     if proof.verdict == NOT_PROVEN:
         raise DamageFound("not proven", on=library, hint="; ".join(proof.differences))
     return proof

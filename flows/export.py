@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.runs import given, of_library, publish
 from scriptorium.operations.export import plan_export
-from scriptorium.report.runs import export_report
+from scriptorium.report.export import export_report
 from scriptorium.requests import LATEST, AnyExportFormat, ExportRequest, Names
 from scriptorium.results import ExportResult
 from scriptorium.settings import current

@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.runs import given, publish
 from scriptorium.operations.prune import carry_out_each, plan_prune
-from scriptorium.report.runs import prune_report
+from scriptorium.report.prune import prune_report
 from scriptorium.requests import MaybePolicy, PruneRequest
 from scriptorium.results import PruneResult
 from scriptorium.settings import current

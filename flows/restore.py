@@ -9,9 +9,9 @@ from flows.runs import given, of_library, publish
 from scriptorium.operations import undo as undo_operation
 from scriptorium.operations.restore import finished, save_first
 from scriptorium.operations.undo import safety_of
-from scriptorium.report.runs import restore_report, undo_report
+from scriptorium.report.restore import restore_report, undo_report
 from scriptorium.requests import MaybeFolder, Names, RestoreRequest, UndoRequest
-from scriptorium.results import Restored, UndoResult
+from scriptorium.results import RestoreResult, UndoResult
 from scriptorium.settings import current
 from scriptorium.workspace.containment import contained
 from tasks.restore import preflight, preflight_undo
@@ -38,7 +38,7 @@ def restore(
     database: str = "",
     without_roles: bool = False,
     without_broken_constraints: bool = False,
-) -> Restored:
+) -> RestoreResult:
     """Restore a backup into a folder, as one database under a new name, or over the living data.
 
     Before living data is replaced, a verified safety backup of it is taken (tier before-restore).
@@ -63,7 +63,7 @@ def restore(
         restored = restore_data(plan)
     result = finished(current(), plan, restored, saved)
     publish(restore_report(result))
-    return result.restored
+    return result
 
 
 @flow(name="undo", flow_run_name=lambda: f"undo the last restore{of_library()}", persist_result=False)

@@ -17,7 +17,7 @@ from prefect.states import Completed
 from scriptorium import logs, progress, wording
 from scriptorium.catalog.run_progress import named_by
 from scriptorium.model import Backup
-from scriptorium.report.runs import Report, markdown
+from scriptorium.report.report import Report, markdown
 from scriptorium.words import Status
 from tasks.progress import shown
 

@@ -6,9 +6,9 @@ from prefect import flow
 
 from flows.runs import given, of_library, publish
 from scriptorium.operations.verify import choose_copies, verify_each
-from scriptorium.report.runs import verify_report
+from scriptorium.report.verify import verify_report
 from scriptorium.requests import MaybeShare, Names, VerifyRequest
-from scriptorium.results import Checked
+from scriptorium.results import VerifyResult
 from scriptorium.settings import current
 from scriptorium.workspace.containment import contained
 from tasks.stores import verify_copy
@@ -29,7 +29,7 @@ def _name() -> str:
 @flow(name="verify", flow_run_name=_name, persist_result=False)
 def verify(
     ids: Names = (), library: str | None = None, store: str | None = None, share: MaybeShare = None
-) -> tuple[Checked, ...]:
+) -> VerifyResult:
     """Read copies back and compare every hash.
 
     Damage is a result, not an error: the caller decides. A copy that cannot be read does not stop the others; the run
@@ -47,4 +47,4 @@ def verify(
     with contained():
         result = verify_each(chosen, verify_copy)
     publish(verify_report(result, request.library))
-    return result.require_every_copy_read().checked
+    return result.require_every_copy_read()

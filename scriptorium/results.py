@@ -4,12 +4,77 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Self
 
 from scriptorium.errors import ScriptoriumError, StoreUnavailable
 from scriptorium.model import Backup, Copy, Manifest, Proof, TableFingerprint, Verification
 from scriptorium.retention import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A store that could not be read while listing."""
+
+    store: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """``backups``, newest first; ``problems``: the stores that could not be read."""
+
+    backups: list[Backup]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LastDrill:
+    """The last drill of a library, whatever its verdict; ``seconds``: what the restore took."""
+
+    at: datetime
+    backup: str
+    store: str
+    verdict: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How well a library is protected, in figures. ``types``: backups by type; ``unrecorded``: those whose databases
+    have no fingerprints. Times are ``None`` if there is no such backup."""
+
+    backups: int
+    bytes: int
+    oldest: datetime | None
+    newest: datetime | None
+    types: Mapping[str, int]
+    last_success: datetime | None
+    last_proof: datetime | None
+    last_drill: LastDrill | None
+    unrecorded: int
+    degraded: int
+    damaged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How full a store is, in bytes, as far as that is known. ``error``: why it could not be asked."""
+
+    kind: str
+    used: int | None
+    free: int | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The figures of all chosen libraries together, of each one, and of each store."""
+
+    together: Figures
+    by_library: Mapping[str, Figures]
+    storage: Mapping[str, Usage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +272,8 @@ class PreflightRow:
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
     """A backup that was restored. ``preflight``: what was looked at before; ``safety``: the safety backup, where one
-    was taken, and ``safety_lacks`` what it could not save; ``seconds``: what it all took."""
+    was taken, and ``safety_lacks`` what it could not save; ``seconds``: what it all took; ``in_place``: living data
+    was replaced."""
 
     backup: str
     library: str
@@ -217,6 +283,7 @@ class RestoreResult:
     safety: Backup | None
     safety_lacks: tuple[str, ...]
     seconds: float
+    in_place: bool = False
 
 
 NOTHING_COMPARED = "an earlier version began it, so what is there now was compared with nothing: look at it yourself"
@@ -225,10 +292,11 @@ NOTHING_COMPARED = "an earlier version began it, so what is there now was compar
 @dataclass(frozen=True, slots=True)
 class UndoResult:
     """A restore that was undone: of the backup ``undone``. The safety backup as in ``RestoreResult``. ``compared``:
-    what is there now, with what was there before."""
+    what is there now, with what was there before. ``cut_short``: the restore had been ended in the middle."""
 
     library: str
     undone: str
     safety: Backup | None
     safety_lacks: tuple[str, ...]
     compared: bool = True
+    cut_short: bool = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scriptorium.catalog.catalog import Catalog, Listing, Problem
+from scriptorium.catalog.catalog import Catalog
 from scriptorium.catalog.runs import begin_run, finish_run, half_restored, interrupted, runs
+from scriptorium.results import Listing, Problem
 
 __all__ = ["Catalog", "Listing", "Problem", "begin_run", "finish_run", "half_restored", "interrupted", "runs"]

@@ -12,26 +12,11 @@ from scriptorium.catalog.runs import runs
 from scriptorium.catalog.status import preference, status_of
 from scriptorium.errors import STORE_TROUBLE, NotFound, UsageError
 from scriptorium.model import Backup, Copy, Manifest, Proof
+from scriptorium.results import Listing, Problem
 from scriptorium.settings import Settings
 from scriptorium.words import BackupType, Tier
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A store that could not be read while listing."""
-
-    store: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """``backups``, newest first; ``problems``: the stores that could not be read."""
-
-    backups: list[Backup]
-    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scriptorium.cli.inspect import Library
-from scriptorium.cli.output import catalog_of, command, current, manner, put_json, say
+from scriptorium.cli.output import catalog_of, command, current, present, say
 from scriptorium.errors import PermanentError
-from scriptorium.report.documents import adopt_document, adopt_line
+from scriptorium.report.adopt import adopt_report, adopted_lines
+from scriptorium.report.backups import rebuilt_report
 
 if TYPE_CHECKING:
     from scriptorium.results import AdoptOutcome
@@ -30,10 +31,7 @@ Trust = Annotated[
 @command(app, "rebuild", example="scriptorium catalog rebuild")
 def rebuild() -> None:
     """Rebuild the index of every store from the manifests alone."""
-    copies = catalog_of(current()).rebuild()
-    if manner.json:
-        put_json({"copies": copies})
-    say(f"the index was rebuilt: {copies} cop{'y' if copies == 1 else 'ies'}")
+    present(rebuilt_report(catalog_of(current()).rebuild()))
 
 
 @command(app, "adopt", example="scriptorium catalog adopt data/backups --to local")
@@ -44,45 +42,38 @@ def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False
     from scriptorium.results import AdoptOutcome
 
     settings = current()
-    outcomes = []
+    results = []
     if len(paths) == 1 and not paths[0].is_dir():
         adopted = adopt_one(settings, paths[0], library=library, to=to or (), pinned=pin, trusted=trust)
-        outcomes.append(AdoptOutcome(paths[0], adopted))
-        _say(outcomes[0], warnings=True)
+        results.append(AdoptOutcome(paths[0], adopted))
+        _say(results[0], warnings=True)
     else:
-        for outcome in adopt_all(settings, paths, library=library, to=to or (), pinned=pin, trusted=trust):
-            _say(outcome, warnings=False)
-            outcomes.append(outcome)
-    soon_removed = _soon_removed(settings, outcomes)
-    if soon_removed:
-        say(f"note: the next cleanup would remove {', '.join(soon_removed)}, by age; scriptorium pin ID keeps one")
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
-    if manner.json:
-        put_json(adopt_document(outcomes, soon_removed))
-    if not outcomes:
-        say("no archive was found that could be adopted")
+        for result in adopt_all(settings, paths, library=library, to=to or (), pinned=pin, trusted=trust):
+            _say(result, warnings=False)
+            results.append(result)
+    present(adopt_report(results, _soon_removed(settings, results)))
+    failed = [result for result in results if result.error is not None]
     if failed:
         raise PermanentError(
-            f"{len(failed)} of {len(outcomes)} archives could not be adopted",
-            on=", ".join(outcome.file.name for outcome in failed[:5]),
+            f"{len(failed)} of {len(results)} archives could not be adopted",
+            on=", ".join(result.file.name for result in failed[:5]),
             hint="nothing of them was stored; adopt a single one with --verbose to see more",
         )
 
 
-def _say(outcome: AdoptOutcome, *, warnings: bool) -> None:
-    say(adopt_line(outcome, with_warning=not warnings))
-    for warning in outcome.adopted.warnings if warnings and outcome.adopted and not outcome.adopted.already else ():
-        say(f"  warning: {warning}")
+def _say(result: AdoptOutcome, *, warnings: bool) -> None:
+    for line in adopted_lines(result, warnings=warnings):
+        say(line)
 
 
-def _soon_removed(settings: Settings, outcomes: Sequence[AdoptOutcome]) -> list[str]:
+def _soon_removed(settings: Settings, results: Sequence[AdoptOutcome]) -> list[str]:
     """The ids that the next cleanup would remove: adopted backups are old, and retention removes old backups."""
     from scriptorium.operations.prune import plan_cleanup
 
     new = {
-        outcome.adopted.backup.id: outcome.adopted.backup.library
-        for outcome in outcomes
-        if outcome.adopted and not outcome.adopted.already
+        result.adopted.backup.id: result.adopted.backup.library
+        for result in results
+        if result.adopted and not result.adopted.already
     }
     decisions = [one for library in sorted(set(new.values())) for one in plan_cleanup(settings, library)]
     return [one.candidate.id for one in decisions if one.candidate.id in new and not one.keep]

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from scriptorium import wording
 from scriptorium.cli.inspect import Library, Yes
-from scriptorium.cli.output import command, confirm, current, manner, put_json, put_pairs, say, table
+from scriptorium.cli.output import command, confirm, current, present
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import DamageFound
-from scriptorium.report.documents import finding_rows, health_document
+from scriptorium.report.database import database_backup_report, database_restore_report, health_report
 
 app = typer.Typer(help="Write one PostgreSQL database to one file, load it, check it.", no_args_is_help=True)
 
@@ -42,9 +41,7 @@ def backup(
         from flows.database import database_backup as flow
 
         size = carried_out(flow, **request.parameters())
-    if manner.json:
-        put_json({"file": request.file, "bytes": size, "format": str(request.format)})
-    say(f"written: {file} ({wording.size(size)})")
+    present(database_backup_report(request, size, file=str(file)))
 
 
 @command(app, "restore", example="scriptorium database restore alexandria.dump --clean --yes")
@@ -81,11 +78,7 @@ def restore(
         from flows.database import database_restore as flow
 
         warnings = carried_out(flow, **request.parameters())
-    if manner.json:
-        put_json({"file": request.file, "restored": True, "warnings": list(warnings)})
-    say(f"loaded: {file}")
-    for warning in warnings:
-        say(f"  warning: {warning}")
+    present(database_restore_report(request, warnings, file=str(file)))
 
 
 @command(app, "check", example="scriptorium database check")
@@ -94,11 +87,7 @@ def check(source: Source = None, library: Library = None) -> None:
     from scriptorium.operations.database import check_database, database_of
 
     chosen = current().library(library)
-    health = check_database(database_of(chosen, source), chosen)
-    if manner.json:
-        put_json(health_document(health))
-    put_pairs(health.properties)
-    table(finding_rows(health))
-    if not health.sound:
-        raise DamageFound(f"{len(health.findings)} problems were found in the database", on=chosen.name)
-    say("the database is sound")
+    report = health_report(check_database(database_of(chosen, source), chosen), chosen.name)
+    present(report)
+    if not report.good:
+        raise DamageFound(report.verdict, on=chosen.name)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from scriptorium import wording
 from scriptorium.catalog import Catalog
-from scriptorium.cli.output import say, table
+from scriptorium.cli.output import say, show
 from scriptorium.cli.run_flow import carried_out
 from scriptorium.errors import DamageFound
 from scriptorium.model import Backup, Finding, TableFingerprint
-from scriptorium.report.documents import backup_row
+from scriptorium.report.backups import list_report
 from scriptorium.settings import choose_file, current, set_defaults
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def verify(stage: Stage, backup: Backup) -> None:
     with stage.step(f"{backup.library}: verifying the stored copy, every byte read back, every hash compared") as step:
         from flows.verify import verify as flow
 
-        (checked,) = carried_out(flow, ids=[backup.id])
+        (checked,) = carried_out(flow, ids=[backup.id]).checked
         if not checked.verification.sound:
             raise DamageFound("the copy is damaged", on=backup.id, hint="; ".join(checked.verification.damage))
         step.result = "sound"
@@ -105,7 +105,8 @@ def restore(
     with stage.step(f"{backup.library}: restoring {what}") as step:
         from flows.restore import restore as flow
 
-        restored: Restored = carried_out(flow, reference=backup.id, path=path, rebuild=rebuild, database=database)
+        result = carried_out(flow, reference=backup.id, path=path, rebuild=rebuild, database=database)
+        restored: Restored = result.restored
         step.result = f"{restored.files:,} files, {wording.size(restored.bytes)}; {len(restored.tables)} tables"
     return restored
 
@@ -133,6 +134,6 @@ def compare(stage: Stage, backup: Backup, target: Path, restored: list[Restored]
 def show_list(stage: Stage) -> None:
     """Show the backups like ``scriptorium list``."""
     with stage.step("listing the backups") as step:
-        backups = Catalog(current()).backups()
-        step.result = f"{len(backups)} backups"
-    table([backup_row(backup, datetime.now(UTC)) for backup in backups], right=("Size",))
+        listing = Catalog(current()).listing()
+        step.result = f"{len(listing.backups)} backups"
+    show(list_report(listing, datetime.now(UTC)))

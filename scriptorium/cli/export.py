@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from scriptorium.cli.inspect import Library
-from scriptorium.cli.output import command, current, manner, put_json, say, table
+from scriptorium.cli.output import command, current, present
 from scriptorium.cli.run_flow import carried_out, flow_runs
-from scriptorium.report.documents import export_document, export_rows
+from scriptorium.report.export import export_report
 
 app = typer.Typer()
 
@@ -39,10 +40,4 @@ def export(
         from flows.export import export as flow
 
         exported = carried_out(flow, **request.parameters())
-    if manner.json:
-        put_json(export_document(exported))
-    table(export_rows(exported), right=("Rows", "Size"))
-    if exported.without_rows:
-        say(f"a backup contains no rows of: {', '.join(exported.without_rows)}")
-    count = len(exported.tables)
-    say(f"{count} table{'s' if count != 1 else ''}, {exported.rows:,} rows from {exported.name}")
+    present(export_report(exported, Path.cwd()))

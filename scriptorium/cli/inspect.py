@@ -14,30 +14,13 @@ from scriptorium.cli.output import (
     confirm,
     current,
     every,
-    manner,
     meant,
-    put_json,
-    put_pairs,
-    say,
-    table,
+    present,
     warn_of_half_restores,
 )
 from scriptorium.errors import NotFound, ScriptoriumError
 from scriptorium.model import Backup, Manifest
-from scriptorium.progress import RunProgress
-from scriptorium.report.details import (
-    backup_rows,
-    copy_rows,
-    library_rows,
-    part_rows,
-    remark_lines,
-    run_rows,
-    show_document,
-    store_rows,
-    table_rows,
-)
-from scriptorium.report.documents import NOT_RECORDED, backup_row, list_document, proof_rows
-from scriptorium.report.progress import progress_document, progress_rows
+from scriptorium.report.backups import delete_report, list_report, pin_report, places
 from scriptorium.words import BackupType
 
 if TYPE_CHECKING:
@@ -62,22 +45,7 @@ def list_backups(
     catalog = catalog_of(settings)
     warn_of_half_restores(settings)
     kind = BackupType.parse(type) if type else None
-    listing = catalog.listing(library=chosen, type=kind, store=store)
-    backups = listing.backups
-    if manner.json:
-        put_json(list_document(backups, {problem.store: problem.error for problem in listing.problems}))
-        return
-    now = datetime.now(UTC)
-    spare = ["Recovery", "Drilled (UTC)", "Tier", "Stores", "Taken (UTC)", "Type"]
-    if len({backup.library for backup in backups}) == 1:
-        spare.insert(0, "Library")
-    table([backup_row(backup, now) for backup in backups], right=("Size",), spare=spare)
-    if any(backup.unrecorded for backup in backups):
-        say(f"{NOT_RECORDED}: a backup without fingerprints of its database can be restored, but no drill can prove it")
-    total = sum(copy.bytes for backup in backups for copy in backup.copies)
-    say(f"{len(backups)} backup{'s' if len(backups) != 1 else ''}, {wording.size(total)}")
-    for problem in listing.problems:
-        say(f"warning: the store {problem.store} could not be read: {problem.error}")
+    present(list_report(catalog.listing(library=chosen, type=kind, store=store), datetime.now(UTC)))
 
 
 @command(app, "show", example="scriptorium show latest")
@@ -86,34 +54,20 @@ def show(reference: Reference, library: Library = None) -> None:
     settings = current()
     catalog = catalog_of(settings)
     from scriptorium.catalog.run_progress import progress_of
+    from scriptorium.report.show import run_report, show_report
 
+    now = datetime.now(UTC)
     run = progress_of(settings, reference)
     try:
         backup = catalog.find(reference, library=meant(settings, library, reference))
     except NotFound:
         if run is None:
             raise
-        _show_run(run)  # a run that makes no backup, or the reference is Prefect's id of the run
+        present(run_report(run, now))  # a run that makes no backup, or the id is the one that Prefect gave it
         return
     run = run or progress_of(settings, backup.id)
-    manifest = _manifest(catalog, backup)
     proofs = [proof for copy in backup.copies if (proof := catalog.proof(copy))]
-    if manner.json:
-        put_json(show_document(backup, manifest, proofs, run))
-        return
-    _show_backup(backup)
-    if run is not None:
-        put_pairs(progress_rows(run, datetime.now(UTC)))
-    for proof in proofs:
-        put_pairs(proof_rows(proof))
-    if manifest is not None:
-        _show_manifest(manifest)
-
-
-def _show_run(run: RunProgress) -> None:
-    if manner.json:
-        put_json({"progress": progress_document(run)})
-    put_pairs(run_rows(run, datetime.now(UTC)))
+    present(show_report(backup, _manifest(catalog, backup), proofs, run, now))
 
 
 def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:
@@ -125,34 +79,14 @@ def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:
     return None
 
 
-def _show_backup(backup: Backup) -> None:
-    put_pairs(backup_rows(backup, datetime.now(UTC)))
-    table(copy_rows(backup), right=("Size",))
-
-
-def _show_manifest(manifest: Manifest) -> None:
-    table(part_rows(manifest), right=("Files", "Size"))
-    table(table_rows(manifest), right=("Rows",))
-    for line in remark_lines(manifest):
-        say(line)
-
-
 @command(app, "stats", example="scriptorium stats --json")
 def show_stats(library: Library = None) -> None:
     """Show how well the libraries are protected: counts, sizes, newest and oldest backup, free space of the stores."""
     from scriptorium.monitoring.statistics import stats
+    from scriptorium.report.statistics import statistics_report
 
     settings = current()
-    document = stats(settings, every(settings, library))
-    if manner.json:
-        put_json(document)
-        return
-    table(
-        library_rows(document),
-        right=("Backups", "Size", "Degraded", "Damaged", "No fingerprints"),
-        spare=("Types", "Oldest", "Newest", "No fingerprints", "Degraded"),
-    )
-    table(store_rows(document), right=("Used", "Free"))
+    present(statistics_report(stats(settings, every(settings, library))))
 
 
 def _set_pin(reference: str, library: str | None, pinned: bool) -> None:
@@ -161,9 +95,7 @@ def _set_pin(reference: str, library: str | None, pinned: bool) -> None:
     settings = current()
     backup = catalog_of(settings).find(reference, library=meant(settings, library, reference))
     pin(settings, backup, pinned=pinned)
-    if manner.json:
-        put_json({"id": backup.id, "pinned": pinned})
-    say(f"{backup.id} is {'pinned: it is never pruned' if pinned else 'no longer pinned'}")
+    present(pin_report(backup, pinned))
 
 
 @command(app, "pin", example="scriptorium pin 3f2a")
@@ -185,9 +117,6 @@ def delete_backup(reference: Reference, library: Library = None, yes: Yes = Fals
 
     settings = current()
     backup = catalog_of(settings).find(reference, library=meant(settings, library, reference))
-    where = ", ".join(copy.store for copy in backup.copies) or "the records"
-    confirm(f"Delete {backup.name} ({backup.id}, {wording.size(backup.bytes)}) from {where}?", yes=yes)
+    confirm(f"Delete {backup.name} ({backup.id}, {wording.size(backup.bytes)}) from {places(backup)}?", yes=yes)
     delete(settings, backup)
-    if manner.json:
-        put_json({"id": backup.id, "deleted": True})
-    say(f"deleted {backup.name} ({backup.id}) from {where}")
+    present(delete_report(backup))

@@ -16,32 +16,23 @@ from scriptorium.cli.output import (
     every,
     manner,
     meant,
+    present,
     put_json,
-    put_pairs,
     say,
-    table,
-    warn,
+    show,
     warn_of_half_restores,
 )
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.cli.several import Failure, keeping_failures, without_keeping, worst
 from scriptorium.errors import DamageFound, ScriptoriumError, UsageError
-from scriptorium.model import NOT_PROVEN, Backup
-from scriptorium.report.documents import (
-    backup_document,
-    checked_row,
-    decision_rows,
-    failure_document,
-    proof_document,
-    proof_rows,
-    prune_document,
-    taken_rows,
-    verify_document,
-)
+from scriptorium.model import Backup, Manifest
+from scriptorium.report.backup import failure_document, taken_report
+from scriptorium.report.drill import drill_report
+from scriptorium.report.prune import plan_report, prune_report
+from scriptorium.report.verify import verify_report
 from scriptorium.words import Compression, Tier
 
 app = typer.Typer()
-_NAMES = 3
 DEGRADED = 8  # the exit code of a backup that was taken but lacks something
 
 
@@ -72,7 +63,7 @@ def create(
     for request in requests:  # errors in the request are reported at once, before Prefect is loaded
         with each(str(request.library), failed):
             check_request(settings, request)
-    done = []
+    done, documents = [], []
     with flow_runs() if len(failed) < len(requests) else contextlib.nullcontext():
         for request in (one for one in requests if one.library not in failed):
             from flows.backup import backup as flow
@@ -80,11 +71,11 @@ def create(
             with each(str(request.library), failed):
                 backup = carried_out(flow, **request.parameters())
                 done.append(backup)
-                put_pairs(taken_rows(backup, [settings.store(copy.store).location(copy.key) for copy in backup.copies]))
-                _say_unsaved(backup)
-                _say_noticed(backup)
+                places = [settings.store(copy.store).location(copy.key) for copy in backup.copies]
+                report = taken_report(backup, places, _manifest(backup))
+                show(report)
+                documents.append(report.document)
     if manner.json:
-        documents = [backup_document(backup) for backup in done]
         failures = [failure_document(name, one.what, one.hint, one.code) for name, one in failed.items()]
         put_json([*documents, *failures] if library == "all" else documents[0])
     if failed:
@@ -93,41 +84,14 @@ def create(
         raise typer.Exit(code)
 
 
-def _say_unsaved(backup: Backup) -> None:
-    """Report on standard error, also with ``--quiet``, what could not be saved. Only the first ones are named."""
-    if not backup.unsaved:
-        return
+def _manifest(backup: Backup) -> Manifest | ScriptoriumError | None:
+    """The manifest, if any of it is printed. The backup is taken, even if its store fails now."""
+    if (manner.json or manner.quiet) and not backup.unsaved:
+        return None
     try:
-        first = [
-            f"{one.path}: {one.reason}" for one in catalog_of(current()).manifest(backup.copies[0]).unsaved[:_NAMES]
-        ]
-    except ScriptoriumError as error:  # the backup is taken, even if its store fails now
-        first = [f"their names could not be read: {error}"]
-    warn(f"{backup.unsaved:,} could not be saved: the backup {backup.id} of {backup.library} is degraded")
-    for line in first:
-        warn(line)
-    if backup.unsaved > len(first):
-        warn(f"and {backup.unsaved - len(first):,} more (scriptorium show {backup.id} lists them)")
-
-
-def _say_noticed(backup: Backup) -> None:
-    """Print the first warnings, then the checks of the library that found something. ``show`` has all of them."""
-    if manner.json or manner.quiet:
-        return
-    try:
-        manifest = catalog_of(current()).manifest(backup.copies[0])
-    except ScriptoriumError as error:  # the backup is taken, even if its store fails now
-        say(f"the warnings of the backup could not be read: {error}")
-        return
-    lost = {f"{one.path}: {one.reason}" for one in manifest.unsaved}  # these are already reported
-    warnings = [one for one in manifest.warnings if one not in lost]
-    for one in warnings[:_NAMES]:
-        say(f"warning: {one}")
-    if len(warnings) > _NAMES:
-        say(f"and {len(warnings) - _NAMES:,} more warnings (scriptorium show {backup.id} lists them)")
-    for check in manifest.checks:
-        if check.count or not check.good:
-            say(f"{'check' if check.good else 'warning'}: {check.name}: {check.cases(_NAMES)}")
+        return catalog_of(current()).manifest(backup.copies[0])
+    except ScriptoriumError as error:
+        return error
 
 
 @command(app, "verify", example="scriptorium verify latest")
@@ -156,20 +120,16 @@ def verify(
     with flow_runs():
         from flows.verify import verify as flow
 
-        checked = carried_out(flow, **request.parameters())
-    damaged = [one for one in checked if not one.verification.sound]
-    if manner.json:
-        put_json(verify_document(checked))
-    table([checked_row(one) for one in checked], right=("Size", "Took"))
-    if damaged:
+        result = carried_out(flow, **request.parameters())
+    report = verify_report(result, library)
+    present(report)
+    if not report.good:
         raise DamageFound(
-            f"{len(damaged)} of {len(checked)} copies are damaged",
-            on=", ".join(one.backup.id for one in damaged[:5]),
+            report.verdict,
+            on=", ".join(one.backup.id for one in result.damaged[:5]),
             hint="they are marked as damaged and no longer count; take a new backup, or copy a sound one from another "
             "store",
         )
-    verdict = ", ".join(sorted({one.verdict for one in checked})) or "sound"
-    say(f"{len(checked)} cop{'y is' if len(checked) == 1 else 'ies are'} {verdict}")
 
 
 @command(app, "drill", example="scriptorium drill latest")
@@ -187,14 +147,12 @@ def drill(
     with flow_runs():
         from flows.drill import drill as flow
 
-        proof = carried_out(flow, **request.parameters())
-    if manner.json:
-        put_json(proof_document(proof))
-    put_pairs(proof_rows(proof))
-    if proof.verdict == NOT_PROVEN:
-        raise DamageFound(
-            "the drill did not prove the backup", on=reference, hint="; ".join(proof.differences) or "see the checks"
-        )
+        result = carried_out(flow, **request.parameters())
+    report = drill_report(result)
+    present(report)
+    if not report.good:
+        hint = "; ".join(result.proof.differences) or "see the checks"
+        raise DamageFound("the backup is not what it should be", on=reference, hint=hint)
 
 
 @command(app, "cleanup", example="scriptorium cleanup --keep-daily 7 --keep-weekly 4 --dry-run")
@@ -214,6 +172,7 @@ def cleanup(
     """Apply retention now: keep or remove each backup, with the reason. Without rules, the settings' rules apply."""
     from scriptorium.operations.prune import plan_prune, policy_of
     from scriptorium.requests import PruneRequest
+    from scriptorium.results import PruneResult
 
     settings = current()
     warn_of_half_restores(settings)
@@ -232,8 +191,7 @@ def cleanup(
     request = PruneRequest(library=every(settings, library), policy=policy, dry_run=dry_run)
     plan = plan_prune(settings, request)
     for name, decided in plan.libraries.items():
-        say(f"{name}: {sum(one.keep for one in decided)} to keep, {sum(not one.keep for one in decided)} to remove")
-        table(decision_rows(decided), right=("Size",))
+        show(plan_report(name, decided))
     to_remove = [decision for decision in plan.decisions if not decision.keep]
     removed: tuple[str, ...] = ()
     if not dry_run and to_remove:
@@ -245,6 +203,4 @@ def cleanup(
             for name in plan.libraries:
                 one = request.model_copy(update={"library": name})
                 removed += carried_out(flow, **one.parameters()).removed
-    if manner.json:
-        put_json(prune_document(plan.decisions, removed, dry_run=dry_run))
-    say("dry run: nothing was removed" if dry_run else f"{len(removed)} removed")
+    present(prune_report(PruneResult(plan.decisions, removed, (), dry_run)))

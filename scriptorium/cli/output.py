@@ -21,11 +21,11 @@ from scriptorium.wording import legible, legible_lines
 
 if TYPE_CHECKING:
     from scriptorium.catalog import Catalog
+    from scriptorium.report.report import Report, Row
     from scriptorium.settings import Settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Row = Mapping[str, str | tuple[str, ...]]  # a tuple is a cell of several lines
 _PANEL = "Everywhere"
 _LONG = 100
 
@@ -182,6 +182,32 @@ def complain(what: str, hint: str, error: BaseException | None, *, document: boo
     sys.stderr.write(f"error: {legible(what)}\n" + (f"  {legible(hint)}\n" if hint else ""))
     if document and manner.json and not manner.wrote_json:
         put_json({"error": what, "hint": hint})
+
+
+def present(report: Report) -> None:
+    """Write a result: with ``--json`` its document, else what it says to people."""
+    if manner.json:
+        put_json(report.document)
+    show(report)
+
+
+def show(report: Report) -> None:
+    """Write what a result says to people. Its warnings are written in any case."""
+    from scriptorium.report.report import Facts
+
+    for block in report.blocks:
+        if block.detail:
+            continue
+        if isinstance(block, Facts):
+            put_pairs(block.pairs)
+        else:
+            table(block.rows, right=block.right, spare=block.spare)
+    for warning in report.warnings:
+        warn(warning)
+    for note in report.notes:
+        say(note)
+    if report.verdict and report.good:
+        say(report.verdict)
 
 
 def put_json(document: object) -> None:

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scriptorium.cli.inspect import Library, Yes
-from scriptorium.cli.output import command, confirm, current, manner, meant, put_json, put_pairs, say, table, warn
+from scriptorium.cli.output import command, confirm, current, manner, meant, present, show
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.errors import UsageError
-from scriptorium.report.documents import (
-    preflight_document,
-    preflight_rows,
-    restore_document,
-    restore_rows,
-    undo_document,
-    undo_line,
-)
+from scriptorium.report.restore import preflight_report, restore_report, undo_report
 
 if TYPE_CHECKING:
     from scriptorium.operations.restore import RestorePlan
     from scriptorium.restore import Preflight
-    from scriptorium.results import Restored
 
 app = typer.Typer()
-_PREVIOUS = {
-    "kept": "the previous data is kept for a while: scriptorium restore --undo puts it back",
-    "not kept": "the previous data is not kept (keep_previous = 0)",
-    "none was there": "there was no previous data; scriptorium restore --undo removes what was restored",
-}
 
 
 @command(app, "restore", example="scriptorium restore latest --restore-path /tmp/look")
@@ -110,9 +98,9 @@ def restore(
     )
     plan = plan_restore(settings, request, thorough=dry_run)
     if dry_run:
-        _show_preflight(plan.preflight, plan.backup)
+        _show_preflight(plan.preflight, plan.backup, plan.library)
         return
-    _show_before_confirmation(plan.preflight)
+    _show_before_confirmation(plan)
     if plan.in_place:
         confirm(f"Replace the living data of {plan.library} by backup {plan.backup}?", yes=yes)
     elif clean and restore_path is not None and restore_path.exists():
@@ -120,8 +108,8 @@ def restore(
     with flow_runs(), decided(plan):
         from flows.restore import restore as flow
 
-        restored = carried_out(flow, **plan.request.parameters())
-    _show(plan, restored)
+        result = carried_out(flow, **plan.request.parameters())
+    present(restore_report(result))
 
 
 def _require_alone(options: Sequence[str]) -> None:
@@ -133,13 +121,13 @@ def _require_alone(options: Sequence[str]) -> None:
         )
 
 
-def _show_before_confirmation(preflight: Preflight) -> None:
+def _show_before_confirmation(plan: RestorePlan) -> None:
     """Show the preflight to people before the confirmation. With ``--json`` and ``--quiet`` only the flow's report
     has it."""
     if manner.json or manner.quiet:
         return
-    table(preflight_rows(preflight.rows))
-    preflight.require()
+    show(replace(preflight_report(plan.backup, plan.library, plan.preflight.rows), verdict=""))
+    plan.preflight.require()
 
 
 def _show_undo_preflight(library: str | None) -> None:
@@ -148,28 +136,13 @@ def _show_undo_preflight(library: str | None) -> None:
 
     settings = current()
     plan = plan_undo(settings, UndoRequest(library=library))
-    _show_preflight(preflight_undo(settings, plan), plan.backup)
+    _show_preflight(preflight_undo(settings, plan), plan.backup, plan.library)
 
 
-def _show_preflight(preflight: Preflight, backup: str) -> None:
+def _show_preflight(preflight: Preflight, backup: str, library: str) -> None:
     """Show the rows of a dry run. The first problem is an error."""
-    if manner.json:
-        put_json(preflight_document(backup, preflight.rows))
-    table(preflight_rows(preflight.rows))
+    present(preflight_report(backup, library, preflight.rows))
     preflight.require()
-    say("dry run: nothing was changed")
-
-
-def _show(plan: RestorePlan, restored: Restored) -> None:
-    if manner.json:
-        put_json(restore_document(plan.backup, plan.library, plan.store, restored))
-    put_pairs(restore_rows(plan.backup, plan.library, plan.store, restored))
-    for lack in restored.lacking:
-        warn(lack)
-    for warning in restored.warnings:
-        say(f"warning: {warning}")
-    if plan.in_place:
-        say(_PREVIOUS[restored.previous])
 
 
 def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
@@ -184,8 +157,4 @@ def _undo(library: str | None, yes: bool, no_safety: bool) -> None:
         from flows.restore import undo as flow
 
         result = carried_out(flow, **request.parameters())
-    for lack in result.safety_lacks:
-        warn(lack)
-    if manner.json:
-        put_json(undo_document(result, cut_short=plan.cut_short))
-    say(undo_line(result, cut_short=plan.cut_short))
+    present(undo_report(result))

@@ -293,6 +293,7 @@ def finished(settings: Settings, plan: RestorePlan, restored: Restored, saved: B
         safety=saved,
         safety_lacks=lacks,
         seconds=time.monotonic() - plan.began,
+        in_place=plan.in_place,
     )
 
 

@@ -133,4 +133,4 @@ def undo_restore(settings: Settings, library: str) -> str:
 
 def finished(settings: Settings, plan: UndoPlan, undone: str, saved: Backup | None) -> UndoResult:
     """The result of the undo."""
-    return UndoResult(plan.library, undone, saved, lacking_in_safety(settings, saved), plan.compares)
+    return UndoResult(plan.library, undone, saved, lacking_in_safety(settings, saved), plan.compares, plan.cut_short)

@@ -76,10 +76,10 @@ def test_a_backup_that_lacks_a_file_is_degraded_and_so_is_its_run(
             assert tier("daily")[0].status is Status.DEGRADED
     assert "data/covers/a.jpg: cannot be read" in artifact("backup-bibliotheca")
     monkeypatch.setattr(os, "open", real)
-    assert verify(ids=[done.id])[0].verification.sound and drill(done.id).proven
+    assert verify(ids=[done.id]).checked[0].verification.sound and drill(done.id).proof.proven
     found = Catalog(chosen.settings).find(done.id)
     assert found.status is Status.DEGRADED and found.copies[0].proven_at, "it comes back, and lacks what it lacked"
-    restored = restore(done.id, path=str(tmp_path / "out"))
+    restored = restore(done.id, path=str(tmp_path / "out")).restored
     assert restored.files and "data/covers/a.jpg" in restored.lacking[0]
 
 
@@ -135,13 +135,13 @@ def test_second_backup_at_once_is_told_who_holds_the_library(chosen: Any) -> Non
 
 def test_verify_says_what_is_damaged_and_marks_it(chosen: Any) -> None:
     done = backup()
-    (checked,) = verify(ids=[done.id])
+    (checked,) = verify(ids=[done.id]).checked
     assert checked.verification.sound
     archive = chosen.backups / done.copies[0].key
     data = bytearray(archive.read_bytes())
     data[len(data) // 2] ^= 1
     archive.write_bytes(data)
-    (checked,) = verify()
+    (checked,) = verify().checked
     assert not checked.verification.sound and checked.verification.damage
     assert Catalog(chosen.settings).find(done.id).status is Status.DAMAGED
     assert "damaged" in artifact("verify-all")
@@ -201,13 +201,13 @@ def test_backup_folder_is_never_inside_the_backup(new_place: Any, tmp_path: Path
     monkeypatch.setenv("SCRIPTORIUM_CONFIG", str(place.config))
     backup()
     backup()
-    restored = restore(reference="latest", path=str(tmp_path / "out"))
+    restored = restore(reference="latest", path=str(tmp_path / "out")).restored
     assert restored.files and not (tmp_path / "out" / "data" / "covers" / "saved").exists()
 
 
 def test_drill_proves_a_backup_and_leaves_nothing(chosen: Any) -> None:
     done = backup()
-    proof = drill(reference=done.id)
+    proof = drill(reference=done.id).proof
     assert proof.proven and proof.tables == 3 and proof.files > 5 and proof.seconds > 0
     found = Catalog(chosen.settings).find(done.id)
     assert found.status is Status.PROVEN and found.copies[0].proven_at == proof.at
@@ -222,7 +222,7 @@ def test_drill_of_a_damaged_copy_is_no_proof(chosen: Any) -> None:
     third = len(data) // 3
     data[third : third + 64] = os.urandom(64)  # one bit of a run of zeros may unpack to the same bytes
     archive.write_bytes(data)
-    proof = drill(reference=done.id)
+    proof = drill(reference=done.id).proof
     assert not proof.proven and proof.differences
     assert Catalog(chosen.settings).find(done.id).status is Status.DAMAGED
     assert not list((chosen.backups / ".scriptorium" / "staging").iterdir())

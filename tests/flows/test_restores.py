@@ -34,7 +34,7 @@ def test_a_safety_backup_that_lacks_a_file_is_said_by_the_restore_and_by_the_und
         return real(path, flags, *arguments, **given)
 
     monkeypatch.setattr(os, "open", open_)
-    (said,) = restore(whole.id, library="bibliotheca").lacking
+    (said,) = restore(whole.id, library="bibliotheca").restored.lacking
     assert "is degraded: it lacks 1 that could not be read when it was taken (data/covers/a.jpg)" in said
     assert said in artifact("restore-bibliotheca")
     undo(library="bibliotheca")
@@ -43,7 +43,7 @@ def test_a_safety_backup_that_lacks_a_file_is_said_by_the_restore_and_by_the_und
 
 def test_restore_into_a_folder_is_equal(chosen: Any) -> None:
     done = backup()
-    restored = restore(reference="latest", path=str(chosen.folder / "out"))
+    restored = restore(reference="latest", path=str(chosen.folder / "out")).restored
     assert restored.tables["Book"].rows == 50
     assert (chosen.folder / "out" / ".env").read_text() == (chosen.home / ".env").read_text()
     assert (chosen.folder / "out" / "data" / "covers" / "sub" / "b.jpg").exists()

@@ -57,12 +57,12 @@ def test_a_library_is_kept_and_comes_back_by_a_store_without_archives(vault: Any
     assert command("show", first.id)["id"] == first.id
     assert command("stats")["total_backups"] == 1
 
-    assert all(one.verification.sound for one in verify(ids=(first.id,)))
-    assert drill(first.id).proven
+    assert all(one.verification.sound for one in verify(ids=(first.id,)).checked)
+    assert drill(first.id).proof.proven
     assert Catalog(vault.settings).find("first").status is Status.PROVEN
 
     back = tmp_path / "back"
-    restored = restore(first.id, path=str(back))
+    restored = restore(first.id, path=str(back)).restored
     assert restored.files > 5
     cover = "data/covers/a.jpg"
     assert (back / cover).read_bytes() == (vault.home / cover).read_bytes()
@@ -95,6 +95,6 @@ def test_damage_in_a_tree_is_found(vault: Any) -> None:
     kept = vault.settings.store("vault").kept[taken.copies[0].key]
     at = next(number for number, (header, _) in enumerate(kept.members) if header.entry.path.endswith("a.jpg"))
     kept.members[at] = kept.members[at][0], b"x" * 2000
-    (checked,) = verify(ids=(taken.id,))
+    (checked,) = verify(ids=(taken.id,)).checked
     assert not checked.verification.sound
     assert Catalog(vault.settings).find(taken.id).status is Status.DAMAGED

@@ -9,6 +9,7 @@ from typing import Any
 from scriptorium.catalog import begin_run
 from scriptorium.model import Annotations, Proof, Verification
 from scriptorium.monitoring.statistics import stats
+from scriptorium.report.statistics import statistics_document
 from scriptorium.words import BackupType
 
 HOUR = timedelta(hours=1)
@@ -16,11 +17,15 @@ WHEN = datetime(2026, 2, 1, tzinfo=UTC)
 Shelf = Any  # the fixture's class; test modules cannot import from conftest
 
 
+def figures(shelf: Shelf, library: str | None = None) -> Any:
+    return statistics_document(stats(shelf.settings, library))
+
+
 def test_nothing_is_nothing(shelf: Shelf) -> None:
-    found = stats(shelf.settings)
+    found = figures(shelf)
     assert found["total_backups"] == found["total_size_bytes"] == found["damaged"] == 0
     assert found["oldest_backup"] is found["newest_backup"] is found["last_success"] is found["last_proof"] is None
-    assert found["backup_types"] == {} and set(found["by_library"]) == {"lib", "other"}  # type: ignore[call-overload]
+    assert found["backup_types"] == {} and set(found["by_library"]) == {"lib", "other"}
 
 
 def test_figures_are_of_copies_that_are_there(new_shelf: Callable[..., Shelf]) -> None:
@@ -30,7 +35,7 @@ def test_figures_are_of_copies_that_are_there(new_shelf: Callable[..., Shelf]) -
     good = shelf.put(2 * HOUR, type=BackupType.CONFIG, content=b"x" * 500_000)
     bad = shelf.put(3 * HOUR, library="other", annotations=Annotations(verification=Verification(WHEN, False, ("x",))))
     begin_run(shelf.settings, shelf.put(4 * HOUR, library="other"))
-    found: Any = stats(shelf.settings)
+    found = figures(shelf)
     assert found["total_backups"] == 4 and found["backup_types"] == {"full": 3, "config": 1}
     assert found["total_size_bytes"] == 1_700_020 and found["total_size_mb"] == 1.7
     assert found["oldest_backup"] == old.created_at.isoformat() and found["damaged"] == 1
@@ -40,7 +45,7 @@ def test_figures_are_of_copies_that_are_there(new_shelf: Callable[..., Shelf]) -
     assert found["by_library"]["other"]["last_drill"] is None and found["unrecorded"] == 0
     lib = found["by_library"]["lib"]
     assert (lib["total_backups"], lib["last_success"]) == (2, good.created_at.isoformat())
-    only: Any = stats(shelf.settings, "other")
+    only = figures(shelf, "other")
     assert set(only["by_library"]) == {"other"} and only["total_backups"] == 2 and only["last_proof"] is None
     assert only["oldest_backup"] == bad.created_at.isoformat()
     assert found["storage"]["second"]["kind"] == "local" and found["storage"]["second"]["used"] > 600_000
@@ -51,6 +56,6 @@ def test_a_store_that_does_not_answer_is_shown_as_such(new_shelf: Callable[..., 
     shelf = new_shelf("local", "second")
     shelf.put(HOUR)
     (shelf.folder / "second").write_text("not a folder")
-    found: Any = stats(shelf.settings)
+    found = figures(shelf)
     assert found["total_backups"] == 1 and found["storage"]["second"]["used"] is None
     assert "does not answer" in found["storage"]["second"]["error"]

@@ -16,7 +16,8 @@ from scriptorium.catalog import Catalog
 from scriptorium.members import ledger
 from scriptorium.model import Proof
 from scriptorium.operations import drill
-from scriptorium.report.documents import backup_row, proof_document, proof_rows
+from scriptorium.report.backups import backup_row
+from scriptorium.report.drill import proof_document, proof_facts
 from scriptorium.requests import DrillRequest
 from scriptorium.settings import Settings
 from scriptorium.words import Status
@@ -81,7 +82,7 @@ def test_a_store_that_is_only_read_from_tells_what_its_copy_is_worth(
     proof = drill.drill(settings, DrillRequest(store="second")).proof
     assert proof.proven and proof.files == 3
     assert "second" in proof.unkept and "mounted read-only" in proof.unkept
-    assert proof_rows(proof)["not kept"] == proof.unkept and proof_document(proof)["kept"] is False
+    assert proof_facts(proof)["not kept"] == proof.unkept and proof_document(proof)["kept"] is False
     assert Catalog(settings).find("latest").copies[1].drilled_at is None
     kept = drilled(settings)
-    assert kept.store == "local" and kept.unkept == "" and "not kept" not in proof_rows(kept)
+    assert kept.store == "local" and kept.unkept == "" and "not kept" not in proof_facts(kept)

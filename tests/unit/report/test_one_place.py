@@ -17,7 +17,7 @@ def made_here(text: str) -> list[int]:
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
-            and node.func.id in ("put_json", "table", "facts")
+            and node.func.id in ("put_json", "table", "put_pairs")
         ):
             for one in ast.walk(node):
                 wide = isinstance(one, ast.Dict) and (len(one.keys) > _SHORT or node.func.id != "put_json")
@@ -36,5 +36,5 @@ def test_rows_that_a_command_makes_are_found() -> None:
     """The test above must be able to fail."""
     assert made_here('table([{"Name": one} for one in found])') != []
     assert made_here('put_json({"a": 1, "b": 2, "c": 3, "d": 4})') != []
-    assert made_here('facts({"backup": name})') != []
+    assert made_here('put_pairs({"backup": name})') != []
     assert made_here('put_json({"id": id, "pinned": True})') == []

@@ -28,7 +28,7 @@ from scriptorium.errors import DamageFound, NotFound, RestoreFailed
 from scriptorium.fs.places import Places
 from scriptorium.fs.switch import StagingFolder
 from scriptorium.operations.undo import finished, plan_undo
-from scriptorium.report.runs import undo_report
+from scriptorium.report.restore import undo_report
 from scriptorium.requests import UndoRequest
 from scriptorium.restore import in_place as in_place_module
 from scriptorium.restore import undo
@@ -151,8 +151,8 @@ def test_what_an_earlier_version_began_is_undone_and_nothing_is_said_to_be_back(
     journal.write_text(json.dumps(journal_fields))
     way = plan_undo(settings, UndoRequest())
     assert way.cut_short and not way.compares
-    summary = undo_report(finished(settings, way, way.backup, None)).summary
-    assert "compared with nothing" in summary["verdict"] and "back" not in summary["verdict"]
+    verdict = undo_report(finished(settings, way, way.backup, None)).verdict
+    assert "compared with nothing" in verdict and "is back" not in verdict
 
 
 @pytest.mark.parametrize("first", ["switching: a plan", "switching: rename 6", "switched: not said yet"])

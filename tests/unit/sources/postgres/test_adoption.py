@@ -24,7 +24,9 @@ from scriptorium.operations.drill import drill
 from scriptorium.operations.export import plan_export
 from scriptorium.operations.restore import restore
 from scriptorium.operations.verify import verify_stored
-from scriptorium.report.documents import backup_row, proof_rows
+from scriptorium.report.backups import backup_row
+from scriptorium.report.drill import proof_facts
+from scriptorium.report.statistics import statistics_document
 from scriptorium.requests import DrillRequest, ExportRequest, RestoreRequest
 from scriptorium.rescue.inventory import inventory
 from scriptorium.settings import Settings, load
@@ -157,10 +159,10 @@ def test_a_drill(alexandria: Alexandria, form: str) -> None:
     assert Catalog(settings).proof(listed.copies[0]) == proof
     row = backup_row(listed, proof.at)
     assert row["Status"] == "verified, no fingerprints" and row["Drilled (UTC)"].endswith(" not comparable")
-    assert proof_rows(proof)["verdict"].startswith("restored, and not proven")
+    assert proof_facts(proof)["verdict"].startswith("restored, and not proven")
     (held,) = inventory(settings.store("local"))
     assert held.state == "verified"
-    figures: Any = stats(settings)
+    figures: Any = statistics_document(stats(settings))
     assert (figures["last_proof"], figures["unrecorded"]) == (None, 1)
     assert figures["by_library"]["alexandria"]["last_drill"]["verdict"] == "not comparable"
 
