@@ -59,7 +59,7 @@ def header(
     for name, value in (xattrs or {}).items():
         if name in RECORDS:
             continue
-        extended[XATTR + name.replace("%", "%25").replace("=", "%3D")] = _RawText(decoded(value))
+        extended[_RawText(XATTR + name.replace("%", "%25").replace("=", "%3D"))] = _RawText(decoded(value))
     member.pax_headers = extended
     return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 

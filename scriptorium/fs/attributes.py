@@ -58,6 +58,16 @@ def attributes_of(source: int) -> Attributes:
     return Attributes(kept, tuple(left)) if kept or left else NONE
 
 
+def lists_at(path: bytes) -> Attributes:
+    """The access lists of what lies there and may not be opened: they can be asked for without that right. No link is
+    followed."""
+    kept: dict[str, bytes] = {}
+    for name in KEPT:
+        with contextlib.suppress(OSError):
+            kept[name] = os.getxattr(path, name, follow_symlinks=False)
+    return Attributes({name: value for name, value in kept.items() if _is_list(value)})
+
+
 def _is_list(data: bytes) -> bool:
     with contextlib.suppress(ValueError):
         return bool(AccessList.of_kernel(data).text())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scriptorium import wording
 from scriptorium.errors import NoSpace, SourceDamaged, UsageError
-from scriptorium.fs.attributes import NONE, Attributes, attributes_of
+from scriptorium.fs.attributes import NONE, Attributes, attributes_of, lists_at
 from scriptorium.fs.descriptors import folder_at, reached
 from scriptorium.fs.system_errors import no_space
 from scriptorium.manifest import readable, uncompared
@@ -214,8 +214,8 @@ class _Walk:
 def _attributes(folder: Found) -> Attributes:
     try:
         descriptor = folder.open()
-    except OSError:  # the remark is made when its contents are read
-        return NONE
+    except OSError:  # whether it could be read is said where its contents are; without its list the mode opens more
+        return lists_at(f"/proc/self/fd/{folder.within}/".encode() + folder.name)
     try:
         return attributes_of(descriptor)
     finally:

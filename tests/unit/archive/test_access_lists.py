@@ -222,6 +222,22 @@ def test_the_members_of_a_group_that_was_kept_out_stay_out(archives: Any, tree: 
 
 
 @ROOT
+def test_a_folder_that_may_not_be_read_is_not_opened_by_its_mode(archives: Any, tree: Path, tmp_path: Path) -> None:
+    """Its list can be asked for all the same; the group bits of its mode are the mask of the list."""
+    closed = tree / "closed"
+    closed.mkdir()
+    theirs = ((_USER_OBJ, 7, _NOBODY), (_USER, 7, 1005), (_GROUP_OBJ, 0, _NOBODY), (_MASK, 7, _NOBODY))
+    os.setxattr(closed, ACCESS, listed(*theirs, (_OTHER, 0, _NOBODY)))
+    for path in (archives.folder, tree):
+        os.chown(path, 65534, 65534)
+    with entered(tmp_path), user(65534, 65534):
+        packed = archives.pack(Tree(str(tree), "x"))
+    with tarfile.open(packed.path) as tar:
+        member = tar.getmember("x/closed")
+    assert member.mode == 0o700 and "SCHILY.acl.access" in member.pax_headers
+
+
+@ROOT
 def test_a_program_that_runs_as_its_owner_does_not_run_as_another(
     archives: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
