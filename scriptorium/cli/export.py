@@ -30,13 +30,14 @@ def export(
     library: Library = None,
 ) -> None:
     """Write tables of a backup as CSV, JSON or Parquet, directly from its archive."""
+    from scriptorium.operations.decided import decided
     from scriptorium.operations.export import listed, plan_export
     from scriptorium.requests import ExportRequest
 
     wanted = ExportRequest(reference=reference, library=library, tables=listed(tables), format=format, output=output)
     plan = plan_export(current(), wanted)
     request = wanted.model_copy(update={"reference": plan.backup.id, "output": str(plan.output)})
-    with flow_runs():
+    with flow_runs(), decided(request, plan):
         from flows.export import export as flow
 
         exported = carried_out(flow, **request.parameters())

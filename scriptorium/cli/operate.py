@@ -170,6 +170,7 @@ def cleanup(
     yes: Yes = False,
 ) -> None:
     """Apply retention now: keep or remove each backup, with the reason. Without rules, the settings' rules apply."""
+    from scriptorium.operations.decided import decided
     from scriptorium.operations.prune import plan_prune, policy_of
     from scriptorium.requests import PruneRequest
     from scriptorium.results import PruneResult
@@ -190,8 +191,8 @@ def cleanup(
     policy = policy_of(rules) if rules else None
     request = PruneRequest(library=every(settings, library), policy=policy, dry_run=dry_run)
     plan = plan_prune(settings, request)
-    for name, decided in plan.libraries.items():
-        show(plan_report(name, decided))
+    for name, found in plan.libraries.items():
+        show(plan_report(name, found))
     to_remove = [decision for decision in plan.decisions if not decision.keep]
     removed: tuple[str, ...] = ()
     if not dry_run and to_remove:
@@ -202,5 +203,6 @@ def cleanup(
 
             for name in plan.libraries:
                 one = request.model_copy(update={"library": name})
-                removed += carried_out(flow, **one.parameters()).removed
+                with decided(one, plan.of(name)):
+                    removed += carried_out(flow, **one.parameters()).removed
     present(prune_report(PruneResult(plan.decisions, removed, (), dry_run)))

@@ -79,7 +79,8 @@ def restore(
         return
     if reference is None:
         raise UsageError("name the backup to restore", hint="scriptorium restore latest --restore-path DIR")
-    from scriptorium.operations.restore import decided, plan_restore
+    from scriptorium.operations.decided import decided
+    from scriptorium.operations.restore import plan_restore
     from scriptorium.requests import RestoreRequest
 
     settings = current()
@@ -105,7 +106,7 @@ def restore(
         confirm(f"Replace the living data of {plan.library} by backup {plan.backup}?", yes=yes)
     elif clean and restore_path is not None and restore_path.exists():
         confirm(f"Replace everything in {restore_path}?", yes=yes)
-    with flow_runs(), decided(plan):
+    with flow_runs(), decided(plan.request, plan):
         from flows.restore import restore as flow
 
         result = carried_out(flow, **plan.request.parameters())

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from scriptorium.catalog import Catalog, finish_run
 from scriptorium.errors import STORE_TROUBLE, LibraryBusy, Protected, UsageError
 from scriptorium.failpoints import reach
 from scriptorium.model import Backup
+from scriptorium.operations.decided import plan_of
 from scriptorium.operations.libraries import for_each
 from scriptorium.requests import PruneRequest
 from scriptorium.restore import drop_previous
@@ -47,6 +48,11 @@ class PrunePlan:
 
     libraries: Mapping[str, tuple[Decision, ...]]
     dry_run: bool
+    began: float = field(default_factory=time.monotonic, compare=False)
+
+    def of(self, library: str) -> PrunePlan:
+        """The part of the plan for one library."""
+        return replace(self, libraries={library: self.libraries[library]})
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -62,6 +68,8 @@ def prune(settings: Settings, request: PruneRequest, *, now: datetime | None = N
 
 def plan_prune(settings: Settings, request: PruneRequest, *, now: datetime | None = None) -> PrunePlan:
     """Plan what retention does now with the backups of the library, or of all. Changes nothing."""
+    if (known := plan_of(request, PrunePlan)) is not None:
+        return known
     names = [settings.library(request.library).name] if request.library else list(settings.libraries)
     return PrunePlan({name: plan_cleanup(settings, name, request.policy, now=now) for name in names}, request.dry_run)
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from scriptorium.errors import DamageFound, LibraryBusy, NotFound, RestoreFailed
 from scriptorium.manifest import new_id
 from scriptorium.model import Backup, Copy, Survey, Unsaved
 from scriptorium.operations.backup import backup
+from scriptorium.operations.decided import plan_of
 from scriptorium.progress import Advance, step
 from scriptorium.requests import BackupRequest, RestoreRequest
 from scriptorium.restore import (
@@ -45,8 +45,6 @@ from scriptorium.words import Tier
 from scriptorium.workspace.containment import contained
 
 log = logging.getLogger(__name__)
-
-_FRESH = 300.0  # seconds for which a plan that a user has seen is carried out unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +90,8 @@ def plan_restore(settings: Settings, request: RestoreRequest, *, thorough: bool 
     preflight. ``thorough``: files of a database are also copied and opened, to learn whether a safety backup can be
     taken.
     """
-    shown = _shown.get()
-    if shown is not None and shown.request == request and time.monotonic() - shown.began < _FRESH:
-        return shown
+    if (known := plan_of(request, RestorePlan)) is not None:
+        return known
     catalog = Catalog(settings)
     found = catalog.find(request.reference, library=request.library)
     copy = catalog.copy_of(found, request.store)
@@ -114,20 +111,6 @@ def plan_restore(settings: Settings, request: RestoreRequest, *, thorough: bool 
     supply = _supply(settings, request, copy.key)
     preflight, safety = _preflight(settings, request, supply, id, thorough)
     return RestorePlan(id, request, found.id, found.library, copy.store, copy.key, copy.bytes, preflight, safety)
-
-
-_shown: ContextVar[RestorePlan | None] = ContextVar("shown", default=None)
-
-
-@contextmanager
-def decided(plan: RestorePlan) -> Iterator[None]:
-    """The plan that a user has seen and confirmed is the one that is carried out: in the block ``plan_restore`` returns
-    this plan for its request. If the user took long to confirm, the plan is made again."""
-    token = _shown.set(plan)
-    try:
-        yield
-    finally:
-        _shown.reset(token)
 
 
 def _supply(settings: Settings, request: RestoreRequest, key: str) -> Supply:

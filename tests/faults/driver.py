@@ -1,4 +1,4 @@
-"""One operation of the core in a process of its own, which a crash point may end: ``driver.py OPERATION SETTINGS``.
+"""One operation of the core in a process of its own, which a failpoint may end: ``driver.py OPERATION SETTINGS``.
 
 SIGTERM and SIGINT are raised as an exception where the process stands, as the engine that runs the flows does it; the
 end is then one line on standard error, as the command line prints it.
@@ -19,11 +19,12 @@ from scriptorium.failpoints import reach
 from scriptorium.operations import backup as backup_operation
 from scriptorium.operations import drill as drill_operation
 from scriptorium.operations import restore as restore_operation
-from scriptorium.operations.prune import carry_out, plan_cleanup, policy_of
-from scriptorium.operations.undo import check_undo, plan_undo, undo_restore
-from scriptorium.operations.verify import verify_stored
+from scriptorium.operations import undo as undo_operation
+from scriptorium.operations import verify as verify_operation
+from scriptorium.operations.prune import prune
 from scriptorium.process import no_child_outlives
-from scriptorium.requests import BackupRequest, DrillRequest, RestoreRequest, UndoRequest
+from scriptorium.requests import BackupRequest, DrillRequest, PruneRequest, RestoreRequest, UndoRequest, VerifyRequest
+from scriptorium.retention import Policy
 from scriptorium.settings import Settings, load
 from scriptorium.words import Compression
 
@@ -56,17 +57,13 @@ def restore_clean(settings: Settings) -> str:
 
 def undo(settings: Settings) -> str:
     """Back to what the restore replaced."""
-    return undo_restore(settings, check_undo(settings, plan_undo(settings, UndoRequest())).library)
+    return undo_operation.undo(settings, UndoRequest(safety=False)).undone
 
 
 def verify(settings: Settings) -> str:
     """Every copy of every backup; returns what is damaged, by id and store."""
-    damaged = []
-    for found in Catalog(settings).backups(records=False):
-        for copy in found.copies:
-            if not verify_stored(settings, found.id, copy, advance=_moving).sound:
-                damaged.append(f"{found.id}:{copy.store}")
-    return ",".join(damaged)
+    result = verify_operation.verify(settings, VerifyRequest(), advance=_moving)
+    return ",".join(f"{one.backup.id}:{one.copy.store}" for one in result.damaged)
 
 
 def drill(settings: Settings) -> str:
@@ -79,8 +76,7 @@ def drill(settings: Settings) -> str:
 
 def cleanup(settings: Settings) -> str:
     """Keep the newest backup alone; returns the ids that went."""
-    (library,) = settings.libraries
-    return ",".join(carry_out(settings, library, plan_cleanup(settings, library, policy_of({"last": 1}))))
+    return ",".join(prune(settings, PruneRequest(policy=Policy(last=1))).removed)
 
 
 def rebuild(settings: Settings) -> str:

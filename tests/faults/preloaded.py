@@ -1,7 +1,7 @@
 """The driver without the time that its imports take: one process has imported them, and forks for every operation.
 
-The forked process has the environment and the outputs that it is given, and the crash points of that environment. It
-ends as the driver does: by ``sys.exit``, or by the signal of a crash point.
+The forked process has the environment and the outputs that it is given, and the failpoints of that environment. It
+ends as the driver does: by ``sys.exit``, or by the signal of a failpoint.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.manifest import label_of, new_id
 from scriptorium.model import Backup, Copy, Manifest, Part
+from scriptorium.operations.decided import plan_of
 from scriptorium.operations.export.members import Extraction
 from scriptorium.operations.export.output import Output, output_to, require_free
 from scriptorium.operations.export.tables import choose, not_recorded
@@ -46,6 +48,7 @@ class ExportPlan:
     format: ExportFormat
     output: Path
     folder: bool
+    began: float = field(default_factory=time.monotonic, compare=False)
 
 
 def export(settings: Settings, request: ExportRequest, *, advance: Advance | None = None) -> ExportResult:
@@ -59,6 +62,8 @@ def plan_export(settings: Settings, request: ExportRequest) -> ExportPlan:
     ``latest`` is the newest good backup with a database whose tables are recorded. ``NotFound``; ``UsageError`` if the
     output exists already.
     """
+    if (known := plan_of(request, ExportPlan)) is not None:
+        return known
     catalog = Catalog(settings)
     backup = _found(settings, catalog, request.reference, request.library)
     copy = catalog.copy_of(backup)

@@ -12,7 +12,8 @@ import pytest
 from scriptorium.errors import RestoreFailed, SourceDamaged
 from scriptorium.model import Manifest, Survey
 from scriptorium.operations.backup import backup
-from scriptorium.operations.restore import decided, plan_restore, restore
+from scriptorium.operations.decided import decided
+from scriptorium.operations.restore import plan_restore, restore
 from scriptorium.requests import BackupRequest, RestoreRequest
 from scriptorium.settings import Settings
 from scriptorium.sources import FilesSource, KuzuSource
@@ -79,7 +80,7 @@ def test_a_restore_in_place_surveys_each_source_at_most_twice(
     assert sorted(surveys) == sorted({*surveys}), "once for a backup"
     surveys.clear()
     plan = plan_restore(place.settings, RestoreRequest(reference="latest"))
-    with decided(plan):  # as the command line does it: what was shown is what is done
+    with decided(plan.request, plan):  # as the command line does it: what was shown is what is done
         done = restore(place.settings, plan.request)
     assert done.safety is not None and done.safety.tier is Tier.BEFORE_RESTORE and done.backup == plan.backup
     assert done.preflight == plan.preflight.rows
@@ -96,7 +97,7 @@ def test_a_plan_that_waited_long_for_its_answer_is_made_anew(
     place = new_place(tmp_path / "place", books=2)
     take(place.settings, Tier.MANUAL)
     plan = plan_restore(place.settings, RestoreRequest(reference="latest"))
-    with decided(plan):
+    with decided(plan.request, plan):
         assert plan_restore(place.settings, plan.request) is plan
         assert plan_restore(place.settings, RestoreRequest(reference="latest", safety=False)) is not plan
         monkeypatch.setattr(time, "monotonic", lambda: plan.began + 301)

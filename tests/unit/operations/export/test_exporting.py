@@ -48,8 +48,9 @@ def books(original, tmp_path) -> Any:
 
 
 def export(graph: Any, *tables: str, output: Path | str | None = None, **more: Any) -> ExportResult:
-    order = plan_export(graph.settings, ExportRequest(tables=tables, output=str(output) if output else None, **more))
-    return run_export(graph.settings, order)
+    return operation.export(
+        graph.settings, ExportRequest(tables=tables, output=str(output) if output else None, **more)
+    )
 
 
 def everything(folder: Path) -> list[str]:
@@ -131,14 +132,14 @@ def test_what_is_there_is_never_replaced(books, tmp_path, tables):
 
 @pytest.mark.parametrize("tables", [("Book",), ()])
 def test_what_appears_meanwhile_is_not_replaced_either(books, tmp_path, tables):
-    order = plan_export(books.settings, ExportRequest(tables=tables, output=str(tmp_path / "late")))
+    plan = plan_export(books.settings, ExportRequest(tables=tables, output=str(tmp_path / "late")))
     if tables:
         (tmp_path / "late").write_text("mine")
     else:
         (tmp_path / "late").mkdir()
         (tmp_path / "late" / "mine").write_text("mine")
     with pytest.raises(UsageError, match="already exists"):
-        run_export(books.settings, order)
+        run_export(books.settings, plan)
     found = (tmp_path / "late") if tables else (tmp_path / "late" / "mine")
     assert found.read_text() == "mine"
     assert not any(".partial" in path for path in everything(tmp_path))
@@ -222,8 +223,8 @@ def test_only_the_wanted_member_touches_the_disk_and_reading_stops_behind_it(new
         read.append(count)
         peak.append(sum(path.stat().st_size for path in tmp_path.glob(".*.partial/**/*") if path.is_file()))
 
-    order = plan_export(graph.settings, ExportRequest(tables=["Book"], output=str(tmp_path / "book.csv")))
-    run_export(graph.settings, order, advance=watch)
+    request = ExportRequest(tables=["Book"], output=str(tmp_path / "book.csv"))
+    operation.export(graph.settings, request, advance=watch)
     database = sum(entry.size for entry in manifest.files.entries if entry.path.startswith("graph/"))
     assert database > 1 << 20
     assert max(peak) < 64 << 10
@@ -301,16 +302,16 @@ def test_a_backup_that_is_read_is_marked_so(books, tmp_path):
     from scriptorium import workspace
 
     busy: list[frozenset[str]] = []
-    order = plan_export(books.settings, ExportRequest(tables=["Book"], output=str(tmp_path / "book.csv")))
-    run_export(books.settings, order, advance=lambda _: busy.append(workspace.being_read(books.settings)))
+    request = ExportRequest(tables=["Book"], output=str(tmp_path / "book.csv"))
+    operation.export(books.settings, request, advance=lambda _: busy.append(workspace.being_read(books.settings)))
     assert set(busy) == {frozenset({books.manifest.id})}
 
 
 def test_other_processes_can_read_how_far_it_is(books, tmp_path) -> None:
     seen: list[Any] = []
-    plan = plan_export(books.settings, ExportRequest(output=str(tmp_path / "out")))
-    run_export(books.settings, plan, advance=lambda _: seen.extend(running(books.settings)))
+    request = ExportRequest(output=str(tmp_path / "out"))
+    done = operation.export(books.settings, request, advance=lambda _: seen.extend(running(books.settings)))
     assert {(one.operation, one.library, str(one.step)) for one in seen} == {
-        ("export", plan.backup.library, f"exporting {plan.backup.id}")
+        ("export", done.library, f"exporting {done.backup}")
     }
     assert len({one.run for one in seen}) == 1 and running(books.settings) == []

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from scriptorium.errors import NotFound
-from scriptorium.operations.export import plan_export, run_export
+from scriptorium.operations import export as operation
 from scriptorium.requests import ExportRequest
 from scriptorium.results import ExportResult
 
@@ -38,8 +38,7 @@ EVERY: dict[str, Any] = {
 
 
 def export(graph: Any, output: Path, *tables: str, format: str = "csv") -> ExportResult:
-    order = plan_export(graph.settings, ExportRequest(tables=tables, output=str(output), format=format))
-    return run_export(graph.settings, order)
+    return operation.export(graph.settings, ExportRequest(tables=tables, output=str(output), format=format))
 
 
 def csv_rows(file: Path) -> list[list[str]]:

@@ -18,7 +18,7 @@ from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, UnsafeArchive, UsageError
 from scriptorium.model import Manifest
 from scriptorium.operations import export as operation
-from scriptorium.operations.export import listed, plan_export, run_export
+from scriptorium.operations.export import listed
 from scriptorium.requests import ExportRequest
 from scriptorium.results import ExportResult
 from scriptorium.settings import Settings
@@ -140,9 +140,9 @@ def test_the_database_itself_reads_the_csv_back(backed_up, tmp_path):
 def test_all_tables_go_into_a_folder(backed_up, tmp_path, format):
     _, settings, _ = backed_up
     left: list[str] = []
-    order = plan_export(settings, ExportRequest(output=str(tmp_path / "all"), format=format))
-    done = run_export(
-        settings, order, advance=lambda _: left.extend(path.name for path in tmp_path.glob(".*/spool/*/*.dat*"))
+    request = ExportRequest(output=str(tmp_path / "all"), format=format)
+    done = operation.export(
+        settings, request, advance=lambda _: left.extend(path.name for path in tmp_path.glob(".*/spool/*/*.dat*"))
     )
     assert set(left) <= {"toc.dat"}, "what was read is gone before the next one comes"
     assert {one.table: one.rows for one in done.tables} == TABLES
@@ -246,9 +246,8 @@ def test_what_is_lacking_or_wrong_in_a_streamed_dump_is_damage(make_database, tm
     ):
         archive.write_bytes(spoiled)
         with pytest.raises((DamageFound, UnsafeArchive)):
-            order = plan_export(
+            operation.export(
                 settings, ExportRequest(reference=manifest.id, tables=["many"], output=str(tmp_path / "many.csv"))
             )
-            run_export(settings, order)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["backups", "scriptorium.toml"]
         assert process._live == running
