@@ -109,17 +109,24 @@ class DrillResult:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A copy and what reading it back showed. ``share`` (``N/T``): only this share of its contents was read."""
+    """A copy and what reading it back showed. ``share`` (``N/T``): only this share of its contents was read.
+    ``lock``: until when its store locks it, where it does."""
 
     backup: Backup
     copy: Copy
     verification: Verification
     share: str = ""
+    lock: str = ""
 
     @property
     def verdict(self) -> str:
         """The verdict on a sound copy. It states only what was read."""
         return f"sound in share {self.share}" if self.share else "sound"
+
+    @property
+    def locked(self) -> str:
+        """What is said of its lock, behind the verdict."""
+        return f"; locked {self.lock}" if self.lock else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,3 +307,28 @@ class UndoResult:
     safety_lacks: tuple[str, ...]
     compared: bool = True
     cut_short: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """A store now. ``newest``: when its newest backup was taken; ``error``: why it is of no use."""
+
+    name: str
+    kind: str
+    features: Mapping[str, bool]
+    used: int | None = None
+    free: int | None = None
+    backups: int = 0
+    newest: datetime | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFinding:
+    """One thing that was looked at in a store. ``good``: ``None`` where it is neither good nor bad."""
+
+    store: str
+    what: str
+    found: str
+    good: bool | None = True
+    hint: str = ""

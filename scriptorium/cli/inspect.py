@@ -67,7 +67,10 @@ def show(reference: Reference, library: Library = None) -> None:
         return
     run = run or progress_of(settings, backup.id)
     proofs = [proof for copy in backup.copies if (proof := catalog.proof(copy))]
-    present(show_report(backup, _manifest(catalog, backup), proofs, run, now))
+    from scriptorium.operations.locks import locks_of
+
+    locks = {store: str(lock) for store, lock in locks_of(settings, backup).items()}
+    present(show_report(backup, _manifest(catalog, backup), proofs, run, now, locks))
 
 
 def _manifest(catalog: Catalog, backup: Backup) -> Manifest | None:

@@ -30,6 +30,7 @@ COMMAND_MODULES = {
     "pin": "inspect",
     "unpin": "inspect",
     "delete": "inspect",
+    "stores": "stores",
     "catalog": "catalog",
     "export": "export",
     "database": "database",

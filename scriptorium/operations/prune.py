@@ -19,6 +19,7 @@ from scriptorium.failpoints import reach
 from scriptorium.model import Backup
 from scriptorium.operations.decided import plan_of
 from scriptorium.operations.libraries import for_each
+from scriptorium.operations.locks import locks_of
 from scriptorium.requests import PruneRequest
 from scriptorium.restore import drop_previous
 from scriptorium.results import PruneResult
@@ -98,6 +99,8 @@ def plan_cleanup(
         for rules, ruled in _by_policy(settings, policy, known)
         for decision in plan(ruled, rules, now, busy=busy, tz=settings.zone)
     ]
+    by_id = {backup.id: backup for backup in backups}
+    decisions = [_with_locks(settings, by_id[one.candidate.id], one) for one in decisions]
     unknown = [Decision(Candidate.of(backup), True, (_UNKNOWN,)) for backup in backups if backup.error]
     return tuple(sorted((*decisions, *unknown), key=lambda one: one.candidate.created_at, reverse=True))
 
@@ -109,6 +112,17 @@ def _by_policy(
     yield policy or settings.keep, [one for one in known if one.tier not in own]
     for tier, rules in own.items():
         yield rules, [one for one in known if one.tier is tier]
+
+
+def _with_locks(settings: Settings, backup: Backup, decision: Decision) -> Decision:
+    """The decision with what the stores lock: a backup stays whose every copy is locked."""
+    if decision.keep:
+        return decision
+    locks = locks_of(settings, backup)
+    said = tuple(f"{store} locks it {lock}" for store, lock in locks.items())
+    if len(locks) == len(backup.copies):
+        return Decision(decision.candidate, True, (*said, "it goes after that"))
+    return Decision(decision.candidate, False, (*decision.reasons, *(f"{one}: that copy stays" for one in said)))
 
 
 def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -> tuple[str, ...]:
@@ -139,9 +153,9 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
                 with workspace.removing(settings, backup.id) as free:
                     if free:
                         reach("prune.before-backup")
-                        _remove(settings, backup)
-                        removed.append(backup.id)
-                        log.info("%s of %s is removed: %s", backup.id, library, to_remove[backup.id])
+                        if _remove(settings, backup):
+                            removed.append(backup.id)
+                            log.info("%s of %s is removed: %s", backup.id, library, to_remove[backup.id])
                     else:
                         log.info("%s is skipped: something is reading it", backup.id)
         reach("prune.before-index")
@@ -188,20 +202,35 @@ def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...
 
 
 def delete(settings: Settings, backup: Backup) -> None:
-    """Remove a backup from every store. ``Protected`` if it is pinned or something is reading it."""
+    """Remove a backup from every store. ``Protected`` if it is pinned, something is reading it, or a store locks it:
+    then no copy is removed."""
     if _is_pinned(settings, backup):
         raise Protected("this backup is pinned", on=backup.id, hint=f"scriptorium unpin {backup.id}")
     if backup.status is Status.RUNNING:
         raise Protected("this backup is being taken", on=backup.id, hint="cancel the run first")
+    if locks := locks_of(settings, backup):
+        said = "; ".join(f"{store} locks it {lock}" for store, lock in locks.items())
+        raise Protected(said, on=backup.id, hint="cleanup removes what is no longer locked")
     with workspace.removing(settings, backup.id) as free:
         if not free:
             raise Protected("something is reading this backup", on=backup.id, hint="wait for it to end")
-        _remove(settings, backup)
+        if not _remove(settings, backup):
+            raise Protected(
+                "a store keeps a copy of it from being removed", on=backup.id, hint="show ID lists the copies"
+            )
         log.info("%s of %s is deleted", backup.id, backup.library)
     Catalog(settings).backups(records=False)  # brings the indexes up to date
 
 
-def _remove(settings: Settings, backup: Backup) -> None:
+def _remove(settings: Settings, backup: Backup) -> bool:
+    """Whether every copy is removed: one that its store locks stays, until a later cleanup."""
+    kept = False
     for copy in backup.copies:
-        settings.store(copy.store).remove(copy.key)
-    finish_run(settings, backup, Status.COMPLETE)
+        try:
+            settings.store(copy.store).remove(copy.key)
+        except Protected as error:
+            kept = True
+            log.info("the copy of %s in %s stays: %s", backup.id, copy.store, error)
+    if not kept:
+        finish_run(settings, backup, Status.COMPLETE)
+    return not kept

@@ -13,6 +13,7 @@ from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import STORE_TROUBLE, NoSpace, NotFound, ScriptoriumError
 from scriptorium.failpoints import reach
 from scriptorium.model import Backup, Copy, Verification
+from scriptorium.operations.locks import locks_of
 from scriptorium.progress import Advance, step
 from scriptorium.requests import VerifyRequest, share_of
 from scriptorium.results import Checked, VerifyResult
@@ -64,11 +65,12 @@ def pin(settings: Settings, backup: Backup, *, pinned: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ChosenCopy:
-    """A copy to verify: as a whole, or a ``share`` of its contents."""
+    """A copy to verify: as a whole, or a ``share`` of its contents. ``lock``: until when its store locks it."""
 
     backup: Backup
     copy: Copy
     share: Share | None = None
+    lock: str = ""
 
 
 def choose_copies(settings: Settings, request: VerifyRequest) -> list[ChosenCopy]:
@@ -95,11 +97,11 @@ def choose_copies(settings: Settings, request: VerifyRequest) -> list[ChosenCopy
 
 
 def _chosen(settings: Settings, backup: Backup, copy: Copy, share: Share | None) -> ChosenCopy | None:
-    if share is None:
-        return ChosenCopy(backup, copy)
-    if settings.store(copy.store).features.shares:
-        return ChosenCopy(backup, copy, share)
-    return ChosenCopy(backup, copy) if int(backup.id, 16) % share.of == share.number % share.of else None
+    shares = settings.store(copy.store).features.shares
+    if share is not None and not shares and int(backup.id, 16) % share.of != share.number % share.of:
+        return None
+    lock = locks_of(settings, backup).get(copy.store)
+    return ChosenCopy(backup, copy, share if shares else None, str(lock or ""))
 
 
 def verify(settings: Settings, request: VerifyRequest, *, advance: Advance | None = None) -> VerifyResult:
@@ -121,7 +123,7 @@ def verify_each(
     for one in chosen:
         backup, copy, share = one.backup, one.copy, one.share
         try:
-            checked.append(Checked(backup, copy, verify_one(backup.id, copy, share), str(share or "")))
+            checked.append(Checked(backup, copy, verify_one(backup.id, copy, share), str(share or ""), one.lock))
         except STORE_TROUBLE as error:
             log.warning("%s in %s could not be read: %s", backup.id, copy.store, error)
             unread[f"{backup.id} in {copy.store}"] = error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from scriptorium import wording
 from scriptorium.model import Backup, Manifest, Proof
@@ -16,16 +17,22 @@ from scriptorium.report.report import Document, Facts, Report, Row, Table
 
 
 def show_report(
-    backup: Backup, manifest: Manifest | None, proofs: Sequence[Proof], run: RunProgress | None, now: datetime
+    backup: Backup,
+    manifest: Manifest | None,
+    proofs: Sequence[Proof],
+    run: RunProgress | None,
+    now: datetime,
+    locks: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
-    """The report on one backup: its copies, its proofs, and what its manifest says. ``run``: the run that made it."""
-    document: Document = {**backup_document(backup), "manifest": None, "proofs": []}
+    """The report on one backup: its copies, its proofs, and what its manifest says. ``run``: the run that made it.
+    ``locks``: until when stores lock their copies."""
+    document: Document = {**backup_document(backup), "manifest": None, "proofs": [], "locks": dict(locks)}
     if run is not None:
         document["progress"] = progress_document(run)
     if manifest is not None:
         document["manifest"] = manifest_document(manifest)
     document["proofs"] = [proof_document(proof) for proof in proofs]
-    blocks: list[Facts | Table] = [Facts(_backup_facts(backup, now)), Table(_copy_rows(backup), right=("Size",))]
+    blocks: list[Facts | Table] = [Facts(_backup_facts(backup, now)), Table(copy_rows(backup, locks), right=("Size",))]
     if run is not None:
         blocks.append(Facts(progress_rows(run, now)))
     blocks += [Facts(proof_facts(proof)) for proof in proofs]
@@ -73,7 +80,8 @@ def _backup_facts(backup: Backup, now: datetime) -> Mapping[str, str]:
     return pairs
 
 
-def _copy_rows(backup: Backup) -> list[Row]:
+def copy_rows(backup: Backup, locks: Mapping[str, str]) -> list[Row]:
+    """The copies of a backup; ``locks``: until when stores lock theirs, where one does."""
     return [
         {
             "Store": copy.store,
@@ -82,6 +90,7 @@ def _copy_rows(backup: Backup) -> list[Row]:
             "Status": str(copy.status),
             "Verified (UTC)": wording.utc(copy.verified_at) if copy.verified_at else "never",
             "Proven (UTC)": wording.utc(copy.proven_at) if copy.proven_at else "never",
+            **({"Locked": locks.get(copy.store, "")} if locks else {}),
             "Damage": "; ".join(copy.damage),
         }
         for copy in backup.copies

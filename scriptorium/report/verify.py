@@ -42,6 +42,7 @@ def checked_document(one: Checked) -> Document:
         "id": one.backup.id,
         **copy_document(one.copy),
         **({"share": one.share} if one.share else {}),
+        **({"locked": one.lock} if one.lock else {}),
         "status": known if one.verification.sound else "damaged",
         "sound": one.verification.sound,
         "damage": list(one.verification.damage),
@@ -57,5 +58,5 @@ def checked_row(one: Checked) -> Row:
         "Store": one.copy.store,
         "Size": wording.size(one.copy.bytes),
         "Took": wording.duration(one.verification.seconds),
-        "Verdict": one.verdict if one.verification.sound else tuple(one.verification.damage[:10]),
+        "Verdict": f"{one.verdict}{one.locked}" if one.verification.sound else tuple(one.verification.damage[:10]),
     }

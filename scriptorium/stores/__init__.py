@@ -10,7 +10,7 @@ from typing import Annotated, cast
 
 from pydantic import BaseModel, PlainValidator, ValidationError
 
-from scriptorium.stores.base import BackupStore, Package, Packaging, Share, StoredBackup, StoreFeatures
+from scriptorium.stores.base import BackupStore, Lock, Package, Packaging, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.objects.local import LocalStore
 from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.trees.restic import ResticStore
@@ -42,6 +42,7 @@ __all__ = [
     "AnyStore",
     "BackupStore",
     "LocalStore",
+    "Lock",
     "Package",
     "Packaging",
     "ResticStore",

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from scriptorium import wording
 from scriptorium.members import Member
 from scriptorium.members.sinks import Sink
 from scriptorium.model import Annotations, Manifest, Verification
@@ -83,6 +84,11 @@ class Lock:
 
     mode: str
     until: datetime | None
+
+    def __str__(self) -> str:
+        return (
+            f"until {wording.utc(self.until)} UTC ({self.mode})" if self.until else f"until its {self.mode} is lifted"
+        )
 
     def holds(self, now: datetime | None = None) -> bool:
         return self.until is None or self.until > (now or datetime.now(UTC))

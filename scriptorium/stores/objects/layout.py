@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing
+from scriptorium.errors import DamageFound, NotFound, Protected, ScriptoriumError, ToolMissing
 from scriptorium.failpoints import reach
 from scriptorium.manifest import (
     annotations_key,
@@ -127,9 +127,7 @@ def sweep(
     """Remove what a crash left behind and nothing refers to, once it is older than the grace time."""
     rubbish = [info for info in _orphans(store) if now - info.modified > grace]
     leftovers = [info for info in store.leftovers() if now - info.modified > grace]
-    if not dry_run:
-        _discard(store, rubbish, leftovers)
-    return (*rubbish, *leftovers)
+    return (*rubbish, *leftovers) if dry_run else _discard(store, rubbish, leftovers)
 
 
 def discard_unfinished(store: ObjectStore, library: str, created_at: datetime) -> tuple[ObjectInfo, ...]:
@@ -137,17 +135,23 @@ def discard_unfinished(store: ObjectStore, library: str, created_at: datetime) -
     stamp = f"_{created_at.astimezone(UTC):%Y%m%d_%H%M%S}"
     rubbish = [info for info in _orphans(store) if info.key.startswith(f"{library}/") and stamp in info.key]
     leftovers = [info for info in store.leftovers() if info.key.startswith(f"{library}/.") and stamp in info.key]
-    _discard(store, rubbish, leftovers)
-    return (*rubbish, *leftovers)
+    return _discard(store, rubbish, leftovers)
 
 
-def _discard(store: ObjectStore, rubbish: list[ObjectInfo], leftovers: list[ObjectInfo]) -> None:
+def _discard(store: ObjectStore, rubbish: list[ObjectInfo], leftovers: list[ObjectInfo]) -> tuple[ObjectInfo, ...]:
+    """Returns what is gone: what the store locks stays, and is swept when its time has come."""
     if leftovers or rubbish:
         log.info("%s: %d unfinished objects are removed", store.name, len(leftovers) + len(rubbish))
+    locked = set()
     for info in leftovers:
         store.discard(info)
     for info in rubbish:
-        store.delete(info.key)
+        try:
+            store.delete(info.key)
+        except Protected as error:
+            log.info("unfinished, and it stays: %s", error)
+            locked.add(info.key)
+    return tuple(info for info in (*rubbish, *leftovers) if info.key not in locked)
 
 
 def _orphans(store: ObjectStore) -> Iterator[ObjectInfo]:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import re
+import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from scriptorium.fs.atomic import beside, new_file, sync_file, sync_folder
 from scriptorium.fs.free_space import free_bytes
 from scriptorium.fs.places import real_path
 from scriptorium.fs.system_errors import advice, reason_of
+from scriptorium.stores.care import Finding
 from scriptorium.stores.objects.archive_store import ArchiveStore
 from scriptorium.stores.objects.base import ObjectInfo, checked_key
 
@@ -41,6 +43,9 @@ class LocalStore(ArchiveStore):
     @property
     def objects(self) -> LocalObjects:
         return LocalObjects(self.path, self.name)
+
+    def examine(self, *, try_delete: bool) -> Iterator[Finding]:
+        return self.objects.attempt() if try_delete else iter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,23 @@ class LocalObjects:
             raise StoreUnavailable(
                 f"the store does not answer: {reason_of(error)}", on=str(path), hint=advice(error, path)
             ) from error
+
+    def attempt(self) -> Iterator[Finding]:
+        """Write a file as an unfinished object, and try to remove it: a mount may be read-only."""
+        probe = self.path / f".probe.{secrets.token_hex(4)}.partial"
+        try:
+            self.prepare()
+            with self._trouble(probe):
+                probe.touch(0o600)
+        except (StoreUnavailable, NoSpace) as error:
+            yield Finding("writing", f"nothing can be written: {error.exact}", False, error.hint)
+            return
+        try:
+            probe.unlink()
+            yield Finding("removal", "what was put can be removed", None, "nothing locks a folder; a bucket can")
+        except OSError as error:
+            said = f"what was put cannot be removed: {reason_of(error)}"
+            yield Finding("removal", said, False, "an unfinished object has to be renamed: no backup gets in here")
 
     def _is_usable(self) -> bool:
         """Whether the store is a folder, or not there yet."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from scriptorium.manifest import manifest_key
 from scriptorium.model import Manifest
-from scriptorium.stores.base import Lock, StoreFeatures
+from scriptorium.stores.base import GRACE, Lock, StoreFeatures
+from scriptorium.stores.care import Finding
 from scriptorium.stores.objects.archive_store import ArchiveStore
-from scriptorium.stores.objects.s3 import versions
+from scriptorium.stores.objects.s3 import care, versions
 from scriptorium.stores.objects.s3.objects import S3Objects
 from scriptorium.stores.objects.s3.place import S3Place
 
@@ -32,6 +34,17 @@ class S3Store(ArchiveStore, S3Place):
     def objects_for(self, manifest: Manifest) -> S3Objects:
         until = self.lock.until(manifest.tier, datetime.now(UTC)) if self.lock else None
         return dataclasses.replace(self.objects, owner=manifest.id, retain_until=until)
+
+    def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
+        if not dry_run and self.lock is not None:
+            care.sweep_probes(self.objects, now)
+        return super().sweep(now, grace=grace, dry_run=dry_run)
+
+    def initialize(self) -> str:
+        return care.initialize(self.objects)
+
+    def examine(self, *, try_delete: bool) -> Iterator[Finding]:
+        yield from care.examine(self.objects, try_delete=try_delete)
 
     def locked(self, key: str) -> Lock | None:
         return versions.lock_of(self.objects, manifest_key(key))

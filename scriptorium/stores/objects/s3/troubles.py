@@ -6,7 +6,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from scriptorium.errors import DamageFound, NoSpace, NotFound, PermanentError, StoreRefused, StoreUnavailable
+from scriptorium.errors import (
+    DamageFound,
+    NoSpace,
+    NotFound,
+    PermanentError,
+    ScriptoriumError,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -41,6 +49,20 @@ _REFUSED = {
 UNLOCKABLE = frozenset({"InvalidRequest", "InvalidBucketState", "ObjectLockConfigurationNotFoundError"})
 
 
+def is_no_bucket(error: ScriptoriumError) -> bool:
+    return _cause(error) in NO_BUCKET
+
+
+def is_damage(error: ScriptoriumError) -> bool:
+    return _cause(error) in _DAMAGED
+
+
+def _cause(error: ScriptoriumError) -> str:
+    """The server's code of an error that was translated."""
+    cause = error.__cause__
+    return code_of(cause) if hasattr(cause, "response") else ""
+
+
 def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
@@ -69,6 +91,12 @@ def _of_answer(error: ClientError, place: S3Place, on: str) -> Exception:
     if code in _REFUSED:
         what, hint = _REFUSED[code]
         return StoreRefused(what, on=on, hint=hint)
+    if code in UNLOCKABLE and place.lock is not None:
+        return StoreRefused(
+            f"the bucket cannot lock what is put: {said}",
+            on=place.url,
+            hint="a bucket can lock that was made so: leave out 'lock', or name another bucket and run 'stores init'",
+        )
     if code in NO_BUCKET:
         return StoreRefused(
             f"there is no bucket '{place.bucket}'", on=place.url, hint="make it, or let 'scriptorium stores init' do so"

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from scriptorium import wording
 from scriptorium.errors import NotFound, Protected
 from scriptorium.stores.base import Lock
 from scriptorium.stores.objects.s3 import troubles
@@ -107,8 +106,7 @@ def _protected(objects: S3Objects, key: str, lock: Lock | None) -> Protected:
         return Protected(
             "the server lets nothing be removed with this key", on=on, hint="see docs/stores.md for the permissions"
         )
-    until = f"until {wording.utc(lock.until)} UTC" if lock.until else "until its legal hold is lifted"
-    return Protected(f"the store locks this {until} ({lock.mode})", on=on, hint="cleanup removes it after that")
+    return Protected(f"the store locks this {lock}", on=on, hint="cleanup removes it after that")
 
 
 def lock_of(objects: S3Objects, key: str, version: str = "") -> Lock | None:

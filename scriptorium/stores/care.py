@@ -1,0 +1,80 @@
+"""What only some stores can: lock what they keep, be made ready, be examined. This answers for those that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+from scriptorium import wording
+from scriptorium.errors import STORE_TROUBLE, ScriptoriumError
+from scriptorium.stores.base import BackupStore, Lock
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. ``good``: ``None`` where it is neither good nor bad."""
+
+    what: str
+    found: str
+    good: bool | None = True
+    hint: str = ""
+
+
+@runtime_checkable
+class Locking(Protocol):
+    """A store that may keep a backup from being removed before its time."""
+
+    def locked(self, key: str) -> Lock | None:
+        """What keeps a backup from being removed; it may have ended."""
+        ...
+
+
+@runtime_checkable
+class Initializable(Protocol):
+    """A store whose place is made by hand, once."""
+
+    def initialize(self) -> str:
+        """Make the place (a bucket, a repository) where it is not there; says what was done. Doing it again changes
+        nothing."""
+        ...
+
+
+@runtime_checkable
+class Examinable(Protocol):
+    """A store that can say more of itself than that it answers."""
+
+    def examine(self, *, try_delete: bool) -> Iterator[Finding]:
+        """``try_delete``: put something made for that, as backups are put, and try to remove it again."""
+        ...
+
+
+def lock_of(store: BackupStore, key: str, now: datetime | None = None) -> Lock | None:
+    """The lock that keeps a backup from being removed now, where there is one."""
+    lock = store.locked(key) if isinstance(store, Locking) else None
+    return lock if lock is not None and lock.holds(now) else None
+
+
+def initialize(store: BackupStore) -> str:
+    return store.initialize() if isinstance(store, Initializable) else "it is made with the first backup"
+
+
+def examine(store: BackupStore, *, try_delete: bool = False) -> Iterator[Finding]:
+    """Whether a store answers, what it has, and what it says of itself. A trouble of it is the last finding."""
+    try:
+        backups = sum(1 for _ in store.list())
+        used, free = store.usage()
+        yield Finding("answers", f"{backups} backups, {wording.size(used)}")
+        if free is not None:
+            yield Finding("free", wording.size(free), free > 0)
+        if isinstance(store, Examinable):
+            yield from store.examine(try_delete=try_delete)
+        elif try_delete:
+            yield Finding("removal", "this kind of store cannot try it", None)
+    except STORE_TROUBLE as error:
+        yield trouble_of(error)
+
+
+def trouble_of(error: ScriptoriumError) -> Finding:
+    return Finding("trouble", error.exact, False, error.hint)

@@ -1,0 +1,96 @@
+"""The stores listed, made and examined: one that is of no use does not hide the others."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from s3_server import s3_server
+from store_fixtures import s3_place
+
+from scriptorium.cli.main import app
+from scriptorium.operations.stores import examine, initialize, states
+from scriptorium.report.report import Table
+from scriptorium.report.stores import findings_report, stores_report
+from scriptorium.stores.objects.s3 import S3Store
+
+Shelf = Any
+
+
+@pytest.fixture
+def shelf(new_shelf: Callable[..., Shelf]) -> Shelf:
+    """A folder, a bucket, and a bucket that is not there."""
+    shelf = new_shelf("local")
+    settings = s3_place(s3_server())
+    more = {
+        "bucket": S3Store(name="bucket", **settings),
+        "nowhere": S3Store(name="nowhere", **(settings | {"bucket": "nowhere-at-all"})),
+    }
+    shelf.settings = shelf.settings.model_copy(update={"stores": {**shelf.settings.stores, **more}})
+    return shelf
+
+
+def test_every_store_says_what_it_can_and_has(shelf: Shelf) -> None:
+    backup = shelf.put(timedelta(0), "local", "bucket")
+    local, bucket, nowhere = states(shelf.settings)
+    assert (local.backups, bucket.backups) == (1, 1) and local.newest == bucket.newest == backup.created_at
+    assert bucket.features["remote"] and bucket.features["resumes"] and not local.features["remote"]
+    assert bucket.used and bucket.free is None and local.free
+    assert "there is no bucket 'nowhere-at-all'" in nowhere.error and nowhere.used is None
+    report = stores_report([local, bucket, nowhere])
+    assert isinstance(report.document, dict) and isinstance(report.blocks[0], Table)
+    assert [one["reachable"] for one in report.document["stores"]] == [True, True, False]
+    assert [row["Answers"] for row in report.blocks[0].rows[:2]] == ["yes", "yes"]
+    assert "resumes" in report.blocks[0].rows[1]["Features"]
+
+
+def test_stores_are_examined_one_after_the_other(shelf: Shelf) -> None:
+    found = list(examine(shelf.settings, ("local", "nowhere")))
+    assert {one.store for one in found if one.good is False} == {"nowhere"}
+    report = findings_report(found)
+    assert isinstance(report.document, dict) and isinstance(report.blocks[0], Table)
+    assert not report.good and report.document["good"] is False
+    assert {row["Verdict"] for row in report.blocks[0].rows} == {"good", "bad"}
+
+
+def test_a_bucket_is_made_where_it_is_not_there(shelf: Shelf) -> None:
+    made = {one.store: one.found for one in initialize(shelf.settings)}
+    assert "was made" in made["nowhere"] and "is there" in made["bucket"] and made["local"]
+    assert not states(shelf.settings, ("nowhere",))[0].error
+
+
+def test_a_local_store_learns_the_same_attempt(shelf: Shelf) -> None:
+    found = {one.what: one for one in examine(shelf.settings, ("local",), try_delete=True)}
+    assert found["removal"].good is None and "can be removed" in found["removal"].found
+
+
+def test_a_folder_that_is_read_only_or_append_only_is_found(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    found = {one.what: one for one in examine(shelf.settings, ("local",), try_delete=True)}["removal"]
+    assert found.good is False and "cannot be removed" in found.found
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    found = {one.what: one for one in examine(shelf.settings, ("local",), try_delete=True)}["writing"]
+    assert found.good is False and "nothing can be written" in found.found
+
+
+def test_the_command_lists_and_examines(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("scriptorium.cli.stores.current", lambda: shelf.settings)
+    monkeypatch.setattr("scriptorium.cli.output.manner.json", True)
+    app(["stores", "--json"], standalone_mode=False)
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["stores"]] == ["local", "bucket", "nowhere"]
+    app(["stores", "check", "local"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["good"] is True
