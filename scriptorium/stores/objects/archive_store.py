@@ -128,7 +128,10 @@ class ArchiveStore(BaseModel):
 
     def annotate(self, key: str, annotations: Annotations) -> None:
         if not any(info.key == manifest_key(key) for info in self.objects.list(manifest_key(key))):
-            raise NotFound("there is no such backup", on=self.location(key))
+            try:
+                self.objects.read_bytes(manifest_key(key))  # some servers list late what was just put
+            except NotFound:
+                raise NotFound("there is no such backup", on=self.location(key)) from None
         layout.write_annotations(self.objects, key, annotations)
 
     @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from scriptorium.stores.objects.s3.objects import S3Objects
+
+log = logging.getLogger(__name__)
 
 MOST_PARTS = 10_000
 _CHUNK = MEBIBYTE
@@ -119,7 +122,9 @@ def _unfinished(objects: S3Objects, key: str) -> Upload | None:
     if not begun:
         return None
     newest = max(begun, key=lambda one: one.modified)
-    return Upload(key, newest.etag, {int(part["PartNumber"]): part for part in objects.parts(key, newest.etag)})
+    there = {int(part["PartNumber"]): part for part in objects.parts(key, newest.etag)}
+    log.info("%s: an upload of %s goes on; the server has %d parts", objects.name, key, len(there))
+    return Upload(key, newest.etag, there)
 
 
 def _send(objects: S3Objects, upload: Upload, source: BinaryIO, size: int, kind: Kind) -> Whole:

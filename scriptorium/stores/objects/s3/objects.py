@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from scriptorium.stores.objects.s3 import multipart, troubles, versions
 from scriptorium.stores.objects.s3.checksums import Kind
 from scriptorium.stores.objects.s3.place import MEBIBYTE, S3Place
 from scriptorium.stores.objects.s3.reading import open_object
+
+log = logging.getLogger(__name__)
 
 _UNFINISHED = re.compile(r"(?P<folder>(?:[^/]+/)?)\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
 _OWNER, _SHA256 = "scriptorium-id", "sha256"
@@ -77,6 +80,7 @@ class S3Objects:
         size = file.stat().st_size
         if size > self.place.part_size * MEBIBYTE:
             multipart.put_in_parts(self, key, file, size, sha256)
+            log.info("%s: %s is sent in parts", self.name, key)
             return
         data = file.read_bytes()
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:

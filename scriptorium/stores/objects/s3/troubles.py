@@ -44,6 +44,7 @@ _REFUSED = {
     "InvalidStorageClass": ("the server has no such storage class", "see 'storage_class' in the settings"),
     "AuthorizationHeaderMalformed": ("the server expects another region", "set 'region'"),
     "PermanentRedirect": ("the bucket is in another region", "set 'region'"),
+    "InvalidBucketName": ("this is no name for a bucket", "small letters, digits, '-' and '.', 3 to 63 of them"),
     "KMS.NotFoundException": ("the server does not know this key of encryption", "see 'kms_key' in the settings"),
 }
 UNLOCKABLE = frozenset({"InvalidRequest", "InvalidBucketState", "ObjectLockConfigurationNotFoundError"})

@@ -13,6 +13,8 @@ from s3_relay import Answer, Relay, Request, error
 from store_fixtures import KEY, LARGE, same
 
 from scriptorium.errors import NotFound, StoreRefused, StoreUnavailable
+from scriptorium.model import Annotations
+from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.objects.s3.objects import S3Objects
 from scriptorium.stores.objects.s3.place import MEBIBYTE
 
@@ -114,3 +116,23 @@ def test_a_missing_object_is_told_from_a_missing_bucket(made: Callable[..., S3Ob
         made().read_bytes(KEY)
     with pytest.raises(StoreRefused, match="there is no bucket"):
         made(bucket="nowhere").read_bytes(KEY)
+
+
+def test_a_server_that_lists_late_gets_its_backup(made: Callable[..., S3Objects], relay: Relay, tmp_path: Path) -> None:
+    """The listing is that of before the put; what is asked for by its name is there."""
+    store = S3Store(**made().place.model_dump())
+    late: list[Answer] = []
+
+    def stale(request: Request, answer: Answer) -> Answer:
+        if request.method == "GET" and "list-type=2" in request.path:
+            late.append(answer)
+            return late[0]
+        return answer
+
+    relay.after = stale
+    assert list(store.objects.list()) == []
+    store.objects.put_bytes(f"{KEY}.json", b"{}")
+    store.annotate(KEY, Annotations(pinned=True))
+    assert store.annotations(KEY).pinned
+    relay.after = lambda _, answer: answer
+    assert store.annotations(KEY).pinned and len(list(store.objects.list())) == 2
