@@ -17,61 +17,70 @@ from scriptorium.report.restore import preflight_report, restore_report, undo_re
 
 if TYPE_CHECKING:
     from scriptorium.operations.restore import RestorePlan
+    from scriptorium.requests import RestoreRequest
     from scriptorium.restore import Preflight
 
 app = typer.Typer()
 
 
+Chosen = Annotated[str | None, typer.Argument(metavar="ID", help="An id, 4 or more digits of it, a name, or 'latest'.")]
+Folder = Annotated[
+    Path | None, typer.Option("--restore-path", metavar="DIR", help="Into this folder, not over the living data.")
+]
+Database = Annotated[str, typer.Option("--database", metavar="NAME", help="One database, as a new one with this name.")]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these paths, or a source by its name.")
+]
+Store = Annotated[str | None, typer.Option("--from", metavar="STORE", help="Read this store's copy.")]
+Clean = Annotated[bool, typer.Option("--clean", help="DIR is replaced; in place: PostgreSQL in one transaction.")]
+WithoutRoles = Annotated[
+    bool, typer.Option("--without-roles", help="Also if roles or tablespaces are missing on the server.")
+]
+WithoutBrokenConstraints = Annotated[
+    bool, typer.Option("--without-broken-constraints", help="PostgreSQL: load all rows, also those that break one.")
+]
+Rebuild = Annotated[bool, typer.Option("--from-export", help="Make Kuzu databases from their Parquet export.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan; do nothing.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Put back what the last restore in place replaced.")]
+NoSafety = Annotated[
+    bool, typer.Option("--no-safety", help="In place: without a safety backup (for data that cannot be read).")
+]
+# What chooses a backup or a way to restore it: the field of the request, and how it is written.
+_CHOICES = {
+    "reference": "ID",
+    "path": "--restore-path",
+    "database": "--database",
+    "only": "--only",
+    "store": "--from",
+    "clean": "--clean",
+    "without_roles": "--without-roles",
+    "without_broken_constraints": "--without-broken-constraints",
+    "rebuild": "--from-export",
+}
+
+
 @command(app, "restore", example="scriptorium restore latest --restore-path /tmp/look")
 def restore(
-    reference: Annotated[
-        str | None, typer.Argument(metavar="ID", help="An id, 4 or more digits of it, a name, or 'latest'.")
-    ] = None,
-    restore_path: Annotated[
-        Path | None, typer.Option("--restore-path", metavar="DIR", help="Into this folder, not over the living data.")
-    ] = None,
-    database: Annotated[
-        str, typer.Option("--database", metavar="NAME", help="One database, as a new one with this name.")
-    ] = "",
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these paths, or a source by its name.")
-    ] = None,
-    source: Annotated[str | None, typer.Option("--from", metavar="STORE", help="Read this store's copy.")] = None,
-    clean: Annotated[
-        bool, typer.Option("--clean", help="DIR is replaced; in place: PostgreSQL in one transaction.")
-    ] = False,
-    without_roles: Annotated[
-        bool, typer.Option("--without-roles", help="Also if roles or tablespaces are missing on the server.")
-    ] = False,
-    without_broken_constraints: Annotated[
-        bool,
-        typer.Option("--without-broken-constraints", help="PostgreSQL: load all rows, also those that break one."),
-    ] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--from-export", help="Make Kuzu databases from their Parquet export.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; do nothing.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Put back what the last restore in place replaced.")] = False,
-    no_safety: Annotated[
-        bool, typer.Option("--no-safety", help="In place: without a safety backup (for data that cannot be read).")
-    ] = False,
+    reference: Chosen = None,
+    path: Folder = None,
+    database: Database = "",
+    only: Only = None,
+    store: Store = None,
+    clean: Clean = False,
+    without_roles: WithoutRoles = False,
+    without_broken_constraints: WithoutBrokenConstraints = False,
+    rebuild: Rebuild = False,
+    dry_run: DryRun = False,
+    undo: Undo = False,
+    no_safety: NoSafety = False,
     library: Library = None,
     yes: Yes = False,
 ) -> None:
     """Restore a backup: into a folder, or over the living data (a safety backup is taken first)."""
+    given = locals()
+    choices = {field: given[field] for field in _CHOICES}
     if undo:
-        given = {
-            "ID": reference,
-            "--restore-path": restore_path,
-            "--database": database,
-            "--only": only,
-            "--from": source,
-            "--clean": clean,
-            "--without-roles": without_roles,
-            "--without-broken-constraints": without_broken_constraints,
-            "--from-export": rebuild,
-        }
-        _require_alone([option for option, value in given.items() if value])
+        _require_alone([_CHOICES[field] for field, value in choices.items() if value])
         if dry_run:
             _show_undo_preflight(library)
         else:
@@ -79,38 +88,11 @@ def restore(
         return
     if reference is None:
         raise UsageError("name the backup to restore", hint="scriptorium restore latest --restore-path DIR")
-    from scriptorium.operations.decided import decided
-    from scriptorium.operations.restore import plan_restore
     from scriptorium.requests import RestoreRequest
 
-    settings = current()
-    request = RestoreRequest(
-        reference=reference,
-        library=meant(settings, library, reference),
-        path=restore_path,
-        only=only,
-        store=source,
-        rebuild=rebuild,
-        clean=clean,
-        safety=not no_safety,
-        database=database,
-        without_roles=without_roles,
-        without_broken_constraints=without_broken_constraints,
-    )
-    plan = plan_restore(settings, request, thorough=dry_run)
-    if dry_run:
-        _show_preflight(plan.preflight, plan.backup, plan.library)
-        return
-    _show_before_confirmation(plan)
-    if plan.in_place:
-        confirm(f"Replace the living data of {plan.library} by backup {plan.backup}?", yes=yes)
-    elif clean and restore_path is not None and restore_path.exists():
-        confirm(f"Replace everything in {restore_path}?", yes=yes)
-    with flow_runs(), decided(plan.request, plan):
-        from flows.restore import restore as flow
-
-        result = carried_out(flow, **plan.request.parameters())
-    present(restore_report(result))
+    meant_library = meant(current(), library, reference)
+    request = RestoreRequest(library=meant_library, safety=not no_safety, **choices)
+    _restore(request, dry_run=dry_run, yes=yes)
 
 
 def _require_alone(options: Sequence[str]) -> None:
@@ -120,6 +102,26 @@ def _require_alone(options: Sequence[str]) -> None:
             f"--undo undoes the whole last restore; it takes no {', '.join(options)}",
             hint="it can be combined with --library, --dry-run, --no-safety and --yes",
         )
+
+
+def _restore(request: RestoreRequest, *, dry_run: bool, yes: bool) -> None:
+    from scriptorium.operations.decided import decided
+    from scriptorium.operations.restore import plan_restore
+
+    plan = plan_restore(current(), request, thorough=dry_run)
+    if dry_run:
+        _show_preflight(plan.preflight, plan.backup, plan.library)
+        return
+    _show_before_confirmation(plan)
+    if plan.in_place:
+        confirm(f"Replace the living data of {plan.library} by backup {plan.backup}?", yes=yes)
+    elif request.clean and request.path is not None and Path(request.path).exists():
+        confirm(f"Replace everything in {request.path}?", yes=yes)
+    with flow_runs(), decided(plan.request, plan):
+        from flows.restore import restore as flow
+
+        result = carried_out(flow, **plan.request.parameters())
+    present(restore_report(result))
 
 
 def _show_before_confirmation(plan: RestorePlan) -> None:
