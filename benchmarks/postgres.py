@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +36,7 @@ BACK_STREAMED = "scriptorium: unpack, join, load, compare, switch (streamed)"
 BACK, LOADED = "scriptorium: unpack, load, compare, switch", "scriptorium: load, compare, switch"
 _BACKUP, _RESTORE = "backup", "restore"
 _ADDRESS = "BENCH_DATABASE"
+_PIECE = [sys.executable, "-m", "benchmarks.postgres", "--piece"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,68 +85,98 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(server: EmbeddedPostgres, address: str, place: Path, rounds: int, failures: list[str]) -> list[Row]:
-    ours = [sys.executable, "-m", "benchmarks.postgres", "--piece"]
-    env = {_ADDRESS: address, "PGPASSWORD": server.password, "BENCH_PROGRAMS": str(server.programs)}
-    plain = address.replace(f":{server.password}", "")
-    dump, restore = str(server.programs / "pg_dump"), str(server.programs / "pg_restore")
-    custom, folder = place / "custom", place / "folder"
-    work = place / "work"
+    contestants = _Contestants(server, address, place)
+    contestants.work.mkdir()
+    rows = hold(contestants.backups(), rounds, _report, failures)
+    contestants.dump_plain_files()
+    return rows + hold(contestants.restores(), rounds, _report, failures)
 
-    def clear(*paths: Path) -> None:
-        for path in paths:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def outside(name: str, *arguments: str, output: Path) -> Contestant:
-        file = f"--file={output}"
-        after = None if output in (custom, folder) else lambda: clear(output)
-        return Contestant(name, _BACKUP, [dump, *arguments, file, plain], output, env=env, after=after)
+@dataclass(frozen=True)
+class _Contestants:
+    """Who is measured, on one server, in the folder ``place``."""
 
-    def backup(name: str, compression: str, variant: str) -> Contestant:
-        output = work / f"{compression}-{variant}.tar"
-        return Contestant(name, _BACKUP, [*ours, "backup", str(output), compression, variant], output, env=env)
+    server: EmbeddedPostgres
+    address: str
+    place: Path
 
-    clear(custom, folder)
-    work.mkdir()
-    rows = hold(
-        [
-            Contestant(DUMP, _BACKUP, [dump, "-Fc", f"--file={custom}", plain], custom, env=env),
-            outside(PLAIN, "-Fc", "-Z0", output=place / "plain"),
-            outside(PARALLEL, "-Fd", "-j2", "-Z0", output=place / "parallel"),
-            *(backup(OURS.format(kind), kind, "facts") for kind in ("gzip", "zstd")),
-            *(backup(BARE.format(kind), kind, "bare") for kind in ("gzip", "zstd")),
-            *(backup(STREAMED.format(kind), kind, "streamed") for kind in ("gzip", "zstd")),
-        ],
-        rounds,
-        _report,
-        failures,
-    )
-    process.run([dump, "-Fd", "-Z0", f"--file={folder}", plain], env=env)
+    @property
+    def work(self) -> Path:
+        return self.place / "work"
 
-    def into_new(name: str, source: Path) -> Contestant:
-        target = plain.replace("/library", "/scratch")
+    @property
+    def _custom(self) -> Path:
+        """The dump that pg_restore is measured with, and that the backups leave."""
+        return self.place / "custom"
+
+    @property
+    def _folder(self) -> Path:
+        return self.place / "folder"
+
+    @property
+    def _plain(self) -> str:
+        """The address without the password."""
+        return self.address.replace(f":{self.server.password}", "")
+
+    @property
+    def _env(self) -> dict[str, str]:
+        programs = str(self.server.programs)
+        return {_ADDRESS: self.address, "PGPASSWORD": self.server.password, "BENCH_PROGRAMS": programs}
+
+    def backups(self) -> list[Contestant]:
+        variants = ((OURS, "facts"), (BARE, "bare"), (STREAMED, "streamed"))
+        return [
+            self._dump(DUMP, "-Fc", output=self._custom, stays=True),
+            self._dump(PLAIN, "-Fc", "-Z0", output=self.place / "plain"),
+            self._dump(PARALLEL, "-Fd", "-j2", "-Z0", output=self.place / "parallel"),
+            *(
+                self._backup(name.format(kind), kind, variant)
+                for name, variant in variants
+                for kind in ("gzip", "zstd")
+            ),
+        ]
+
+    def restores(self) -> list[Contestant]:
+        return [
+            self._into_new(RESTORE, self._folder),
+            self._into_new(RESTORE_CUSTOM, self._custom),
+            self._back(LOADED, "load"),
+            self._back(BACK, "restore"),
+            self._back(BACK_STREAMED, "restore", "streamed"),
+        ]
+
+    def dump_plain_files(self) -> None:
+        """Make the files that the first of the restores reads."""
+        process.run(self._pg_dump("-Fd", "-Z0", output=self._folder), env=self._env)
+
+    def _pg_dump(self, *arguments: str, output: Path) -> list[str]:
+        return [str(self.server.programs / "pg_dump"), *arguments, f"--file={output}", self._plain]
+
+    def _dump(self, name: str, *arguments: str, output: Path, stays: bool = False) -> Contestant:
+        after = None if stays else lambda: _clear(output)
+        return Contestant(name, _BACKUP, self._pg_dump(*arguments, output=output), output, env=self._env, after=after)
+
+    def _backup(self, name: str, compression: str, variant: str) -> Contestant:
+        output = self.work / f"{compression}-{variant}.tar"
+        return Contestant(name, _BACKUP, [*_PIECE, "backup", str(output), compression, variant], output, env=self._env)
+
+    def _into_new(self, name: str, source: Path) -> Contestant:
+        server = self.server
+        target = self._plain.replace("/library", "/scratch")
         script = f"createdb -h 127.0.0.1 -p {server.port} -U {server.user} -T template0 scratch && "
+        restore = str(server.programs / "pg_restore")
         command = ["sh", "-c", f"{server.programs}/{script} exec {restore} -d {target} -j1 {source}"]
-        return Contestant(name, _RESTORE, command, env=env, after=lambda: _drop(server, "scratch"))
+        return Contestant(name, _RESTORE, command, env=self._env, after=lambda: _drop(server, "scratch"))
 
-    def back(name: str, what: str, variant: str = "facts") -> Contestant:
-        archive = work / f"zstd-{variant}.tar"
+    def _back(self, name: str, what: str, variant: str = "facts") -> Contestant:
+        archive = self.work / f"zstd-{variant}.tar"
         timed = archive.with_name(f"{archive.name}.timed") if what == "load" else None
-        return Contestant(
-            name, _RESTORE, [*ours, what, str(archive)], env=env, timed=timed, after=lambda: _drop(server, "back")
-        )
+        command = [*_PIECE, what, str(archive)]
+        return Contestant(name, _RESTORE, command, env=self._env, timed=timed, after=lambda: _drop(self.server, "back"))
 
-    return rows + hold(
-        [
-            into_new(RESTORE, folder),
-            into_new(RESTORE_CUSTOM, custom),
-            back(LOADED, "load"),
-            back(BACK, "restore"),
-            back(BACK_STREAMED, "restore", "streamed"),
-        ],
-        rounds,
-        _report,
-        failures,
-    )
+
+def _clear(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _sql(address: str, statement: str) -> None:

@@ -171,9 +171,11 @@ class _Builder:
                 [(n + 1, n % len(self._authors) + 1, "author", 0) for n in range(self._items)],
             ),
         )
+        yield from self._account_tables()
         yield from self._reading_tables(books)
 
-    def _reading_tables(self, books: Sequence[BookFile]) -> Iterable[tuple[str, tuple[str, Rows]]]:
+    def _account_tables(self) -> Iterable[tuple[str, tuple[str, Rows]]]:
+        """What users have, and what the application notes of them and of itself."""
         chance, day = self._chance, timedelta(days=1)
         yield "collections", (
             "id,user_id,name,description,is_public,created_at,updated_at,is_system,color",
@@ -202,6 +204,10 @@ class _Builder:
             [(COUNTER_KEY, "0", "int", "what the demo's writer has done", _NOW),
              ("library.name", "Alexandria – “demo”", "str", None, _NOW)],
         )  # fmt: skip
+
+    def _reading_tables(self, books: Sequence[BookFile]) -> Iterable[tuple[str, tuple[str, Rows]]]:
+        """How far users have read, and what else is known of the files."""
+        chance = self._chance
         yield "reading_progress", (
             "id,item_id,file_id,progress,location,started_at,last_read_at,user_id,audio_position_seconds,preferred_mode",
             [(n + 1, n + 1, n + 1, round(chance.random(), 4), "epubcfi(/6/4)", _NOW, _NOW, n % _USERS + 1,
