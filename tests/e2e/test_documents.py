@@ -255,7 +255,7 @@ def test_9_disaster_the_database_is_corrupt(scene: Scene, env: dict[str, str]) -
     assert books(scene.place.database) == 50
     kept = scene.home / "data/.scriptorium-previous/kuzu"
     assert {path.name for path in kept.iterdir()} >= {"bibliotheca.db", "bibliotheca.db.shadow"}
-    assert sorted(Path(line).name for line in outcomes[-1].said.splitlines()) == ["a.jpg", "later.jpg"]
+    assert sorted(Path(line).name for line in outcomes[-1].output.splitlines()) == ["a.jpg", "later.jpg"]
     assert (scene.home / "data/covers/later.jpg").read_bytes() == b"newer than the backup"
     assert (scene.home / "config.py").read_text() == "DEBUG = True\n"
 
@@ -296,8 +296,8 @@ def test_the_commands_of_the_format_read_a_golden_backup(archive: str, tmp_path:
     assert all({*step.given, "WORK"} == values.keys() for chapter in book.values() for step in chapter.steps)
     seal, reader = (console.run(chapter.steps, tmp_path, {**env, **values}) for chapter in book.values())
     assert [outcome.status for outcome in (*seal, *reader)] == [0] * 4, (seal, reader)
-    assert seal[1].said == seal[2].said and len(seal[1].said) == 65
-    assert re.match(r"sound: \d+ members, \d+ bytes\n\Z", reader[0].said)
+    assert seal[1].output == seal[2].output and len(seal[1].output) == 65
+    assert re.match(r"sound: \d+ members, \d+ bytes\n\Z", reader[0].output)
 
 
 def test_the_reader_of_the_format_finds_damage(tmp_path: Path, env: dict[str, str]) -> None:
@@ -308,7 +308,7 @@ def test_the_reader_of_the_format_finds_damage(tmp_path: Path, env: dict[str, st
     values = {"STORE": str(tmp_path / "store"), "LIBRARY": "bibliotheca", "ARCHIVE": archive, "WORK": str(tmp_path)}
     steps = console.chapters(DOCS / "format.md")["A reader"].steps
     (outcome,) = console.run(steps, tmp_path, {**env, **values})
-    assert outcome.status == 1 and "altered manifest" in outcome.said
+    assert outcome.status == 1 and "altered manifest" in outcome.output
 
 
 def test_no_document_has_commands_that_nobody_runs() -> None:

@@ -97,19 +97,19 @@ def test_a_child_that_hangs_is_ended_with_its_children(
     monkeypatch.setattr(kuzu_child, "SECONDS_AT_LEAST", 0.2)
     monkeypatch.setattr(kuzu_child, "_SLOWEST", 1 << 40)
     began = time.monotonic()
-    said = rig.again(operation)
+    message = rig.again(operation)
     assert time.monotonic() - began < 60
     assert not alive(int(pids.read_text()))
     no_child_is_left()
     monkeypatch.undo()
-    require_not_examined(rig, operation, said, "did not end within")
+    require_not_examined(rig, operation, message, "did not end within")
 
 
-def require_not_examined(rig: Any, operation: str, said: str, reason: str) -> None:
+def require_not_examined(rig: Any, operation: str, message: str, reason: str) -> None:
     """The operation was done, said that nobody could look, and took nothing from what was known before."""
     newest = Catalog(rig.settings).backups(records=False)[0]
     if operation == "drill":
-        assert reason in said and newest.copies[0].verdict in ("", "not comparable")
+        assert reason in message and newest.copies[0].verdict in ("", "not comparable")
         assert newest.status is Status.VERIFIED and rig.living == rig.old
     elif operation == "backup":
         manifest = Catalog(rig.settings).manifest(newest.copies[0])

@@ -76,8 +76,8 @@ def needed(rig: Any) -> int:
 def settle(rig: Any, small: Path, where: str) -> None:
     """Put one of the rig's places on the small filesystem."""
     text = rig.place.config.read_text()
-    if where == "workroom":
-        text = f'workspace = "{small}/room"\n' + text
+    if where == "workspace":
+        text = f'workspace = "{small}/workspace"\n' + text
     else:
         shutil.copytree(rig.place.folder / "second", small / "second")
         text = text.replace('path = "second"', f'path = "{small}/second"')
@@ -96,7 +96,7 @@ def levels(rig: Any, where: str, count: int) -> list[int]:
     return [most * step // count for step in range(count + 1)]
 
 
-@pytest.mark.parametrize("where", ["store", "workroom"])
+@pytest.mark.parametrize("where", ["store", "workspace"])
 @pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_backup_onto_a_disk_that_becomes_full(small: Path, rig: Any, no_margin: None, where: str, count: int) -> None:
     settle(rig, small, where)
@@ -108,14 +108,14 @@ def test_a_backup_onto_a_disk_that_becomes_full(small: Path, rig: Any, no_margin
 
 
 def attempts(rig: Any, small: Path, free: list[int], work: Callable[[], object]) -> set[str]:
-    """Try it with less and more room; whatever happens, what was there is sound. Returns the kinds of outcomes."""
+    """Try it with less and more space; whatever happens, what was there is sound. Returns the kinds of outcomes."""
     outcomes = set()
     for left in free:
         ballast = fill(small, left)
         try:
             work()
         except ScriptoriumError as error:
-            assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
+            assert re.search("full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
             outcomes.add(type(error).__name__)
         except OSError as error:
             pytest.fail(f"{left} bytes free: an error that is none of ours: {error!r}")
@@ -136,7 +136,7 @@ def test_a_restore_onto_a_disk_that_becomes_full(small: Path, rig: Any, no_margi
         try:
             rig.again("restore")
         except ScriptoriumError as error:
-            assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
+            assert re.search("full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
             assert rig.living == rig.old
             rig.require_tidy(after_grace=True)
             outcomes.add("refused")
@@ -153,9 +153,9 @@ def test_a_restore_onto_a_disk_that_becomes_full(small: Path, rig: Any, no_margi
 
 
 @pytest.mark.parametrize("operation", ["verify", "cleanup", "rebuild"])
-@pytest.mark.parametrize("where", ["store", pytest.param("workroom", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("where", ["store", pytest.param("workspace", marks=pytest.mark.slow)])
 def test_looking_after_a_full_disk(small: Path, rig: Any, operation: str, where: str) -> None:
-    """What needs no room works without: verifying reports, cleanup makes room, the index is a cache."""
+    """What needs no space works without it: verifying reports, cleanup frees space, the index is a cache."""
     settle(rig, small, where)
     if where == "store":
         (small / "second" / "backup_index.json").unlink()
@@ -171,7 +171,7 @@ def test_looking_after_a_full_disk(small: Path, rig: Any, operation: str, where:
 
 @pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_drill_on_a_disk_that_becomes_full(small: Path, rig: Any, no_margin: None, count: int) -> None:
-    settle(rig, small, "workroom")
+    settle(rig, small, "workspace")
     outcomes = attempts(rig, small, [(12 << 20) * step // count for step in range(count + 1)], lambda: drilled(rig))
     assert {"done", "NoSpace"} <= outcomes and len(outcomes) < 4, outcomes
     assert rig.living == rig.old
@@ -181,19 +181,19 @@ def drilled(rig: Any) -> None:
     assert rig.again("drill") == "", "a full disk is no verdict on a backup"
 
 
-@pytest.mark.parametrize("where", ["workroom", "library"])
+@pytest.mark.parametrize("where", ["workspace", "library"])
 def test_an_undo_on_a_full_disk(small: Path, rig: Any, where: str) -> None:
-    """Renames need no room; where not even the journal can be written, nothing is begun."""
+    """Renames need no space; if not even the journal can be written, nothing is begun."""
     if where == "library":
         beside(rig, small)
     else:
-        settle(rig, small, "workroom")
+        settle(rig, small, "workspace")
     rig.again("restore")
     ballast = fill(small, 0)
     try:
         rig.again("undo")
     except ScriptoriumError as error:
-        assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
+        assert re.search("full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
         assert rig.living == rig.new
         ballast.unlink()
         rig.again("undo")
@@ -215,17 +215,17 @@ def beside(rig: Any, small: Path) -> None:
 def test_a_database_on_a_disk_that_becomes_full(
     small: Path, database_setup: Any, no_margin: None, operation: str, count: int
 ) -> None:
-    """The workroom, and where a restore unpacks the dump, are on the small filesystem."""
+    """The workspace, and where a restore unpacks the dump, are on the small filesystem."""
     rig = database_setup
     text = rig.place.config.read_text().replace('staging = "unpacked"', f'staging = "{small}/unpacked"')
-    rig.place.config.write_text(f'workspace = "{small}/room"\n{text}')
+    rig.place.config.write_text(f'workspace = "{small}/workspace"\n{text}')
     outcomes = set()
     for step in range(count + 1):
         ballast = fill(small, (5 << 18) * step // count)
         try:
             rig.again(operation)
         except ScriptoriumError as error:
-            assert re.search("room|full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
+            assert re.search("full|space", f"{error} {error.hint}", re.IGNORECASE), repr(error)
             outcomes.add("refused")
             assert rig.living == rig.old and rig.databases() == {""}
         else:
@@ -291,7 +291,7 @@ def test_a_write_that_finds_no_space(rig: Any, operation: str, point: str, time:
     ended = rig.run(operation, {f"{point}#{time}": "FULL"})
     if ended.status == 0:
         told = (operation, point) == ("drill", "store.before-rename")  # the verdict, which is only not kept
-        assert told or operation in ("verify", "cleanup", "rebuild"), "what needs no room may go on"
+        assert told or operation in ("verify", "cleanup", "rebuild"), "what needs no space may go on"
     else:
         assert "No space left" in ended.stderr or "full" in ended.stderr, ended
         assert rig.living == rig.old

@@ -48,7 +48,7 @@ def being_read(file: Path) -> bool:
     return any(os.path.realpath(one) == str(file) for one in Path("/proc/self/fd").iterdir())
 
 
-def said(rig: Any, id: str) -> tuple[str, ...]:
+def message(rig: Any, id: str) -> tuple[str, ...]:
     """The warnings of a backup."""
     backup = Catalog(rig.settings).find(id)
     warnings: tuple[str, ...] = Catalog(rig.settings).manifest(backup.copies[0]).warnings
@@ -59,7 +59,7 @@ def test_a_living_file_that_cannot_be_read(rig: Any) -> None:
     with unreadable(rig.place.home / "data" / "covers" / "a.jpg"):
         ended = rig.run("backup", {}, before=as_plain_user())
         assert ended.status == 0, ended
-    assert [line for line in said(rig, ended.stdout) if line.startswith("data/covers/a.jpg: ")]
+    assert [line for line in message(rig, ended.stdout) if line.startswith("data/covers/a.jpg: ")]
     assert rig.living == rig.old
     rig.require_tidy()
 
@@ -81,7 +81,7 @@ def test_living_files_that_vanish_and_grow_while_they_are_read(rig: Any, monkeyp
     monkeypatch.setattr(driver, "_moving", meanwhile)
     taken = rig.again("backup")
     assert did
-    warnings = said(rig, taken)
+    warnings = message(rig, taken)
     assert "data/covers/vanishes.jpg: vanished before it was read" in warnings
     assert [line for line in warnings if line.startswith("data/covers/grows.jpg: ")], warnings
     grows.unlink()
@@ -256,9 +256,9 @@ def require_said(rig: Any, operation: str, fault: str, file: Path, ended: Ended)
     annotations = rig.settings.store("local").annotations(f"{rig.library}/{file.name}")
     if operation == "verify":
         assert ended == Ended(0, f"{rig.newest}:local", ""), ended
-        (said,) = annotations.verification.damage if annotations.verification else ()
-        assert said.startswith("missing archive" if fault == "vanish" else "unreadable archive"), said
-        assert fault == "vanish" or GROWN in said
+        (message,) = annotations.verification.damage if annotations.verification else ()
+        assert message.startswith("missing archive" if fault == "vanish" else "unreadable archive"), message
+        assert fault == "vanish" or GROWN in message
     elif fault == "vanish":
         assert ended == Ended(5, "", f"error: no such object: {file}"), ended
         assert annotations.proof is None, "what was not there is no verdict"

@@ -86,10 +86,10 @@ def test_the_api_is_gone_in_the_middle(rig: Any, server: tuple[subprocess.Popen[
         assert command.wait(180) == 0, (tmp_path / "err").read_text()[-2000:]
     finally:
         command.kill()
-    said = json.loads((tmp_path / "out").read_text())
-    assert said["status"] == "verified"
+    shown = json.loads((tmp_path / "out").read_text())
+    assert shown["status"] == "verified"
     assert "could not be reported to Prefect" in (tmp_path / "err").read_text()
-    assert {(said["id"], "local"), (said["id"], "second")} <= rig.copies()
+    assert {(shown["id"], "local"), (shown["id"], "second")} <= rig.copies()
     rig.require_sound()
     rig.require_tidy()
 

@@ -21,18 +21,18 @@ def lines(run_id: Any, wanted: str) -> list[str]:
     while True:
         with get_client(sync_client=True) as client:
             found = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), limit=200)
-        said = [f"{one.name}: {one.message}" for one in found]
-        if any(wanted in line for line in said) or time.monotonic() > until:
-            return said
+        output = [f"{one.name}: {one.message}" for one in found]
+        if any(wanted in line for line in output) or time.monotonic() > until:
+            return output
         time.sleep(0.2)
 
 
 def test_the_log_tab_has_what_the_core_did(chosen: Any) -> None:
     done = backup(library="bibliotheca")
     run, _ = last_run("backup")
-    said = lines(run.id, f"backup {done.id} is ")
+    output = lines(run.id, f"backup {done.id} is ")
     for wanted in ("scriptorium.operations.backup: ", "snapshot of kuzu", "packing ", "verifying ", "storing in local"):
-        assert any(wanted in line for line in said), (wanted, said)
+        assert any(wanted in line for line in output), (wanted, output)
 
 
 def test_a_long_step_is_shown_as_the_runs_progress(chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ class Outcome:
 
     command: Command
     status: int | None
-    said: str
+    output: str
 
 
 def chapters(path: Path) -> dict[str, Chapter]:
@@ -208,7 +208,7 @@ def _said(file: Path) -> str:
 
 def missing(outcome: Outcome) -> str | None:
     """The first promised line that the output does not hold, in order; ``…`` in it stands for anything."""
-    lines = iter(outcome.said.splitlines())
+    lines = iter(outcome.output.splitlines())
     for wanted in outcome.command.promised:
         pattern = re.compile(".*".join(re.escape(part) for part in wanted.rstrip().split("…")))
         if not any(pattern.fullmatch(line.rstrip()) for line in lines):

@@ -213,8 +213,8 @@ def old_engine(cache: Path) -> str:
         argv = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(beside), "kuzu==0.10.0"]
         outcome = subprocess.run(argv, capture_output=True, timeout=240, check=False)
         if outcome.returncode:
-            said = outcome.stderr.decode(errors="replace").strip().splitlines()
-            raise OSError(said[-1] if said else "pip failed")
+            message = outcome.stderr.decode(errors="replace").strip().splitlines()
+            raise OSError(message[-1] if message else "pip failed")
         if not target.exists():
             beside.rename(target)
     return str(target)

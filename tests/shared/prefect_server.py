@@ -31,8 +31,8 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(*words: str | Path, env: dict[str, str], cwd: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program with a group of its own, which is ended with the block; what it says is added to ``log``."""
-    with log.open("ab") as said:
-        child = subprocess.Popen(words, env=env, cwd=cwd, stdout=said, stderr=said, start_new_session=True)
+    with log.open("ab") as message:
+        child = subprocess.Popen(words, env=env, cwd=cwd, stdout=message, stderr=message, start_new_session=True)
     try:
         yield child
     finally:

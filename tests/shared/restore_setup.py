@@ -1,4 +1,4 @@
-"""A library that is lost and brought back by the tests of the way back, and processes that die on the way."""
+"""A library that the tests of restores lose and restore, and processes that die in between."""
 
 from __future__ import annotations
 

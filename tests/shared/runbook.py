@@ -53,7 +53,7 @@ def perform(
     outcomes: Outcomes = console.run(blocks, folder, env)
     for outcome in outcomes:
         where = f"{PATH.name}:{outcome.command.line}"
-        assert outcome.status == 0, f"{where}: {outcome.command.text}\n{outcome.said}"
+        assert outcome.status == 0, f"{where}: {outcome.command.text}\n{outcome.output}"
         lacking = console.missing(outcome) if outcome.command.line in own else None
-        assert lacking is None, f"{where}: does not say '{lacking}' but\n{outcome.said}"
+        assert lacking is None, f"{where}: does not say '{lacking}' but\n{outcome.output}"
     return outcomes

@@ -255,7 +255,7 @@ class _SmallPieces(PostgresSource):
 
 
 def streamed(folder: Path) -> Rig:
-    """The same, as it goes into an archive where the workspace has no room: in pieces, small ones here."""
+    """The same, as it goes into an archive where the workspace has no space: in pieces, small ones here."""
     rig = postgres(folder)
     source = _SmallPieces.model_validate({**rig.source.model_dump(), "dump": "stream"})
 

@@ -50,7 +50,7 @@ def test_commands_share_one_shell_and_stop_at_the_first_failure(tmp_path: Path) 
     text += fenced("console", "$ test -f $PLACE/file", "$ false", "$ echo never")
     outcomes = performed(tmp_path, text)
     assert [one.status for one in outcomes] == [0, 0, 0, 0, 0, 1, None]
-    assert outcomes[2].said == "1\n2\n"
+    assert outcomes[2].output == "1\n2\n"
     assert (tmp_path / "there/file").read_text() == "$ not a command\n"
 
 
@@ -66,7 +66,7 @@ def test_a_promised_line_must_occur_and_in_order(tmp_path: Path) -> None:
 
 def test_both_streams_are_heard_and_nothing_waits_for_input(tmp_path: Path) -> None:
     (one, other) = performed(tmp_path, fenced("console", "$ cat; echo heard >&2", "heard", "$ read -r x || true"))
-    assert (one.status, one.said, other.status) == (0, "heard\n", 0)
+    assert (one.status, one.output, other.status) == (0, "heard\n", 0)
 
 
 def test_what_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
@@ -94,4 +94,4 @@ def test_chapters_are_done_where_another_asks_for_them(tmp_path: Path) -> None:
         console.assigned(variables, {})
     blocks = [console.assigned(variables, {"A": "my own"})] + [block for _, block in console.expand(book, "2")]
     outcomes = console.run(blocks, tmp_path, {"PATH": os.environ["PATH"]})
-    assert [one.said for one in outcomes] == ["", "first my own\n", "second\n"]
+    assert [one.output for one in outcomes] == ["", "first my own\n", "second\n"]

@@ -93,6 +93,8 @@ def test_a_step_says_what_began_and_how_long_it_took(caplog: pytest.LogCaptureFi
         advance(1024)
     with pytest.raises(ZeroDivisionError), step("verifying", "x.tar"):
         raise ZeroDivisionError("why")
-    said = [record.getMessage() for record in caplog.records]
-    assert said[0] == "packing x.tar: 2.0 KiB expected" and said[1].startswith("packing x.tar: done, 1.0 KiB in ")
-    assert said[3].startswith("verifying x.tar ended after ") and said[3].endswith(": why")
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[0] == "packing x.tar: 2.0 KiB expected" and messages[1].startswith(
+        "packing x.tar: done, 1.0 KiB in "
+    )
+    assert messages[3].startswith("verifying x.tar ended after ") and messages[3].endswith(": why")

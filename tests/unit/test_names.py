@@ -128,9 +128,9 @@ def test_every_front_door_of_the_console(number: int, monkeypatch: pytest.Monkey
         monkeypatch.setattr("sys.stdout", out)
         monkeypatch.setattr("sys.stderr", out)
         SPOKEN[number](name)
-        said = out.getvalue()
-        assert all(map(harmless, said.split("\n"))), repr(said)
-        assert sum(line.lstrip().startswith("error: ") for line in said.split("\n")) <= 1
+        message = out.getvalue()
+        assert all(map(harmless, message.split("\n"))), repr(message)
+        assert sum(line.lstrip().startswith("error: ") for line in message.split("\n")) <= 1
 
 
 def test_the_question_shows_the_name_harmless(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_words_become_choices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "wrong", "said"),
+    ("kind", "wrong", "message"),
     [
         (BackupRequest, {"type": "everything"}, "not a backup type"),
         (BackupRequest, {"tier": "sometimes"}, "not a tier"),
@@ -87,8 +87,8 @@ def test_words_become_choices() -> None:
         (PruneRequest, {"policy": {"daily": -2}}, "daily"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_at_once(kind: type[Request], wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_cannot_be_meant_is_refused_at_once(kind: type[Request], wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         made(kind, **wrong)
 
 

@@ -42,7 +42,7 @@ def read_all(data: bytes) -> list[str]:
 )
 @pytest.mark.parametrize("pipe", ["cat", "gzip", "pigz", "zstd -q"])
 def test_archives_of_other_programs(root: Path, tmp_path: Path, form: str, pipe: str) -> None:
-    if form in ("ustar", "v7"):  # they have no room for such a name
+    if form in ("ustar", "v7"):  # they have no space for such a name
         (root / "sub" / ("long" * 50)).unlink()
     command = f"tar -c --format={form} -C {root} . | {pipe} > {tmp_path}/other"
     subprocess.run(["sh", "-c", command], check=True, stderr=subprocess.DEVNULL)

@@ -77,7 +77,7 @@ def test_a_command_that_looks_loads_little(words: list[str], never: set[str], tm
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["create", "--to", "nowhere"], 5, "no such store"),
         (["create", "--type", "database"], 5, "nothing that a 'database' backup would hold"),
@@ -88,7 +88,7 @@ def test_a_command_that_looks_loads_little(words: list[str], never: set[str], tm
     ],
 )
 def test_what_cannot_be_meant_is_said_before_prefect_is_loaded(
-    words: list[str], code: int, said: str, tmp_path: Path
+    words: list[str], code: int, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "pages").mkdir()
     (tmp_path / "scriptorium.toml").write_text(
@@ -102,12 +102,12 @@ def test_what_cannot_be_meant_is_said_before_prefect_is_loaded(
     done = subprocess.run(
         [sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == code and said in done.stderr, done.stderr
+    assert done.returncode == code and message in done.stderr, done.stderr
     assert done.stderr.splitlines()[-1] == "False"
 
 
 @pytest.mark.parametrize(
-    ("libraries", "words", "code", "said"),
+    ("libraries", "words", "code", "message"),
     [
         *(
             (("one", "two"), (word, "latest"), 5, "--library with one of: one, two")
@@ -121,7 +121,7 @@ def test_what_cannot_be_meant_is_said_before_prefect_is_loaded(
     ],
 )
 def test_latest_does_not_say_which_of_several_libraries(
-    libraries: tuple[str, ...], words: tuple[str, ...], code: int, said: str, tmp_path: Path
+    libraries: tuple[str, ...], words: tuple[str, ...], code: int, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "pages").mkdir()
     (tmp_path / "scriptorium.toml").write_text(
@@ -135,7 +135,7 @@ def test_latest_does_not_say_which_of_several_libraries(
         [sys.executable, "-c", "from scriptorium.cli.main import main; main()", *words],
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == code and said in done.stderr, done.stderr
+    assert done.returncode == code and message in done.stderr, done.stderr
 
 
 def test_a_mistyped_command_is_guessed() -> None:
@@ -148,7 +148,7 @@ def test_a_mistyped_command_is_guessed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["show", "--json"], "missing argument 'ID'"),
         (["list", "--nonsense", "--json"], "no such option: --nonsense"),
@@ -158,13 +158,13 @@ def test_a_mistyped_command_is_guessed() -> None:
         (["catalog", "nonsense", "--json"], "no such command 'nonsense'"),
     ],
 )
-def test_words_that_make_no_command_are_said_in_two_lines_and_as_json(words: list[str], said: str) -> None:
+def test_words_that_make_no_command_are_said_in_two_lines_and_as_json(words: list[str], message: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from scriptorium.cli.main import main; main()", *words],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert json.loads(done.stdout)["error"] in done.stderr and said in done.stderr
+    assert json.loads(done.stdout)["error"] in done.stderr and message in done.stderr
     assert [line[:7] for line in done.stderr.splitlines()] == ["error: ", "  scrip"]
 
 
@@ -228,9 +228,13 @@ def test_a_library_that_fails_ends_no_other(
 ) -> None:
     _three_libraries(tmp_path, missing=("one",))
     assert _create_all(tmp_path, monkeypatch) == 5
-    said = capsys.readouterr()
-    assert "error: one: the folder does not exist" in said.err
-    assert " of two" in said.out and " of three" in said.out and "1 of 3 libraries have no new backup: one" in said.out
+    captured = capsys.readouterr()
+    assert "error: one: the folder does not exist" in captured.err
+    assert (
+        " of two" in captured.out
+        and " of three" in captured.out
+        and "1 of 3 libraries have no new backup: one" in captured.out
+    )
     assert {path.name for path in (tmp_path / "backups").iterdir() if path.is_dir()} >= {"two", "three"}
 
 

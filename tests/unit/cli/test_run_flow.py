@@ -43,13 +43,13 @@ def test_a_run_that_never_began_is_an_error() -> None:
         carried_out(Flow(lambda: 1, before=ConnectionError("no server")))
 
 
-@pytest.mark.parametrize(("status", "said"), [(401, "another password"), (403, "another password"), (503, "(503)")])
-def test_an_api_that_refuses_or_fails_is_said_as_such(status: int, said: str) -> None:
+@pytest.mark.parametrize(("status", "message"), [(401, "another password"), (403, "another password"), (503, "(503)")])
+def test_an_api_that_refuses_or_fails_is_said_as_such(status: int, message: str) -> None:
     from prefect.exceptions import PrefectHTTPStatusError
 
     request = httpx.Request("POST", "http://127.0.0.1:1/api/flows/")
     error = PrefectHTTPStatusError("no", request=request, response=httpx.Response(status, request=request))
-    with pytest.raises(ToolMissing, match=re.escape(said)):
+    with pytest.raises(ToolMissing, match=re.escape(message)):
         carried_out(Flow(lambda: 1, before=error))
 
 

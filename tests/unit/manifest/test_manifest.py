@@ -138,8 +138,8 @@ def test_an_older_manifest_says_in_its_method_how_a_part_came_to_be(method: str,
 
 
 def test_an_older_manifest_says_in_its_description_what_it_was_adopted_from() -> None:
-    said = f"full; adopted from old.zip (sha256 {'7' * 64})"
-    text = dumps(example(description=said, parts=(example().parts[0],)))
+    message = f"full; adopted from old.zip (sha256 {'7' * 64})"
+    text = dumps(example(description=message, parts=(example().parts[0],)))
     assert loads(text).original_sha256 == ""
     assert loads(without(text, b'      "provenance": {}')).original_sha256 == "7" * 64
     plain = dumps(example(parts=(example().parts[0],)))
@@ -181,8 +181,8 @@ def test_the_checksum_can_be_checked_with_plain_tools(tmp_path: Path) -> None:
     file = tmp_path / "m.json"
     file.write_bytes(dumps(example()))
     command = f"head -n -2 {file} | sha256sum"
-    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout.split()[0]
-    assert json.loads(file.read_bytes())["checksum"] == said
+    message = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout.split()[0]
+    assert json.loads(file.read_bytes())["checksum"] == message
 
 
 def test_every_flipped_bit_is_found() -> None:

@@ -133,9 +133,9 @@ def test_the_store_is_known_through_a_bind_mount(root: Path, tmp_path: Path) -> 
 
 
 def test_a_root_that_is_the_store_is_skipped_and_said(root: Path) -> None:
-    said: list[Remark] = []
-    assert not list(select(Tree(str(root), "x", never=(str(root),)), said.append))
-    assert "backups are written here" in str(said[0])
+    message: list[Remark] = []
+    assert not list(select(Tree(str(root), "x", never=(str(root),)), message.append))
+    assert "backups are written here" in str(message[0])
 
 
 def test_a_staged_image_in_the_workspace_is_packed_though_the_workspace_is_never_entered(root: Path) -> None:
@@ -148,11 +148,11 @@ def test_our_own_files_are_left_out(root: Path) -> None:
     make(root, f"{staged}/x", "data/.scriptorium-notes", ".scriptorium-restore-0123456789ab-mine/diary")
     with folder_at(root / staged) as opened:
         write_marker(opened, "0123456789ab")
-    said: list[Remark] = []
-    found = [one.path for one in select(Tree(str(root), ""), said.append)]
+    message: list[Remark] = []
+    found = [one.path for one in select(Tree(str(root), ""), message.append)]
     assert {"data/.scriptorium-notes", ".scriptorium-restore-0123456789ab-mine/diary"} <= set(found)
     assert not [path for path in found if path.startswith(staged)]
-    assert said == [Remark(staged, "a folder that a restore of ours made, skipped")]
+    assert message == [Remark(staged, "a folder that a restore of ours made, skipped")]
 
 
 def test_what_another_tree_brings_is_left_out(root: Path) -> None:
@@ -174,33 +174,33 @@ def test_sockets_pipes_and_devices_are_skipped_by_name(root: Path) -> None:
         made.append("data/null: a device, skipped")
     except PermissionError:
         pass
-    said: list[Remark] = []
-    found = [each.path for each in select(Tree(str(root), ""), said.append)]
-    assert not any(one.lost for one in said)  # they hold no data
-    assert sorted(map(str, said)) == sorted([*made, "data/pipe: a pipe, skipped", "data/sock: a socket, skipped"])
+    message: list[Remark] = []
+    found = [each.path for each in select(Tree(str(root), ""), message.append)]
+    assert not any(one.lost for one in message)  # they hold no data
+    assert sorted(map(str, message)) == sorted([*made, "data/pipe: a pipe, skipped", "data/sock: a socket, skipped"])
     assert not {"data/pipe", "data/sock", "data/null"} & set(found)
 
 
 def test_an_unreadable_folder_is_said_and_the_rest_is_saved(root: Path, as_nobody: Any) -> None:
     (root / "data" / "logs").chmod(0)
-    said: list[Remark] = []
+    message: list[Remark] = []
     with as_nobody():
-        found = [each.path for each in select(Tree(str(root), ""), said.append)]
+        found = [each.path for each in select(Tree(str(root), ""), message.append)]
     (root / "data" / "logs").chmod(0o755)
-    assert said == [Remark("data/logs", "cannot be read (Permission denied), skipped", lost=True)]
+    assert message == [Remark("data/logs", "cannot be read (Permission denied), skipped", lost=True)]
     assert "data/covers/a.jpg" in found and "data/logs" in found
 
 
 def test_what_vanishes_under_the_walk_is_said(root: Path) -> None:
-    said: list[Remark] = []
+    message: list[Remark] = []
     found = []
-    for each in select(Tree(str(root), ""), said.append):
+    for each in select(Tree(str(root), ""), message.append):
         found.append(each.path)
         if each.path == "data/covers/a.jpg":  # the names of this folder are listed by now
             (root / "data/covers/b.png").unlink()
             (root / "data/covers/deep/c.jpg").unlink()
             (root / "data/covers/deep").rmdir()
-    assert said == [
+    assert message == [
         Remark("data/covers/b.png", "vanished before it was read"),
         Remark("data/covers/deep", "vanished before it was read"),
     ]

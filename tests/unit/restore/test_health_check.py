@@ -77,8 +77,8 @@ def test_one_that_needs_a_while_is_asked_again(serve: Serve) -> None:
 
 def test_one_that_stays_unwell_is_stopped_and_its_last_answer_said(serve: Serve, tmp_path: Path) -> None:
     url, stopped = serve([500, 503]), tmp_path / "stopped"
-    said = unwell(HealthCheck(url=url, within=0.2, stop=("touch", str(stopped))))
-    assert url in said and "503" in said and stopped.exists()
+    message = unwell(HealthCheck(url=url, within=0.2, stop=("touch", str(stopped))))
+    assert url in message and "503" in message and stopped.exists()
 
 
 def test_a_command_and_an_address_must_both_be_content(serve: Serve) -> None:
@@ -146,8 +146,8 @@ def test_a_start_that_fails_is_said_and_stopped_all_the_same(serve: Serve, tmp_p
     stopped = tmp_path / "stopped"
     check = HealthCheck(url=serve([200]), start=("sh", "-c", "echo no such unit >&2; exit 5"), within=0.3,
                         stop=("sh", "-c", f"touch {stopped}; exit 1"))  # fmt: skip
-    said = unwell(check)
-    assert "status 5" in said and "no such unit" in said and stopped.exists()
+    message = unwell(check)
+    assert "status 5" in message and "no such unit" in message and stopped.exists()
     check = HealthCheck(url=serve([503]), within=0.1, stop=("no-such-program",))
     assert "503" in unwell(check), "why it is not well is the news, not that it could not be stopped"
 

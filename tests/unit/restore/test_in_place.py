@@ -1,4 +1,4 @@
-"""The way back over the living data of a library of files, with every crash, damage and obstacle on the way."""
+"""Restores over the living data of a library of files, with every crash, damage and obstacle."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def test_killed_anywhere_in_place_the_next_run_puts_back_what_was_there(home: Ho
     before = state_of(home.folder)
     settings, supply = home.settings, supply_of(home.settings)
     assert killed(lambda: in_place(settings, supply), POINTS[point]), "the point was never reached"
-    said = recovered(settings)
-    assert len(said) == 1 and supply.manifest.id in said[0] and "undone" in said[0]
+    message = recovered(settings)
+    assert len(message) == 1 and supply.manifest.id in message[0] and "undone" in message[0]
     assert state_of(home.folder) == before
     assert not list(home.folder.rglob(".scriptorium-restore-*")) and recovered(settings) == ()
     in_place(settings, supply)

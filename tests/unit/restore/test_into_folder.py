@@ -1,4 +1,4 @@
-"""The way back into a folder, with every crash, damage and obstacle on the way."""
+"""Restores into a folder, with every crash, damage and obstacle."""
 
 from __future__ import annotations
 

@@ -104,8 +104,8 @@ def test_the_part_that_is_not_back_is_named(home: Home, point: str, action: Acti
     action(staging, home)
     with pytest.raises(RestoreFailed) as caught:
         undo_restore(settings, "lib")
-    said = str(caught.value)
-    assert "not back in every part: data: " in said and "conf: " not in said and "etc: " not in said
+    message = str(caught.value)
+    assert "not back in every part: data: " in message and "conf: " not in message and "etc: " not in message
     assert caught.value.hint.startswith("back: ") and "conf" in caught.value.hint
     assert before["app.conf"] == living(home)["app.conf"]
     with pytest.raises(RestoreFailed, match="not back in every part: data: "):  # nor does the next run say so

@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 
 def library(folder: Path, *more: str) -> Home:
-    """A tree of files, its store and workroom beside it, all of it the plain user's."""
+    """A tree of files, its store and workspace beside it, all of it the plain user's."""
     tree = folder / "data"
     for path in ("open.txt", "secret.env", "closed/in.txt", "closed/deep/x.txt", "sub/a.txt", "sub/secret.txt"):
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
@@ -271,7 +271,7 @@ def test_links_are_never_followed_wherever_they_lead(folder: Path, as_nobody: No
 
 
 def test_room_is_reckoned_from_what_a_sparse_file_takes(folder: Path) -> None:
-    """A file that is nearly all hole, on the way out and on the way back."""
+    """A file that is nearly all hole, saved and restored."""
     home = library(folder)
     os.truncate(home.data / "open.txt", 1 << 28)
     (home.data / "sub" / "again").hardlink_to(home.data / "open.txt")

@@ -1,4 +1,4 @@
-"""What the plan of a restore finds beforehand: room, engines, servers."""
+"""What the preflight of a restore finds: space, engines, servers."""
 
 from __future__ import annotations
 

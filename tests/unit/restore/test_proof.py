@@ -42,7 +42,7 @@ def shown(width: int) -> list[str]:
 )
 def test_a_narrow_terminal_goes_without_some_columns(width: int, there: tuple[str, ...], gone: tuple[str, ...]) -> None:
     lines = shown(width)
-    said = "\n".join(lines)
-    assert all(word in said for word in there), said
-    assert not any(word in said for word in gone), said
+    message = "\n".join(lines)
+    assert all(word in message for word in there), message
+    assert not any(word in message for word in gone), message
     assert all(len(line) <= width for line in lines)

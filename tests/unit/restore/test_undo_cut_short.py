@@ -90,15 +90,15 @@ def test_a_part_that_was_not_put_back_is_still_compared(home: Home) -> None:
     assert (home.folder / "app.conf").read_bytes() == b"x = written since"
 
 
-@pytest.mark.parametrize("deed", ["the plan", "the plan and what was put aside"])
-def test_a_plan_that_somebody_removed_is_no_undo(home: Home, deed: str) -> None:
+@pytest.mark.parametrize("action", ["the plan", "the plan and what was put aside"])
+def test_a_plan_that_somebody_removed_is_no_undo(home: Home, action: str) -> None:
     home.change()
     settings = home.settings
     in_place(settings, supply_of(settings))
     assert killed(lambda: undo_restore(settings, "lib"), POINTS["two are back"])
     staging = next(home.folder.rglob(".scriptorium-restore-*-data"))
     (staging / "moves.json").unlink()
-    if deed != "the plan":
+    if action != "the plan":
         for path in (one for one in (staging / "former").rglob("*") if not one.is_dir()):
             path.unlink()
     with pytest.raises(RestoreFailed, match="not back in every part: data: "):

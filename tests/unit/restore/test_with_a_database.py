@@ -1,4 +1,4 @@
-"""The way back of a library with a database: raw, from its export, and while its application runs."""
+"""Restores of a library with a database: raw, from its export, and while its application runs."""
 
 from __future__ import annotations
 

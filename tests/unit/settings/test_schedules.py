@@ -64,15 +64,15 @@ def test_wrong_ones_are_refused_with_their_key(tmp_path: Path, text: str, key: s
 
 
 def test_a_tier_runs_when_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = settings(
+    configured = settings(
         tmp_path,
         'timezone = "Asia/Tokyo"\n[tiers.daily]\ncron = "17 4 * * *"\n[tiers.weekly]\ntype = "full"\n'
         '[tiers.monthly]\ncron = ""\n[tiers.hourly]\ncron = "@hourly"\n',
     )
-    assert schedule_of(said, Tier.DAILY) == Schedule("17 4 * * *", "Asia/Tokyo", True)
-    assert schedule_of(said, Tier.HOURLY) == Schedule("0 * * * *", "Asia/Tokyo", True)
-    assert not schedule_of(said, Tier.WEEKLY).active, "a tier of the settings without a cron line has no schedule"
-    assert not schedule_of(said, Tier.MONTHLY).active
+    assert schedule_of(configured, Tier.DAILY) == Schedule("17 4 * * *", "Asia/Tokyo", True)
+    assert schedule_of(configured, Tier.HOURLY) == Schedule("0 * * * *", "Asia/Tokyo", True)
+    assert not schedule_of(configured, Tier.WEEKLY).active, "a tier of the settings without a cron line has no schedule"
+    assert not schedule_of(configured, Tier.MONTHLY).active
     monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "scriptorium.toml"))
     made = for_deployments()
     assert made["daily"] == {"cron": "17 4 * * *", "timezone": "Asia/Tokyo", "active": True}
@@ -83,10 +83,10 @@ def test_whoever_writes_no_tiers_is_backed_up_in_the_time_zone_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "Australia/Lord_Howe")
-    said = settings(tmp_path, "")
-    assert schedule_of(said, Tier.DAILY) == Schedule("0 2 * * *", "Australia/Lord_Howe", True)
-    assert schedule_of(said, Tier.WEEKLY).active and schedule_of(said, Tier.MONTHLY).active
-    assert not schedule_of(said, Tier.HOURLY).active
+    configured = settings(tmp_path, "")
+    assert schedule_of(configured, Tier.DAILY) == Schedule("0 2 * * *", "Australia/Lord_Howe", True)
+    assert schedule_of(configured, Tier.WEEKLY).active and schedule_of(configured, Tier.MONTHLY).active
+    assert not schedule_of(configured, Tier.HOURLY).active
 
 
 def test_without_settings_the_usual_ones_are_made_and_it_is_said(

@@ -121,7 +121,7 @@ def test_a_source_can_be_given_another_role(write: Write) -> None:
     assert source.role is Role.CONFIG
 
 
-def test_the_workroom_is_inside_the_first_local_store(write: Write) -> None:
+def test_the_workspace_is_inside_the_first_local_store(write: Write) -> None:
     stores = '[stores.a]\nkind = "local"\npath = "/mnt/a"\n[stores.b]\nkind = "local"\npath = "/mnt/b"\n'
     assert load(write(SMALL + stores), {}).workspace_folder == Path("/mnt/a/.scriptorium")
 

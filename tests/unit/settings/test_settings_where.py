@@ -53,7 +53,7 @@ def test_without_a_variable_the_user_s_folder_is_below_home(
 def test_a_named_file_must_be_there(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (alone / "scriptorium.toml").write_text(SMALL)
     os.mkfifo(alone / "pipe")
-    for name, said in (
+    for name, message in (
         ("/nowhere/x.toml", "does not exist"),
         (f"{alone}/scriptorium.toml/x", "does not exist"),
         (str(alone), "is a folder"),
@@ -61,11 +61,11 @@ def test_a_named_file_must_be_there(alone: Path, monkeypatch: pytest.MonkeyPatch
         ("/" + "x" * 300, "name is too long"),
         ("a\0b", "no name"),
     ):
-        assert said in raised(lambda name=name: find_file(Path(name)))
-        assert said in raised(lambda name=name: choose_file(Path(name)))
+        assert message in raised(lambda name=name: find_file(Path(name)))
+        assert message in raised(lambda name=name: choose_file(Path(name)))
         if "\0" not in name:
             monkeypatch.setenv(CONFIG_VARIABLE, name)
-            assert said in raised(find_file)
+            assert message in raised(find_file)
 
 
 def test_a_place_that_cannot_be_looked_into_has_no_file(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_variable_overrides_any_key(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, said",
+    "name, message",
     [
         ("SCRIPTORIUM__COMPRESSION__LEVEL", "not a table"),
         ("SCRIPTORIUM__NO_SUCH_KEY", "no_such_key: unknown key; known: compression"),
@@ -178,9 +178,9 @@ def test_a_variable_overrides_any_key(write: Write) -> None:
         ("SCRIPTORIUM__STORES__DISK", "'stores.disk' is a table"),
     ],
 )
-def test_a_variable_that_means_nothing_is_an_error(write: Write, name: str, said: str) -> None:
+def test_a_variable_that_means_nothing_is_an_error(write: Write, name: str, message: str) -> None:
     text = 'compression = "gzip"\n' + SMALL + '[stores.disk]\nkind = "local"\npath = "/mnt"\n'
-    assert said in complaint(write, text, **{name: "x"})
+    assert message in complaint(write, text, **{name: "x"})
 
 
 def test_the_applications_own_variables_work_where_the_file_says_nothing(write: Write) -> None:

@@ -45,7 +45,7 @@ WILD = {
     "a pardon without end by its old name": (text("keep_former = inf"), "keep_previous"),
     "a pardon by both names": (text("keep_previous = 1\nkeep_former = 1"), "'keep_former' is the old name"),
     "a negative pardon": (text("keep_previous = -1.0"), "keep_previous"),
-    "room without end": (text("space_factor = 1e308"), "space_factor"),
+    "endless space": (text("space_factor = 1e308"), "space_factor"),
     "a number of 100,000 digits": (text(f"keep_previous = {NINES}"), "digits"),
     "an age of ages": (text(more="[keep]\nmax_age = 99999999999"), "keep.max_age"),
     "a count of ages": (text(more=f"[keep]\nmax_count = {10**30}"), "keep.max_count"),
@@ -53,7 +53,7 @@ WILD = {
     "days of a tier": (text(more=f"[tiers.daily]\nkeep = {{ daily = {10**30} }}"), "tiers.daily.keep.daily"),
     "days that are a truth": (text(more="[keep]\ndaily = true"), "true or false"),
     "a pardon that is a truth": (text("keep_previous = true"), "true or false"),
-    "room that is a truth": (text("space_factor = false"), "true or false"),
+    "space that is a truth value": (text("space_factor = false"), "true or false"),
     "an age that is a truth": (text(more="[keep]\nmax_age = true"), "true or false"),
     "good ones that are a truth": (text(more="[keep]\ngood = true"), "true or false"),
     "good ones of ages": (text(more=f"[keep]\ngood = {10**30}"), "keep.good"),
@@ -107,10 +107,10 @@ WILD = {
 
 @pytest.mark.parametrize("name", WILD)
 def test_one_clear_line(write: Write, name: str) -> None:
-    written, said = WILD[name]
+    written, message = WILD[name]
     began = time.monotonic()
     answer = complaint(write, written)
-    assert said in answer
+    assert message in answer
     assert "\n" not in answer and len(answer) < 3000
     assert time.monotonic() - began < 10
 

@@ -75,12 +75,12 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_named_with_what_is_allowed(write: Write, name: str) -> None:
-    text, said = WRONG[name]
-    assert said in complaint(write, text)
+    text, message = WRONG[name]
+    assert message in complaint(write, text)
 
 
 @pytest.mark.parametrize(
-    "first, second, said",
+    "first, second, message",
     [
         ('name = "a", path = "/1"', 'name = "a", path = "/2", at = "b"', "same name: a"),
         ('name = "a", path = "/1", at = "x"', 'name = "b", path = "/2", at = "x"', "same path in the archive: x"),
@@ -98,9 +98,9 @@ def test_what_is_wrong_is_named_with_what_is_allowed(write: Write, name: str) ->
         ('name = "a", path = "/1"', 'name = "b", path = "/2", at = "manifest.json"', "ours in every archive"),
     ],
 )
-def test_sources_that_would_meet_in_an_archive_are_refused(write: Write, first: str, second: str, said: str) -> None:
+def test_sources_that_would_meet_in_an_archive_are_refused(write: Write, first: str, second: str, message: str) -> None:
     text = f'[libraries.o]\nsources = [{{ kind = "files", {first} }}, {{ kind = "files", {second} }}]\n'
-    assert said in complaint(write, text)
+    assert message in complaint(write, text)
 
 
 def test_two_stores_are_two_folders_and_none_of_them_is_a_source(write: Write, tmp_path: Path) -> None:

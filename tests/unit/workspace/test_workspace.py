@@ -1,4 +1,4 @@
-"""The workroom: one run a library, across processes and crashes; marks of who is reading; free space."""
+"""The workspace: one run for each library, across processes and crashes; markers of readers; free space."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def test_a_second_process_is_told_who_holds_the_library(settings: Settings, anot
     child = another(lambda: workspace.lock(settings, "lib", "full backup 0123456789ab"))
     with pytest.raises(LibraryBusy) as caught, workspace.lock(settings, "lib", "cleanup"):
         pass
-    said = str(caught.value)
-    assert "full backup 0123456789ab" in said and f"process {child.pid}" in said and "since" in said
+    message = str(caught.value)
+    assert "full backup 0123456789ab" in message and f"process {child.pid}" in message and "since" in message
     assert caught.value.exit_code == 4 and caught.value.on == "lib"
     with workspace.lock(settings, "other", "backup"):
         pass  # libraries do not stand in each other's way
@@ -155,7 +155,7 @@ def test_who_holds_it_may_be_unreadable_and_it_is_busy_all_the_same(settings: Se
             pass
 
 
-def test_the_workroom_is_ours_alone(settings: Settings) -> None:
+def test_the_workspace_is_ours_alone(settings: Settings) -> None:
     previous = os.umask(0)
     try:
         with workspace.lock(settings, "lib", "backup"), workspace.staging(settings, "lib", ID) as folder:
@@ -169,7 +169,7 @@ def test_the_workroom_is_ours_alone(settings: Settings) -> None:
     assert settings.workspace_folder.parent.stat().st_mode & 0o077 == 0, "the store's folder, too"
 
 
-def test_a_workroom_that_cannot_be_made_is_said(settings: Settings) -> None:
+def test_a_workspace_that_cannot_be_made_is_said(settings: Settings) -> None:
     settings.workspace_folder.parent.write_text("a file where the store should be")
     with pytest.raises(SettingsError) as caught, workspace.lock(settings, "lib", "backup"):
         pass
@@ -319,8 +319,8 @@ def test_what_is_needed_what_is_there_and_where(tmp_path: Path) -> None:
     workspace.require_space(tmp_path / "not" / "there" / "yet", 0, "the backup")
     with pytest.raises(NoSpace) as caught:
         workspace.require_space(tmp_path / "not" / "there" / "yet", free * 2, "the backup")
-    said = str(caught.value)
-    assert said.startswith("the backup needs ") and ", there are " in said and said.endswith(f": {tmp_path}")
+    message = str(caught.value)
+    assert message.startswith("the backup needs ") and ", there are " in message and message.endswith(f": {tmp_path}")
     assert caught.value.exit_code == 7 and "workspace" in caught.value.hint
 
 
@@ -331,7 +331,7 @@ def test_a_margin_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_as_such(tmp_path: Path) -> None:
-    """Not even the workroom fits: exit 7, no traceback."""
+    """Not even the workspace fits: exit 7, no traceback."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=4", "tmpfs", str(disk)]
@@ -351,7 +351,7 @@ def test_a_full_disk_is_said_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
-def test_a_workroom_that_others_may_write_is_refused(settings: Settings, mode: int) -> None:
+def test_a_workspace_that_others_may_write_is_refused(settings: Settings, mode: int) -> None:
     with workspace.lock(settings, "lib", "backup"):
         pass
     settings.workspace_folder.chmod(mode)
@@ -361,14 +361,14 @@ def test_a_workroom_that_others_may_write_is_refused(settings: Settings, mode: i
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_workroom_of_somebody_else_is_refused(settings: Settings) -> None:
+def test_a_workspace_of_somebody_else_is_refused(settings: Settings) -> None:
     settings.workspace_folder.mkdir(parents=True)
     os.chown(settings.workspace_folder, 4711, 4711)
     with pytest.raises(Untrusted), workspace.lock(settings, "lib", "backup"):
         pass
 
 
-def test_a_store_that_others_share_is_no_matter_where_the_workroom_is_ours(settings: Settings) -> None:
+def test_a_store_that_others_share_is_no_matter_where_the_workspace_is_ours(settings: Settings) -> None:
     settings.workspace_folder.parent.mkdir(parents=True, exist_ok=True)
     settings.workspace_folder.parent.chmod(0o3777)
     with workspace.lock(settings, "lib", "backup"):

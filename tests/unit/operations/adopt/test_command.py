@@ -85,15 +85,15 @@ def test_a_folder(app: Any, adopt: Adopt) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (("nowhere.zip",), 5, "no such file"),
         (("scriptorium.toml",), 2, "no backup that can be adopted"),
     ],
 )
-def test_what_is_wrong_is_said(adopt: Adopt, words: tuple[str, ...], code: int, said: str) -> None:
+def test_what_is_wrong_is_said(adopt: Adopt, words: tuple[str, ...], code: int, message: str) -> None:
     answer = adopt(*words)
-    assert answer.exit_code == code and said in answer.stderr and "Traceback" not in answer.stderr
+    assert answer.exit_code == code and message in answer.stderr and "Traceback" not in answer.stderr
 
 
 def test_a_folder_without_archives(app: Any, adopt: Adopt) -> None:

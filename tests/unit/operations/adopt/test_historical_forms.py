@@ -55,13 +55,17 @@ def test_simple_backups(app: Any, kind: str, files_of: Files) -> None:
     assert tables == app.tables
     assert files.pop("data/kuzu/bibliotheca.db")
     assert files == app.old.expected
-    said = "\n".join(adopted.warnings)
-    assert "while it was running: it may not be one consistent state" in said and "no .wal came" in said
+    message = "\n".join(adopted.warnings)
+    assert "while it was running: it may not be one consistent state" in message and "no .wal came" in message
     assert adopted.backup.name.startswith("before the flood") and "adopted from before the flood" in (
         adopted.backup.description
     )
     if kind == "beta":
-        assert "no backup_metadata.json" in said and "authors.csv, books.csv" in said and "time of the file" in said
+        assert (
+            "no backup_metadata.json" in message
+            and "authors.csv, books.csv" in message
+            and "time of the file" in message
+        )
     else:
         assert adopted.backup.name == "before the flood" and kind in adopted.backup.description
 
@@ -88,10 +92,10 @@ def test_a_database_of_the_folder_layout_needs_its_engine(
     app: Any, folder_database: Path, files_of: Files, early: bool
 ) -> None:
     adopted = adopt(app.place.settings, app.old.full("kuzu_only", early=early, database=folder_database))
-    said = "\n".join(adopted.warnings)
-    assert "could not be opened" in said and "storage version 38" in said and "kuzu==0.10.0" in said
-    assert "kept as it was, without fingerprints of its tables" in said and "engine =" in said
-    assert ".wal is missing" in said
+    message = "\n".join(adopted.warnings)
+    assert "could not be opened" in message and "storage version 38" in message and "kuzu==0.10.0" in message
+    assert "kept as it was, without fingerprints of its tables" in message and "engine =" in message
+    assert ".wal is missing" in message
     files, tables = restored(app, adopted, files_of)
     assert not tables
     kept = {f"data/kuzu/bibliotheca.db/{path.name}" for path in folder_database.iterdir() if path.name[0] != "."}

@@ -149,11 +149,11 @@ def refused(app: Any, tmp_path: Path, fingerprint: Callable[[Path], object]) -> 
 
     def check(archive: Path, error: type[ScriptoriumError]) -> str:
         before = fingerprint(archive), fingerprint(outside / "secret"), sorted(tmp_path.rglob("old/**"))
-        with pytest.raises(error) as said:
+        with pytest.raises(error) as message:
             adopt(app.place.settings, archive)
         after = fingerprint(archive), fingerprint(outside / "secret"), sorted(tmp_path.rglob("old/**"))
         assert after == before and not app.left() and not Catalog(app.place.settings).backups()
-        return str(said.value)
+        return str(message.value)
 
     return check
 
@@ -221,6 +221,6 @@ def test_what_is_harmless_without_its_sting(app: Any) -> None:
         f"data/{name}" for name in ("covers/also.jpg", "covers/good.jpg", "covers/same.jpg", "uploads/run")
     ]
     assert found["data/uploads/run"].mode == 0o755 and found["data/covers/also.jpg"].target == "good.jpg"
-    said = "\n".join(adopted.warnings)
-    assert "data/covers/out: a link out of the archive (to /etc), left out" in said
-    assert "data/uploads/run: its set-uid" in said and ".bashrc" in said
+    message = "\n".join(adopted.warnings)
+    assert "data/covers/out: a link out of the archive (to /etc), left out" in message
+    assert "data/uploads/run: its set-uid" in message and ".bashrc" in message

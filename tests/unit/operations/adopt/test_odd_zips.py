@@ -84,10 +84,10 @@ NAMES: dict[str, tuple[tuple[bytes, int, bytes], str, str]] = {
 
 @pytest.mark.parametrize("case", NAMES)
 def test_a_name(app: Any, tmp_path: Path, case: str) -> None:
-    member, name, said = NAMES[case]
+    member, name, message = NAMES[case]
     found, warned = came(app, zipped(tmp_path / "a.zip", member))
     assert found == {name}
-    assert said in warned and bool(said) == ("read as" in warned)
+    assert message in warned and bool(message) == ("read as" in warned)
 
 
 def test_the_paths_of_windows(app: Any, tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def _marked(target: Path, method: int) -> Path:
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(app: Any, tmp_path: Path, case: str) -> None:
-    make, kind, said = REFUSED[case]
-    with pytest.raises(kind, match=said):
+    make, kind, message = REFUSED[case]
+    with pytest.raises(kind, match=message):
         adopt(app.place.settings, make(tmp_path / "a.zip"))
     assert not Catalog(app.place.settings).backups() and not app.left()
 

@@ -40,7 +40,7 @@ def tree(tmp_path: Path) -> Path:
     with (folder / "data/uploads/only a hole").open("wb") as file:
         file.truncate(100_000)
     with (folder / "data/uploads/many").open("wb") as file:
-        for at in range(0, 4_000_000, 100_000):  # more than a header has room for
+        for at in range(0, 4_000_000, 100_000):  # more than fits into a header
             file.seek(at)
             file.write(b"%d" % at)
     return folder
@@ -172,14 +172,17 @@ def zip_with_link(target: Path, to: str) -> Path:
     return target
 
 
-@pytest.mark.parametrize(("to", "said"), [("a.jpg", False), ("../../../etc/passwd", True), ("/etc/passwd", True)])
-def test_a_link_in_a_zip(tmp_path: Path, to: str, said: bool) -> None:
+@pytest.mark.parametrize(("to", "warned"), [("a.jpg", False), ("../../../etc/passwd", True), ("/etc/passwd", True)])
+def test_a_link_in_a_zip(tmp_path: Path, to: str, warned: bool) -> None:
     archive = zip_with_link(tmp_path / "a.zip", to)
     inventory, folder = zip_archive.read_inventory(archive), tmp_path / "out"
     folder.mkdir()
     lines = zip_archive.unpack(archive, folder, inventory)
-    assert ("a link out of the archive" in "".join(lines)) == said
-    assert contents(folder) == {"data/covers/a.jpg": b"cover", **({} if said else {"data/covers/b.jpg": to.encode()})}
+    assert ("a link out of the archive" in "".join(lines)) == warned
+    assert contents(folder) == {
+        "data/covers/a.jpg": b"cover",
+        **({} if warned else {"data/covers/b.jpg": to.encode()}),
+    }
 
 
 def test_nothing_is_written_through_a_link_of_a_zip(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ NOW_KIND = "simple_database_backup_with_images_and_settings"
 
 
 @pytest.mark.parametrize(
-    ("here", "said", "created", "warned"),
+    ("here", "message", "created", "warned"),
     [
         ("Europe/Berlin", "2025-07-14T05:39:26.502608", "2025-07-14T03:39:26", "CEST (UTC+0200)"),
         ("Europe/Berlin", "2025-01-14T05:39:26", "2025-01-14T04:39:26", "CET (UTC+0100)"),
@@ -40,11 +40,11 @@ NOW_KIND = "simple_database_backup_with_images_and_settings"
     ],
 )
 def test_when_it_was_taken(
-    app: Any, zone: Callable[[str], None], here: str, said: object, created: str, warned: str
+    app: Any, zone: Callable[[str], None], here: str, message: object, created: str, warned: str
 ) -> None:
     """Its clock's time has no zone: this machine's is taken, and that is said. The file's own is the last resort."""
     zone(here)
-    archive = app.old.zip("x.zip", {"config/.env": b"A=1"}, {"created_at": said, "backup_type": "x"})
+    archive = app.old.zip("x.zip", {"config/.env": b"A=1"}, {"created_at": message, "backup_type": "x"})
     os.utime(archive, (1754042400, 1754042400))  # 2025-08-01 10:00 UTC
     adopted = adopt(app.place.settings, archive)
     assert adopted.backup.created_at == datetime.fromisoformat(created).replace(tzinfo=UTC)
@@ -154,11 +154,13 @@ def test_a_database_that_cannot_be_opened_is_kept(
     break_it(app.place.database)
     Path(f"{app.place.database}.shadow").write_bytes(b"shadow")
     adopted = adopt(settings, app.old.simple(NOW_KIND))
-    said = "\n".join(adopted.warnings)
+    message = "\n".join(adopted.warnings)
     assert (
-        "could not be opened" in said and why in said and "kept as it was, without fingerprints of its tables" in said
+        "could not be opened" in message
+        and why in message
+        and "kept as it was, without fingerprints of its tables" in message
     )
-    assert "during a checkpoint" in said
+    assert "during a checkpoint" in message
     assert verify_stored(settings, adopted.backup.id, adopted.backup.copies[0]).sound
     into = app.place.folder / "restored"
     assert not restore(settings, RestoreRequest(reference=adopted.backup.id, path=into)).restored.tables

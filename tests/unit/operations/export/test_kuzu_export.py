@@ -47,12 +47,12 @@ def csv_rows(file: Path) -> list[list[str]]:
 
 
 def test_a_node_table_as_csv_is_what_the_database_says(graph, nasty, tmp_path):
-    said = graph.ask("MATCH (b:Book) RETURN b.id, b.title, b.pages")
+    message = graph.ask("MATCH (b:Book) RETURN b.id, b.title, b.pages")
     done = export(graph, tmp_path / "books.csv", "Book")
     header, *rows = csv_rows(tmp_path / "books.csv")
     text = (tmp_path / "books.csv").read_bytes()
     assert header == ["id", "title", "pages"]
-    assert sorted(rows) == sorted(["" if value is None else str(value) for value in row] for row in said)
+    assert sorted(rows) == sorted(["" if value is None else str(value) for value in row] for row in message)
     assert {row[1] for row in rows} == set(nasty)
     assert b'"null",,7\n' in text and b'"n0","",\n' in text, "NULL is nothing, the empty text is two quotes"
     assert b'"=1+1"' in text, "nothing is changed on the quiet"
@@ -65,13 +65,13 @@ def test_a_node_table_as_csv_is_what_the_database_says(graph, nasty, tmp_path):
 
 
 def test_a_node_table_as_json_and_parquet_is_what_the_database_says(graph, tmp_path):
-    said = {row[0]: row for row in graph.ask("MATCH (b:Book) RETURN b.id, b.title, b.pages")}
+    message = {row[0]: row for row in graph.ask("MATCH (b:Book) RETURN b.id, b.title, b.pages")}
     export(graph, tmp_path / "books.json", "Book", format="json")
     export(graph, tmp_path / "books.parquet", "Book", format="parquet")
     from_json = json.loads((tmp_path / "books.json").read_text("utf-8"))
     from_parquet = pyarrow.parquet.read_table(tmp_path / "books.parquet").to_pylist()
     for rows in (from_json, from_parquet):
-        assert {row["id"]: list(row.values()) for row in rows} == said
+        assert {row["id"]: list(row.values()) for row in rows} == message
         assert list(rows[0]) == ["id", "title", "pages"]
 
 

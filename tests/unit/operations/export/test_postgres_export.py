@@ -81,7 +81,7 @@ def csv_rows(file: Path) -> list[list[str]]:
         return list(csv.reader(opened))
 
 
-def said(url: str, columns: str, table: str) -> list[list[str | None]]:
+def message(url: str, columns: str, table: str) -> list[list[str | None]]:
     """What the database says, as text."""
     with psycopg.connect(url, options="-c timezone=UTC -c bytea_output=hex -c extra_float_digits=3") as session:
         asked = ", ".join(f"({column})::text" for column in columns.split(", "))
@@ -107,7 +107,7 @@ COLUMNS = "id, t, arr, j, jb, by, n, f, ts, p"
 
 def test_a_table_is_what_the_database_says(backed_up, tmp_path):
     url, settings, manifest = backed_up
-    expected = said(url, COLUMNS, "nasty")
+    expected = message(url, COLUMNS, "nasty")
     for format in ("csv", "json", "parquet"):
         done = export(settings, tmp_path / f"n.{format}", "nasty", format=format)
         assert [(one.table, one.rows) for one in done.tables] == [("public.nasty", 18)]

@@ -1,4 +1,4 @@
-"""The way back: from the raw copy or from the export, and undone from every point."""
+"""Restores: from the raw copy or from the export, and undone from every point."""
 
 from __future__ import annotations
 
@@ -283,8 +283,8 @@ def test_access_lists_and_attributes_of_a_database_are_kept_or_named(bench: Benc
     staged = snapshot(bench.source, tmp_path / "again", ())
     raw = Path(staged.trees[0].root)
     assert _list_of(raw) == (0o660, listed) and os.getxattr(raw, "user.note") == b"mine"
-    said = f"{bench.database}: the attribute trusted.odd is not kept"
-    assert (said in staged.warnings) is named
+    message = f"{bench.database}: the attribute trusted.odd is not kept"
+    assert (message in staged.warnings) is named
 
 
 def test_a_workspace_with_a_default_list_opens_no_database(bench: Bench, tmp_path: Path) -> None:
