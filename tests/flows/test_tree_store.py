@@ -1,16 +1,18 @@
 """Every front door on a store that keeps no archives: nothing above the seam may notice.
 
-The kind is no kind of the product: the test puts it into the registry.
+The one kind, trees in memory, is no kind of the product: the test puts it into the registry. The other is restic.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from restic_repository import damage_pack, restic_store
 from tree_store import TreeStore
 from typer.testing import CliRunner
 
@@ -35,14 +37,23 @@ def command(*words: str) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.fixture
-def vault(place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The library of ``place``, whose only store is a tree."""
+def in_memory(folder: Path) -> str:
+    return f'kind = "tree"\nplace = "{folder}"\n'
+
+
+def restic(folder: Path) -> str:
+    if shutil.which("restic") is None:
+        pytest.skip("restic is not installed")
+    store = restic_store(folder / "restic")
+    return f'kind = "restic"\nrepository = "{store.repository}"\npassword_file = "{store.password_file}"\n'
+
+
+@pytest.fixture(params=[in_memory, restic])
+def vault(place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    """The library of ``place``, whose only store keeps trees."""
     monkeypatch.setitem(stores.KINDS, "tree", TreeStore)
     text = place.config.read_text().partition("[stores.local]")[0]
-    place.config.write_text(
-        f'workspace = "{tmp_path}/work"\n{text}[stores.vault]\nkind = "tree"\nplace = "{tmp_path}"\n'
-    )
+    place.config.write_text(f'workspace = "{tmp_path}/work"\n{text}[stores.vault]\n{request.param(tmp_path)}')
     monkeypatch.setenv(settings_module.CONFIG_VARIABLE, str(place.config))
     return place
 
@@ -90,11 +101,19 @@ def test_a_library_is_kept_and_comes_back_by_a_store_without_archives(vault: Any
         Catalog(vault.settings).find(newer.id)
 
 
-def test_damage_in_a_tree_is_found(vault: Any) -> None:
-    taken = backup(library="bibliotheca")
-    kept = vault.settings.store("vault").kept[taken.copies[0].key]
+def damage(store: Any, key: str) -> None:
+    """Change a cover."""
+    if store.kind == "restic":
+        damage_pack(store.folder)
+        return
+    kept = store.kept[key]
     at = next(number for number, (header, _) in enumerate(kept.members) if header.entry.path.endswith("a.jpg"))
     kept.members[at] = kept.members[at][0], b"x" * 2000
+
+
+def test_damage_in_a_tree_is_found(vault: Any) -> None:
+    taken = backup(library="bibliotheca")
+    damage(vault.settings.store("vault"), taken.copies[0].key)
     (checked,) = verify(ids=(taken.id,)).checked
     assert not checked.verification.sound
     assert Catalog(vault.settings).find(taken.id).status is Status.DAMAGED
