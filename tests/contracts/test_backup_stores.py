@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prepared_backup import LABEL, LATER, TAKEN, folder_of_everything, prepared
 from restic_repository import damage_pack, restic_store
 from s3_relay import Relay
 from s3_server import s3_server
@@ -21,19 +22,14 @@ from store_fixtures import s3_place
 from tree_store import TreeStore
 
 from scriptorium.errors import NotFound, StoreUnavailable
-from scriptorium.manifest import new_id
 from scriptorium.members import write_members
-from scriptorium.model import Annotations, FileList, Manifest, Staged, Tree, Verification
-from scriptorium.operations.copies import Prepared, check, prepare, put
-from scriptorium.stores import BackupStore, LocalStore, Share
+from scriptorium.model import Annotations, Verification
+from scriptorium.operations.copies import Prepared, check, put
+from scriptorium.stores import LocalStore, Share
 from scriptorium.stores.objects.memory import MemoryStore
 from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.trees.restic.saving import save_contents
-from scriptorium.words import BackupType, Compression, Tier
-
-TAKEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-LABEL = "full_20260102_030405"
-LATER = timedelta(hours=25)
+from scriptorium.words import Compression
 
 
 @dataclass(frozen=True)
@@ -133,39 +129,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "noise").write_bytes(os.urandom(50_000))
-    (folder / "sub" / "empty").touch()
-    (folder / "sub" / "again").hardlink_to(folder / "noise")
-    (folder / "link").symlink_to("noise")
-    (folder / os.fsdecode(b"\xff odd\n")).write_text("odd")
-    return folder
-
-
-def prepared(data: Path, *stores: BackupStore, label: str = LABEL, created: datetime = TAKEN) -> Prepared:
-    folder = data.parent / f"work-{new_id()}"
-    folder.mkdir()
-    draft = Manifest(
-        id=new_id(),
-        library="lib",
-        preset=None,
-        type=BackupType.FULL,
-        tier=Tier.MANUAL,
-        name="a backup",
-        description="",
-        created_at=created,
-        finished_at=created,
-        host="here",
-        scriptorium_version="1",
-        tools={},
-        parts=(),
-        files=FileList(0, "", ()),
-        archive=None,
-    )
-    part = Staged("data", "files", "data", "read in place", TAKEN, TAKEN, (Tree(str(data), "data"),))
-    packagings = dict.fromkeys(store.packaging(Compression.GZIP) for store in stores)
-    return prepare(packagings, draft, [part], folder, label)
+    return folder_of_everything(tmp_path / "data")
 
 
 def stored(rig: Rig, data: Path, **how: Any) -> str:

@@ -31,7 +31,7 @@ from scriptorium.errors import (
 
 PROGRAM = "restic"
 OLDEST = (0, 14)
-INCOMPLETE = 3  # a snapshot was made, but something could not be read
+_INCOMPLETE = 3
 _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 10, 11, 12  # since 0.17
 _ANSWERS_WITHIN = 120.0  # seconds for what takes a moment; newer ones try again for a quarter of an hour
 _CONNECTS_WITHIN = 10.0
@@ -51,6 +51,14 @@ _DAMAGE = re.compile(
 
 class NoRepository(StoreUnavailable):
     """There is none yet, where one may be made."""
+
+
+class Locked(StoreUnavailable):
+    """Somebody else works on the repository, or died while they did."""
+
+
+class Incomplete(StoreUnavailable):
+    """A snapshot was made, but something could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,8 @@ class Restic:
         last = words[-1] if words else f"it ended with status {status}"
         if status < 0:
             return StoreUnavailable("restic was ended by a signal", on=self.name, hint="try again")
+        if status == _INCOMPLETE:
+            return Incomplete("restic could not read something", on=self.name, hint=last)
         if status == _LOCKED or "already locked" in said:
             holder = _LOCK.search(said)
             who = holder[1] if holder else "another run"
@@ -170,10 +180,6 @@ class Restic:
             _require_place(folder, self.name)
         elif (host := network_address(self.address)) is not None:
             _require_answer(*host, self.name)
-
-
-class Locked(StoreUnavailable):
-    """Somebody else works on the repository, or died while they did."""
 
 
 def local_folder(address: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,11 @@ from scriptorium.progress import Advance, step
 from scriptorium.stores.trees.package import TreePackage
 from scriptorium.stores.trees.record import MEMBERS, TREES, dump_places
 from scriptorium.stores.trees.restic import snapshots as ours
-from scriptorium.stores.trees.restic.program import Restic
+from scriptorium.stores.trees.restic.corrections import corrected
+from scriptorium.stores.trees.restic.program import Incomplete, Restic
 from scriptorium.stores.trees.restic.targets import targets
+
+log = logging.getLogger(__name__)
 
 MANIFEST_FILE = "manifest.json"
 
@@ -28,8 +32,8 @@ def make_repository(program: Restic) -> None:
         program.run("cat", "config")  # says why, unless it is there now
 
 
-def save_contents(program: Restic, package: TreePackage, put: str, before: Sequence[ours.Snapshot]) -> None:
-    """One snapshot of all parts, staged ones and living trees."""
+def save_contents(program: Restic, package: TreePackage, put: str, before: Sequence[ours.Snapshot]) -> TreePackage:
+    """One snapshot of all parts, staged ones and living trees. Returns the package as restic holds it."""
     tags = ours.tags_of(package.manifest, package.label, ours.CONTENTS, put)
     chosen = targets(package)
     folder = package.folder / f"restic-{put}"
@@ -45,8 +49,9 @@ def save_contents(program: Restic, package: TreePackage, put: str, before: Seque
     words += [f"--parent={parent}"] if parent else ["--force"]
     reach("restic.before-contents")
     with step("saving with restic", package.label, expected=package.contents or None) as moved:
-        _backup(program, words, package.folder, moved)
+        incomplete = _backup(program, words, package.folder, moved)
     reach("restic.after-contents")
+    return corrected(program, package, (f"--tag={ours.tag_words(tags)}", "latest"), incomplete=incomplete)
 
 
 def save_manifest(program: Restic, package: TreePackage, put: str) -> None:
@@ -62,8 +67,17 @@ def save_manifest(program: Restic, package: TreePackage, put: str) -> None:
     reach("restic.after-manifest")
 
 
-def _backup(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) -> None:
-    """Run ``restic backup``, telling ``advance`` the bytes that it has read."""
+def _backup(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) -> bool:
+    """Run ``restic backup``, telling ``advance`` the bytes that it has read; whether something could not be read."""
+    try:
+        _follow(program, words, cwd, advance)
+    except Incomplete as error:
+        log.warning("%s", error)
+        return True
+    return False
+
+
+def _follow(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) -> None:
     done = 0
     with program.stream("backup", "--json", *words, cwd=cwd) as output:
         for line in output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import socket
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from scriptorium.errors import DamageFound, NotFound, ToolMissing, UsageError
+from scriptorium.errors import DamageFound, NotFound, StoreUnavailable, ToolMissing, UsageError
 from scriptorium.fs.free_space import free_bytes
 from scriptorium.manifest import dumps_annotations, loads, loads_annotations
 from scriptorium.members import Member
@@ -129,10 +130,10 @@ class ResticStore(BaseModel):
             raise UsageError("this store reads the parts where they lie, and takes no archive", on=self.name)
         before = self._made()
         put = secrets.token_hex(8)
-        save_contents(self.program, package, put, before)
+        package = save_contents(self.program, package, put, before)
         save_manifest(self.program, package, put)
         key = f"{package.manifest.library}/{package.label}"
-        self._forget([one for one in before if one.key == key and one.role != ours.ANNOTATIONS])
+        self._forget_replaced([one for one in before if one.key == key and one.role != ours.ANNOTATIONS])
         return StoredBackup(key, package.manifest.library, package.label, max(package.contents, 1), datetime.now(UTC))
 
     def _made(self) -> Sequence[ours.Snapshot]:
@@ -197,7 +198,7 @@ class ResticStore(BaseModel):
             "--force",
             input=dumps_annotations(annotations),
         )
-        self._forget([one for one in known if one.role == ours.ANNOTATIONS], prune=False)
+        self._forget_replaced([one for one in known if one.role == ours.ANNOTATIONS])
 
     @contextmanager
     def members(
@@ -224,6 +225,11 @@ class ResticStore(BaseModel):
             self._forget([one for one in doomed if one.role == role], prune=False)
         if doomed:
             self.program.run_unlocked("prune")
+
+    def _forget_replaced(self, old: Sequence[ours.Snapshot]) -> None:
+        """Where that cannot be now (another host holds the repository, nothing may be removed), ``sweep`` does it."""
+        with contextlib.suppress(StoreUnavailable):
+            self._forget(old, prune=False)
 
     def _forget(self, doomed: Sequence[ours.Snapshot], *, prune: bool = True) -> None:
         if doomed:

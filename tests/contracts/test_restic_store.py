@@ -1,0 +1,154 @@
+"""What restic alone does: changes between two readings, others' snapshots, locks, passwords, and restic without us."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prepared_backup import LABEL, LATER, folder_of_everything, prepared
+from restic_repository import PASSWORD, environment, new_store, restic_store
+
+from scriptorium.errors import NotFound, SettingsError, StoreUnavailable
+from scriptorium.members import write_members
+from scriptorium.operations.copies import check, put
+from scriptorium.stores import ResticStore
+from scriptorium.words import Compression
+
+pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResticStore:
+    return restic_store(tmp_path / "restic")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return folder_of_everything(tmp_path / "data")
+
+
+def run(store: ResticStore, *words: str, **how: object) -> subprocess.CompletedProcess[bytes]:
+    """A person's own restic."""
+    return subprocess.run(["restic", *words], env=environment(store), check=True, capture_output=True, **how)  # type: ignore[call-overload, no-any-return]
+
+
+def stored(store: ResticStore, data: Path, meanwhile: Callable[[], object] = lambda: None) -> str:
+    one = prepared(data, store)
+    meanwhile()
+    return put(store, Compression.GZIP, one, check(one)).key
+
+
+def test_what_changes_between_our_reading_and_restics_is_named(store: ResticStore, data: Path, tmp_path: Path) -> None:
+    (data / "gone").write_text("gone")
+    (data / "touched").write_text("the same")
+
+    def meanwhile() -> None:
+        (data / "noise").write_bytes(b"later" * 999)
+        (data / "gone").unlink()
+        (data / "touched").chmod(0o640)
+
+    key = stored(store, data, meanwhile)
+    manifest = store.manifest(key)
+    assert manifest.warnings == (
+        "data/gone: vanished before restic read it",
+        "data/noise: changed after it was read: the copy has its later state",
+    )
+    assert manifest.parts[0].bytes == 4995 + 3 + 8 and manifest.unsaved_count == 0
+    assert store.verify(key).sound
+    with store.members(key) as members:
+        write_members(
+            members, lambda path: tmp_path / "back" / path, roots=[tmp_path / "back"], expected=manifest.files
+        )
+    assert (tmp_path / "back/data/noise").read_bytes() == b"later" * 999
+    assert not (tmp_path / "back/data/gone").exists()
+
+
+def test_snapshots_of_others_are_left_alone(store: ResticStore, data: Path) -> None:
+    run(store, "backup", "--stdin", "--tag=mine", input=b"theirs")
+    assert list(store.list()) == [] and store.usage()[0] == 0
+    key = stored(store, data)
+    store.remove(key)
+    assert store.sweep(datetime.now(UTC) + LATER) == ()
+    (left,) = json.loads(run(store, "snapshots", "--json").stdout)
+    assert left["tags"] == ["mine"] and run(store, "dump", "latest", "/stdin").stdout == b"theirs"
+
+
+def test_the_first_backup_makes_the_repository(data: Path, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "new")
+    assert list(store.list()) == [] and store.is_free("lib", LABEL) and not store.snapshots()
+    store.remove("lib/nothing")
+    with pytest.raises(NotFound):
+        store.manifest("lib/nothing")
+    key = stored(store, data)
+    assert [found.key for found in store.list()] == [key]
+    other = store.model_copy(update={"password_file": None, "password_env": "NO_SUCH_VARIABLE"})
+    with pytest.raises(SettingsError, match="NO_SUCH_VARIABLE"):
+        list(other.list())
+
+
+def test_a_wrong_password_is_said(store: ResticStore, tmp_path: Path) -> None:
+    wrong = store.model_copy(update={"password_file": None, "password_command": "echo wrong"})
+    with pytest.raises(StoreUnavailable, match="does not open with this password"):
+        list(wrong.list())
+    right = store.model_copy(update={"password_file": None, "password_command": f"echo '{PASSWORD}'"})
+    assert list(right.list()) == []
+    with pytest.raises(StoreUnavailable, match="cannot be had"):
+        list(store.model_copy(update={"password_file": tmp_path / "no such file"}).list())
+
+
+def abandoned_lock(store: ResticStore, *before: str) -> None:
+    """A restic that is killed at work leaves its lock."""
+    words = [*before, "restic", "backup", "--stdin"]
+    locks = Path(store.repository) / "locks"
+    child = subprocess.Popen(words, env=environment(store), stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        until = time.monotonic() + 30
+        while not any(len(lock.name) == 64 for lock in locks.iterdir()) and time.monotonic() < until:
+            time.sleep(0.02)
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+    assert list(locks.iterdir())
+
+
+def test_the_lock_of_a_dead_run_of_this_host_is_removed(store: ResticStore, data: Path) -> None:
+    key = stored(store, data)
+    abandoned_lock(store)
+    store.remove(key)
+    assert list(store.list()) == [] and not list((Path(store.repository) / "locks").iterdir())
+
+
+def test_the_lock_of_another_host_is_respected_and_named(store: ResticStore, data: Path) -> None:
+    elsewhere = ("unshare", "--uts", "sh", "-c", 'echo elsewhere >/proc/sys/kernel/hostname && exec "$@"', "sh")
+    if os.geteuid() != 0 or subprocess.run([*elsewhere, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no namespace of our own can be had")
+    abandoned_lock(store, *elsewhere)
+    key = stored(store, data)  # a backup needs nobody's lock
+    with pytest.raises(StoreUnavailable, match=r"locked by PID \d+ on elsewhere"):
+        store.remove(key)
+    assert len(list((Path(store.repository) / "locks").iterdir())) == 1
+
+
+def test_a_copy_that_restic_made_is_the_same_backup(store: ResticStore, data: Path, tmp_path: Path) -> None:
+    key = stored(store, data)
+    other = restic_store(tmp_path / "other")
+    source = ("--from-repo", store.repository)
+    more = {"RESTIC_FROM_PASSWORD_FILE": str(store.password_file)}
+    subprocess.run(["restic", "copy", *source], env={**environment(other), **more}, check=True, capture_output=True)
+    assert [found.key for found in other.list()] == [key] and other.verify(key).sound
+    assert other.annotations(key).verification is not None
+
+
+def test_excluded_files_are_not_in_the_repository(store: ResticStore, data: Path) -> None:
+    os.mkfifo(data / "pipe")
+    stored(store, data)
+    listed = run(store, "ls", "latest", "--tag=scriptorium,role=contents").stdout.decode("utf-8", "replace")
+    assert "/data/noise" in listed and "/pipe" not in listed
