@@ -89,6 +89,7 @@ def test_the_first_backup_makes_the_repository(data: Path, tmp_path: Path) -> No
         store.manifest("lib/nothing")
     key = stored(store, data)
     assert [found.key for found in store.list()] == [key]
+    assert store.initialize() == "the repository is there"
     other = store.model_copy(update={"password_file": None, "password_env": "NO_SUCH_VARIABLE"})
     with pytest.raises(SettingsError, match="NO_SUCH_VARIABLE"):
         list(other.list())

@@ -145,6 +145,15 @@ class ResticStore(BaseModel):
             return ()
         return ours.parse_snapshots(found.stdout)
 
+    def initialize(self) -> str:
+        """Make the repository where there is none; see ``stores.care``."""
+        try:
+            self.program.run("cat", "config")
+        except NoRepository:
+            self.make()
+            return "a repository was made"
+        return "the repository is there"
+
     def make(self) -> None:
         """Make the repository."""
         from scriptorium.stores.trees.restic.saving import make_repository
