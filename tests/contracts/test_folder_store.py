@@ -79,7 +79,7 @@ def test_what_others_keep_in_the_folder_is_listed_at_most_and_survives_odd_names
     assert names(store) == ["lib/a.tar"]
 
 
-def test_a_put_that_is_killed_leaves_the_former_object(tmp_path: Path) -> None:
+def test_a_put_that_is_killed_leaves_the_previous_object(tmp_path: Path) -> None:
     """A child that dies in the middle of writing: the object is the old one, the rest is a leftover."""
     store = LocalObjects(path=tmp_path / "store")
     store.put_bytes(KEY, b"former")

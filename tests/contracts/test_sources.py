@@ -59,7 +59,9 @@ def test_a_snapshot_names_its_part(rig: Rig, take: Callable[[], Staged]) -> None
     assert rig.contents() == before
 
 
-def test_the_same_contents_have_the_same_facts_and_others_have_others(rig: Rig, take: Callable[[], Staged]) -> None:
+def test_the_same_contents_have_the_same_fingerprints_and_others_have_others(
+    rig: Rig, take: Callable[[], Staged]
+) -> None:
     first, second = take(), take()
     assert first.tables == second.tables
     rig.change()

@@ -24,7 +24,7 @@ def age(folder: Any, by: timedelta) -> None:
         os.utime(path, (then, then))
 
 
-def test_former_data_and_leftovers_go_when_their_time_has_come(chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_previous_data_and_leftovers_go_when_their_time_has_come(chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     done = backup()
     restore(reference=done.id)
     left = chosen.backups / "bibliotheca" / "full_20200101_000000.tar.gz"

@@ -194,7 +194,7 @@ def test_warnings_of_the_source_come_first(archives: Any, root: Path) -> None:
     assert packed.manifest.warnings == ("the clock went backwards", "x/pipe: a pipe, skipped")
 
 
-def test_facts_that_are_missing_are_recorded_and_warned_of_by_name(archives: Any, root: Path) -> None:
+def test_fingerprints_that_are_missing_are_recorded_and_warned_of_by_name(archives: Any, root: Path) -> None:
     part = archives.staged("db", Tree(str(root), "x"), missing_fingerprints={"Book": "the reader needs 3 GB"})
     packed = archives.pack(part)
     assert packed.manifest.parts[0].missing_fingerprints == {"Book": "the reader needs 3 GB"}

@@ -149,7 +149,7 @@ def test_what_the_application_made_meanwhile_is_neither_lost_nor_in_the_way(
     assert not staging.path.exists()
 
 
-def test_former_data_that_vanished_is_said_and_the_plan_stays(living: Path, staging: StagingFolder) -> None:
+def test_previous_data_that_vanished_is_said_and_the_plan_stays(living: Path, staging: StagingFolder) -> None:
     staging.write_plan(plan(living, staging))
     staging.apply()
     (staging.previous / "two").unlink()
@@ -170,7 +170,7 @@ def test_what_was_to_come_and_vanished_stops_the_switch(living: Path, staging: S
     assert content(living) == PREVIOUS
 
 
-def test_a_staging_folder_that_holds_former_data_is_never_emptied(living: Path, staging: StagingFolder) -> None:
+def test_a_staging_folder_that_holds_previous_data_is_never_emptied(living: Path, staging: StagingFolder) -> None:
     staging.write_plan(plan(living, staging))
     staging.apply()
     for attempt in (staging.create, staging.remove):

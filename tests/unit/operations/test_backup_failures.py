@@ -99,7 +99,7 @@ def test_a_second_store_that_becomes_full_keeps_nothing_of_it(home: Home, monkey
         assert [copy.store for copy in listed.copies] == ["local"] and listed.status is Status.VERIFIED
 
 
-def test_too_little_room_is_said_before_anything_is_written(home: Home) -> None:
+def test_too_little_space_is_said_before_anything_is_written(home: Home) -> None:
     with disk(home.folder / "second", "1m"):
         settings = home.settings
         plan = plan_backup(settings, BackupRequest())
@@ -112,7 +112,7 @@ def test_too_little_room_is_said_before_anything_is_written(home: Home) -> None:
         assert "needs" in only_a_failed_run(home, plan).error
 
 
-def test_room_is_added_up_by_filesystem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_is_added_up_by_filesystem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first store takes the finished archive as it is; each further copy is bytes of its own."""
     asked: list[tuple[int, str]] = []
     monkeypatch.setattr(workspace.space, "require_space", lambda place, needed, what: asked.append((needed, what)))

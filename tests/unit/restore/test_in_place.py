@@ -200,7 +200,7 @@ def test_a_journal_that_cannot_be_read_stops_everything_until_somebody_looks(hom
         assert "former" in caught.value.hint
 
 
-def test_former_data_of_a_source_that_left_the_settings_is_not_forgotten(home: Home) -> None:
+def test_previous_data_of_a_source_that_left_the_settings_is_not_forgotten(home: Home) -> None:
     home.change()
     before = state_of(home.data)
     settings, supply = home.settings, supply_of(home.settings)
@@ -217,7 +217,7 @@ def test_former_data_of_a_source_that_left_the_settings_is_not_forgotten(home: H
 
 
 @pytest.mark.parametrize("keep", [0, 7])
-def test_former_data_is_kept_for_a_while_or_not_at_all(home: Home, keep: int) -> None:
+def test_previous_data_is_kept_for_a_while_or_not_at_all(home: Home, keep: int) -> None:
     file = home.folder / "scriptorium.toml"
     file.write_text(f"keep_previous = {keep}\n" + file.read_text())
     settings = home.settings

@@ -120,7 +120,7 @@ def test_an_archive_that_is_gone_leaves_the_target_as_it_was(home: Home, tmp_pat
 
 
 @pytest.mark.parametrize("fails", [1, 2])
-def test_a_switch_that_fails_puts_the_former_folder_back(
+def test_a_switch_that_fails_puts_the_previous_folder_back(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
 ) -> None:
     target = tmp_path / "out"
@@ -210,7 +210,7 @@ def test_what_is_mounted_inside_the_target_is_never_removed_with_it(
     assert (target / "disk" / "precious").read_bytes() == b"p"
 
 
-def test_too_little_room_is_said_before_anything_is_written(
+def test_too_little_space_is_said_before_anything_is_written(
     home: Home, tmp_path: Path, mount: Callable[..., Path]
 ) -> None:
     target = mount(tmp_path / "out", "-t", "tmpfs", "-o", "size=32k", "tmpfs")
@@ -267,7 +267,7 @@ def test_killed_on_the_way_into_a_folder_the_next_one_tidies_up(
     assert contents(target) == saved(home) and list(tmp_path.glob(".scriptorium-*")) == [beside]
 
 
-def test_killed_between_the_renames_the_former_folder_comes_back(home: Home, tmp_path: Path) -> None:
+def test_killed_between_the_renames_the_previous_folder_comes_back(home: Home, tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()
     (target / "precious").write_bytes(b"p")

@@ -27,7 +27,7 @@ BOOK, TAG = TableFingerprint(2, "rows1:a"), TableFingerprint(1, "rows1:b")
         ({"Book": BOOK}, {}, {}, {"": "memory"}, []),
     ],
 )
-def test_what_is_without_facts_is_no_difference(
+def test_what_is_without_fingerprint_is_no_difference(
     recorded: Mapping[str, TableFingerprint],
     without: Mapping[str, str],
     found: Mapping[str, TableFingerprint],

@@ -270,7 +270,7 @@ def test_links_are_never_followed_wherever_they_lead(folder: Path, as_nobody: No
         forbidden.chmod(0o700)
 
 
-def test_room_is_reckoned_from_what_a_sparse_file_takes(folder: Path) -> None:
+def test_space_is_reckoned_from_what_a_sparse_file_takes(folder: Path) -> None:
     """A file that is nearly all hole, saved and restored."""
     home = library(folder)
     os.truncate(home.data / "open.txt", 1 << 28)

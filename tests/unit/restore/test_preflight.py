@@ -51,7 +51,7 @@ def plan_of(home: Any, supply: Supply) -> Preflight:
         (("etc", "data/covers"), True),
     ],
 )
-def test_room_is_needed_for_what_is_chosen_alone(home: Home, only: tuple[str, ...], fits: bool) -> None:
+def test_space_is_needed_for_what_is_chosen_alone(home: Home, only: tuple[str, ...], fits: bool) -> None:
     supply = larger(supply_of(home.settings, only=only), "data/uploads/c.txt")
     plan = plan_of(home, supply)
     row = next(row for row in plan.rows if row.what == "space")
@@ -67,7 +67,7 @@ def test_room_is_needed_for_what_is_chosen_alone(home: Home, only: tuple[str, ..
         plan_of(home, whole).require()
 
 
-def test_the_safety_backup_needs_room_too(home: Home) -> None:
+def test_the_safety_backup_needs_space_too(home: Home) -> None:
     settings, supply = home.settings, supply_of(home.settings)
     library = settings.library()
 

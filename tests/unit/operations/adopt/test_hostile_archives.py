@@ -173,7 +173,7 @@ def test_tars(app: Any, refused: Callable[..., str], trick: str) -> None:
     refused(archive, UnsafeArchive)
 
 
-def test_a_tar_that_unpacks_to_more_than_there_is_room_for(
+def test_a_tar_that_unpacks_to_more_than_there_is_space_for(
     app: Any, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage(NamedTuple):

@@ -258,7 +258,7 @@ def test_an_export_larger_than_the_first_pool_is_made_and_imported(
     assert not made.exported and "too little memory" in made.trouble and not (tmp_path / "poor").exists()
 
 
-def test_no_room_to_try_it_means_no_export(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_to_try_it_means_no_export(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(place, "CREATE NODE TABLE Book (id INT64, PRIMARY KEY (id))")
     free = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type(free)(free.total, free.used, 5000))

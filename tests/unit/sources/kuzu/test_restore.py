@@ -101,7 +101,7 @@ def bench(first_bench: Bench, tmp_path: Path) -> Bench:
 
 
 @pytest.mark.parametrize("rebuild", [False, True])
-def test_in_place_with_a_former_wal(bench: Bench, rebuild: bool) -> None:
+def test_in_place_with_a_previous_wal(bench: Bench, rebuild: bool) -> None:
     living = bench.database.read_bytes()
     for ending in (".wal", ".shadow"):
         bench.database.with_name(f"app.db{ending}").write_bytes(b"of another state")

@@ -342,7 +342,7 @@ def _incoming(staged: Staged, living: Path):
     return incoming
 
 
-def test_names_that_the_engine_cannot_express_are_missing_facts(tmp_path: Path, lab: Any) -> None:
+def test_names_that_the_engine_cannot_express_have_no_fingerprint(tmp_path: Path, lab: Any) -> None:
     """A dot makes the engine look for another catalog, a quote ends its own statement: the raw copy is a backup."""
     names = ["tick``ed", 'double"quoted', "single'quoted", "back\\slash", "sla/sh", "blank ed", "größe", "-- x", "a.b"]
     for number, name in enumerate(names):

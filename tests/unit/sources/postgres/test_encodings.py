@@ -100,7 +100,7 @@ def test_names_in_another_encoding_come_back(server, tmp_path, encoding):
             folder = tmp_path / str(in_place)
             folder.mkdir()
             source = PostgresSource(
-                database=url, tools=server.programs, staging=folder / "staging", in_place=in_place, former=0
+                database=url, tools=server.programs, staging=folder / "staging", in_place=in_place, previous=0
             )
             staged, part = back_up(source, folder / "stage")
             assert not [warning for warning in staged.warnings if "roles" in warning]

@@ -12,7 +12,7 @@ from scriptorium.sources.postgres.fingerprint import fingerprint, relations, req
 from scriptorium.sources.postgres.login import Login
 
 
-def facts_of(url: str) -> dict:
+def fingerprints_of(url: str) -> dict:
     with Login(database=url).address().session() as session:
         return dict(take_fingerprints(session, relations(session)).tables)
 
@@ -21,7 +21,7 @@ def facts_of(url: str) -> dict:
 def test_settings_of_the_database_do_not_cut_the_work_short(server, new_database, setting):
     url = new_database(server, "CREATE TABLE t AS SELECT generate_series(1, 20000) AS x")
     change(server.address(), f"ALTER DATABASE {url.rpartition('/')[2]} SET {setting}")
-    assert facts_of(url)["public.t"].rows == 20000
+    assert fingerprints_of(url)["public.t"].rows == 20000
     with Login(database=url).address().session() as session:
         session.execute("CREATE TABLE public.u ()")
 
@@ -32,7 +32,7 @@ def change(url: str, statement: str) -> None:
 
 
 def test_everything_is_counted_once_under_its_name(every_server, new_database, everything):
-    facts = facts_of(new_database(every_server, everything))
+    facts = fingerprints_of(new_database(every_server, everything))
     assert {name: fact.rows for name, fact in facts.items()} == {
         'public."O\'dd ""seq"". x"': 1,
         "other.asked": 1,
@@ -56,7 +56,7 @@ def test_everything_is_counted_once_under_its_name(every_server, new_database, e
 def test_generations_agree(generations, server_of, new_database, everything):
     if len(generations) < 2:
         pytest.skip("one generation only")
-    answers = [facts_of(new_database(server_of(major), everything)) for major in generations]
+    answers = [fingerprints_of(new_database(server_of(major), everything)) for major in generations]
     assert all(answer == answers[0] for answer in answers)
 
 
@@ -84,9 +84,9 @@ def test_generations_agree(generations, server_of, new_database, everything):
 )
 def test_one_change_changes_one_table(server, new_database, everything, statement, table):
     url = new_database(server, everything)
-    before = facts_of(url)
+    before = fingerprints_of(url)
     change(url, statement)
-    after = facts_of(url)
+    after = fingerprints_of(url)
     assert {name for name in before if before[name].fingerprint != after[name].fingerprint} == {table}
 
 
@@ -99,7 +99,7 @@ def test_neither_order_nor_dead_rows_nor_column_order_nor_session_matter(server,
     name = two.rpartition("/")[2]
     change(two, f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
     change(two, f"ALTER DATABASE {name} SET datestyle = 'German'")
-    assert facts_of(one) == facts_of(two)
+    assert fingerprints_of(one) == fingerprints_of(two)
 
 
 def test_the_fingerprint_is_what_the_documentation_says(server, new_database):
@@ -112,7 +112,7 @@ def test_the_fingerprint_is_what_the_documentation_says(server, new_database):
             (lane + int.from_bytes(digest[at : at + 8], "big")) % 2**64 for lane, at in zip(lanes, (0, 8), strict=True)
         ]
     expected = "pg1:" + "".join(f"{lane:016x}" for lane in lanes)
-    assert facts_of(url)["public.t"].fingerprint == expected == fingerprint(reversed(rows))
+    assert fingerprints_of(url)["public.t"].fingerprint == expected == fingerprint(reversed(rows))
 
 
 def test_the_encoding_of_the_database_does_not_matter(server, new_database):
@@ -120,14 +120,14 @@ def test_the_encoding_of_the_database_does_not_matter(server, new_database):
     utf8 = new_database(server, script)
     change(server.address(), "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
     change(server.address("latin"), script)
-    assert facts_of(utf8)["public.t"] == facts_of(server.address("latin"))["public.t"]
+    assert fingerprints_of(utf8)["public.t"] == fingerprints_of(server.address("latin"))["public.t"]
 
 
 def test_bytes_of_no_known_encoding_are_hashed_as_they_are(server):
     change(server.address(), "CREATE DATABASE raw ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'")
     with psycopg.connect(server.address("raw"), autocommit=True, client_encoding="SQL_ASCII") as session:
         session.execute(b"CREATE TABLE t (a text); INSERT INTO t VALUES (convert_from('\\xff41', 'SQL_ASCII'))")
-    assert facts_of(server.address("raw"))["public.t"].rows == 1
+    assert fingerprints_of(server.address("raw"))["public.t"].rows == 1
 
 
 def test_tables_that_may_not_be_read_are_named(server, new_database):
@@ -148,5 +148,5 @@ def test_rows_that_are_hidden_from_the_role_are_no_small_backup(server, new_data
     change(url, "DROP ROLE IF EXISTS half_blind")
     change(url, "CREATE ROLE half_blind LOGIN PASSWORD 'r'; GRANT SELECT ON t TO half_blind")
     with pytest.raises(PermanentError) as caught:
-        facts_of(url.replace(f"postgres:{server.password}", "half_blind:r"))
+        fingerprints_of(url.replace(f"postgres:{server.password}", "half_blind:r"))
     assert "row level security" in caught.value.what and "BYPASSRLS" in caught.value.hint

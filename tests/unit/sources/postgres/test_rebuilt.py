@@ -115,11 +115,11 @@ def test_subscriptions_are_left_to_the_server_and_named(server, new_database, tm
     load(incoming, staged)
     incoming.switch()
     incoming.finish()
-    former = (databases(server, name) - {name}).pop()
-    assert any(f"stays active in the previous database {former}" in warning for warning in incoming.warnings)
+    previous = (databases(server, name) - {name}).pop()
+    assert any(f"stays active in the previous database {previous}" in warning for warning in incoming.warnings)
     for statement in ("ALTER SUBSCRIPTION s SET (slot_name = NONE)", "DROP SUBSCRIPTION s"):
-        ask(server.address(former), statement)
-    assert source.drop_previous(0) == (former,)
+        ask(server.address(previous), statement)
+    assert source.drop_previous(0) == (previous,)
 
 
 @pytest.mark.parametrize("setting", ["", "default_transaction_read_only = on", "statement_timeout = '1ms'"])

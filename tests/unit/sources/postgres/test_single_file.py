@@ -40,7 +40,7 @@ def source_of(url: str, server, **more) -> PostgresSource:
     return PostgresSource(database=url, tools=server.programs, **more)
 
 
-def facts_of(url: str) -> dict:
+def fingerprints_of(url: str) -> dict:
     with PostgresSource(database=url).address().session() as session:
         return dict(take_fingerprints(session, relations(session), expected=None).tables)
 
@@ -76,18 +76,18 @@ def there_and_back(every_server, new_database, everything, file, format, compres
     assert size > 1000 and [path.name for path in file.parent.iterdir()] == [file.name]
     assert (file.stat().st_mode & 0o777) == (0o700 if file.is_dir() else 0o600)
     database.restore_database(source_of(empty, every_server), file)
-    restored = facts_of(empty)
+    restored = fingerprints_of(empty)
     assert restored.pop("public.stale").rows == 1  # made anew, and no longer stale
-    assert restored == facts_of(url)
+    assert restored == fingerprints_of(url)
     with pytest.raises(ToolFailed) as caught:
         database.restore_database(source_of(empty, every_server), file)
     assert "already" in caught.value.what and "--clean" in caught.value.hint
-    assert facts_of(empty) == restored | {"public.stale": facts_of(empty)["public.stale"]}
+    assert fingerprints_of(empty) == restored | {"public.stale": fingerprints_of(empty)["public.stale"]}
     ask(empty, "TRUNCATE public.all_types; DROP TABLE public.cache; SELECT lo_unlink(4711)")
     if format == "sql":
         ask(empty, "SELECT lo_unlink(4712)")  # SQL cannot replace large objects, only make them
     database.restore_database(source_of(empty, every_server), file, clean=True)
-    assert facts_of(empty) == restored | {"public.stale": facts_of(empty)["public.stale"]}
+    assert fingerprints_of(empty) == restored | {"public.stale": fingerprints_of(empty)["public.stale"]}
 
 
 def test_sql_over_what_is_there_leaves_public_as_it_was_and_minds_no_schema(every_server, new_database, tmp_path):
@@ -108,12 +108,12 @@ def test_sql_of_a_newer_pg_dump_comes_back_on_an_older_server(generations, serve
     database.backup_database(source_of(url, newer), tmp_path / "a.sql", format="sql")
     assert "transaction_timeout" in (tmp_path / "a.sql").read_text()
     database.restore_database(source_of(empty, older), tmp_path / "a.sql")
-    assert facts_of(empty) == facts_of(url)
+    assert fingerprints_of(empty) == fingerprints_of(url)
     database.backup_database(source_of(url, older), tmp_path / "a.dump", format="custom")
     with pytest.raises(ToolMissing, match=f"{generations[0]} to 16") as error:
         database.restore_database(source_of(empty, newer), tmp_path / "a.dump", clean=True)
     assert "postgresql-client" in error.value.hint
-    assert facts_of(empty) == facts_of(url)
+    assert fingerprints_of(empty) == fingerprints_of(url)
 
 
 @pytest.mark.parametrize("format", ["custom", "directory", "sql"])

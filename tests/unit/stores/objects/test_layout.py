@@ -101,7 +101,7 @@ def test_a_backup_is_there_once_its_manifest_is(store: ObjectStore, archive: Cal
         read_manifest(store, key)
 
 
-def test_an_archive_without_its_facts_is_not_committed(store: ObjectStore, archive: Callable[[], Path]) -> None:
+def test_an_archive_without_its_manifest_is_not_committed(store: ObjectStore, archive: Callable[[], Path]) -> None:
     import dataclasses
 
     with pytest.raises(DamageFound):

@@ -53,7 +53,7 @@ def restored_rows(staged, server, name: str) -> str:
     return server.address(name)
 
 
-def test_a_dump_and_its_facts_are_of_one_moment(every_server, new_database, tmp_path):
+def test_a_dump_and_its_fingerprints_are_of_one_snapshot(every_server, new_database, tmp_path):
     """Writers move money between two tables all the while: whatever moment it is, the sum is the same, and what the
     dump holds is what the facts say."""
     url = new_database(every_server, "CREATE TABLE a (id int, v int); CREATE TABLE b (id int, v int);"
@@ -87,7 +87,7 @@ def test_a_dump_and_its_facts_are_of_one_moment(every_server, new_database, tmp_
     )
 
 
-def test_everything_comes_back_as_the_facts_say(every_server, new_database, everything, tmp_path):
+def test_everything_comes_back_as_the_fingerprints_say(every_server, new_database, everything, tmp_path):
     url = new_database(every_server, everything)
     staged = captured(PostgresSource(name="db", database=url, tools=every_server.programs), tmp_path / "stage")
     root = Path(staged.trees[0].root)

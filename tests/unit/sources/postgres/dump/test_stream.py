@@ -260,7 +260,7 @@ def test_a_connection_that_is_lost_in_the_middle(server, new_database, tmp_path,
     assert time.monotonic() - began < 20
 
 
-def test_facts_that_fail_end_the_dump(server, new_database, tmp_path):
+def test_fingerprints_that_fail_end_the_dump(server, new_database, tmp_path):
     source = PostgresSource(
         database=new_database(server, LARGE),
         tools=wrapped(server, tmp_path / "tools", 'real "$@" | head -c 200000; sleep 60'),

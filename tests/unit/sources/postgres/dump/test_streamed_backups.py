@@ -122,15 +122,15 @@ def test_a_short_disk_makes_the_dump_stream_past_it(server, new_database, tmp_pa
     large(url, 100)
     (tmp_path / "home" / "library").mkdir(parents=True)
     (tmp_path / "home" / "library" / "book").write_text("book")
-    room = small("80m")
+    disk = small("80m")
     monkeypatch.setattr(PostgresSource, "piece", 4 * MIB)
-    settings = settings_for(url, tmp_path, "auto", f'workspace = "{room}/work"\nspace_factor = 0.02')
+    settings = settings_for(url, tmp_path, "auto", f'workspace = "{disk}/work"\nspace_factor = 0.02')
     used: list[int] = []
     found: list[Space] = []
     after(monkeypatch, backup, "check_space", found.append)
     request = BackupRequest(compression=Compression.ZSTD)
     manifest = backup.backup(
-        settings, request, now=NOW, advance=lambda _: used.append(shutil.disk_usage(room).used)
+        settings, request, now=NOW, advance=lambda _: used.append(shutil.disk_usage(disk).used)
     ).manifest
     assert found[0].streamed == ("postgres",)
     assert part_of(manifest).bytes > 100 * MIB and part_of(manifest).tables["public.large"].rows == 100
@@ -143,16 +143,16 @@ def test_a_short_disk_makes_the_dump_stream_past_it(server, new_database, tmp_pa
 
 def test_what_fits_is_staged_and_what_does_not_is_refused(library, tmp_path, small):
     size = PostgresSource(database=library).survey(()).bytes
-    room = small("120m")
+    disk = small("120m")
 
     def asked(dump: str) -> Space:
-        settings = settings_for(library, tmp_path, dump, f'workspace = "{room}/work"\nspace_factor = 0.1')
+        settings = settings_for(library, tmp_path, dump, f'workspace = "{disk}/work"\nspace_factor = 0.1')
         return backup.check_space(settings, backup.plan_backup(settings, BackupRequest(), now=NOW))
 
     assert asked("auto").streamed == asked("stage").streamed == ()
     assert asked("stream").streamed == ("postgres",)
-    ballast = room / "ballast"
-    free = shutil.disk_usage(room).free
+    ballast = disk / "ballast"
+    free = shutil.disk_usage(disk).free
     ballast.write_bytes(bytes(free - free_space.MARGIN - size))  # room for the archive, and for less than a dump
     assert asked("auto").streamed == asked("stream").streamed == ("postgres",)
     with pytest.raises(NoSpace) as caught:
@@ -164,7 +164,7 @@ def test_what_fits_is_staged_and_what_does_not_is_refused(library, tmp_path, sma
         with pytest.raises(NoSpace) as caught:
             asked(dump)
         assert "the backup needs" in caught.value.what and "there are" in caught.value.what
-        assert caught.value.on.startswith(str(room)) and caught.value.hint
+        assert caught.value.on.startswith(str(disk)) and caught.value.hint
 
 
 def test_only_as_many_as_must_be_are_streamed_the_largest_first(server, new_database, tmp_path, monkeypatch):
@@ -285,14 +285,14 @@ def test_a_disk_that_becomes_full_all_the_same(server, new_database, tmp_path, s
     url = new_database(server)
     ask(url, "CREATE TABLE large AS SELECT g, sha512((g || 'x')::text::bytea) AS x FROM generate_series(1, 60000) g")
     (tmp_path / "home" / "library").mkdir(parents=True)
-    room = small("3m")
+    disk = small("3m")
     monkeypatch.setattr(PostgresSource, "piece", MIB)
     monkeypatch.setattr(workspace.space, "require_space", lambda *_: None)
-    settings = settings_for(url, tmp_path, "stream", f'workspace = "{room}/work"')
+    settings = settings_for(url, tmp_path, "stream", f'workspace = "{disk}/work"')
     with pytest.raises(NoSpace) as caught:
         backup.backup(settings, BackupRequest(compression=Compression.ZSTD), now=NOW)
-    assert "became full" in caught.value.what and caught.value.on.startswith(str(room))
-    assert [path.name for path in room.rglob("*") if path.is_file() and "staging" in path.parts] == []
+    assert "became full" in caught.value.what and caught.value.on.startswith(str(disk))
+    assert [path.name for path in disk.rglob("*") if path.is_file() and "staging" in path.parts] == []
     assert ask(url, "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^scriptorium'") == [(0,)]
 
 

@@ -16,7 +16,7 @@ from scriptorium.sources.postgres.records import Records, begun
 from scriptorium.sources.postgres.source import PostgresSource
 
 
-def test_everything_comes_back_and_the_former_database_stays(every_server, new_database, everything, tmp_path):
+def test_everything_comes_back_and_the_previous_database_stays(every_server, new_database, everything, tmp_path):
     url = new_database(every_server, everything)
     name = url.rpartition("/")[2]
     ask(url, f"ALTER DATABASE {name} SET work_mem = '9MB'; ALTER DATABASE {name} SET search_path = other, public; "
@@ -43,15 +43,15 @@ def test_everything_comes_back_and_the_former_database_stays(every_server, new_d
     incoming.finish()
     assert ask(url, "SELECT count(*) FROM public.all_types") == [(50,)]
     assert ask(every_server.address(), f"{about} '{name}'") == before
-    former = databases(every_server, name) - {name}
-    assert [one[:-15] for one in former] == [f"{name}_before_restore_"]
-    assert ask(every_server.address(former.pop()), "SELECT count(*) FROM public.all_types") == [(0,)]
+    previous = databases(every_server, name) - {name}
+    assert [one[:-15] for one in previous] == [f"{name}_before_restore_"]
+    assert ask(every_server.address(previous.pop()), "SELECT count(*) FROM public.all_types") == [(0,)]
     again = dict(back_up(source, tmp_path / "again")[1].tables)
     assert again.pop("public.stale").rows == 1 and again == part.tables  # the stale view was made anew
     assert not list(tmp_path.glob("scriptorium-restore-*"))
 
 
-def test_undo_after_the_switch_puts_the_former_database_back(library, server):
+def test_undo_after_the_switch_puts_the_previous_database_back(library, server):
     source, staged, part, url, name = library
     incoming = source.incoming(part, ID)
     incoming.prepare()
@@ -98,12 +98,12 @@ def test_an_application_that_never_stops_connecting_is_sent_away_for_a_moment(li
     answers.sort()
     assert {count for _, count in answers} == {11, 2000}
     counts = [count for _, count in answers]
-    assert counts == sorted(counts), "the former database answered after the switch"
+    assert counts == sorted(counts), "the previous database answered after the switch"
     at = counts.index(2000)
     assert answers[at][0] - answers[at - 1][0] < 3.0
 
 
-def test_former_databases_are_kept_to_a_number(library, server):
+def test_previous_databases_are_kept_to_a_number(library, server):
     source, staged, part, _, name = library
     for number, kept in enumerate((1, 2, 2, 0)):
         incoming = source.model_copy(update={"previous": 2 if kept else 0}).incoming(part, f"{number:012x}")
@@ -175,14 +175,14 @@ def test_a_comment_of_the_users_stays_and_ours_gets_into_no_backup(library, serv
 
 def test_what_an_earlier_version_marked_is_found_and_goes_back(library, server):
     source, _, part, url, name = library
-    former = f"{name}_before_restore_20260101_000000"
-    mark = {"scriptorium": {"restore": ID, "former": former, "comment": "their own"}}
-    ask(server.address(), f"ALTER DATABASE {name} RENAME TO {former}")
+    previous = f"{name}_before_restore_20260101_000000"
+    mark = {"scriptorium": {"restore": ID, "former": previous, "comment": "their own"}}
+    ask(server.address(), f"ALTER DATABASE {name} RENAME TO {previous}")
     ask(server.address(), f"CREATE DATABASE {name}")
     ask(server.address(), f"COMMENT ON DATABASE {name} IS '{json.dumps(mark)}'")
     source.incoming(part, "ba9876543210").finish()
     source.incoming(part, "ba9876543210").undo()
-    assert databases(server, name) == {name, former}, "the mark is another restore's"
+    assert databases(server, name) == {name, previous}, "the mark is another restore's"
     source.incoming(part, ID).undo()
     assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]
     assert databases(server, name) == {name}
@@ -192,18 +192,18 @@ def test_what_an_earlier_version_marked_is_found_and_goes_back(library, server):
 def test_what_was_done_by_hand_is_not_called_back(library, server, by_hand):
     source, staged, part, url, name = library
     _restore(source, staged, part).switch()
-    (former,) = source.previous_databases()
+    (previous,) = source.previous_databases()
     at = server.address()
     if by_hand == "dropped":
-        ask(at, f"DROP DATABASE {former}")
+        ask(at, f"DROP DATABASE {previous}")
     elif by_hand == "renamed":
-        ask(at, f"ALTER DATABASE {former} RENAME TO {name}_mine")
+        ask(at, f"ALTER DATABASE {previous} RENAME TO {name}_mine")
     elif by_hand == "replaced":
         ask(at, f"DROP DATABASE {name}")
         ask(at, f"CREATE DATABASE {name}")
     else:
         ask(at, f"DROP DATABASE {name}")
-        ask(at, f"ALTER DATABASE {former} RENAME TO {name}")
+        ask(at, f"ALTER DATABASE {previous} RENAME TO {name}")
     if by_hand in ("dropped", "renamed"):
         with pytest.raises(RestoreFailed, match="no longer there" if by_hand == "dropped" else f"{name}_mine"):
             source.incoming(part, ID).undo()

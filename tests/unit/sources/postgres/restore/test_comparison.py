@@ -88,7 +88,7 @@ def test_a_table_that_is_being_loaded_is_not_waited_for(library):
         until(lambda: "public.early" in reading._read)
 
 
-def test_an_error_is_raised_where_the_facts_are_asked_for(library):
+def test_an_error_is_raised_where_the_fingerprints_are_asked_for(library):
     address, url, expected = library
     with Reading(address, expected) as reading:
         fill(url, "DROP TABLE late")

@@ -42,7 +42,7 @@ POINTS = ("prepared", "creating", "restoring", "loaded", "renaming", "renamed", 
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_being_killed_at_any_step_leaves_the_former_or_the_restored_database_whole(library, server, tmp_path, point):
+def test_being_killed_at_any_step_leaves_the_previous_or_the_restored_database_whole(library, server, tmp_path, point):
     """A process is killed at each step; another one then undoes what it left (or, once finished, leaves it)."""
     source, staged, part, url, name = library
     script = textwrap.dedent(f"""

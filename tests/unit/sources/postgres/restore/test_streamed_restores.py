@@ -40,7 +40,7 @@ def backed_up(library, tmp_path) -> tuple[str, Settings, Manifest]:
     return library, settings, manifest
 
 
-def facts_of(url: str, folder: Path):
+def fingerprints_of(url: str, folder: Path):
     source = PostgresSource(database=url)
     folder.mkdir()
     source.capture(folder)
@@ -51,7 +51,7 @@ def facts_of(url: str, folder: Path):
 def test_over_the_living_library_and_back_again(backed_up, tmp_path, clean):
     url, settings, manifest = backed_up
     restored = restore(settings, RestoreRequest(reference="latest", clean=clean, safety=False)).restored
-    assert restored.tables == part_of(manifest).tables == facts_of(url, tmp_path / "facts")
+    assert restored.tables == part_of(manifest).tables == fingerprints_of(url, tmp_path / "facts")
     assert ask(url, "SELECT count(*) FROM items WHERE title = 'defaced'") == [(0,)]
     undo_restore(settings, "alexandria")
     assert ask(url, "SELECT count(*) FROM items WHERE title <> 'defaced'") == [(0,)]
@@ -64,7 +64,7 @@ def test_into_another_database(backed_up, server, tmp_path):
     assert (
         restore(settings, RestoreRequest(reference="latest", database=name)).restored.tables == part_of(manifest).tables
     )
-    assert facts_of(server.address(name), tmp_path / "facts") == part_of(manifest).tables
+    assert fingerprints_of(server.address(name), tmp_path / "facts") == part_of(manifest).tables
 
 
 @pytest.mark.parametrize("only", [(), ("postgres",), ("postgres/*",)], ids=["all", "the part", "a pattern"])
@@ -83,7 +83,7 @@ def by_hand(folder: Path, server, manifest: Manifest, tmp_path: Path) -> None:
     ask(server.address(), f"CREATE DATABASE {name}")
     command = f"cat {folder}/dump.* | {server.programs}/pg_restore --exit-on-error --dbname='{server.address(name)}'"
     subprocess.run(["sh", "-c", command], check=True)
-    assert facts_of(server.address(name), tmp_path / name) == part_of(manifest).tables
+    assert fingerprints_of(server.address(name), tmp_path / name) == part_of(manifest).tables
     ask(server.address(), f"DROP DATABASE {name}")
 
 

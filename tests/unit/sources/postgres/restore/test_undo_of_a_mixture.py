@@ -87,7 +87,7 @@ class Mixture:
     def dry_run(self) -> None:
         preflight_undo(self.settings, plan_undo(self.settings, UndoRequest())).require()
 
-    def former(self) -> str:
+    def previous(self) -> str:
         (name,) = {one for one in databases(self.server, self.name) if "_before_restore_" in one}
         return name
 
@@ -136,11 +136,11 @@ def test_after_several_restores_it_goes_back_to_what_was_before_the_last(mixture
 
 
 def _drop(mixture: Mixture) -> None:
-    ask(mixture.server.address(), f"DROP DATABASE {mixture.former()}")
+    ask(mixture.server.address(), f"DROP DATABASE {mixture.previous()}")
 
 
 def _rename(mixture: Mixture) -> None:
-    ask(mixture.server.address(), f"ALTER DATABASE {mixture.former()} RENAME TO {mixture.name}_mine")
+    ask(mixture.server.address(), f"ALTER DATABASE {mixture.previous()} RENAME TO {mixture.name}_mine")
 
 
 def _take_away(mixture: Mixture, source: str) -> None:
