@@ -175,7 +175,7 @@ class DatabaseRig(Rig):
         scratch = {ending for ending in self.databases() if ending.startswith("_restore_")}
         assert scratch == set(), "a scratch database is left"
         kept = len(list((self.settings.workspace_folder / "restores").glob("*.json")))
-        assert len(self.databases()) <= 1 + kept, "more former databases than restores that can be undone"
+        assert len(self.databases()) <= 1 + kept, "more previous databases than restores that can be undone"
         unpacked = self.place.folder / "unpacked"
         assert len(list(unpacked.iterdir()) if unpacked.is_dir() else []) <= kept
 

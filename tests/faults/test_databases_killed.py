@@ -256,7 +256,7 @@ def test_an_undo_of_a_database_that_is_ended(database_setup: Any, operation: str
     rig.next_after("restore-clean" if clean else "restore", point)
     if rig.living != rig.old:
         rig.again("undo")
-    assert rig.living == rig.old, "the former data is kept until it is back"
+    assert rig.living == rig.old, "the previous data is kept until it is back"
     rig.require_tidy(after_grace=True)
 
 

@@ -180,7 +180,7 @@ def test_an_undo_that_is_ended(rig: Any, point: str, signal: str) -> None:
     rig.next_after("restore", point)
     if rig.living == rig.new:
         rig.again("undo")
-    assert rig.living == rig.old, "the former data is kept until it is back"
+    assert rig.living == rig.old, "the previous data is kept until it is back"
     rig.require_sound()
     rig.require_tidy(after_grace=True)
 

@@ -1,4 +1,4 @@
-"""What a schedule does that nobody asks for: leftovers and former data go when their time has come, also beside a
+"""What a schedule does that nobody asks for: leftovers and previous data go when their time has come, also beside a
 library that is busy."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def test_previous_data_and_leftovers_go_when_their_time_has_come(chosen: Any, mo
     left.write_bytes(b"an archive whose manifest was never written")
     prune()
     assert left.exists(), "what is a day old at most may belong to a run that goes on"
-    assert list(chosen.home.rglob(".scriptorium-restore-*")), "former data is kept for a week"
+    assert list(chosen.home.rglob(".scriptorium-restore-*")), "previous data is kept for a week"
 
     age(left, timedelta(hours=25))
     monkeypatch.setenv("SCRIPTORIUM__KEEP_PREVIOUS", "0.00000001")

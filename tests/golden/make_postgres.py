@@ -146,7 +146,7 @@ def url_of(server: EmbeddedPostgres) -> str:
 def settings_for(server: EmbeddedPostgres, target: Path, dump: str) -> Settings:
     file = SCRATCH / "scriptorium.toml"
     file.write_text(
-        f'workspace = "{SCRATCH}/room"\n[libraries.alexandria]\npreset = "alexandria"\nfiles = "home/library"\n'
+        f'workspace = "{SCRATCH}/work"\n[libraries.alexandria]\npreset = "alexandria"\nfiles = "home/library"\n'
         f'database = "postgresql://librarian@127.0.0.1:{server.port}/alexandria"\n'
         f'postgres = {{ password = "shelf", dump = "{dump}", tools = "{server.programs}" }}\n'
         f'[stores.golden]\nkind = "local"\npath = "{target}"\n'

@@ -87,11 +87,11 @@ def incoming_of(source: FilesSource, **more: object) -> FilesIncoming:
 LIVING: Tree = {
     "kept.log": b"excluded",
     "old": b"goes",
-    "same": b"former",
-    "folder": {"x": b"former x", "deep": {"kept.log": b"excluded, deep", "y": b"former y"}},
+    "same": b"previous",
+    "folder": {"x": b"previous x", "deep": {"kept.log": b"excluded, deep", "y": b"previous y"}},
     "gone": {"z": b"goes with its folder"},
     "link": "same",
-    ODD: b"former odd",
+    ODD: b"previous odd",
     "now a file": {"was": b"a folder"},
     "now a folder": b"was a file",
 }

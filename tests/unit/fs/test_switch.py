@@ -18,7 +18,7 @@ def living(tmp_path: Path) -> Path:
     folder = tmp_path / "living"
     (folder / "sub").mkdir(parents=True)
     for name in ("one", "two", "sub/three"):
-        (folder / name).write_text(f"former {name}")
+        (folder / name).write_text(f"previous {name}")
     return folder
 
 
@@ -50,7 +50,7 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
-PREVIOUS = {"one": "former one", "two": "former two", "sub": "/", "sub/three": "former sub/three"}
+PREVIOUS = {"one": "previous one", "two": "previous two", "sub": "/", "sub/three": "previous sub/three"}
 SWITCHED = {"one": "restored one", "new": "restored new"}
 
 
@@ -59,7 +59,7 @@ def test_a_switch_that_is_carried_out_and_settled_leaves_nothing(living: Path, s
     assert staging.planned
     staging.apply()
     assert content(living) == SWITCHED
-    assert (staging.previous / "deep" / "sub" / "three").read_text() == "former sub/three"
+    assert (staging.previous / "deep" / "sub" / "three").read_text() == "previous sub/three"
     staging.apply()  # again changes nothing
     staging.settle()
     assert content(living) == SWITCHED and not staging.path.exists()
@@ -155,7 +155,7 @@ def test_previous_data_that_vanished_is_said_and_the_plan_stays(living: Path, st
     (staging.previous / "two").unlink()
     with pytest.raises(RestoreFailed, match="is gone"):
         staging.revert()
-    assert (living / "one").read_text() == "former one" and (living / "sub" / "three").exists()
+    assert (living / "one").read_text() == "previous one" and (living / "sub" / "three").exists()
     assert staging.planned
     with pytest.raises(RestoreFailed, match="neither finished nor undone"):
         staging.remove()
@@ -214,13 +214,13 @@ def test_folders_that_stay_take_another_s_mode_and_give_it_back(living: Path, st
 
 def test_names_that_are_not_utf_8_survive_the_plan(living: Path, staging: StagingFolder) -> None:
     odd = os.fsdecode(b"\xff\xfe \n\"'\\")
-    (living / odd).write_text("former")
+    (living / odd).write_text("previous")
     (staging.incoming / odd).write_text("restored")
     staging.write_plan([Move(living / odd, staging.previous / odd), Move(staging.incoming / odd, living / odd)])
     staging.apply()
     assert (living / odd).read_text() == "restored"
     StagingFolder(staging.path).revert()
-    assert (living / odd).read_text() == "former"
+    assert (living / odd).read_text() == "previous"
 
 
 def test_whatever_the_umask_the_plan_is_ours_alone_and_believed(living: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def example(**changes: object) -> Manifest:
             "original_sha256": "5" * 64,
         },
     ],
-    ids=["whole", "inner", "no files", "pointer", "empty", "missing facts", "adopted"],
+    ids=["whole", "inner", "no files", "pointer", "empty", "missing fingerprints", "adopted"],
 )
 def test_what_is_written_is_read(changes: dict[str, object]) -> None:
     written = example(**changes)

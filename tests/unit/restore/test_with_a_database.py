@@ -125,7 +125,7 @@ def test_a_lost_library_comes_back_with_its_database(library: Any) -> None:
 
 DATABASE_POINTS = {
     "the database is in, the files are not": dying_before(StagingFolder, "write_plan", 2),
-    "the former database is out, the new one not in": dying_before(switch, "reach", 3),
+    "the previous database is out, the new one not in": dying_before(switch, "reach", 3),
     "all is in": dying_before(Journal, "enter", 3),
     "unpacked, not opened": dying_before(KuzuIncoming, "load"),
 }

@@ -158,7 +158,8 @@ def test_undone_after_the_switch_everything_is_as_it_was(home: Path) -> None:
 def test_what_is_not_the_source_s_stays_whatever_the_patterns_say(home: Path) -> None:
     """The store inside the folder that is restored: its archives are not among what was saved."""
     build(
-        home, {"a": b"former", "backups": {"lib": {"x.tar.gz": b"a backup"}}, "g.db": b"a database", "sub": {"b": b"1"}}
+        home,
+        {"a": b"previous", "backups": {"lib": {"x.tar.gz": b"a backup"}}, "g.db": b"a database", "sub": {"b": b"1"}},
     )
     never = (home / "backups", home / "g.db")
     incoming = incoming_of(source_of(home), never=never)
@@ -169,7 +170,7 @@ def test_what_is_not_the_source_s_stays_whatever_the_patterns_say(home: Path) ->
 
 
 def test_with_include_only_what_is_included_is_replaced(home: Path) -> None:
-    build(home, {"config.py": b"former", ".env": b"former", "data": {"x": b"1"}, "other": b"2"})
+    build(home, {"config.py": b"previous", ".env": b"previous", "data": {"x": b"1"}, "other": b"2"})
     incoming = incoming_of(source_of(home, at="", include=["/config.py", "/.env", "/new.toml"]))
     incoming.prepare()
     for name in ("config.py", "new.toml"):
@@ -195,8 +196,8 @@ def test_a_partial_restore_leaves_everything_else(home: Path) -> None:
         **before,
         "same": b"restored",
         "folder": {
-            "x": b"former x",
-            "deep": {"kept.log": b"excluded, deep", "y": b"former y", "new": b"n"},
+            "x": b"previous x",
+            "deep": {"kept.log": b"excluded, deep", "y": b"previous y", "new": b"n"},
         },
     }
 
@@ -276,7 +277,7 @@ def test_a_folder_that_stays_takes_the_access_list_of_what_came(home: Path, livi
         struct.pack("<HHI", *one)
         for one in ((1, 7, _NOBODY), (2, 7, 1005), (4, 0, _NOBODY), (16, 7, _NOBODY), (32, 0, _NOBODY))
     )
-    build(home, {"kept.log": b"excluded", "a": b"former"})
+    build(home, {"kept.log": b"excluded", "a": b"previous"})
     home.chmod(0o700)
     incoming = incoming_of(source_of(home, exclude=["*.log"]))
     bring(incoming, {"a": b"restored"})
@@ -297,7 +298,7 @@ def test_a_folder_that_stays_takes_the_access_list_of_what_came(home: Path, livi
     assert (ACCESS in os.listxattr(home)) is living_has and state_of(home) == before
 
 
-@pytest.mark.parametrize("living", [None, b"former", "link"])
+@pytest.mark.parametrize("living", [None, b"previous", "link"])
 @pytest.mark.parametrize("at", ["app.conf", ""])
 def test_a_single_file_comes_back_whether_or_not_it_is_there(tmp_path: Path, living: Node | None, at: str) -> None:
     folder = tmp_path / "etc"
@@ -306,7 +307,7 @@ def test_a_single_file_comes_back_whether_or_not_it_is_there(tmp_path: Path, liv
     if isinstance(living, bytes):
         path.write_bytes(living)
     elif living == "link":
-        (tmp_path / "real.conf").write_bytes(b"former")
+        (tmp_path / "real.conf").write_bytes(b"previous")
         path.symlink_to(tmp_path / "real.conf")
     before = state_of(tmp_path)
     source = source_of(path, at=at)
@@ -344,7 +345,7 @@ def test_two_single_files_of_one_folder_do_not_meet(tmp_path: Path) -> None:
 
 
 def test_a_root_that_is_a_symlink_is_followed(tmp_path: Path) -> None:
-    build(tmp_path / "real", {"a": b"former", "b": b"goes"})
+    build(tmp_path / "real", {"a": b"previous", "b": b"goes"})
     (tmp_path / "data").symlink_to("real")
     incoming = incoming_of(source_of(tmp_path / "data"))
     bring(incoming, {"a": b"restored"})

@@ -169,7 +169,11 @@ def test_a_crash_at_every_rename_is_undone_or_carried_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, renames: int, again: str
 ) -> None:
     """The database, its WAL and its shadow go, the new one comes: four renames."""
-    previous = {"app.db": bench.database.read_bytes(), "app.db.wal": b"former WAL", "app.db.shadow": b"former shadow"}
+    previous = {
+        "app.db": bench.database.read_bytes(),
+        "app.db.wal": b"previous WAL",
+        "app.db.shadow": b"previous shadow",
+    }
     for name, content in previous.items():
         (bench.database.parent / name).write_bytes(content)
     incoming = bench.bring()

@@ -208,7 +208,7 @@ def test_what_keeps_from_looking_is_told_from_damage(texts: Path, tmp_path: Path
 
 
 def test_a_reader_that_is_killed_once_gets_a_second_try(texts: Path, tmp_path: Path) -> None:
-    """A machine may be short of memory for a moment; without facts a backup could never be proven."""
+    """A machine may be short of memory for a moment; without fingerprints a backup could never be proven."""
     once = (
         f"import os, signal, sys\nflag = {str(tmp_path / 'flag')!r}\n"
         "if not os.path.exists(flag):\n    open(flag, 'w').close()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -304,7 +304,7 @@ def test_a_switch_with_a_wal_that_dies_goes_back(
     living = tmp_path / "home"
     living.mkdir()
     for ending in ("", ".wal"):
-        (living / f"graph.db{ending}").write_bytes(f"former{ending}".encode())
+        (living / f"graph.db{ending}").write_bytes(f"previous{ending}".encode())
     previous, real, left = hashes(living), Places.rename, renames + 1
 
     def rename(self: Places, source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Dumps that are streamed: the same moment as one on the disk, whole or an error, and nothing stays behind."""
+"""Dumps that are streamed: the same snapshot as one on the disk, whole or an error, and nothing stays behind."""
 
 from __future__ import annotations
 
@@ -338,7 +338,7 @@ def test_names_of_pieces_are_in_the_order_of_the_dump():
     numbers = [1, 9, 10, 32_768, 99_999, 100_000, 999_999]
     names = [pieces.piece_name(number) for number in numbers]
     assert sorted(names) == names and [pieces.piece_number(name) for name in names] == numbers
-    assert 999_999 * pieces.PIECE > 30e12, "room for 30 TB"
+    assert 999_999 * pieces.PIECE > 30e12, "space for 30 TB"
     with pytest.raises(ToolFailed, match="too large"):
         pieces.piece_name(1_000_000)
     others = ("dump", "dump.1", "dump.partial", "dump.0000001", "dump.00000a", "3000.dat", "toc.dat")

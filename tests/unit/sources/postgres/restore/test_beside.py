@@ -38,7 +38,9 @@ def test_everything_comes_back_and_the_previous_database_stays(every_server, new
     incoming.prepare()
     unpack(staged, incoming)
     assert incoming.load() == staged.tables
-    assert not list(tmp_path.glob("scriptorium-restore-*/*/**/*")), "the dump takes room as long as undoing is possible"
+    assert not list(tmp_path.glob("scriptorium-restore-*/*/**/*")), (
+        "the dump takes space as long until the undo is gone"
+    )
     incoming.switch()
     incoming.finish()
     assert ask(url, "SELECT count(*) FROM public.all_types") == [(50,)]
