@@ -168,7 +168,7 @@ class S3Objects:
             try:
                 answer = self._unless_taken(key, lambda conditions: self._complete(upload, kind, whole, conditions))
                 said = str(answer.get(kind.field, "")) if kind.field else ""
-            except ClientError as error:  # done already, where the answer to a former request was lost
+            except ClientError as error:  # done already, where the answer to an earlier request was lost
                 lost = troubles.code_of(error) == "NoSuchUpload"
                 if not lost:
                     raise

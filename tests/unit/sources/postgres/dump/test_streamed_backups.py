@@ -110,7 +110,7 @@ def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def large(url: str, megabytes: int) -> None:
-    """Rows that take as much room on the server as in a dump, and hardly any in an archive."""
+    """Rows that take as much space on the server as in a dump, and hardly any in an archive."""
     ask(url, "CREATE TABLE large (id int, x text)")
     ask(url, "ALTER TABLE large ALTER COLUMN x SET STORAGE EXTERNAL")
     ask(url, f"INSERT INTO large SELECT g, repeat('x', 1048576) FROM generate_series(1, {megabytes}) g")
