@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from scriptorium.errors import DamageFound, TransientError
+from scriptorium.failpoints import reach
 from scriptorium.stores.objects.s3.checksums import Kind
 from scriptorium.stores.objects.s3.place import MEBIBYTE
 
@@ -108,7 +109,9 @@ def put_in_parts(objects: S3Objects, key: str, file: Path, size: int, sha256: st
             whole = _send(objects, upload, source, size, kind)
         if sha256 is not None and whole.sha256 != sha256:
             raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
+        reach("bucket.before-complete")
         objects.complete_upload(upload, kind, whole)
+        reach("bucket.after-complete")
     except (TransientError, KeyboardInterrupt):
         raise
     except BaseException:
@@ -138,7 +141,9 @@ def _send(objects: S3Objects, upload: Upload, source: BinaryIO, size: int, kind:
 
     def send(part: Part) -> str:
         try:
-            return objects.send_part(upload, part, PartOfFile(source, part.start, part.size), kind)
+            etag = objects.send_part(upload, part, PartOfFile(source, part.start, part.size), kind)
+            reach("bucket.part-sent")
+            return etag
         finally:
             places.release()
 

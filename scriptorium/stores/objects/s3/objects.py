@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from scriptorium.errors import DamageFound, LibraryBusy, NotFound, StoreUnavailable, UsageError
+from scriptorium.failpoints import reach
 from scriptorium.stores.objects.base import ObjectInfo, checked_key
 from scriptorium.stores.objects.s3 import multipart, troubles, versions
 from scriptorium.stores.objects.s3.checksums import Kind
@@ -297,6 +298,7 @@ class S3Objects:
         checked_key(key)
         with self.trouble(key):
             versions.delete(self, key)
+        reach("bucket.after-delete")
 
     def usage(self) -> tuple[int, int | None]:
         return sum(info.size for info in self.list()), None
