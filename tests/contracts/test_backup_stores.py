@@ -21,11 +21,12 @@ from s3_server import s3_server
 from store_fixtures import s3_place
 from tree_store import TreeStore
 
-from scriptorium.errors import NotFound, StoreUnavailable
+from scriptorium.errors import NotFound, Protected, StoreUnavailable
 from scriptorium.members import write_members
 from scriptorium.model import Annotations, Verification
 from scriptorium.operations.copies import Prepared, check, put
 from scriptorium.stores import LocalStore, Share
+from scriptorium.stores.care import lock_of
 from scriptorium.stores.objects.memory import MemoryStore
 from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.trees.restic.saving import save_contents
@@ -78,6 +79,13 @@ def bucket(folder: Path) -> Rig:
     server = s3_server()
     relay = Relay(server.url)
     return archives(S3Store(**s3_place(server, relay.url)), relay.stop)
+
+
+def locking(folder: Path) -> Rig:
+    """In governance for an hour: the tests of what removes cannot have it."""
+    server = s3_server()
+    place = s3_place(server) | {"bucket": server.bucket("contracts-locked", locked=True)}
+    return archives(S3Store(**place, lock={"mode": "governance", "days": 1 / 24}), lambda: None)
 
 
 def tree(folder: Path) -> Rig:
@@ -248,6 +256,24 @@ def test_what_is_removed_is_gone(rig: Rig, data: Path) -> None:
     with pytest.raises(NotFound):
         rig.store.manifest(key)
     assert rig.store.is_free("lib", LABEL) and rig.store.verify(kept).sound
+
+
+@pytest.mark.parametrize("make", [*RIGS.values(), locking], ids=[*RIGS, "archives in a bucket that locks"])
+def test_what_is_immutable_says_until_when_and_stays(make: Callable[[Path], Rig], data: Path, tmp_path: Path) -> None:
+    rig = make(tmp_path)
+    key = stored(rig, data)
+    lock = lock_of(rig.store, key)
+    assert (lock is not None) == rig.store.features.immutable
+    if lock is None:
+        rig.store.remove(key)
+        assert list(rig.store.list()) == []
+        return
+    assert lock.until is not None and lock.until > datetime.now(UTC)
+    with pytest.raises(Protected):
+        rig.store.remove(key)
+    rig.store.annotate(key, replace(rig.store.annotations(key), pinned=True))  # what is known of it still changes
+    assert [found.key for found in rig.store.list()] == [key] and rig.store.verify(key).sound
+    assert rig.store.sweep(datetime.now(UTC) + LATER) == () and rig.store.annotations(key).pinned
 
 
 def test_damage_is_found_wherever_a_share_reads_it(rig: Rig, data: Path) -> None:

@@ -183,6 +183,17 @@ class S3Objects:
         expected = kind.of_whole(whole.parts, whole.digest)
         if int(found["ContentLength"]) != whole.size or (said and expected and said != expected):
             raise DamageFound("what the server put together is not what was sent", on=self.location(key))
+        self._lock_as_long(key, found)
+
+    def _lock_as_long(self, key: str, found: Any) -> None:
+        """An upload that goes on is locked as long as it was to be when it was begun: make that as long as now."""
+        until = found.get("ObjectLockRetainUntilDate")
+        if self.retain_until is None or self.place.lock is None or (until is not None and until >= self.retain_until):
+            return
+        with self.trouble(key):
+            self.client.put_object_retention(
+                **self.at(key), Retention={"Mode": self.place.lock.mode.upper(), "RetainUntilDate": self.retain_until}
+            )
 
     def _complete(
         self, upload: multipart.Upload, kind: Kind, whole: multipart.Whole, conditions: Mapping[str, str]

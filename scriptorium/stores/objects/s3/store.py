@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from scriptorium.errors import StoreRefused
 from scriptorium.manifest import manifest_key
 from scriptorium.model import Manifest
 from scriptorium.stores.base import GRACE, Lock, StoreFeatures
@@ -37,7 +39,8 @@ class S3Store(ArchiveStore, S3Place):
 
     def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
         if not dry_run and self.lock is not None:
-            care.sweep_probes(self.objects, now)
+            with contextlib.suppress(StoreRefused):  # a key that may not list versions; the rest is swept
+                care.sweep_probes(self.objects, now)
         return super().sweep(now, grace=grace, dry_run=dry_run)
 
     def initialize(self) -> str:

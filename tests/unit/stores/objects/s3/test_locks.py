@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from s3_server import S3Server
-from store_fixtures import KEY, LARGE, names, s3_place
+from store_fixtures import KEY, LARGE, names, s3_place, sha256
 
 from scriptorium.errors import Protected, StoreRefused
 from scriptorium.stores.care import Finding, examine
 from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.objects.s3.objects import S3Objects
-from scriptorium.stores.objects.s3.versions import versions_of
+from scriptorium.stores.objects.s3.versions import lock_of, versions_of
 from scriptorium.words import Tier
 
 SECOND = 1 / 86_400
@@ -65,6 +65,19 @@ def test_what_is_locked_is_not_removed_and_says_until_when(
     with pytest.raises(Protected, match=rf"the store locks this until .* UTC \({mode}\)"):
         store.objects.delete(KEY)
     assert names(store.objects) == [KEY], "not even hidden"
+
+
+def test_an_upload_that_goes_on_is_locked_as_long_as_one_that_begins_now(
+    locked: Callable[..., S3Store], tmp_path: Path
+) -> None:
+    store = locked()
+    file = tmp_path / "a.tar"
+    file.write_bytes(os.urandom(LARGE))
+    earlier, now = putting(store, 60), putting(store, 3600)
+    earlier.begin_upload(KEY, {"ChecksumAlgorithm": "SHA256"}, sha256(file))
+    now.put(KEY, file)
+    lock = lock_of(store.objects, KEY)
+    assert lock is not None and lock.until == now.retain_until and list(store.objects.leftovers()) == []
 
 
 def test_what_is_no_longer_locked_is_removed_with_every_version(locked: Callable[..., S3Store]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -199,3 +201,26 @@ def test_a_server_without_conditions_is_asked_without_them(
     file.write_bytes(b"x")
     store.put(KEY, file)
     assert store.read_bytes(KEY) == b"x"
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(made: Callable[..., S3Objects], server: S3Server, tmp_path: Path) -> None:
+    """A process of its own, so that only this is measured: boto3 and all, 400 MB there and back."""
+    file = tmp_path / "large.tar"
+    with file.open("wb") as target:
+        target.truncate(400 << 20)
+    place = made(endpoint_url=server.url, part_size=16).place.model_dump_json()
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from scriptorium.stores.objects.s3.objects import S3Objects\n"
+        "from scriptorium.stores.objects.s3.place import S3Place\n"
+        "store = S3Objects(S3Place.model_validate_json(sys.argv[1]))\n"
+        "store.put('lib/large.tar', Path(sys.argv[2]))\n"
+        "with store.open('lib/large.tar') as stream:\n"
+        "    while stream.read(1 << 20):\n"
+        "        pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    line = [sys.executable, "-c", program, place, str(file)]
+    assert int(subprocess.run(line, capture_output=True, text=True, check=True).stdout) < 200
