@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 _HOP = {"connection", "keep-alive", "transfer-encoding"}
@@ -49,6 +51,7 @@ class Relay:
     trouble: Trouble = lambda _: None
     after: After = lambda _, answer: answer
     seen: list[Request] = field(default_factory=list)
+    certificate: Path | None = None  # with its key in the same file: then it talks TLS
 
     def __post_init__(self) -> None:
         relay = self
@@ -81,6 +84,11 @@ class Relay:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if self.certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = self.url.replace("http:", "https:")
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def count(self, method: str, part: str = "") -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,10 +14,14 @@ import pytest
 from s3_server import s3_server
 from store_fixtures import s3_place
 
+from scriptorium.catalog import Catalog
 from scriptorium.cli.main import app
+from scriptorium.errors import ScriptoriumError, StoreRefused
+from scriptorium.operations.backup import plan_backup, take
 from scriptorium.operations.stores import examine, initialize, states
 from scriptorium.report.report import Table
 from scriptorium.report.stores import findings_report, stores_report
+from scriptorium.requests import BackupRequest
 from scriptorium.stores.objects.s3 import S3Store
 
 Shelf = Any
@@ -29,7 +34,7 @@ def shelf(new_shelf: Callable[..., Shelf]) -> Shelf:
     settings = s3_place(s3_server())
     more = {
         "bucket": S3Store(name="bucket", **settings),
-        "nowhere": S3Store(name="nowhere", **(settings | {"bucket": "nowhere-at-all"})),
+        "nowhere": S3Store(name="nowhere", **(settings | {"bucket": f"nowhere-{secrets.token_hex(4)}"})),
     }
     shelf.settings = shelf.settings.model_copy(update={"stores": {**shelf.settings.stores, **more}})
     return shelf
@@ -41,7 +46,7 @@ def test_every_store_says_what_it_can_and_has(shelf: Shelf) -> None:
     assert (local.backups, bucket.backups) == (1, 1) and local.newest == bucket.newest == backup.created_at
     assert bucket.features["remote"] and bucket.features["resumes"] and not local.features["remote"]
     assert bucket.used and bucket.free is None and local.free
-    assert "there is no bucket 'nowhere-at-all'" in nowhere.error and nowhere.used is None
+    assert "there is no bucket 'nowhere-" in nowhere.error and nowhere.used is None
     report = stores_report([local, bucket, nowhere])
     assert isinstance(report.document, dict) and isinstance(report.blocks[0], Table)
     assert [one["reachable"] for one in report.document["stores"]] == [True, True, False]
@@ -62,6 +67,22 @@ def test_a_bucket_is_made_where_it_is_not_there(shelf: Shelf) -> None:
     made = {one.store: one.found for one in initialize(shelf.settings)}
     assert "was made" in made["nowhere"] and "is there" in made["bucket"] and made["local"]
     assert not states(shelf.settings, ("nowhere",))[0].error
+
+
+def test_a_store_that_refuses_costs_its_own_copy_alone(shelf: Shelf) -> None:
+    (shelf.folder / "up-lib").mkdir()
+    (shelf.folder / "up-lib" / "a.jpg").write_bytes(b"a picture")
+    wrong = shelf.settings.store("bucket").model_copy(update={"name": "wrong", "profile": "wrong"})
+    shelf.settings = shelf.settings.model_copy(update={"stores": {**shelf.settings.stores, "wrong": wrong}})
+    request = BackupRequest(library="lib", to=("wrong", "nowhere", "local", "bucket"))
+    result = take(shelf.settings, plan_backup(shelf.settings, request))
+    assert {copy.store for copy in result.backup.copies} == {"local", "bucket"}
+    assert {store: type(error) for store, error in result.failed.items()} == dict.fromkeys(
+        ("wrong", "nowhere"), StoreRefused
+    )
+    with pytest.raises(ScriptoriumError, match="has no copy in"):
+        result.require_every_copy()
+    assert {problem.store for problem in Catalog(shelf.settings).listing().problems} == {"wrong", "nowhere"}
 
 
 def test_a_local_store_learns_the_same_attempt(shelf: Shelf) -> None:

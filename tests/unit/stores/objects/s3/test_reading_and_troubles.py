@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from s3_relay import Answer, Relay, Request, error
+from s3_server import S3Server
 from store_fixtures import KEY, LARGE, same
 
 from scriptorium.errors import NotFound, StoreRefused, StoreUnavailable
@@ -136,3 +140,40 @@ def test_a_server_that_lists_late_gets_its_backup(made: Callable[..., S3Objects]
     assert store.annotations(KEY).pinned
     relay.after = lambda _, answer: answer
     assert store.annotations(KEY).pinned and len(list(store.objects.list())) == 2
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes the certificate, is not installed")
+def test_a_server_with_a_certificate_of_its_own(
+    made: Callable[..., S3Objects], server: S3Server, tmp_path: Path
+) -> None:
+    """Over TLS boto3 signs no contents: the checksum is what the server knows them by."""
+    certificate, large = tmp_path / "server.pem", tmp_path / "large.tar"
+    line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=s3.test"]
+    line += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "-", "-out", "-"]
+    certificate.write_bytes(subprocess.run(line, capture_output=True, check=True).stdout)
+    large.write_bytes(os.urandom(LARGE))
+    relay = Relay(server.url, certificate=certificate)
+    try:
+        store = made(endpoint_url=relay.url, ca_file=certificate)
+        store.put(KEY, large)
+        assert same(store, KEY, large)
+        with pytest.raises(StoreRefused, match="the certificate of the server is not trusted") as caught:
+            made(endpoint_url=relay.url).put_bytes(KEY, b"x")
+        assert "ca_file" in caught.value.hint
+    finally:
+        relay.stop()
+
+
+@pytest.mark.parametrize("size", [1000, LARGE])
+def test_what_the_settings_ask_for_goes_with_every_put(
+    made: Callable[..., S3Objects], relay: Relay, tmp_path: Path, size: int
+) -> None:
+    store = made(encryption="AES256", storage_class="STANDARD_IA")
+    file = tmp_path / "a.tar"
+    file.write_bytes(os.urandom(size))
+    store.put(KEY, file)
+    assert same(store, KEY, file)
+    begun = next(one for one in relay.seen if one.method in ("PUT", "POST") and "partNumber" not in one.path)
+    headers = {name.lower(): value for name, value in begun.headers.items()}
+    assert headers["x-amz-server-side-encryption"] == "AES256" and headers["x-amz-storage-class"] == "STANDARD_IA"
+    assert store.head(KEY)["ServerSideEncryption"] == "AES256"
