@@ -75,6 +75,10 @@ class ArchiveWriter:
                 ) from trouble
             raise
 
+    @property
+    def wants_contents(self) -> bool:
+        return True
+
     def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
         self._own(METADATA, _metadata(draft, staged), draft.created_at)
 

@@ -6,8 +6,10 @@ import hashlib
 import os
 import stat
 import time
+from dataclasses import replace
 
 from scriptorium.fs.attributes import NONE, Attributes, attributes_of
+from scriptorium.members.known import KnownHashes
 from scriptorium.members.ledger import Ledger
 from scriptorium.members.remarks import Remark, Remarks
 from scriptorium.members.selection import Found, holes, unread
@@ -22,10 +24,13 @@ class MemberReader:
     """Reads one member after another into the sinks. ``bytes`` and ``files`` count the members of the parts, without
     folders; ``remarks`` get what could not be saved as it was."""
 
-    def __init__(self, sinks: Sinks, ledger: Ledger, advance: Advance, remarks: Remarks) -> None:
+    def __init__(
+        self, sinks: Sinks, ledger: Ledger, advance: Advance, remarks: Remarks, known: KnownHashes | None = None
+    ) -> None:
         self._sinks = sinks
         self._ledger = ledger
         self._advance = advance
+        self._known = known
         self._links: dict[tuple[int, int], tuple[str, int]] = {}
         self.remarks = remarks
         self.bytes = 0
@@ -78,13 +83,29 @@ class MemberReader:
         self._record(entry)
 
     def _contents(self, found: Found, status: os.stat_result, descriptor: int) -> None:
-        """The file up to the size that was announced. A missing rest becomes zeros, with a remark."""
         size = status.st_size
         attributes = attributes_of(descriptor)
         self.remarks.leave(found.path, attributes.left)
         mode = attributes.mode(status)
         entry = FileEntry(found.path, "file", size, mode, status.st_mtime_ns)
-        self._sinks.member(MemberHeader(entry, status.st_uid, status.st_gid, attributes.kept, self.tree, status))
+        sha256 = self._known.of(found.path, status) if self._known is not None else None
+        owner, known = (status.st_uid, status.st_gid), sha256 is not None
+        self._sinks.member(MemberHeader(entry, *owner, attributes.kept, self.tree, status, known))
+        whole = True
+        if sha256 is None or self._sinks.want_contents:
+            sha256, whole = self._read(found, status, descriptor)
+        else:
+            self._advance(size)
+        if self._known is not None and whole:
+            self._known.add(found.path, status, sha256)
+        self.bytes += size
+        self.holes += holes(status)
+        self._record(replace(entry, sha256=sha256))
+
+    def _read(self, found: Found, status: os.stat_result, descriptor: int) -> tuple[str, bool]:
+        """Read the file up to the size that was announced; a missing rest becomes zeros, with a remark. Returns its
+        hash, and whether the file was whole and did not change."""
+        size = status.st_size
         digest = hashlib.sha256()
         left = size
         changed, lost = "", False
@@ -109,9 +130,7 @@ class MemberReader:
             changed = "changed while it was read"
         if changed:
             self.remarks.add(Remark(found.path, changed, lost))
-        self.bytes += size
-        self.holes += holes(status)
-        self._record(FileEntry(found.path, "file", size, mode, status.st_mtime_ns, digest.hexdigest()))
+        return digest.hexdigest(), not changed
 
     def _zeros(self, left: int, digest: hashlib._Hash) -> None:
         while left:

@@ -26,10 +26,17 @@ class MemberHeader:
     attributes: Mapping[str, bytes] = field(default_factory=dict)
     tree: Tree | None = None
     status: os.stat_result | None = None
+    known: bool = False  # unchanged since an earlier backup
 
 
 class Sink(Protocol):
-    """Gets every member once, in the order of the backup, while its contents are read."""
+    """Gets every member once, in the order of the backup, while its contents are read.
+
+    If no sink wants the contents, files whose hash is known are not read.
+    """
+
+    @property
+    def wants_contents(self) -> bool: ...
 
     def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
         """What is to be saved: ``draft`` has neither parts nor files."""
@@ -72,6 +79,10 @@ class Sinks:
     def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
         for sink in self._all:
             sink.begin(draft, staged)
+
+    @property
+    def want_contents(self) -> bool:
+        return any(sink.wants_contents for sink in self._all)
 
     def member(self, member: MemberHeader) -> None:
         for sink in self._all:

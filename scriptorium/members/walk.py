@@ -17,6 +17,7 @@ from scriptorium.fs.attributes import NONE, Attributes, attributes_of, lists_at
 from scriptorium.fs.descriptors import folder_at, reached
 from scriptorium.fs.system_errors import no_space
 from scriptorium.manifest import readable, uncompared
+from scriptorium.members.known import KnownHashes
 from scriptorium.members.ledger import OWN, Ledger
 from scriptorium.members.reading import MemberReader
 from scriptorium.members.remarks import Remark, Remarks
@@ -40,6 +41,7 @@ def walk(
     streams: Sequence[Stream] = (),
     judge: Judge | None = None,
     advance: Advance | None = None,
+    known: KnownHashes | None = None,
 ) -> Manifest:
     """Read every part once into all ``sinks``; returns the manifest of what was read.
 
@@ -48,11 +50,14 @@ def walk(
     ``judge`` gets every member before the manifest is made, which then has its checks; if it raises an error, the
     backup fails. ``advance`` gets the number of bytes read. The warnings of the manifest name what could not be saved
     as it was (vanished, unreadable, changed while it was read, sockets). What exists and could not be read is also in
-    its ``unsaved``. Raises ``NoSpace``, ``NotFound``, ``SourceUnavailable``.
+    its ``unsaved``. ``known``: hashes of files that are not read again if no sink wants their contents. Raises
+    ``NoSpace``, ``NotFound``, ``SourceUnavailable``.
     """
     try:
         with contextlib.closing(Ledger(spool)) as ledger:
-            return _Walk(Sinks(sinks), ledger, staged, streams, advance or (lambda _: None)).run(draft, judge)
+            all_sinks = Sinks(sinks)
+            reader = MemberReader(all_sinks, ledger, advance or (lambda _: None), Remarks(), known)
+            return _Walk(reader, all_sinks, ledger, staged, streams).run(draft, judge)
     except OSError as error:
         if no_space(error):
             raise NoSpace("the disk became full while the backup was written", on=str(spool)) from error
@@ -63,14 +68,13 @@ class _Walk:
     """One backup while its sources are read."""
 
     def __init__(
-        self, sinks: Sinks, ledger: Ledger, staged: Sequence[Staged], streams: Sequence[Stream], advance: Advance
+        self, reader: MemberReader, sinks: Sinks, ledger: Ledger, staged: Sequence[Staged], streams: Sequence[Stream]
     ) -> None:
         self._sinks = sinks
         self._ledger = ledger
         self._staged = [*(stream.staged() for stream in streams), *staged]
         self._streams = {stream.folder: stream for stream in streams}
-        self._remarks = Remarks()
-        self._reader = MemberReader(sinks, ledger, advance, self._remarks)
+        self._reader, self._remarks = reader, reader.remarks
         self._trees = [tree for part in self._staged for tree in part.trees]
         self._above = {above for tree in self._trees for above in (*_parents(tree.at), tree.at)}
         self._made: set[str] = set()  # folders that may appear twice; their members are written already

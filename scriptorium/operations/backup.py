@@ -252,6 +252,7 @@ def read_sources(
             streams=streams,
             judge=judge,
             advance=moved,
+            hashes=workspace.hashes_file(settings, plan.library, plan.type),
         )
         reach("take.packed")
     return prepared

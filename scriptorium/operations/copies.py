@@ -15,6 +15,7 @@ from scriptorium.errors import STORE_TROUBLE, DamageFound
 from scriptorium.failpoints import reach
 from scriptorium.manifest import backup_label
 from scriptorium.members import Stream
+from scriptorium.members.known import KnownHashes
 from scriptorium.members.walk import Judge, walk
 from scriptorium.model import Annotations, Copy, Manifest, Staged, Verification
 from scriptorium.progress import Advance, step
@@ -66,14 +67,23 @@ def prepare(
     streams: Sequence[Stream] = (),
     judge: Judge | None = None,
     advance: Advance | None = None,
+    hashes: Path | None = None,
 ) -> Prepared:
-    """Read every part once, into one package for each packaging; the packages lie in ``folder``. See ``walk``."""
+    """Read every part once, into one package for each packaging; the packages lie in ``folder``. See ``walk``.
+
+    ``hashes``: a file with the hashes of the previous backup. Files that are unchanged since are not read for stores
+    whose tools read the parts in place.
+    """
     spool = folder / "spool"
     workspace.empty_folder(spool)
     with contextlib.ExitStack() as stack:
         made = {one: stack.enter_context(one.packager(folder, label)) for one in packagings}
         sinks = list(made.values())
-        manifest = walk(draft, staged, sinks, spool=spool, streams=streams, judge=judge, advance=advance)
+        everything = all(sink.wants_contents for sink in sinks)
+        known = KnownHashes.read(hashes) if hashes is not None and not everything else None
+        manifest = walk(draft, staged, sinks, spool=spool, streams=streams, judge=judge, advance=advance, known=known)
+    if hashes is not None and known is not None:
+        known.write(hashes)
     return Prepared(label, {packaging: packager.package(manifest) for packaging, packager in made.items()})
 
 
@@ -113,7 +123,7 @@ def put(
     packaging = store.packaging(compression)
     stored = store.put(prepared.packages[packaging])
     log.info("%s: stored as %s, %s", store.name, stored.key, wording.size(stored.bytes))
-    verification = checked.get(packaging) or store.verify(stored.key)
+    verification = checked.get(packaging) or stored.verification or store.verify(stored.key)
     reach("take.before-annotations")
     annotations = Annotations(pinned=pinned, verification=verification)
     store.annotate(stored.key, annotations)

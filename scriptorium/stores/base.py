@@ -66,7 +66,8 @@ class StoredBackup:
 
     ``label``: its name in the store, as people see it there. ``bytes``: what it takes. ``modified``: when its
     manifest was written. ``stamp`` changes whenever something of it does; one that was just put has none yet.
-    ``contents``: whether there is more than the manifest.
+    ``contents``: whether there is more than the manifest. ``verification``: of one that was just put, if the put has
+    read back what arrived.
     """
 
     key: str
@@ -76,6 +77,7 @@ class StoredBackup:
     modified: datetime
     stamp: str = ""
     contents: bool = True
+    verification: Verification | None = None
 
 
 @dataclass(frozen=True, slots=True)

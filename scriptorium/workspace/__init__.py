@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scriptorium.workspace.locks import empty_folder, lock, root, scratch_name, staging
+from scriptorium.workspace.locks import empty_folder, hashes_file, lock, root, scratch_name, staging
 from scriptorium.workspace.readers import being_read, reading, removing
 from scriptorium.workspace.space import Space, find_space, has_space, require_space
 
@@ -12,6 +12,7 @@ __all__ = [
     "empty_folder",
     "find_space",
     "has_space",
+    "hashes_file",
     "lock",
     "reading",
     "removing",

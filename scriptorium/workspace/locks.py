@@ -32,6 +32,7 @@ from scriptorium.fs.removal import remove_tree
 from scriptorium.fs.system_errors import advice, reason_of
 from scriptorium.manifest.record import decoded, encoded
 from scriptorium.settings import Settings
+from scriptorium.words import BackupType
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +131,11 @@ def staging(settings: Settings, library: str, run: str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             remove_tree(folder)
+
+
+def hashes_file(settings: Settings, library: str, type: BackupType) -> Path:
+    """Where the hashes of the files of a library are kept from one backup to the next."""
+    return root(settings) / "hashes" / f"{library}.{type.value}"
 
 
 def empty_folder(folder: Path) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 from prepared_backup import LABEL, LATER, folder_of_everything, prepared
-from restic_repository import PASSWORD, environment, new_store, restic_store
+from restic_repository import PASSWORD, damage_pack, environment, new_store, restic_store
 
-from scriptorium.errors import NotFound, SettingsError, StoreUnavailable
+from scriptorium.errors import DamageFound, NotFound, SettingsError, StoreUnavailable
 from scriptorium.members import write_members
 from scriptorium.operations.copies import check, put
 from scriptorium.stores import ResticStore
+from scriptorium.stores.trees.restic.saving import save_manifest
 from scriptorium.words import Compression
 
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
@@ -153,3 +154,56 @@ def test_excluded_files_are_not_in_the_repository(store: ResticStore, data: Path
     stored(store, data)
     listed = run(store, "ls", "latest", "--tag=scriptorium,role=contents").stdout.decode("utf-8", "replace")
     assert "/data/noise" in listed and "/pipe" not in listed
+
+
+def aged(folder: Path) -> None:
+    """Wait until nothing in it changed a moment ago: only then are hashes remembered."""
+    newest = max(path.lstat().st_ctime for path in folder.rglob("*"))
+    time.sleep(max(0.0, newest + 2.05 - time.time()))
+
+
+def test_what_is_unchanged_is_not_read_again(
+    store: ResticStore, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "large").write_bytes(os.urandom(200_000))
+    aged(data)
+    hashes, read = tmp_path / "hashes", list[int]()
+    real = os.readv
+
+    def counting(descriptor: int, buffers: list[memoryview]) -> int:
+        read.append(real(descriptor, buffers))
+        return read[-1]
+
+    monkeypatch.setattr(os, "readv", counting)
+    first = prepared(data, store, hashes=hashes)
+    put(store, Compression.GZIP, first, check(first))
+    assert sum(read) == 250_003
+    (data / "new [file]*").write_text("new")
+    read.clear()
+    again = prepared(data, store, label=f"{LABEL}-2", hashes=hashes)
+    assert sum(read) == 3 and again.manifest.files.count == first.manifest.files.count + 1
+    verified = list[str]()
+    monkeypatch.setattr(ResticStore, "verify", lambda *_, **__: verified.append("as a whole"))
+    copy = put(store, Compression.GZIP, again, check(again))
+    assert verified == [] and copy.verified_at is not None  # only what is new was read back
+    monkeypatch.undo()
+    assert store.verify(copy.key).sound
+
+
+def test_what_is_damaged_on_its_way_is_found(
+    store: ResticStore, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aged(data)
+    hashes = tmp_path / "hashes"
+    first = prepared(data, store, hashes=hashes)
+    put(store, Compression.GZIP, first, check(first))
+    (data / "large").write_bytes(os.urandom(90_000))
+    again = prepared(data, store, label=f"{LABEL}-2", hashes=hashes)
+
+    def damaging(*details: object) -> None:
+        save_manifest(*details)  # type: ignore[arg-type]
+        damage_pack(Path(store.repository))
+
+    monkeypatch.setattr("scriptorium.stores.trees.restic.saving.save_manifest", damaging)
+    with pytest.raises(DamageFound, match="reads back differently"):
+        put(store, Compression.GZIP, again, check(again))

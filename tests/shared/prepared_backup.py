@@ -28,7 +28,9 @@ def folder_of_everything(folder: Path) -> Path:
     return folder
 
 
-def prepared(data: Path, *stores: BackupStore, label: str = LABEL, created: datetime = TAKEN) -> Prepared:
+def prepared(
+    data: Path, *stores: BackupStore, label: str = LABEL, created: datetime = TAKEN, hashes: Path | None = None
+) -> Prepared:
     folder = data.parent / f"work-{new_id()}"
     folder.mkdir()
     draft = Manifest(
@@ -50,4 +52,4 @@ def prepared(data: Path, *stores: BackupStore, label: str = LABEL, created: date
     )
     part = Staged("data", "files", "data", "read in place", TAKEN, TAKEN, (Tree(str(data), "data"),))
     packagings = dict.fromkeys(store.packaging(Compression.GZIP) for store in stores)
-    return prepare(packagings, draft, [part], folder, label)
+    return prepare(packagings, draft, [part], folder, label, hashes=hashes)

@@ -54,6 +54,8 @@ class TreePackager:
         self._label, self._members, self._listing = label, list[tuple[MemberHeader, bytes]](), b""
         self._contents = bytearray()
 
+    wants_contents = True
+
     def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
         assert not draft.parts
 

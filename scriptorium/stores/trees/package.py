@@ -81,6 +81,10 @@ class TreePackager:
         with contextlib.suppress(OSError):  # a full disk: the walk has said so
             self._lines.close()
 
+    @property
+    def wants_contents(self) -> bool:
+        return False
+
     def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
         pass
 

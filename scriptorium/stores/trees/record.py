@@ -65,6 +65,7 @@ class Line:
     lists: Mapping[str, str] = field(default_factory=dict)
     ctime_ns: int = 0
     inode: int = 0
+    known: bool = False  # unchanged since an earlier backup
 
     @classmethod
     def of(cls, facts: MemberHeader, entry: FileEntry, tree: int | None) -> Line:
@@ -85,6 +86,7 @@ class Line:
             lists=lists,
             ctime_ns=known.st_ctime_ns if known else 0,
             inode=known.st_ino if known else 0,
+            known=facts.known,
         )
 
     def written(self) -> bytes:
@@ -96,7 +98,7 @@ class Line:
         if self.lists:
             more["lists"] = dict(self.lists)
         if self.inode:
-            more |= {"ctime_ns": self.ctime_ns, "inode": self.inode}
+            more |= {"ctime_ns": self.ctime_ns, "inode": self.inode, "known": self.known}
         return entry_line(self.entry)[:-2] + b", " + encoded(more)[1:] + b"\n"
 
     def member(self, contents: Iterator[memoryview], size: int | None = None) -> Member:
@@ -127,6 +129,7 @@ def parse_line(line: bytes) -> Line:
         lists={name: lists.text(name) for name in lists.raw} if lists else {},
         ctime_ns=record.number("ctime_ns") if "ctime_ns" in record.raw else 0,
         inode=record.number("inode") if "inode" in record.raw else 0,
+        known=record.flag("known") if "known" in record.raw else False,
     )
 
 

@@ -144,7 +144,7 @@ def _lines(package: TreePackage, found: _Found) -> Iterator[Line]:
         elif path in found.entries:
             entry = found.entries[path]
             if entry is not None:
-                yield replace(line, entry=entry)
+                yield replace(line, entry=entry, known=False)
         else:
             yield line
 

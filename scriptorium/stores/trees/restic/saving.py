@@ -6,15 +6,18 @@ import json
 import logging
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.errors import StoreUnavailable
 from scriptorium.failpoints import reach
 from scriptorium.manifest import dumps
+from scriptorium.model import Verification
 from scriptorium.progress import Advance, step
 from scriptorium.stores.trees.package import TreePackage
 from scriptorium.stores.trees.record import MEMBERS, TREES, dump_places
 from scriptorium.stores.trees.restic import snapshots as ours
+from scriptorium.stores.trees.restic.arrival import read_back
 from scriptorium.stores.trees.restic.corrections import corrected
 from scriptorium.stores.trees.restic.program import Incomplete, Restic
 from scriptorium.stores.trees.restic.targets import targets
@@ -22,6 +25,22 @@ from scriptorium.stores.trees.restic.targets import targets
 log = logging.getLogger(__name__)
 
 MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Contents that are in the repository. ``package``: as restic holds it; ``named``: how restic finds the snapshot;
+    ``had_the_rest``: restic read no more than what is new; everything else was in the repository before."""
+
+    package: TreePackage
+    named: tuple[str, ...]
+    folder: Path
+    had_the_rest: bool
+
+    def read_back(self, program: Restic) -> Verification:
+        """Compare what is new."""
+        with step("reading back", self.package.label):
+            return read_back(program, self.package, self.named, self.folder)
 
 
 def make_repository(program: Restic) -> None:
@@ -32,8 +51,8 @@ def make_repository(program: Restic) -> None:
         program.run("cat", "config")  # says why, unless it is there now
 
 
-def save_contents(program: Restic, package: TreePackage, put: str, before: Sequence[ours.Snapshot]) -> TreePackage:
-    """One snapshot of all parts, staged ones and living trees. Returns the package as restic holds it."""
+def save_contents(program: Restic, package: TreePackage, put: str, before: Sequence[ours.Snapshot]) -> Saved:
+    """One snapshot of all parts, staged ones and living trees."""
     tags = ours.tags_of(package.manifest, package.label, ours.CONTENTS, put)
     chosen = targets(package)
     folder = package.folder / f"restic-{put}"
@@ -49,9 +68,12 @@ def save_contents(program: Restic, package: TreePackage, put: str, before: Seque
     words += [f"--parent={parent}"] if parent else ["--force"]
     reach("restic.before-contents")
     with step("saving with restic", package.label, expected=package.contents or None) as moved:
-        incomplete = _backup(program, words, package.folder, moved)
+        incomplete, read = _backup(program, words, package.folder, moved)
     reach("restic.after-contents")
-    return corrected(program, package, (f"--tag={ours.tag_words(tags)}", "latest"), incomplete=incomplete)
+    named = (f"--tag={ours.tag_words(tags)}", "latest")
+    held = corrected(program, package, named, incomplete=incomplete)
+    new = sum(1 for line in held.lines() if line.entry.kind == "file" and not line.known)
+    return Saved(held, named, folder, bool(parent) and read <= new)
 
 
 def save_manifest(program: Restic, package: TreePackage, put: str) -> None:
@@ -67,17 +89,20 @@ def save_manifest(program: Restic, package: TreePackage, put: str) -> None:
     reach("restic.after-manifest")
 
 
-def _backup(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) -> bool:
-    """Run ``restic backup``, telling ``advance`` the bytes that it has read; whether something could not be read."""
+def _backup(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) -> tuple[bool, int]:
+    """Run ``restic backup``, telling ``advance`` the bytes that it has read. Returns whether something could not be
+    read, and how many files were new to it, or changed."""
+    summary: dict[str, int] = {}
+    incomplete = False
     try:
-        _follow(program, words, cwd, advance)
+        _follow(program, words, cwd, advance, summary)
     except Incomplete as error:
         log.warning("%s", error)
-        return True
-    return False
+        incomplete = True
+    return incomplete, summary.get("files_new", 0) + summary.get("files_changed", 0)
 
 
-def _follow(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) -> None:
+def _follow(program: Restic, words: Sequence[str], cwd: Path, advance: Advance, summary: dict[str, int]) -> None:
     done = 0
     with program.stream("backup", "--json", *words, cwd=cwd) as output:
         for line in output:
@@ -85,6 +110,8 @@ def _follow(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) 
                 said = json.loads(line)
             except ValueError:
                 continue
+            if said.get("message_type") == "summary":
+                summary.update({name: said.get(name, 0) for name in ("files_new", "files_changed")})
             at = said.get("bytes_done") or said.get("total_bytes_processed") or 0
             if at > done:
                 advance(at - done)

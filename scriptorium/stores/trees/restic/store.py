@@ -130,11 +130,20 @@ class ResticStore(BaseModel):
             raise UsageError("this store reads the parts where they lie, and takes no archive", on=self.name)
         before = self._made()
         put = secrets.token_hex(8)
-        package = save_contents(self.program, package, put, before)
+        saved = save_contents(self.program, package, put, before)
+        package = saved.package
         save_manifest(self.program, package, put)
+        verification = saved.read_back(self.program) if saved.had_the_rest else None
         key = f"{package.manifest.library}/{package.label}"
         self._forget_replaced([one for one in before if one.key == key and one.role != ours.ANNOTATIONS])
-        return StoredBackup(key, package.manifest.library, package.label, max(package.contents, 1), datetime.now(UTC))
+        return StoredBackup(
+            key,
+            package.manifest.library,
+            package.label,
+            max(package.contents, 1),
+            datetime.now(UTC),
+            verification=verification,
+        )
 
     def _made(self) -> Sequence[ours.Snapshot]:
         """The repository is made where there is none. Returns our snapshots in it."""

@@ -37,7 +37,7 @@ class Targets:
 
     def odd_patterns(self) -> list[str]:
         """Those that no line can hold, each for ``--exclude``."""
-        return [os.fsdecode(_escaped(path)) for path in self.excluded if _odd(path)]
+        return [os.fsdecode(escaped(path)) for path in self.excluded if _odd(path)]
 
 
 def _odd(path: bytes) -> bool:
@@ -45,12 +45,13 @@ def _odd(path: bytes) -> bool:
     return b"\n" in path or b"\r" in path or path != path.strip()
 
 
-def _escaped(path: bytes) -> bytes:
+def escaped(path: bytes) -> bytes:
+    """As a pattern that means just this path."""
     return _SPECIAL.sub(lambda found: b"\\" + found[0], path)
 
 
 def _pattern(path: bytes) -> bytes:
-    return _escaped(path).replace(b"$", b"$$")  # variables are expanded in such a file
+    return escaped(path).replace(b"$", b"$$")  # variables are expanded in such a file
 
 
 @dataclass(slots=True)
