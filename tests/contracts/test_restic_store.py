@@ -23,6 +23,7 @@ from scriptorium.stores import ResticStore
 from scriptorium.stores.trees.restic.saving import save_manifest
 from scriptorium.words import Compression
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "stores.md"
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
 
 
@@ -207,3 +208,17 @@ def test_what_is_damaged_on_its_way_is_found(
     monkeypatch.setattr("scriptorium.stores.trees.restic.saving.save_manifest", damaging)
     with pytest.raises(DamageFound, match="reads back differently"):
         put(store, Compression.GZIP, again, check(again))
+
+
+def test_the_documents_way_without_us(store: ResticStore, data: Path, tmp_path: Path) -> None:
+    stored(store, data)
+    chapter = DOCUMENT.read_text().partition("### With restic alone")[2]
+    commands = [line[2:] for line in chapter.partition("```\n\n")[0].splitlines() if line.startswith("$ ")]
+    assert len(commands) == 6
+    script = "\n".join(commands).replace("/srv/vault", store.repository).replace("library=bibliotheca", "library=lib")
+    script = script.replace("/etc/scriptorium/vault.key", str(store.password_file))
+    subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True, capture_output=True)
+    back = tmp_path / "back" / data.relative_to("/")
+    assert (back / "noise").read_bytes() == (data / "noise").read_bytes()
+    assert (back / os.fsdecode(b"\xff odd\n")).read_text() == "odd"
+    assert str(data / "noise").lstrip("/") in (tmp_path / "back" / "SHA256SUMS").read_text("utf-8", "replace")

@@ -26,6 +26,7 @@ from scriptorium.stores.trees.restic import snapshots as ours
 from scriptorium.stores.trees.restic.program import NoRepository, Restic
 
 _MIB = 1 << 20
+_MANIFEST = "manifest.json"
 _SINGLY = 3
 _LARGEST_OWN = 256 << 20
 _HINT = "use another copy of this backup"
@@ -44,15 +45,15 @@ def recorded(program: Restic, key: str, location: str) -> Iterator[Recorded]:
                 if member.entry.path == MEMBERS:
                     for chunk in member.chunks():
                         lines.write(chunk)
-                elif member.entry.kind == "file" and member.entry.size <= _LARGEST_OWN:
+                elif member.entry.path in (_MANIFEST, TREES) and member.entry.size <= _LARGEST_OWN:
                     found[member.entry.path] = member.contents()
         except (NotFound, NoRepository):
             raise NotFound("there is no such backup", on=location) from None
         lines.flush()
-        missing = {"manifest.json", TREES} - found.keys()
+        missing = {_MANIFEST, TREES} - found.keys()
         if missing:
             raise DamageFound(f"the manifest's snapshot lacks {', '.join(sorted(missing))}", on=location, hint=_HINT)
-        yield Recorded(program, key, found["manifest.json"], load_places(found[TREES]), lines)
+        yield Recorded(program, key, found[_MANIFEST], load_places(found[TREES]), lines)
 
 
 @dataclass(slots=True)

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scriptorium.archive.writer import sums_line
 from scriptorium.errors import StoreUnavailable
 from scriptorium.failpoints import reach
 from scriptorium.manifest import dumps
+from scriptorium.members.ledger import SUMS
 from scriptorium.model import Verification
 from scriptorium.progress import Advance, step
 from scriptorium.stores.trees.package import TreePackage
-from scriptorium.stores.trees.record import MEMBERS, TREES, dump_places
+from scriptorium.stores.trees.record import MEMBERS, TREES, dump_places, tree_of
 from scriptorium.stores.trees.restic import snapshots as ours
 from scriptorium.stores.trees.restic.arrival import read_back
 from scriptorium.stores.trees.restic.corrections import corrected
@@ -77,15 +79,21 @@ def save_contents(program: Restic, package: TreePackage, put: str, before: Seque
 
 
 def save_manifest(program: Restic, package: TreePackage, put: str) -> None:
-    """The snapshot whose presence is the commit: the manifest, and the record of the members."""
+    """The snapshot whose presence is the commit: the manifest, the record of the members, and for people the sums of
+    what a restore by restic alone writes."""
     folder = package.folder / f"restic-{put}"
     (folder / MANIFEST_FILE).write_bytes(dumps(package.manifest))
     (folder / TREES).write_bytes(dump_places(package.places))
     (folder / MEMBERS).hardlink_to(package.record)
+    with (folder / SUMS).open("wb") as sums:
+        for line in package.lines():
+            if line.entry.sha256 is not None:
+                path = tree_of(line, package.places).in_tool(line.entry.path)
+                sums.write(sums_line(path.lstrip("/"), line.entry.sha256))
     tags = ours.tags_of(package.manifest, package.label, ours.MANIFEST, put) | {"bytes": str(package.contents)}
     words = [f"--host={socket.gethostname()}", f"--tag={ours.tag_words(tags)}", "--force"]
     reach("restic.before-manifest")
-    program.run("backup", *words, "--", MANIFEST_FILE, TREES, MEMBERS, cwd=folder, within=None)
+    program.run("backup", *words, "--", MANIFEST_FILE, TREES, MEMBERS, SUMS, cwd=folder, within=None)
     reach("restic.after-manifest")
 
 
