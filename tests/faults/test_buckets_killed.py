@@ -36,7 +36,7 @@ BACKUP = [
 ]
 CLEANUP = ["prune.before-backup", "remove.before-object#1", "bucket.after-delete#1", "bucket.after-delete#2"]
 CLEANUP += ["bucket.after-delete#3", "remove.after-objects"]
-IN_SUITE = {"bucket.part-sent#1", "bucket.before-complete", "upload.before-manifest", "bucket.after-delete#1"}
+IN_SUITE = {"bucket.part-sent#1", "upload.before-manifest", "bucket.after-delete#1"}
 _SMALLEST_PART = 5
 
 

@@ -53,8 +53,10 @@ def test_a_lock_ends_by_tier() -> None:
     assert lock.until(Tier.HOURLY, NOW) is None
 
 
-@pytest.mark.parametrize("mode", ["governance", "compliance"])
-@pytest.mark.parametrize("size", [1000, LARGE])
+@pytest.mark.parametrize(
+    ("mode", "size"),
+    [("governance", 1000), ("compliance", LARGE), pytest.param("governance", LARGE, marks=pytest.mark.slow)],
+)
 def test_what_is_locked_is_not_removed_and_says_until_when(
     locked: Callable[..., S3Store], tmp_path: Path, mode: str, size: int
 ) -> None:

@@ -22,6 +22,8 @@ from scriptorium.stores.objects.s3.multipart import part_size
 from scriptorium.stores.objects.s3.objects import S3Objects
 from scriptorium.stores.objects.s3.place import MEBIBYTE
 
+SLOW = pytest.mark.slow
+
 
 def parts_sent(relay: Relay) -> int:
     return relay.count("PUT", "partNumber=")
@@ -30,7 +32,7 @@ def parts_sent(relay: Relay) -> int:
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("checksums", ["sha256", "crc64", "md5", "none"])
+@pytest.mark.parametrize("checksums", ["sha256", "crc64", *(pytest.param(one, marks=SLOW) for one in ("md5", "none"))])
 def test_a_large_file_goes_in_parts_that_the_server_checks(
     made: Callable[..., S3Objects], relay: Relay, large: Path, checksums: str
 ) -> None:
@@ -80,7 +82,7 @@ def test_a_large_file_that_changed_on_its_way_is_not_stored(made: Callable[..., 
     assert names(store) == [] and list(store.leftovers()) == []
 
 
-@pytest.mark.parametrize("checksums", ["sha256", "md5"])
+@pytest.mark.parametrize("checksums", ["sha256", pytest.param("md5", marks=SLOW)])
 def test_an_upload_that_broke_goes_on_with_what_is_missing(
     made: Callable[..., S3Objects], relay: Relay, large: Path, checksums: str
 ) -> None:
