@@ -163,7 +163,8 @@ class FilesIncoming:
                 raise _mounted(source)
 
     def undo(self) -> None:
-        self.put_back()
+        if not self.returned():
+            self.put_back()
         if self._staging.there:
             self._staging.remove()
 

@@ -162,7 +162,8 @@ class KuzuIncoming:
         return [companion(self._target, ending) for ending in COMPANIONS]
 
     def undo(self) -> None:
-        self.put_back()
+        if not self.returned():
+            self.put_back()
         if self._staging.there:
             self._staging.remove()
 
