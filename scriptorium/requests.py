@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError
@@ -83,6 +84,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Name = Annotated[str, BeforeValidator(_name)]
 Line = Annotated[str, BeforeValidator(_stripped)]
 Level = Annotated[int, Field(ge=0, le=9)]
+Paths = Annotated[tuple[Path, ...], Field(min_length=1)]
 
 
 class Request(BaseModel):
@@ -193,6 +195,32 @@ class PruneRequest(Request):
     library: str | None = None
     policy: MaybePolicy = None
     dry_run: bool = False
+
+
+class DeleteRequest(Request):
+    """Remove one backup from every store, whatever the rules of retention say."""
+
+    reference: str
+    library: str | None = None
+
+
+class PinRequest(Request):
+    """Pin a backup, so that it is never removed; or unpin it."""
+
+    reference: str
+    library: str | None = None
+    pinned: bool = True
+
+
+class AdoptRequest(Request):
+    """Adopt files that other programs made, or archives of ours from elsewhere, as backups of ``library`` in the stores
+    ``to``; of a folder, every archive directly in it. ``trusted``: the statements in a dump are not examined."""
+
+    paths: Paths
+    library: str | None = None
+    to: Names = ()
+    pinned: bool = False
+    trusted: bool = False
 
 
 class ExportRequest(Request):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,6 @@ from scriptorium.report.backups import rebuilt_report
 
 if TYPE_CHECKING:
     from scriptorium.results import AdoptOutcome
-    from scriptorium.settings import Settings
 
 app = typer.Typer(help="Rebuild the index of backups, and adopt backups.", no_args_is_help=True)
 
@@ -37,21 +35,22 @@ def rebuild() -> None:
 @command(app, "adopt", example="scriptorium catalog adopt data/backups --to local")
 def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False, trust: Trust = False) -> None:
     """Adopt backups that Bibliotheca or librarian made, or archives of ours from elsewhere."""
-    from scriptorium.operations.adopt import adopt as adopt_one
-    from scriptorium.operations.adopt import adopt_all
+    from scriptorium.operations.adopt import adopt as adopt_each
+    from scriptorium.operations.adopt import adopt_one, soon_removed
+    from scriptorium.requests import AdoptRequest
     from scriptorium.results import AdoptOutcome
 
     settings = current()
+    request = AdoptRequest(paths=paths, library=library, to=to, pinned=pin, trusted=trust)
     results = []
     if len(paths) == 1 and not paths[0].is_dir():
-        adopted = adopt_one(settings, paths[0], library=library, to=to or (), pinned=pin, trusted=trust)
-        results.append(AdoptOutcome(paths[0], adopted))
+        results.append(AdoptOutcome(paths[0], adopt_one(settings, request)))
         _say(results[0], warnings=True)
     else:
-        for result in adopt_all(settings, paths, library=library, to=to or (), pinned=pin, trusted=trust):
+        for result in adopt_each(settings, request):
             _say(result, warnings=False)
             results.append(result)
-    present(adopt_report(results, _soon_removed(settings, results)))
+    present(adopt_report(results, soon_removed(settings, results)))
     failed = [result for result in results if result.error is not None]
     if failed:
         raise PermanentError(
@@ -64,16 +63,3 @@ def adopt(paths: Paths, library: Library = None, to: To = None, pin: Pin = False
 def _say(result: AdoptOutcome, *, warnings: bool) -> None:
     for line in adopted_lines(result, warnings=warnings):
         say(line)
-
-
-def _soon_removed(settings: Settings, results: Sequence[AdoptOutcome]) -> list[str]:
-    """The ids that the next cleanup would remove: adopted backups are old, and retention removes old backups."""
-    from scriptorium.operations.prune import plan_cleanup
-
-    new = {
-        result.adopted.backup.id: result.adopted.backup.library
-        for result in results
-        if result.adopted and not result.adopted.already
-    }
-    decisions = [one for library in sorted(set(new.values())) for one in plan_cleanup(settings, library)]
-    return [one.candidate.id for one in decisions if one.candidate.id in new and not one.keep]

@@ -93,12 +93,12 @@ def show_stats(library: Library = None) -> None:
 
 
 def _set_pin(reference: str, library: str | None, pinned: bool) -> None:
-    from scriptorium.operations.verify import pin
+    from scriptorium.operations.pin import pin
+    from scriptorium.requests import PinRequest
 
     settings = current()
-    backup = catalog_of(settings).find(reference, library=meant(settings, library, reference))
-    pin(settings, backup, pinned=pinned)
-    present(pin_report(backup, pinned))
+    request = PinRequest(reference=reference, library=meant(settings, library, reference), pinned=pinned)
+    present(pin_report(pin(settings, request), pinned))
 
 
 @command(app, "pin", example="scriptorium pin 3f2a")
@@ -116,10 +116,14 @@ def unpin_backup(reference: Reference, library: Library = None) -> None:
 @command(app, "delete", example="scriptorium delete 3f2a --yes")
 def delete_backup(reference: Reference, library: Library = None, yes: Yes = False) -> None:
     """Remove a backup from every store."""
-    from scriptorium.operations.prune import delete
+    from scriptorium.operations.decided import decided
+    from scriptorium.operations.prune import delete, plan_delete
+    from scriptorium.requests import DeleteRequest
 
     settings = current()
-    backup = catalog_of(settings).find(reference, library=meant(settings, library, reference))
+    plan = plan_delete(settings, DeleteRequest(reference=reference, library=meant(settings, library, reference)))
+    backup = plan.backup
     confirm(f"Delete {backup.name} ({backup.id}, {wording.size(backup.bytes)}) from {places(backup)}?", yes=yes)
-    delete(settings, backup)
-    present(delete_report(backup))
+    request = DeleteRequest(reference=backup.id, library=backup.library)  # no other one, however long the answer took
+    with decided(request, plan):
+        present(delete_report(delete(settings, request)))

@@ -20,7 +20,7 @@ from scriptorium.model import Backup
 from scriptorium.operations.decided import plan_of
 from scriptorium.operations.libraries import for_each
 from scriptorium.operations.locks import locks_of
-from scriptorium.requests import PruneRequest
+from scriptorium.requests import DeleteRequest, PruneRequest
 from scriptorium.restore import drop_previous
 from scriptorium.results import PruneResult
 from scriptorium.retention import Candidate, Decision, Policy, plan
@@ -201,7 +201,29 @@ def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...
     return tuple(swept)
 
 
-def delete(settings: Settings, backup: Backup) -> None:
+@dataclass(frozen=True, slots=True)
+class DeletePlan:
+    """The backup that is to be removed by hand."""
+
+    backup: Backup
+    began: float = field(default_factory=time.monotonic, compare=False)
+
+
+def delete(settings: Settings, request: DeleteRequest) -> Backup:
+    """The whole recipe: find the backup, and remove every copy of it."""
+    backup = plan_delete(settings, request).backup
+    remove_by_hand(settings, backup)
+    return backup
+
+
+def plan_delete(settings: Settings, request: DeleteRequest) -> DeletePlan:
+    """Which backup is meant. Changes nothing."""
+    if (known := plan_of(request, DeletePlan)) is not None:
+        return known
+    return DeletePlan(Catalog(settings).find(request.reference, library=request.library))
+
+
+def remove_by_hand(settings: Settings, backup: Backup) -> None:
     """Remove a backup from every store. ``Protected`` if it is pinned, something is reading it, or a store locks it:
     then no copy is removed."""
     if _is_pinned(settings, backup):

@@ -1,4 +1,4 @@
-"""Verifying copies in their stores, and keeping the result; pinning."""
+"""Verifying copies in their stores, and keeping the result."""
 
 from __future__ import annotations
 
@@ -52,15 +52,6 @@ def verify_stored(
         "sound" if verification.sound else f"damaged: {'; '.join(verification.damage[:10])}",
     )
     return verification
-
-
-def pin(settings: Settings, backup: Backup, *, pinned: bool) -> None:
-    """Pin or unpin every copy of a backup. ``NotFound`` if it has none."""
-    if not backup.copies:
-        raise NotFound("this backup has no copy", on=backup.id, hint=f"it is {backup.status}")
-    for copy in backup.copies:
-        store = settings.store(copy.store)
-        store.annotate(copy.key, replace(store.annotations(copy.key), pinned=pinned))
 
 
 @dataclass(frozen=True, slots=True)

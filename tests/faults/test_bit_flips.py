@@ -20,8 +20,8 @@ import pytest
 from scriptorium.archive.verification import verify_copy
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import loads_annotations
+from scriptorium.operations.pin import pin_copies
 from scriptorium.operations.prune import plan_cleanup, policy_of
-from scriptorium.operations.verify import pin
 
 SHARES = {"archive": 45, "database": 20, "manifest": 15, "marks": 10, "index": 10}  # of a hundred
 
@@ -129,7 +129,7 @@ class Files:
 def test_a_pin_that_cannot_be_read_still_holds(rig: Any) -> None:
     """A bit of the marks of a pinned backup is turned over: no cleanup may remove it for that."""
     oldest = Catalog(rig.settings).backups(records=False)[-1]
-    pin(rig.settings, oldest, pinned=True)
+    pin_copies(rig.settings, oldest, pinned=True)
     for copy in oldest.copies:
         file = Path(rig.settings.store(copy.store).location(f"{copy.key}.marks.json"))
         file.write_bytes(file.read_bytes().replace(b'"pinned": true', b'"pinned": trud'))
@@ -137,6 +137,6 @@ def test_a_pin_that_cannot_be_read_still_holds(rig: Any) -> None:
     rig.again("verify")
     assert rig.again("cleanup") == ""
     rig.require_sound()
-    pin(rig.settings, oldest, pinned=False)
+    pin_copies(rig.settings, oldest, pinned=False)
     rig.removed = {oldest.id}
     assert rig.again("cleanup") == oldest.id

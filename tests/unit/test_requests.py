@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from scriptorium import requests
 from scriptorium.errors import UsageError
 from scriptorium.requests import (
+    AdoptRequest,
     BackupRequest,
     DatabaseBackupRequest,
     ExportRequest,
@@ -22,7 +24,7 @@ from scriptorium.retention import Policy
 from scriptorium.words import BackupType, Compression, DatabaseFormat, ExportFormat, Tier
 
 OURS = [one for one in vars(requests).values() if isinstance(one, type) and issubclass(one, Request)]
-FIRST = {"file": "a.dump", "reference": "latest", "tier": "daily"}  # what has no default
+FIRST = {"file": "a.dump", "paths": [Path("a.zip")], "reference": "latest", "tier": "daily"}  # what has no default
 
 
 def made(kind: type[Request], **more: Any) -> Request:
@@ -85,6 +87,7 @@ def test_words_become_choices() -> None:
         (DatabaseBackupRequest, {"format": "tar"}, "not a format"),
         (DatabaseBackupRequest, {"compress": 10}, "compress"),
         (PruneRequest, {"policy": {"daily": -2}}, "daily"),
+        (AdoptRequest, {"paths": []}, "paths"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_at_once(kind: type[Request], wrong: dict[str, Any], message: str) -> None:

@@ -9,6 +9,6 @@ content to the paths that are used today. `bibliotheca`, `postgres` and `own` ad
 the whole operation.
 """
 
-from scriptorium.operations.adopt.adopt import adopt, adopt_all
+from scriptorium.operations.adopt.adopt import adopt, adopt_one, soon_removed
 
-__all__ = ["adopt", "adopt_all"]
+__all__ = ["adopt", "adopt_one", "soon_removed"]

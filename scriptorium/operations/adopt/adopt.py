@@ -30,6 +30,8 @@ from scriptorium.operations.adopt import tar as tar_module
 from scriptorium.operations.adopt.file_type import Form, form_of, is_folder_dump, why_not
 from scriptorium.operations.adopt.staging import Staging
 from scriptorium.operations.copies import Prepared, check, free_label, prepare, put
+from scriptorium.operations.prune import plan_cleanup
+from scriptorium.requests import AdoptRequest
 from scriptorium.restore.proof import all_answers, fulfilled
 from scriptorium.results import Adopted, AdoptOutcome
 from scriptorium.settings import Library, Settings
@@ -46,59 +48,21 @@ _KNOWN = "Bibliotheca's .zip and .tar.gz, pg_dump's custom, tar and directory fo
 
 @dataclass(frozen=True, slots=True)
 class _Adoption:
-    """The options of an adoption, the same for every file."""
+    """What is decided for every file: the request, the stores, and the time."""
 
     settings: Settings
-    library: str | None
+    request: AdoptRequest
     stores: tuple[BackupStore, ...]
-    pinned: bool
     now: datetime
-    trusted: bool
 
 
-def adopt(
-    settings: Settings,
-    file: Path,
-    *,
-    library: str | None = None,
-    to: Sequence[str] = (),
-    pinned: bool = False,
-    now: datetime | None = None,
-    trusted: bool = False,
-) -> Adopted:
-    """Make a foreign archive, or one of ours that lies elsewhere, a backup of ``library`` in the stores ``to``.
+def adopt(settings: Settings, request: AdoptRequest) -> Iterator[AdoptOutcome]:
+    """The whole recipe: adopt files one after the other. A file that fails does not stop the others.
 
-    The file itself is not changed. ``trusted``: the statements in a dump are not examined.
-    Raises ``UsageError`` (not an archive, adopted already), ``DamageFound``,
-    ``UnsafeArchive``, ``NoSpace``, ``NotFound``; then nothing is left behind.
+    No file is changed. Raises only what concerns all of them (no such store or library), before the first file.
     """
-    adopted = _adopt(_adoption(settings, library, to, pinned, now, trusted), file)
-    if adopted.already:
-        raise UsageError(
-            f"this is already adopted as {adopted.backup.id}",
-            on=str(file),
-            hint=f"scriptorium show {adopted.backup.id}",
-        )
-    return adopted
-
-
-def adopt_all(
-    settings: Settings,
-    paths: Sequence[Path],
-    *,
-    library: str | None = None,
-    to: Sequence[str] = (),
-    pinned: bool = False,
-    now: datetime | None = None,
-    trusted: bool = False,
-) -> Iterator[AdoptOutcome]:
-    """Adopt files one after the other; for a folder, every archive directly in it. A file that fails does not stop the
-    others.
-
-    Raises only what concerns all of them (no such store or library), before the first file.
-    """
-    adoption = _adoption(settings, library, to, pinned, now, trusted)
-    for file in [inside for path in paths for inside in _archives(path)]:
+    adoption = _adoption(settings, request)
+    for file in [inside for path in request.paths for inside in _archives(path)]:
         try:
             yield AdoptOutcome(file, _adopt(adoption, file))
         except ScriptoriumError as error:
@@ -110,18 +74,37 @@ def adopt_all(
             )
 
 
-def _adoption(
-    settings: Settings,
-    library: str | None,
-    to: Sequence[str],
-    pinned: bool,
-    now: datetime | None,
-    trusted: bool,
-) -> _Adoption:
-    if library is not None:
-        settings.library(library)
-    stores = settings.targets(Tier.MANUAL, to)
-    return _Adoption(settings, library, stores, pinned, (now or datetime.now(UTC)).replace(microsecond=0), trusted)
+def adopt_one(settings: Settings, request: AdoptRequest) -> Adopted:
+    """Adopt the only file of the request.
+
+    Raises ``UsageError`` (not an archive, adopted already), ``DamageFound``,
+    ``UnsafeArchive``, ``NoSpace``, ``NotFound``; then nothing is left behind.
+    """
+    (file,) = request.paths
+    adopted = _adopt(_adoption(settings, request), file)
+    if adopted.already:
+        raise UsageError(
+            f"this is already adopted as {adopted.backup.id}",
+            on=str(file),
+            hint=f"scriptorium show {adopted.backup.id}",
+        )
+    return adopted
+
+
+def soon_removed(settings: Settings, outcomes: Sequence[AdoptOutcome]) -> list[str]:
+    """The ids that the next cleanup would remove: adopted backups are old, and retention removes old backups."""
+    new = {
+        one.adopted.backup.id: one.adopted.backup.library for one in outcomes if one.adopted and not one.adopted.already
+    }
+    decisions = [one for library in sorted(set(new.values())) for one in plan_cleanup(settings, library)]
+    return [one.candidate.id for one in decisions if one.candidate.id in new and not one.keep]
+
+
+def _adoption(settings: Settings, request: AdoptRequest) -> _Adoption:
+    if request.library is not None:
+        settings.library(request.library)
+    stores = settings.targets(Tier.MANUAL, request.to)
+    return _Adoption(settings, request, stores, datetime.now(UTC).replace(microsecond=0))
 
 
 def _archives(path: Path) -> list[Path]:
@@ -150,7 +133,9 @@ def _adopt(adoption: _Adoption, file: Path) -> Adopted:
     ):
         with usual_files():
             if form in _POSTGRES:
-                staging = postgres.stage(file, form, sha256, library, folder, adoption.now, trusted=adoption.trusted)
+                staging = postgres.stage(
+                    file, form, sha256, library, folder, adoption.now, trusted=adoption.request.trusted
+                )
             else:
                 staging = bibliotheca.stage(file, form, sha256, library, folder, adoption.now)
         if _stamp(file) != before:
@@ -202,8 +187,8 @@ def _library(adoption: _Adoption, form: Form) -> Library:
     """The named library, else the only one that such an archive can belong to."""
     need = "one source of kind 'postgres'" if form in _POSTGRES else "the preset 'bibliotheca'"
     fitting = [one for one in adoption.settings.libraries.values() if _fits(one, form)]
-    if adoption.library is not None:
-        chosen = adoption.settings.library(adoption.library)
+    if adoption.request.library is not None:
+        chosen = adoption.settings.library(adoption.request.library)
     elif len(fitting) == 1:
         return fitting[0]
     else:
@@ -266,13 +251,13 @@ def _prepared(
 
 def _stored(adoption: _Adoption, prepared: Prepared, checked: Mapping[Packaging, Verification]) -> None:
     for store in adoption.stores:
-        put(store, adoption.settings.compression, prepared, checked, pinned=adoption.pinned)
+        put(store, adoption.settings.compression, prepared, checked, pinned=adoption.request.pinned)
 
 
 def _adopt_own(adoption: _Adoption, file: Path) -> Adopted:
     """An archive of ours keeps its id, its library and its manifest."""
     manifest = own.manifest_inside(file)
-    if adoption.library is not None and adoption.library != manifest.library:
+    if adoption.request.library is not None and adoption.request.library != manifest.library:
         raise UsageError(f"this archive is a backup of '{manifest.library}'", on=str(file), hint="leave --library out")
     library = adoption.settings.library(manifest.library)
     there = _copies(adoption.settings, manifest)
@@ -285,7 +270,7 @@ def _adopt_own(adoption: _Adoption, file: Path) -> Adopted:
     ):
         manifest = own.named(manifest, stores)
         archive, verification = own.copied(file, manifest, folder)
-        if not adoption.trusted:
+        if not adoption.request.trusted:
             own.examine(archive, manifest, library, folder)
         prepared = own.prepared(archive, manifest, stores, adoption.settings.compression)
         checked = dict.fromkeys(prepared.packages, verification)

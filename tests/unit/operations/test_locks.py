@@ -14,7 +14,7 @@ from scriptorium.operations.locks import locks_of
 from scriptorium.operations.prune import carry_out, delete, plan_cleanup
 from scriptorium.operations.verify import choose_copies
 from scriptorium.report.show import copy_rows
-from scriptorium.requests import VerifyRequest
+from scriptorium.requests import DeleteRequest, VerifyRequest
 from scriptorium.retention import Policy
 from scriptorium.stores import LocalStore, Lock
 
@@ -91,7 +91,7 @@ def test_what_is_locked_is_not_deleted_by_hand_and_keeps_its_other_copies(shelf:
     backup = shelf.put(timedelta(0), "local", "vault")
     lock(shelf)
     with pytest.raises(Protected, match="vault locks it until 2099-12-31 23:00:00 UTC"):
-        delete(shelf.settings, backup)
+        delete(shelf.settings, DeleteRequest(reference=backup.id))
     assert backup.id in ids(shelf, "local")
 
 

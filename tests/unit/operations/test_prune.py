@@ -16,9 +16,19 @@ from scriptorium import workspace
 from scriptorium.catalog import Catalog, begin_run
 from scriptorium.errors import LibraryBusy, NotFound, Protected, StoreUnavailable, UsageError
 from scriptorium.model import Annotations, Backup, Verification
-from scriptorium.operations.prune import carry_out, delete, plan_cleanup, policy_of, sweep_stores
-from scriptorium.operations.verify import choose_copies, pin, verify_stored
-from scriptorium.requests import VerifyRequest
+from scriptorium.operations.decided import decided
+from scriptorium.operations.pin import pin, pin_copies
+from scriptorium.operations.prune import (
+    carry_out,
+    delete,
+    plan_cleanup,
+    plan_delete,
+    policy_of,
+    remove_by_hand,
+    sweep_stores,
+)
+from scriptorium.operations.verify import choose_copies, verify_stored
+from scriptorium.requests import DeleteRequest, PinRequest, VerifyRequest
 from scriptorium.retention import Decision, Policy
 from scriptorium.settings import TierSettings
 from scriptorium.words import BackupType, Status, Tier
@@ -82,7 +92,7 @@ def test_what_cannot_be_read_is_kept_for_a_person_to_look_at(shelf: Shelf) -> No
     assert carry_out(shelf.settings, "lib", forged) == ()
     assert shelf.path(newer).exists() and shelf.path(torn).exists() and shelf.path(new).exists()
     (broken,) = (one for one in Catalog(shelf.settings).backups() if one.name == shelf.path(torn).name)
-    delete(shelf.settings, broken)
+    remove_by_hand(shelf.settings, broken)
     assert not shelf.path(torn).exists() and not shelf.path(torn, ".json").exists()
 
 
@@ -131,7 +141,7 @@ def test_a_pinned_backup_is_never_removed_nor_one_that_was_pinned_after_the_plan
     shelf.put(9 * DAY)
     decisions = plan_cleanup(shelf.settings, "lib", LAST, now=NOW)
     assert "pinned" in plan(shelf)[pinned.id].reasons
-    pin(shelf.settings, late, pinned=True)
+    pin_copies(shelf.settings, late, pinned=True)
     assert carry_out(shelf.settings, "lib", decisions) == (removed.id,)
     assert {pinned.id, late.id} <= ids(shelf)
 
@@ -222,7 +232,7 @@ def test_a_cleanup_that_breaks_off_has_removed_the_oldest_and_broken_none(
 def test_what_is_gone_already_is_no_error(shelf: Shelf) -> None:
     backups = [shelf.put(day * DAY) for day in range(3)]
     decisions = plan_cleanup(shelf.settings, "lib", LAST, now=NOW)
-    delete(shelf.settings, backups[0])
+    remove_by_hand(shelf.settings, backups[0])
     assert carry_out(shelf.settings, "lib", decisions) == (backups[1].id,)
 
 
@@ -239,15 +249,15 @@ def test_a_store_that_does_not_answer_costs_none_of_the_others(new_shelf: Callab
 
 def test_a_backup_is_deleted_by_hand_even_when_it_is_the_last_one(shelf: Shelf) -> None:
     backup = shelf.put()
-    delete(shelf.settings, backup)
+    remove_by_hand(shelf.settings, backup)
     assert ids(shelf) == set() and list((shelf.folder / "local" / "lib").iterdir()) == []
-    delete(shelf.settings, backup)
+    remove_by_hand(shelf.settings, backup)
 
 
 def test_a_pinned_read_or_running_backup_is_not_deleted(shelf: Shelf) -> None:
     pinned, read, running = shelf.put(annotations=Annotations(pinned=True)), shelf.put(DAY), shelf.put(2 * DAY)
     with pytest.raises(Protected) as caught:
-        delete(
+        remove_by_hand(
             shelf.settings,
             dataclasses.replace(
                 pinned,
@@ -259,13 +269,13 @@ def test_a_pinned_read_or_running_backup_is_not_deleted(shelf: Shelf) -> None:
         )
     assert f"unpin {pinned.id}" in caught.value.hint
     with workspace.reading(shelf.settings, read.id), pytest.raises(Protected, match="reading"):
-        delete(shelf.settings, read)
+        remove_by_hand(shelf.settings, read)
     begin_run(shelf.settings, running)
     with pytest.raises(Protected, match="being taken"):
-        delete(shelf.settings, dataclasses.replace(running, status=Status.RUNNING))
+        remove_by_hand(shelf.settings, dataclasses.replace(running, status=Status.RUNNING))
     assert ids(shelf) == {pinned.id, read.id, running.id}
-    pin(shelf.settings, pinned, pinned=False)
-    delete(shelf.settings, Catalog(shelf.settings).find(pinned.id))
+    pin_copies(shelf.settings, pinned, pinned=False)
+    delete(shelf.settings, DeleteRequest(reference=pinned.id))
     assert pinned.id not in ids(shelf)
 
 
@@ -274,9 +284,30 @@ def test_the_record_of_a_failed_run_can_be_deleted(shelf: Shelf) -> None:
     from scriptorium.catalog import finish_run
 
     finish_run(shelf.settings, failed, Status.FAILED, "x")
-    delete(shelf.settings, Catalog(shelf.settings).find("cccc"))
+    assert delete(shelf.settings, DeleteRequest(reference="cccc")).id == failed.id
     with pytest.raises(NotFound):
         Catalog(shelf.settings).find("cccc")
+
+
+def test_the_backup_that_was_shown_is_deleted_and_no_newer_one(shelf: Shelf) -> None:
+    shown = shelf.put()
+    plan = plan_delete(shelf.settings, DeleteRequest(reference="latest"))
+    newer = shelf.put(DAY)  # another run takes a backup while the user reads the question
+    request = DeleteRequest(reference=plan.backup.id)
+    with decided(request, plan):
+        assert plan_delete(shelf.settings, request) is plan, "it is not looked up again"
+        assert delete(shelf.settings, request).id == shown.id
+    assert ids(shelf) == {newer.id}
+
+
+def test_a_request_pins_and_unpins(shelf: Shelf) -> None:
+    backup = shelf.put()
+    for pinned in (True, False):
+        request = PinRequest(reference=backup.id, pinned=pinned)
+        assert pin(shelf.settings, request).id == backup.id
+        assert Catalog(shelf.settings).find(backup.id).pinned is pinned
+    with pytest.raises(NotFound):
+        pin(shelf.settings, PinRequest(reference="ffff"))
 
 
 def test_pinning_holds_for_every_copy_and_keeps_what_else_is_known(new_shelf: Callable[..., Shelf]) -> None:
@@ -284,11 +315,11 @@ def test_pinning_holds_for_every_copy_and_keeps_what_else_is_known(new_shelf: Ca
     known = Verification(NOW, True)
     backup = shelf.put(DAY, "local", "second", annotations=Annotations(verification=known))
     for pinned in (True, True, False):
-        pin(shelf.settings, backup, pinned=pinned)
+        pin_copies(shelf.settings, backup, pinned=pinned)
         for copy in backup.copies:
             assert shelf.settings.store(copy.store).annotations(copy.key) == Annotations(pinned, known)
     with pytest.raises(NotFound, match="no copy"):
-        pin(shelf.settings, dataclasses.replace(backup, copies=()), pinned=True)
+        pin_copies(shelf.settings, dataclasses.replace(backup, copies=()), pinned=True)
 
 
 # --- rubbish ----------------------------------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ import pytest
 
 from scriptorium.catalog import Catalog
 from scriptorium.errors import NotFound
-from scriptorium.operations.adopt import adopt
 from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.requests import DrillRequest, RestoreRequest
 from scriptorium.results import Adopted
 from scriptorium.words import BackupType, Status, Tier
+from tests.shared.adoption import adopt
 
 SIMPLE = {
     "simple_database_backup": BackupType.DATABASE,

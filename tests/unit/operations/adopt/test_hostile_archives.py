@@ -16,7 +16,7 @@ import pytest
 
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, NoSpace, ScriptoriumError, ToolMissing, UnsafeArchive
-from scriptorium.operations.adopt import adopt
+from tests.shared.adoption import adopt
 
 LINK = 0o120777 << 16
 PIPE = 0o010644 << 16

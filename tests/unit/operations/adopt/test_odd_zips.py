@@ -18,13 +18,13 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, ScriptoriumError, ToolMissing, UnsafeArchive
 from scriptorium.fs.removal import remove_tree
 from scriptorium.fs.walking import walk
-from scriptorium.operations.adopt import adopt
 from scriptorium.operations.adopt import tar as tarred_archive
 from scriptorium.operations.adopt import zip as zipped_archive
 from scriptorium.operations.adopt.relocation import sort
 from scriptorium.operations.restore import restore
 from scriptorium.requests import RestoreRequest
 from scriptorium.sources import FilesSource
+from tests.shared.adoption import adopt
 
 NAME = "data/covers/Überraschung – größer.jpg"
 OLD = NAME.replace("–", "-")

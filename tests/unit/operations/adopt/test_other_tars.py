@@ -18,10 +18,11 @@ import pytest
 
 from scriptorium.archive.reader import Reader
 from scriptorium.errors import DamageFound, UnsafeArchive
-from scriptorium.operations.adopt import adopt, tar
+from scriptorium.operations.adopt import tar
 from scriptorium.operations.adopt import zip as zip_archive
 from scriptorium.operations.restore import restore
 from scriptorium.requests import RestoreRequest
+from tests.shared.adoption import adopt
 
 BLOCK = 512
 

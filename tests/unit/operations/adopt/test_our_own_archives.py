@@ -12,11 +12,11 @@ import pytest
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, NotFound, UsageError
 from scriptorium.manifest import loads
-from scriptorium.operations.adopt import adopt
 from scriptorium.operations.restore import plan_restore, restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.requests import RestoreRequest
 from scriptorium.words import Status
+from tests.shared.adoption import adopt
 
 GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "version-1" / "bibliotheca"
 ARCHIVES = ["full_20260301_020304.tar.gz", "full_20260302_020304.tar.zst", "full_20260303_020304.tar"]

@@ -14,11 +14,12 @@ import pytest
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, LibraryBusy, NotFound, PermanentError, UsageError
-from scriptorium.operations.adopt import adopt, adopt_all
+from scriptorium.operations.adopt import adopt as adopt_each
 from scriptorium.operations.prune import delete
 from scriptorium.operations.restore import restore
 from scriptorium.operations.verify import verify_stored
-from scriptorium.requests import RestoreRequest
+from scriptorium.requests import AdoptRequest, DeleteRequest, RestoreRequest
+from tests.shared.adoption import adopt
 
 NOW_KIND = "simple_database_backup_with_images_and_settings"
 
@@ -88,7 +89,7 @@ def test_the_same_file_twice(app: Any) -> None:
     with pytest.raises(UsageError, match=f"already adopted as {first.id}"):
         adopt(settings, again)
     assert [one.id for one in Catalog(settings).backups()] == [first.id]
-    delete(settings, first)
+    delete(settings, DeleteRequest(reference=first.id))
     assert adopt(settings, again).backup.id != first.id
 
 
@@ -225,7 +226,7 @@ def test_a_folder_of_archives(app: Any) -> None:
     (old.folder / "simple_backup_index.json").write_text(json.dumps({}))
     (old.folder / "inside").mkdir()
     old.zip("inside/e.zip", {"config/.env": b"A=3"}, None)
-    outcomes = list(adopt_all(app.place.settings, [old.folder], pinned=True))
+    outcomes = list(adopt_each(app.place.settings, AdoptRequest(paths=(old.folder,), pinned=True)))
     words = [
         (one.file.name, "failed" if one.adopted is None else "already" if one.adopted.already else "adopted")
         for one in outcomes

@@ -18,7 +18,7 @@ import real_backup
 from scriptorium.catalog import Catalog
 from scriptorium.errors import DamageFound, ScriptoriumError, UnsafeArchive, UsageError
 from scriptorium.monitoring.statistics import stats
-from scriptorium.operations.adopt import adopt, adopt_all
+from scriptorium.operations.adopt import adopt as adopt_each
 from scriptorium.operations.database import restore_database
 from scriptorium.operations.drill import drill
 from scriptorium.operations.export import plan_export
@@ -27,12 +27,13 @@ from scriptorium.operations.verify import verify_stored
 from scriptorium.report.backups import backup_row
 from scriptorium.report.drill import proof_facts
 from scriptorium.report.statistics import statistics_document
-from scriptorium.requests import DrillRequest, ExportRequest, RestoreRequest
+from scriptorium.requests import AdoptRequest, DrillRequest, ExportRequest, RestoreRequest
 from scriptorium.rescue.inventory import inventory
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.fingerprint import relations, take_fingerprints
 from scriptorium.sources.postgres.source import PostgresSource
 from scriptorium.words import BackupType, Status
+from tests.shared.adoption import adopt
 
 BOOKS = """
 CREATE TABLE items (id serial PRIMARY KEY, title text NOT NULL, parent int REFERENCES items);
@@ -194,9 +195,9 @@ def test_dumps_among_other_archives(alexandria: Alexandria) -> None:
     dump = alexandria.dump("directory")
     alexandria.dump("custom")
     (alexandria.folder / "notes").mkdir()
-    found = {one.file.name: one.error for one in adopt_all(settings, [alexandria.folder])}
+    found = {one.file.name: one.error for one in adopt_each(settings, AdoptRequest(paths=(alexandria.folder,)))}
     assert found == {"weekly": None, "weekly.dump": None}
-    (again,) = adopt_all(settings, [dump])
+    (again,) = adopt_each(settings, AdoptRequest(paths=(dump,)))
     assert again.adopted is not None and again.adopted.already
 
 

@@ -18,7 +18,6 @@ from postgres_items import ask
 from scriptorium.catalog import Catalog
 from scriptorium.errors import ScriptoriumError, UnsafeArchive
 from scriptorium.operations import database
-from scriptorium.operations.adopt import adopt
 from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import restore
 from scriptorium.requests import DrillRequest, RestoreRequest
@@ -31,6 +30,7 @@ from scriptorium.sources.postgres.restore.examination import Examined, examine_d
 from scriptorium.sources.postgres.restore.psql import run_script
 from scriptorium.sources.postgres.source import PostgresSource
 from scriptorium.sources.postgres.toc import read_toc
+from tests.shared.adoption import adopt
 
 BOOKS = (
     "CREATE TABLE items (id int PRIMARY KEY, title text); INSERT INTO items SELECT g, 't' FROM generate_series(1, 9) g;"

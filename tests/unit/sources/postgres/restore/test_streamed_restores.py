@@ -16,7 +16,6 @@ from streamed_library import NAMED, NOW, ask, part_of, settings_for
 
 from scriptorium.catalog import Catalog
 from scriptorium.model import Manifest
-from scriptorium.operations.adopt import adopt
 from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import restore
 from scriptorium.operations.undo import undo_restore
@@ -25,6 +24,7 @@ from scriptorium.requests import DrillRequest, RestoreRequest
 from scriptorium.rescue.__main__ import main as rescue
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.source import PostgresSource
+from tests.shared.adoption import adopt
 
 small_pieces, library = streamed_library.small_pieces, streamed_library.library  # fixtures of these tests
 
