@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scriptorium import wording
+from scriptorium.errors import StoreUnavailable
 from scriptorium.fs import free_space
 from scriptorium.fs.free_space import MARGIN, device_of, free_bytes
 from scriptorium.model import Streams, Survey
@@ -68,7 +69,14 @@ def find_space(
     sizes = {way: int(way.estimate(whole, holes) * settings.space_factor) for way in packagings.values()}
     folder = root(settings)
     home = device_of(folder)
-    needed, places = _copies(targets, packagings, sizes, folder)
+    new = sum(one.staged_bytes for one in surveys.values())
+    copies = {
+        store.name: min(new, sizes[packagings[store.name]])
+        if _has_most(store, library.name)
+        else sizes[packagings[store.name]]
+        for store in targets
+    }
+    needed, places = _copies(targets, packagings, sizes, copies, folder)
     may_stream = all(store.features.streams for store in targets)
     always = {name for name, one in surveys.items() if may_stream and one.streams is Streams.ALWAYS}
     staged = {name: one.staged_bytes for name, one in surveys.items() if name not in always}
@@ -83,7 +91,6 @@ def find_space(
     streamed = tuple(name for name in surveys if name not in staged)
     for name, survey in surveys.items():
         log.info("%s has %s in %s files", name, wording.size(survey.bytes), f"{survey.files:,}")
-    copies = {name: sizes[way] for name, way in packagings.items()}
     for name, size in copies.items():
         log.info("the copy in %s is estimated at %s", name, wording.size(size))
     log.info("%s free in the workspace", wording.size(free_bytes(folder)))
@@ -92,8 +99,23 @@ def find_space(
     return Space(copies, streamed, whole)
 
 
+def _has_most(store: BackupStore, library: str) -> bool:
+    """Whether a store keeps equal contents once, and has earlier backups: then only what is new needs space, of which
+    no more is known than what is staged (dumps). One that does not answer gets no copy, and needs none."""
+    if not store.features.deduplicates:
+        return False
+    try:
+        return any(True for _ in store.list(library))
+    except StoreUnavailable:
+        return True
+
+
 def _copies(
-    stores: Sequence[BackupStore], packagings: Mapping[str, Packaging], sizes: Mapping[Packaging, int], folder: Path
+    stores: Sequence[BackupStore],
+    packagings: Mapping[str, Packaging],
+    sizes: Mapping[Packaging, int],
+    copies: Mapping[str, int],
+    folder: Path,
 ) -> tuple[dict[int, int], dict[int, tuple[Path, str]]]:
     """By filesystem: the bytes of all copies and packages, and what to call them."""
     home = device_of(folder)
@@ -107,6 +129,6 @@ def _copies(
         if store.features.takes_over and device == home and packaging not in handed_over:
             handed_over.add(packaging)
             continue
-        needed[device] = needed.get(device, 0) + sizes[packaging]
+        needed[device] = needed.get(device, 0) + copies[store.name]
         places.setdefault(device, (store.folder, f"the copy in the store {store.name}"))
     return needed, places

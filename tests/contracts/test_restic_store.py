@@ -19,9 +19,11 @@ from restic_repository import PASSWORD, damage_pack, environment, new_store, res
 from scriptorium.errors import DamageFound, NotFound, SettingsError, StoreUnavailable
 from scriptorium.members import write_members
 from scriptorium.operations.copies import check, put
+from scriptorium.settings import load
 from scriptorium.stores import ResticStore
 from scriptorium.stores.trees.restic.saving import save_manifest
 from scriptorium.words import Compression
+from scriptorium.workspace import find_space
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "stores.md"
 pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
@@ -222,3 +224,16 @@ def test_the_documents_way_without_us(store: ResticStore, data: Path, tmp_path: 
     assert (back / "noise").read_bytes() == (data / "noise").read_bytes()
     assert (back / os.fsdecode(b"\xff odd\n")).read_text() == "odd"
     assert str(data / "noise").lstrip("/") in (tmp_path / "back" / "SHA256SUMS").read_text("utf-8", "replace")
+
+
+def test_the_disk_needs_space_for_what_is_new(store: ResticStore, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scriptorium.toml"
+    file.write_text(
+        f'workspace = "{tmp_path}/space"\n[libraries.lib]\n'
+        f'sources = [{{ name = "data", kind = "files", path = "{data}" }}]\n'
+        f'[stores.vault]\nkind = "restic"\nrepository = "{store.repository}"\npassword_file = "{store.password_file}"\n'
+    )
+    settings = load(file, {})
+    assert find_space(settings, settings.library(), ("data",), ("vault",)).copies == {"vault": 50_003}
+    stored(store, data)
+    assert find_space(settings, settings.library(), ("data",), ("vault",)).copies == {"vault": 0}
