@@ -95,7 +95,7 @@ class _File(logging.handlers.RotatingFileHandler):
             descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
-                raise OSError(errno.EINVAL, "it is no regular file")
+                raise OSError(errno.EINVAL, "it is not a regular file")
             return descriptor
 
         return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=private)

@@ -2,11 +2,11 @@
 
 In an archive a list is text, in the records ``SCHILY.acl.access`` and ``SCHILY.acl.default`` that star introduced and
 GNU tar (``--acls``) and bsdtar read: ``user::rw-,user:lisa:rw-:1005,group::---,mask::rw-,other::---``. The last field
-is the number of a user or group that is known by name here; without a name the number stands in its place.
+is the number of a user or group that is known by name here; if it has no name, the number is in the place of the name.
 
-With a list, the group bits of a file's mode are the list's *mask*, the most that anybody but the owner and the others
-may do. Whoever unpacked such a mode without the list would give the owning group that much. So in an archive the bits
-say what the owning group may really do, and the mask stands in the list alone.
+If a file has a list, the group bits of its mode are the list's *mask*: the most that anybody except the owner and the
+others may do. If such a mode were unpacked without the list, the owning group would get all these rights. So in an
+archive, the group bits say what the owning group may really do, and the mask is only in the list.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class AccessList:
-    """One list. ``ValueError`` is raised where it is not what it should be."""
+    """One list. Text or bytes that are not an access list raise ``ValueError``."""
 
     entries: tuple[Entry, ...]
 
@@ -73,8 +73,8 @@ class AccessList:
         return mode & ~0o070 | (self.mask & self._rights(_GROUP_OBJ, 0)) << 3
 
     def recorded(self, mode: int) -> int:
-        """The mode for an archive: what the owning group may really do, and of the others' rights only those that the
-        list keeps from nobody. So it opens nothing where it is set without the list."""
+        """The mode for an archive: what the owning group may really do, and those rights of the others that the list
+        denies to nobody. So it gives no additional access if it is set without the list."""
         return self.replaced(self.narrowed(mode))
 
     def widened(self, mode: int) -> int:
@@ -82,13 +82,14 @@ class AccessList:
         return mode & ~0o077 | self.mask << 3 | self._rights(_OTHER, 0)
 
     def replaced(self, mode: int) -> int:
-        """The mode where the list cannot be set. It takes a right from all others where an entry of the list keeps it
-        from somebody, who would be one of the others then; and from the owning group where that is a user."""
+        """The mode to set if the list cannot be set. Whoever an entry of the list names is then one of the others. So
+        a right that an entry denies to anybody is taken from all others; if it denies it to a user, also from the
+        owning group."""
         users, groups = (self._least(tag) for tag in (_USER, _GROUP))
         return mode & ~0o077 | mode & users << 3 | mode & users & groups
 
     def _least(self, tag: int) -> int:
-        """What everybody may do who is named by entries of this kind."""
+        """The rights that all entries of this kind give."""
         return functools.reduce(lambda rights, one: rights & one.rights & self.mask, self._named(tag), 0o7)
 
     def _named(self, tag: int) -> Iterator[Entry]:
@@ -98,8 +99,8 @@ class AccessList:
         return next((one.rights for one in self.entries if one.tag == tag), otherwise)
 
     def with_group_as_others(self) -> AccessList:
-        """The same where the owning group is another one than it was: it may do no more than anybody, and anybody no
-        more than it could, whose members are among the others now."""
+        """The same list for a file whose owning group is not the recorded one. The new group may do no more than the
+        others. The others may do no more than the recorded group, because its members are among them now."""
         both = self._rights(_OTHER, 0) & self._rights(_GROUP_OBJ, 0) & self.mask
         return AccessList(
             tuple(replace(one, rights=both) if one.tag in (_GROUP_OBJ, _OTHER) else one for one in self.entries)

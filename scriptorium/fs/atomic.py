@@ -1,8 +1,8 @@
 """Write files that exist whole or not at all, also after a power cut: the only way to write what must last.
 
-A file is written beside its name (``.NAME.xxxxxxxx.partial``, 0600), brought to the disk, renamed, and its folder is
-brought to the disk too. Whoever opens the name sees the previous content or the new one, never a part of it. What a
-killed writer leaves under its hidden name is removed by ``sweep``.
+A file is written beside its name (``.NAME.xxxxxxxx.partial``, 0600), flushed to the disk, and renamed; then its folder
+is flushed to the disk too. Whoever opens the name sees the previous content or the new one, never a part of it. If a
+writer is killed, ``sweep`` removes its partial file later.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write(path: Path, data: bytes, *, failpoint: str = "", lasting: bool = True) -> None:
-    """Replace the file by one with this content. Not ``lasting``: without waiting for the disk, for what has no meaning
-    after a power cut; readers see it whole in this case too."""
+    """Replace the file by one with this content. ``lasting=False`` does not wait for the disk: for what has no meaning
+    after a power cut. Readers see the whole file in this case too."""
     with beside(path, failpoint=failpoint, lasting=lasting) as partial, new_file(partial, lasting=lasting) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
 def beside(path: Path, *, failpoint: str = "", lasting: bool = True) -> Iterator[Path]:
-    """A name beside ``path``, which takes its place when the block ends; the block makes the file, or the folder, and
-    brings it to the disk. Where the block fails, nothing is left of it.
+    """A name beside ``path``. The block makes a file or a folder of this name and flushes it to the disk; when the
+    block ends, it is renamed to ``path``. If the block fails, it is removed.
 
     ``failpoint``: with ``.before-rename`` and ``.after-rename``, the points at which tests make the process die.
     """
@@ -87,8 +87,8 @@ def _link(file: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path | str, folder: int | None = None, *, lasting: bool = True) -> Iterator[BinaryIO]:
-    """A new file (0600) that is on the disk when the block ends. ``folder``: an open folder that ``path`` is a name in.
-    Raises ``FileExistsError``."""
+    """A new file (0600) that is on the disk when the block ends. ``folder``: an open folder; ``path`` is then a name in
+    it. Raises ``FileExistsError``."""
     descriptor = os.open(path, _NEW, 0o600, dir_fd=folder)
     with os.fdopen(descriptor, "wb") as file:
         yield file
@@ -98,12 +98,12 @@ def new_file(path: Path | str, folder: int | None = None, *, lasting: bool = Tru
 
 
 def sync_file(path: Path) -> None:
-    """Bring the content of a file to the disk."""
+    """Flush the content of a file to the disk."""
     _sync(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk: a rename is not durable before that."""
+    """Flush the names in a folder to the disk: a rename is not durable before that."""
     _sync(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -116,15 +116,15 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def forget_cached(file: Path) -> None:
-    """Bring a file to the disk and ask the kernel to drop its cache of it, so that a check reads the disk."""
+    """Flush a file to the disk and ask the kernel to drop its cache of it, so that a check reads the disk."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def sweep(folder: Path, name: str, *, seconds: float = _DAY) -> None:
-    """Remove what killed writers of the file ``name`` (``*``: of every file) left in the folder, where it is older than
-    that. ``?`` and ``*`` are wildcards; see ``exactly``."""
+    """Remove the partial files that killed writers of the file ``name`` left in the folder, if they are older than
+    ``seconds``. ``?`` and ``*`` in the name are wildcards; see ``exactly``."""
     before = time.time() - seconds
     for file in folder.glob(f".{name}.????????.partial"):
         with contextlib.suppress(OSError):
@@ -133,5 +133,5 @@ def sweep(folder: Path, name: str, *, seconds: float = _DAY) -> None:
 
 
 def exactly(name: str) -> str:
-    """The pattern of ``sweep`` that means this name alone."""
+    """The pattern for ``sweep`` that matches only this name."""
     return glob.escape(name)

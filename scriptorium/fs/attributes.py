@@ -1,8 +1,8 @@
 """Attributes of a file other than contents, owner, mode and times: which are kept, and which are only named.
 
-Kept are extended attributes in ``user.*`` and POSIX access lists. All others belong to the system that the file lies on
-(capabilities, labels of SELinux, what only root sees), and so do the flags of ``chattr``: they are named. A birth time
-cannot be set; it is ignored.
+Extended attributes in ``user.*`` and POSIX access lists are kept. All others belong to the system that the file is on
+(capabilities, labels of SELinux, what only root sees), and so do the flags of ``chattr``: they are named, not kept. A
+birth time cannot be set; it is ignored.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _FLAGS = {0x10: "immutable", 0x20: "append-only"}
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """``kept``: extended attributes and access lists by name. ``left``: what is there and is not kept, in words."""
+    """``kept``: extended attributes and access lists by name. ``left``: what the file has and is not kept, in words."""
 
     kept: dict[str, bytes] = field(default_factory=dict)
     left: tuple[str, ...] = ()
 
     def mode(self, status: os.stat_result) -> int:
-        """The mode to record: of a file with an access list, one that opens nothing without the list."""
+        """The mode to record. If there is an access list, the mode gives no additional access without it."""
         mode = stat.S_IMODE(status.st_mode)
         return AccessList.of_kernel(self.kept[ACCESS]).recorded(mode) if ACCESS in self.kept else mode
 
@@ -59,7 +59,7 @@ def attributes_of(source: int) -> Attributes:
 
 
 def lists_at(path: bytes) -> Attributes:
-    """The access lists of what lies there and may not be opened: they can be asked for without that right. No link is
+    """The access lists of a file or folder that we may not open: they can be read without that right. No link is
     followed."""
     kept: dict[str, bytes] = {}
     for name in KEPT:
@@ -83,7 +83,7 @@ def _flags(descriptor: int) -> list[str]:
 
 
 def set_lists(descriptor: int, access: AccessList | None, default: AccessList | None) -> None:
-    """Give an open file or folder these access lists; where there is none, an inherited one is removed."""
+    """Give an open file or folder these access lists. ``None`` removes a list that was inherited."""
     for name, wanted in ((ACCESS, access), (DEFAULT, default)):
         if wanted is not None:
             os.setxattr(descriptor, name, wanted.for_kernel())
@@ -97,7 +97,7 @@ def set_lists(descriptor: int, access: AccessList | None, default: AccessList | 
 
 @contextlib.contextmanager
 def held_open(path: Path) -> Iterator[int]:
-    """A file or folder for ``give``. Its folders are trusted; a link is not followed."""
+    """The descriptor of a file or folder, for ``give``. The folders above it are trusted; it must not be a link."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -108,8 +108,8 @@ def held_open(path: Path) -> Iterator[int]:
 def give(source: int, target: int, *, keep_special: bool = False) -> tuple[str, ...]:
     """Give the open ``target`` the owner (as root), access lists, mode and ``user.*`` attributes of ``source``.
 
-    Returns what is not kept, in words. Where a list cannot be set, the mode takes a right from all others that the list
-    keeps from somebody. ``keep_special``: also set-uid, set-gid and sticky.
+    Returns what is not kept, in words. If a list cannot be set, the mode gives the others only what the list denies to
+    nobody. ``keep_special``: also set-uid, set-gid and sticky.
     """
     found, attributes = os.fstat(source), attributes_of(source)
     left = list(attributes.left)
@@ -133,7 +133,7 @@ def give(source: int, target: int, *, keep_special: bool = False) -> tuple[str, 
 
 
 def inherit_nothing(folder: int) -> None:
-    """Take away the access lists that a new folder has from the one above it: with a default list the umask has no say
-    in what is made in it."""
+    """Remove the access lists that a new folder inherited from the one above it: in a folder with a default list, the
+    umask has no effect."""
     with contextlib.suppress(OSError):
         set_lists(folder, None, None)

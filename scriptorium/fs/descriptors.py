@@ -1,11 +1,11 @@
-"""Files and folders reached by descriptors, so that nobody can put something else in their place meanwhile.
+"""Files and folders opened by descriptors, so that nobody can replace them meanwhile.
 
 A library may belong to an unprivileged user while Scriptorium runs as root. That user can rename folders and make
-links at any time. So a path is walked once, one name after the other; what was reached is held open; everything below
-it is opened by its name inside the folder before it, without following links.
+links at any time. So a path is walked once, one name after the other, and its end is held open. Everything below
+is opened by its name in the folder above it, without following links.
 
-A link in a path is followed only where its maker gains nothing by it: it belongs to root, to us, or to the owner of
-what it leads to. (The kernel's ``protected_symlinks`` has the same idea for folders that everybody may write.)
+A link in a path is followed only if its maker gains no access by it: the link belongs to root, to us, or to the owner
+of what it leads to. (The kernel's ``protected_symlinks`` is a similar rule for folders that everybody may write to.)
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ _MOST_LINKS = 40  # what the kernel follows before it says ELOOP
 
 @contextmanager
 def reached(path: Path | bytes) -> Iterator[tuple[int, bytes]]:
-    """The folder that holds what the path leads to, as a descriptor for the length of the block, and its name there.
+    """The folder that contains what the path leads to, as a descriptor that is open during the block, and the name in
+    this folder.
 
-    The name is ``.`` where the path leads to ``/``. What has the name is no link now. Raises ``Untrusted`` for a link
-    that leads to what its maker does not own, and ``OSError`` as ``stat`` does.
+    The name is ``.`` if the path leads to ``/``. It is not the name of a link when the block begins. Raises
+    ``Untrusted`` for a link that leads to what its maker does not own, and ``OSError`` as ``stat`` does.
     """
     parent, name = _reach(path)
     try:
@@ -42,7 +43,7 @@ def reached(path: Path | bytes) -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def folder_at(path: Path | bytes) -> Iterator[int]:
-    """A descriptor of the folder that the path leads to, open for reading, for the length of the block.
+    """A descriptor of the folder that the path leads to, open for reading during the block.
 
     Raises ``Untrusted`` for a link that leads to what its maker does not own, and ``OSError`` as ``open`` does.
     """
@@ -64,19 +65,20 @@ def open_file(path: Path | bytes) -> int:
 
 
 def read_file(path: Path, most: int = 1 << 20) -> tuple[bytes, int]:
-    """What a regular file begins with, and its owner. Raises like ``folder_at``; ``OSError`` for what is no file."""
+    """The first ``most`` bytes of a regular file, and its owner. Raises like ``folder_at``, and ``OSError`` if it is
+    not a regular file."""
     with os.fdopen(open_file(path), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         return file.read(most), status.st_uid
 
 
 class Descent:
     """Folders one inside the other, each entered by its name in the one above it, and left again.
 
-    At most ``most`` of them are open at a time, however deep it goes; one that was closed is opened again by ``..`` and
-    must be the folder that it was. The first one stays open, and so does the last.
+    At most ``most`` of them are open at a time, whatever the depth. A folder that was closed is opened again by ``..``,
+    and must be the same folder. The first and the last folder stay open.
     """
 
     def __init__(self, root: int, *, most: int = 256) -> None:
@@ -90,11 +92,11 @@ class Descent:
         return self._open[-1]
 
     def held(self, depth: int) -> int:
-        """The folder so deep (0: the first one), while it is open; else -1."""
+        """The descriptor of the folder at this depth (0: the first one); -1 if it is closed."""
         return self._open[depth]
 
     def enter(self, name: bytes) -> int:
-        """Go into a folder inside the last one; a link is none. Raises ``OSError``: nothing is entered then."""
+        """Enter a folder in the last one. Raises ``OSError``, also for a link; then nothing is entered."""
         inside = os.open(name, FOLDER, dir_fd=self._open[-1])
         self._open.append(inside)
         self._known.append(_identity(inside))
@@ -105,7 +107,7 @@ class Descent:
         return inside
 
     def leave(self) -> int:
-        """Go back to the folder above. Returns how many more had to be left, because they were moved meanwhile."""
+        """Go back to the folder above. Returns how many more folders had to be left because they were moved."""
         inside = self._open.pop()
         self._known.pop()
         try:
@@ -121,7 +123,7 @@ class Descent:
         return lost
 
     def _again(self, inside: int) -> bool:
-        """Open the last folder again, from one that was entered from it."""
+        """Open the last folder again, from a folder inside it."""
         try:
             above = os.open(b"..", FOLDER, dir_fd=inside)
         except OSError:
@@ -201,7 +203,7 @@ def _names(path: bytes) -> list[bytes]:
 
 
 def _step(here: int, name: bytes) -> int:
-    """Go into a folder; the one before it is closed."""
+    """Enter a folder; the one above it is closed."""
     inside = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=here)
     os.close(here)
     return inside
@@ -225,13 +227,13 @@ def _require_honest(here: int, name: bytes, makers: set[int], path: Path | bytes
             raise Untrusted(
                 f"a symbolic link of user {maker} leads to what belongs to user {owner}",
                 on=os.fsdecode(path),
-                hint="links are followed where they belong to root, to us, or to the owner of what they lead to: "
+                hint="links are followed only if they belong to root, to us, or to the owner of what they lead to: "
                 "name the real path in the settings, or let root make the link",
             )
 
 
 def write_whole(descriptor: int, data: bytes | memoryview, write: Callable[[int, memoryview], int] = os.write) -> None:
-    """Write all of it: a single ``write`` may take less."""
+    """Write all bytes: a single ``write`` may write fewer."""
     rest = memoryview(data)
     while rest:
         rest = rest[write(descriptor, rest) :]

@@ -38,7 +38,8 @@ class FolderAttributes:
             folder.chmod(self.mode)
 
     def _put_lists_on(self, folder: Path, access: str, default: str) -> None:
-        """The group bits of the mode mean another thing with a list: in between only the owner enters."""
+        """The group bits of the mode have another meaning with a list: until the lists are set, only the owner may
+        enter."""
         folder.chmod(self.mode & 0o700)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""Free space on a filesystem, and whether something fits: no other module asks for it, or compares."""
+"""Free space on a filesystem, and whether something fits. No other module asks the system for free space."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Whether an application has a file open for writing, whatever its user and container.
 
-Processes of another container are not seen in ``/proc``, and a lock shows nothing after its holder has released it. An
-application that makes its own backup does: closing any descriptor of a file drops all of a process's POSIX locks on it.
-A read lease (``fcntl(2)``, ``F_SETLEASE``) is refused by the kernel while anybody has the file open for writing. It is
-released at once: nobody waits for it.
+Processes of another container are not in ``/proc``. A lock shows nothing after its holder has released it, and an
+application that makes its own backup releases it: closing any descriptor of a file drops all POSIX locks that the
+process has on the file. The kernel refuses a read lease (``fcntl(2)``, ``F_SETLEASE``) while anybody has the file open
+for writing. The lease is released at once, so that nobody waits for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WATCHED_SECONDS = 0.5
 @dataclass(frozen=True, slots=True)
 class Look:
     """``writers``: files that somebody has open for writing, or that changed while they were watched. ``unknown``: why
-    it could not be told of some; then nobody knows that they are free."""
+    some files could not be examined; these may be in use."""
 
     writers: tuple[str, ...] = ()
     unknown: str = ""
@@ -50,13 +50,13 @@ def look(files: Iterable[Path], watched: Iterable[Path] = (), *, seconds: float 
 
 
 def _lease(path: Path) -> int:
-    """0 where a read lease could be had, else the error."""
+    """0 if a read lease was given, else the number of the error."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return error.errno or errno.EIO
     try:
-        # Who opens the file meanwhile waits for us and we are told by a signal: one that does nothing by itself.
+        # If somebody opens the file meanwhile, the kernel sends us this signal; by default it has no effect.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -1,7 +1,7 @@
 """What is at a path, without following a symlink.
 
-``Path.is_dir`` follows, and fails where a symlink leads to a name that is too long or into a folder that we may not
-enter.
+``Path.is_dir`` follows symlinks. It fails if a symlink leads to a name that is too long, or into a folder that we may
+not enter.
 """
 
 from __future__ import annotations

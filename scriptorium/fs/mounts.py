@@ -11,7 +11,7 @@ _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
 def mounted_in(folder: Path) -> Iterator[Path]:
-    """Mount points at or below a path (bind mounts too), by their real paths; none where the kernel does not say."""
+    """Mount points at or below a path (bind mounts too), by their real paths; none if the kernel does not list them."""
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Which processes have files open: by ``/proc/*/fd``, and by locks where we may not read a process."""
+"""Which processes have files open: from ``/proc/*/fd``, or from locks if we may not read a process."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _open_in(pid: int, files: dict[tuple[int, int], str], folders: list[str]) ->
 
 
 def lock_holder(path: Path) -> int | None:
-    """The process that holds a POSIX lock on the file, ``None`` when nobody does.
+    """The process that holds a POSIX lock on the file; ``None`` if nobody does.
 
-    0 when the holder lives in another process namespace (a container). Asking takes no lock; closing the file
-    drops this process's own locks on it, of which there are none.
+    0 if the holder is in another process namespace (a container). The question takes no lock. Closing the file drops
+    this process's own locks on it, but it has none.
     """
     try:
         handle = open_file(path)
@@ -79,7 +79,7 @@ def lock_holder(path: Path) -> int | None:
 
 
 def command_of(pid: int) -> str:
-    """The process's short name, or ``?`` where it cannot be seen."""
+    """The process's short name, or ``?`` if it cannot be read."""
     try:
         return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip() or "?"
     except OSError:

@@ -45,7 +45,7 @@ def is_ours(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bool:
 
 def has_marker(folder: int, name: str) -> bool:
     """The same for an open folder, which may be renamed meanwhile. ``name``: the name by which it was opened. An empty
-    folder was made just before its marker would be written."""
+    folder is ours too: we were interrupted before we wrote its marker."""
     found = _NAMES.fullmatch(name)
     inside = set(os.listdir(folder))
     if found is None:
@@ -54,9 +54,9 @@ def has_marker(folder: int, name: str) -> bool:
 
 
 def others_may_write(path: Path, found: os.stat_result | None = None) -> str:
-    """Why somebody else may have written what is read there; empty where only this user can have written it.
+    """Why somebody else may have written what is at this path; empty if only this user can have written it.
 
-    The path itself is looked at, not what a link leads to: it must be this user's, and nobody else may write to it.
+    The path itself is examined, not what a link leads to: it must be this user's, and nobody else may write to it.
     ``found``: its status, if it is open already.
     """
     try:

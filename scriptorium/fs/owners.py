@@ -9,7 +9,7 @@ import pwd
 
 @functools.lru_cache(maxsize=1024)
 def user_name(number: int) -> str:
-    """The name of a user here, or nothing."""
+    """The name of a user on this machine; empty if there is none."""
     try:
         return pwd.getpwuid(number).pw_name
     except (KeyError, OverflowError):
@@ -18,7 +18,7 @@ def user_name(number: int) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def group_name(number: int) -> str:
-    """The name of a group here, or nothing."""
+    """The name of a group on this machine; empty if there is none."""
     try:
         return grp.getgrgid(number).gr_name
     except (KeyError, OverflowError):
@@ -27,7 +27,7 @@ def group_name(number: int) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def user_number(name: str, number: int) -> int:
-    """Who this is here: by name where the name is known, else by number, as tar does."""
+    """The number of this user on this machine: by name if the name is known, else the given number, as tar does."""
     try:
         return pwd.getpwnam(name).pw_uid if name else number
     except (KeyError, ValueError):

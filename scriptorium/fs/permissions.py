@@ -10,7 +10,7 @@ from scriptorium.fs.system_errors import advice, cannot_write, reason_of
 
 
 def may_write(path: Path) -> str:
-    """Returns where we may write; ``RestoreFailed`` when we may not write to the nearest folder that exists."""
+    """Where we may write, as a sentence. ``RestoreFailed`` if we may not write to the nearest folder that exists."""
     folder = path
     while not folder.is_dir():
         folder = folder.parent

@@ -1,8 +1,7 @@
-"""Paths that hold no link: each folder on the way is entered by its name, and a link that somebody puts there is
-refused.
+"""Paths without links: each folder of the path is entered by its name, and a link that somebody puts there is refused.
 
-For what is changed by path in a tree that others own: a rename, a new folder, a new mode. A real path (see
-``real_path``) is worked out once; a link on it later was put there meanwhile.
+For changes by path in a tree that others own: a rename, a new folder, a new mode. The real path (see ``real_path``) is
+found once; a link that is found in it later was put there meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _MOST_OPEN = 8
 
 
 def real_path(path: Path) -> Path:
-    """The path without its links, the last one included; what is missing at its end stays as it is written.
+    """The path with all links followed, the last one included; names at its end that do not exist stay as they are.
 
     Raises ``Untrusted`` for a link that leads to what its maker does not own.
     """
@@ -35,24 +34,24 @@ def real_path(path: Path) -> Path:
                 found = Path(os.fsdecode(os.readlink(f"/proc/self/fd/{parent}")))  # noqa: PTH115 -- no path of a file
                 return found.joinpath(*([] if name == b"." else [os.fsdecode(name)]), *reversed(missing))
         except (FileNotFoundError, NotADirectoryError):
-            if here.is_symlink() and here.lstat().st_uid in (0, os.geteuid()):  # it leads to what is not there yet
+            if here.is_symlink() and here.lstat().st_uid in (0, os.geteuid()):  # a link to what does not exist yet
                 return real_path(here.parent / here.readlink()).joinpath(*reversed(missing))
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.ELOOP):
                 raise
-            return Path(os.path.realpath(path))  # where we may not enter, nobody can use us to change anything either
+            return Path(os.path.realpath(path))  # we may not enter, so nobody can use us to change anything there
         missing.append(here.name)
         here = here.parent
 
 
 def is_held(path: Path) -> bool:
-    """Whether this is a name for something that is held open: it leads there by itself."""
+    """Whether this is the name of something that is held open (``/proc/PID/fd/N``)."""
     return path.parts[:2] == ("/", "proc") and path.parts[3:4] == ("fd",)
 
 
 class Places:
-    """Opens the folders of paths. ``held``: a folder that is open already, and its descriptor; what is below it is
-    opened from there, whatever has its name now. Keeps the last few folders open: the next path is often near."""
+    """Opens the folders of paths. ``held``: a folder that is already open as ``descriptor``; what is below it is opened
+    from there, even if it was renamed. Keeps the last few folders open, because the next path is often near."""
 
     def __init__(self, held: Path | None = None, descriptor: int = -1) -> None:
         self._held, self._descriptor = held, descriptor
@@ -63,7 +62,7 @@ class Places:
             os.close(self._open.popitem()[1])
 
     def lstat(self, path: Path) -> os.stat_result | None:
-        """The status of the path itself; ``None`` for nothing. ``Untrusted`` where a folder of the path is a link."""
+        """The status of the path itself; ``None`` if it does not exist. ``Untrusted`` if a folder of it is a link."""
         if path == self._held:
             return os.fstat(self._descriptor)
         try:
@@ -75,7 +74,7 @@ class Places:
         return self.lstat(path) is not None
 
     def rename(self, source: Path, target: Path) -> None:
-        """Both are what they are when this is called; nothing on the way to them is followed."""
+        """Rename what has the name ``source`` now. No link in either path is followed."""
         with self._kept(source.parent) as origin:
             goal = self._folder(target.parent)
             os.rename(source.name, target.name, src_dir_fd=origin, dst_dir_fd=goal)
@@ -85,16 +84,16 @@ class Places:
         os.unlink(path.name, dir_fd=self._folder(path.parent))
 
     def make_folder(self, folder: Path, mode: int) -> None:
-        """A new one. Raises ``FileExistsError``."""
+        """Make a new folder. Raises ``FileExistsError``."""
         os.mkdir(folder.name, mode, dir_fd=self._folder(folder.parent))
 
     def remove_folder(self, folder: Path) -> None:
-        """One that is empty."""
+        """Remove an empty folder."""
         os.rmdir(folder.name, dir_fd=self._folder(folder.parent))
         self._forget(folder)
 
     def make_folders(self, folder: Path, mode: int) -> None:
-        """The folder and what is missing above it. Raises ``NotADirectoryError`` where something else is there."""
+        """Make the folder, and the missing folders above it. Raises ``NotADirectoryError`` if it is something else."""
         wanted, missing = folder, []
         while not self.there(folder):
             missing.append(folder)
@@ -108,7 +107,7 @@ class Places:
 
     @contextmanager
     def folder(self, path: Path) -> Iterator[int]:
-        """The folder itself, open for reading, for the length of the block."""
+        """The folder itself, open for reading during the block."""
         descriptor = os.open(".", FOLDER, dir_fd=self._folder(path))
         try:
             yield descriptor
@@ -116,7 +115,7 @@ class Places:
             os.close(descriptor)
 
     def itself(self, folder: Path) -> Path:
-        """Another name for a folder, that leads to it whoever renames what; valid until the next one is asked for."""
+        """Another name for a folder, which stays right when the folder is renamed; valid until the next call."""
         return Path(f"/proc/self/fd/{self._folder(folder)}")
 
     def sync(self, folder: Path) -> None:
@@ -126,7 +125,7 @@ class Places:
 
     @contextmanager
     def _kept(self, path: Path) -> Iterator[int]:
-        """A folder that another one does not drive out meanwhile."""
+        """A folder that stays open during the block, whichever others are opened."""
         descriptor = os.dup(self._folder(path))
         try:
             yield descriptor
@@ -134,12 +133,12 @@ class Places:
             os.close(descriptor)
 
     def _forget(self, *paths: Path) -> None:
-        """What had these names, or lay below, is elsewhere now."""
+        """Close the folders that had these names or were below them: they have other names now."""
         for folder in [one for one in self._open if any(one.is_relative_to(path) for path in paths)]:
             os.close(self._open.pop(folder))
 
     def _folder(self, path: Path) -> int:
-        """Valid until the next folder is asked for."""
+        """The descriptor of a folder; valid until the next call."""
         if path == self._held:
             return self._descriptor
         if path not in self._open:

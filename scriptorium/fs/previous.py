@@ -25,7 +25,7 @@ class Whereabouts(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """Where the previous data of a part is, as a look at it says. ``what``: one line for people."""
+    """Where the previous data of a part was found. ``what``: one line for people."""
 
     where: Whereabouts
     what: str
@@ -42,7 +42,7 @@ class Keeping(Protocol):
 
     def plan(self) -> Kept:
         """Just before ``switch``: how the data that it will put aside is recognised. The undo of a restore that was
-        killed in the middle compares with it. Empty where the part's own record is compared when it is undone."""
+        killed in the middle compares with it. Empty if the undo compares with the part's own record."""
         ...
 
     def kept(self) -> Kept:
@@ -50,22 +50,22 @@ class Keeping(Protocol):
         ...
 
     def returned(self) -> bool:
-        """Whether ``put_back`` came to its end in an earlier process. The data may have been written to since."""
+        """Whether ``put_back`` was completed in an earlier process. The data may have been written to since then."""
         ...
 
     def put_back(self) -> None:
-        """As ``undo``, but what shows ``returned`` stays: an undo that is killed now can be finished later."""
+        """As ``undo``, but what ``returned`` looks at stays: an undo that is killed then can be finished later."""
         ...
 
     def previous(self, kept: Kept) -> Previous:
-        """Where it is now. ``kept``: what the journal recorded, empty for a restore of an earlier version. Changes
-        nothing."""
+        """Where the previous data is now. ``kept``: what the journal recorded, empty for a restore of an earlier
+        version. Changes nothing."""
         ...
 
 
 def whereabouts(kept: Kept, held: Callable[[Path], Path] | None, within: Callable[[Path], bool]) -> Previous:
-    """Where the paths are that a switch put aside. ``held``: reaches what is in the folder that they were put into,
-    ``None`` where that is gone. ``within``: whether a path is in the living data."""
+    """Where the paths are that a switch put aside. ``held``: opens a path in the folder that they were put into;
+    ``None`` if this folder is gone. ``within``: whether a path is in the living data."""
     folder, moves, came = kept["folder"], kept["moves"], kept["came"]
     assert isinstance(moves, list) and isinstance(came, list)
     found = {source: _where(Path(source), held and held(Path(target)), was) for source, target, was in moves}
@@ -82,13 +82,13 @@ def whereabouts(kept: Kept, held: Callable[[Path], Path] | None, within: Callabl
     if aside or (not moves and held):
         return Previous(Whereabouts.ASIDE, f"in {folder}")
     if left := [path for path in came if os.path.lexists(path)]:
-        what = f"{left[0]} is there, which was not"
+        what = f"{left[0]} exists, and did not exist before the restore"
         return Previous(Whereabouts.GONE, what if moves else f"{what}, and {folder} is gone")
     return Previous(Whereabouts.BACK, "what was there before, by names, sizes and times")
 
 
 def _where(source: Path, aside: Path | None, was: str | None) -> Whereabouts:
-    """Where one path is. What was put aside would be put back, so it must be what was there."""
+    """Where one path is. An undo would put back what is aside, so it must be what was there before the restore."""
     if aside is not None and (put := fingerprint(aside)) is not None:
         return Whereabouts.ASIDE if put == was else Whereabouts.GONE
     return Whereabouts.BACK if was is not None and fingerprint(source) == was else Whereabouts.GONE
@@ -100,8 +100,8 @@ def _some(paths: Sequence[str]) -> str:
 
 
 def fingerprint(path: Path) -> str | None:
-    """What lies there: names, kinds, sizes and times of all files, which a rename does not change; ``None`` for
-    nothing. Contents are not read."""
+    """A hash of the names, kinds, sizes and times of all files at a path, which a rename does not change; ``None`` if
+    nothing is there. Contents are not read."""
     top = os.fsencode(path)
     try:
         status = os.lstat(top)

@@ -1,6 +1,6 @@
-"""Copying one open file: a reflink where the filesystem can, else in the kernel, else by reading and writing.
+"""Copying one open file: by a reflink if the filesystem has them, else in the kernel, else by reading and writing.
 
-Holes stay holes. ``check`` is called between the pieces, so that a copy that has become worthless ends early.
+Holes stay holes. ``check`` is called between the pieces, so that a copy that has become useless ends early.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _CANNOT = {errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOT
 
 
 class CameShort(Exception):
-    """The file ended before the size that was asked for: somebody truncated it."""
+    """The file ended before the requested size: somebody truncated it."""
 
 
 def copy(source: int, target: Path, size: int, check: Callable[[int], None]) -> str:
     """Copy the first ``size`` bytes of the open file ``source`` to the new file ``target`` (mode 0600).
 
-    ``check`` receives the bytes copied so far and raises to give the copy up. Returns how it was done:
-    ``"reflink"`` or ``"copy"``. The caller removes what is left of ``target`` when this raises.
+    ``check`` receives the number of bytes copied so far, and raises an exception to stop the copy. Returns how it was
+    done: ``"reflink"`` or ``"copy"``. If this raises, the caller removes ``target``.
     """
     out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -72,13 +72,13 @@ def _cloned(source: int, out: int, size: int) -> bool:
 
 
 def _extents(source: int, size: int) -> Iterator[tuple[int, int]]:
-    """The parts of the file that hold data, up to ``size``."""
+    """The ranges of the file that contain data, up to ``size``."""
     at = 0
     while at < size:
         try:
             start = os.lseek(source, at, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+            if error.errno == errno.ENXIO:  # from here on there is only a hole
                 if os.fstat(source).st_size < size:
                     raise CameShort("extent") from error
                 return
@@ -105,12 +105,14 @@ def _piece(source: int, out: int, at: int, count: int) -> int:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """The regular file's descriptor, for reading, while the block lasts. ``Untrusted`` where somebody has put a link
-    there to what is not theirs."""
+    """The descriptor of a regular file, open for reading during the block. ``Untrusted`` if the path has a link to what
+    its maker does not own."""
     handle = open_file(path)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise SourceUnavailable("this is no regular file", on=str(path), hint="find out what was put in its place")
+            raise SourceUnavailable(
+                "this is not a regular file", on=str(path), hint="find out what was put in its place"
+            )
         yield handle
     finally:
         os.close(handle)

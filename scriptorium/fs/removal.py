@@ -1,4 +1,4 @@
-"""Remove whole trees: also deeper ones than Python's own function can, and folders whose modes do not let us in."""
+"""Remove whole trees: also trees that are too deep for Python's own function, and folders whose modes keep us out."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder with everything in it. Follows no link, whoever else works in the tree meanwhile."""
+    """Remove a folder with everything in it. Follows no link, even if others change the tree meanwhile."""
     _remove(str(folder), None)
 
 
 def empty(descriptor: int, *, last: str = "") -> None:
-    """Remove everything in an open folder, whatever its name is now; what is called ``last`` goes last."""
+    """Remove everything in an open folder, even if it was renamed; the entry named ``last`` is removed last."""
     for name in sorted(os.listdir(descriptor), key=lambda name: name == last):
         if _is_folder(name, descriptor):
             _remove(name, descriptor)
@@ -32,7 +32,7 @@ def empty(descriptor: int, *, last: str = "") -> None:
 
 def _remove(name: str, parent: int | None) -> None:
     try:
-        shutil.rmtree(name, dir_fd=parent)  # a call, and an open folder, for each level: about a thousand of them
+        shutil.rmtree(name, dir_fd=parent)  # one call and one open folder for each level: fails below about a thousand
     except (PermissionError, RecursionError):
         _take_apart(name, parent)
     except OSError as error:
@@ -42,7 +42,7 @@ def _remove(name: str, parent: int | None) -> None:
 
 
 def _take_apart(name: str, parent: int | None) -> None:
-    """Folders inside folders are moved up to the top before they are emptied, so that nothing is ever deep."""
+    """Move each inner folder to the top before it is emptied, so that no path becomes deep."""
     names = (f".{secrets.token_hex(8)}-{number}" for number in itertools.count())
     with _opened(name, parent) as top:
         while entries := os.listdir(top):  # noqa: PTH208  a descriptor, not a path
@@ -59,7 +59,7 @@ def _empty(name: str, top: int, names: Iterator[str]) -> None:
     with _opened(name, top) as inside:
         for entry in os.listdir(inside):  # noqa: PTH208
             if _is_folder(entry, inside):
-                with _opened(entry, inside):  # whoever moves a folder must be able to write to it
+                with _opened(entry, inside):  # a folder can only be moved if we may write to it
                     os.rename(entry, next(names), src_dir_fd=inside, dst_dir_fd=top)
             else:
                 os.unlink(entry, dir_fd=inside)
@@ -71,12 +71,12 @@ def _is_folder(name: str, parent: int) -> bool:
 
 @contextlib.contextmanager
 def _opened(name: str, parent: int | None) -> Iterator[int]:
-    """A folder's descriptor; its mode is made to let us in and write."""
+    """A folder's descriptor. Its mode is changed, if needed, so that we may enter it and write to it."""
     held = os.open(name, os.O_PATH | _FOLDER, dir_fd=parent)
     try:
         itself = f"/proc/self/fd/{held}"
         if stat.S_IMODE(os.fstat(held).st_mode) & 0o700 != 0o700:
-            os.chmod(itself, 0o700)  # noqa: PTH101  by way of the descriptor, so that no link can stand in its place
+            os.chmod(itself, 0o700)  # noqa: PTH101  through the descriptor: nobody can put a link in its place
         folder = os.open(itself, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     finally:
         os.close(held)

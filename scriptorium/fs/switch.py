@@ -1,18 +1,18 @@
 """Replace living data by staged data with renames, and undo that, from any point at which a crash left it.
 
-Everything happens inside one staging folder on the filesystem of the living data, so that a switch is a rename. It lies
-beside the folder that is replaced where that is possible (see ``anchors``), not in it: an application must not save and
-count the previous data as its own. Only we may write to the folder (0700); it is not used when others may::
+Everything happens in one staging folder on the filesystem of the living data, so that a switch is a rename. If possible
+(see ``anchors``), this folder is beside the folder that is replaced, not in it: an application must not save and count
+the previous data as its own. Only we may write to it (0700); it is not used if others may::
 
     .scriptorium-restore-<restore id>/
         scriptorium.json  says that the folder is ours
-        incoming/         what the archive held
+        incoming/         what the backup contains
         former/           the previous data
         aside/            displaced: what appeared in a place that ``revert`` needed
         moves.json        the plan, written to disk before the first rename
 
-Every step moves one path to a place where nothing is. So the disk shows the state of each step: it is done when its
-source is missing and its target exists. That makes ``apply`` and ``revert`` repeatable.
+Every step moves one path to a name that does not exist. So the disk shows the state of each step: it is done if its
+source is missing and its target exists. So ``apply`` and ``revert`` can be repeated.
 
 The owner of the library may rename and link anything in it at any time, while this runs as root. So the staging folder
 is held open and recognised by its marker, not by its name. Only paths in it or in ``within`` are renamed. No symbolic
@@ -64,9 +64,9 @@ class AttributeCopy:
 
 
 def anchors(replaced: Path) -> tuple[Path, ...]:
-    """Where the staging folder for a living folder may lie, the best place first: beside it, else in it.
+    """The folders in which the staging folder for a living folder may be, the best one first: beside it, else in it.
 
-    Beside it only where a rename can move it (it is not a mount), and where we may write.
+    Beside it only if a rename can move it (it is not a mount), and if we may write there.
     """
     beside = replaced.parent
     mounted = Path(os.path.realpath(replaced)) in mounted_in(replaced)
@@ -77,7 +77,7 @@ def anchors(replaced: Path) -> tuple[Path, ...]:
 
 class StagingFolder:
     """The folder beside living data where a restore prepares new data and keeps the previous data. ``within``: the
-    living data that it may move, with everything below; by default everything in the folder that it lies in."""
+    living data that it may move, with everything below; by default everything in the folder that contains it."""
 
     def __init__(self, path: Path, within: Sequence[Path] = ()) -> None:
         self.path = path
@@ -87,12 +87,13 @@ class StagingFolder:
 
     @classmethod
     def beside(cls, anchor: Path, suffix: str, within: Sequence[Path] = ()) -> StagingFolder:
-        """In ``anchor``, a folder on the filesystem of the living data. ``suffix``: the restore's id, and the part."""
+        """The one in ``anchor``, a folder on the filesystem of the living data. ``suffix``: the restore's id, and the
+        part."""
         return cls(anchor / f"{_RESTORE}{suffix}", within)
 
     @classmethod
     def in_one_of(cls, anchors: Sequence[Path], suffix: str, within: Sequence[Path] = ()) -> StagingFolder:
-        """The one that is there already, else one in the first of the folders."""
+        """The one that exists already, else one in the first of the folders."""
         found = [cls.beside(anchor, suffix, within) for anchor in anchors]
         return next((one for one in found if os.path.lexists(one.path)), found[0])
 
@@ -133,7 +134,7 @@ class StagingFolder:
 
     @property
     def reverted(self) -> bool:
-        """Whether ``revert`` came to its end: the plan is removed, what came is out of the living data again, and
+        """Whether ``revert`` was completed: the plan is removed, the new data is out of the living data again, and
         nothing is put aside."""
         return self.there and not self.planned and self._holds(self.incoming) and not self._holds(self.previous)
 
@@ -143,7 +144,7 @@ class StagingFolder:
 
     @property
     def places(self) -> Places:
-        """How paths in it and in the living data are opened: see the module. ``Untrusted`` where it is not ours."""
+        """Opens paths in it and in the living data: see the module. ``Untrusted`` if it is not ours."""
         if self._reached is None:
             with closing(Places()) as outside, outside.folder(self.path) as found:
                 self._require_ours(found)
@@ -153,7 +154,7 @@ class StagingFolder:
         return self._reached
 
     def held(self, path: Path) -> Path:
-        """A path for other programs to something in it, valid while we run, whatever is renamed meanwhile."""
+        """A path for other programs to something in it. It is valid while we run, also after renames."""
         self.places  # noqa: B018 -- opens it
         return Path(f"/proc/{os.getpid()}/fd/{self._descriptor}", path.relative_to(self.path))
 
@@ -162,7 +163,7 @@ class StagingFolder:
         why = ours.others_may_write(self.path, os.fstat(folder))
         if not why and not ours.has_marker(folder, self.path.name):
             why = "it does not have the marker of this restore"
-        if why:  # the modes of what is in it do not matter: nobody else can enter it
+        if why:  # the modes of its contents do not matter: nobody else can enter it
             raise Untrusted(
                 f"the previous data is not in a place where only we can write: {why}",
                 on=str(self.path),
@@ -255,7 +256,7 @@ class StagingFolder:
             )
 
     def apply(self) -> None:
-        """Carry out the plan, or what is left of it; then set the attributes of the folders that stay."""
+        """Carry out the plan, or the steps that are not done; then set the attributes of the folders that stay."""
         moves, folders = self._read_plan()
         places = self.places
         arriving = {move.target: move.source for move in moves}
@@ -268,7 +269,7 @@ class StagingFolder:
                 reach("renames.moved")
                 touched |= {move.source.parent, move.target.parent}
             elif places.there(move.source) and places.there(arriving.get(move.source, move.source)):
-                # the step is not done, and nothing that came later explains what is there
+                # the step is not done, and no later step put this there
                 raise RestoreFailed("something has appeared while it was being switched", on=str(move.target))
         for folder, _, will in folders:
             will.put_on(places.itself(folder))
@@ -283,10 +284,10 @@ class StagingFolder:
         self.places.rename(source, target)
 
     def revert(self) -> None:
-        """Move everything back to where it was; does nothing where nothing was moved.
+        """Move everything back to where it was; does nothing if nothing was moved.
 
-        What is in a place that previous data needs (the application was started in between) is not lost: it is kept
-        beside the living data in ``.scriptorium-aside-*``.
+        If something has appeared in the place of previous data (the application was started in between), it is not
+        lost: it is kept beside the living data in ``.scriptorium-aside-*``.
         """
         moves, folders = self._read_plan()
         places = self.places
@@ -326,7 +327,7 @@ class StagingFolder:
             log.warning("%s: what had appeared in the place of previous data is kept here", displaced)
 
     def _require_plan(self, moves: Sequence[Move]) -> None:
-        """Previous data whose plan is gone is not removed."""
+        """``RestoreFailed`` if the plan is gone and there is previous data: it must not be removed."""
         if not moves and self._holds(self.previous):
             raise RestoreFailed("the plan of the switch is gone; previous data is left", on=str(self.previous))
 
@@ -356,7 +357,7 @@ class StagingFolder:
             return fingerprint(self.held(move.target))
         if not self.places.there(move.source):
             raise RestoreFailed("something that was to be switched is gone", on=str(move.source))
-        # opened by way of its folder, as the move does
+        # opened through its folder, as the move does
         return fingerprint(self.places.itself(move.source.parent) / move.source.name)
 
     def find_previous(self, kept: Kept) -> Previous:

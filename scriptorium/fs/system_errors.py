@@ -1,4 +1,4 @@
-"""What the operating system says when a file cannot be read or written, in words that say what to do."""
+"""The reason why a file cannot be read or written, in words, and what to do about it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _KNOWN: dict[int, tuple[str, str]] = {
     errno.ENAMETOOLONG: ("its name is too long for the filesystem", "use a shorter one"),
     errno.EMFILE: ("this process may open no more files", "raise the limit: ulimit -n"),
     errno.ENFILE: ("this machine can open no more files", "raise fs.file-max, or end what holds so many"),
-    errno.ELOOP: ("its links lead in a circle, or one stands where none may", "look at the links of its path"),
+    errno.ELOOP: ("its links lead in a circle, or a link is where none is allowed", "look at the links of its path"),
     errno.ENOENT: ("it does not exist", "check the path; is its filesystem mounted?"),
-    errno.ENOTDIR: ("a file stands where a folder is meant", "check the path"),
-    errno.EISDIR: ("a folder stands where a file is meant", "check the path"),
+    errno.ENOTDIR: ("there is a file where a folder is expected", "check the path"),
+    errno.EISDIR: ("there is a folder where a file is expected", "check the path"),
     errno.ENOMEM: ("there is not enough memory", "end what needs it, and try again"),
     errno.EBUSY: ("something uses it, or is mounted there", "find out what: lsof, findmnt"),
 }
 
 
 def reason_of(error: OSError) -> str:
-    """What is so, as a sentence about the file or folder."""
+    """The reason, as a sentence about the file or folder."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"permission denied to the user {_name(os.geteuid())}"
     known = _KNOWN.get(error.errno or 0)
@@ -38,7 +38,7 @@ def reason_of(error: OSError) -> str:
 
 
 def advice(error: OSError, path: Path | str | None = None) -> str:
-    """What to do next; nothing where nobody can know it. ``path``: where it happened."""
+    """What to do next; empty if that is not known. ``path``: where it happened."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return _rights(Path(path or os.fsdecode(error.filename or ".")))
     known = _KNOWN.get(error.errno or 0)
@@ -46,7 +46,7 @@ def advice(error: OSError, path: Path | str | None = None) -> str:
 
 
 def cannot_write(folder: Path) -> OSError:
-    """Why ``os.access`` says that a folder may not be written to: it does not tell the reason itself."""
+    """Why a folder may not be written to: ``os.access`` does not say the reason."""
     read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
     number = errno.EROFS if read_only else errno.EACCES
     return OSError(number, os.strerror(number), str(folder))
@@ -65,7 +65,7 @@ def _rights(path: Path) -> str:
     if os.geteuid() == 0:
         return "root may not either: is it immutable (lsattr), or on a network filesystem that maps root to nobody?"
     if owner == os.geteuid():
-        return f"{path} is this user's own: look at its mode (chmod u+rwX), and at the folders above it"
+        return f"{path} belongs to this user: look at its mode (chmod u+rwX), and at the folders above it"
     return f"run it as {_name(owner)}, who owns {path}, or give this user the right"
 
 

@@ -1,4 +1,4 @@
-"""A tree walked by descriptors, however deep it is and however long its paths are; no link is followed."""
+"""A walk over a tree by descriptors, for trees of any depth and paths of any length; no link is followed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scriptorium.fs.descriptors import Descent, folder_at
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """``path``: below the top, ``""`` for the top itself. ``descriptor``: valid until the next one is asked for."""
+    """``path``: below the top, ``""`` for the top itself. ``descriptor``: valid until the next folder is read."""
 
     path: str
     descriptor: int
@@ -25,8 +25,8 @@ class Folder:
 
 
 def walk(top: Path, *, leaving: Callable[[str, int], None] | None = None) -> Iterator[Folder]:
-    """Every folder from the top down; ``others`` is everything in it that is no folder. ``leaving`` is called with path
-    and descriptor when everything below a folder was walked."""
+    """Every folder from the top down; ``others`` is everything in it that is not a folder. ``leaving`` is called with
+    the path and the descriptor of a folder when everything below it was walked."""
     with folder_at(top) as root, closing(Descent(root)) as descent:
         here = _read("", descent.descriptor)
         yield here

@@ -164,7 +164,9 @@ class _Walk:
     def _member(self, tree: Tree, found: Found) -> None:
         if found.path in OWN:
             raise UsageError(
-                f"the name '{found.path}' is ours in every archive", on=readable(tree.root), hint="exclude this file"
+                f"the name '{found.path}' is reserved in every archive",
+                on=readable(tree.root),
+                hint="exclude this file",
             )
         if tree.at in self._shared:
             if found.path in self._seen:

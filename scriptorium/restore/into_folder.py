@@ -108,7 +108,7 @@ def check_target(target: Path, clean: bool, never: Sequence[Path] = ()) -> None:
     for path in never:
         if os.path.lexists(path) and Path(os.path.realpath(path)).is_relative_to(real):
             raise UsageError(
-                f"the folder to replace is, or holds, {path}",
+                f"the folder to replace is, or contains, {path}",
                 on=str(target),
                 hint="choose another; without --restore-path the living data is replaced",
             )
@@ -279,7 +279,7 @@ def _keep_attributes(held: int, like: os.stat_result, target: Path) -> tuple[str
 
 
 def _put_inside(places: Places, stage: Path, target: Path) -> None:
-    """The same for a target that is a filesystem of its own: entry by entry."""
+    """As ``_put``, entry by entry, for a target that is a filesystem of its own."""
     previous = target / f"{_PREVIOUS}{stage.name.removeprefix(_STAGE)}"
     with _made(places, previous) as kept:
         moved: list[tuple[Path, Path]] = []

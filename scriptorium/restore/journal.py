@@ -82,13 +82,13 @@ class Journal:
     @property
     def undone(self) -> Mapping[str, str]:
         """By source, how far its undo came: ``found`` (its previous data was compared, and is being put back), ``back``
-        (it is there again and was compared: what is in it now may be newer)."""
+        (it was put back and compared; it may have been written to since then)."""
         found = self.fields.get("undone", {})
         assert isinstance(found, dict)
         return found
 
     def with_undone(self, source: str, how_far: str) -> Journal:
-        """The same with that; ``enter`` writes it."""
+        """The same journal with this progress of a source's undo; ``enter`` writes it."""
         return Journal(self.file, {**self.fields, "undone": {**self.undone, source: how_far}}, self.state)
 
     @property

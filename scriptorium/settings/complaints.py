@@ -15,7 +15,7 @@ Step = int | str
 _MOST = 5
 _FORMS = {
     limits.PATTERN: "this pattern matches nothing",
-    limits.WORD: "this word has a NUL in it",
+    limits.WORD: "this word contains a NUL",
     limits.NAME: "a name has letters, digits, '.', '_' and '-', and begins with a letter or digit",
     limits.SOURCE_NAME: "a name has letters, digits, '.', '_' and '-', and begins with a letter, a digit or '_'",
 }
@@ -55,7 +55,7 @@ def _known(place: tuple[Step, ...], raw: Mapping[str, object]) -> Iterator[str]:
 
 
 def _store_at(place: tuple[Step, ...], raw: Mapping[str, object]) -> type[BaseModel] | None:
-    """The model of a store's own table: its kind stands in it."""
+    """The model of a store's own table, which names its kind."""
     stores = raw.get("stores")
     table = stores.get(place[1]) if len(place) == 2 and place[0] == "stores" and isinstance(stores, dict) else None
     return kind_of(table) if isinstance(table, dict) else None
@@ -75,7 +75,7 @@ def _models_at(place: tuple[Step, ...]) -> Iterator[type[BaseModel]]:
 
 
 def _below(annotation: object, step: Step) -> Iterator[object]:
-    """The types to which one step of an error's location leads: of a field, of an entry, of a union's member."""
+    """The types to which one step of an error's location leads: a field, an entry, or a member of a union."""
     if annotation == AnyStore:
         for kind in KINDS.values():
             yield from _below(kind, step)

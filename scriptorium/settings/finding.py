@@ -59,12 +59,12 @@ def _existing(file: Path) -> Path:
     try:
         found = stat.filemode(file.stat().st_mode)[0]
     except ValueError:
-        raise SettingsError("this is no name of a settings file", on=str(file)) from None
+        raise SettingsError("a file cannot have this name", on=str(file)) from None
     except (FileNotFoundError, NotADirectoryError):
         raise SettingsError("the settings file does not exist", on=str(file)) from None
     except OSError as error:
         raise unreadable(file, error) from None
-    what = "a folder" if found == "d" else "no ordinary file"
+    what = "a folder" if found == "d" else "not a regular file"
     raise SettingsError(f"the settings file is {what}", on=str(file), hint=f"--config FOLDER/{FILE_NAME}")
 
 

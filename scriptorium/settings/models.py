@@ -71,7 +71,7 @@ class HealthCheck(BaseModel):
         except ValueError:
             whole = False
         if not whole:
-            raise ValueError("this is no address; write it like http://127.0.0.1:5054/")
+            raise ValueError("this is not an address; write it like http://127.0.0.1:5054/")
         return url
 
     @model_validator(mode="after")
@@ -97,7 +97,7 @@ class Library(BaseModel):
     @model_validator(mode="after")
     def _one_place_each(self) -> Self:
         if self.name == "all":
-            raise ValueError("'all' means every library; name this one otherwise")
+            raise ValueError("'all' means every library; choose another name")
         for what, values in (
             ("name", [source.name for source in self.sources]),
             ("path in the archive", [source.place for source in self.sources]),
@@ -107,13 +107,14 @@ class Library(BaseModel):
                 raise ValueError(f"two sources have the same {what}: {', '.join(sorted(double)) or 'the top'}")
         for source in self.sources:
             if source.name == "exports" or source.place.split("/")[0] == "exports":
-                raise ValueError("'exports' is where logical exports lie in an archive; name the source otherwise")
+                raise ValueError("'exports' is the folder of logical exports in an archive; choose another name")
             if source.place and not _is_place(source.place):
                 raise ValueError(
-                    f"'{source.place[:100]}' is no path in an archive: relative, with '/', without '..', not too long"
+                    f"'{source.place[:100]}' cannot be a path in an archive: it must be relative, with '/', without "
+                    "'..', not too long"
                 )
             if source.place in _RESERVED:
-                raise ValueError(f"'{source.place}' is ours in every archive; give the source another path")
+                raise ValueError(f"'{source.place}' is reserved in every archive; give the source another path")
         return self
 
     def sources_of(self, type: BackupType) -> tuple[AnySource, ...]:
@@ -121,7 +122,7 @@ class Library(BaseModel):
         chosen = tuple(source for source in self.sources if source.role in ROLES[type])
         if not chosen:
             raise NotFound(
-                f"this library has nothing that a '{type}' backup would hold",
+                f"this library has nothing that a '{type}' backup would contain",
                 on=self.name,
                 hint=f"its sources: {', '.join(f'{s.name} ({s.role})' for s in self.sources)}",
             )

@@ -197,7 +197,7 @@ def _placed_text(value: object, base: Path, where: str) -> str:
     if len(os.fsencode(path)) > _LONGEST_PATH or any(
         len(os.fsencode(name)) > _LONGEST_NAME for name in path.split("/")
     ):
-        raise SettingsError("this path is longer than any filesystem takes", on=where)
+        raise SettingsError("this path is too long for any filesystem", on=where)
     return path
 
 

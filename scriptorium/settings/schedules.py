@@ -1,4 +1,4 @@
-"""When Prefect starts what: the schedules of the deployments, made from the settings.
+"""When Prefect starts each deployment: the schedules, made from the settings.
 
 ``prefect.yaml`` calls ``for_deployments`` as its build step and puts what it returns into its fields. A deployment
 stays as its last ``prefect deploy`` made it: after a change of ``cron`` or ``timezone``, deploy again.

@@ -80,7 +80,7 @@ def test_a_command_that_looks_loads_little(words: list[str], never: set[str], tm
     ("words", "code", "message"),
     [
         (["create", "--to", "nowhere"], 5, "no such store"),
-        (["create", "--type", "database"], 5, "nothing that a 'database' backup would hold"),
+        (["create", "--type", "database"], 5, "nothing that a 'database' backup would contain"),
         (["create", "--type", "everything"], 2, "everything"),
         (["create", "--tier", "sometimes"], 2, "sometimes"),
         (["create", "--compression", "rar"], 2, "rar"),

@@ -57,7 +57,7 @@ def test_stores_are_the_chosen_ones_once_each_and_must_be_known(home: Home) -> N
     assert "configured: local, second" in caught.value.hint
     with pytest.raises(NotFound):
         plan_backup(home.settings, BackupRequest(library="nobody"))
-    with pytest.raises(NotFound, match="nothing that a 'database' backup would hold"):
+    with pytest.raises(NotFound, match="nothing that a 'database' backup would contain"):
         plan_backup(home.settings, BackupRequest(type=BackupType.DATABASE))
 
 

@@ -91,7 +91,7 @@ def test_stores_and_living_data_are_not_replaced_by_a_folder(home: Home, what: s
     never = (*home.settings.never, home.folder / "etc")
     supply = supply_of(home.settings)
     before = state_of(home.folder, ours=True)
-    with pytest.raises(UsageError, match="is, or holds"):
+    with pytest.raises(UsageError, match="is, or contains"):
         restore_into(supply, target, new_id(), clean=True, never=never)
     assert state_of(home.folder, ours=True) == before
 

@@ -57,9 +57,9 @@ def test_a_named_file_must_be_there(alone: Path, monkeypatch: pytest.MonkeyPatch
         ("/nowhere/x.toml", "does not exist"),
         (f"{alone}/scriptorium.toml/x", "does not exist"),
         (str(alone), "is a folder"),
-        (str(alone / "pipe"), "is no ordinary file"),
+        (str(alone / "pipe"), "is not a regular file"),
         ("/" + "x" * 300, "name is too long"),
-        ("a\0b", "no name"),
+        ("a\0b", "cannot have this name"),
     ):
         assert message in raised(lambda name=name: find_file(Path(name)))
         assert message in raised(lambda name=name: choose_file(Path(name)))

@@ -76,8 +76,11 @@ WILD = {
     "an application at the root": (text(library='preset = "bibliotheca"\nhome = "/"'), "libraries.o.home"),
     "a source at the root": (text(source='path = "/"'), "root of all folders"),
     "the same source twice": (text(source='path = "/u" }, { name = "v", kind = "files", path = "/u"'), "are the same"),
-    "a long path": (text(source=f'path = "/{"a" * 300}"'), "longer than any filesystem"),
-    "a long path in the archive": (text(source=f'path = "/u", at = "{"a/" * 3000}b"'), "no path in an archive"),
+    "a long path": (text(source=f'path = "/{"a" * 300}"'), "too long for any filesystem"),
+    "a long path in the archive": (
+        text(source=f'path = "/u", at = "{"a/" * 3000}b"'),
+        "cannot be a path in an archive",
+    ),
     "a long name": (text().replace('"up"', f'"{"u" * 101}"'), "100 characters"),
     "an empty path": (text(source='path = ""'), "libraries.o.sources.up.path"),
     "patience without end": (kuzu("patience = inf"), "patience"),
