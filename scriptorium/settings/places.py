@@ -44,8 +44,13 @@ def require_apart(settings: Settings) -> None:
 def _ours(settings: Settings) -> Iterator[tuple[Path, str]]:
     """The folders that are ours, each with what it is."""
     seen: dict[Path, str] = {}
+    elsewhere: dict[str, str] = {}
     for name, store in settings.stores.items():
         if store.folder is None:
+            place = store.location("library/backup")
+            if place in elsewhere:
+                raise ValueError(f"the stores '{elsewhere[place]}' and '{name}' are the same place")
+            elsewhere[place] = name
             continue
         folder = real(store.folder)
         if folder in seen:

@@ -16,12 +16,13 @@ from store_fixtures import s3_place
 
 from scriptorium.catalog import Catalog
 from scriptorium.cli.main import app
-from scriptorium.errors import ScriptoriumError, StoreRefused
+from scriptorium.errors import ScriptoriumError, SettingsError, StoreRefused
 from scriptorium.operations.backup import plan_backup, take
 from scriptorium.operations.stores import examine, initialize, states
 from scriptorium.report.report import Table
 from scriptorium.report.stores import findings_report, stores_report
 from scriptorium.requests import BackupRequest
+from scriptorium.settings import load
 from scriptorium.stores.objects.s3 import S3Store
 
 Shelf = Any
@@ -115,3 +116,14 @@ def test_the_command_lists_and_examines(
     assert [one["name"] for one in json.loads(capsys.readouterr().out)["stores"]] == ["local", "bucket", "nowhere"]
     app(["stores", "check", "local"], standalone_mode=False)
     assert json.loads(capsys.readouterr().out)["good"] is True
+
+
+def test_two_stores_in_one_bucket_have_a_prefix_each(write: Callable[[str], Path]) -> None:
+    """Two in one place would be one copy that looks like two."""
+    library = '[libraries.lib]\nsources = [{ name = "up", kind = "files", path = "up" }]\n'
+    store = '[stores.{}]\nkind = "s3"\nbucket = "library-backups"\nprefix = "{}"\nendpoint_url = "{}"\n'
+    here, there = "https://one.example", "https://two.example"
+    with pytest.raises(SettingsError, match="the stores 'a' and 'b' are the same place"):
+        load(write(library + store.format("a", "home", here) + store.format("b", "home/", f"{here}/")), {})
+    for prefix, address in (("office", here), ("home", there)):
+        assert load(write(library + store.format("a", "home", here) + store.format("b", prefix, address)), {})

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from scriptorium.limits import NoTruth, Seconds
 from scriptorium.words import Tier
@@ -116,7 +116,9 @@ class S3Place(BaseModel):
 
     @property
     def url(self) -> str:
-        return f"s3://{self.bucket}/{self.prefix}"
+        """Where the bucket's server is asked, and the place in it."""
+        server = f"{self.endpoint_url.rstrip('/')}/" if self.endpoint_url else "s3://"
+        return f"{server}{self.bucket}/{self.prefix}"
 
     def key(self, name: str) -> str:
         """How the server calls an object. Letters that some servers change are written as in a URL."""
@@ -125,6 +127,14 @@ class S3Place(BaseModel):
     def ours(self, key: str) -> str:
         """The name of an object that the server calls so."""
         return _WRITTEN.sub(lambda found: chr(int(found[1], 16)), key.removeprefix(self.prefix))
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Self:
+        if self.lock is not None and self.checksums == "none":
+            raise ValueError("a lock needs checksums: S3 locks nothing that comes without; 'md5' is known everywhere")
+        if self.kms_key and not self.encryption.startswith("aws:kms"):
+            raise ValueError("'kms_key' goes with encryption = \"aws:kms\"")
+        return self
 
     def stored_as(self) -> dict[str, str]:
         """What a put asks of the server besides keeping the bytes."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from s3_server import S3Server
 from store_fixtures import KEY, LARGE, names, s3_place, sha256
 
@@ -51,6 +52,23 @@ def test_a_lock_ends_by_tier() -> None:
     assert lock.until(Tier.DAILY, NOW) == NOW + timedelta(days=7)
     assert lock.until(Tier.MONTHLY, NOW) == NOW + timedelta(days=365)
     assert lock.until(Tier.HOURLY, NOW) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lock": {"mode": "governance", "days": 1}, "checksums": "none"},
+        {"kms_key": "alias/backups"},
+        {"kms_key": "alias/backups", "encryption": "AES256"},
+        {"prefix": "a//b"},
+        {"prefix": "../b"},
+        {"endpoint_url": "https://key:secret@s3.example"},
+        {"lock": {"mode": "soft"}},
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        S3Store(**({"bucket": "library-backups"} | wrong))
 
 
 @pytest.mark.parametrize(
