@@ -20,8 +20,8 @@ from scriptorium.errors import DamageFound, NotFound, SettingsError, StoreUnavai
 from scriptorium.members import write_members
 from scriptorium.operations.copies import check, put
 from scriptorium.settings import load
-from scriptorium.stores import ResticStore
-from scriptorium.stores.trees.restic.saving import save_manifest
+from scriptorium.stores import ResticStore, Share
+from scriptorium.stores.trees.restic.saving import save_contents, save_manifest
 from scriptorium.words import Compression
 from scriptorium.workspace import find_space
 
@@ -85,6 +85,30 @@ def test_snapshots_of_others_are_left_alone(store: ResticStore, data: Path) -> N
     assert left["tags"] == ["mine"] and run(store, "dump", "latest", "/stdin").stdout == b"theirs"
 
 
+def test_a_users_snapshot_with_our_word_as_tag_is_left_alone(store: ResticStore, data: Path) -> None:
+    run(store, "backup", "--stdin", "--tag=scriptorium", input=b"theirs")
+    run(store, "backup", "--stdin", "--tag=scriptorium,role=contents", input=b"theirs")
+    store.remove(stored(store, data))
+    assert store.sweep(datetime.now(UTC) + LATER) == () and list(store.list()) == []
+    assert len(json.loads(run(store, "snapshots", "--json").stdout)) == 2
+
+
+@pytest.mark.parametrize("kept_inline", [10_000, 1])
+def test_a_share_is_not_sound_without_its_contents(
+    store: ResticStore, data: Path, kept_inline: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repository itself is sound: a snapshot was removed by hand."""
+    monkeypatch.setattr("scriptorium.members.ledger.INLINE", kept_inline)
+    key = stored(store, data)
+    assert store.verify(key, share=Share(1, 2)).sound
+    assert not store.verify("lib/nothing", share=Share(1, 2)).sound
+    found = json.loads(run(store, "snapshots", "--json", "--tag=scriptorium,role=contents").stdout)
+    run(store, "forget", "--prune", found[0]["id"])
+    said = store.verify(key, share=Share(1, 2)).damage
+    assert len(said) == 3 and said[0].startswith("missing member: data/"), said
+    assert any("the snapshot of its contents is missing" in one for one in store.verify(key).damage)
+
+
 def test_the_first_backup_makes_the_repository(data: Path, tmp_path: Path) -> None:
     store = new_store(tmp_path / "new")
     assert list(store.list()) == [] and store.is_free("lib", LABEL) and not store.snapshots()
@@ -129,6 +153,33 @@ def test_the_lock_of_a_dead_run_of_this_host_is_removed(store: ResticStore, data
     abandoned_lock(store)
     store.remove(key)
     assert list(store.list()) == [] and not list((Path(store.repository) / "locks").iterdir())
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda store, key, data: list(store.list()),
+        lambda store, key, data: store.verify(key),
+        lambda store, key, data: store.verify(key, share=Share(1, 2)),
+        lambda store, key, data: store.annotate(key, store.annotations(key)),
+        lambda store, key, data: save_contents(store.program, next(iter(data.packages.values())), "put", ()),
+        lambda store, key, data: store.remove(key),
+    ],
+    ids=["list", "verify", "share", "annotate", "backup", "remove"],
+)
+def test_a_dead_run_that_had_the_repository_alone_stops_nothing(
+    store: ResticStore, data: Path, work: Callable[[ResticStore, str, object], object]
+) -> None:
+    key = stored(store, data)
+    one = prepared(data, store, label=f"{LABEL}-2")
+    child = subprocess.Popen(["restic", "check", "--read-data"], env=environment(store), start_new_session=True)
+    locks, until = Path(store.repository) / "locks", time.monotonic() + 30
+    while not any(len(lock.name) == 64 for lock in locks.iterdir()) and time.monotonic() < until:
+        time.sleep(0.005)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
+    assert list(locks.iterdir())
+    work(store, key, one)
 
 
 def test_the_lock_of_another_host_is_respected_and_named(store: ResticStore, data: Path) -> None:

@@ -59,11 +59,11 @@ def corrected(program: Restic, package: TreePackage, words: Sequence[str], *, in
 
 def _look_up(program: Restic, package: TreePackage, words: Sequence[str], suspects: dict[str, Line]) -> _Found:
     paths = {path: tree_of(line, package.places).in_tool(path) for path, line in suspects.items()}
-    nodes = _nodes(program, words, {_as_printed(path) for path in paths.values()})
+    known = nodes(program, words, {as_printed(path) for path in paths.values()})
     found = _Found()
     for path, line in suspects.items():
         place, entry = tree_of(line, package.places), line.entry
-        node = nodes.get(_as_printed(paths[path]))
+        node = known.get(as_printed(paths[path]))
         if node is None:
             there = os.path.lexists(encoded(place.on_disk(path)))
             found.entries[path], found.reasons[path] = None, _UNREAD if there else _GONE
@@ -75,12 +75,12 @@ def _look_up(program: Restic, package: TreePackage, words: Sequence[str], suspec
     return found
 
 
-def _as_printed(path: str) -> bytes:
+def as_printed(path: str) -> bytes:
     """restic prints JSON, where bytes that are not UTF-8 are lost."""
     return encoded(path).decode("utf-8", "replace").encode()
 
 
-def _nodes(program: Restic, words: Sequence[str], wanted: set[bytes]) -> dict[bytes, tuple[int, int]]:
+def nodes(program: Restic, words: Sequence[str], wanted: set[bytes]) -> dict[bytes, tuple[int, int]]:
     """Size and mtime of these files in the snapshot."""
     found: dict[bytes, tuple[int, int]] = {}
     with program.stream("ls", "--json", *words) as output:

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from scriptorium import process
 from scriptorium.errors import (
@@ -86,7 +86,27 @@ class Restic:
         making: bool = False,
     ) -> process.Outcome:
         """Run it to its end. Raises what its failure means; with ``found_damage``, 1 is an answer. ``making``: there
-        need not be a repository yet."""
+        need not be a repository yet. A lock that a dead run of this machine left is removed."""
+        try:
+            return self._run(words, input, cwd, within, found_damage=found_damage, making=making)
+        except Locked:
+            self._unlock()
+            return self._run(words, input, cwd, within, found_damage=found_damage, making=making)
+
+    def _unlock(self) -> None:
+        """Remove what is stale: another host's lock, and a living run's, stay."""
+        self._run(("unlock",), None, None, _ANSWERS_WITHIN)
+
+    def _run(
+        self,
+        words: Sequence[str],
+        input: bytes | None,
+        cwd: Path | None,
+        within: float | None,
+        *,
+        found_damage: bool = False,
+        making: bool = False,
+    ) -> process.Outcome:
         with contextlib.suppress(*([NoRepository] if making else [])):
             self._prepare()
         try:
@@ -105,17 +125,23 @@ class Restic:
             raise self.failure(done.status, done.stderr)
         return done
 
-    def run_unlocked(self, *words: str, **how: float | None) -> process.Outcome:
-        """The same for what needs the repository alone: locks of dead runs of this machine are removed first."""
-        try:
-            return self.run(*words, within=how.get("within"))
-        except Locked:
-            self.run("unlock")  # only what is stale: another host's, and a living run's, stay
-            return self.run(*words, within=how.get("within"))
-
     @contextlib.contextmanager
     def stream(self, *words: str, cwd: Path | None = None) -> Iterator[io.BufferedReader]:
-        """Its standard output as a stream; what its failure means is raised when the block ends."""
+        """Its standard output as a stream; what its failure means is raised when the block ends, or before it begins.
+        A lock that a dead run of this machine left is removed."""
+        with contextlib.ExitStack() as running:
+            output = running.enter_context(self._stream(words, cwd))
+            if not output.peek(1):  # it ended, and said nothing
+                output = io.BufferedReader(io.BytesIO())
+                try:
+                    running.pop_all().close()
+                except Locked:
+                    self._unlock()
+                    output = running.enter_context(self._stream(words, cwd))
+            yield output
+
+    @contextlib.contextmanager
+    def _stream(self, words: Sequence[str], cwd: Path | None) -> Iterator[io.BufferedReader]:
         self._prepare()
         try:
             with process.stream(self._argv(words), env=self._environment(), cwd=cwd, secrets=self.secrets) as output:
@@ -191,13 +217,13 @@ def local_folder(address: str) -> Path | None:
 
 def without_secrets(address: str) -> str:
     """The address as people may read it."""
-    return re.sub(r"//[^/@]*@", "//", address)
+    return re.sub(r"//[^/]*@", "//", address)
 
 
 def secrets_of(address: str) -> tuple[str, ...]:
-    """What of an address is secret: its user's password."""
-    found = re.search(r"//[^/@:]*:([^/@]+)@", address)
-    return (found[1],) if found else ()
+    """What of an address is secret: its user's password, as it stands there and as it is meant."""
+    found = re.search(r"//[^/:]*:([^/]+)@", address)
+    return tuple(dict.fromkeys((found[1], unquote(found[1])))) if found else ()
 
 
 def network_address(address: str) -> tuple[str, int] | None:

@@ -112,7 +112,7 @@ class Recorded:
                     if current is not None:
                         current.close()
                     place = tree_of(line, self.places)
-                    tree, current = line.tree, self._contents(place, plans[line.tree or 0], manifest)
+                    tree, current = line.tree, self._contents(place, plans[line.tree or 0])
                     stack.callback(current.close)
                 yield current.member(line, advance)
         if manifest.files.member is not None:
@@ -134,12 +134,16 @@ class Recorded:
                 plan.add(tree_of(line, self.places).in_tool(line.entry.path))
         return plans
 
-    def _contents(self, place: Place, plan: _Plan, manifest: Manifest) -> _Contents:
-        tags = ours.tags_of_key(self.key, ours.CONTENTS) | {"id": manifest.id}
-        words = (f"--tag={ours.tag_words(tags)}", "latest")
+    @property
+    def contents(self) -> tuple[str, str]:
+        """The words that name the snapshot of its contents."""
+        tags = ours.tags_of_key(self.key, ours.CONTENTS) | {"id": self.manifest.id}
+        return f"--tag={ours.tag_words(tags)}", "latest"
+
+    def _contents(self, place: Place, plan: _Plan) -> _Contents:
         if place.single or plan.singly:
-            return _Singly(self.program, words, place)
-        return _Folder(self.program, words, place, "/".join(plan.common or []) or "/")
+            return _Singly(self.program, self.contents, place)
+        return _Folder(self.program, self.contents, place, "/".join(plan.common or []) or "/")
 
     def _listing(self, name: str) -> Member:
         """The list of members, as the manifest's hash knows it."""

@@ -19,6 +19,11 @@ from scriptorium.model import Manifest
 
 OURS = "scriptorium"
 CONTENTS, MANIFEST, ANNOTATIONS = "contents", "manifest", "annotations"
+_NAMED = {  # what each of ours has among its tags
+    CONTENTS: ("library", "label", "id", "put"),
+    MANIFEST: ("library", "label", "id", "put"),
+    ANNOTATIONS: ("library", "label"),
+}
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -87,12 +92,17 @@ def tags_of(manifest: Manifest, label: str, role: str, put: str) -> dict[str, st
 
 
 def parse_snapshots(data: bytes) -> list[Snapshot]:
-    """What ``restic snapshots --json`` printed, oldest first."""
+    """Ours of what ``restic snapshots --json`` printed, oldest first. A user may have given our word as a tag, too."""
     try:
         found = json.loads(data or b"null") or []
     except ValueError:
         raise StoreUnavailable("restic printed a list of snapshots that cannot be read") from None
-    return sorted(map(_snapshot, found), key=lambda one: (one.time, one.id))
+    return sorted(filter(_is_ours, map(_snapshot, found)), key=lambda one: (one.time, one.id))
+
+
+def _is_ours(found: Snapshot) -> bool:
+    named = _NAMED.get(found.role)
+    return named is not None and all(found.tags.get(name) for name in named)
 
 
 def _snapshot(raw: object) -> Snapshot:

@@ -242,7 +242,7 @@ class ResticStore(BaseModel):
         for role in (ours.MANIFEST, ours.CONTENTS, ours.ANNOTATIONS):
             self._forget([one for one in doomed if one.role == role], prune=False)
         if doomed:
-            self.program.run_unlocked("prune")
+            self.program.run("prune", within=None)
 
     def _forget_replaced(self, old: Sequence[ours.Snapshot]) -> None:
         """Where that cannot be now (another host holds the repository, nothing may be removed), ``sweep`` does it."""
@@ -252,7 +252,7 @@ class ResticStore(BaseModel):
     def _forget(self, doomed: Sequence[ours.Snapshot], *, prune: bool = True) -> None:
         if doomed:
             words = ["--prune"] if prune else []
-            self.program.run_unlocked("forget", *words, *(one.id for one in doomed))
+            self.program.run("forget", *words, *(one.id for one in doomed), within=None)
 
     def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
         rubbish = [one for one in ours.unreferenced(self.snapshots()) if now - one.time > grace]

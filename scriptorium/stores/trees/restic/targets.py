@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scriptorium.members.selection import encoded
+from scriptorium.members.selection import decoded, encoded
 from scriptorium.stores.trees.package import TreePackage
 from scriptorium.stores.trees.record import Line, Place
 
@@ -42,7 +42,8 @@ class Targets:
 
 def _odd(path: bytes) -> bool:
     """Whether a line break is in it, or what restic cuts off at the ends of a line."""
-    return b"\n" in path or b"\r" in path or path != path.strip()
+    text = decoded(path)
+    return b"\n" in path or b"\r" in path or text != text.strip()
 
 
 def escaped(path: bytes) -> bytes:

@@ -1,4 +1,7 @@
-"""Verifying a backup in a repository: what comes back is compared with the record; a share is restic's own reading."""
+"""Verifying a backup in a repository: what comes back is compared with the record.
+
+Of a share, restic compares what it reads of the repository, and the snapshot's list is compared with the record.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,20 @@ import contextlib
 import dataclasses
 import hashlib
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from scriptorium.errors import DamageFound, NotFound
+from scriptorium.manifest import entry_line
 from scriptorium.members.comparison import ALTERED, MISSING, Comparison
 from scriptorium.members.ledger import LIST
-from scriptorium.model import Finding, Verification
+from scriptorium.model import FileEntry, Finding, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores.base import Share
+from scriptorium.stores.trees.record import tree_of
+from scriptorium.stores.trees.restic.corrections import as_printed, nodes
 from scriptorium.stores.trees.restic.program import Restic
-from scriptorium.stores.trees.restic.reading import recorded
+from scriptorium.stores.trees.restic.reading import Recorded, recorded
 
 
 def verified(program: Restic, key: str, location: str, share: Share | None, advance: Advance | None) -> Verification:
@@ -25,12 +32,49 @@ def verified(program: Restic, key: str, location: str, share: Share | None, adva
     """
     at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
     whole = share is None or not _share_is_sound(program, share)
-    findings = _findings(program, key, location, advance) if whole else ()
+    findings = _findings(program, key, location, advance) if whole else _listed_findings(program, key, location)
     return Verification(at, not findings, tuple(map(str, findings)), time.monotonic() - began)
 
 
 def _share_is_sound(program: Restic, share: Share) -> bool:
     return program.run("check", f"--read-data-subset={share}", within=None, found_damage=True).status == 0
+
+
+def _listed_findings(program: Restic, key: str, location: str) -> tuple[Finding, ...]:
+    """Without reading contents: whether the snapshot still holds every file, with the size that it had."""
+    try:
+        with recorded(program, key, location) as record:
+            files = record.manifest.files
+            with contextlib.closing(Comparison(files)) as comparison:
+                if files.member is not None:
+                    for _ in comparison.listing(memoryview(entry_line(line.entry)) for line in record.lines()):
+                        pass
+                for entry in _listed(program, record):
+                    comparison.member(entry)
+                return comparison.findings()
+    except NotFound:
+        return (Finding(MISSING, "manifest.json"),)
+    except DamageFound as error:
+        return (Finding(ALTERED, "manifest.json", error.what),)
+
+
+def _listed(program: Restic, record: Recorded) -> Iterator[FileEntry]:
+    """The members as the snapshot lists them; what lies in the record alone as it is there."""
+    places = {
+        line.entry.path: as_printed(tree_of(line, record.places).in_tool(line.entry.path))
+        for line in record.lines()
+        if line.entry.kind == "file"
+    }
+    try:
+        known = nodes(program, record.contents, set(places.values())) if places else {}
+    except NotFound:  # the snapshot of the contents is gone
+        known = {}
+    for line in record.lines():
+        entry = line.entry
+        if entry.kind != "file":
+            yield entry
+        elif (node := known.get(places[entry.path])) is not None:
+            yield dataclasses.replace(entry, size=node[0])
 
 
 def _findings(program: Restic, key: str, location: str, advance: Advance | None) -> tuple[Finding, ...]:
@@ -55,6 +99,8 @@ def _findings(program: Restic, key: str, location: str, advance: Advance | None)
                             comparison.member(dataclasses.replace(member.entry, sha256=sha256))
                 except DamageFound as error:
                     damage = error
+                except NotFound:
+                    damage = DamageFound("the snapshot of its contents is missing", on=location)
                 first = (Finding(ALTERED, last, damage.what),) if damage is not None else ()
                 return (*first, *comparison.findings(whole=damage is None))
     except NotFound:

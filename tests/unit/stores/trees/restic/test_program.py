@@ -58,6 +58,8 @@ def test_addresses() -> None:
     assert local_folder("sftp:host:/srv/vault") is None
     assert without_secrets("rest:https://me:pw@host:8000/x") == "rest:https://host:8000/x"
     assert secrets_of("rest:https://me:pw@host:8000/x") == ("pw",)
+    assert secrets_of("rest:https://me:p@s%2Fs@host/x") == ("p@s%2Fs", "p@s/s")
+    assert without_secrets("rest:https://me:p@ss@host/x") == "rest:https://host/x"
     assert network_address("rest:https://me:pw@host:8000/x") == ("host", 8000)
     assert network_address("rest:http://host/x") == ("host", 80)
     assert network_address("s3:s3.example.org/bucket") == ("s3.example.org", 443)

@@ -91,10 +91,10 @@ def test_staged_parts_are_called_the_same_in_every_run(tmp_path: Path) -> None:
 
 
 def test_patterns_mean_themselves(tmp_path: Path) -> None:
-    names = (b"a*[b]?", b"$HOME", b"back\\slash", b"end ", b"two\nlines", b"\xff")
+    names = (b"a*[b]?", b"$HOME", b"back\\slash", b"end ", b"two\nlines", b"\xff", "nbsp\u00a0".encode())
     found = Targets((), tuple(b"/x/" + name for name in names))
     assert found.patterns() == b"/x/a\\*\\[b]\\?\n/x/$$HOME\n/x/back\\\\slash\n/x/\xff\n"
-    assert found.odd_patterns() == ["/x/end ", "/x/two\nlines"]
+    assert found.odd_patterns() == ["/x/end ", "/x/two\nlines", "/x/nbsp\u00a0"]
 
 
 def test_where_little_of_much_is_taken_the_files_are_named(tmp_path: Path) -> None:
