@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import Any
 
 import pytest
 from prefect_runs import artifact, last_run
+from survey_counts import counted
+from typer.testing import CliRunner
 
 from flows.backup import backup
 from flows.restore import restore, undo
 from scriptorium.catalog import Catalog
+from scriptorium.cli import main
 from scriptorium.errors import (
     NotFound,
     RestoreFailed,
 )
+from scriptorium.restore import Preflight
+from scriptorium.sources import FilesSource, KuzuSource
 
 
 def health(chosen: Any, table: str) -> None:
@@ -68,6 +74,27 @@ def test_restore_in_place_takes_a_safety_backup_and_replaces(chosen: Any) -> Non
     restore(reference=safety.id, path=str(chosen.folder / "before"))
     assert (chosen.folder / "before" / "data" / "covers" / "new.jpg").read_bytes() == b"added later"
     assert all((found / "former").is_dir() for found in chosen.home.rglob(".scriptorium-restore-*")), "kept for undo"
+
+
+def test_the_plan_that_a_command_has_shown_is_the_one_that_its_flow_carries_out(
+    chosen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made once, and every source is surveyed twice: for the plan and for the safety backup."""
+    done = backup(library="bibliotheca")
+    surveys = counted(monkeypatch, FilesSource, KuzuSource)
+    monkeypatch.setattr("scriptorium.cli.restore.flow_runs", contextlib.nullcontext)  # the server of these tests runs
+    plans: list[str] = []
+    real = Preflight.require
+
+    def require(preflight: Preflight) -> None:
+        plans.append(str(id(preflight)))
+        real(preflight)
+
+    monkeypatch.setattr(Preflight, "require", require)
+    said = CliRunner().invoke(main.app, ["restore", done.id, "--yes"])
+    assert said.exit_code == 0, said.output
+    assert len(plans) >= 2 and len({*plans}) == 1, "the command and the flow look at the same plan"
+    assert {surveys.count(name) for name in surveys} == {2}
 
 
 def test_undo_goes_back_to_what_a_restore_replaced(chosen: Any) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from survey_counts import counted
 
 from scriptorium.errors import RestoreFailed, SourceDamaged
-from scriptorium.model import Manifest, Survey
+from scriptorium.model import Manifest
 from scriptorium.operations.backup import backup
 from scriptorium.operations.decided import decided
 from scriptorium.operations.restore import plan_restore, restore
@@ -59,16 +60,8 @@ def test_the_plan_says_whether_what_lives_can_be_saved_first(tmp_path: Path, new
 
 @pytest.fixture
 def surveys(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The sources that were surveyed, once for each time. A survey reads a whole tree: minutes for a terabyte."""
-    seen: list[str] = []
-    for kind in (FilesSource, KuzuSource):
-
-        def survey(source: Any, *given: Any, real: Any = kind.survey, **named: Any) -> Survey:
-            seen.append(source.name)
-            return real(source, *given, **named)
-
-        monkeypatch.setattr(kind, "survey", survey)
-    return seen
+    """The sources that were surveyed, once for each time."""
+    return counted(monkeypatch, FilesSource, KuzuSource)
 
 
 def test_a_restore_in_place_surveys_each_source_at_most_twice(

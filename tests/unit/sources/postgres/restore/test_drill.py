@@ -17,7 +17,7 @@ from scriptorium.catalog import Catalog
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.errors import PermanentError, SourceDamaged, SourceUnavailable, ToolFailed, ToolMissing
 from scriptorium.model import Annotations, Proof
-from scriptorium.operations.drill import drill, plan_drill, run_drill
+from scriptorium.operations.drill import drill
 from scriptorium.operations.prune import carry_out, plan_cleanup
 from scriptorium.requests import DrillRequest
 from scriptorium.settings import Settings, load
@@ -156,11 +156,11 @@ def test_a_dump_that_cannot_be_restored_is_a_verdict_in_place_of_an_older_proof(
     url = new_database(server, "CREATE TABLE rates (k int PRIMARY KEY, v int)")
     settings = database_alone(server, url, tmp_path, programs=refusing(server.programs, tmp_path / "programs"))
     manifest = real_backup.take(settings, datetime.now(UTC))
-    order = plan_drill(settings, DrillRequest())
+    copy = Catalog(settings).find("latest").copies[0]
     older = Proof(manifest.created_at, "local", True, 1.0, 1.0, 1, 1, 1, 1)
-    settings.store("local").annotate(order.copy.key, Annotations(proof=older))
+    settings.store("local").annotate(copy.key, Annotations(proof=older))
     assert Catalog(settings).find("latest").status is Status.PROVEN
-    proof = run_drill(settings, order)
+    proof = drill(settings, DrillRequest()).proof
     assert not proof.proven and 'relation "rates" does not exist' in proof.differences[0]
     (found,) = Catalog(settings).backups()
     assert found.status is Status.DAMAGED and found.copies[0].damage == proof.differences

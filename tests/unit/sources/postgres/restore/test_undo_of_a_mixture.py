@@ -17,6 +17,7 @@ import pytest
 import restore_setup
 from killed_process import dying_before, killed
 from postgres_items import ask, databases
+from survey_counts import counted
 
 from scriptorium.errors import NotFound, RestoreFailed, Untrusted
 from scriptorium.operations import restore as restore_operation
@@ -26,6 +27,8 @@ from scriptorium.operations.undo import check_undo, plan_undo, preflight_undo, u
 from scriptorium.requests import RestoreRequest, UndoRequest
 from scriptorium.restore import rollback
 from scriptorium.settings import Settings, load
+from scriptorium.sources import FilesSource, KuzuSource
+from scriptorium.sources.postgres.source import PostgresSource
 
 _KUZU = """
 import kuzu, sys
@@ -133,6 +136,17 @@ def test_after_several_restores_it_goes_back_to_what_was_before_the_last(mixture
     carry_out(mixture.settings, "lib", ())
     mixture.undo()
     assert mixture.now() == {"changed3"}
+
+
+def test_a_source_of_every_kind_is_surveyed_once_for_a_backup_and_twice_for_a_restore_in_place(mixture, monkeypatch):
+    """The second survey is the safety backup's: the living data may have grown since the plan."""
+    surveys = counted(monkeypatch, FilesSource, KuzuSource, PostgresSource)
+    restore_setup.take(mixture.settings)
+    assert sorted(surveys) == ["db", "files", "graph"]
+    surveys.clear()
+    done = restore_operation.restore(mixture.settings, RestoreRequest(reference="latest"))
+    assert done.safety is not None
+    assert sorted(surveys) == ["db", "db", "files", "files", "graph", "graph"]
 
 
 def _drop(mixture: Mixture) -> None:
