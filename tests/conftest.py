@@ -186,8 +186,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Callable[[Pat
         yield url
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _stop_s3_server() -> Iterator[None]:
+    """At the end of a file: an idle server would take a tenth of a processor from all the others."""
     yield
     stop_s3_server()
 
