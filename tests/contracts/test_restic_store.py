@@ -21,6 +21,7 @@ from scriptorium.members import write_members
 from scriptorium.operations.copies import check, put
 from scriptorium.settings import load
 from scriptorium.stores import ResticStore, Share
+from scriptorium.stores.trees.restic import verification
 from scriptorium.stores.trees.restic.saving import save_contents, save_manifest
 from scriptorium.words import Compression
 from scriptorium.workspace import find_space
@@ -288,3 +289,19 @@ def test_the_disk_needs_space_for_what_is_new(store: ResticStore, data: Path, tm
     assert find_space(settings, settings.library(), ("data",), ("vault",)).copies == {"vault": 50_003}
     stored(store, data)
     assert find_space(settings, settings.library(), ("data",), ("vault",)).copies == {"vault": 0}
+
+
+def test_a_share_of_the_repository_is_read_once_for_all_backups_of_a_run(
+    store: ResticStore, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [stored(store, data)]
+    one = prepared(data, store, label=f"{LABEL}-2")
+    keys.append(put(store, Compression.GZIP, one, check(one)).key)
+    read = list[str]()
+    real = verification._read_share
+    monkeypatch.setattr(
+        verification, "_read_share", lambda program, share: read.append(str(share)) or real(program, share)
+    )
+    assert all(store.verify(key, share=Share(1, 2)).sound for key in keys)
+    assert read == ["1/2"]
+    assert store.verify(keys[0], share=Share(1, 2)).sound and read == ["1/2", "1/2"]

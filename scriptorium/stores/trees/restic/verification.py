@@ -24,6 +24,9 @@ from scriptorium.stores.trees.restic.corrections import as_printed, nodes
 from scriptorium.stores.trees.restic.program import Restic
 from scriptorium.stores.trees.restic.reading import Recorded, recorded
 
+_STANDS = 3600.0  # seconds
+_shares: dict[tuple[str, Share], tuple[float, bool, set[str]]] = {}  # when, whether it is sound, for which backups
+
 
 def verified(program: Restic, key: str, location: str, share: Share | None, advance: Advance | None) -> Verification:
     """Read a copy back and compare every hash; of a share of the repository, restic compares its own.
@@ -31,12 +34,23 @@ def verified(program: Restic, key: str, location: str, share: Share | None, adva
     Damage in a share may be another backup's: then this one is read as a whole, and its own damage is what counts.
     """
     at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
-    whole = share is None or not _share_is_sound(program, share)
+    whole = share is None or not _share_is_sound(program, key, share)
     findings = _findings(program, key, location, advance) if whole else _listed_findings(program, key, location)
     return Verification(at, not findings, tuple(map(str, findings)), time.monotonic() - began)
 
 
-def _share_is_sound(program: Restic, share: Share) -> bool:
+def _share_is_sound(program: Restic, key: str, share: Share) -> bool:
+    """A share is one of the whole repository: what was found for one backup stands for the others of the same run. A
+    backup that asks again begins a new one."""
+    now, which = time.monotonic(), (program.address, share)
+    began, sound, asked = _shares.get(which, (0.0, False, set[str]()))
+    if which not in _shares or key in asked or now - began > _STANDS:
+        began, sound, asked = now, _read_share(program, share), set()
+    _shares[which] = (began, sound, asked | {key})
+    return sound
+
+
+def _read_share(program: Restic, share: Share) -> bool:
     return program.run("check", f"--read-data-subset={share}", within=None, found_damage=True).status == 0
 
 
