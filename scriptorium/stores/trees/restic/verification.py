@@ -24,7 +24,7 @@ from scriptorium.stores.trees.restic.corrections import as_printed, nodes
 from scriptorium.stores.trees.restic.program import Restic
 from scriptorium.stores.trees.restic.reading import Recorded, recorded
 
-_STANDS = 3600.0  # seconds
+_STANDS = 300.0  # seconds after it was read
 _shares: dict[tuple[str, Share], tuple[float, bool, set[str]]] = {}  # when, whether it is sound, for which backups
 
 
@@ -42,11 +42,12 @@ def verified(program: Restic, key: str, location: str, share: Share | None, adva
 def _share_is_sound(program: Restic, key: str, share: Share) -> bool:
     """A share is one of the whole repository: what was found for one backup stands for the others of the same run. A
     backup that asks again begins a new one."""
-    now, which = time.monotonic(), (program.address, share)
-    began, sound, asked = _shares.get(which, (0.0, False, set[str]()))
-    if which not in _shares or key in asked or now - began > _STANDS:
-        began, sound, asked = now, _read_share(program, share), set()
-    _shares[which] = (began, sound, asked | {key})
+    which = (program.address, share)
+    ended, sound, asked = _shares.get(which, (0.0, False, set[str]()))
+    if which not in _shares or key in asked or time.monotonic() - ended > _STANDS:
+        sound, asked = _read_share(program, share), set()
+        ended = time.monotonic()
+    _shares[which] = (ended, sound, asked | {key})
     return sound
 
 
