@@ -245,7 +245,7 @@ def read_sources(
         reach("take.before-pack")
         prepared = prepare(
             packagings,
-            _draft(plan, everything()),
+            draft_manifest(plan, everything()),
             ready,
             folder,
             plan.label,
@@ -271,7 +271,8 @@ def _streams(settings: Settings, plan: BackupPlan, staged: Sequence[Staged], fol
         yield streams
 
 
-def _draft(plan: BackupPlan, staged: Sequence[Staged]) -> Manifest:
+def draft_manifest(plan: BackupPlan, staged: Sequence[Staged]) -> Manifest:
+    """The manifest before anything is read: without parts, files and archive."""
     return Manifest(
         id=plan.id,
         library=plan.library,

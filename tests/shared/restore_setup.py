@@ -8,7 +8,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ import pytest
 from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import new_id
+from scriptorium.operations import restore as restore_module
 from scriptorium.operations.backup import backup
-from scriptorium.requests import BackupRequest
-from scriptorium.restore import Restored, Supply, recover, restore_in_place
+from scriptorium.operations.restore import restore
+from scriptorium.requests import BackupRequest, RestoreRequest
+from scriptorium.restore import Supply, recover
+from scriptorium.results import Restored
 from scriptorium.settings import Settings, load
 from scriptorium.sources import RestoreOptions
 from scriptorium.words import BackupType
@@ -69,11 +72,16 @@ def supply_of(settings: Settings, reference: str = "latest", *, rebuild: bool = 
     )
 
 
-def in_place(settings: Settings, supply: Supply, **how: Any) -> Restored:
-    library = settings.library()
-    with workspace.lock(settings, library.name, "restore"):
-        recover(settings, library)
-        return restore_in_place(settings, library, supply, new_id(), **how)
+def in_place(settings: Settings, supply: Supply) -> Restored:
+    """The restore in place of what ``supply`` has, without a safety backup."""
+    request = RestoreRequest(
+        reference=supply.manifest.id,
+        store=supply.store.name,
+        only=supply.only,
+        rebuild=supply.options.kuzu.rebuild,
+        safety=False,
+    )
+    return restore(settings, request).restored
 
 
 def recovered(settings: Settings) -> tuple[str, ...]:
@@ -175,6 +183,13 @@ SAVED = (
     "data/log/kept.txt",
     "data/" + os.fsdecode(b"\xff.txt"),
 )
+
+
+def ask_health(home: Home, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], None]) -> None:
+    """Give the library a health check, which is ``ask``."""
+    file = home.folder / "scriptorium.toml"
+    file.write_text(file.read_text().replace("[libraries.lib]\n", '[libraries.lib]\nhealth = { command = ["true"] }\n'))
+    monkeypatch.setattr(restore_module, "require_healthy", lambda _: ask())
 
 
 def saved(home: Home) -> dict[str, bytes]:

@@ -6,14 +6,12 @@ import dataclasses
 import hashlib
 import logging
 import os
-import platform
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scriptorium import __version__, workspace
+from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import (
     NotFound,
@@ -24,17 +22,19 @@ from scriptorium.errors import (
     UsageError,
 )
 from scriptorium.manifest import new_id, readable
-from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, Verification
+from scriptorium.model import Backup, Check, Copy, FileEntry, Manifest, Verification
 from scriptorium.operations.adopt import bibliotheca, own, postgres
 from scriptorium.operations.adopt import tar as tar_module
 from scriptorium.operations.adopt.file_type import Form, form_of, is_folder_dump, why_not
 from scriptorium.operations.adopt.staging import Staging
+from scriptorium.operations.backup import BackupPlan, draft_manifest
 from scriptorium.operations.copies import Prepared, check, free_label, prepare, put
 from scriptorium.operations.prune import plan_cleanup
 from scriptorium.requests import AdoptRequest
 from scriptorium.restore.proof import all_answers, fulfilled
 from scriptorium.results import Adopted, AdoptOutcome
 from scriptorium.settings import Library, Settings
+from scriptorium.sources.abilities import takes_dumps
 from scriptorium.stores import BackupStore, Packaging
 from scriptorium.umask import usual_files
 from scriptorium.words import Tier
@@ -204,7 +204,7 @@ def _library(adoption: _Adoption, form: Form) -> Library:
 
 def _fits(library: Library, form: Form) -> bool:
     if form in _POSTGRES:
-        return [source.kind for source in library.sources].count("postgres") == 1
+        return sum(takes_dumps(source) is not None for source in library.sources) == 1
     return library.preset == "bibliotheca"
 
 
@@ -220,8 +220,7 @@ def _prepared(
     foreign = staging.foreign
     kind = next((source.kind for source in library.sources if source.role == "database"), None)
     label = free_label(adoption.stores, library.name, staging.type, foreign.created_at, kind)
-    engines = {part.kind: part.engine_version for part in staging.parts if part.engine_version}
-    draft = Manifest(
+    plan = BackupPlan(
         id=identity,
         library=library.name,
         preset=library.preset,
@@ -230,22 +229,18 @@ def _prepared(
         name=foreign.name,
         description=foreign.description,
         created_at=foreign.created_at,
-        finished_at=foreign.created_at,
-        host=socket.gethostname(),
-        scriptorium_version=__version__,
-        tools={"python": platform.python_version(), **engines},
-        parts=(),
-        files=FileList(count=0, sha256="", entries=()),
-        archive=None,
-        warnings=staging.warnings,
-        original_sha256=sha256,
+        compression=adoption.settings.compression,
+        sources=tuple(part.source for part in staging.parts),
+        stores=tuple(store.name for store in adoption.stores),
+        label=label,
     )
+    draft = dataclasses.replace(draft_manifest(plan, staging.parts), warnings=staging.warnings, original_sha256=sha256)
     answers = all_answers(part.answers for part in staging.parts)
 
     def judge(entries: Iterator[FileEntry]) -> tuple[Check, ...]:
         return fulfilled(library.preset, answers, entries, staging.parts)
 
-    packagings = dict.fromkeys(store.packaging(adoption.settings.compression) for store in adoption.stores)
+    packagings = dict.fromkeys(store.packaging(plan.compression) for store in adoption.stores)
     return prepare(packagings, draft, staging.parts, folder, label, judge=judge)
 
 

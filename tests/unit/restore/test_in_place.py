@@ -99,16 +99,17 @@ def test_a_part_that_the_settings_no_longer_know_is_said_first(home: Home) -> No
     assert state_of(home.folder) == before
 
 
-def test_what_is_not_well_afterwards_is_undone(home: Home) -> None:
+def test_what_is_not_well_afterwards_is_undone(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.change()
-    before = state_of(home.folder)
 
     def unwell() -> None:
         assert (home.data / "uploads" / "c.txt").read_bytes() == b"c", "asked when it is in place"
         raise RestoreFailed("the application does not work")
 
+    restore_setup.ask_health(home, monkeypatch, unwell)
+    before = state_of(home.folder)
     with pytest.raises(RestoreFailed, match="does not work"):
-        in_place(home.settings, supply_of(home.settings), healthy=unwell)
+        in_place(home.settings, supply_of(home.settings))
     assert state_of(home.folder) == before and recovered(home.settings) == ()
 
 

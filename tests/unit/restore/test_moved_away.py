@@ -160,8 +160,9 @@ def test_a_restore_that_fails_says_it_as_well(home: Home, monkeypatch: pytest.Mo
         shutil.rmtree(staging_of(home) / "former" / "covers")
         raise RestoreFailed("the application does not work")
 
+    restore_setup.ask_health(home, monkeypatch, unwell)
     with pytest.raises(RestoreFailed, match="not back in every part: data: "):
-        in_place(home.settings, supply_of(home.settings), healthy=unwell)
+        in_place(home.settings, supply_of(home.settings))
     with pytest.raises(RestoreFailed, match="not back in every part: data: "):
         recovered(home.settings)
 
