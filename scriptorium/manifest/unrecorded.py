@@ -18,7 +18,7 @@ def unrecorded(manifest: Manifest) -> tuple[str, ...]:
 def _recorded(part: Part) -> bool:
     if "" in part.missing_fingerprints:
         return False
-    return part.tables is not None or (part.kind == "files" and not part.provenance.unopened)
+    return part.tables is not None or (part.plain_files and not part.provenance.unopened)
 
 
 def uncompared(part: Part, missing: Mapping[str, str] = _NONE) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from scriptorium.words import BackupType, Compression, Tier
 
 # A manifest names at most this many things that a part could not save. All of them are counted.
 MOST_UNSAVED = 1_000
+PLAIN_FILES = "files"  # the kind of a part that is no database, as every manifest since version 1 records it
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,11 @@ class Part:
     unsaved_count: int = 0
     holes: int = 0
     provenance: Provenance = Provenance()
+
+    @property
+    def plain_files(self) -> bool:
+        """Whether it is files as they were, without a database whose tables could be compared."""
+        return self.kind == PLAIN_FILES
 
     @property
     def allocated(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from scriptorium.model.manifest import Provenance, TableFingerprint
+from scriptorium.model.manifest import PLAIN_FILES, Provenance, TableFingerprint
 
 # What a database answered to a statement: its rows, every value as text.
 Rows = tuple[tuple[str | None, ...], ...]
@@ -84,3 +84,8 @@ class Staged:
     missing_fingerprints: Mapping[str, str] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
     seen: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def plain_files(self) -> bool:
+        """As in ``Part``."""
+        return self.kind == PLAIN_FILES

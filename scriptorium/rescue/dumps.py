@@ -10,7 +10,6 @@ from pathlib import Path
 from scriptorium.model import Manifest
 from scriptorium.restore.supply import Restored
 
-_KIND = "postgres"
 _GLOBALS = "globals.sql"
 _SQL = (".sql", ".sql.gz")
 
@@ -29,7 +28,7 @@ def dumps_to_load(manifest: Manifest, restored: Restored) -> Iterator[DumpToLoad
     """Every dump that a restore into a folder unpacked. No database driver is needed: the machine may only have
     Python."""
     for part in manifest.parts:
-        if part.kind != _KIND or part.source not in restored.parts:
+        if part.source not in restored.comparison.waiting:
             continue
         for place in sorted(Path(restored.place, part.path).glob("*")):
             if place.name != _GLOBALS:

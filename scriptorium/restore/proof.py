@@ -22,7 +22,7 @@ def fulfilled(
     """
     if preset_name is None or not answers:
         return ()
-    places = frozenset(part.path for part in parts if part.kind == "files")
+    places = frozenset(part.path for part in parts if part.plain_files)
     return preset(preset_name).checks(answers, _held(entries), places)
 
 

@@ -218,7 +218,7 @@ def compared(
         missing = {**part.missing_fingerprints, **missing_fingerprints(one)}
         if program := waits_for(one):
             waiting[part.source] = program
-        elif "" in missing or (part.kind != "files" and part.tables is None):
+        elif "" in missing or (not part.plain_files and part.tables is None):
             not_compared[part.source] = missing.get("", _UNRECORDED)
         for name in found:
             if name in (part.tables or {}) and name not in missing and "" not in missing:

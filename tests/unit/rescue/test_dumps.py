@@ -13,6 +13,7 @@ from restore_setup import Home, supply_of
 from scriptorium.model import Part
 from scriptorium.rescue.dumps import dumps_to_load
 from scriptorium.restore import Restored
+from scriptorium.results import Comparison
 
 home, memory, tmp_path = restore_setup.home, restore_setup.memory, restore_setup.tmp_path  # fixtures of these tests
 _NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -35,7 +36,8 @@ def test_every_form_has_its_command(home: Home, tmp_path: Path, file: str, load:
     (folder / file).parent.mkdir(parents=True)
     (folder / file).touch()
     (folder / "globals.sql").touch()
-    (found,) = dumps_to_load(manifest, Restored(str(tmp_path / "out"), 1, 0, {}, ("db",)))
+    waiting = Comparison(waiting={"db": "pg_restore"})
+    (found,) = dumps_to_load(manifest, Restored(str(tmp_path / "out"), 1, 0, {}, ("db",), comparison=waiting))
     database = file.partition("/")[0].partition(".")[0]
     new = f"'{database}_new'" if " " in database else f"{database}_new"
     assert (found.database, found.load) == (database, f"createdb -T template0 {new} && {load.format(folder)}")

@@ -152,7 +152,7 @@ def test_a_drill(alexandria: Alexandria, form: str) -> None:
     adopted = adopt(settings, file).backup.id
     proof = drill(settings, DrillRequest(reference=adopted)).proof
     assert (proof.verdict, proof.tables, proof.rows, proof.differences) == ("not comparable", 0, 0, ())
-    assert proof.uncompared == ("postgres: the backup does not record what this database held",)
+    assert proof.uncompared == ("postgres: the backup has no fingerprints of this database",)
     assert proof.files == len(contents(file))
     (listed,) = Catalog(settings).backups()
     assert listed.status is Status.VERIFIED and listed.unrecorded == ("postgres",)
