@@ -4,7 +4,7 @@
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 declare -A package=([zstd]=zstd [pigz]=pigz [pgbouncer]=pgbouncer [setfattr]=attr [setfacl]=acl [zip]=zip
-    [restic]=restic)
+    [restic]=restic [age]=age)
 missing=()
 for tool in "${!package[@]}"; do
     command -v "$tool" >/dev/null || missing+=("${package[$tool]}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from prefect import flow
+from prefect.logging import get_run_logger
 
 from flows.runs import given, of_library, publish
-from scriptorium.errors import DamageFound
+from scriptorium.errors import DamageFound, KeyMissing
 from scriptorium.model import NOT_PROVEN, Proof
 from scriptorium.operations.drill import plan_drill
 from scriptorium.operations.libraries import for_each
@@ -42,16 +43,23 @@ def drill_all(store: str | None = None) -> tuple[Proof, ...]:
     """Drill the newest backup of every library. A schedule starts this.
 
     A library that cannot be drilled does not stop the others; the run fails at its end. It also fails if a backup is
-    not proven. A backup that cannot be compared (of another program) is no failure.
+    not proven. A backup that cannot be compared (of another program) is no failure, nor is one that is encrypted and
+    whose key is on another host.
 
     Args:
         store: The store whose copies are drilled. Default: the best copies.
     """
     request = DrillAllRequest(store=store)
-    return for_each(list(current().libraries), lambda library: _proven(library, request.store))
+    proofs = for_each(list(current().libraries), lambda library: _proven(library, request.store))
+    return tuple(proof for proof in proofs if proof is not None)
 
 
-def _proven(library: str, store: str | None) -> Proof:
+def _proven(library: str, store: str | None) -> Proof | None:
+    try:
+        plan_drill(current(), DrillRequest(library=library, store=store))
+    except KeyMissing as error:
+        get_run_logger().warning("%s is not drilled here: %s", library, error)
+        return None
     proof: Proof = drill(library=library, store=store).proof
     if proof.verdict == NOT_PROVEN:
         raise DamageFound("not proven", on=library, hint="; ".join(proof.differences))

@@ -17,6 +17,7 @@
         ├── ToolFailed                  a child process ended with an error
         ├── SourceDamaged               the living data cannot be read as what it should be
         ├── StoreRefused                a store does not let us in, or is not set up: wrong key, no bucket
+        ├── KeyMissing                  a copy is encrypted, and the key that opens it is not here
         ├── Protected                   a pinned, used or locked backup is not removed
         ├── UnsafeArchive               an archive member would leave its target
         ├── Untrusted                   a file or folder belongs to a user who must not influence this
@@ -165,6 +166,10 @@ class SourceDamaged(PermanentError):
 class StoreRefused(PermanentError):
     """A store does not let us in, or is not set up: a wrong key, no bucket, a missing permission. The other stores go
     on without it, as without one that does not answer."""
+
+
+class KeyMissing(PermanentError):
+    """A copy is encrypted, and the key that opens it is not here. It says nothing about the copy."""
 
 
 class Protected(PermanentError):

@@ -121,6 +121,8 @@ class Checked:
     @property
     def verdict(self) -> str:
         """The verdict on a sound copy. It states only what was read."""
+        if self.verification.unopened:
+            return "sound as far as can be seen without its key"
         return f"sound in share {self.share}" if self.share else "sound"
 
     @property

@@ -10,10 +10,9 @@ import threading
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from scriptorium.archive.output_stream import Written
-from scriptorium.errors import DamageFound, ScriptoriumError
-
-MIB = 1 << 20
+from scriptorium.archive.encryption import MAGIC, Decrypted, Keys, Source
+from scriptorium.archive.written import MIB, EndsEarly, Written
+from scriptorium.errors import DamageFound, KeyMissing, ScriptoriumError
 
 BLOCK = tarfile.BLOCKSIZE
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -22,10 +21,6 @@ _EMPTY_ZSTD_FRAME = b"\x50\x2a\x4d\x18\x00\x00\x00\x00"  # a skippable frame of 
 _CHUNKS = 8
 _HINT = "use another copy of this backup"
 _EMPTY = memoryview(b"")
-
-
-class EndsEarly(DamageFound):
-    """The archive stops before its end."""
 
 
 class _Raw:
@@ -63,7 +58,7 @@ class _Raw:
 class _ZstdSource:
     """The compressed bytes, followed by an empty frame: a last frame that was cut short then fails its checksum."""
 
-    def __init__(self, raw: _Raw) -> None:
+    def __init__(self, raw: Source) -> None:
         self._raw = raw
         self.over = False
 
@@ -78,12 +73,16 @@ class _ZstdSource:
 class InputStream:
     """The decompressed archive, in order. A context manager: leaving it ends the thread.
 
-    The first bytes decide which compression it is, never a name. ``raw_bytes``: the bytes of the archive read so far.
+    The first bytes decide whether it is encrypted and which compression it is, never a name. ``keys`` open it.
+    ``raw_bytes``: the bytes of the archive read so far.
     Everything here raises ``DamageFound`` with the offset when the archive cannot be decompressed.
     """
 
-    def __init__(self, stream: BinaryIO, *, foreign: bool = False) -> None:
+    def __init__(self, stream: BinaryIO, *, foreign: bool = False, keys: Keys | None = None) -> None:
         self._raw = _Raw(stream)
+        self._keys = keys or Keys()
+        self._inside: Source = self._raw  # decrypted, where it is encrypted
+        self._decrypted: Decrypted | None = None
         self._foreign = foreign
         self._queue: queue.Queue[bytes | None] = queue.Queue(_CHUNKS)
         self._failure: BaseException | None = None
@@ -104,6 +103,11 @@ class InputStream:
                 while True:
                     self._queue.get_nowait()
             self._thread.join(0.005)
+        self._stop_decrypting()
+
+    def _stop_decrypting(self) -> None:
+        if self._decrypted is not None:
+            self._decrypted.stop()
 
     @property
     def raw_bytes(self) -> int:
@@ -130,10 +134,11 @@ class InputStream:
 
     def rest(self) -> Written:
         """Read the archive to its end, whatever its state is; returns its bytes and hash."""
-        with contextlib.suppress(DamageFound):
+        with contextlib.suppress(DamageFound, KeyMissing):
             while self.some(MIB):
                 pass
         self._thread.join()
+        self._stop_decrypting()
         while self._raw.read():
             pass
         return self._raw.written()
@@ -163,13 +168,15 @@ class InputStream:
             self._queue.put(None)
 
     def _decompressed(self) -> Iterator[bytes]:
-        start = self._raw.peek(BLOCK)
+        if self._raw.peek(len(MAGIC)) == MAGIC:
+            self._inside = self._decrypted = Decrypted(self._raw, self._keys)
+        start = self._inside.peek(BLOCK)
         if start.startswith(_GZIP_MAGIC):
             return self._gunzipped()
         if start.startswith(_ZSTD_MAGIC):
             return self._unzstd()
         if _is_header(start):
-            return iter(self._raw.read, b"")
+            return iter(self._inside.read, b"")
         if len(start) < BLOCK:
             raise EndsEarly("the archive is empty" if not start else "the archive ends early", hint=_HINT)
         raise DamageFound("not an archive: neither gzip nor zstd nor tar", hint=_HINT)
@@ -182,16 +189,16 @@ class InputStream:
         data = b""
         while True:
             if member.eof:
-                data = member.unused_data or self._raw.read()
+                data = member.unused_data or self._inside.read()
                 if len(data) < len(_GZIP_MAGIC):
-                    data += self._raw.read()
+                    data += self._inside.read()
                 if not data or (self._foreign and self._only_zeros(data)):
                     return
                 if not data.startswith(_GZIP_MAGIC):
                     raise self._damaged("something else follows the end of the gzip stream")
                 member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
             elif member.needs_input:
-                data = self._raw.read()
+                data = self._inside.read()
                 if not data:
                     raise EndsEarly(f"the gzip stream ends early, at byte {self._raw.bytes}", hint=_HINT)
             else:
@@ -206,13 +213,13 @@ class InputStream:
     def _only_zeros(self, data: bytes) -> bool:
         """Whether only zeros follow, which fill a block on a tape; reads all of them."""
         while data and not any(data):
-            data = self._raw.read()
+            data = self._inside.read()
         return not data
 
     def _unzstd(self) -> Iterator[bytes]:
         import zstandard
 
-        source = _ZstdSource(self._raw)
+        source = _ZstdSource(self._inside)
         stream = cast(BinaryIO, source)  # only its ``read`` is used
         with zstandard.ZstdDecompressor().stream_reader(stream, read_size=MIB, read_across_frames=True) as reader:
             while True:

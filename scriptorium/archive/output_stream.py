@@ -11,9 +11,10 @@ import os
 import queue
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import Protocol
 
 from scriptorium.archive.codec import Codec, Piece
+from scriptorium.archive.written import Written
 from scriptorium.fs.descriptors import write_whole
 
 _MOST_WORKERS = 8
@@ -25,23 +26,45 @@ def processors() -> int:
     return max(1, min(len(os.sched_getaffinity(0)), _MOST_WORKERS))
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What reached the file: bytes and SHA-256."""
+class Target(Protocol):
+    """Where the pieces of the archive are written, in order."""
 
-    bytes: int
-    sha256: str
+    def put(self, data: bytes | memoryview) -> None: ...
+
+    def finish(self) -> Written:
+        """Everything has reached the file when this returns."""
+        ...
+
+    def close(self) -> None: ...
 
 
-class OutputStream:
-    """A stream into a file descriptor. Use as a context manager: leaving it ends the threads, also after an error."""
+class PlainFile:
+    """A file into which everything is written as it is."""
 
-    def __init__(self, descriptor: int, codec: Codec) -> None:
-        workers = processors()
-        self._codec = codec
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._digest = hashlib.sha256()
         self._bytes = 0
+
+    def put(self, data: bytes | memoryview) -> None:
+        self._digest.update(data)
+        self._bytes += len(data)
+        write_whole(self._descriptor, data)
+
+    def finish(self) -> Written:
+        return Written(self._bytes, self._digest.hexdigest())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class OutputStream:
+    """A stream into a file. Use as a context manager: leaving it ends the threads, also after an error."""
+
+    def __init__(self, target: Target, codec: Codec) -> None:
+        workers = processors()
+        self._codec = codec
+        self._target = target
         self._failure: BaseException | None = None
         self._pool = ThreadPoolExecutor(workers, "compress")
         self._order: queue.SimpleQueue[tuple[Future[Piece], bytearray] | None] = queue.SimpleQueue()
@@ -53,7 +76,7 @@ class OutputStream:
         self._view = memoryview(self._block)
         self._used = 0
         self.length = 0  # bytes that went in
-        self._put(codec.opening())
+        target.put(codec.opening())
         self._writer = threading.Thread(target=self._write_all, name="write", daemon=True)
         self._writer.start()
 
@@ -64,6 +87,7 @@ class OutputStream:
         self._order.put(None)
         self._writer.join()
         self._pool.shutdown(cancel_futures=True)
+        self._target.close()
 
     def buffer(self) -> memoryview:
         """The free rest of the current block, never empty: fill some of it, then say how much with ``filled``."""
@@ -98,8 +122,8 @@ class OutputStream:
         self._order.put(None)
         self._writer.join()
         self._raise_failure()
-        self._put(self._codec.closing())
-        return Written(self._bytes, self._digest.hexdigest())
+        self._target.put(self._codec.closing())
+        return self._target.finish()
 
     def _hand_over(self) -> None:
         self._raise_failure()
@@ -120,15 +144,10 @@ class OutputStream:
             piece, block = item
             try:
                 if self._failure is None:
-                    self._put(self._codec.joined(piece.result()))
+                    self._target.put(self._codec.joined(piece.result()))
                 else:
                     piece.cancel()
             except BaseException as error:  # noqa: BLE001 -- handed to the caller's thread
                 self._failure = error
             finally:
                 self._spare.put(block)
-
-    def _put(self, data: bytes | memoryview) -> None:
-        self._digest.update(data)
-        self._bytes += len(data)
-        write_whole(self._descriptor, data)

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import BinaryIO
 
+from scriptorium.archive.encryption import Keys
 from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
-from scriptorium.archive.input_stream import EndsEarly, InputStream
+from scriptorium.archive.input_stream import InputStream
 from scriptorium.archive.sparse import layout_of
+from scriptorium.archive.written import EndsEarly
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.fs.access_lists import RECORDS
 from scriptorium.manifest import readable
@@ -46,11 +48,11 @@ class Reader:
     """The members of an archive. A context manager; ``stream`` has the position, and at the end size and hash.
 
     ``foreign``: another program wrote it, which need not fill the last record with zeros. In our own archives the end
-    is checked too.
+    is checked too. ``keys`` open it where it is encrypted: ``KeyMissing`` at the first member if they do not.
     """
 
-    def __init__(self, stream: BinaryIO, *, foreign: bool = False) -> None:
-        self.stream = InputStream(stream, foreign=foreign)
+    def __init__(self, stream: BinaryIO, *, foreign: bool = False, keys: Keys | None = None) -> None:
+        self.stream = InputStream(stream, foreign=foreign, keys=keys)
         self._foreign = foreign
         self._block = b""
         self._left = 0  # bytes of the current member's contents that were not read
@@ -167,15 +169,15 @@ class Reader:
         return kind(f"{what}, at byte {self.stream.offset} of the tar stream{after}", hint=_HINT)
 
 
-def members(stream: BinaryIO) -> Iterator[Member]:
+def members(stream: BinaryIO, keys: Keys | None = None) -> Iterator[Member]:
     """Every member in order. Raises ``DamageFound``, with the position, at the first error."""
-    with Reader(stream) as reader:
+    with Reader(stream, keys=keys) as reader:
         yield from reader
 
 
-def extract_member(stream: BinaryIO, name: str) -> bytes:
+def extract_member(stream: BinaryIO, name: str, keys: Keys | None = None) -> bytes:
     """The contents of one member, such as ``manifest.json``. Raises ``NotFound``, ``DamageFound``."""
-    with contextlib.closing(members(stream)) as found:  # type: ignore[type-var]
+    with contextlib.closing(members(stream, keys)) as found:  # type: ignore[type-var]
         for member in found:
             if member.entry.path == name and member.entry.kind == "file":
                 return member.contents()

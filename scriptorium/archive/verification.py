@@ -11,12 +11,12 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from scriptorium.archive.input_stream import EndsEarly
-from scriptorium.archive.output_stream import Written
+from scriptorium.archive.encryption import Keys
 from scriptorium.archive.reader import Reader
 from scriptorium.archive.writer import sums_line
-from scriptorium.errors import DamageFound, NotFound, StoreUnavailable
-from scriptorium.manifest import loads
+from scriptorium.archive.written import EndsEarly, Written
+from scriptorium.errors import DamageFound, KeyMissing, NotFound, StoreUnavailable
+from scriptorium.manifest import loads, without_names
 from scriptorium.members import Member
 from scriptorium.members.comparison import ALTERED, EXTRA, MISSING, Comparison
 from scriptorium.members.ledger import LIST, MANIFEST, METADATA, OWN, SUMS
@@ -59,9 +59,24 @@ def verify_copy(
     *,
     name: str,
     size: int | None = None,
+    keys: Keys | None = None,
     advance: Advance | None = None,
 ) -> tuple[Finding, ...]:
-    """Everything that is wrong with a copy; nothing when it is sound.
+    """Everything that is wrong with a copy; nothing when it is sound. See ``read_back``."""
+    return read_back(open_archive, manifest_bytes, name=name, size=size, keys=keys, advance=advance)[0]
+
+
+def read_back(
+    open_archive: Callable[[], BinaryIO],
+    manifest_bytes: bytes | None,
+    *,
+    name: str,
+    size: int | None = None,
+    keys: Keys | None = None,
+    advance: Advance | None = None,
+) -> tuple[tuple[Finding, ...], str]:
+    """Everything that is wrong with a copy, and why it could not be looked into: without its key (``keys``), only the
+    encrypted bytes are compared.
 
     ``name``: the archive's name or key. ``size``: how long the store says it is: a stream that ends before that is the
     store's failure (``StoreUnavailable``), not damage. ``advance`` gets the number of bytes read of the archive.
@@ -71,18 +86,32 @@ def verify_copy(
     try:
         stream = open_archive()
     except (NotFound, FileNotFoundError):
-        return (*findings, Finding(MISSING_ARCHIVE, name))
+        return (*findings, Finding(MISSING_ARCHIVE, name)), ""
     with ExitStack() as stack:
         stack.enter_context(closing(stream))
-        reader = stack.enter_context(Reader(stream))
+        reader = stack.enter_context(Reader(stream, keys=keys))
         comparison = stack.enter_context(closing(Comparison(outer.files if outer else None)))
         reading = _Reading(reader, comparison)
         damage = reading.run(advance)
+        if reading.unopened and advance is not None:
+            advance(outer.archive.bytes if outer and outer.archive else 0)
         whole = reader.stream.rest()
         if size is not None and whole.bytes < size:
             raise StoreUnavailable(f"the store sent {whole.bytes} of {size} bytes", on=name, hint="try again")
-        findings += reading.findings(outer, damage, whole, name)
-    return tuple(findings)
+        if reading.unopened:
+            findings += _encrypted_bytes(outer, whole, name)
+        else:
+            findings += reading.findings(outer, damage, whole, name)
+    return tuple(findings), reading.unopened
+
+
+def _encrypted_bytes(outer: Manifest | None, whole: Written, name: str) -> Iterator[Finding]:
+    """What the bytes of an archive say that cannot be looked into."""
+    record = outer.archive if outer is not None else None
+    if record is None or whole == Written(record.bytes, record.sha256):
+        return
+    kind = TRUNCATED if whole.bytes < record.bytes else ALTERED_ARCHIVE
+    yield Finding(kind, name, f"{whole.bytes} encrypted bytes, {record.bytes} were written")
 
 
 def verified(
@@ -91,14 +120,17 @@ def verified(
     *,
     name: str,
     size: int | None = None,
+    keys: Keys | None = None,
     advance: Advance | None = None,
 ) -> Verification:
-    """``verify_copy`` with its result as a record: when, how long it took, and what is wrong."""
+    """``read_back`` with its result as a record: when, how long it took, and what is wrong."""
     at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
-    findings = verify_copy(open_archive, manifest_bytes, name=name, size=size, advance=advance)
+    findings, unopened = read_back(open_archive, manifest_bytes, name=name, size=size, keys=keys, advance=advance)
     took = time.monotonic() - began
     log.info("%s was read back in %.1f s: %s", name, took, f"{len(findings)} findings" if findings else "sound")
-    return Verification(at, not findings, tuple(str(finding) for finding in findings), took)
+    if unopened:
+        log.info("%s: only its encrypted bytes were compared: %s", name, unopened)
+    return Verification(at, not findings, tuple(str(finding) for finding in findings), took, unopened)
 
 
 def _outer_manifest(data: bytes | None, name: str) -> tuple[Manifest | None, list[Finding]]:
@@ -122,6 +154,7 @@ class _Reading:
     def __init__(self, reader: Reader, comparison: Comparison) -> None:
         self._reader = reader
         self._comparison = comparison
+        self.unopened = ""  # why the archive could not be looked into
         self._inner: Manifest | None = None
         self._inner_damage = ""
         self._own: dict[str, str] = {}  # our own members: name to hash
@@ -138,6 +171,8 @@ class _Reading:
                 if advance is not None and self._reader.stream.raw_bytes > before:
                     advance(self._reader.stream.raw_bytes - before)
                     before = self._reader.stream.raw_bytes
+        except KeyMissing as error:
+            self.unopened = error.what
         except DamageFound as error:
             return error
         return None
@@ -216,7 +251,7 @@ class _Reading:
             yield Finding(ALTERED_MANIFEST, MANIFEST, f"in the archive: {self._inner_damage}")
         elif self._inner is None and ended:
             yield Finding(MISSING_MEMBER, MANIFEST)
-        elif self._inner is not None and outer is not None and self._inner != dataclasses.replace(outer, archive=None):
+        elif self._inner is not None and outer is not None and not _same(self._inner, outer):
             yield Finding(ALTERED_MANIFEST, MANIFEST, "the one in the archive differs from the one beside it")
 
     def _own_members(self, *, nothing_else: bool) -> Iterator[Finding]:
@@ -230,6 +265,13 @@ class _Reading:
             yield Finding(ALTERED_MEMBER, name, f"{SUMS} has another hash for it")
         if nothing_else and not wrong and self._sums.hexdigest() != self._listed_sums:
             yield Finding(ALTERED_MEMBER, SUMS, "it does not fit the members")
+
+
+def _same(inner: Manifest, outer: Manifest) -> bool:
+    """Whether the manifest beside the archive is the one in it; beside an encrypted one it may lack names."""
+    beside = dataclasses.replace(outer, archive=None)
+    hidden = outer.archive is not None and outer.archive.encryption is not None
+    return inner == beside or (hidden and without_names(inner) == beside)
 
 
 def _hash(chunks: Iterator[memoryview] | list[memoryview]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -12,12 +13,13 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from scriptorium.archive.codec import codec_for
+from scriptorium.archive.encryption import EncryptedFile
 from scriptorium.archive.headers import BLOCK, RECORD, header, padding
-from scriptorium.archive.output_stream import OutputStream
+from scriptorium.archive.output_stream import OutputStream, PlainFile, Target
 from scriptorium.errors import NoSpace
 from scriptorium.fs.atomic import beside, new_file
 from scriptorium.fs.system_errors import no_space
-from scriptorium.manifest import dumps, sealed
+from scriptorium.manifest import dumps, entry_line, sealed
 from scriptorium.members.ledger import LIST, MANIFEST, METADATA, SUMS
 from scriptorium.members.selection import encoded
 from scriptorium.members.sinks import MemberHeader
@@ -34,6 +36,11 @@ def sums_line(path: str, sha256: str) -> bytes:
     return (b"" if escaped == name else b"\\") + sha256.encode() + b"  " + escaped + b"\n"
 
 
+def listed_apart(manifest: Manifest) -> Manifest:
+    """The manifest with its list of members in the archive alone."""
+    return dataclasses.replace(manifest, files=dataclasses.replace(manifest.files, entries=None, member=LIST))
+
+
 class _Unfinished(Exception):
     """The block ended before the archive was finished: the archive is removed."""
 
@@ -42,11 +49,22 @@ class ArchiveWriter:
     """A ``Sink`` that makes the archive ``target``. A context manager: the archive appears whole, when the block ends
     after ``finish``, or not at all. ``record``: what the finished archive is as a file.
 
-    It is written beside its name. ``spool``: a folder for the sums while they grow.
+    It is written beside its name. ``spool``: a folder for the sums while they grow. ``recipients``: for whom it is
+    encrypted, if it is. ``apart``: the list of members is a member of its own, however short it is.
     """
 
-    def __init__(self, target: Path, compression: Compression, spool: Path) -> None:
+    def __init__(
+        self,
+        target: Path,
+        compression: Compression,
+        spool: Path,
+        *,
+        recipients: Sequence[str] = (),
+        apart: bool = False,
+    ) -> None:
         self.target = target
+        self._recipients = tuple(recipients)
+        self._apart = apart
         self._compression = compression
         self._spool = spool / f".{target.name}.{SUMS}"
         self._stack = contextlib.ExitStack()
@@ -57,9 +75,12 @@ class ArchiveWriter:
             partial = stack.enter_context(beside(self.target))
             file = stack.enter_context(new_file(partial))
             self._sums: BinaryIO = stack.enter_context(_spooled(self._spool))
-            self._out = stack.enter_context(OutputStream(file.fileno(), codec_for(self._compression)))
+            self._out = stack.enter_context(OutputStream(self._file(file.fileno()), codec_for(self._compression)))
             self._stack = stack.pop_all()
         return self
+
+    def _file(self, descriptor: int) -> Target:
+        return EncryptedFile(descriptor, self._recipients) if self._recipients else PlainFile(descriptor)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -116,13 +137,17 @@ class ArchiveWriter:
         now = manifest.finished_at
         if listing is not None:
             self._own_file(LIST, listing, now)
+        elif self._apart:
+            self._own(LIST, b"".join(map(entry_line, manifest.files.entries or ())), now)
+            manifest = listed_apart(manifest)
         self._own(MANIFEST, dumps(manifest), now)
         self._sums.flush()
         self._own_file(SUMS, self._spool, now)
         self._out.zeros(2 * BLOCK)
         self._out.zeros(-self._out.length % RECORD)
         written = self._out.finish()
-        self.record = ArchiveRecord(self.target.name, written.bytes, written.sha256, self._compression)
+        encryption = " ".join(("age", *self._recipients)) if self._recipients else None
+        self.record = ArchiveRecord(self.target.name, written.bytes, written.sha256, self._compression, encryption)
 
     def _own(self, name: str, data: bytes, time: datetime) -> None:
         """One of our own members, from memory."""

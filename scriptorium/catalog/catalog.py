@@ -14,6 +14,7 @@ from scriptorium.errors import STORE_TROUBLE, NotFound, UsageError
 from scriptorium.model import Backup, Copy, Manifest, Proof
 from scriptorium.results import Listing, Problem
 from scriptorium.settings import Settings
+from scriptorium.stores.care import is_shut
 from scriptorium.words import BackupType, Tier
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
@@ -125,7 +126,12 @@ class Catalog:
                 hint=f"it has one in: {there}" if there else f"it is {backup.status}: {backup.error}",
             )
         remote = {name for name, place in self.settings.stores.items() if place.features.remote}
-        return min(copies, key=lambda copy: (preference(copy.status), copy.store in remote))
+        shut = {copy.key for copy in copies if len(copies) > 1 and is_shut(self.settings.store(copy.store), copy.key)}
+
+        def order(copy: Copy) -> tuple[object, ...]:
+            return (not copy.status.good, copy.key in shut, preference(copy.status), copy.store in remote)
+
+        return min(copies, key=order)
 
 
 def _missing(listing: Listing, what: str, on: str, hint: str) -> NotFound:

@@ -1,7 +1,8 @@
 """The record of a backup: written as sealed JSON, read in every version ever written.
 
 `naming` makes names, `document` reads and writes manifests and annotations, `entries` lists of members, `record` is the
-codec of all records, `unrecorded` finds what a manifest lacks.
+codec of all records, `unrecorded` finds what a manifest lacks, `unnamed` leaves
+the names of files out.
 """
 
 from scriptorium.manifest.document import VERSION, DamagedManifest, dumps, dumps_annotations, loads, loads_annotations
@@ -16,6 +17,7 @@ from scriptorium.manifest.naming import (
     new_id,
 )
 from scriptorium.manifest.record import Record, decoded, encoded, readable, sealed
+from scriptorium.manifest.unnamed import without_names
 from scriptorium.manifest.unrecorded import uncompared, unrecorded
 
 __all__ = [
@@ -44,4 +46,5 @@ __all__ = [
     "sealed",
     "uncompared",
     "unrecorded",
+    "without_names",
 ]

@@ -78,6 +78,7 @@ def dumps_annotations(annotations: Annotations) -> bytes:
         "sound": found.sound,
         "damage": list(found.damage),
         "seconds": found.seconds,
+        **({"unopened": found.unopened} if found.unopened else {}),
     }
     fields: dict[str, object] = {"version": VERSION, "pinned": annotations.pinned, "verification": verification}
     if annotations.proof is not None:
@@ -184,7 +185,13 @@ def loads_annotations(data: bytes) -> Annotations:
 
 
 def _read_verification(record: Record) -> Verification:
-    return Verification(record.instant("at"), record.flag("sound"), record.texts("damage"), record.seconds("seconds"))
+    return Verification(
+        record.instant("at"),
+        record.flag("sound"),
+        record.texts("damage"),
+        record.seconds("seconds"),
+        record.optional_text("unopened") or "",
+    )
 
 
 def _read_proof(record: Record) -> Proof:

@@ -12,12 +12,13 @@ PROVEN, NOT_PROVEN, NOT_COMPARABLE = "proven", "not proven", "not comparable"
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The outcome of reading a copy back."""
+    """The outcome of reading a copy back. ``unopened``: why only its encrypted bytes were compared, if so."""
 
     at: datetime
     sound: bool
     damage: tuple[str, ...] = ()
     seconds: float = 0.0
+    unopened: str = ""
 
 
 @dataclass(frozen=True, slots=True)

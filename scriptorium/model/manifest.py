@@ -122,13 +122,18 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRecord:
-    """The archive as an object in a store."""
+    """The archive as an object in a store. ``encryption``: ``age`` and the recipients, with spaces between them."""
 
     name: str
     bytes: int
     sha256: str
     compression: Compression
     encryption: str | None = None
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """For whom it is encrypted."""
+        return tuple((self.encryption or "").split()[1:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from scriptorium.catalog.run_progress import recorded
 from scriptorium.errors import (
     STORE_TROUBLE,
     DamageFound,
+    KeyMissing,
     NoSpace,
     PermanentError,
     RestoreFailed,
@@ -61,6 +62,7 @@ from scriptorium.restore.proof import all_answers, compare_checks, fulfilled
 from scriptorium.results import DrillResult
 from scriptorium.settings import Settings
 from scriptorium.sources import Incoming, abilities
+from scriptorium.stores.care import require_key
 from scriptorium.workspace.containment import contained
 
 log = logging.getLogger(__name__)
@@ -86,12 +88,18 @@ def drill(settings: Settings, request: DrillRequest, *, advance: Advance | None 
 
 
 def plan_drill(settings: Settings, request: DrillRequest) -> DrillPlan:
-    """Find the backup and the copy to drill. ``NotFound``; ``UsageError`` if the backup has no copy."""
+    """Find the backup and the copy to drill. ``NotFound``; ``UsageError`` if the backup has no copy; ``KeyMissing``
+    if it is encrypted and this host has no key."""
     catalog = Catalog(settings)
     backup = catalog.find(request.reference, library=request.library)
     if not backup.copies:
         raise UsageError("this backup has no copy to drill", on=backup.id, hint=f"it is {backup.status}")
-    return DrillPlan(new_id(), backup, catalog.copy_of(backup, request.store))
+    copy = catalog.copy_of(backup, request.store)
+    try:
+        require_key(settings.store(copy.store), copy.key)
+    except KeyMissing as error:
+        raise KeyMissing(error.what, on=error.on, hint="leave the drill to a host that has the key") from error
+    return DrillPlan(new_id(), backup, copy)
 
 
 def run_drill(settings: Settings, plan: DrillPlan, *, advance: Advance | None = None) -> Proof:

@@ -17,6 +17,10 @@ def verify_report(result: VerifyResult, library: str | None = None) -> Report:
     """The report on a verification: each copy with its verdict, and the copies that could not be read."""
     checked, damaged = result.checked, len(result.damaged)
     read = {"copies read": str(len(checked))}
+    if unopened := [one for one in checked if one.verification.unopened]:
+        read["could not be looked into"] = "; ".join(
+            f"{one.backup.id} in {one.copy.store}: {one.verification.unopened}" for one in unopened
+        )
     if result.unread:
         read["could not be read"] = "; ".join(f"{copy}: {error}" for copy, error in result.unread.items())
     return Report(
@@ -46,6 +50,7 @@ def checked_document(one: Checked) -> Document:
         "status": known if one.verification.sound else "damaged",
         "sound": one.verification.sound,
         "damage": list(one.verification.damage),
+        **({"unopened": one.verification.unopened} if one.verification.unopened else {}),
         "seconds": round(one.verification.seconds, 3),
         "verified_at": one.verification.at.isoformat(),
     }

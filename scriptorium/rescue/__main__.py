@@ -20,7 +20,8 @@ from scriptorium.rescue.inventory import InventoryItem, archive_alone, choose, i
 from scriptorium.restore.into_folder import restore_into
 from scriptorium.restore.supply import Restored, Supply
 from scriptorium.sources import RestoreOptions
-from scriptorium.stores import LocalStore
+from scriptorium.stores import LocalStore, age_of
+from scriptorium.stores.care import require_key
 from scriptorium.umask import private_files
 
 _HEADINGS = ("created (UTC)", "library", "type", "tier", "size", "id", "name", "state")
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="only these paths (repeatable)")
     parser.add_argument("--backup", metavar="ID", help="an id, 4 or more digits of it, a name, an archive's name")
     parser.add_argument("--library", metavar="L", help="needed if the store contains several")
+    parser.add_argument("--identity", type=Path, metavar="FILE", help="the private key (age) of encrypted archives")
     parser.add_argument("--from-export", action="store_true", help="make Kuzu databases from their Parquet export")
     parser.add_argument("--clean", action="store_true", help="TARGET may contain files: it is replaced")
     return parser
@@ -82,14 +84,15 @@ def _carry_out(options: argparse.Namespace) -> None:
     where: Path = options.where
     if not where.exists():
         raise NotFound("there is no such store or archive", on=str(where))
+    age = age_of(options.identity) if options.identity else None
     store: LocalStore
     if where.is_dir():
-        store = LocalStore(path=where.absolute())
+        store = LocalStore(path=where.absolute(), age=age)
         found = inventory(store)
         if not found:
             raise NotFound("no backup is here", on=str(where), hint="a store has <library>/<archive> and its .json")
     else:
-        store, alone = archive_alone(where)
+        store, alone = archive_alone(where, age)
         found = (alone,)
     if options.target is None:
         if options.only or options.from_export or options.clean:
@@ -98,6 +101,7 @@ def _carry_out(options: argparse.Namespace) -> None:
         return
     item = choose(found, library=options.library, backup=options.backup) if where.is_dir() else found[0]
     _say_choice(item, found)
+    require_key(store, item.key)
     supply = Supply(
         store,
         item.key,

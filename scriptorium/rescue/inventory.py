@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.catalog.status import judge_copy
-from scriptorium.errors import DamageFound, NotFound, ScriptoriumError, ToolMissing, UsageError
+from scriptorium.errors import DamageFound, KeyMissing, NotFound, ScriptoriumError, ToolMissing, UsageError
 from scriptorium.model import Manifest
-from scriptorium.stores import BackupStore, LocalStore, StoredBackup
+from scriptorium.stores import Age, BackupStore, LocalStore, StoredBackup
 from scriptorium.words import BackupType, Status, Tier
 
 _SHORTEST_PREFIX = 4
@@ -100,13 +100,13 @@ def _answers_to(one: InventoryItem, reference: str, *, whole: bool) -> bool:
     return len(reference) >= _SHORTEST_PREFIX and one.manifest.id.startswith(reference)
 
 
-def archive_alone(archive: Path) -> tuple[LocalStore, InventoryItem]:
+def archive_alone(archive: Path, age: Age | None = None) -> tuple[LocalStore, InventoryItem]:
     """One archive by its path, with the manifest beside it; if that is missing or damaged, with the one inside.
 
     Raises ``NotFound``; ``DamageFound`` if the manifest inside cannot be read either.
     """
     archive = archive.absolute()
-    store = LocalStore(path=archive.parent)
+    store = LocalStore(path=archive.parent, age=age)
     try:
         manifest = store.manifest(archive.name)
     except (NotFound, DamageFound):
@@ -121,5 +121,7 @@ def manifest_of(store: LocalStore, item: InventoryItem) -> Manifest:
         return item.manifest
     try:
         return store.enclosed_manifest(item.key)
+    except KeyMissing:
+        raise
     except ScriptoriumError as error:
         raise DamageFound("neither manifest of this backup can be read", on=item.key, hint=str(error)) from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium import wording
-from scriptorium.errors import NoSpace, NotFound, ScriptoriumError, UsageError
+from scriptorium.errors import KeyMissing, NoSpace, NotFound, ScriptoriumError, UsageError
 from scriptorium.fs.free_space import device_of, free_bytes, has_space, nearest_folder
 from scriptorium.model import Part
 from scriptorium.restore.into_folder import check_target
@@ -21,6 +21,7 @@ from scriptorium.settings import Library, Settings
 from scriptorium.sources import RestoreOptions, Source
 from scriptorium.sources.abilities import living_path
 from scriptorium.sources.abilities import renamed as renamed_as
+from scriptorium.stores.care import require_key
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def preflight_in_place(
 ) -> Preflight:
     """The preflight of a restore in place. ``saving``: the settings of a safety backup that is taken first;
     ``surveys``: the sizes of its sources."""
-    rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    rows = _backup(supply)
     sources: dict[str, Source] = {}
     for part in wanted(supply):
         row, source = _source(library, part)
@@ -87,6 +88,17 @@ def require_still(preflight: Preflight, library: Library, supply: Supply, restor
     for row in _space([*staged_sizes(supply, preflight.sources, restore_id)], ()):
         if row.trouble is not None:
             raise row.trouble
+
+
+def _backup(supply: Supply) -> list[PreflightRow]:
+    """The backup, and the key that opens it."""
+    rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    try:
+        if key := require_key(supply.store, supply.key):
+            rows.append(PreflightRow("key", key))
+    except KeyMissing as error:
+        rows.append(PreflightRow("key", "missing", error))
+    return rows
 
 
 def _source(library: Library, part: Part) -> tuple[PreflightRow, Source | None]:
@@ -182,7 +194,7 @@ def _space_row(folder: Path, size: int) -> PreflightRow:
 
 def preflight_renamed(library: Library, supply: Supply, name: str) -> Preflight:
     """The preflight of a restore of one database under another name."""
-    rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    rows = _backup(supply)
     for part in supply.manifest.parts:
         source = next((one for one in library.sources if one.name == part.source), None)
         renamed = renamed_as(source, name) if source is not None and source.kind == part.kind else None
@@ -195,7 +207,7 @@ def preflight_renamed(library: Library, supply: Supply, name: str) -> Preflight:
 def preflight_into(supply: Supply, target: Path, *, clean: bool, never: Sequence[Path] = ()) -> Preflight:
     """The preflight of a restore into a folder."""
     parts = wanted(supply)
-    rows = [PreflightRow("backup", f"{supply.manifest.name} from {supply.store.name}")]
+    rows = _backup(supply)
     rows += [PreflightRow(f"part {p.source}", f"{p.kind}, {p.files:,} files, {wording.size(p.bytes)}") for p in parts]
     rows += [row for part in parts for row in _unsaved(part, "it could not be read when the backup was taken")]
     try:

@@ -11,6 +11,7 @@ from typing import Annotated, cast
 from pydantic import BaseModel, PlainValidator, ValidationError
 
 from scriptorium.stores.base import BackupStore, Lock, Package, Packaging, Share, StoredBackup, StoreFeatures
+from scriptorium.stores.objects.encryption import Age, age_of
 from scriptorium.stores.objects.local import LocalStore
 from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.trees.restic import ResticStore
@@ -39,6 +40,7 @@ AnyStore = Annotated[BackupStore, PlainValidator(_configured)]
 
 __all__ = [
     "KINDS",
+    "Age",
     "AnyStore",
     "BackupStore",
     "LocalStore",
@@ -49,5 +51,6 @@ __all__ = [
     "Share",
     "StoreFeatures",
     "StoredBackup",
+    "age_of",
     "kind_of",
 ]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from scriptorium import wording
-from scriptorium.errors import STORE_TROUBLE, ScriptoriumError
+from scriptorium.errors import STORE_TROUBLE, KeyMissing, ScriptoriumError
 from scriptorium.stores.base import BackupStore, Lock
 
 
@@ -48,6 +48,31 @@ class Examinable(Protocol):
     def examine(self, *, try_delete: bool) -> Iterator[Finding]:
         """``try_delete``: put something made for that, as backups are put, and try to remove it again."""
         ...
+
+
+@runtime_checkable
+class Sealing(Protocol):
+    """A store whose backups may be encrypted for a key that this host need not have."""
+
+    def require_key(self, key: str) -> str:
+        """Says which key opens a backup; nothing where none is needed. ``KeyMissing``."""
+        ...
+
+
+def require_key(store: BackupStore, key: str) -> str:
+    """Says which key opens a backup; nothing where none is needed. ``KeyMissing`` if it is not here."""
+    return store.require_key(key) if isinstance(store, Sealing) else ""
+
+
+def is_shut(store: BackupStore, key: str) -> bool:
+    """Whether a backup cannot be looked into here, for want of its key."""
+    try:
+        require_key(store, key)
+    except KeyMissing:
+        return True
+    except STORE_TROUBLE:
+        return False
+    return False
 
 
 def lock_of(store: BackupStore, key: str, now: datetime | None = None) -> Lock | None:

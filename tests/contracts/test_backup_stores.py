@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from age_keys import new_key
 from prepared_backup import LABEL, LATER, TAKEN, folder_of_everything, prepared
 from restic_repository import damage_pack, restic_store
 from s3_relay import Relay
@@ -25,7 +26,7 @@ from scriptorium.errors import NotFound, Protected, StoreUnavailable
 from scriptorium.members import write_members
 from scriptorium.model import Annotations, Verification
 from scriptorium.operations.copies import Prepared, check, put
-from scriptorium.stores import LocalStore, Share
+from scriptorium.stores import Age, LocalStore, Share
 from scriptorium.stores.care import lock_of
 from scriptorium.stores.objects.memory import MemoryStore
 from scriptorium.stores.objects.s3 import S3Store
@@ -61,6 +62,18 @@ def archives(store: Any, break_down: Callable[[], None]) -> Rig:
 
 def local(folder: Path) -> Rig:
     store = LocalStore(path=folder / "store")
+
+    def break_down() -> None:
+        if store.path.exists():
+            store.path.rename(folder / "moved away")
+        store.path.write_text("not a folder")
+
+    return archives(store, break_down)
+
+
+def encrypted(folder: Path) -> Rig:
+    key = new_key(folder / "key.txt")
+    store = LocalStore(path=folder / "store", age=Age(recipients=(key,), identity=folder / "key.txt"))
 
     def break_down() -> None:
         if store.path.exists():
@@ -123,6 +136,7 @@ def restic(folder: Path) -> Rig:
 
 RIGS = {
     "archives in a folder": local,
+    "encrypted archives": encrypted,
     "archives in memory": memory,
     "archives in a bucket": bucket,
     "trees in memory": tree,
@@ -347,7 +361,7 @@ def test_a_source_is_read_once_for_stores_of_every_kind(data: Path, tmp_path: Pa
 
     monkeypatch.setattr(os, "readv", counting)
     one = prepared(data, *stores)
-    assert sum(read) == 50_003 and len(one.packages) == 3
+    assert sum(read) == 50_003 and len(one.packages) == 4
     checked = check(one)
     for store in stores:
         key = put(store, Compression.GZIP, one, checked).key

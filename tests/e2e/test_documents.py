@@ -16,10 +16,12 @@ import console_blocks as console
 import pytest
 import real_backup
 import runbook
+from age_keys import new_key
 from runbook import DOCS, perform
 
 from scriptorium.model import Manifest
 from scriptorium.sources.kuzu import reader as kuzu_reader
+from scriptorium.stores import Age, LocalStore
 from scriptorium.words import Compression, Tier
 
 BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
@@ -280,6 +282,22 @@ def test_11_migration_to_another_server(scene: Scene, env: dict[str, str], serve
     assert books(there / "data/kuzu/bibliotheca.db") == 51
     assert (there / "data/covers/later.jpg").read_bytes() == b"newer than the backup"
     assert (there / "config.py").read_text() == "DEBUG = True\n"
+
+
+def test_14_an_encrypted_archive(scene: Scene, env: dict[str, str]) -> None:
+    if shutil.which("age") is None:
+        pytest.skip("no age here: apt-get install age")
+    key, vault = scene.folder / "age.key", scene.folder / "vault"
+    recipient = new_key(key)
+    store = LocalStore(name="vault", path=vault, age=Age(recipients=(recipient,)))
+    settings = scene.place.settings.model_copy(update={"stores": {"vault": store}})
+    now = real_backup.take(settings, NEWEST)
+    values = {**scene.values, "STORE": str(vault)}
+    given = {"KEY": str(key), "ENCRYPTED": "full_20260301_020000.tar.gz.age"}
+    perform("14", values, scene.folder, env, given)
+    assert (scene.work / "new/data/covers/later.jpg").read_bytes() == b"newer than the backup"
+    assert books(scene.work / "whole/data/kuzu/bibliotheca.db") == 51
+    assert now.archive is not None and now.archive.encryption == f"age {recipient}"
 
 
 GOLDEN = runbook.ROOT / "tests" / "golden" / "version-1"

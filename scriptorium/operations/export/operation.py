@@ -30,6 +30,7 @@ from scriptorium.settings import Settings
 from scriptorium.sources import Source
 from scriptorium.sources.abilities import tabular
 from scriptorium.sources.tables import Batch, Origin, Wanted
+from scriptorium.stores.care import require_key
 from scriptorium.words import ROLES, ExportFormat, Role
 from scriptorium.workspace.containment import contained
 
@@ -67,6 +68,7 @@ def plan_export(settings: Settings, request: ExportRequest) -> ExportPlan:
     catalog = Catalog(settings)
     backup = _found(settings, catalog, request.reference, request.library)
     copy = catalog.copy_of(backup)
+    require_key(settings.store(copy.store), copy.key)
     chosen = choose(catalog.manifest(copy), request.tables)
     folder = not request.tables or len(chosen) > 1
     output = request.output

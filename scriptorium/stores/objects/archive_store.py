@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,18 +12,21 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from scriptorium.errors import NotFound, UsageError
+from scriptorium.errors import DamageFound, NotFound, SettingsError, ToolMissing, UsageError
 from scriptorium.manifest import is_archive_name, loads, manifest_key
 from scriptorium.members import Member
 from scriptorium.members.ledger import LIST, MANIFEST, OWN
 from scriptorium.model import Annotations, Manifest, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores.base import GRACE, Package, Share, StoredBackup, StoreFeatures
+from scriptorium.stores.care import Finding
 from scriptorium.stores.objects import layout
 from scriptorium.stores.objects.base import ObjectStore
+from scriptorium.stores.objects.encryption import ENDING, Age
 from scriptorium.words import Compression
 
 if TYPE_CHECKING:
+    from scriptorium.archive.encryption import Keys
     from scriptorium.stores.objects.archive_package import ArchivePackage, ArchivePackager
 
 # What writes and reads archives is imported where it is used: a command that only lists loads none of it.
@@ -31,9 +35,10 @@ _SILENT = OWN - {LIST}  # our own members, which nobody asks for
 
 @dataclass(frozen=True, slots=True)
 class ArchivePackaging:
-    """One archive for every store of archives."""
+    """One archive for every store of archives that encrypts for the same recipients, or not at all."""
 
     compression: Compression
+    age: Age | None = None
 
     @property
     def in_workspace(self) -> bool:
@@ -46,18 +51,37 @@ class ArchivePackaging:
     def adopted(self, archive: Path, manifest: Manifest) -> ArchivePackage:
         from scriptorium.stores.objects.archive_package import ArchivePackage
 
+        if self.age is not None and manifest.archive is not None and manifest.archive.encryption is None:
+            raise UsageError(
+                "this store keeps encrypted archives alone, and this one is not encrypted",
+                on=archive.name,
+                hint="adopt it into another store: --to",
+            )
         return ArchivePackage(archive, manifest)
 
     def packager(self, folder: Path, label: str) -> ArchivePackager:
         from scriptorium.stores.objects.archive_package import ArchivePackager
 
-        return ArchivePackager(folder / f"{label}{self.compression.ending}", self.compression, folder)
+        if self.age is None:
+            return ArchivePackager(folder / f"{label}{self.compression.ending}", self.compression, folder)
+        place = folder / f"age-{hashlib.sha256(repr(self.age).encode()).hexdigest()[:16]}"
+        place.mkdir(mode=0o700, exist_ok=True)  # another store may encrypt the same for others
+        return ArchivePackager(
+            place / f"{label}{self.compression.ending}{ENDING}",
+            self.compression,
+            place,
+            keys=self.age.keys(),
+            hides_names=self.age.names == "encrypted",
+        )
 
 
 class ArchiveStore(BaseModel):
-    """The common part of all stores of archives; each kind defines where its ``objects`` are."""
+    """The common part of all stores of archives; each kind defines where its ``objects`` are. ``age``: how they are
+    encrypted, if they are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    age: Age | None = None
 
     @property
     def objects(self) -> ObjectStore:
@@ -66,7 +90,9 @@ class ArchiveStore(BaseModel):
     @property
     def features(self) -> StoreFeatures:
         here = self.objects.folder is not None
-        return StoreFeatures(remote=not here, streams=True, takes_over=self.objects.takes_over)
+        return StoreFeatures(
+            encrypts=self.age is not None, remote=not here, streams=True, takes_over=self.objects.takes_over
+        )
 
     @property
     def folder(self) -> Path | None:
@@ -85,14 +111,18 @@ class ArchiveStore(BaseModel):
         return not any(is_archive_name(name.removesuffix(layout.MANIFEST)) for name in names)
 
     def packaging(self, compression: Compression) -> ArchivePackaging:
-        return ArchivePackaging(compression)
+        if self.age is not None:
+            from scriptorium.archive.encryption import check_recipients
+
+            check_recipients(self.age.recipients)
+        return ArchivePackaging(compression, self.age)
 
     def put(self, package: Package) -> StoredBackup:
         from scriptorium.stores.objects.archive_package import ArchivePackage
 
         if not isinstance(package, ArchivePackage):
             raise UsageError("this store keeps archives alone", on=self.objects.name)
-        key = layout.commit(self.objects_for(package.manifest), package.file, package.manifest)
+        key = layout.commit(self.objects_for(package.manifest), package.file, package.beside)
         library, _, label = key.partition("/")
         return StoredBackup(key, library, label, package.record.bytes, datetime.now(UTC))
 
@@ -114,7 +144,50 @@ class ArchiveStore(BaseModel):
         from scriptorium.archive.reader import extract_member
 
         with self.objects.open(key) as stream:
-            return loads(extract_member(stream, MANIFEST))
+            return loads(extract_member(stream, MANIFEST, self._keys(None)))
+
+    def require_key(self, key: str) -> str:
+        keys = self._keys_of(key)
+        if keys is None:
+            return ""
+        keys.require(self.location(key))
+        return f"the key for {', '.join(keys.recipients)} is here" if keys.recipients else "a key is here"
+
+    def _keys(self, manifest: Manifest | None) -> Keys:
+        from scriptorium.archive.encryption import Keys
+
+        recipients = manifest.archive.recipients if manifest is not None and manifest.archive is not None else ()
+        return self.age.keys(recipients) if self.age is not None else Keys(recipients=recipients)
+
+    def _keys_of(self, key: str) -> Keys | None:
+        """What opens a backup, if it is encrypted."""
+        if not key.endswith(ENDING):
+            return None
+        try:
+            return self._keys(self.manifest(key))
+        except (NotFound, DamageFound, ToolMissing):
+            return self._keys(None)
+
+    def _about_keys(self) -> Iterator[Finding]:
+        """What is to be said of the encryption, for ``examine``."""
+        if self.age is None:
+            return
+        from scriptorium.archive.encryption import check_recipients
+
+        try:
+            check_recipients(self.age.recipients)
+            yield Finding("encrypted for", ", ".join(self.age.recipients))
+            keys = self.age.keys()
+            fits = keys.fit
+        except SettingsError as error:
+            yield Finding("encryption", error.exact, False, error.hint)
+            return
+        if fits:
+            yield Finding("key", "the key is here")
+        elif self.age.identity is None:
+            yield Finding("key", "this host has no key: it can write and verify, not look inside", None)
+        else:
+            yield Finding("key", keys.trouble or "the key here is not that of a recipient", False)
 
     def visible_damage(self, found: StoredBackup, manifest: Manifest) -> tuple[str, ...]:
         if not found.contents:
@@ -141,7 +214,8 @@ class ArchiveStore(BaseModel):
         from scriptorium.archive.reader import Reader
         from scriptorium.archive.unpacking import reported
 
-        with self.objects.open(key) as stream, Reader(stream) as reader:
+        keys = self._keys_of(key)
+        with self.objects.open(key) as stream, Reader(stream, keys=keys) as reader:
             yield (member for member in reported(reader, advance) if member.entry.path not in _SILENT)
 
     def verify(self, key: str, *, share: Share | None = None, advance: Advance | None = None) -> Verification:
@@ -152,7 +226,8 @@ class ArchiveStore(BaseModel):
         except NotFound:
             manifest = None
         name = key.rpartition("/")[2]
-        return verified(lambda: self.objects.open(key), manifest, name=name, advance=advance)
+        keys = self._keys_of(key)
+        return verified(lambda: self.objects.open(key), manifest, name=name, keys=keys, advance=advance)
 
     def remove(self, key: str) -> None:
         layout.remove(self.objects, key)

@@ -45,7 +45,9 @@ class LocalStore(ArchiveStore):
         return LocalObjects(self.path, self.name)
 
     def examine(self, *, try_delete: bool) -> Iterator[Finding]:
-        return self.objects.attempt() if try_delete else iter(())
+        yield from self._about_keys()
+        if try_delete:
+            yield from self.objects.attempt()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from scriptorium.archive import extract_member, members, unpack
-from scriptorium.archive.input_stream import EndsEarly
+from scriptorium.archive.written import EndsEarly
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.model import Tree
 from scriptorium.words import Compression

@@ -94,7 +94,8 @@ def odd(manifest: Manifest) -> Manifest:
 def proven(instant: datetime, *, uncompared: bool = False) -> Annotations:
     proof = Proof(instant, "local", False, 1.5, 60.0, 9, 1000, 3, 70, (Check("owners", True),), ("Book: 1 row",))
     proof = replace(proof, uncompared=("db: x",), before=("Book: 2 rows",)) if uncompared else proof
-    return Annotations(True, Verification(instant, False, ("truncated: x",), 0.5), proof)
+    unopened = "no key" if uncompared else ""
+    return Annotations(True, Verification(instant, False, ("truncated: x",), 0.5, unopened), proof)
 
 
 @pytest.fixture

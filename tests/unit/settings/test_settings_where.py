@@ -173,7 +173,7 @@ def test_a_variable_overrides_any_key(write: Write) -> None:
     [
         ("SCRIPTORIUM__COMPRESSION__LEVEL", "not a table"),
         ("SCRIPTORIUM__NO_SUCH_KEY", "no_such_key: unknown key; known: compression"),
-        ("SCRIPTORIUM__STORES__DISK__NO", "unknown key; known: kind, path"),
+        ("SCRIPTORIUM__STORES__DISK__NO", "unknown key; known: age, kind, path"),
         ("SCRIPTORIUM__", "unknown key"),
         ("SCRIPTORIUM__STORES__DISK", "'stores.disk' is a table"),
     ],

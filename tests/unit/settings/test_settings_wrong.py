@@ -43,7 +43,7 @@ WRONG = {
     ),
     "unknown key of a store": (
         f'{SMALL}[stores.s]\nkind = "local"\npath = "/a"\npaht = "/b"\n',
-        "paht: unknown key; known: kind, path",
+        "paht: unknown key; known: age, kind, path",
     ),
     "unknown key of a tier": (f"{SMALL}[tiers.daily]\ncorn = 1\n", "corn: unknown key; known: cron, keep, libraries"),
     "unknown rule": (f"{SMALL}[keep]\ndayly = 1\n", "dayly: unknown key; known: daily, good, hourly, last"),

@@ -47,6 +47,7 @@ class S3Store(ArchiveStore, S3Place):
         return care.initialize(self.objects)
 
     def examine(self, *, try_delete: bool) -> Iterator[Finding]:
+        yield from self._about_keys()
         yield from care.examine(self.objects, try_delete=try_delete)
 
     def locked(self, key: str) -> Lock | None:
