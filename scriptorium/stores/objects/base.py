@@ -96,6 +96,11 @@ class ObjectStore(Protocol):
         """Remove the object; one that is not there is no error."""
         ...
 
+    def may_discard(self, key: str, manifest: str) -> bool:
+        """Whether an object that has a name of ours, and no manifest, is really ours and was left by us: as far as the
+        place knows who put it, and who removed its manifest."""
+        ...
+
     def leftovers(self) -> Iterator[ObjectInfo]:
         """Unfinished writes, which ``discard`` may remove after a grace time."""
         ...

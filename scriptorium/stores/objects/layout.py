@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from scriptorium.errors import DamageFound, NotFound, Protected, ScriptoriumError, ToolMissing
+from scriptorium.errors import DamageFound, NotFound, Protected, ScriptoriumError, ToolMissing, TransientError
 from scriptorium.failpoints import reach
 from scriptorium.manifest import (
     annotations_key,
@@ -59,19 +59,22 @@ def key_of(library: str, archive_name: str) -> str:
 def commit(store: ObjectStore, archive: Path, manifest: Manifest) -> str:
     """Upload the archive, then its manifest; returns the archive's key. Only then is it a backup.
 
-    An archive whose manifest could not be written is removed again: it may be what fills the store. One whose manifest
-    is there is whole, whatever came after.
+    An archive whose manifest could not be written is removed again: it may be what fills the store. Where the store
+    only does not answer, it stays for the next try. One whose manifest is there is whole, whatever came after. An
+    archive that could not be put may be another host's: that is left alone.
     """
     if manifest.archive is None:
         raise DamageFound("this manifest describes no archive", on=manifest.name)
     key = key_of(manifest.library, manifest.archive.name)
     store.prepare()
     reach("upload.before-archive")
+    store.put(key, archive, sha256=manifest.archive.sha256)
     try:
-        store.put(key, archive, sha256=manifest.archive.sha256)
         reach("upload.before-manifest")
         store.put_bytes(manifest_key(key), dumps(manifest))
         reach("upload.after-manifest")
+    except TransientError:
+        raise
     except BaseException:
         with contextlib.suppress(ScriptoriumError):
             if manifest_key(key) not in {info.key for info in store.list(key)}:
@@ -115,9 +118,14 @@ def write_annotations(store: ObjectStore, key: str, annotations: Annotations) ->
 def remove(store: ObjectStore, key: str) -> None:
     """Remove a backup: the manifest first, so that a crash in between leaves rubbish and not a broken backup."""
     log.info("%s: %s is removed", store.name, key)
-    for name in (manifest_key(key), key, annotations_key(key)):
+    for name in (manifest_key(key), key):
         reach("remove.before-object")
         store.delete(name)
+    reach("remove.before-object")
+    try:
+        store.delete(annotations_key(key))
+    except Protected as error:  # the backup is gone; sweep removes them when their time has come
+        log.info("the annotations stay: %s", error)
     reach("remove.after-objects")
 
 
@@ -159,7 +167,8 @@ def _orphans(store: ObjectStore) -> Iterator[ObjectInfo]:
     objects: Mapping[str, ObjectInfo] = {info.key: info for info in store.list()}
     for key, info in objects.items():
         library, _, name = key.removesuffix(_ANNOTATIONS).rpartition("/")
-        if library and is_archive_name(name) and manifest_key(f"{library}/{name}") not in objects:
+        manifest = manifest_key(f"{library}/{name}")
+        if library and is_archive_name(name) and manifest not in objects and store.may_discard(key, manifest):
             yield info
 
 

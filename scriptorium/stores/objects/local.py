@@ -208,6 +208,9 @@ class LocalObjects:
                     found[entry.name] = None
         return sorted(found.items(), key=lambda pair: f"{pair[0]}/" if pair[1] is None else pair[0])
 
+    def may_discard(self, key: str, manifest: str) -> bool:
+        return True
+
     def delete(self, key: str) -> None:
         path = self._file(key)
         with contextlib.suppress(NotFound), self._trouble(path, lookup=True):

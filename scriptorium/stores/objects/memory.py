@@ -89,6 +89,9 @@ class MemoryObjects:
         self._answer()
         yield from (info for key, (_, info) in sorted(self._objects.items()) if key.startswith(prefix))
 
+    def may_discard(self, key: str, manifest: str) -> bool:
+        return True
+
     def delete(self, key: str) -> None:
         checked_key(key)
         self._answer()

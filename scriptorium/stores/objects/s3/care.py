@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from scriptorium.errors import ScriptoriumError, StoreRefused
+from scriptorium.errors import Protected, ScriptoriumError, StoreRefused
 from scriptorium.stores.base import Lock
 from scriptorium.stores.care import Finding
 from scriptorium.stores.objects.s3 import troubles
@@ -197,7 +198,7 @@ def sweep_probes(objects: S3Objects, now: datetime) -> None:
 def _forget(objects: S3Objects, key: str) -> None:
     from scriptorium.stores.objects.s3 import versions
 
-    with objects.trouble(key):
+    with contextlib.suppress(Protected), objects.trouble(key):  # the bucket locks everything: swept later
         versions.delete(objects, key)
 
 

@@ -7,6 +7,7 @@ has is compared by its checksum there, and not sent again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from scriptorium.errors import DamageFound, TransientError
+from scriptorium.errors import DamageFound, StoreRefused, StoreUnavailable, TransientError
 from scriptorium.failpoints import reach
+from scriptorium.stores.objects.base import ObjectInfo
 from scriptorium.stores.objects.s3.checksums import Kind
 from scriptorium.stores.objects.s3.place import MEBIBYTE
 
@@ -103,7 +105,9 @@ class PartOfFile(io.RawIOBase):
 def put_in_parts(objects: S3Objects, key: str, file: Path, size: int, sha256: str | None) -> None:
     """Put the file. A transient error leaves what the server has, for the next try; any other removes it."""
     kind = Kind(objects.place.checksums)
-    upload = _unfinished(objects, key) or Upload(key, objects.begin_upload(key, kind.of_upload, sha256), {})
+    upload = _unfinished(objects, key, file, size, kind) or Upload(
+        key, objects.begin_upload(key, kind.of_upload, sha256), {}
+    )
     try:
         with file.open("rb") as source:
             whole = _send(objects, upload, source, size, kind)
@@ -119,15 +123,32 @@ def put_in_parts(objects: S3Objects, key: str, file: Path, size: int, sha256: st
         raise
 
 
-def _unfinished(objects: S3Objects, key: str) -> Upload | None:
-    """The newest upload of this key that was begun and not finished, with its parts."""
-    begun = [one for one in objects.uploads(key) if one.key == key]
-    if not begun:
-        return None
-    newest = max(begun, key=lambda one: one.modified)
-    there = {int(part["PartNumber"]): part for part in objects.parts(key, newest.etag)}
-    log.info("%s: an upload of %s goes on; the server has %d parts", objects.name, key, len(there))
-    return Upload(key, newest.etag, there)
+def _unfinished(objects: S3Objects, key: str, file: Path, size: int, kind: Kind) -> Upload | None:
+    """The newest upload of this file that was begun and not finished, with its parts.
+
+    One whose first part is not this file's is left alone: it may be another host's that goes on right now.
+    """
+    begun: list[ObjectInfo] = []
+    with contextlib.suppress(StoreRefused):  # a key that may not list them has none to go on with
+        begun = [one for one in objects.uploads(key) if one.key == key]
+    for one in sorted(begun, key=lambda one: one.modified, reverse=True):
+        try:
+            there = {int(part["PartNumber"]): part for part in objects.parts(key, one.etag)}
+        except StoreUnavailable:  # it was ended in the meantime
+            continue
+        if there and _is_of(file, size, part_size(size, objects.place.part_size), there, kind):
+            log.info("%s: an upload of %s goes on; the server has %d parts", objects.name, key, len(there))
+            return Upload(key, one.etag, there)
+    return None
+
+
+def _is_of(file: Path, size: int, step: int, there: Mapping[int, Mapping[str, Any]], kind: Kind) -> bool:
+    """Whether the first part that the server has is that of the file."""
+    number = min(there)
+    with file.open("rb") as source:
+        source.seek((number - 1) * step)
+        length = min(step, size - source.tell())
+        return length > 0 and _is_same(_read_part(source, number, length, kind, [], with_md5=True), there, kind)
 
 
 def _send(objects: S3Objects, upload: Upload, source: BinaryIO, size: int, kind: Kind) -> Whole:
@@ -174,18 +195,20 @@ def _unsettled(pending: list[Future[str]]) -> list[Future[str]]:
 
 def _already(upload: Upload, part: Part, kind: Kind, places: threading.Semaphore) -> Future[str] | None:
     """A part that the server has just so, as if it were sent."""
-    there = upload.there.get(part.number)
-    if there is None or there["Size"] != part.size:
-        return None
-    said = there.get(kind.field) if kind.field else None
-    etag = str(there["ETag"])
-    same = said == kind.sent(part.digest)[kind.field] if said else etag.strip('"') == part.md5
-    if not same:
+    if not _is_same(part, upload.there, kind):
         return None
     places.release()
     done: Future[str] = Future()
-    done.set_result(etag)
+    done.set_result(str(upload.there[part.number]["ETag"]))
     return done
+
+
+def _is_same(part: Part, known: Mapping[int, Mapping[str, Any]], kind: Kind) -> bool:
+    there = known.get(part.number)
+    if there is None or there["Size"] != part.size:
+        return False
+    said = there.get(kind.field) if kind.field else None
+    return bool(said == kind.sent(part.digest)[kind.field] if said else str(there["ETag"]).strip('"') == part.md5)
 
 
 def _parts(
@@ -193,15 +216,19 @@ def _parts(
 ) -> Iterator[Part]:
     """The parts, in order. ``also``: digests that are told every byte. MD5 is made of parts that are ``there``."""
     for number, start in enumerate(range(0, size, step), 1):
-        length = min(step, size - start)
-        digest, md5 = kind.begin(), hashlib.md5(usedforsecurity=False) if number in there else None
-        left = length
-        while left:
-            chunk = source.read(min(_CHUNK, left))
-            if not chunk:
-                raise DamageFound("the archive became shorter while it was sent", on=source.name)
-            left -= len(chunk)
-            for one in (*also, digest, md5):
-                if one is not None:
-                    one.update(chunk)
-        yield Part(number, start, length, digest.digest() if digest else None, md5.hexdigest() if md5 else "")
+        yield _read_part(source, number, min(step, size - start), kind, also, with_md5=number in there)
+
+
+def _read_part(source: BinaryIO, number: int, size: int, kind: Kind, also: list[Any], *, with_md5: bool) -> Part:
+    """The part that begins where the file is."""
+    start, left = source.tell(), size
+    digest, md5 = kind.begin(), hashlib.md5(usedforsecurity=False) if with_md5 else None
+    while left:
+        chunk = source.read(min(_CHUNK, left))
+        if not chunk:
+            raise DamageFound("the archive became shorter while it was sent", on=source.name)
+        left -= len(chunk)
+        for one in (*also, digest, md5):
+            if one is not None:
+                one.update(chunk)
+    return Part(number, start, size, digest.digest() if digest else None, md5.hexdigest() if md5 else "")

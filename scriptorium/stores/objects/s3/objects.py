@@ -13,8 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scriptorium.errors import DamageFound, LibraryBusy, NotFound, StoreUnavailable, UsageError
+from scriptorium.errors import (
+    DamageFound,
+    LibraryBusy,
+    NotFound,
+    ScriptoriumError,
+    StoreRefused,
+    StoreUnavailable,
+    UsageError,
+)
 from scriptorium.failpoints import reach
+from scriptorium.manifest import is_archive_name
 from scriptorium.stores.objects.base import ObjectInfo, checked_key
 from scriptorium.stores.objects.s3 import multipart, troubles, versions
 from scriptorium.stores.objects.s3.checksums import Kind
@@ -79,6 +88,8 @@ class S3Objects:
     def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
         checked_key(key)
         size = file.stat().st_size
+        if sha256 is not None and self._is_there(key, size, sha256):
+            return
         if size > self.place.part_size * MEBIBYTE:
             multipart.put_in_parts(self, key, file, size, sha256)
             log.info("%s: %s is sent in parts", self.name, key)
@@ -87,9 +98,20 @@ class S3Objects:
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
             raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
         self.put_bytes(key, data)
-        for left in self.uploads(key):  # of a try that was larger, or cut short
-            if left.key == key:
-                self.abort_upload(key, left.etag)
+        with contextlib.suppress(StoreRefused):  # the object is there, whatever this key may do besides
+            for left in self.uploads(key):  # of a try that was larger, or cut short
+                if left.key == key:
+                    self.abort_upload(key, left.etag)
+
+    def _is_there(self, key: str, size: int, sha256: str) -> bool:
+        """Whether an earlier try of this backup has put the object, and only its manifest is missing."""
+        found = self.head(key) if self.owner else None
+        if found is None or int(found["ContentLength"]) != size:
+            return False
+        if _metadata(found).get(_OWNER) != self.owner or _metadata(found).get(_SHA256) != sha256:
+            return False
+        self._lock_as_long(key, found)
+        return True
 
     def put_bytes(self, key: str, data: bytes) -> None:
         checked_key(key)
@@ -182,6 +204,8 @@ class S3Objects:
             )
         expected = kind.of_whole(whole.parts, whole.digest)
         if int(found["ContentLength"]) != whole.size or (said and expected and said != expected):
+            with contextlib.suppress(ScriptoriumError):
+                self.delete(key)
             raise DamageFound("what the server put together is not what was sent", on=self.location(key))
         self._lock_as_long(key, found)
 
@@ -292,7 +316,7 @@ class S3Objects:
     def leftovers(self) -> Iterator[ObjectInfo]:
         """Uploads in parts that were not finished, under the name that a file half written has in a folder."""
         for one in self.uploads():
-            if _is_ours(one.key):
+            if "/" in one.key and _is_ours(one.key) and is_archive_name(one.key.rpartition("/")[2]):
                 folder, slash, name = one.key.rpartition("/")
                 mark = hashlib.sha256(one.etag.encode()).hexdigest()[:8]
                 yield ObjectInfo(f"{folder}{slash}.{name}.{mark}.partial", 0, one.modified, one.etag)
@@ -303,6 +327,15 @@ class S3Objects:
             self.abort_upload(known["folder"] + known["name"], leftover.etag)
 
     # --- removing -----------------------------------------------------------------------------------------------
+
+    def may_discard(self, key: str, manifest: str) -> bool:
+        """What we put says so. A manifest that is only hidden was removed by somebody else: who lifts the marker has
+        the backup again."""
+        found = self.head(key)
+        if found is None or not {_OWNER, _SHA256} & _metadata(found).keys():
+            return False
+        with self.trouble(key):
+            return not versions.is_hidden(self, manifest)
 
     def delete(self, key: str) -> None:
         """``Protected`` for an object that is locked."""

@@ -68,8 +68,20 @@ class ObjectStream(io.RawIOBase):
                 hint="see which host uses this prefix, and try again",
             )
         self._body = answer["Body"]
+        if more.get("Range") and "ContentRange" not in answer:  # a poor server, or a proxy, sends the whole object
+            self._pass_over(self._at)
         if not self._etag:
             self._etag, self._size = str(answer["ETag"]), int(answer["ContentLength"])
+
+    def _pass_over(self, left: int) -> None:
+        while left:
+            with self._objects.trouble(self._key):
+                passed = len(self._body.read(min(left, _BUFFER)))
+            if not passed:
+                raise StoreUnavailable(
+                    "the store does not answer: the object ended too early", on=self._objects.location(self._key)
+                )
+            left -= passed
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)

@@ -38,7 +38,7 @@ class S3Store(ArchiveStore, S3Place):
         return dataclasses.replace(self.objects, owner=manifest.id, retain_until=until)
 
     def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
-        if not dry_run and self.lock is not None:
+        if not dry_run:
             with contextlib.suppress(StoreRefused):  # a key that may not list versions; the rest is swept
                 care.sweep_probes(self.objects, now)
         return super().sweep(now, grace=grace, dry_run=dry_run)
@@ -51,4 +51,13 @@ class S3Store(ArchiveStore, S3Place):
         yield from care.examine(self.objects, try_delete=try_delete)
 
     def locked(self, key: str) -> Lock | None:
-        return versions.lock_of(self.objects, manifest_key(key))
+        """Of the manifest or of the archive, whichever holds longer."""
+        locks = [versions.lock_of(self.objects, name) for name in (manifest_key(key), key)]
+        found = [one for one in locks if one is not None]
+        return max(found, key=lambda one: one.until or datetime.max.replace(tzinfo=UTC), default=None)
+
+    def remove(self, key: str) -> None:
+        lock = versions.lock_of(self.objects, key)
+        if lock is not None and lock.holds():  # before its manifest is removed
+            raise versions.protected(self.objects, key, lock)
+        super().remove(key)

@@ -104,6 +104,10 @@ def _of_answer(error: ClientError, place: S3Place, on: str) -> Exception:
         )
     if code in _FULL or status == 507:
         return NoSpace(f"the store is full: {said}", on=on, hint="free space there, or raise its quota")
+    if code == "NoSuchUpload":
+        return StoreUnavailable(
+            "the store does not answer: the upload was ended by somebody else", on=on, hint="try again"
+        )
     if code in NO_OBJECT:
         return NotFound("no such object", on=on, hint="another store may have it: --from STORE")
     if code in _DAMAGED:

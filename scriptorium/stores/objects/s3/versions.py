@@ -61,6 +61,20 @@ def versions_of(objects: S3Objects, prefix: str = "") -> Iterator[Version]:
                 )
 
 
+def is_hidden(objects: S3Objects, key: str) -> bool:
+    """Whether an object was removed by a marker alone. Where versions may not be listed, none is known."""
+    from botocore.exceptions import ClientError
+
+    try:
+        if not is_versioned(objects):
+            return False
+        return any(one.key == key and not one.marker for one in versions_of(objects, key))
+    except ClientError as error:
+        if troubles.status_of(error) not in (403, 405, 501):
+            raise
+        return False
+
+
 def delete(objects: S3Objects, key: str) -> None:
     """Remove an object with all its versions. ``Protected`` if its newest version is locked: then nothing is removed.
 
@@ -74,7 +88,7 @@ def delete(objects: S3Objects, key: str) -> None:
     )
     newest = next((one for one in known if one.latest and not one.marker), None)
     if newest is not None and (lock := lock_of(objects, key, newest.id)) is not None and lock.holds():
-        raise _protected(objects, key, lock)
+        raise protected(objects, key, lock)
     hidden = False
     for one in known:
         if one.latest and hidden:  # without it, an older version would be the object again
@@ -97,10 +111,10 @@ def _delete_one(objects: S3Objects, key: str, version: str = "") -> None:
             return
         if troubles.status_of(error) != 403 or troubles.code_of(error) not in troubles.DENIED:
             raise
-        raise _protected(objects, key, lock_of(objects, key, version)) from error
+        raise protected(objects, key, lock_of(objects, key, version)) from error
 
 
-def _protected(objects: S3Objects, key: str, lock: Lock | None) -> Protected:
+def protected(objects: S3Objects, key: str, lock: Lock | None) -> Protected:
     on = objects.location(key)
     if lock is None:
         return Protected(

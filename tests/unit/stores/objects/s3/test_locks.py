@@ -9,13 +9,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from prepared_backup import LATER, folder_of_everything, prepared
 from pydantic import ValidationError
 from s3_server import S3Server
-from store_fixtures import KEY, LARGE, names, s3_place, sha256
+from store_fixtures import KEY, LARGE, names, s3_place
 
-from scriptorium.errors import Protected, StoreRefused
+from scriptorium.errors import Protected, StoreRefused, StoreUnavailable
+from scriptorium.manifest import annotations_key
+from scriptorium.model import Annotations
 from scriptorium.stores.care import Finding, examine
 from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.objects.s3.objects import S3Objects
@@ -88,13 +92,15 @@ def test_what_is_locked_is_not_removed_and_says_until_when(
 
 
 def test_an_upload_that_goes_on_is_locked_as_long_as_one_that_begins_now(
-    locked: Callable[..., S3Store], tmp_path: Path
+    locked: Callable[..., S3Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = locked()
     file = tmp_path / "a.tar"
     file.write_bytes(os.urandom(LARGE))
     earlier, now = putting(store, 60), putting(store, 3600)
-    earlier.begin_upload(KEY, {"ChecksumAlgorithm": "SHA256"}, sha256(file))
+    with monkeypatch.context() as patched, pytest.raises(StoreUnavailable):
+        patched.setattr(S3Objects, "complete_upload", Mock(side_effect=StoreUnavailable("gone")))
+        earlier.put(KEY, file)
     now.put(KEY, file)
     lock = lock_of(store.objects, KEY)
     assert lock is not None and lock.until == now.retain_until and list(store.objects.leftovers()) == []
@@ -165,3 +171,49 @@ def test_a_key_that_may_not_write_is_told_what_it_lacks(server: S3Server) -> Non
     found = list(examine(S3Store(**(s3_place(server) | {"profile": "reader"}))))
     assert found[0].what == "answers" and found[0].good
     assert found[-1].good is False and "denies" in found[-1].found and "permissions" in found[-1].hint
+
+
+def test_a_bucket_that_locks_everything_is_examined_and_used(server: S3Server, tmp_path: Path) -> None:
+    name = server.bucket("locks-by-default", locked=True)
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    server.client.put_object_lock_configuration(
+        Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    store = S3Store(**(s3_place(server) | {"bucket": name}))
+    assert "trouble" not in by_name(store, try_delete=True)
+    (package,) = prepared(folder_of_everything(tmp_path / "data"), store).packages.values()
+    key = store.put(package).key
+    store.annotate(key, Annotations())
+    assert store.locked(key) is not None
+    with pytest.raises(Protected):
+        store.remove(key)
+    assert store.verify(key).sound and store.sweep(datetime.now(UTC) + LATER) == ()
+
+
+def test_a_backup_whose_archive_alone_is_held_stays_whole(locked: Callable[..., S3Store], server: S3Server) -> None:
+    store = locked(days=0)
+    store.objects.put_bytes(f"{KEY}.json", b"{}")
+    store.objects.put_bytes(KEY, b"archive")
+    server.client.put_object_legal_hold(Bucket=store.bucket, Key=store.key(KEY), LegalHold={"Status": "ON"})
+    assert str(store.locked(KEY)) == "until its legal hold is lifted"
+    with pytest.raises(Protected, match="legal hold"):
+        store.remove(KEY)
+    assert names(store.objects) == [KEY, f"{KEY}.json"]
+
+
+def test_annotations_that_are_locked_longer_keep_nothing(locked: Callable[..., S3Store]) -> None:
+    store = locked(days=0)
+    store.objects.put_bytes(KEY, b"archive")
+    store.objects.put_bytes(f"{KEY}.json", b"{}")
+    putting(store, 60).put_bytes(annotations_key(KEY), b"{}")
+    store.remove(KEY)
+    assert names(store.objects) == [annotations_key(KEY)]
+
+
+def test_an_archive_whose_manifest_is_only_hidden_is_kept(locked: Callable[..., S3Store], server: S3Server) -> None:
+    """Somebody removed the manifest with the means of S3: who removes the marker has the backup again."""
+    store = locked(days=0)
+    store.objects.put_bytes(KEY, b"archive")
+    store.objects.put_bytes(f"{KEY}.json", b"{}")
+    server.client.delete_object(Bucket=store.bucket, Key=store.key(f"{KEY}.json"))
+    assert store.sweep(datetime.now(UTC) + LATER) == () and names(store.objects) == [KEY]

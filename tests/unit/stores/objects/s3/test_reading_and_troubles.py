@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_relay import Answer, Relay, Request, error
@@ -51,6 +52,28 @@ def test_a_range_is_read_alone(made: Callable[..., S3Objects], relay: Relay, lar
         stream.seek(2_345_678)
         assert stream.read(50) == data[2_345_678:2_345_728]
     assert any(request.headers.get("Range") == f"bytes={LARGE - 100}-" for request in relay.seen)
+
+
+def test_a_server_that_sends_everything_is_read_right(
+    made: Callable[..., S3Objects], relay: Relay, large: Path, monkeypatch: Any
+) -> None:
+    """Asked for a range, a poor server or a proxy sends the whole object."""
+    store = made()
+    store.put(KEY, large)
+    asked = relay._asked
+
+    def whole(request: Request) -> Answer:
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "range"}
+        answer = asked(request)
+        if len(headers) == len(request.headers):
+            return answer
+        kept = {name: value for name, value in answer.headers.items() if name.lower() != "content-range"}
+        return Answer(200, kept, large.read_bytes())
+
+    monkeypatch.setattr(relay, "_asked", whole)
+    with store.open(KEY) as stream:
+        stream.seek(6_000_000)
+        assert stream.read(100) == large.read_bytes()[6_000_000:6_000_100]
 
 
 def test_an_object_that_is_replaced_while_it_is_read_is_noticed(

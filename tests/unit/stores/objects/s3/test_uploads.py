@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prepared_backup import LATER, folder_of_everything, prepared
 from s3_relay import Answer, Relay, Request, error
 from s3_server import S3Server
-from store_fixtures import KEY, LARGE, names, same, sha256
+from store_fixtures import KEY, LARGE, names, s3_place, same, sha256
 
 from scriptorium.errors import DamageFound, LibraryBusy, ScriptoriumError, StoreUnavailable
+from scriptorium.stores.objects.archive_package import ArchivePackage
+from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.objects.s3.multipart import part_size
 from scriptorium.stores.objects.s3.objects import S3Objects
 from scriptorium.stores.objects.s3.place import MEBIBYTE
@@ -190,6 +193,80 @@ def test_two_hosts_do_not_overwrite_each_other(made: Callable[..., S3Objects], t
     assert same(mine, KEY, other)
 
 
+def test_the_upload_of_another_host_that_goes_on_is_left_alone(
+    made: Callable[..., S3Objects], relay: Relay, tmp_path: Path
+) -> None:
+    """Both write the same name at the same time: one has it, with its own bytes; the other is told."""
+    mine, theirs = (replace(made(parallel=1), owner=owner) for owner in ("0123456789ab", "ba9876543210"))
+    file, other = tmp_path / "a.tar", tmp_path / "b.tar"
+    file.write_bytes(os.urandom(LARGE))
+    other.write_bytes(os.urandom(LARGE))
+    between: list[Request] = []
+
+    def meanwhile(request: Request) -> None:
+        if "partNumber=2" in request.path and not between:
+            between.append(request)
+            theirs.put(KEY, other, sha256=sha256(other))
+
+    relay.trouble = meanwhile
+    with pytest.raises(LibraryBusy):
+        mine.put(KEY, file, sha256=sha256(file))
+    assert same(theirs, KEY, other) and theirs.head(KEY)["Metadata"]["scriptorium-id"] == theirs.owner
+    assert list(mine.leftovers()) == []
+
+
+def test_the_archive_of_another_host_is_not_removed(server: S3Server, tmp_path: Path) -> None:
+    """The other host has put its archive, and not yet its manifest."""
+    store = S3Store(**s3_place(server))
+    data = folder_of_everything(tmp_path / "data")
+    (one,), (other,) = (prepared(data, store).packages.values() for _ in range(2))
+    assert isinstance(one, ArchivePackage)
+    store.objects_for(one.manifest).put(f"lib/{one.file.name}", one.file, sha256=one.record.sha256)
+    with pytest.raises(LibraryBusy):
+        store.put(other)
+    assert names(store.objects) == [f"lib/{one.file.name}"]
+    assert store.verify(store.put(one).key).sound
+
+
+def test_what_has_arrived_is_not_sent_again_for_its_manifest(server: S3Server, relay: Relay, tmp_path: Path) -> None:
+    store = S3Store(**(s3_place(server, relay.url) | {"attempts": 1, "part_size": 5}))
+    data = folder_of_everything(tmp_path / "data")
+    (data / "large").write_bytes(os.urandom(LARGE))
+    (package,) = prepared(data, store).packages.values()
+    relay.trouble = lambda request: (
+        error(503, "SlowDown") if request.method == "PUT" and ".json" in request.path else None
+    )
+    with pytest.raises(StoreUnavailable):
+        store.put(package)
+    relay.trouble = lambda _: None
+    relay.seen.clear()
+    assert store.verify(store.put(package).key).sound
+    assert parts_sent(relay) == 0
+
+
+def test_what_others_keep_below_the_prefix_is_left_alone(server: S3Server) -> None:
+    store = S3Store(**s3_place(server))
+    film, archive = (store.key(name) for name in ("films/movie.mkv", "photos/full_20200101_000000.tar.gz"))
+    server.client.create_multipart_upload(Bucket=store.bucket, Key=film)
+    server.client.put_object(Bucket=store.bucket, Key=archive, Body=b"theirs")
+    assert store.sweep(datetime.now(UTC) + LATER) == ()
+    assert server.client.list_multipart_uploads(Bucket=store.bucket, Prefix=store.prefix)["Uploads"]
+    assert names(store.objects) == ["photos/full_20200101_000000.tar.gz"]
+
+
+def test_a_key_that_may_not_list_uploads_stores_nevertheless(
+    made: Callable[..., S3Objects], relay: Relay, large: Path
+) -> None:
+    denied = error(403, "AccessDenied")
+    relay.trouble = lambda request: denied if request.method == "GET" and "uploads" in request.path else None
+    store = replace(made(), owner="0123456789ab")
+    small = large.with_name("small.tar")
+    small.write_bytes(b"x")
+    store.put(KEY, small)
+    store.put(KEY, large)
+    assert same(store, KEY, large)
+
+
 def test_a_server_without_conditions_is_asked_without_them(
     made: Callable[..., S3Objects], relay: Relay, tmp_path: Path
 ) -> None:
@@ -213,7 +290,7 @@ def test_memory_does_not_grow_with_the_file(made: Callable[..., S3Objects], serv
         target.truncate(400 << 20)
     place = made(endpoint_url=server.url, part_size=16).place.model_dump_json()
     program = (
-        "import resource, sys\n"
+        "import sys\n"
         "from pathlib import Path\n"
         "from scriptorium.stores.objects.s3.objects import S3Objects\n"
         "from scriptorium.stores.objects.s3.place import S3Place\n"
@@ -222,7 +299,8 @@ def test_memory_does_not_grow_with_the_file(made: Callable[..., S3Objects], serv
         "with store.open('lib/large.tar') as stream:\n"
         "    while stream.read(1 << 20):\n"
         "        pass\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
+        "print(int(status['VmHWM'].split()[0]) // 1024)\n"
     )
     line = [sys.executable, "-c", program, place, str(file)]
     assert int(subprocess.run(line, capture_output=True, text=True, check=True).stdout) < 200
