@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +18,8 @@ from scriptorium.results import Listing, Problem
 from scriptorium.settings import Settings
 from scriptorium.stores.care import is_shut
 from scriptorium.words import BackupType, Tier
+
+log = logging.getLogger(__name__)
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
 
@@ -33,7 +37,12 @@ class Catalog:
 
     def rebuild(self) -> int:
         """Rebuild every index from the manifests alone; returns the number of copies."""
-        return sum(len(read_index(store, self._cache, afresh=True)) for store in self.settings.stores.values())
+        began, stores = time.monotonic(), self.settings.stores
+        copies = sum(len(read_index(store, self._cache, afresh=True)) for store in stores.values())
+        log.info(
+            "the indexes of %d stores are rebuilt: %d copies, in %.1f s", len(stores), copies, time.monotonic() - began
+        )
+        return copies
 
     def listing(
         self,
@@ -54,6 +63,7 @@ class Catalog:
             try:
                 entries = read_index(place, self._cache)
             except STORE_TROUBLE as error:
+                log.warning("%s could not be read, the other stores are listed: %s", place.name, error)
                 problems.append(Problem(place.name, error.exact))
                 continue
             for entry in entries:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
 
 from scriptorium.catalog.run_progress import recorded
@@ -15,6 +17,8 @@ from scriptorium.sources.abilities import dumpable, living_path
 from scriptorium.sources.optional import Dumpable
 from scriptorium.words import Role
 from scriptorium.workspace.containment import contained
+
+log = logging.getLogger(__name__)
 
 
 def database_of(library: Library, name: str | None = None) -> Dumpable:
@@ -87,10 +91,20 @@ def restore_database(
     """Load the database from one file, in one transaction; returns warnings. ``clean``: replace existing objects.
     ``without_broken``: leave out constraints that do not hold. ``trusted``: the file may contain statements that reach
     the server's machine."""
-    return source.load_from(file, clean=clean, without_broken=without_broken, trusted=trusted, advance=advance)
+    how = ", ".join(word for word, chosen in (("clean", clean), ("trusted", trusted)) if chosen)
+    log.info("%s is loaded from %s%s", source.name, file, f" ({how})" if how else "")
+    warnings = source.load_from(file, clean=clean, without_broken=without_broken, trusted=trusted, advance=advance)
+    for warning in warnings:
+        log.warning("%s: %s", source.name, warning)
+    return warnings
 
 
 def check_database(source: Dumpable, library: Library | None = None) -> Health:
     """Check whether the database is sound. With its ``library``, its rows are compared with the library's files too."""
     folders = [living_path(one) for one in (library.sources if library else ()) if one.role is Role.FILES]
-    return source.health(next((folder for folder in folders if folder is not None), None))
+    folder = next((folder for folder in folders if folder is not None), None)
+    began = time.monotonic()
+    log.info("%s is checked, %s", source.name, f"with the files in {folder}" if folder else "without files")
+    health = source.health(folder)
+    log.info("%s was checked in %.1f s: %d findings", source.name, time.monotonic() - began, len(health.findings))
+    return health

@@ -6,6 +6,7 @@ The database comes first: a file without a row is harmless, a row without a file
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from scriptorium.fs.descriptors import read_file
 from scriptorium.model import Check
 from scriptorium.presets.checks import Answers, Files, Held, Places, broken, noted
 from scriptorium.presets.surroundings import env_file
+
+log = logging.getLogger(__name__)
 
 DESCRIPTION = "Alexandria: PostgreSQL database, book files, settings"
 KEYS = frozenset({"home", "database", "service", "files", "exclude", "volatile", "postgres"})
@@ -83,6 +86,7 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
         raise SettingsError(
             "an Alexandria library needs 'files', the folder of its books, or 'home', the folder of its installation"
         )
+    log.info("Alexandria%s: its books are in %s", f" in {home}" if home else "", files)
     volatile = () if library.get("volatile") is True else VOLATILE
     found: list[dict[str, object]] = [
         {

@@ -7,6 +7,7 @@ application keeps inside ``data/`` travel with ``data/``: a part owns one path, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,6 +17,8 @@ from scriptorium.model import Check, Rows
 from scriptorium.presets.bibliotheca_place import DATABASE_FILE, place
 from scriptorium.presets.checks import Answers, Files, Places, broken, noted
 from scriptorium.presets.surroundings import links_between
+
+log = logging.getLogger(__name__)
 
 DESCRIPTION = "Bibliotheca: Kuzu database, covers, uploads, settings"
 KEYS = frozenset({"home", "data", "database_file", "exclude", "kuzu"})
@@ -83,6 +86,7 @@ def sources(library: Mapping[str, object], variables: Mapping[str, str]) -> list
     home = _home(library)
     found = place(home, library, variables)
     data, database = found.data, found.database
+    log.info("Bibliotheca in %s: its data is in %s, its database is %s", home, data, database)
     extra = library.get("exclude") or ()
     more = library.get("kuzu") or {}
     if not isinstance(extra, list | tuple) or not isinstance(more, dict):

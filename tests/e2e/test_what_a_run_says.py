@@ -31,6 +31,7 @@ def test_a_log_file_has_what_was_decided_and_done_and_what_failed(scriptorium: S
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     for wanted in (
         f"settings: {place.config}",
+        f"Bibliotheca in {place.home}: its data is in ",
         f"backup {made.document['id']} of bibliotheca: type full, tier manual",
         "tables have fingerprints, 0 have none",
         "files, ",

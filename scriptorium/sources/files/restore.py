@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -17,6 +18,8 @@ from scriptorium.fs.switch import AttributeCopy, Move, StagingFolder, anchors
 from scriptorium.members import select
 from scriptorium.members.patterns import compiled
 from scriptorium.model import Part, Rows, TableFingerprint, Tree
+
+log = logging.getLogger(__name__)
 
 
 class FilesElsewhere:
@@ -96,6 +99,10 @@ class FilesIncoming:
         """Write the plan of the switch; nothing is moved."""
         new = self._arrived()
         copies: list[AttributeCopy] = []
+        if self._kept:
+            log.info("%s: %d entries that the backup could not save stay as they are", self._root, len(self._kept))
+        if self._partial:
+            log.info("%s: only what was restored is replaced, everything else stays", self._root)
         if self._keeps_root():
             moves = []
         elif not self._root.is_dir():

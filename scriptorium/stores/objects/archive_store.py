@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from scriptorium.words import Compression
 if TYPE_CHECKING:
     from scriptorium.archive.encryption import Keys
     from scriptorium.stores.objects.archive_package import ArchivePackage, ArchivePackager
+
+log = logging.getLogger(__name__)
 
 # What writes and reads archives is imported where it is used: a command that only lists loads none of it.
 _SILENT = OWN - {LIST}  # our own members, which nobody asks for
@@ -143,6 +146,7 @@ class ArchiveStore(BaseModel):
         ``DamageFound``."""
         from scriptorium.archive.reader import extract_member
 
+        log.info("%s: the manifest inside the archive is read", self.location(key))
         with self.objects.open(key) as stream:
             return loads(extract_member(stream, MANIFEST, self._keys(None)))
 

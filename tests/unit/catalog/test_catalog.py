@@ -92,7 +92,9 @@ def test_copies_of_one_backup_are_one_backup(new_shelf: Callable[..., Shelf]) ->
         catalog.backups(store="third")
 
 
-def test_a_store_that_does_not_answer_is_noted_and_the_others_are_listed(new_shelf: Callable[..., Shelf]) -> None:
+def test_a_store_that_does_not_answer_is_noted_and_the_others_are_listed(
+    new_shelf: Callable[..., Shelf], caplog: pytest.LogCaptureFixture
+) -> None:
     shelf = new_shelf("local", "second")
     here = shelf.put()
     (shelf.folder / "second").write_text("not a folder")
@@ -100,6 +102,8 @@ def test_a_store_that_does_not_answer_is_noted_and_the_others_are_listed(new_she
     listing = catalog.listing()
     assert listing.backups == [here] == catalog.backups()
     assert [problem.store for problem in listing.problems] == ["second"]
+    logged = {(record.levelname, record.message.partition(",")[0]) for record in caplog.records}
+    assert ("WARNING", "second could not be read") in logged
     with pytest.raises(NotFound) as caught:
         catalog.find("ffffffffffff")
     assert caught.value.hint == "these stores could not be read: second"
