@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prepared_backup import LABEL, LATER, folder_of_everything, prepared
@@ -21,7 +22,7 @@ from scriptorium.members import write_members
 from scriptorium.operations.copies import check, put
 from scriptorium.settings import load
 from scriptorium.stores import ResticStore, Share
-from scriptorium.stores.trees.restic import verification
+from scriptorium.stores.trees.restic import corrections, saving, verification
 from scriptorium.stores.trees.restic.saving import save_contents, save_manifest
 from scriptorium.words import Compression
 from scriptorium.workspace import find_space
@@ -74,6 +75,74 @@ def test_what_changes_between_our_reading_and_restics_is_named(store: ResticStor
         )
     assert (tmp_path / "back/data/noise").read_bytes() == b"later" * 999
     assert not (tmp_path / "back/data/gone").exists()
+
+
+def test_a_folder_that_became_a_link_is_named(store: ResticStore, data: Path) -> None:
+    """As a deployment does it: the files are the same, and restic saves the link alone."""
+    (data / "sub" / "file").write_text("precious")
+
+    def meanwhile() -> None:
+        (data / "sub").rename(data / "sub.v1")
+        (data / "sub").symlink_to("sub.v1")
+
+    key = stored(store, data, meanwhile)
+    manifest = store.manifest(key)
+    assert "data/sub/file: could not be read by restic, skipped" in manifest.warnings and manifest.unsaved_count == 2
+    assert store.verify(key).sound
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_that_was_away_while_restic_read_is_named(
+    store: ResticStore, data: Path, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is away for a moment: what lies there is as it was before and after."""
+    (data / "sub" / "file").write_text("precious")
+    if again:
+        stored(store, data)
+    real = saving._backup
+
+    def away(*words: Any) -> Any:
+        (data / "sub").rename(data.parent / "away")
+        try:
+            return real(*words)
+        finally:
+            (data.parent / "away").rename(data / "sub")
+
+    monkeypatch.setattr(saving, "_backup", away)
+    one = prepared(data, store, label=f"{LABEL}-2")
+    key = put(store, Compression.GZIP, one, check(one)).key
+    assert store.manifest(key).unsaved_count == 2 and store.verify(key).sound
+
+
+def test_nothing_is_looked_up_where_nothing_changed(
+    store: ResticStore, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corrections, "nodes", lambda *_: pytest.fail("looked up"))
+    stored(store, data)
+
+
+def test_a_tree_that_is_gone_is_not_saved(store: ResticStore, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="what was read for the backup is gone"):
+        stored(store, data, lambda: data.rename(tmp_path / "gone"))
+    assert list(store.list()) == []
+
+
+def test_many_files_that_vanished_are_counted(store: ResticStore, data: Path) -> None:
+    for number in range(50):
+        (data / "sub" / f"{number:02}").touch()
+    warnings = store.manifest(stored(store, data, lambda: shutil.rmtree(data / "sub"))).warnings
+    assert len(warnings) < 30 and "31 more files: vanished before restic read it" in warnings
+
+
+def test_an_attribute_that_no_tar_stream_can_hold_comes_back(store: ResticStore, data: Path) -> None:
+    try:
+        os.setxattr(data / "noise", "user.a=b", b"value")
+    except OSError:
+        pytest.skip("this filesystem has no attributes")
+    key = stored(store, data)
+    assert store.verify(key).sound
+    with store.members(key) as members:
+        assert {"user.a=b": b"value"} in [dict(member.xattrs) for member in members]
 
 
 def test_snapshots_of_others_are_left_alone(store: ResticStore, data: Path) -> None:

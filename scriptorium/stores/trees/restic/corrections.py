@@ -1,7 +1,7 @@
 """What changed between our reading and restic's: the manifest tells what restic holds, and names what changed.
 
 A file that is the same (size, mtime, ctime, inode) after restic ended as when we read it is the file that restic read.
-Only the others are looked up in the snapshot.
+Only the others are looked up in the snapshot, and all of them where restic saw another number of files than we did.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scriptorium.members.ledger import INLINE, LIST
 from scriptorium.members.selection import encoded
 from scriptorium.model import MOST_UNSAVED, FileEntry, FileList, Manifest, Part, Unsaved
 from scriptorium.stores.trees.package import TreePackage
-from scriptorium.stores.trees.record import Line, tree_of
+from scriptorium.stores.trees.record import Line, Place, tree_of
 from scriptorium.stores.trees.restic.program import Restic
 from scriptorium.stores.trees.restic.targets import changed
 
@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 
 _LATER = "changed after it was read: the copy has its later state"
 _GONE = "vanished before restic read it"
+_TREE_GONE = "was gone with its whole tree when restic read it, skipped"
 _UNREAD = "could not be read by restic, skipped"
 _FIRST_GONE = "is a further name of a file that restic could not read, skipped"
+_NAMED = 20
 
 
 @dataclass(slots=True)
@@ -42,19 +44,40 @@ class _Found:
 def corrected(program: Restic, package: TreePackage, words: Sequence[str], *, incomplete: bool) -> TreePackage:
     """The package as restic holds it. ``words`` name the snapshot of its contents. ``incomplete``: restic said that
     something could not be read."""
+    in_place: dict[bytes, bool] = {}
     suspects = {
         line.entry.path: line
         for line in package.lines()
-        if line.entry.kind == "file" and (incomplete or changed(line, tree_of(line, package.places)))
+        if line.entry.kind == "file"
+        and (incomplete or not _in_place(line, package, in_place) or changed(line, tree_of(line, package.places)))
     }
     if not suspects:
         return package
     found = _look_up(program, package, words, suspects)
     if not found.reasons:
         return package
-    for path, reason in found.reasons.items():
-        log.warning("%s: %s", readable(path), reason)
+    for said in _said(found):
+        log.warning("%s", said)
     return _rewritten(package, found)
+
+
+def _in_place(line: Line, package: TreePackage, known: dict[bytes, bool]) -> bool:
+    """Whether the folder of a file is where it was: restic follows no link on the way to it."""
+    folder = os.path.dirname(encoded(tree_of(line, package.places).on_disk(line.entry.path)))  # noqa: PTH120 -- bytes
+    if folder not in known:
+        known[folder] = os.path.realpath(folder) == folder
+    return known[folder]
+
+
+def _said(found: _Found) -> Iterator[str]:
+    """Each file with its reason; of those with the same reason the first by name, the others by number."""
+    by_reason: dict[str, list[str]] = {}
+    for path, reason in found.reasons.items():
+        by_reason.setdefault(reason, []).append(path)
+    for reason, paths in by_reason.items():
+        yield from (f"{readable(path)}: {reason}" for path in paths[:_NAMED])
+        if len(paths) > _NAMED:
+            yield f"{len(paths) - _NAMED} more files: {reason}"
 
 
 def _look_up(program: Restic, package: TreePackage, words: Sequence[str], suspects: dict[str, Line]) -> _Found:
@@ -65,14 +88,19 @@ def _look_up(program: Restic, package: TreePackage, words: Sequence[str], suspec
         place, entry = tree_of(line, package.places), line.entry
         node = known.get(as_printed(paths[path]))
         if node is None:
-            there = os.path.lexists(encoded(place.on_disk(path)))
-            found.entries[path], found.reasons[path] = None, _UNREAD if there else _GONE
+            found.entries[path], found.reasons[path] = None, _why_not(place, path)
         elif node != (entry.size, entry.mtime_ns) or changed(line, place):
             size, sha256 = _hash(program, words, paths[path])
             if sha256 != entry.sha256:
                 found.entries[path] = replace(entry, size=size, mtime_ns=node[1], sha256=sha256)
                 found.reasons[path] = _LATER
     return found
+
+
+def _why_not(place: Place, path: str) -> str:
+    if os.path.lexists(encoded(place.on_disk(path))):
+        return _UNREAD
+    return _GONE if place.single or os.path.lexists(encoded(place.root)) else _TREE_GONE
 
 
 def as_printed(path: str) -> bytes:
@@ -128,7 +156,7 @@ def _rewritten(package: TreePackage, found: _Found) -> TreePackage:
         parts=tuple(_part(part, package, found) for part in package.manifest.parts),
         warnings=(
             *package.manifest.warnings,
-            *(f"{readable(path)}: {reason}" for path, reason in found.reasons.items()),
+            *_said(found),
         ),
     )
     return replace(package, manifest=manifest, record=record, contents=contents)

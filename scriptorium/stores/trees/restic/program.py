@@ -179,6 +179,10 @@ class Restic:
             )
         if "no space left on device" in said or "disk quota exceeded" in said:
             return NoSpace("the repository is full", on=self.name, hint="free some space there, or run cleanup")
+        if "all target directories/files do not exist" in said:
+            return StoreUnavailable(
+                "what was read for the backup is gone", on=self.name, hint="was a disk or a share unmounted? try again"
+            )
         if "no snapshot found" in said:
             return NotFound("there is no such backup", on=self.name)
         if status == _NO_REPOSITORY or ("Is there a repository" in said and _ABSENT.search(said)):

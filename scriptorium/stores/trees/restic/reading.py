@@ -64,6 +64,7 @@ class _Plan:
     wanted: list[str] = field(default_factory=list)  # the first ones
     count: int = 0
     common: list[str] | None = None
+    no_tar: bool = False  # an attribute has a name that restic cannot write into a tar stream
 
     def add(self, path: str) -> None:
         self.count += 1
@@ -74,7 +75,7 @@ class _Plan:
 
     @property
     def singly(self) -> bool:
-        return self.count <= _SINGLY and self.count < self.files
+        return self.no_tar or (self.count <= _SINGLY and self.count < self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,12 @@ class Recorded:
     def _plans(self, wanted: Wanted | None) -> dict[int, _Plan]:
         plans: dict[int, _Plan] = {}
         for line in self.lines():
-            if line.tree is None or line.entry.kind != "file":
+            if line.tree is None:
                 continue
             plan = plans.setdefault(line.tree, _Plan())
+            plan.no_tar |= any("=" in name for name in line.xattrs)
+            if line.entry.kind != "file":
+                continue
             plan.files += 1
             if wanted is None or wanted(line.entry.path):
                 plan.add(tree_of(line, self.places).in_tool(line.entry.path))

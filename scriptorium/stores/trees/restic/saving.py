@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
 
 
+_COUNTS = ("total_files_processed", "files_new", "files_changed")
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """Contents that are in the repository. ``package``: as restic holds it; ``named``: how restic finds the snapshot;
@@ -70,10 +73,13 @@ def save_contents(program: Restic, package: TreePackage, put: str, before: Seque
     words += [f"--parent={parent}"] if parent else ["--force"]
     reach("restic.before-contents")
     with step("saving with restic", package.label, expected=package.contents or None) as moved:
-        incomplete, read = _backup(program, words, package.folder, moved)
+        incomplete, summary = _backup(program, words, package.folder, moved)
     reach("restic.after-contents")
     named = (f"--tag={ours.tag_words(tags)}", "latest")
+    files = sum(1 for line in package.lines() if line.tree is not None and line.entry.kind in ("file", "hardlink"))
+    incomplete = incomplete or summary.get("total_files_processed") != files  # it says nothing of what it does not see
     held = corrected(program, package, named, incomplete=incomplete)
+    read = summary.get("files_new", 0) + summary.get("files_changed", 0)
     new = sum(1 for line in held.lines() if line.entry.kind == "file" and not line.known)
     return Saved(held, named, folder, bool(parent) and read <= new)
 
@@ -97,9 +103,9 @@ def save_manifest(program: Restic, package: TreePackage, put: str) -> None:
     reach("restic.after-manifest")
 
 
-def _backup(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) -> tuple[bool, int]:
+def _backup(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) -> tuple[bool, dict[str, int]]:
     """Run ``restic backup``, telling ``advance`` the bytes that it has read. Returns whether something could not be
-    read, and how many files were new to it, or changed."""
+    read, and how many files it saw, and how many of them were new to it, or changed."""
     summary: dict[str, int] = {}
     incomplete = False
     try:
@@ -107,7 +113,7 @@ def _backup(program: Restic, words: Sequence[str], cwd: Path, advance: Advance) 
     except Incomplete as error:
         log.warning("%s", error)
         incomplete = True
-    return incomplete, summary.get("files_new", 0) + summary.get("files_changed", 0)
+    return incomplete, summary
 
 
 def _follow(program: Restic, words: Sequence[str], cwd: Path, advance: Advance, summary: dict[str, int]) -> None:
@@ -119,7 +125,7 @@ def _follow(program: Restic, words: Sequence[str], cwd: Path, advance: Advance, 
             except ValueError:
                 continue
             if said.get("message_type") == "summary":
-                summary.update({name: said.get(name, 0) for name in ("files_new", "files_changed")})
+                summary.update({name: said.get(name, 0) for name in _COUNTS})
             at = said.get("bytes_done") or said.get("total_bytes_processed") or 0
             if at > done:
                 advance(at - done)
