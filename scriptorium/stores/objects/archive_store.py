@@ -73,7 +73,7 @@ class ArchivePackaging:
             place / f"{label}{self.compression.ending}{ENDING}",
             self.compression,
             place,
-            keys=self.age.keys(),
+            keys=self.age.keys_for(),
             hides_names=self.age.names == "encrypted",
         )
 
@@ -161,7 +161,7 @@ class ArchiveStore(BaseModel):
         from scriptorium.archive.encryption import Keys
 
         recipients = manifest.archive.recipients if manifest is not None and manifest.archive is not None else ()
-        return self.age.keys(recipients) if self.age is not None else Keys(recipients=recipients)
+        return self.age.keys_for(recipients) if self.age is not None else Keys(recipients=recipients)
 
     def _keys_of(self, key: str) -> Keys | None:
         """What opens a backup, if it is encrypted."""
@@ -181,7 +181,7 @@ class ArchiveStore(BaseModel):
         try:
             check_recipients(self.age.recipients)
             yield Finding("encrypted for", ", ".join(self.age.recipients))
-            keys = self.age.keys()
+            keys = self.age.keys_for()
             fits = keys.fit
         except SettingsError as error:
             yield Finding("encryption", error.exact, False, error.hint)

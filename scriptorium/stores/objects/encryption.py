@@ -40,7 +40,7 @@ class Age(BaseModel):
                 raise ValueError("a recipient is 'age1' and 58 letters and digits; age-keygen shows it")
         return tuple(dict.fromkeys(recipients))
 
-    def keys(self, recipients: tuple[str, ...] | None = None) -> Keys:
+    def keys_for(self, recipients: tuple[str, ...] | None = None) -> Keys:
         """What opens an archive that is encrypted for these; by default for ours."""
         from scriptorium.archive.encryption import NO_KEY, Keys, public
 
