@@ -149,40 +149,71 @@ def restore(
     """
     kind = recognise(file)
     log.info("%s is a file of the kind %s; it is loaded into %s in one transaction", file.name, kind, address)
-    if kind == "sql" and without_broken:
+    if kind == "dump":
+        return _load_dump(
+            address,
+            file,
+            clean=clean,
+            without_roles=without_roles,
+            without_broken=without_broken or lenient,
+            trusted=trusted,
+            options=options,
+            advance=advance,
+        )
+    if without_broken:
         raise UsageError(
             f"SQL runs unchanged: {OPTION} can leave nothing out of it",
             on=str(file),
             hint="dump it in the custom format: pg_dump --format=custom, or database backup",
         )
-    if kind == "sql":
-        require_complete(file)
-        examined = examine_script(file, foreign=True, trusted=trusted)
+    _run_script(address, file, clean=clean, trusted=trusted, options=options, advance=advance)
+    return ()
+
+
+def _load_dump(
+    address: Address,
+    file: Path,
+    *,
+    clean: bool,
+    without_roles: bool,
+    without_broken: bool,
+    trusted: bool,
+    options: DumpOptions,
+    advance: Advance | None,
+) -> tuple[str, ...]:
+    """Load a dump with ``pg_restore``; returns what was left out."""
     with address.session() as session:
         major = major_of(session.info.server_version)
-        if kind == "dump":
-            program = restorer_for(file, major, options.tools)
-            require_ends(file)
-            examine_dump(file, program, foreign=True, trusted=trusted)
-            lacking = require(session, required(file, program), address, without=without_roles)
+        program = restorer_for(file, major, options.tools)
+        require_ends(file)
+        examine_dump(file, program, foreign=True, trusted=trusted)
+        lacking = require(session, required(file, program), address, without=without_roles)
+    notes = RestoreNotes()
+    restorer = Restorer(
+        program,
+        address,
+        major,
+        1,
+        lacking.switches,
+        options.stall_timeout,
+        lacking.left_out,
+        without_broken=without_broken,
+        notes=notes,
+    )
+    restorer.whole(file, clean=clean, lock_timeout=options.lock_timeout, advance=advance)
+    return tuple(notes.warnings)
+
+
+def _run_script(
+    address: Address, file: Path, *, clean: bool, trusted: bool, options: DumpOptions, advance: Advance | None
+) -> None:
+    """Run SQL with ``psql``, once it is known to be complete and harmless."""
+    require_complete(file)
+    examined = examine_script(file, foreign=True, trusted=trusted)
+    with address.session() as session:
+        major = major_of(session.info.server_version)
         emptying = schemas(session) if clean else None
     application = f"{APPLICATION} {secrets.token_hex(4)}"
-    if kind == "dump":
-        limit = options.stall_timeout
-        notes = RestoreNotes()
-        restorer = Restorer(
-            program,
-            address,
-            major,
-            1,
-            lacking.switches,
-            limit,
-            lacking.left_out,
-            without_broken=without_broken or lenient,
-            notes=notes,
-        )
-        restorer.whole(file, clean=clean, lock_timeout=options.lock_timeout, advance=advance)
-        return tuple(notes.warnings)
     with patient_program(address, application, options.lock_timeout):
         run_script(
             file,
@@ -195,7 +226,6 @@ def restore(
             application=application,
             stall_timeout=options.stall_timeout,
         )
-    return ()
 
 
 def _run(
