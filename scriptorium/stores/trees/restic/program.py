@@ -40,6 +40,11 @@ _ABSENT = re.compile(
     re.IGNORECASE,
 )
 _LOCK = re.compile(r"locked (?:exclusively )?by (PID \d+ on .+?)(?: by .*)?$", re.MULTILINE)
+_NETWORK = re.compile(
+    r"connection (?:refused|reset|timed out)|no such host|no route to host|network is unreachable|i/o timeout"
+    r"|handshake timeout|broken pipe|server closed|context deadline exceeded|unexpected HTTP response \(5\d\d\)",
+    re.IGNORECASE,
+)
 _DAMAGE = re.compile(
     r"ciphertext verification failed|invalid data returned|hash (?:does not match|mismatch)"
     r"|not found in (?:index|repository|snapshot)"
@@ -187,6 +192,8 @@ class Restic:
             return NotFound("there is no such backup", on=self.name)
         if status == _NO_REPOSITORY or ("Is there a repository" in said and _ABSENT.search(said)):
             return NoRepository("there is no repository yet", on=self.name, hint="the first backup makes it")
+        if _NETWORK.search(last):  # it read nothing wrong; it could not read
+            return StoreUnavailable(f"the repository does not answer: {last}", on=self.name, hint="try again later")
         if _DAMAGE.search(said):
             return DamageFound(f"restic cannot read it: {last}", on=self.name, hint="use another copy of this backup")
         return StoreUnavailable(f"restic failed: {last}", on=self.name, hint="; ".join(words[-4:-1]))

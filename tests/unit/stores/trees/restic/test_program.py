@@ -41,6 +41,13 @@ _MISSING = "Fatal: unable to open config file: stat /srv/vault/config: no such f
         (1, "latest snapshot for criteria not found: no snapshot found Paths:[] Hosts:[]", NotFound, "no such backup"),
         (1, "cannot dump file: ciphertext verification failed", DamageFound, "ciphertext"),
         (1, "dial tcp 10.0.0.1:443: connection refused", StoreUnavailable, "connection refused"),
+        (1, "Fatal: unable to load index 1a2b: dial tcp 10.0.0.1:80: connection refused", StoreUnavailable, "answer"),
+        (
+            1,
+            "unexpected EOF, retrying\nFatal: LoadTree: read tcp: connection reset by peer",
+            StoreUnavailable,
+            "answer",
+        ),
         (-9, "", StoreUnavailable, "signal"),
     ],
 )
