@@ -1,6 +1,6 @@
 """One suite for every kind of store of backups: archives in a folder, archives in memory, and trees of members.
 
-No test below may ask for the kind of a store: what only some can do is asked of their features.
+No test below may ask for the kind of a store: it asks for the store's features.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from scriptorium.words import Compression
 
 @dataclass(frozen=True)
 class Rig:
-    """A store, and what only its kind knows: how contents are damaged, how a put is cut short, how it stops answering.
+    """A store, and what depends on its kind: how contents are damaged, how a put is cut short, how it stops answering.
 
     ``damage`` changes a byte in the middle of the contents of a backup that has one file of noise.
     """
@@ -285,7 +285,7 @@ def test_what_is_immutable_says_until_when_and_stays(make: Callable[[Path], Rig]
     assert lock.until is not None and lock.until > datetime.now(UTC)
     with pytest.raises(Protected):
         rig.store.remove(key)
-    rig.store.annotate(key, replace(rig.store.annotations(key), pinned=True))  # what is known of it still changes
+    rig.store.annotate(key, replace(rig.store.annotations(key), pinned=True))  # its annotations still change
     assert [found.key for found in rig.store.list()] == [key] and rig.store.verify(key).sound
     assert rig.store.sweep(datetime.now(UTC) + LATER) == () and rig.store.annotations(key).pinned
 

@@ -1,4 +1,4 @@
-"""What holds for a store that is a folder, and for no other."""
+"""What is true of a store that is a folder, and of no other."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_others_keep_in_the_folder_is_listed_at_most_and_survives_odd_names
 
 
 def test_a_put_that_is_killed_leaves_the_previous_object(tmp_path: Path) -> None:
-    """A child that dies in the middle of writing: the object is the old one, the rest is a leftover."""
+    """A child dies in the middle of a write: the object is the previous one, the rest is a leftover."""
     store = LocalObjects(path=tmp_path / "store")
     store.put_bytes(KEY, b"former")
     script = (

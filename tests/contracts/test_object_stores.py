@@ -64,7 +64,7 @@ def test_putting_again_replaces_and_changes_the_etag(store: ObjectStore, file: P
 
 
 def test_putting_the_same_file_again_is_a_repeat_and_leaves_nothing(store: ObjectStore, file: Path) -> None:
-    """A task that is retried after its answer was lost."""
+    """A task is retried because its answer was lost."""
     store.put(KEY, file)
     store.put(KEY, file)
     assert store.read_bytes(KEY) == file.read_bytes()

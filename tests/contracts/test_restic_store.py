@@ -1,4 +1,5 @@
-"""What restic alone does: changes between two readings, others' snapshots, locks, passwords, and restic without us."""
+"""What restic alone does: changes between two readings, snapshots of others, locks, passwords, and restic without
+us."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def run(store: ResticStore, *words: str, **how: object) -> subprocess.CompletedProcess[bytes]:
-    """A person's own restic."""
+    """restic, as a person runs it."""
     return subprocess.run(["restic", *words], env=environment(store), check=True, capture_output=True, **how)  # type: ignore[call-overload, no-any-return]
 
 
@@ -204,7 +205,7 @@ def test_a_wrong_password_is_said(store: ResticStore, tmp_path: Path) -> None:
 
 
 def abandoned_lock(store: ResticStore, *before: str) -> None:
-    """A restic that is killed at work leaves its lock."""
+    """A restic that is killed during its work leaves its lock."""
     words = [*before, "restic", "backup", "--stdin"]
     locks = Path(store.repository) / "locks"
     child = subprocess.Popen(words, env=environment(store), stdin=subprocess.PIPE, start_new_session=True)
@@ -281,7 +282,7 @@ def test_excluded_files_are_not_in_the_repository(store: ResticStore, data: Path
 
 
 def aged(folder: Path) -> None:
-    """Wait until nothing in it changed a moment ago: only then are hashes remembered."""
+    """Wait until nothing in it was changed recently: only then does the store remember hashes."""
     newest = max(path.lstat().st_ctime for path in folder.rglob("*"))
     time.sleep(max(0.0, newest + 2.05 - time.time()))
 

@@ -1,6 +1,6 @@
-"""One suite for every source: what it brings out comes back, and what was there can be put back.
+"""One suite for every source: what it saves is restored, and what was there before can be put back.
 
-Those are the sources of ``RIGS`` in tests/shared/source_fixtures.py. No test below may ask for the kind of a source.
+The sources are those of ``RIGS`` in tests/shared/source_fixtures.py. No test below may ask for the kind of a source.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def test_in_place_and_back(rig: Rig, packed: Packed) -> None:
 def test_into_a_folder(rig: Rig, packed: Packed, tmp_path: Path) -> None:
     before = rig.contents()
     incoming = brought(rig, packed, into=tmp_path / "elsewhere")
-    # A database that is no files comes into a folder as the files of its dump, which nothing has opened.
+    # A database that is not files is restored into a folder as the files of its dump, which nothing has opened.
     assert incoming.load() == (packed.part.tables if rig.folder else None)
     incoming.switch()
     incoming.finish()
@@ -182,7 +182,7 @@ def test_options_of_other_kinds_change_nothing(rig: Rig, packed: Packed) -> None
 
 
 def test_an_undo_takes_the_way_of_the_journal(rig: Rig, packed: Packed) -> None:
-    """Whatever the settings say then: the record alone, as JSON has it, brings the source back to its place."""
+    """Whatever the settings say at that time: the journal's record alone, as JSON, restores the source to its place."""
     record = json.loads(json.dumps(dict(rig.source.journal_record())))
     assert record and all(isinstance(value, bool | str) for value in record.values())
     moved = rig.source.as_recorded(record)
@@ -238,7 +238,7 @@ def test_no_method_of_the_protocol_is_for_one_kind_alone() -> None:
 
 
 def _does_nothing(method: Callable[..., object]) -> bool:
-    """Whether its body is nothing but what stands for nothing."""
+    """Whether its body is only a docstring, ``...``, ``pass`` or an empty result."""
     (function,) = ast.parse(textwrap.dedent(inspect.getsource(method))).body
     assert isinstance(function, ast.FunctionDef)
     body = [ast.unparse(one) for one in function.body if not isinstance(one, ast.Expr) or not _is_text(one.value)]

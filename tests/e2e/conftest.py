@@ -1,4 +1,4 @@
-"""The command as a user has it."""
+"""The command as a user calls it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said and how it ended."""
+    """What a command printed and its exit code."""
 
     code: int
     out: str
@@ -43,7 +43,7 @@ def run_tool(*argv: str | Path, env: Mapping[str, str], cwd: Path, stdin: str = 
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """The environment of somebody who has nothing of ours set."""
+    """The environment of somebody who has set nothing of ours."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SCRIPTORIUM"))}
     return {**kept, "PREFECT_HOME": str(home / "prefect"), "XDG_CONFIG_HOME": str(home / "config"), "COLUMNS": "200"}
 

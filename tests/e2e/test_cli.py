@@ -1,4 +1,4 @@
-"""The command line as a user has it: outputs, JSON, exit codes, questions."""
+"""The command line as a user has it: output, JSON, exit codes, questions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Scriptorium = Callable[..., Any]
 
 
 def test_the_whole_story(scriptorium: Scriptorium, place: Any) -> None:
-    """create, list, show, verify, stats, pin, restore, cleanup, delete: one library's life."""
+    """create, list, show, verify, stats, pin, restore, cleanup, delete: the life of one library."""
     made = scriptorium("create", "--name", "first", "--json")
     assert made.code == 0, made.err
     first = made.document
@@ -88,13 +88,13 @@ def test_restore_in_place(scriptorium: Scriptorium, place: Any) -> None:
     assert place.execute("MATCH (b:Book) RETURN count(*)") == [[50]]
     tiers = [one["tier"] for one in scriptorium("list", "--json").document["backups"]]
     assert tiers == ["before-restore", "manual"]
-    told = scriptorium("restore", "--undo", "--only", "data", "--from", "local", "--yes")
-    assert told.code == 2 and "takes no --only, --from" in told.err, "it would go back from all of it"
+    mixed = scriptorium("restore", "--undo", "--only", "data", "--from", "local", "--yes")
+    assert mixed.code == 2 and "takes no --only, --from" in mixed.err, "it would undo everything"
     planned = scriptorium("restore", "--undo", "--dry-run", "--yes")
     assert planned.code == 0 and "holds no file open" in planned.out and "nothing was changed" in planned.out
     assert place.execute("MATCH (b:Book) RETURN count(*)") == [[50]], "a plan goes nowhere"
     (journal,) = (place.settings.workspace_folder / "restores").iterdir()
-    journal.write_text(journal.read_text().replace('"kept"', '"switched"'))  # as when it was killed a moment earlier
+    journal.write_text(journal.read_text().replace('"kept"', '"switched"'))  # as if it had been killed just before
     for words in (("list",), ("cleanup", "--keep-last", "9", "--dry-run")):
         seen = scriptorium(*words)
         assert seen.code == 0 and "may be a mixture" in seen.err and "restore --undo" in seen.err
@@ -134,7 +134,7 @@ def test_damage_is_exit_3(scriptorium: Scriptorium, place: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (("show", "abcd1234"), 5, "no such backup"),
         (("list", "--library", "nope"), 5, "bibliotheca"),
@@ -149,9 +149,9 @@ def test_damage_is_exit_3(scriptorium: Scriptorium, place: Any) -> None:
         (("create", "--compression", "rar"), 2, "zstd"),
     ],
 )
-def test_what_is_wrong_is_said(scriptorium: Scriptorium, words: tuple[str, ...], code: int, said: str) -> None:
+def test_what_is_wrong_is_said(scriptorium: Scriptorium, words: tuple[str, ...], code: int, message: str) -> None:
     answer = scriptorium(*words)
-    assert answer.code == code and said in answer.err + answer.out, answer.err
+    assert answer.code == code and message in answer.err + answer.out, answer.err
     assert "Traceback" not in answer.err
 
 
@@ -181,7 +181,7 @@ def test_busy_library_is_exit_4(scriptorium: Scriptorium, place: Any) -> None:
 
 
 def test_no_space_is_exit_7(scriptorium: Scriptorium, place: Any) -> None:
-    """A backup that is expected to be a thousand times its content: no test fills a disk for it."""
+    """The settings expect a backup of a thousand times its content, so that no test has to fill a disk."""
     place.config.write_text("space_factor = 1000\n" + place.config.read_text())
     with (place.home / "data" / "uploads" / "large").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(place.home).free // 1000 + (64 << 20))

@@ -26,14 +26,14 @@ from scriptorium.words import Compression, Tier
 
 BEFORE, NEWEST = datetime(2026, 2, 28, 2, 0, tzinfo=UTC), datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 _JUNK = b"\xff" * 4096
-# What no prose may hold unseen: a command that looks as if it were to be typed.
+# What no prose may contain: a command that a reader could type, and that no test runs.
 _PROGRAMS = "tar|sha256sum|zstd|docker|scriptorium|python3?|pip|psql|pg_restore|createdb|apt-get|rm|mv|cp"
 _INLINE = re.compile(rf"`(?:{_PROGRAMS}) [^`]+`")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A library that went on after its newest backup, in a folder of its own, and what it was at the backup."""
+    """A library that was changed after its newest backup, in a folder of its own, and its state at the backup."""
 
     place: Any
     newest: Manifest
@@ -137,7 +137,7 @@ def tree(root: Path) -> dict[str, object]:
 
 
 def saved(scene: Scene) -> dict[str, object]:
-    """What the newest backup holds of the library."""
+    """What the newest backup contains of the library."""
     volatile = ("data/logs", "data/locks", "data/backups")
     return {path: what for path, what in tree(scene.then).items() if not path.startswith(volatile)}
 
@@ -167,7 +167,7 @@ def test_1_the_newest_is_found(scene: Scene, env: dict[str, str]) -> None:
 
 
 def _stale(home: Path) -> None:
-    """A WAL and a shadow file of another state: left beside the new database they would ruin it."""
+    """A WAL and a shadow file of another state: if they stayed beside the new database, they would destroy it."""
     for ending in (".wal", ".shadow"):
         (home / f"data/kuzu/bibliotheca.db{ending}").write_bytes(_JUNK)
 
@@ -307,7 +307,7 @@ GOLDEN = runbook.ROOT / "tests" / "golden" / "version-1"
     "archive", sorted(path.name for path in GOLDEN.glob("bibliotheca/*.tar*") if path.suffix in (".tar", ".gz"))
 )
 def test_the_commands_of_the_format_read_a_golden_backup(archive: str, tmp_path: Path, env: dict[str, str]) -> None:
-    """Also the reader that is written down there, on every awkward name."""
+    """Also the reader in the document, on every difficult name."""
     book = console.chapters(DOCS / "format.md")
     assert list(book) == ["Sealed JSON", "A reader"]
     values = {"STORE": str(GOLDEN), "LIBRARY": "bibliotheca", "ARCHIVE": archive, "WORK": str(tmp_path)}
@@ -330,7 +330,7 @@ def test_the_reader_of_the_format_finds_damage(tmp_path: Path, env: dict[str, st
 
 
 def test_no_document_has_commands_that_nobody_runs() -> None:
-    """The runbook, the format and the stores are run; elsewhere a block of commands says why it is not."""
+    """The runbook, the format and the stores are run; a block in another document says why it is not run."""
     for path in sorted(DOCS.glob("**/*.md")):
         book = console.chapters(path)
         if path.name in ("runbook.md", "format.md", "stores.md"):  # the last: test_stores_document, test_restic_store

@@ -1,5 +1,5 @@
-"""Chapters 7 and 13 of the runbook: an Alexandria is put back by hand, on the server that it had and on a new
-one, and with Scriptorium."""
+"""Chapters 7 and 13 of the runbook: an Alexandria is restored by hand, on its own server and on a new one, and with
+Scriptorium."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def servers() -> Iterator[Callable[[], EmbeddedPostgres]]:
 
 
 def ask(address: str, *statements: str) -> list[tuple[Any, ...]]:
-    """Run the statements; the rows of the last one."""
+    """Run the statements; returns the rows of the last one."""
     with psycopg.connect(address, autocommit=True) as session:
         for statement in statements:
             answer = session.execute(statement)
@@ -78,7 +78,7 @@ class Library:
 def made(
     servers: Callable[[], EmbeddedPostgres], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Library:
-    """The newest backup's dump is a folder, or lies in pieces."""
+    """The newest backup's dump is a folder, or is in pieces."""
     server, folder = servers(), tmp_path_factory.mktemp("alexandria")
     role, password = _OWNER.split(":")
     ask(server.address(), f"CREATE ROLE {role} LOGIN PASSWORD '{password}'", f"CREATE DATABASE alexandria OWNER {role}")
@@ -110,11 +110,11 @@ def test_the_rescue_command_says_that_a_database_is_a_dump_still_and_how_it_is_l
     argv = [sys.executable, "-m", "scriptorium.rescue", str(made.folder / "backups"), str(target)]
     done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
-    assert f"the database alexandria is still a dump, in {target}/postgres/alexandria: no server has it" in said
-    assert said[-1].endswith("chapter 7 of docs/runbook.md")
+    lines = done.stdout.splitlines()
+    assert f"the database alexandria is still a dump, in {target}/postgres/alexandria: no server has it" in lines
+    assert lines[-1].endswith("chapter 7 of docs/runbook.md")
     assert "Alexandria" in next(line for line in runbook.PATH.read_text().splitlines() if line.startswith("## 7."))
-    (load,) = [line.removeprefix("load it: ") for line in said if line.startswith("load it: ")]
+    (load,) = [line.removeprefix("load it: ") for line in lines if line.startswith("load it: ")]
     subprocess.run(["sh", "-c", load], env=env, check=True, timeout=120)
     try:
         restored = server.address("alexandria_new")

@@ -1,4 +1,4 @@
-"""Prefect's embedded server: it answers nobody but the command that started it, and many may start at once."""
+"""Prefect's embedded server: it answers only the command that started it, and many may start at the same time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start what has an embedded server; it ends when its standard input does."""
+    """Start a process that has an embedded server; it ends when its standard input ends."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SCRIPTORIUM"))}
     started: list[subprocess.Popen[str]] = []
 
@@ -70,7 +70,7 @@ def servers_of(command: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def test_it_answers_nobody_else(start: Start, prefect_home: Callable[[Path], Path], tmp_path: Path) -> None:
-    """Reading and setting states, also by its event stream, needs a password that is in no argument and no file."""
+    """To read or set states, also by the event stream, needs a password that is in no argument and in no file."""
     home = prefect_home(tmp_path / "prefect")
     (tmp_path / "uvicorn.py").write_text("raise SystemExit('a module of the working directory was imported')")
     command = start(home)
@@ -87,16 +87,16 @@ def test_it_answers_nobody_else(start: Start, prefect_home: Callable[[Path], Pat
     assert len(password) > 40
     assert password not in " ".join(server.cmdline() + psutil.Process(command.pid).cmdline())
     assert stat.S_IMODE(Path(f"/proc/{server.pid}/environ").stat().st_mode) == 0o400
-    said = command.communicate("", timeout=120)
-    assert command.returncode == 0, said
-    assert password not in "".join(said)
+    printed = command.communicate("", timeout=120)
+    assert command.returncode == 0, printed
+    assert password not in "".join(printed)
     assert not [file for file in home.rglob("*") if file.is_file() and password.encode() in file.read_bytes()]
     with contextlib.closing(sqlite3.connect(home / "prefect.db")) as history:
         assert history.execute("SELECT state_type FROM flow_run").fetchall() == [("COMPLETED",)]
 
 
 def _read_the_events_of_others(url: str) -> None:
-    """What a stranger's client does: it opens the stream and gives a wrong password."""
+    """What a stranger's client does: it opens the stream and sends a wrong password."""
     import asyncio
 
     import websockets
@@ -115,7 +115,7 @@ def _read_the_events_of_others(url: str) -> None:
 
 @pytest.mark.parametrize("many", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 def test_many_may_begin_at_once_on_a_new_home(start: Start, tmp_path: Path, many: int) -> None:
-    """One of them is killed while it brings the database up to date; nobody waits for it."""
+    """One of them is killed while it brings the database up to date; the others do not wait for it."""
     home = tmp_path / "new" / "prefect"
     killed = start(home)
     until = time.monotonic() + 120
@@ -126,8 +126,8 @@ def test_many_may_begin_at_once_on_a_new_home(start: Start, tmp_path: Path, many
     killed.send_signal(signal.SIGKILL)
     for other in others:
         out, err = other.communicate("", timeout=1000)
-        said = [line for line in err.splitlines() if "Still processing items" not in line]
-        assert (other.returncode, said) == (0, []) and out.startswith("http://127.0.0.1:"), err[-3000:]
+        printed = [line for line in err.splitlines() if "Still processing items" not in line]
+        assert (other.returncode, printed) == (0, []) and out.startswith("http://127.0.0.1:"), err[-3000:]
     with contextlib.closing(sqlite3.connect(home / "prefect.db")) as history:
         assert history.execute("SELECT state_type FROM flow_run").fetchall() == [("COMPLETED",)] * many
     assert stat.S_IMODE(home.stat().st_mode) == 0o700

@@ -1,4 +1,4 @@
-"""``scriptorium export`` as it is typed."""
+"""``scriptorium export`` as a user types it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def test_tables_of_the_newest_backup_become_files(scriptorium: Scriptorium, plac
     done = scriptorium("export", "--tables", "Book,AUTHORED", "--format", "json", "--json")
     assert done.code == 0, done.err
     folder = place.folder / f"{made['copies'][0]['key'].rpartition('/')[2].partition('.tar')[0]}-json"
-    said = done.document
-    assert (said["backup"], said["output"], said["format"]) == (made["id"], str(folder), "json")
-    assert [(one["source"], one["table"], one["path"], one["rows"]) for one in said["files"]] == [
+    document = done.document
+    assert (document["backup"], document["output"], document["format"]) == (made["id"], str(folder), "json")
+    assert [(one["source"], one["table"], one["path"], one["rows"]) for one in document["files"]] == [
         ("kuzu", "Book", str(folder / "Book.json"), 50),
         ("kuzu", "AUTHORED", str(folder / "AUTHORED.json"), 10),
     ]
-    for one in said["files"]:
+    for one in document["files"]:
         assert len(json.loads(Path(one["path"]).read_text("utf-8"))) == one["rows"]
         assert Path(one["path"]).stat().st_size == one["bytes"]
 
@@ -42,7 +42,7 @@ def test_tables_of_the_newest_backup_become_files(scriptorium: Scriptorium, plac
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["--format", "xlsx"], 2, "csv, json, parquet"),
         (["--from", "ffffffff"], 5, "no such backup"),
@@ -50,8 +50,8 @@ def test_tables_of_the_newest_backup_become_files(scriptorium: Scriptorium, plac
     ],
 )
 def test_mistakes_are_found_before_prefect_is_loaded(
-    scriptorium: Scriptorium, words: list[str], code: int, said: str
+    scriptorium: Scriptorium, words: list[str], code: int, message: str
 ) -> None:
     done = scriptorium("export", *words, PREFECT_API_URL="http://127.0.0.1:1/api")
     assert (done.code, done.out) == (code, "")
-    assert said in done.err
+    assert message in done.err

@@ -1,4 +1,4 @@
-"""The command and Prefect's API: an embedded server, and one that cannot be had."""
+"""The command and Prefect's API: an embedded server, and one that cannot be reached."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 def test_without_a_server_the_embedded_one_keeps_the_history_and_nothing_is_left_running(
     place: Any, tmp_path: Path, prefect_home: Home, children_of: Callable[[str], list[str]]
 ) -> None:
-    """Started by the command with no server anywhere: the embedded one and every child are gone when it ends, it said
-    nothing, and the run with all its tasks is there later, with the same PREFECT_HOME."""
+    """Started by a command when no server is configured. When the command ends, the embedded server and every child are
+    gone, and the server has printed nothing. The run with all its tasks is in the history later, with the same
+    PREFECT_HOME."""
     prefect_home(tmp_path / "prefect")
     env = environment(tmp_path, SCRIPTORIUM_TEST_MARK=str(tmp_path))
     done = subprocess.run(
@@ -58,7 +59,7 @@ def test_without_a_server_the_embedded_one_keeps_the_history_and_nothing_is_left
 
 
 @pytest.mark.parametrize(
-    ("given", "code", "said"),
+    ("given", "code", "message"),
     [
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, 6, "Prefect's API does not answer: http://127.0.0.1:9/api"),
         ({"PREFECT_HOME": "scriptorium.toml"}, 1, "embedded server did not start"),
@@ -67,7 +68,7 @@ def test_without_a_server_the_embedded_one_keeps_the_history_and_nothing_is_left
     ids=["nobody there", "no folder", "forbidden"],
 )
 def test_an_api_that_cannot_be_had_is_said(
-    place: Any, tmp_path: Path, given: dict[str, str], code: int, said: str
+    place: Any, tmp_path: Path, given: dict[str, str], code: int, message: str
 ) -> None:
     given = {name: str(place.folder / value) if name == "PREFECT_HOME" else value for name, value in given.items()}
     done = subprocess.run(
@@ -78,4 +79,4 @@ def test_an_api_that_cannot_be_had_is_said(
         text=True,
         timeout=240,
     )
-    assert done.returncode == code and said in done.stderr and len(done.stderr.splitlines()) == 2, done.stderr
+    assert done.returncode == code and message in done.stderr and len(done.stderr.splitlines()) == 2, done.stderr

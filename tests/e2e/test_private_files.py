@@ -1,4 +1,4 @@
-"""Whatever is written is open to its user alone, from the first moment on, whatever the umask of who starts it."""
+"""Everything that is written is open only to its user, from the beginning, whatever the umask of the process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scriptorium.server.embedded_server import keep_private
 
 
 def too_open(folder: Path, seen: dict[str, int]) -> None:
-    """Note every file and folder below that others may do anything with."""
+    """Record every file and folder below that gives others any right."""
     waiting = [folder]
     while waiting:
         try:
@@ -33,12 +33,12 @@ def too_open(folder: Path, seen: dict[str, int]) -> None:
                     if stat.S_ISDIR(mode):
                         waiting.append(Path(entry.path))
         except OSError:
-            continue  # it has just gone
+            continue  # it was removed just now
 
 
 @contextmanager
 def watched(*folders: Path) -> Iterator[dict[str, int]]:
-    """Look again and again while something works."""
+    """Look again and again during the block."""
     seen: dict[str, int] = {}
     done = threading.Event()
 
@@ -62,8 +62,10 @@ def watched(*folders: Path) -> Iterator[dict[str, int]]:
 def test_nothing_that_is_written_is_open_to_others(
     place: Any, prefect_home: Callable[[Path], Path], server: str, tmp_path: Path
 ) -> None:
-    """In a workspace that was there before, and that everybody may enter. The server that a command embeds writes the
-    same files for each command: two of them have one."""
+    """In a workspace that existed before, and that everybody may enter.
+
+    The server that a command embeds writes the same files for each command: two commands have one.
+    """
     backups, temporary = place.backups, tmp_path / "tmp"
     home = prefect_home(tmp_path / "prefect")
     for path in (home, *home.rglob("*")):
@@ -88,7 +90,7 @@ def test_nothing_that_is_written_is_open_to_others(
             )
             assert done.returncode == 0, done.stderr
     del seen[str(backups / ".scriptorium")]
-    # What has the modes that were recorded, or are to be, lies in a folder that nobody else may enter.
+    # Files with recorded modes, or with the modes of the living data, are in a folder that nobody else may enter.
     staged = {path for path in seen if "/raw/" in path or "/restored/" in path}
     assert seen.keys() - staged == set()
     assert all(path.startswith(f"{backups}/.scriptorium/staging/") for path in staged)
@@ -97,7 +99,7 @@ def test_nothing_that_is_written_is_open_to_others(
 
 @pytest.mark.parametrize("there", [None, 0o644, 0o664])
 def test_the_database_of_the_runs_is_private_whatever_the_folder_says(tmp_path: Path, there: int | None) -> None:
-    """With a default access list the umask has no say in what is made in a folder."""
+    """In a folder with a default access list, the umask has no effect on new files."""
     database = tmp_path / "prefect.db"
     subprocess.run(["setfacl", "-d", "-m", "u::rwx,u:1005:rwx,g::rwx,o::rwx", str(tmp_path)], check=False)
     if there is not None:

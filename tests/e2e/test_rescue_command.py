@@ -1,4 +1,4 @@
-"""``python -m scriptorium.rescue`` as somebody has it who lost everything else: no Prefect, no settings, no catalog."""
+"""``python -m scriptorium.rescue`` for somebody who lost everything else: no Prefect, no settings, no catalog."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _BLOCKED = ("prefect", "typer", "rich")
 
 @dataclass(frozen=True)
 class Vault:
-    """A store: an old full backup, the full one, what a restore replaced, a later one of the configuration alone."""
+    """A store with an old full backup, the newest full one, one of what a restore replaced, and a later one of the
+    configuration alone."""
 
     place: Any
     old: Manifest
@@ -72,7 +73,7 @@ def new_place_for_module(
 
 @pytest.fixture
 def vault(made: Vault, tmp_path: Path) -> Vault:
-    """A copy of the store, to be damaged at will."""
+    """A copy of the store, which a test may damage."""
     shutil.copytree(made.store, tmp_path / "store", ignore=shutil.ignore_patterns(".scriptorium", "backup_index.json"))
     place = type(made.place)(tmp_path, made.place.home, tmp_path / "store", made.place.config)
     return Vault(place, made.old, made.full, made.config)
@@ -87,7 +88,8 @@ class Answer:
 
 @pytest.fixture
 def rescue(tmp_path: Path) -> Callable[..., Answer]:
-    """The command on a machine without Prefect, in a folder without settings, with a variable that names wrong ones."""
+    """The command on a machine without Prefect, in a folder without settings, with a variable that names wrong
+    settings."""
     bare = tmp_path / "bare"
     for name in _BLOCKED:
         (bare / name).mkdir(parents=True)
@@ -184,7 +186,7 @@ def test_from_the_export(vault: Vault, rescue: Callable[..., Answer], tmp_path: 
 
 
 def test_an_archive_alone_without_its_manifest(vault: Vault, rescue: Callable[..., Answer], tmp_path: Path) -> None:
-    """A copy that somebody carried away, under a name of their own."""
+    """A copy that somebody took away, under another name."""
     carried = tmp_path / "carried.tar.gz"
     shutil.copy(vault.archive(vault.full), carried)
     listed = rescue(carried)
@@ -199,7 +201,7 @@ def damage_manifest(archive: Path) -> None:
 
 
 def damage_member(archive: Path) -> None:
-    """Flip a bit that changes contents: in a run of zeros, many a flipped bit unpacks to the same zeros."""
+    """Flip a bit that changes contents: in a run of zeros, many flipped bits unpack to the same zeros."""
     data = bytearray(archive.read_bytes())
     was = gzip.decompress(data)
     for at in range(len(data) // 2, len(data)):
@@ -272,10 +274,10 @@ def test_what_it_refuses(vault: Vault, rescue: Callable[..., Answer], tmp_path: 
         ([vault.store, "--only", "data/*"], 2, "TARGET is missing"),
         ([taken / "mine.txt"], 3, "not an archive"),
     ]
-    for words, code, said in cases:
+    for words, code, message in cases:
         answer = rescue(*words)
         assert answer.code == code, (words, answer)
-        assert said in answer.err or "archive ends early" in answer.err, (words, answer.err)
+        assert message in answer.err or "archive ends early" in answer.err, (words, answer.err)
         assert "Traceback" not in answer.err
     assert (taken / "mine.txt").read_text() == "mine"
     assert not (tmp_path / "new").exists()

@@ -1,4 +1,4 @@
-"""What nobody starts: the deployments on a server with a password, a worker, and schedules that come true."""
+"""What nobody starts: deployments on a server with a password, a worker, and schedules that are due."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from prefect_server import PREFECT, clean, running, wait_for
 SCRIPTORIUM = Path(sys.executable).with_name("scriptorium")
 
 
-_SAID = "'17 4 * * *' in Asia/Tokyo"
+_LOGGED = "'17 4 * * *' in Asia/Tokyo"
 
 
 def require_silent(log: Path) -> None:
-    """No error in a server's log. SQLite may be locked for a moment where the whole suite runs at once: Prefect tries
-    that again, and says so a few times at most."""
+    """No error in a server's log. When the whole suite runs, SQLite may be locked for a short time: Prefect tries
+    again, and logs it a few times at most."""
     records = re.split(r"^(?=\d\d:\d\d:\d\d\.\d{3} \| )", log.read_text(), flags=re.MULTILINE)
     locked = [record for record in records if "database is locked" in record]
     errors = [one for one in records if re.search(r"\bERROR\b|\bCRITICAL\b|Traceback|OperationalError|locked", one)]
@@ -35,7 +35,7 @@ def require_silent(log: Path) -> None:
 
 
 def log_tab(deployment: Deployed, module: str) -> list[str]:
-    """What a module of the core said in the log tab of the run that somebody started by hand and a worker did."""
+    """What a module of the core logged in the log tab of a run that somebody started by hand and a worker ran."""
     (run,) = deployment.ask("/flow_runs/filter", {"deployments": {"name": {"any_": ["manual"]}}})
     lines = deployment.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
     return [line["message"] for line in lines if line["name"] == module]
@@ -45,7 +45,7 @@ def log_tab(deployment: Deployed, module: str) -> list[str]:
 def test_a_schedule_of_the_settings_comes_true(
     place: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]
 ) -> None:
-    """`prefect deploy --all`, a worker outside the checkout: the minute comes, and a backup is there."""
+    """`prefect deploy --all`, and a worker outside the checkout: at the next minute, a backup is made."""
     deployment = deployed(place, tmp_path / "prefect", prefect_home(tmp_path / "server"))
     with deployment.server():
         with pytest.raises(urllib.error.HTTPError, match="401"):
@@ -72,7 +72,7 @@ def test_a_schedule_of_the_settings_comes_true(
             assert deployment.scheduled("hourly") == []
             wait_for(lambda: {one.tier for one in deployment.backups()} == {"daily", "manual"}, 180)
             (by_worker,) = [one for one in deployment.backups() if one.name == "by-worker"]
-            done = f"backup {by_worker.id} is verified"  # sent every few seconds: a run that is ended now sends no more
+            done = f"backup {by_worker.id} is verified"  # sent every few seconds; a run that ends now sends no more
             wait_for(
                 lambda: any(line.startswith(done) for line in log_tab(deployment, "scriptorium.operations.backup")), 60
             )
@@ -80,11 +80,11 @@ def test_a_schedule_of_the_settings_comes_true(
         assert (daily.type, daily.status) == ("data", "verified")
 
         deployment.tiers('[tiers.daily]\ncron = "17 4 * * *"\ntype = "config"\n')
-        with deployment.worker():  # not deployed yet: the next run says so
+        with deployment.worker():  # not deployed yet: the next run fails with that message
             deployment.prefect("deployment", "run", "tier/daily")
             wait_for(lambda: "config" in {one.type for one in deployment.backups()}, 120)
             newest = {"sort": "TIMESTAMP_DESC"}
-            wait_for(lambda: any(_SAID in one["message"] for one in deployment.ask("/logs/filter", newest)), 60)
+            wait_for(lambda: any(_LOGGED in one["message"] for one in deployment.ask("/logs/filter", newest)), 60)
         deployment.prefect("deploy", "-n", "tier/daily")
         wait_for(
             lambda: {(instant.hour, instant.minute) for instant in deployment.scheduled("daily")} == {(19, 17)}, 60
@@ -96,7 +96,7 @@ def test_a_schedule_of_the_settings_comes_true(
 def test_the_commands_of_readme_give_a_server_and_a_worker(
     place: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]
 ) -> None:
-    """As they stand there, one after the other; a server that logs goes on all the same."""
+    """As they are in the document, one after the other; the server writes log lines and continues to run."""
     deployment = deployed(place, tmp_path / "prefect", prefect_home(tmp_path / "server"))
     chapter = (PROJECT / "README.md").read_text("utf-8").split("### By Prefect")[1].split("\n##")[0]
     (block,) = re.findall(r"```console\n(.*?)```", chapter, re.DOTALL)

@@ -1,4 +1,4 @@
-"""The settings and commands of docs/stores.md for a bucket, as they stand there, on a real server."""
+"""The settings and commands of docs/stores.md for a bucket, as they are in the document, on a real server."""
 
 from __future__ import annotations
 

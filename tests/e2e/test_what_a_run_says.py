@@ -1,4 +1,4 @@
-"""What a run says of itself on the command line: the log file, its progress, and never a password."""
+"""What a run reports on the command line: the log file, its progress, and never a password."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_log_file_has_what_was_decided_and_done_and_what_failed(scriptorium: S
     made = scriptorium("create", "--log-file", "run.log", "--json")
     assert made.code == 0 and made.err == ""
     file = place.folder / "run.log"
-    said = file.read_text()
+    logged = file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     for wanted in (
         f"settings: {place.config}",
@@ -40,13 +40,13 @@ def test_a_log_file_has_what_was_decided_and_done_and_what_failed(scriptorium: S
         "storing in local",
         f"backup {made.document['id']} is verified",
     ):
-        assert wanted in said, (wanted, said)
+        assert wanted in logged, (wanted, logged)
     assert scriptorium("restore", "nothing", "--log-file", "run.log").code == 5
-    assert "no such backup" in file.read_text().removeprefix(said)
+    assert "no such backup" in file.read_text().removeprefix(logged)
 
 
 def test_another_process_is_told_how_far_a_run_is(scriptorium: Scriptorium, place: Any, server: str) -> None:
-    """While it runs, by its own id and by Prefect's; and after it was killed."""
+    """While the run works, by its own id and by Prefect's; and after it was killed."""
     gate = place.folder / "gate"
     env = clean(
         PREFECT_HOME=str(place.folder / "prefect"),
@@ -73,7 +73,8 @@ def test_another_process_is_told_how_far_a_run_is(scriptorium: Scriptorium, plac
 
 
 def test_a_password_of_the_settings_is_said_nowhere(scriptorium: Scriptorium, place: Any, server: str) -> None:
-    """A backup, a dump, and a login that is refused: not in the output, the log file, our files, nor at Prefect."""
+    """A backup, a dump, and a login that is refused: the password is not in the output, the log file, our files, or at
+    Prefect."""
     forms = [PASSWORD, urllib.parse.quote(PASSWORD, safe=""), urllib.parse.quote(PASSWORD)]
     with EmbeddedPostgres() as postgres:
         with psycopg.connect(postgres.address(), autocommit=True) as session:
@@ -94,18 +95,18 @@ def test_a_password_of_the_settings_is_said_nowhere(scriptorium: Scriptorium, pl
             session.execute("ALTER ROLE keeper PASSWORD 'another'")
         answers.append(scriptorium("create", *common))
         assert answers[-1].code != 0 and "password" in answers[-1].err
-    said = {f"output {number}": one.out + one.err for number, one in enumerate(answers)}
+    texts = {f"output {number}": one.out + one.err for number, one in enumerate(answers)}
     files = [file for file in place.folder.rglob("*") if file.is_file() and file not in (config, place.folder / ".env")]
     assert {"run.log", "one.sql"} <= {file.name for file in files}
-    said |= {str(file): file.read_bytes().decode("latin-1") for file in files}
+    texts |= {str(file): file.read_bytes().decode("latin-1") for file in files}
     for what in ("logs", "artifacts", "flow_runs", "task_runs"):
-        said[what] = newest(f"{server}/{what}/filter", what)
-    assert "alexandria" in said["logs"] and "alexandria" in said["flow_runs"] and "alexandria" in said["artifacts"]
-    assert [where for where, text in said.items() if any(form in text for form in forms)] == []
+        texts[what] = newest(f"{server}/{what}/filter", what)
+    assert "alexandria" in texts["logs"] and "alexandria" in texts["flow_runs"] and "alexandria" in texts["artifacts"]
+    assert [where for where, text in texts.items() if any(form in text for form in forms)] == []
 
 
 def newest(url: str, what: str) -> str:
-    """The newest 200 of what Prefect keeps, as it answers."""
+    """The newest 200 entries that Prefect keeps, as it answers."""
     orders = {"logs": "TIMESTAMP_DESC", "artifacts": "CREATED_DESC", "flow_runs": "START_TIME_DESC"}
     body = json.dumps({"limit": 200, "sort": orders.get(what, "END_TIME_DESC")}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})

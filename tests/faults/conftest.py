@@ -28,9 +28,9 @@ def _built(tmp_path_factory: pytest.TempPathFactory, new_place: Callable[..., An
 
 @pytest.fixture
 def rig(_built: tuple[Path, type], tmp_path: Path) -> Iterator[Rig]:
-    """A small library with two backups in two stores; the living data has gone on since.
+    """A small library with two backups in two stores; the living data was changed after them.
 
-    After every test, whatever it did: every copy is sound, and nothing that was complete before is lost.
+    After every test, whatever it did: every copy is sound, and no backup that was complete before is lost.
     """
     template, place = _built
     rig = matrix.copied(template, tmp_path / "rig", place)
@@ -51,7 +51,7 @@ def _built_with_a_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def database_setup(_built_with_a_database: alexandria.Place, tmp_path: Path) -> Iterator[DatabaseRig]:
-    """The same for a library with a PostgreSQL database, of which besides: no scratch database, no session stays."""
+    """The same for a library with a PostgreSQL database; in addition, no scratch database and no session is left."""
     rig = alexandria.copied(_built_with_a_database, tmp_path / "rig", f"rig{next(_numbers)}")
     try:
         yield rig

@@ -82,7 +82,7 @@ class Place:
             return cursor.fetchall() if cursor.description else []
 
     def configure(self, *, dump: str = "stage") -> None:
-        """Write the settings. ``dump``: into the workspace first, or straight into the archive (``stream``)."""
+        """Write the settings. ``dump``: into the workspace first, or directly into the archive (``stream``)."""
         server = self.server
         address = f"postgresql://{server.user}@127.0.0.1:{server.port}/{self.name}"
         self.config.write_text(
@@ -96,7 +96,7 @@ class Place:
 
 
 def living(place: Place) -> Living:
-    """What lives: every file by its hash, every table by its rows and its fingerprint."""
+    """The living data: every file by its hash, every table by its rows and its fingerprint."""
     state: Living = {}
     for path in sorted(place.home.rglob("*")):
         inside = path.relative_to(place.home).as_posix()
@@ -109,7 +109,7 @@ def living(place: Place) -> Living:
 
 
 def build(folder: Path, server: EmbeddedPostgres) -> Place:
-    """Two backups, a day apart, of one state; then the living data goes on."""
+    """Two backups of one state, a day apart; then the living data is changed."""
     folder.mkdir(parents=True)
     place = Place(folder, server, "alexandria")
     place.ask(f"CREATE DATABASE {place.name}", database="postgres")
@@ -128,14 +128,14 @@ def build(folder: Path, server: EmbeddedPostgres) -> Place:
 
 
 class DatabaseRig(Rig):
-    """A library with a database: no scratch database and no session may stay either."""
+    """A library with a database: no scratch database and no session may be left either."""
 
     library = "alexandria"
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         stays = {name: state for name, state in self.old.items() if "came_later" in name}
-        self.new_in_place: Living = {**self.new, **stays}  # a restore in place leaves what the backup does not know
+        self.new_in_place: Living = {**self.new, **stays}  # a restore in place leaves tables that are not in the backup
 
     @property
     def restored(self) -> tuple[Living, ...]:
@@ -150,7 +150,7 @@ class DatabaseRig(Rig):
         return living(self.place)
 
     def databases(self) -> set[str]:
-        """The endings of the names of all databases of this library: nothing for the living one."""
+        """The endings of the names of all databases of this library; the living one has none."""
         own = self.place.name
         found = self.place.ask("SELECT datname::text FROM pg_database", database="postgres")
         return {name.removeprefix(own) for (name,) in found if name == own or name.startswith(f"{own}_")}
@@ -190,7 +190,7 @@ def copied(template: Place, folder: Path, name: str) -> DatabaseRig:
 
 
 def removed(place: Place) -> None:
-    """Drop the databases of a rig that nobody needs any more."""
+    """Drop the databases of a rig that is not needed any more."""
     for (name,) in place.ask("SELECT datname::text FROM pg_database", database="postgres"):
         if name == place.name or name.startswith(f"{place.name}_"):
             place.ask(f'DROP DATABASE "{name}" WITH (FORCE)', database="postgres")

@@ -38,36 +38,36 @@ def _moving(_: int) -> None:
 
 
 def backup(settings: Settings, *, now: datetime | None = None, compression: str = "gzip") -> str:
-    """A full backup; returns its id."""
+    """Take a full backup; returns its id."""
     request = BackupRequest(compression=Compression(compression))
     return backup_operation.backup(settings, request, now=now, advance=_moving).backup.id
 
 
 def restore(settings: Settings, reference: str = "", *, clean: bool = False) -> str:
-    """The oldest backup (or the named one) over the living data."""
+    """Restore the oldest backup (or the named one) over the living data."""
     backup = reference or Catalog(settings).backups(records=False)[-1].id
     request = RestoreRequest(reference=backup, clean=clean, safety=False)  # none is taken here
     return restore_operation.restore(settings, request, advance=_moving).backup
 
 
 def restore_clean(settings: Settings) -> str:
-    """The same into the living database, in one transaction."""
+    """Restore into the living database, in one transaction."""
     return restore(settings, clean=True)
 
 
 def undo(settings: Settings) -> str:
-    """Back to what the restore replaced."""
+    """Put back what the restore replaced."""
     return undo_operation.undo(settings, UndoRequest(safety=False)).undone
 
 
 def verify(settings: Settings) -> str:
-    """Every copy of every backup; returns what is damaged, by id and store."""
+    """Verify every copy of every backup; returns which are damaged, by id and store."""
     result = verify_operation.verify(settings, VerifyRequest(), advance=_moving)
     return ",".join(f"{one.backup.id}:{one.copy.store}" for one in result.damaged)
 
 
 def drill(settings: Settings) -> str:
-    """The newest backup into a scratch place; returns what was not as recorded."""
+    """Drill the newest backup; returns what was not as recorded."""
     with no_child_outlives():
         proof = drill_operation.drill(settings, DrillRequest(), advance=_moving).proof
     assert proof.proven == (not proof.differences and not proof.uncompared)
@@ -75,12 +75,12 @@ def drill(settings: Settings) -> str:
 
 
 def cleanup(settings: Settings) -> str:
-    """Keep the newest backup alone; returns the ids that went."""
+    """Keep only the newest backup; returns the ids of those that were removed."""
     return ",".join(prune(settings, PruneRequest(policy=Policy(last=1))).removed)
 
 
 def rebuild(settings: Settings) -> str:
-    """The catalog, again from the manifests."""
+    """Make the catalog again from the manifests."""
     return str(Catalog(settings).rebuild())
 
 

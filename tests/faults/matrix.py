@@ -1,4 +1,4 @@
-"""The rig of the fault matrix: a small library with two backups in two stores, and what must hold of it always."""
+"""The rig of the fault matrix: a small library with two backups in two stores, and what must always be true of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Living = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Ended:
-    """How the driver ended: status (negative: by that signal), what it said."""
+    """How the driver ended: its exit status (negative: the signal that ended it), and what it printed."""
 
     status: int
     stdout: str
@@ -44,7 +44,7 @@ class Ended:
 
 
 def build(folder: Path, make_place: Callable[..., Any]) -> type:
-    """Two backups, a day apart, of one state; then the living data goes on."""
+    """Two backups of one state, a day apart; then the living data is changed."""
     folder.mkdir(parents=True)
     place = make_place(folder, books=20)
     with place.config.open("a") as file:
@@ -61,7 +61,7 @@ def build(folder: Path, make_place: Callable[..., Any]) -> type:
 
 
 def living(place: Any) -> Living:
-    """What lives: every file by its hash, and the database by its rows."""
+    """The living data: every file by its hash, and the database by its rows."""
     state: dict[str, object] = {}
     for path in sorted(place.home.rglob("*")):
         inside = path.relative_to(place.home).as_posix()
@@ -119,9 +119,9 @@ class Rig:
         before: Sequence[str] = (),
         **variables: str,
     ) -> Ended:
-        """The operation in a process of its own, armed; when it ends, none of its children is left.
+        """The operation in a process of its own, with failpoints; when it ends, none of its children is left.
 
-        ``before``: words that go before the command. ``variables`` of its environment.
+        ``before``: words that are put before the command. ``variables``: of its environment.
         """
         env = self._environment(points) | variables
         if before or variables:
@@ -135,7 +135,7 @@ class Rig:
 
     @contextmanager
     def started(self, operation: str, points: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-        """The operation in a process of its own, still running; what it said afterwards: ``heard``."""
+        """The operation in a process of its own, still running; ``heard`` waits for its end."""
         argv = [sys.executable, DRIVER, operation, self.place.config]
         with (self.place.folder / "stdout").open("w") as out, (self.place.folder / "stderr").open("w") as err:
             child = subprocess.Popen(argv, env=self._environment(points), cwd=ROOT, stdout=out, stderr=err)
@@ -146,7 +146,7 @@ class Rig:
             child.wait()
 
     def heard(self, child: subprocess.Popen[bytes]) -> Ended:
-        """How what was ``started`` ended, and what it said."""
+        """How the process from ``started`` ended, and what it printed."""
         status = child.wait(60)
         out, err = ((self.place.folder / name).read_text().strip() for name in ("stdout", "stderr"))
         return Ended(status, out, err)
@@ -155,7 +155,7 @@ class Rig:
         return {**os.environ, VARIABLE: json.dumps(points), MARK: str(self.place.folder)}
 
     def require_listed(self, point: str, signal: str) -> None:
-        """A backup that was ended at this point is listed as what it is: none, failed, cancelled, or a backup."""
+        """A backup that was ended at this point is listed as what it is: not at all, failed, cancelled, or a backup."""
         written = {
             store.name
             for store in self.settings.stores.values()
@@ -178,12 +178,14 @@ class Rig:
             assert (ours.status, ours.error) == (Status.CANCELLED, "the run was cancelled")
 
     def again(self, operation: str) -> str:
-        """The next run of the same thing, in this process; it must succeed."""
+        """Run the same operation again, in this process; it must succeed."""
         return driver.OPERATIONS[operation](self.settings)
 
     def next_after(self, operation: str, point: str) -> None:
-        """Whatever comes next makes the living data whole: going back, the same restore, a backup. Each row of the
-        matrix tries one of them, always the same one; going back only where there is a restore to go back from."""
+        """Whatever runs next makes the living data whole: an undo, the same restore, or a backup.
+
+        Each row of the matrix tries one of them, always the same one; an undo only if there is a restore to undo.
+        """
         then = ("undo", operation, "backup")[zlib.adler32(point.encode()) % 3]
         if then == "undo" and not list((self.settings.workspace_folder / "restores").glob("*.json")):
             then = "backup"
@@ -194,7 +196,7 @@ class Rig:
 
     @property
     def restored(self) -> tuple[Living, ...]:
-        """What lives after a restore."""
+        """The possible living data after a restore."""
         return (self.new,)
 
     def require_no_child(self) -> None:
@@ -204,7 +206,7 @@ class Rig:
         assert left == []
 
     def require_sound(self, *, but: set[str] = frozenset()) -> None:  # type: ignore[assignment]
-        """``verify --all``: every copy is sound, and nothing that was complete before is lost (``but`` these ids)."""
+        """``verify --all``: every copy is sound, and no backup that was complete before is lost (except these ids)."""
         self.removed |= but
         for backup in Catalog(self.settings).backups(records=False):
             for copy in backup.copies:
@@ -214,13 +216,13 @@ class Rig:
         assert kept <= self.copies(), "a backup that was complete is lost"
 
     def close(self) -> None:
-        """What must hold after every row of the matrix, whatever its test looks at besides."""
+        """What must be true after every row of the matrix, whatever else its test examines."""
         self.require_no_child()
         self.require_sound()
         self.require_whole_living()
 
     def require_whole_living(self) -> None:
-        """The old or the new, never some of each."""
+        """The living data is the old one or the new one, never a mixture."""
         living = self.living
         assert living in (self.old, self.new), (
             f"the living data is a mixture: not as in the old: {differing(living, self.old)[:9]}, "
@@ -228,7 +230,7 @@ class Rig:
         )
 
     def require_tidy(self, *, after_grace: bool = False) -> None:
-        """No staging, no half switch, no half object. ``after_grace``: once cleanup has come a day later."""
+        """No staging folder, no unfinished switch, no partial object. ``after_grace``: after a cleanup a day later."""
         if after_grace:
             for store in self.settings.stores.values():
                 store.sweep(datetime.now(UTC) + timedelta(hours=25))

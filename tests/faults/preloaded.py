@@ -1,7 +1,7 @@
-"""The driver without the time that its imports take: one process has imported them, and forks for every operation.
+"""The driver without the time for its imports: one process has imported them, and forks for every operation.
 
-The forked process has the environment and the outputs that it is given, and the failpoints of that environment. It
-ends as the driver does: by ``sys.exit``, or by the signal of a failpoint.
+The forked process has the environment and the outputs that it is given, and the failpoints of that environment. It ends
+as the driver ends: by ``sys.exit``, or by the signal of a failpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _ANSWER = 20  # bytes of each
 
 
 class Preloaded:
-    """The process that has imported the driver. It ends when its standard input does, so with this process."""
+    """The process that has imported the driver. It ends when its standard input ends, so at the latest with this
+    process."""
 
     def __init__(self, folder: Path) -> None:
         argv = [sys.executable, __file__]
@@ -31,7 +32,7 @@ class Preloaded:
         atexit.register(self._server.communicate)  # ends its input, and waits
 
     def run(self, words: tuple[str, str], env: Mapping[str, str], timeout: float) -> tuple[int, str, str]:
-        """The exit status (negative: ended by that signal), what was printed, what was said of errors."""
+        """The exit status (negative: the signal that ended it), the standard output, the standard error."""
         with tempfile.TemporaryDirectory() as name:
             outputs = [str(Path(name, kind)) for kind in ("stdout", "stderr")]
             assert self._server.stdin is not None
@@ -55,7 +56,7 @@ class Preloaded:
 
 @functools.cache
 def preloaded(folder: Path) -> Preloaded:
-    """One for each process of the tests."""
+    """One such process for each process of the tests."""
     return Preloaded(folder)
 
 

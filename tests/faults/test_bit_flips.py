@@ -1,6 +1,6 @@
-"""One bit turned over, anywhere in what lies in a store: found, or harmless by design, and never believed.
+"""One bit is flipped, anywhere in a store: the damage is found, or is harmless by design, and is never believed.
 
-``make faults`` turns 1,000 over, the suite 100. Each is set right again before the next.
+``make faults`` flips 1,000 bits, the suite 100. Each is restored before the next.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SHARES = {"archive": 45, "database": 20, "manifest": 15, "marks": 10, "index": 1
 
 
 @contextmanager
-def turned(file: Path, offset: int, bit: int) -> Iterator[None]:
-    """The file with one bit turned over."""
+def flipped(file: Path, offset: int, bit: int) -> Iterator[None]:
+    """The file with one flipped bit."""
     before, times = file.read_bytes(), file.stat()
     data = bytearray(before)
     data[offset] ^= 1 << bit
@@ -57,7 +57,7 @@ def test_every_bit_that_is_turned_over(
     for kind in kinds:
         file, offset = files.spot(kind, chance)
         bit = chance.randrange(8)
-        with turned(file, offset, bit):
+        with flipped(file, offset, bit):
             trouble = files.judge(kind, file)
         if trouble:
             unseen[f"{kind}: {trouble} (byte {offset}, bit {bit}, seed {state})"] += 1
@@ -66,7 +66,7 @@ def test_every_bit_that_is_turned_over(
 
 
 class Files:
-    """What may be hit, and who has to notice."""
+    """Which files may be changed, and what has to notice it."""
 
     def __init__(self, rig: Any) -> None:
         self._rig = rig
@@ -98,14 +98,14 @@ class Files:
         return file, chance.randrange(file.stat().st_size)
 
     def _database(self, backup: Any) -> tuple[bytes, int]:
-        """The member that holds the database, or most of its dump, and its size."""
+        """The member that contains the database, or most of its dump, and its size."""
         entries = Catalog(self._rig.settings).manifest(backup.copies[0]).files.entries or ()
         inside = [one for one in entries if one.kind == "file" and one.path.startswith(("data/kuzu/", "postgres/"))]
         largest = max(inside, key=lambda one: one.size)
         return largest.path.encode(), largest.size
 
     def judge(self, kind: str, file: Path) -> str:
-        """Nothing when the damage was found or is harmless; else what went wrong."""
+        """Empty if the damage was found or is harmless; else what went wrong."""
         if kind == "index":
             same = Catalog(self._rig.settings).backups(records=False) == self._backups
             return "" if same and self._planned() == self._plan else "the index was believed"
@@ -117,17 +117,17 @@ class Files:
         return "" if findings else "verify found nothing"
 
     def _marks(self, file: Path) -> str:
-        """What is not what we wrote counts as nothing known, and a cleanup then keeps what it may have pinned."""
+        """Annotations that we did not write mean that nothing is known; a cleanup then keeps what may be pinned."""
         try:
             json.loads(file.read_bytes())
             loads_annotations(file.read_bytes())
         except Exception:  # noqa: BLE001  any way of not being read is good
             return ""
-        return "the marks were believed"
+        return "damaged annotations were believed"
 
 
 def test_a_pin_that_cannot_be_read_still_holds(rig: Any) -> None:
-    """A bit of the marks of a pinned backup is turned over: no cleanup may remove it for that."""
+    """A bit in the annotations of a pinned backup is flipped: no cleanup may remove the backup for that."""
     oldest = Catalog(rig.settings).backups(records=False)[-1]
     pin_copies(rig.settings, oldest, pinned=True)
     for copy in oldest.copies:

@@ -68,7 +68,7 @@ class Bucket:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Bucket]:
-    """At the end of every row, all copies pass ``verify``, and the newest of before is there."""
+    """At the end of every row, all copies pass ``verify``, and the newest backup from before the row exists."""
     server = s3_server()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "noise").write_bytes(os.urandom(11 << 20))

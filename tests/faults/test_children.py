@@ -1,4 +1,4 @@
-"""Children that hang, that do not want to end, and that end early: in real operations, with fake programs."""
+"""Children that hang, that ignore the request to end, and that end early: in real operations, with fake programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scriptorium.requests import DrillRequest
 from scriptorium.sources.kuzu import child as kuzu_child
 from scriptorium.words import Status
 
-# What opens a database hangs for ever: with a child of its own that does so too, or ignoring SIGTERM.
+# The program that opens a database hangs forever: with a child that hangs too, or ignoring SIGTERM.
 HANGING = """
 import os, pathlib, signal, subprocess, time
 if {stubborn}:
@@ -39,14 +39,14 @@ time.sleep(300)
 
 
 def hanging_engine(rig: Any, *, stubborn: bool) -> Path:
-    """Make the rig's database be opened by an engine that hangs; returns the file that says who does."""
+    """The rig's database is opened by an engine that hangs; returns the file with the numbers of its processes."""
     pids = Path(rig.place.folder) / "hanging"
     fake_engine(rig, HANGING.format(stubborn=stubborn, pids=str(pids)))
     return pids
 
 
 def fake_engine(rig: Any, does: str) -> None:
-    """Make the rig's database be opened by an engine that does this when it is imported."""
+    """The rig's database is opened by an engine that runs this code when it is imported."""
     folder = rig.place.folder / "engine" / "kuzu"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text(does)
@@ -65,7 +65,7 @@ def usual_engine(rig: Any) -> None:
 
 
 def no_child_is_left() -> None:
-    """None of this process: what runs on does not know our mark, but it knows its parent."""
+    """No child of this process is left. A child that runs on may not have our mark, but it has its parent."""
     until = time.monotonic() + 10
     while (left := children()) and time.monotonic() < until:
         time.sleep(0.05)
@@ -92,7 +92,7 @@ SLOW = [pytest.param("restore", marks=pytest.mark.slow), pytest.param("drill", m
 def test_a_child_that_hangs_is_ended_with_its_children(
     rig: Any, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody could look at the database: that says nothing of it."""
+    """The database could not be examined: this says nothing about the database."""
     pids = hanging_engine(rig, stubborn=False)
     monkeypatch.setattr(kuzu_child, "SECONDS_AT_LEAST", 0.2)
     monkeypatch.setattr(kuzu_child, "_SLOWEST", 1 << 40)
@@ -106,7 +106,8 @@ def test_a_child_that_hangs_is_ended_with_its_children(
 
 
 def require_not_examined(rig: Any, operation: str, message: str, reason: str) -> None:
-    """The operation was done, said that nobody could look, and took nothing from what was known before."""
+    """The operation was done, reported that the database could not be examined, and removed nothing that was known
+    before."""
     newest = Catalog(rig.settings).backups(records=False)[0]
     if operation == "drill":
         assert reason in message and newest.copies[0].verdict in ("", "not comparable")
@@ -129,7 +130,7 @@ LOOKING = ["backup", "drill", pytest.param("restore", marks=pytest.mark.slow)]
 
 @pytest.mark.parametrize("operation", LOOKING)
 def test_a_reader_that_the_kernel_ends(rig: Any, operation: str) -> None:
-    """As where memory runs out: it says nothing of the database, and what is archived is what was copied."""
+    """As when memory runs out: this says nothing about the database, and the archive contains what was copied."""
     fake_engine(rig, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     require_not_examined(rig, operation, rig.again(operation), "the kernel ended the reader")
 
@@ -151,7 +152,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("operation", ["backup", SLOW[0]])
 def test_a_child_that_ignores_being_asked_is_ended_all_the_same(rig: Any, operation: str, ask: signal.Signals) -> None:
-    """We are asked to end, or killed, while a child of ours hangs that does not hear us."""
+    """We are asked to end, or are killed, while a child of ours hangs and does not react."""
     pids = hanging_engine(rig, stubborn=True)
     with rig.started(operation, {}) as child:
         wait_for(pids, child.poll)
@@ -177,7 +178,7 @@ def wait_for(file: Path, poll: Callable[[], int | None]) -> None:
 
 
 def fake(rig: Any, name: str, script: str) -> None:
-    """The server's programs, one of them as ``script`` has it; ``$real`` is the true one."""
+    """The server's programs, of which ``script`` replaces one; ``$real`` is the real one."""
     tools = Path(rig.place.folder) / "tools"
     programs = rig.place.server.programs
     tools.mkdir(exist_ok=True)
@@ -221,7 +222,7 @@ EARLY = {
     [pytest.param(name, id=name.replace(" ", "-"), marks=() if "cut" in name else pytest.mark.slow) for name in EARLY],
 )
 def test_a_dump_that_ends_early(database_setup: Any, fault: str) -> None:
-    """Most of these end with status 0, as if all were well."""
+    """Most of these end with status 0, as if they had succeeded."""
     rig = database_setup
     rig.place.configure(dump="stream" if "stream" in fault else "stage")
     fake(rig, "pg_dump", f"{WHERE}{EARLY[fault]}")
@@ -241,7 +242,7 @@ def test_a_dump_that_ends_early(database_setup: Any, fault: str) -> None:
 def test_a_program_of_the_database_that_hangs(
     database_setup: Any, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What lists a dump's contents has ten minutes; here a second."""
+    """The program that lists a dump's contents has ten minutes; in this test a second."""
     rig, real = database_setup, process.run
 
     def hurried(*args: Any, timeout: float | None = None, **how: Any) -> Any:
@@ -268,7 +269,7 @@ STANDING = {
 
 
 HOW = {"stop": "kill -STOP $$", "hang": 'trap "" TERM; sleep 300 & wait; sleep 300'}
-ON_THE_WAY = ("backup-hang", "backup as a stream-stop", "restore-stop")  # in the suite; the others take as long
+ON_THE_WAY = ("backup-hang", "backup as a stream-stop", "restore-stop")  # in the suite; the others take just as long
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ ON_THE_WAY = ("backup-hang", "backup as a stream-stop", "restore-stop")  # in th
     ],
 )
 def test_a_program_of_the_database_that_stands_still(database_setup: Any, case: str, how: str) -> None:
-    """Stopped, or hanging: the default of a quarter of an hour is a second here."""
+    """Stopped, or hanging: the default of a quarter of an hour is a second in this test."""
     rig, (program, dump) = database_setup, STANDING[case]
     rig.place.configure(dump=dump)
     text = rig.place.config.read_text()

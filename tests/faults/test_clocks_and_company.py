@@ -1,4 +1,4 @@
-"""Clocks that lie, hours that are skipped and repeated, and two runs that want the same."""
+"""Clocks that are wrong, hours that are skipped and repeated, and two runs that want the same library."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_an_archive_that_ends_early_is_found(rig: Any, cut: int) -> None:
     assert rig.again("verify") == f"{backup.id}:second"
     listed = {one.store: one.status for one in Catalog(rig.settings).find(backup.id).copies}
     assert listed["second"] == "damaged" and listed["local"] == "verified"
-    rig.again("backup")  # and the living goes on
+    rig.again("backup")  # and the living data is changed
 
 
 def test_a_clock_that_was_set_back(rig: Any) -> None:
-    """A backup that is taken "before" the others: nothing is replaced, nothing that is newer in truth is removed."""
+    """A backup is taken "before" the others: nothing is replaced, and nothing that is really newer is removed."""
     past = datetime.now(UTC) - timedelta(days=400)
     taken = driver.backup(rig.settings, now=past)
     again = driver.backup(rig.settings, now=past)
@@ -47,7 +47,7 @@ def test_a_clock_that_was_set_back(rig: Any) -> None:
 
 
 def test_a_clock_that_was_set_back_while_it_was_taken(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run whose record says a later time than now was cut short: the next one still finds and clears it."""
+    """A run was cut short, and its record has a time in the future: the next run still finds it and clears it."""
     ahead = datetime.now(UTC) + timedelta(days=3)
     pid = os.fork()
     if pid == 0:
@@ -62,7 +62,7 @@ def test_a_clock_that_was_set_back_while_it_was_taken(rig: Any, monkeypatch: pyt
 
 
 def test_two_hosts_whose_clocks_differ(rig: Any) -> None:
-    """One of two hosts is three days ahead; both back up into the same stores, and either may clean up."""
+    """One of two hosts is three days ahead; both back up into the same stores, and each may clean up."""
     ahead = datetime.now(UTC) + timedelta(days=3)
     theirs = driver.backup(rig.settings, now=ahead)
     ours = driver.backup(rig.settings)
@@ -79,7 +79,7 @@ def test_two_hosts_whose_clocks_differ(rig: Any) -> None:
 
 @pytest.fixture
 def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Make this machine's time zone another one."""
+    """Set this machine's time zone."""
 
     def to(name: str) -> None:
         monkeypatch.setenv("TZ", name)
@@ -99,8 +99,8 @@ HOURS = {  # the day's clock in Berlin at that moment
 
 
 def test_the_hours_that_daylight_saving_skips_and_repeats(rig: Any, zone: Callable[[str], None]) -> None:
-    """Names and times are UTC, so none replaces another; retention counts the hours of the clock on the wall."""
-    zone("America/New_York")  # the machine's own has no say where the settings name one
+    """Names and times are UTC, so none replaces another; retention counts the hours of local time."""
+    zone("America/New_York")  # the settings name a zone, so the machine's own is not used
     rig.place.config.write_text('timezone = "Europe/Berlin"\n' + rig.place.config.read_text())
     taken = {}
     for name, instant in HOURS.items():
@@ -139,7 +139,7 @@ SOON = {TOGETHER[0], TOGETHER[2], TOGETHER[4]}
     [pytest.param(*row, marks=() if row in SOON else pytest.mark.slow, id=f"{row[0]}-{row[2]}") for row in TOGETHER],
 )
 def test_two_runs_at_once(rig: Any, first: str, point: str, second: str) -> None:
-    """The second one says who has it, and has changed nothing; the first one ends as if nobody had come."""
+    """The second run reports which run has the library, and has changed nothing; the first run is not disturbed."""
     gate = rig.place.folder / "gate"
     removed = {id for id, _ in rig.before} - {rig.newest}
     rig.removed = removed if first == "cleanup" else set()
@@ -158,7 +158,7 @@ def test_two_runs_at_once(rig: Any, first: str, point: str, second: str) -> None
 
 @pytest.mark.parametrize("operation", ["backup", "cleanup"])
 def test_a_drill_is_in_nobodys_way(rig: Any, operation: str) -> None:
-    """While one is under way the library is backed up and cleaned up; what is being drilled stays."""
+    """During a drill, the library is backed up and cleaned up; the backup that is drilled is kept."""
     gate = rig.place.folder / "gate"
     with rig.started("drill", {"drill.prepared": f"wait:{gate}"}) as child:
         wait_for(Path(f"{gate}.here"), child)
@@ -179,7 +179,8 @@ def wait_for(file: Path, child: subprocess.Popen[bytes]) -> None:
 
 
 def test_nothing_waits_where_nothing_is_armed() -> None:
-    """In production a crash point is one look at an empty table: ten thousand of them cost less than a hundredth."""
+    """In production a failpoint is one look at an empty table: ten thousand of them take less than a hundredth of a
+    second."""
     code = "import time; from scriptorium.failpoints import reach; t = time.process_time()\nfor _ in range(10_000):"
     code += " reach('upload.before-manifest')\nprint(time.process_time() - t)"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SCRIPTORIUM")}

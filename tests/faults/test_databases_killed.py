@@ -1,8 +1,8 @@
 """A library with a PostgreSQL database: every operation, ended before and after each of its steps.
 
-Whatever is ended: the living database and files are wholly the old or wholly the new, and what a run left on the
-server goes with the next one. The suite runs a row for each kind of step; ``make faults`` every point, at least the
-first and the last time that it is reached, with each signal.
+Whatever is ended: the living database and files are completely the old or completely the new ones, and the next run
+removes what a run left on the server. The suite runs one row for each kind of step; ``make faults`` runs every point,
+at least the first and the last time that it is reached, with each signal.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def rows(*operations: str) -> list[Any]:
 
 
 def end_at(rig: Any, operation: str, point: str, signal: str) -> None:
-    """Run it until the point, where it is ended."""
+    """Run it until the point at which it is ended."""
     ended = rig.run(operation, {point: signal})
     if signal == "KILL":
         assert ended.status == -9, (ended, "the point was never reached")
@@ -224,7 +224,7 @@ def test_a_backup_of_a_database_that_is_ended(database_setup: Any, operation: st
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("restore", "restore-clean"))
 def test_a_restore_of_a_database_that_is_ended(database_setup: Any, operation: str, point: str, signal: str) -> None:
-    """Right away the database by itself is whole; once anything else ran, database and files belong together."""
+    """At once, the database by itself is whole; after any other run, database and files belong together."""
     rig = database_setup
     end_at(rig, operation, point, signal)
     new = rig.new_in_place if operation == "restore-clean" else rig.new
@@ -284,7 +284,7 @@ def test_looking_after_a_database_that_is_ended(database_setup: Any, operation: 
 
 @pytest.mark.slow
 def test_a_drill_on_a_server_of_its_own_that_is_killed(database_setup: Any) -> None:
-    """The server ends with us; its folder goes with the next such drill that comes an hour later."""
+    """The server ends with us; the next drill of this kind, an hour later, removes its folder."""
     rig = database_setup
     with tempfile.TemporaryDirectory(prefix="scriptorium-test-") as name:
         temporary = Path(name)

@@ -1,4 +1,4 @@
-"""The table of faults says what the tests prove: no row without its test, no test without its row."""
+"""The table of faults says what the tests prove: every row has its test, and every test its row."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_test_of_the_matrix_has_its_row() -> None:
 
 
 def test_every_row_ends_with_the_same_check() -> None:
-    """Every copy passes ``verify``, and nothing that was complete is lost: the fixtures see to it, once."""
+    """Every copy passes ``verify``, and nothing that was complete is lost: the fixtures check it, in one place."""
     arguments: dict[str, set[str]] = {}
     for file in sorted(Path(__file__).parent.glob("test_*.py")):
         for node in ast.parse(file.read_text("utf-8")).body:

@@ -1,4 +1,4 @@
-"""A library that belongs to an unprivileged user, who swaps folders for links while root works in it."""
+"""A library that belongs to an unprivileged user, who replaces folders by links while root works in it."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def test_a_folder_that_its_owner_swaps_for_a_link_during_a_restore(rig: Any, can
     assert state_of(canary) == before
     data.unlink()
     data.with_name("data.away").rename(data)
-    rig.again("backup")  # puts back what a restore left half done
+    rig.again("backup")  # rolls back what an interrupted restore left
     assert rig.living == rig.old
 
 
 @pytest.mark.slow
 def test_folders_that_their_owner_swaps_at_random(rig: Any, canary: Path) -> None:
-    """Some seconds of backups and restores against a process of that user's."""
+    """Some seconds of backups and restores while a process of that user works against them."""
     home, seed = rig.place.home, str(random.randrange(10**6))
     (canary / "covers" / "a.jpg").chmod(0o600)
     before = state_of(canary)

@@ -1,5 +1,5 @@
 """A disk that becomes full at any write: a real small filesystem (ext4, else tmpfs), filled to many levels, and an
-injected error at each step, also for machines where none can be mounted."""
+injected error at each step, also on machines that can mount none."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ SIZE = 32 << 20  # bytes of the small filesystem
 
 @pytest.fixture
 def small(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, record_property: Any) -> Iterator[Path]:
-    """A filesystem of 32 MiB. Asked for before a rig, which is looked at once more before this goes.
+    """A filesystem of 32 MiB. It is requested before a rig, because the rig is examined once more before this is
+    removed.
 
-    ext4 from an image where that can be made and mounted, else in memory; the end of the report says which it was.
+    ext4 from an image if that can be made and mounted, else in memory; the end of the report says which it was.
     """
     folder = tmp_path / "small"
     folder.mkdir()
@@ -45,7 +46,7 @@ def small(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, record_prope
 
 
 def mounted_image(image: Path, folder: Path) -> bool:
-    """Whether an ext4 of its own is now mounted there; containers most often allow none."""
+    """Whether an ext4 filesystem of its own is now mounted there; most containers allow none."""
     if shutil.which("mkfs.ext4") is None:
         return False
     with image.open("wb") as file:
@@ -58,23 +59,24 @@ def done(*command: str | Path) -> bool:
 
 
 def fill(folder: Path, left: int) -> Path:
-    """Fill the filesystem until ``left`` bytes are free; one on a disk takes a few of these to say where they lie."""
+    """Fill the filesystem until ``left`` bytes are free; a filesystem on a disk uses a few of them to record where the
+    others are."""
     ballast = folder / "ballast"
     ballast.unlink(missing_ok=True)
-    subprocess.run(["sync", "-f", folder], check=True)  # what was removed is free, what was written has its place
+    subprocess.run(["sync", "-f", folder], check=True)  # removed files are free, written files are on the disk
     free = shutil.disk_usage(folder).free
     with ballast.open("wb", buffering=0) as file:
-        file.write(bytes(max(0, free - left)))  # where even this is too much, only a part of it is written
+        file.write(bytes(max(0, free - left)))  # if even this is too much, only a part of it is written
     return ballast
 
 
 def needed(rig: Any) -> int:
-    """The bytes of one copy."""
+    """The bytes that one copy needs."""
     return max(copy.bytes for one in Catalog(rig.settings).backups() for copy in one.copies)
 
 
 def settle(rig: Any, small: Path, where: str) -> None:
-    """Put one of the rig's places on the small filesystem."""
+    """Put one of the rig's folders on the small filesystem."""
     text = rig.place.config.read_text()
     if where == "workspace":
         text = f'workspace = "{small}/workspace"\n' + text
@@ -86,12 +88,12 @@ def settle(rig: Any, small: Path, where: str) -> None:
 
 @pytest.fixture
 def no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check of free space is another test's: here the disk becomes full later, under the writes."""
+    """Another test covers the check of free space: in this one the disk becomes full later, during the writes."""
     monkeypatch.setattr(free_space, "require_space", lambda *_, **__: None)
 
 
 def levels(rig: Any, where: str, count: int) -> list[int]:
-    """Free bytes to try: from nothing to a little more than all that a backup writes there."""
+    """Free bytes to try: from none to a little more than a backup writes there."""
     most = needed(rig) * 3 if where == "store" else 16 << 20
     return [most * step // count for step in range(count + 1)]
 
@@ -108,7 +110,8 @@ def test_a_backup_onto_a_disk_that_becomes_full(small: Path, rig: Any, no_margin
 
 
 def attempts(rig: Any, small: Path, free: list[int], work: Callable[[], object]) -> set[str]:
-    """Try it with less and more space; whatever happens, what was there is sound. Returns the kinds of outcomes."""
+    """Try it with less and more space; whatever happens, what was there before is sound. Returns the kinds of
+    results."""
     outcomes = set()
     for left in free:
         ballast = fill(small, left)
@@ -155,7 +158,7 @@ def test_a_restore_onto_a_disk_that_becomes_full(small: Path, rig: Any, no_margi
 @pytest.mark.parametrize("operation", ["verify", "cleanup", "rebuild"])
 @pytest.mark.parametrize("where", ["store", pytest.param("workspace", marks=pytest.mark.slow)])
 def test_looking_after_a_full_disk(small: Path, rig: Any, operation: str, where: str) -> None:
-    """What needs no space works without it: verifying reports, cleanup frees space, the index is a cache."""
+    """What needs no space works without it: verify reports, cleanup frees space, the index is a cache."""
     settle(rig, small, where)
     if where == "store":
         (small / "second" / "backup_index.json").unlink()
@@ -183,7 +186,7 @@ def drilled(rig: Any) -> None:
 
 @pytest.mark.parametrize("where", ["workspace", "library"])
 def test_an_undo_on_a_full_disk(small: Path, rig: Any, where: str) -> None:
-    """Renames need no space; if not even the journal can be written, nothing is begun."""
+    """Renames need no space; if even the journal cannot be written, nothing is begun."""
     if where == "library":
         beside(rig, small)
     else:
@@ -215,7 +218,7 @@ def beside(rig: Any, small: Path) -> None:
 def test_a_database_on_a_disk_that_becomes_full(
     small: Path, database_setup: Any, no_margin: None, operation: str, count: int
 ) -> None:
-    """The workspace, and where a restore unpacks the dump, are on the small filesystem."""
+    """The workspace, and the folder where a restore unpacks the dump, are on the small filesystem."""
     rig = database_setup
     text = rig.place.config.read_text().replace('staging = "unpacked"', f'staging = "{small}/unpacked"')
     rig.place.config.write_text(f'workspace = "{small}/workspace"\n{text}')
@@ -283,15 +286,15 @@ QUICK = {
     ],
 )
 def test_a_write_that_finds_no_space(rig: Any, operation: str, point: str, time: int) -> None:
-    """The error of a full disk, injected; the command says what it is and the next run makes it good."""
+    """The error of a full disk is injected; the command reports it, and the next run succeeds."""
     if point.startswith("index"):
         for store in rig.settings.stores.values():
             (store.folder / "backup_index.json").unlink(missing_ok=True)
     rig.removed = {id for id, _ in rig.before} - {rig.newest} if operation == "cleanup" else set()
     ended = rig.run(operation, {f"{point}#{time}": "FULL"})
     if ended.status == 0:
-        told = (operation, point) == ("drill", "store.before-rename")  # the verdict, which is only not kept
-        assert told or operation in ("verify", "cleanup", "rebuild"), "what needs no space may go on"
+        allowed = (operation, point) == ("drill", "store.before-rename")  # only the verdict is not kept
+        assert allowed or operation in ("verify", "cleanup", "rebuild"), "only what needs no space may succeed"
     else:
         assert "No space left" in ended.stderr or "full" in ended.stderr, ended
         assert rig.living == rig.old

@@ -1,4 +1,5 @@
-"""Hundreds of snapshots of a database under load, each one opened and checked; and the naive copy, caught failing."""
+"""Hundreds of snapshots of a database under load, each of them opened and checked; and a naive copy, which the check
+must find wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from scriptorium.quiesce.pause import snapshot
 from scriptorium.sources.kuzu.source import KuzuSource
 from scriptorium.sources.quiesce import Quiesce
 
-LARGEST = 60 << 20  # bytes; kuzu's file grows by rewriting, and the test is about moments, not about sizes
+LARGEST = 60 << 20  # bytes; kuzu's file grows by rewriting, and the test is not about sizes
 
 
 def source(database: Path, **more: Any) -> KuzuSource:
@@ -36,7 +37,7 @@ def scratch() -> Iterator[Path]:
 
 
 class Load:
-    """A writer that is replaced by a new one, with a new database, when its file has grown too large."""
+    """A writer that is replaced by a new one, with a new database, when its file is too large."""
 
     def __init__(self, lab: ModuleType, folder: Path, **wish: Any) -> None:
         self._lab, self._folder, self._wish = lab, folder, wish
@@ -49,7 +50,7 @@ class Load:
         writer.start()
         return writer
 
-    def turn(self) -> Any:
+    def next_writer(self) -> Any:
         """The living writer, which has committed since the last time."""
         size = sum(path.stat().st_size for path in self.writer.folder.rglob("*") if path.is_file())
         if size > LARGEST:
@@ -73,13 +74,13 @@ def load(lab: ModuleType, scratch: Path) -> Iterator[Any]:
         one.writer.kill()
 
 
-_NAIVE = 20  # copies until one must have been caught; most often it is the first
+_NAIVE = 20  # so many copies until one must be found wrong; usually it is the first
 
 
 def _require_honest_snapshots(lab: ModuleType, scratch: Path, load: Load, count: int, engine: Path | None) -> None:
     """Take ``count`` snapshots, each must be honest."""
     for number in range(count):
-        writer = load.turn()
+        writer = load.next_writer()
         stage = scratch / f"stage{number}"
         stage.mkdir()
         acknowledged = writer.acknowledged
@@ -94,9 +95,9 @@ def _require_honest_snapshots(lab: ModuleType, scratch: Path, load: Load, count:
 
 
 def _require_a_naive_copy_caught(lab: ModuleType, scratch: Path, load: Load, engine: Path | None) -> None:
-    """Copy the same load naively until the checker finds what is wrong: else it would prove nothing."""
+    """Copy the same load naively until the check finds an error: without one, the check would prove nothing."""
     for number in range(_NAIVE):
-        writer = load.turn()
+        writer = load.next_writer()
         acknowledged = writer.acknowledged
         copy = lab.naive_zip(writer.database, scratch / f"naive{number}")
         caught = lab.complaint(copy, acknowledged, str(engine) if engine else None)
@@ -132,7 +133,7 @@ def test_every_snapshot_of_the_folder_layout_is_honest(
 
 
 def _busy(lab: ModuleType, writer: Any, stage: Path) -> SnapshotBusy | None:
-    """Where processes wait for a processor the writer does leave a gap now and then: then the snapshot is honest."""
+    """When processes wait for a processor, the writer sometimes leaves a gap: then the snapshot is honest."""
     stage.mkdir()
     acknowledged = writer.acknowledged
     try:
@@ -148,7 +149,7 @@ def _busy(lab: ModuleType, writer: Any, stage: Path) -> SnapshotBusy | None:
 def test_a_writer_that_leaves_no_gap_is_said_with_figures_and_paused_where_that_is_allowed(
     lab: ModuleType, scratch: Path, load: Any
 ) -> None:
-    writer = load(checkpoint_every=1, bulk_every=0).turn()
+    writer = load(checkpoint_every=1, bulk_every=0).next_writer()
     busy = next(filter(None, (_busy(lab, writer, scratch / f"stage{number}") for number in range(10))), None)
     assert busy is not None, "ten times in a row there was a gap"
     assert re.search(r"\d+ attempts, the longest epoch seen lasted \d\.\d\d s, .*copy", str(busy)), busy
@@ -163,7 +164,7 @@ def test_a_writer_that_leaves_no_gap_is_said_with_figures_and_paused_where_that_
         assert staged.method.startswith("paused copy")
         assert lab.complaint(Path(staged.trees[0].root), acknowledged) == ""
         shutil.rmtree(stage)
-        writer.wait_beyond(writer.acknowledged)  # it runs again
+        writer.wait_beyond(writer.acknowledged)  # it is running again
 
 
 def test_a_database_whose_application_was_killed_keeps_what_its_wal_held(lab: ModuleType, scratch: Path) -> None:
@@ -184,7 +185,7 @@ def test_an_application_killed_in_a_checkpoint_is_copied_or_called_damaged(lab: 
     with lab.start(scratch / "app", checkpoint_every=2, ballast=2_000) as writer:
         shadow = writer.database.with_name("app.db.shadow")
         until = time.monotonic() + 30
-        while True:  # stop it at random moments until it stands in a checkpoint
+        while True:  # stop it at random until it is stopped in a checkpoint
             os.kill(writer.process.pid, signal.SIGSTOP)
             time.sleep(0.002)
             if shadow.exists():
@@ -210,9 +211,9 @@ def test_an_application_killed_in_a_checkpoint_is_copied_or_called_damaged(lab: 
 def test_a_bulk_load_is_never_seen_without_the_rest_of_its_transaction(
     lab: ModuleType, scratch: Path, edited: int
 ) -> None:
-    """COPY's rows are not in the WAL: they come with the checkpoint that the commit forces.
+    """COPY's rows are not in the WAL: they are written with the checkpoint that the commit forces.
 
-    ``edited``: long texts of another table that the checkpoint goes through before, for a second and more.
+    ``edited``: long texts of another table, which the checkpoint writes first, for more than a second.
     """
     folder = scratch / "app"
     folder.mkdir()

@@ -1,6 +1,6 @@
-"""Every operation, ended before and after each of its steps: what is left, and that the next run makes it good.
+"""Every operation, ended before and after each of its steps: what is left, and that the next run repairs it.
 
-The suite runs a row for each kind of step; ``make faults`` every point, at least the first and the last time
+The suite runs one row for each kind of step; ``make faults`` runs every point, at least the first and the last time
 that it is reached, with each signal.
 """
 
@@ -130,7 +130,7 @@ def rows(operation: str) -> list[Any]:
 
 
 def end_at(rig: Any, operation: str, point: str, signal: str) -> None:
-    """Run it until the point, where it is ended."""
+    """Run it until the point at which it is ended."""
     ended = rig.run(operation, {point: signal})
     if signal == "KILL":
         assert ended.status == -9, (ended, "the point was never reached")
@@ -221,7 +221,7 @@ def test_a_cleanup_that_is_ended(rig: Any, point: str, signal: str) -> None:
 @pytest.mark.parametrize("time", [1, 2, 3])
 @pytest.mark.parametrize("signal", ["KILL", pytest.param("TERM", marks=pytest.mark.slow)])
 def test_dropping_previous_data_that_is_ended(rig: Any, time: int, signal: str) -> None:
-    """Once a part of it is dropped, nobody may go back to the rest of it."""
+    """Once a part of the previous data is dropped, no undo may put back the rest."""
     rig.again("restore")
     (journal,) = (rig.settings.workspace_folder / "restores").iterdir()
     os.utime(journal, (0, 0))
@@ -245,7 +245,7 @@ def test_a_rebuild_that_is_ended(rig: Any, point: str, signal: str) -> None:
 
 
 def stale(rig: Any) -> None:
-    """The indexes are gone, as after the loss of a disk's cache: the next reading makes them again."""
+    """The indexes are gone, as after the loss of a disk's cache: the next read makes them again."""
     for store in rig.settings.stores.values():
         (store.folder / "backup_index.json").unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Files that cannot be read, that vanish and that grow, under every operation: said by name, and never a loss."""
+"""Files that cannot be read, that vanish and that grow, during every operation: reported by name, and never a loss."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from scriptorium.fs.removal import remove_tree
 from scriptorium.operations.drill import drill
 from scriptorium.requests import DrillRequest
 
-# Root may read what nobody may; without these two it may not.
+# Root may read every file; without these two capabilities it may not.
 _WITHOUT = "-dac_override,-dac_read_search"
 PLAIN_USER = ("setpriv", f"--inh-caps={_WITHOUT}", f"--bounding-set={_WITHOUT}", "--")
 OPERATIONS = ("restore", "drill", "verify", "cleanup", "rebuild")
 
 
 def as_plain_user() -> tuple[str, ...]:
-    """What goes before a command so that the modes of files mean something."""
+    """The words before a command that make the modes of files effective."""
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         pytest.skip("this needs setpriv, or not to be root")
     return PLAIN_USER if os.geteuid() == 0 else ()
@@ -90,7 +90,7 @@ def test_living_files_that_vanish_and_grow_while_they_are_read(rig: Any, monkeyp
 
 
 def archive_and_manifest(rig: Any) -> tuple[Path, Path]:
-    """Of the copy that a restore of the oldest backup, and a cleanup, take first."""
+    """Those of the copy that a restore of the oldest backup, and a cleanup, use first."""
     key = Catalog(rig.settings).backups(records=False)[-1].copies[0].key
     store = rig.settings.store("local")
     return Path(store.location(key)), Path(store.location(f"{key}.json"))
@@ -122,7 +122,7 @@ def rows(*faults: str, operations: Sequence[str] = OPERATIONS) -> list[Any]:
     ]
 
 
-# What has to read the file itself; everything else goes by the other copy.
+# What has to read this file; everything else uses the other copy.
 REFUSED = {("restore", "archive"), ("drill", "archive"), ("verify", "archive"), ("verify", "manifest")}
 
 
@@ -160,7 +160,7 @@ def test_a_stored_file_that_cannot_be_read(rig: Any, operation: str, which: str,
 
 
 def undisturbed(rig: Any, operation: str) -> str:
-    """What the operation says where nothing is wrong."""
+    """What the operation prints if nothing is wrong."""
     first = Catalog(rig.settings).backups(records=False)[-1].id
     everything = driver.listed(rig.settings)
     return {"restore": first, "cleanup": first, "rebuild": "4", "list": everything}.get(operation, "")
@@ -217,7 +217,7 @@ GROWN = "something else follows the end of the gzip stream"
 
 @pytest.mark.parametrize(("operation", "which", "fault"), rows("vanish", "grow"))
 def test_a_stored_file_that_vanishes_or_grows_meanwhile(rig: Any, operation: str, which: str, fault: str) -> None:
-    """In the middle of each operation; afterwards it is as it was, as when a disk is plugged in again."""
+    """In the middle of each operation; afterwards the file is as before, as when a disk is plugged in again."""
     names = newest(rig) if operation in ("drill", "verify") else oldest(rig)
     archive, manifest = archive_and_manifest(rig)
     file = manifest if which == "manifest" else archive
@@ -236,23 +236,23 @@ def test_a_stored_file_that_vanishes_or_grows_meanwhile(rig: Any, operation: str
         gate.touch()
         ended = rig.heard(child)
     if which == "archive" and operation in ("restore", "drill", "verify"):
-        require_said(rig, operation, fault, file, ended)
+        require_reported(rig, operation, fault, file, ended)
     else:
         assert ended == Ended(0, expected, ""), ended
     restored = operation == "restore" and ended.status == 0
     assert rig.living == (rig.new if restored else rig.old), "what failed changed something"
     if operation == "cleanup":
-        Path(f"{file.parent}/..{file.name}").unlink(missing_ok=True)  # it was to go
+        Path(f"{file.parent}/..{file.name}").unlink(missing_ok=True)  # it was to be removed
     else:
         back()
-    if operation == "drill":  # what a drill found holds until a drill of the very same copy finds better
+    if operation == "drill":  # the result of a drill counts until a drill of the same copy succeeds
         assert drill(rig.settings, DrillRequest(store="local")).proof.proven
     rig.again(operation)
     rig.require_tidy(after_grace=True)
 
 
-def require_said(rig: Any, operation: str, fault: str, file: Path, ended: Ended) -> None:
-    """The archive was not there, or was more than it should be, for what had to read it."""
+def require_reported(rig: Any, operation: str, fault: str, file: Path, ended: Ended) -> None:
+    """Whatever had to read the archive reports that it was missing, or larger than recorded."""
     annotations = rig.settings.store("local").annotations(f"{rig.library}/{file.name}")
     if operation == "verify":
         assert ended == Ended(0, f"{rig.newest}:local", ""), ended
@@ -262,7 +262,7 @@ def require_said(rig: Any, operation: str, fault: str, file: Path, ended: Ended)
     elif fault == "vanish":
         assert ended == Ended(5, "", f"error: no such object: {file}"), ended
         assert annotations.proof is None, "what was not there is no verdict"
-    elif operation == "drill":  # found by reading it: a verdict of the drill, and its command ends with 3
+    elif operation == "drill":  # found during the read: a verdict of the drill, and its command ends with 3
         assert ended.status == 0 and ended.stdout.startswith(GROWN), ended
         assert annotations.proof and not annotations.proof.proven and annotations.proof.differences[0].startswith(GROWN)
     else:
@@ -271,7 +271,7 @@ def require_said(rig: Any, operation: str, fault: str, file: Path, ended: Ended)
 
 @pytest.mark.slow
 def test_folders_in_folders_a_thousand_deep(rig: Any) -> None:
-    """More of them than a program may call itself: saved, drilled, restored, and removed again."""
+    """Deeper than Python's recursion limit: saved, drilled, restored, and removed again."""
     top = rig.place.home / "data" / "uploads" / "deep"
     top.mkdir(parents=True)
     here = os.open(top, os.O_RDONLY)

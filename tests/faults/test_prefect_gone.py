@@ -1,5 +1,4 @@
-"""The command and Prefect: the API goes away while a backup is taken, or the command does and its embedded server with
-it."""
+"""The command and Prefect: the API goes away during a backup, or the command does, and its embedded server with it."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ def clean() -> dict[str, str]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A Prefect server of our own, that may be killed."""
+    """A Prefect server of our own, which the test may kill."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -64,14 +63,14 @@ def kill(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
-@pytest.mark.slow  # Prefect's client goes on trying for more than a minute
+@pytest.mark.slow  # Prefect's client tries again for more than a minute
 def test_the_api_is_gone_in_the_middle(rig: Any, server: tuple[subprocess.Popen[bytes], str], tmp_path: Path) -> None:
     running, url = server
     gate = tmp_path / "gate"
     environment = {
         **clean(),
         "PREFECT_API_URL": url,
-        "PREFECT_CLIENT_MAX_RETRIES": "1",  # the command has 2 of its own accord; each costs seconds, a dozen times
+        "PREFECT_CLIENT_MAX_RETRIES": "1",  # the command's default is 2; each takes seconds, about twelve times
         "PREFECT_HOME": str(tmp_path / "command"),
         "SCRIPTORIUM_CONFIG": str(rig.place.config),
         VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"}),
@@ -108,7 +107,7 @@ def test_a_command_that_is_ended_takes_the_embedded_server_with_it(
     to_all: bool,
     code: int,
 ) -> None:
-    """A terminal tells every process of the group, ``kill`` and cron's ``timeout`` only the command."""
+    """A terminal signals every process of the group; ``kill`` and cron's ``timeout`` signal only the command."""
     gate, mark = tmp_path / "gate", str(tmp_path)
     environment = {
         **clean(),

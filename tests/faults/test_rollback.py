@@ -1,4 +1,4 @@
-"""Restores over an application that nobody sees, and going back where something is missing."""
+"""Restores while the application runs unseen, and rollbacks when something is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-# What an application does that makes its own backup: any descriptor of the file that is closed drops its lock.
+# As an application that makes its own backup: closing any descriptor of the file drops its lock.
 _LIVING = """
 import sys, kuzu
 connection = kuzu.Connection(kuzu.Database(sys.argv[1]))
@@ -26,7 +26,7 @@ connection.close()
 
 
 def _apart() -> list[str]:
-    """Words before a command that runs it where it does not see our processes, as in another container."""
+    """The words before a command that make it unable to see our processes, as in another container."""
     words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     if os.geteuid() != 0 or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespace of processes can be made here")

@@ -1,4 +1,4 @@
-"""Prefect by itself: a schedule that goes on after a power cut, and an embedded server that strangers ask."""
+"""Prefect by itself: a schedule that continues after a power cut, and an embedded server that strangers query."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCRIPTORIUM = Path(sys.executable).with_name("scriptorium")
 def test_server_and_worker_are_killed_in_the_middle_of_a_scheduled_run(
     rig: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]
 ) -> None:
-    """As after a power cut: no slot, no lock and no lease that was left behind keeps the next run from its work."""
+    """As after a power cut: no slot, lock or lease that was left behind stops the next run."""
     gate = tmp_path / "gate"
     ours = deployed(rig.place, tmp_path / "prefect", prefect_home(tmp_path / "server"))
     held = {VARIABLE: json.dumps({"take.before-pack": f"wait:{gate}"})}
@@ -48,7 +48,7 @@ def test_server_and_worker_are_killed_in_the_middle_of_a_scheduled_run(
 
 
 def _kill_what_the_worker_started(ours: Deployed) -> None:
-    """A power cut ends the run itself, too, which leads a process group of its own."""
+    """A power cut ends the run itself too, which leads a process group of its own."""
     mark = f"SCRIPTORIUM_CONFIG={ours.place.config}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -57,7 +57,7 @@ def _kill_what_the_worker_started(ours: Deployed) -> None:
 
 
 def test_another_user_asks_the_embedded_server(rig: Any, tmp_path: Path, prefect_home: Callable[[Path], Path]) -> None:
-    """While a command runs, nobody else reads what it does or sets its state, and the password is nobody else's."""
+    """While a command runs, no other user can read what it does, set its state, or learn the password."""
     gate = tmp_path / "gate"
     env = clean(
         PREFECT_HOME=str(prefect_home(tmp_path / "command")),

@@ -15,6 +15,6 @@ def prefect(server: str) -> Iterator[None]:
 
     with temporary_settings({PREFECT_API_URL: server}):
         yield
-        # what they have yet to send would be tried again and again when the server is gone
+        # events that are not sent yet would be sent again and again when the server is gone
         APILogWorker.drain_all()
         EventsWorker.drain_all()

@@ -1,5 +1,5 @@
-"""What a schedule does that nobody asks for: leftovers and previous data go when their time has come, also beside a
-library that is busy."""
+"""What a schedule does without a request: it removes leftovers and previous data when they are due, also if a library
+is busy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flows, run for real against a Prefect server: what they do, how they read in the UI, what they retry."""
+"""The flows, run for real against a Prefect server: what they do, what the UI shows of them, what they retry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prefect has of a run while it runs, and afterwards: the lines of the core, and its progress."""
+"""What Prefect shows of a run while it works, and afterwards: the log lines of the core, and its progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks import progress
 
 
 def lines(run_id: Any, wanted: str) -> list[str]:
-    """The log tab of a run, once it has what is wanted: logs are sent every few seconds."""
+    """The log tab of a run, as soon as it has the wanted line: logs are sent every few seconds."""
     until = time.monotonic() + 30
     while True:
         with get_client(sync_client=True) as client:

@@ -81,13 +81,13 @@ def test_every_parameter_is_explained_in_the_form(flow: Flow[..., Any]) -> None:
 def test_the_form_shows_the_choices(flow: Flow[..., Any], parameter: str, word: Any) -> None:
     schema = parameter_schema(flow)
     shown = schema.properties[parameter]
-    told = [shown, *shown.get("anyOf", ()), *shown.get("allOf", ())]
-    (name,) = [one["$ref"].rpartition("/")[2] for one in told if "$ref" in one]
+    schemas = [shown, *shown.get("anyOf", ()), *shown.get("allOf", ())]
+    (name,) = [one["$ref"].rpartition("/")[2] for one in schemas if "$ref" in one]
     assert schema.definitions[name]["enum"] == [str(one) for one in word]
 
 
 def test_the_words_of_earlier_times_are_not_refused_by_the_api() -> None:
-    """The schema has today's words alone; the flow itself says what it does not understand."""
+    """The schema has only the current words; the flow itself refuses words that it does not know."""
     file = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())
     (manual,) = [one for one in file["deployments"] if one["entrypoint"] == "flows.backup:backup"]
     assert manual["enforce_parameter_schema"] is False

@@ -40,9 +40,9 @@ def test_a_safety_backup_that_lacks_a_file_is_said_by_the_restore_and_by_the_und
         return real(path, flags, *arguments, **given)
 
     monkeypatch.setattr(os, "open", open_)
-    (said,) = restore(whole.id, library="bibliotheca").restored.lacking
-    assert "is degraded: it lacks 1 that could not be read when it was taken (data/covers/a.jpg)" in said
-    assert said in artifact("restore-bibliotheca")
+    (warning,) = restore(whole.id, library="bibliotheca").restored.lacking
+    assert "is degraded: it lacks 1 that could not be read when it was taken (data/covers/a.jpg)" in warning
+    assert warning in artifact("restore-bibliotheca")
     undo(library="bibliotheca")
     assert "is degraded: it lacks 1" in artifact("undo-bibliotheca")
 

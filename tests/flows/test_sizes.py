@@ -16,8 +16,8 @@ def bodies(folder: str, decorator: str) -> Iterator[tuple[str, int]]:
     for file in sorted((ROOT / folder).glob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.FunctionDef) and any(_name(one) == decorator for one in node.decorator_list):
-                said = ast.get_docstring(node) is not None
-                inside = [part for statement in node.body[said:] for part in ast.walk(statement)]
+                has_docstring = ast.get_docstring(node) is not None
+                inside = [part for statement in node.body[has_docstring:] for part in ast.walk(statement)]
                 lines = {
                     line
                     for part in inside

@@ -1,6 +1,6 @@
-"""Every front door on a store that keeps no archives: nothing above the seam may notice.
+"""Every front door on a store that keeps no archives: nothing above the seam may notice it.
 
-The one kind, trees in memory, is no kind of the product: the test puts it into the registry. The other is restic.
+One kind, trees in memory, is not a kind of the product: the test puts it into the registry. The other is restic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The flow that verifies, where a copy cannot be read at all."""
+"""The flow that verifies, when a copy cannot be read at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_copy_that_cannot_be_read_keeps_no_other_from_it(chosen: Any, monkeypa
     opened = LocalObjects.open
 
     def failing(store: LocalObjects, key: str) -> BinaryIO:
-        if key == second.copies[0].key:  # a disk that answers for one file otherwise; the newest is read first
+        if key == second.copies[0].key:  # a disk with an error in one file; the newest is read first
             raise StoreUnavailable("the store does not answer: Input/output error", on=key, hint="look at the disk")
         return opened(store, key)
 

@@ -119,9 +119,9 @@ def test_its_database_is_restored_with_all_that_was_in_it(name: str, server: Emb
     incoming.switch()
     incoming.finish()
     with psycopg.connect(server.address(goal), autocommit=True) as session:
-        for question, said in EXPECTED["answers"].items():
+        for question, answer in EXPECTED["answers"].items():
             query = QUESTIONS[question]
-            assert [list(row) for row in session.execute(query).fetchall()] == said, question
+            assert [list(row) for row in session.execute(query).fetchall()] == answer, question
 
 
 @every

@@ -1,4 +1,4 @@
-"""A library that is saved again and again by the tests of taking a backup."""
+"""A library that the tests of backups save again and again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
 @dataclasses.dataclass(frozen=True)
 class Home:
-    """A library of files alone, with two stores; the first one lies inside what is saved."""
+    """A library that consists of files, with two stores; the first store is inside what is saved."""
 
     folder: Path
 
@@ -45,7 +45,7 @@ class Home:
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """In memory where that can be: what is tested syncs often, and a test waits for no disk."""
+    """In memory if possible: these tests sync often, and must not wait for a disk."""
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     yield folder
     shutil.rmtree(folder)

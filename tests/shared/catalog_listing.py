@@ -1,4 +1,4 @@
-"""What the tests of the catalog ask it."""
+"""What the tests of the catalog ask of it."""
 
 from __future__ import annotations
 

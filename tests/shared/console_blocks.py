@@ -29,12 +29,12 @@ _SHORTEST_REASON = 15
 
 
 class WrongDocument(Exception):
-    """The document holds something that could be a command and that nobody would run."""
+    """The document contains something that could be a command and that no test would run."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command (or script), where it stands, and the lines of output that the document shows under it."""
+    """One command (or script), its line in the document, and the lines of output that the document shows below it."""
 
     text: str
     line: int
@@ -69,7 +69,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command said (both streams) and how it ended; ``None`` when it was never reached."""
+    """What a command printed (both streams) and its exit code, which is ``None`` if it was never reached."""
 
     command: Command
     status: int | None
@@ -77,7 +77,7 @@ class Outcome:
 
 
 def chapters(path: Path) -> dict[str, Chapter]:
-    """The chapters by number (by title where they have none). ``WrongDocument`` names the line."""
+    """The chapters by number (by title if they have none). ``WrongDocument`` names the line."""
     found = [Chapter("", "")]
     lines = path.read_text("utf-8").splitlines()
     at, mark = 0, ("", "")
@@ -146,7 +146,7 @@ def _commands(where: str, lines: Sequence[str], line: int) -> Iterator[Command]:
 
 
 def expand(all_chapters: Mapping[str, Chapter], number: str) -> list[tuple[str, Block]]:
-    """The blocks of a chapter in the order in which they are to be run, each with the chapter that it stands in."""
+    """The blocks of a chapter in the order in which they are run, each with its own chapter."""
     found: list[tuple[str, Block]] = []
     for step in all_chapters[number].steps:
         if isinstance(step, Do):
@@ -194,7 +194,8 @@ def run(blocks: Sequence[Block], folder: Path, env: Mapping[str, str], *, timeou
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
     return [
-        Outcome(command, _status(desk / f"{n}.status"), _said(desk / f"{n}.out")) for n, command in enumerate(commands)
+        Outcome(command, _status(desk / f"{n}.status"), _printed(desk / f"{n}.out"))
+        for n, command in enumerate(commands)
     ]
 
 
@@ -202,12 +203,12 @@ def _status(file: Path) -> int | None:
     return int(file.read_text()) if file.exists() else None
 
 
-def _said(file: Path) -> str:
+def _printed(file: Path) -> str:
     return file.read_text("utf-8", "replace") if file.exists() else ""
 
 
 def missing(outcome: Outcome) -> str | None:
-    """The first promised line that the output does not hold, in order; ``…`` in it stands for anything."""
+    """The first promised line that is not in the output, in order; ``…`` in it matches any text."""
     lines = iter(outcome.output.splitlines())
     for wanted in outcome.command.promised:
         pattern = re.compile(".*".join(re.escape(part) for part in wanted.rstrip().split("…")))

@@ -37,7 +37,7 @@ def build(folder: Path, tree: Tree) -> None:
 
 
 def seen(folder: Path) -> Node:
-    """The tree as it is on disk, but for a restore's own folders."""
+    """The tree as it is on disk, without a restore's own folders."""
     if folder.is_symlink():
         return os.readlink(folder)  # noqa: PTH115  exactly as it was written
     if not folder.is_dir():
@@ -62,7 +62,7 @@ def state_of(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 def bring(incoming: FilesIncoming, tree: Tree, place: str = "data") -> None:
-    """What unpacking does: every member where it is wanted."""
+    """What unpacking does: write every member that is wanted."""
     incoming.prepare()
     root = incoming.receive(place)
     assert root is not None

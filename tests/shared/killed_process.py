@@ -1,4 +1,4 @@
-"""Processes that die on the way: a call in a process of its own, and SIGKILL in the middle of it."""
+"""Processes that die in the middle: a call in a process of its own, and SIGKILL during it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kill = Callable[[pytest.MonkeyPatch], None]
 
 
 def killed(call: Callable[[], object], arrange: Kill) -> bool:
-    """Runs in another process, which kills itself where ``arrange`` says; whether that point was reached."""
+    """Run it in another process, which kills itself where ``arrange`` says; returns whether that point was reached."""
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
@@ -28,7 +28,7 @@ def kill(*_: object, **__: object) -> None:
 
 
 def dying_before(owner: object, name: str, count: int = 1) -> Kill:
-    """SIGKILL in place of the ``count``-th call."""
+    """SIGKILL instead of the ``count``-th call."""
 
     def arrange(patch: pytest.MonkeyPatch) -> None:
         real, left = getattr(owner, name), [count]

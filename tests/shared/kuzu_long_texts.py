@@ -17,20 +17,20 @@ SCARCE = 1e-9  # a share of the memory that leaves the reader the smallest pool
 
 
 def make(database: Path, *, books: int = BOOKS, edited: int = 20) -> None:
-    """``edited``: each so many-th book gets another text after the last checkpoint."""
+    """``edited``: one of so many books gets another text after the last checkpoint."""
     wish = json.dumps({"database": str(database), "books": books, "edited": edited})
     subprocess.run([sys.executable, "-P", __file__, wish], check=True, timeout=300)
 
 
 def lengths(database: Path) -> tuple[int, int, int]:
-    """How many books there are, how long their texts are together, how many were edited."""
+    """How many books there are, how long their texts are together, and how many were edited."""
     code = (
         "import kuzu, sys; c = kuzu.Connection(kuzu.Database(sys.argv[1], read_only=True, buffer_pool_size=4 << 30));"
         "print(*c.execute('MATCH (b:Book) RETURN count(*), sum(size(b.text)), "
         'sum(CASE WHEN b.text STARTS WITH "edited" THEN 1 ELSE 0 END)\').get_next())'
     )
-    told = subprocess.run([sys.executable, "-c", code, str(database)], capture_output=True, check=True, timeout=120)
-    books, together, edited = map(int, told.stdout.split())
+    child = subprocess.run([sys.executable, "-c", code, str(database)], capture_output=True, check=True, timeout=120)
+    books, together, edited = map(int, child.stdout.split())
     return books, together, edited
 
 

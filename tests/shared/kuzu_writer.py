@@ -205,7 +205,8 @@ def start(folder: Path, **wish: object) -> Writer:
 
 
 def old_engine(cache: Path) -> str:
-    """A folder with kuzu 0.10.0, the last one of the folder layout. Raises ``OSError`` when it cannot be had."""
+    """A folder with kuzu 0.10.0, the last version of the folder layout. Raises ``OSError`` if it cannot be
+    installed."""
     target = cache / "kuzu-0.10.0"
     if not (target / "kuzu" / "__init__.py").exists():
         cache.mkdir(exist_ok=True)
@@ -227,7 +228,7 @@ def script(engine: str | None, database: Path, *statements: str) -> None:
 
 
 def complaint(database: Path, acknowledged: int = 0, engine: str | None = None) -> str:
-    """What is wrong with a copy; ``""`` when it is honest. It is opened in a child."""
+    """What is wrong with a copy; ``""`` if it is honest. The copy is opened in a child."""
     wish = {"database": str(database), "engine": engine}
     argv = [sys.executable, "-P", __file__, "check", json.dumps(wish)]
     outcome = subprocess.run(argv, capture_output=True, timeout=120, check=False)
@@ -250,7 +251,7 @@ def complaint(database: Path, acknowledged: int = 0, engine: str | None = None) 
 
 
 def naive_zip(database: Path, target: Path) -> Path:
-    """What an application's own backup does: zip the files one after another, unzip them elsewhere."""
+    """What an application's own backup does: zip the files one after another, and unzip them elsewhere."""
     target.mkdir()
     archive = target / "naive.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:

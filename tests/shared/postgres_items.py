@@ -1,4 +1,4 @@
-"""Databases of a few items, their backups and what reading an archive does with them, for the tests of restores.
+"""Databases of a few items, their backups, and what reading an archive does with them: for the tests of restores.
 
 A test's child process imports it too.
 """
@@ -52,7 +52,8 @@ def ask(url: str, query: str):
 
 
 def databases(server, base: str) -> set[str]:
-    """The database of that name and what a restore named after it; not those of other tests on the same server."""
+    """The database of that name and the databases that a restore named after it, without those of other tests on the
+    same server."""
     own = f"datname = '{base}' OR starts_with(datname, '{base}_')"
     found = ask(server.address(), f"SELECT datname FROM pg_database WHERE {own}")
     return {name for (name,) in found}

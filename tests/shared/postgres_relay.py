@@ -1,4 +1,4 @@
-"""A connection pooler in transaction mode that hands on the server's own keys: two sessions for everybody."""
+"""A connection pooler in transaction mode that passes on the server's own keys: two sessions for all clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 
 import psycopg
 
-_TOLD = ("server_version", "server_encoding", "client_encoding", "standard_conforming_strings", "integer_datetimes")
+_REPORTED = ("server_version", "server_encoding", "client_encoding", "standard_conforming_strings", "integer_datetimes")
 
 
 def _read(stream: socket.socket, count: int) -> bytes:
@@ -33,7 +33,7 @@ def _packed(kind: bytes, body: bytes) -> bytes:
 
 
 class Relay:
-    """``url``: leads through it. ``sessions``: those of the server."""
+    """``url``: the address through it. ``sessions``: those of the server."""
 
     def __init__(self, url: str) -> None:
         self.sessions = [psycopg.connect(url, autocommit=True) for _ in range(2)]
@@ -62,9 +62,9 @@ class Relay:
             (length,) = struct.unpack("!I", _read(client, 4))
             _read(client, length - 4)
             info = self.sessions[0].info
-            told = [_packed(b"S", f"{key}\0{info.parameter_status(key)}\0".encode()) for key in _TOLD]
+            parameters = [_packed(b"S", f"{key}\0{info.parameter_status(key)}\0".encode()) for key in _REPORTED]
             key = struct.pack("!II", info.backend_pid, 4711)
-            client.sendall(_packed(b"R", bytes(4)) + b"".join(told) + _packed(b"K", key) + _packed(b"Z", b"I"))
+            client.sendall(_packed(b"R", bytes(4)) + b"".join(parameters) + _packed(b"K", key) + _packed(b"Z", b"I"))
             while (first := _message(client))[0] != b"X":
                 session = self._free.get()
                 try:
@@ -73,7 +73,7 @@ class Relay:
                     self._free.put(session)
 
     def _transaction(self, client: socket.socket, session: socket.socket, message: tuple[bytes, bytes]) -> None:
-        """Until the server says that it is in none any more."""
+        """Until the server reports that it is in no transaction."""
         while True:
             session.sendall(_packed(*message))
             if message[0] in (b"Q", b"S"):

@@ -1,4 +1,4 @@
-"""A library with a Prefect server that asks for a password, its deployments, and a worker: as README sets it up."""
+"""A library with a Prefect server that asks for a password, its deployments, and a worker, as README sets it up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PASSWORD = "librarian:at the desk"
 
 @dataclass(frozen=True)
 class Deployed:
-    """A library, a checkout that holds prefect.yaml and nothing else, a port for the server, a home for the worker."""
+    """A library, a checkout that contains only prefect.yaml, a port for the server, a home for the worker."""
 
     place: Any
     folder: Path
@@ -73,7 +73,7 @@ class Deployed:
             return json.load(answer)
 
     def scheduled(self, name: str) -> list[datetime]:
-        """When the runs of a deployment are to begin that its schedule has made; those that are late do not count."""
+        """The times of the runs that a deployment's schedule has made; runs that are late do not count."""
         wanted = {"state": {"type": {"any_": ["SCHEDULED"]}}}
         found = self.ask(
             "/flow_runs/filter", {"deployments": {"name": {"any_": [name]}}, "flow_runs": wanted, "limit": 50}
@@ -89,7 +89,7 @@ class Deployed:
 
 
 def deployed(place: Any, folder: Path, server_home: Path) -> Deployed:
-    """The house of this place; ``folder``: a new one for what is Prefect's."""
+    """The deployment of this place; ``folder``: a new one for Prefect's files."""
     (folder / "checkout").mkdir(parents=True)
     shutil.copy(PROJECT / "prefect.yaml", folder / "checkout")
     deployment = Deployed(place, folder, server_home, free_port())

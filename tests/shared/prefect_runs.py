@@ -1,4 +1,4 @@
-"""What Prefect's server has on record of a run: the newest run of a flow with its tasks, an artifact."""
+"""What Prefect's server has recorded of a run: the newest run of a flow with its tasks, an artifact."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
 
 def last_run(flow_name: str, tasks: int = 0) -> tuple[Any, list[Any]]:
-    """The newest run of a flow and its task runs, oldest first; waits until ``tasks`` of them are on record.
+    """The newest run of a flow and its task runs, oldest first; waits until ``tasks`` of them are recorded.
 
-    Prefect sends the states of tasks as events, which its server writes down a moment after the run has ended.
+    Prefect sends the states of tasks as events, which its server records shortly after the run has ended.
     """
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=200)

@@ -1,4 +1,4 @@
-"""A real Prefect server of a test's own, and what it says."""
+"""A real Prefect server for one test, and its output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREFECT = Path(sys.executable).with_name("prefect")
 
 
 def clean(**more: str) -> dict[str, str]:
-    """The environment of somebody who has nothing of ours and nothing of Prefect's set."""
+    """The environment of somebody who has set nothing of ours and nothing of Prefect's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SCRIPTORIUM"))}
     return {**kept, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "COLUMNS": "240", **more}
 
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(*words: str | Path, env: dict[str, str], cwd: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program with a group of its own, which is ended with the block; what it says is added to ``log``."""
+    """A program with a process group of its own, which is ended when the block ends; its output is added to ``log``."""
     with log.open("ab") as message:
         child = subprocess.Popen(words, env=env, cwd=cwd, stdout=message, stderr=message, start_new_session=True)
     try:
@@ -47,7 +47,8 @@ def running(*words: str | Path, env: dict[str, str], cwd: Path, log: Path) -> It
 def prefect_server(
     home: Path, port: int | None = None, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A server with this PREFECT_HOME; its log is there. Yields the URL of its API when it answers, and the process."""
+    """A server with this PREFECT_HOME, which also contains its log. Yields the URL of its API when it answers, and the
+    process."""
     port = port or free_port()
     words = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
     env = clean(PREFECT_HOME=str(home), **variables)

@@ -18,7 +18,7 @@ LATER = timedelta(hours=25)
 
 
 def folder_of_everything(folder: Path) -> Path:
-    """A file of noise, an empty one, a hard link, a symlink, a name that is no UTF-8."""
+    """A file of noise, an empty one, a hard link, a symlink, a name that is not UTF-8."""
     (folder / "sub").mkdir(parents=True)
     (folder / "noise").write_bytes(os.urandom(50_000))
     (folder / "sub" / "empty").touch()

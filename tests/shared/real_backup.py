@@ -22,7 +22,7 @@ def take(
     name: str = "",
     library: str | None = None,
 ) -> Manifest:
-    """Taken at the caller's time, so that names are known beforehand."""
+    """Taken at the caller's time, so that names are known in advance."""
     request = BackupRequest(library=library, type=type, tier=tier, compression=compression, name=name)
     return backup(settings, request, now=now).manifest
 

@@ -1,4 +1,4 @@
-"""Something happens between two steps of a recipe, or a step is done twice: the recipe itself is never copied."""
+"""Something happens between two steps of a recipe, or a step is done twice: no test copies the recipe itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def after(monkeypatch: pytest.MonkeyPatch, operation: ModuleType, step: str, act
 
 
 def twice(monkeypatch: pytest.MonkeyPatch, operation: ModuleType, step: str) -> None:
-    """The step is done twice, as a task that is retried does it; what the second try returned counts."""
+    """The step is done twice, as in a task that is retried; the result of the second try counts."""
     real = getattr(operation, step)
 
     @functools.wraps(real)

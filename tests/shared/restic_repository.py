@@ -32,7 +32,7 @@ def restic_store(folder: Path, **more: object) -> ResticStore:
 
 
 def new_store(folder: Path, **more: object) -> ResticStore:
-    """A store without a repository yet."""
+    """A store that has no repository yet."""
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "vault.key"
     key.write_text(PASSWORD + "\n")
@@ -56,6 +56,6 @@ def damage_pack(repository: Path) -> None:
 
 
 def environment(store: ResticStore) -> dict[str, str]:
-    """For a person's own restic on the repository of a store."""
+    """The environment of a person who uses restic on the repository of a store."""
     more = {"RESTIC_REPOSITORY": store.repository, "RESTIC_PASSWORD_FILE": str(store.password_file)}
     return {**os.environ, **more, "RESTIC_PROGRESS_FPS": "1"}

@@ -1,4 +1,4 @@
-"""A library that the tests of restores lose and restore, and processes that die in between."""
+"""A library that the tests of restores lose and restore, and processes that die in the middle."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def recovered(settings: Settings) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Home:
-    """A tree with excluded things in it, and the store; a single file; configuration at the top."""
+    """A tree with excluded entries in it, and the store; a single file; configuration at the top."""
 
     folder: Path
 
@@ -104,7 +104,7 @@ class Home:
         return self.folder / "data"
 
     def change(self) -> None:
-        """What happens to a library after its backup: all of it is worse."""
+        """Change everything in a library after its backup."""
         (self.data / "covers" / "a.jpg").write_bytes(b"overwritten")
         (self.data / "covers" / "new.jpg").write_bytes(b"came later")
         shutil.rmtree(self.data / "uploads")
@@ -118,7 +118,7 @@ class Home:
 
 @pytest.fixture(scope="module")
 def memory() -> Iterator[Path]:
-    """Libraries are made once and copied for every test, in memory where that can be: a test waits for no disk."""
+    """Libraries are made once and copied for every test, in memory if possible, so that no test waits for a disk."""
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     yield folder
     shutil.rmtree(folder)
@@ -193,7 +193,7 @@ def ask_health(home: Home, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], No
 
 
 def saved(home: Home) -> dict[str, bytes]:
-    """What the backup holds, by its path in the archive."""
+    """What the backup contains, by its path in the archive."""
     found = {path: (home.folder / path).read_bytes() for path in SAVED}
     return found | {
         "conf": (home.folder / "app.conf").read_bytes(),
@@ -205,5 +205,5 @@ def damage(home: Home) -> None:
     backup = Catalog(home.settings).find("latest")
     archive = Path(home.settings.store("local").location(backup.copies[0].key))
     data = bytearray(archive.read_bytes())
-    data[len(data) // 2] ^= 1  # in a picture, which nothing can shrink
+    data[len(data) // 2] ^= 1  # in a picture, which cannot be compressed
     archive.write_bytes(data)

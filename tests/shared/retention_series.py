@@ -1,4 +1,4 @@
-"""Series of backups, and what was decided of them, as the tests of retention write it."""
+"""Series of backups, and the decisions about them, in the notation of the tests of retention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/runbook.md as its tests need it: chapters that are performed with values of the test's own."""
+"""docs/runbook.md for its tests: chapters that are run with values of the test's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Outcomes = list[console.Outcome]
 
 
 def shell(home: Path) -> dict[str, str]:
-    """The environment of somebody who has the packages that pip would fetch, and the programs of this checkout."""
+    """The environment of somebody who has the packages that pip would install, and the programs of this checkout."""
     kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
     paths = [str(Path(package.__file__).parents[1]), sysconfig.get_paths()["purelib"]]
     return {
@@ -32,7 +32,7 @@ def shell(home: Path) -> dict[str, str]:
         "PYTHONPATH": ":".join(paths),
         "HOME": str(home),
         "PREFECT_HOME": str(home / "prefect"),
-        "PIP_NO_INDEX": "1",  # what pip wants is there; nothing is fetched
+        "PIP_NO_INDEX": "1",  # what pip would install is there; nothing is downloaded
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "COLUMNS": "200",
     }
@@ -41,7 +41,7 @@ def shell(home: Path) -> dict[str, str]:
 def perform(
     number: str, values: Mapping[str, str], folder: Path, env: Mapping[str, str], *later: Mapping[str, str]
 ) -> Outcomes:
-    """Run the document's variables and then a chapter; output is checked where it stands in the chapter itself.
+    """Run the document's variables and then a chapter; output is checked where the chapter shows it.
 
     ``later``: the values for further blocks of variables, in order.
     """

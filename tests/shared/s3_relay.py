@@ -1,4 +1,4 @@
-"""An HTTP relay in front of a real S3 server: it hands on what it gets, and plays the troubles of a network."""
+"""An HTTP relay in front of a real S3 server: it passes on what it receives, and imitates the troubles of a network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """``cut``: only so many bytes of the body are sent, then the connection is closed."""
+    """``cut``: only so many bytes of the body are sent; then the connection is closed."""
 
     status: int
     headers: dict[str, str]
@@ -35,8 +35,8 @@ class Answer:
 
 
 def error(status: int, code: str, message: str = "") -> Answer:
-    said = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message or code}</Message></Error>"
-    return Answer(status, {"Content-Type": "application/xml"}, said.encode())
+    document = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message or code}</Message></Error>"
+    return Answer(status, {"Content-Type": "application/xml"}, document.encode())
 
 
 Trouble = Callable[[Request], Answer | None]  # ``None``: the server is asked
@@ -45,7 +45,8 @@ After = Callable[[Request, Answer], Answer]
 
 @dataclass
 class Relay:
-    """``trouble`` may answer instead of the server, ``after`` change what it answered. ``seen``: all that arrived."""
+    """``trouble`` may answer instead of the server, ``after`` may change its answer. ``seen``: all requests that
+    arrived."""
 
     upstream: str
     trouble: Trouble = lambda _: None
@@ -95,7 +96,7 @@ class Relay:
         return sum(request.method == method and part in request.path for request in self.seen)
 
     def stop(self) -> None:
-        """Nobody listens any more; connections that are open break with their next request."""
+        """Stop listening; connections that are open break at their next request."""
         self._stopped = True
         self._server.shutdown()
         self._server.server_close()

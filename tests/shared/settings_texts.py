@@ -1,4 +1,4 @@
-"""Settings as the tests write them, and what is said of them."""
+"""Settings as the tests write them, and the messages about them."""
 
 from __future__ import annotations
 

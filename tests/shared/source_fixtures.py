@@ -62,7 +62,7 @@ class Rig:
 
 
 def _graph(template: Path) -> Path:
-    """The same small database for every test: made once."""
+    """The same small database for every test; it is made once."""
     if not template.exists():
         kuzu_writer.script(
             None,
@@ -255,7 +255,7 @@ class _SmallPieces(PostgresSource):
 
 
 def streamed(folder: Path) -> Rig:
-    """The same, as it goes into an archive where the workspace has no space: in pieces, small ones here."""
+    """The same, as it is archived when the workspace has no space: in pieces, small ones here."""
     rig = postgres(folder)
     source = _SmallPieces.model_validate({**rig.source.model_dump(), "dump": "stream"})
 
@@ -277,7 +277,7 @@ def _server() -> EmbeddedPostgres:
 
 
 def stop_server() -> None:
-    """The server of the rigs, if one was started."""
+    """Stop the server of the rigs, if one was started."""
     if _server.cache_info().currsize:
         _server().stop()
         _server.cache_clear()
@@ -342,6 +342,6 @@ def brought(rig: Rig, packed: Packed, **more: Any) -> Any:
 
 def leftovers(rig: Rig) -> list[str]:
     if rig.folder is None:
-        staging = getattr(rig.source, "staging", Path("/nowhere"))  # the records outlive a restore: a database is kept
+        staging = getattr(rig.source, "staging", Path("/nowhere"))  # records stay after a restore: a database is kept
         return [path.name for path in staging.glob("*") if path.name != "databases"]
     return [path.name for path in rig.folder.rglob(".scriptorium*")]

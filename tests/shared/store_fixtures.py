@@ -33,7 +33,7 @@ KEY = "bibliotheca/full_20260102_030405.tar.gz"
 
 @dataclass(frozen=True)
 class StoreUnderTest:
-    """A store under test. ``fill`` leaves it less than 1 MB of space, ``break_down`` makes it answer no more."""
+    """A store under test. ``fill`` leaves it less than 1 MB of space, ``break_down`` makes it stop answering."""
 
     store: ObjectStore
     fill: Callable[[], contextlib.AbstractContextManager[ObjectStore]]
@@ -81,7 +81,7 @@ def s3(folder: Path) -> StoreUnderTest:
 
     @contextlib.contextmanager
     def full() -> Iterator[ObjectStore]:
-        """As MinIO says it; a bucket of AWS is never full."""
+        """The answer of MinIO when it is full; a bucket of AWS is never full."""
         taken = [0]
 
         def counted(request: Request) -> Answer | None:

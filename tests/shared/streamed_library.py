@@ -1,4 +1,4 @@
-"""An Alexandria whose database is streamed into its backups, for the tests of that and of the way back."""
+"""An Alexandria whose database is streamed into its backups, for the tests of backups and restores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store that keeps members and no archives, in memory: what is above the seam must not see the difference."""
+"""A store that keeps members and no archives, in memory: the code above the seam must not notice the difference."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TreePackage:
 
 
 class TreePackager:
-    """Takes the members in as they are read."""
+    """Stores the members as they are read."""
 
     def __init__(self, label: str) -> None:
         self._label, self._members, self._listing = label, list[tuple[MemberHeader, bytes]](), b""

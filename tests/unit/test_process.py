@@ -33,8 +33,8 @@ def soon(true: Callable[[], bool], seconds: float = 10) -> bool:
 
 
 def test_what_a_child_prints_comes_back() -> None:
-    outcome = process.run(["sh", "-c", "cat; echo said >&2"], input=b"given")
-    assert (outcome.status, outcome.stdout, outcome.stderr.strip()) == (0, b"given", "said")
+    outcome = process.run(["sh", "-c", "cat; echo warned >&2"], input=b"given")
+    assert (outcome.status, outcome.stdout, outcome.stderr.strip()) == (0, b"given", "warned")
 
 
 def test_a_failure_says_how_it_ended_and_no_secret() -> None:

@@ -1,4 +1,5 @@
-"""Files that change, vanish or cannot be read while they are packed: said by name, and never silently short."""
+"""Files that change, vanish or cannot be read while they are packed: reported by name, and never cut short
+unnoticed."""
 
 from __future__ import annotations
 

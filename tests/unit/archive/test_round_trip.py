@@ -313,9 +313,9 @@ def test_progress_tells_every_byte(archives: Any, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "a").write_bytes(os.urandom(3_000_000))
     (tmp_path / "root" / "b").write_bytes(b"x" * 17)
-    told: list[int] = []
-    packed = archives.pack(Tree(str(tmp_path / "root"), "x"), advance=told.append)
-    assert sum(told) == 3_000_017 == packed.manifest.parts[0].bytes
+    advanced: list[int] = []
+    packed = archives.pack(Tree(str(tmp_path / "root"), "x"), advance=advanced.append)
+    assert sum(advanced) == 3_000_017 == packed.manifest.parts[0].bytes
 
 
 names = st.sampled_from(ODD_NAMES) | st.binary(min_size=1, max_size=20).map(

@@ -94,9 +94,9 @@ def copy(request: Any, archives: Any, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_sound_copy(copy: Copy) -> None:
     assert copy.found() == []
     assert copy.archive is not None
-    told: list[int] = []
-    assert copy.found(size=len(copy.archive), advance=told.append) == []
-    assert sum(told) == len(copy.archive)
+    advanced: list[int] = []
+    assert copy.found(size=len(copy.archive), advance=advanced.append) == []
+    assert sum(advanced) == len(copy.archive)
 
 
 def edit(name: str, /, **fields: object) -> Callable[[Copy], None]:

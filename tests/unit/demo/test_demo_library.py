@@ -158,9 +158,9 @@ def test_the_same_seed_gives_the_same_library(built: Summary, tmp_path: Path) ->
 
 
 def test_progress_is_told_in_words(tmp_path: Path) -> None:
-    said: list[str] = []
-    build_bibliotheca(tmp_path / "new" / "home", books=3, covers=0, advance=said.append)
-    assert said == ["files", "0 covers", "3 books", "database"]
+    steps: list[str] = []
+    build_bibliotheca(tmp_path / "new" / "home", books=3, covers=0, advance=steps.append)
+    assert steps == ["files", "0 covers", "3 books", "database"]
 
 
 def test_nothing_is_built_over_something(tmp_path: Path) -> None:

@@ -156,11 +156,11 @@ def test_a_step_can_be_tried_again(home: Home, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_bytes_are_told_while_they_are_read(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[int] = []
+    advanced: list[int] = []
     packed: list[int] = []
-    after(monkeypatch, backup, "read_sources", lambda _: packed.append(sum(told)))
-    taken = backup.backup(home.settings, BackupRequest(to=["local"]), advance=told.append)
-    assert packed == [50_010] and 50_010 < sum(told) <= 50_010 + taken.backup.bytes
+    after(monkeypatch, backup, "read_sources", lambda _: packed.append(sum(advanced)))
+    taken = backup.backup(home.settings, BackupRequest(to=["local"]), advance=advanced.append)
+    assert packed == [50_010] and 50_010 < sum(advanced) <= 50_010 + taken.backup.bytes
 
 
 class Counted:

@@ -1,4 +1,5 @@
-"""What a Bibliotheca must fulfil, judged on real backups: owners, names, covers; what is refused and what is said."""
+"""What a Bibliotheca must fulfil, checked on real backups: owners, names, covers; what is refused and what is
+reported."""
 
 from __future__ import annotations
 

@@ -55,10 +55,10 @@ class App:
     """A process with busy threads and a child of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.told = folder / "pids"
-        self.process = subprocess.Popen([sys.executable, "-c", _FAMILY, str(self.told)])
-        wait_until(lambda: self.told.exists() and self.told.read_text().count(" ") == 1)
-        self.pid, self.child = (int(word) for word in self.told.read_text().split())
+        self.pids = folder / "pids"
+        self.process = subprocess.Popen([sys.executable, "-c", _FAMILY, str(self.pids)])
+        wait_until(lambda: self.pids.exists() and self.pids.read_text().count(" ") == 1)
+        self.pid, self.child = (int(word) for word in self.pids.read_text().split())
 
     @property
     def standing(self) -> bool:

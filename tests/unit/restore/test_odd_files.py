@@ -126,9 +126,9 @@ def test_what_was_asked_for_and_never_saved_is_said_so(folder: Path, as_nobody: 
 def test_a_drill_proves_what_is_in_it_and_names_what_is_not(folder: Path, as_nobody: Nobody) -> None:
     home = degraded(folder, as_nobody)
     proof = drill(home.settings, DrillRequest()).proof
-    (told,) = [check for check in proof.checks if "could not be saved of data" in check.name]
-    assert proof.proven and not told.good and told.count == 3
-    assert [path.partition(": ")[0] for path in told.first] == [f"data/{path}" for path in sorted(CLOSED)]
+    (unsaved,) = [check for check in proof.checks if "could not be saved of data" in check.name]
+    assert proof.proven and not unsaved.good and unsaved.count == 3
+    assert [path.partition(": ")[0] for path in unsaved.first] == [f"data/{path}" for path in sorted(CLOSED)]
 
 
 def test_where_the_living_is_lost_it_comes_back_without_what_was_not_saved(folder: Path, as_nobody: Nobody) -> None:

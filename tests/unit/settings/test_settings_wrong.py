@@ -1,4 +1,4 @@
-"""Settings that are wrong: what is said of them, whatever is written."""
+"""Settings that are wrong: the message about them, for everything that can be written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from settings_texts import SMALL, Write, complaint, raised
 from scriptorium.errors import SettingsError
 from scriptorium.settings import Settings, load
 
-# --- what is said -----------------------------------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------------------------------
 
 WRONG = {
     "not toml": ("[libraries", "not valid TOML"),

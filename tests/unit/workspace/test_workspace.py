@@ -215,7 +215,7 @@ def test_a_folder_is_emptied_for_another_try(tmp_path: Path) -> None:
     for _ in range(2):
         workspace.empty_folder(folder)
         assert not list(folder.iterdir()) and stat.S_IMODE(folder.stat().st_mode) == 0o700
-        (folder / "left").write_text("by a former try")
+        (folder / "left").write_text("by a previous try")
 
 
 def test_a_file_is_forgotten_by_the_kernel_and_still_there(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def zipped(target: Path, *members: tuple[bytes, int, bytes], system: int = 3, co
     return target
 
 
-def came(app: Any, archive: Path) -> tuple[set[str], str]:
-    """What a restore brings of the covers, by path; and what was said of the archive."""
+def restored(app: Any, archive: Path) -> tuple[set[str], str]:
+    """The paths of the covers that a restore writes, and the warnings about the archive."""
     settings = app.place.settings
     adopted = adopt(settings, archive)
     target = archive.with_suffix(".out")
@@ -85,15 +85,15 @@ NAMES: dict[str, tuple[tuple[bytes, int, bytes], str, str]] = {
 @pytest.mark.parametrize("case", NAMES)
 def test_a_name(app: Any, tmp_path: Path, case: str) -> None:
     member, name, message = NAMES[case]
-    found, warned = came(app, zipped(tmp_path / "a.zip", member))
+    found, warned = restored(app, zipped(tmp_path / "a.zip", member))
     assert found == {name}
     assert message in warned and bool(message) == ("read as" in warned)
 
 
 def test_the_paths_of_windows(app: Any, tmp_path: Path) -> None:
-    found, warned = came(app, zipped(tmp_path / "a.zip", (b"data\\covers\\\x81.jpg", 0, b""), system=0))
+    found, warned = restored(app, zipped(tmp_path / "a.zip", (b"data\\covers\\\x81.jpg", 0, b""), system=0))
     assert found == {"data/covers/ü.jpg"} and "code page" in warned
-    found, warned = came(app, zipped(tmp_path / "b.zip", (b"data\\covers\\b.jpg", 0, b""), system=0))
+    found, warned = restored(app, zipped(tmp_path / "b.zip", (b"data\\covers\\b.jpg", 0, b""), system=0))
     assert found == {"data/covers/b.jpg"} and "backslashes" in warned
 
 
@@ -140,7 +140,7 @@ def test_with_a_comment_and_a_time_of_its_own(app: Any, tmp_path: Path) -> None:
     zipped(plain, (b"data/covers/a.jpg", 0, struct.pack("<HHBi", 0x5455, 5, 1, 1_000_000_000)))
     with zipfile.ZipFile(plain, "a") as archive:
         archive.comment = b"from the old machine"
-    found, _ = came(app, plain)
+    found, _ = restored(app, plain)
     assert found == {"data/covers/a.jpg"}
     assert (plain.with_suffix(".out") / "data/covers/a.jpg").stat().st_mtime == 1_000_000_000
 

@@ -54,7 +54,7 @@ def test_a_confined_process_loads_and_runs_nothing_more() -> None:
         "else: print('no filter')\n"
     )
     argv = [sys.executable, "-c", code, str(Path(child.__file__).with_name("confinement.py")), str(a_library())]
-    told = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if told.stdout == "no filter\n":
+    probe = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if probe.stdout == "no filter\n":
         pytest.skip("this kernel has no seccomp filters")
-    assert told.stdout == "refused\nrefused\n", told.stderr
+    assert probe.stdout == "refused\nrefused\n", probe.stderr

@@ -273,8 +273,8 @@ def test_a_reader_that_crashes_where_memory_is_refused_is_no_verdict(texts: Path
     )
     engine = engine_that(tmp_path / "engine", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     argv = [sys.executable, "-c", code, str(texts / "graph.db"), str(engine)]
-    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120)
-    assert "too little memory" in told.stdout and "SIGSEGV" in told.stdout
+    checked = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120)
+    assert "too little memory" in checked.stdout and "SIGSEGV" in checked.stdout
 
 
 def test_the_wal_of_the_backup_is_switched_in_and_goes_back(library: Library) -> None:

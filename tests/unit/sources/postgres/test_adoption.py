@@ -45,7 +45,7 @@ FORMS = ("custom", "directory", "tar", "sql", "sql.gz")
 
 @dataclass(frozen=True)
 class Alexandria:
-    """A database, the settings that protect it, and its facts."""
+    """A database, the settings that protect it, and its fingerprints."""
 
     url: str
     folder: Path
@@ -74,7 +74,7 @@ class Alexandria:
             return packed
         return file
 
-    def facts(self) -> dict[str, object]:
+    def fingerprints(self) -> dict[str, object]:
         with PostgresSource(database=self.url).address().session() as session:
             return dict(take_fingerprints(session, relations(session), expected=None).tables)
 
@@ -92,13 +92,13 @@ def alexandria(server, new_database: Callable[..., str], tmp_path: Path) -> Alex
 @pytest.mark.parametrize("form", FORMS)
 def test_a_dump_becomes_a_backup(alexandria: Alexandria, form: str) -> None:
     """Wiped, and brought back beside the living database; into a folder it is the file that it was."""
-    settings, file, before = alexandria.settings(), alexandria.dump(form), alexandria.facts()
+    settings, file, before = alexandria.settings(), alexandria.dump(form), alexandria.fingerprints()
     adopted = adopt(settings, file)
     (listed,) = Catalog(settings).backups()
     assert listed.type is BackupType.DATABASE and listed.name == "weekly" and listed.status is Status.VERIFIED
     assert listed.copies[0].key.startswith("alexandria/db_")
-    said = "\n".join(adopted.warnings)
-    assert "cannot be compared with anything" in said and ("SQL is a program" in said) == form.startswith("sql")
+    warned = "\n".join(adopted.warnings)
+    assert "cannot be compared with anything" in warned and ("SQL is a program" in warned) == form.startswith("sql")
     manifest = Catalog(settings).manifest(listed.copies[0])
     assert manifest.parts[0].engine_version and manifest.parts[0].method.startswith("adopted (pg_dump ")
     assert verify_stored(settings, listed.id, listed.copies[0]).sound
@@ -110,7 +110,7 @@ def test_a_dump_becomes_a_backup(alexandria: Alexandria, form: str) -> None:
     assert contents(restored) == contents(file) and restored.suffix == file.suffix
     alexandria.execute("DROP TABLE items CASCADE; CREATE TABLE rubbish (a int)")
     done = restore(settings, RestoreRequest(reference=listed.id, safety=False)).restored
-    assert alexandria.facts() == before and done.tables.items() <= before.items()
+    assert alexandria.fingerprints() == before and done.tables.items() <= before.items()
 
 
 def contents(dump: Path) -> dict[str, bytes]:
@@ -123,14 +123,14 @@ def contents(dump: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("form", FORMS)
 def test_in_one_transaction(alexandria: Alexandria, form: str) -> None:
     """For roles that may not create databases."""
-    settings, file, before = alexandria.settings(in_place=True), alexandria.dump(form), alexandria.facts()
+    settings, file, before = alexandria.settings(in_place=True), alexandria.dump(form), alexandria.fingerprints()
     adopted = adopt(settings, file)
     alexandria.execute(
         "DELETE FROM items WHERE id > 10 AND parent IS NOT NULL AND id NOT IN (SELECT parent FROM items)"
     )
     alexandria.execute("UPDATE items SET title = 'worse'")
     restore(settings, RestoreRequest(reference=adopted.backup.id, safety=False))
-    assert alexandria.facts() == before
+    assert alexandria.fingerprints() == before
 
 
 def test_an_export_says_why_it_has_no_single_tables(alexandria: Alexandria) -> None:
@@ -169,13 +169,13 @@ def test_a_drill(alexandria: Alexandria, form: str) -> None:
 
 
 def test_an_error_in_the_sql_leaves_the_living_database(alexandria: Alexandria) -> None:
-    settings, file, before = alexandria.settings(), alexandria.dump("sql"), alexandria.facts()
+    settings, file, before = alexandria.settings(), alexandria.dump("sql"), alexandria.fingerprints()
     text = file.read_text().replace("CREATE TABLE public.items", "CREATE TABLE public.itemz", 1)
     file.write_text(text)
     adopted = adopt(settings, file)
     with pytest.raises(Exception, match="items"):
         restore(settings, RestoreRequest(reference=adopted.backup.id, safety=False))
-    assert alexandria.facts() == before
+    assert alexandria.fingerprints() == before
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
@@ -219,7 +219,7 @@ def test_a_folder_that_lacks_rows(alexandria: Alexandria, packed: bool) -> None:
         with pytest.raises(DamageFound, match=r"public\.items are not complete"):
             restore_database(PostgresSource(database=alexandria.url, tools=alexandria.programs), file, clean=True)
     assert not Catalog(settings).backups()
-    assert alexandria.facts()["public.items"].rows == 500  # type: ignore[attr-defined]
+    assert alexandria.fingerprints()["public.items"].rows == 500  # type: ignore[attr-defined]
 
 
 def test_what_is_no_dump_as_it_lies_there(alexandria: Alexandria) -> None:
@@ -262,11 +262,11 @@ def test_sql_of_a_dump_with_create(alexandria: Alexandria) -> None:
 def test_what_looks_like_a_command_in_the_data(alexandria: Alexandria) -> None:
     alexandria.execute("INSERT INTO items (title) VALUES (E'\\\\connect postgres'), (E'a\\n\\\\! b')")
     alexandria.execute("REFRESH MATERIALIZED VIEW titles")
-    settings, before = alexandria.settings(), alexandria.facts()
+    settings, before = alexandria.settings(), alexandria.fingerprints()
     adopted = adopt(settings, alexandria.dump("sql"))
     alexandria.execute("TRUNCATE items CASCADE")
     restore(settings, RestoreRequest(reference=adopted.backup.id, safety=False))
-    assert alexandria.facts() == before
+    assert alexandria.fingerprints() == before
 
 
 def test_every_generation_of_pg_dump_says_when_it_ran(

@@ -118,7 +118,7 @@ def test_it_starts_for_an_ordinary_user(uid: int, tmp_path: Path) -> None:
         pytest.skip("the checkout is below a folder that only root may enter")
     os.chown(home, uid, -1)
     try:
-        said = subprocess.run(
+        child = subprocess.run(
             ["setpriv", f"--reuid={uid}", "--regid=65534", "--clear-groups", sys.executable, "-c", ASK],
             env={"PATH": os.environ["PATH"], "TMPDIR": str(home), "PYTHONPATH": str(project)},
             cwd=home,
@@ -129,8 +129,8 @@ def test_it_starts_for_an_ordinary_user(uid: int, tmp_path: Path) -> None:
     finally:
         left = [path.name for path in home.iterdir()]
         shutil.rmtree(home)
-    if said.returncode and "initdb asks for its name" in said.stderr:
+    if child.returncode and "initdb asks for its name" in child.stderr:
         assert uid == 12345
         pytest.skip("no user namespaces here")
-    assert (said.returncode, said.stdout.strip()) == (0, "answers"), said.stderr[-2000:]
+    assert (child.returncode, child.stdout.strip()) == (0, "answers"), child.stderr[-2000:]
     assert left == []

@@ -49,13 +49,13 @@ def test_there_and_back(server, tmp_path, encoding):
 @pytest.mark.parametrize("gone", [False, True])
 def test_the_comment_of_a_database_is_kept_in_its_encoding(server, tmp_path, gone):
     """A comment is stored as bytes that the encoding of one database explains, and made in a session of another."""
-    name = f"said_{gone}".lower()
+    name = f"comment_{gone}".lower()
     with psycopg.connect(server.address(), autocommit=True) as session:
         session.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
     url = server.address(name)
     ask(url, f"CREATE TABLE t (id int); COMMENT ON DATABASE {name} IS 'B\u00fccher'")
-    said = "SELECT shobj_description(oid, 'pg_database'), current_setting('client_encoding') FROM pg_database"
-    before = ask(url, f"{said} WHERE datname = '{name}'")
+    question = "SELECT shobj_description(oid, 'pg_database'), current_setting('client_encoding') FROM pg_database"
+    before = ask(url, f"{question} WHERE datname = '{name}'")
     assert before[0][0] == "B\u00fccher"
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
     staged, part = back_up(source, tmp_path / "stage")
@@ -67,7 +67,7 @@ def test_the_comment_of_a_database_is_kept_in_its_encoding(server, tmp_path, gon
     incoming.load()
     incoming.switch()
     incoming.finish()
-    assert ask(url, f"{said} WHERE datname = '{name}'") == before
+    assert ask(url, f"{question} WHERE datname = '{name}'") == before
 
 
 NAMES = {
@@ -122,5 +122,5 @@ def test_names_in_another_encoding_come_back(server, tmp_path, encoding):
 
 
 def dumped(server, url):
-    said = subprocess.run([server.programs / "pg_dump", url], capture_output=True, check=True).stdout.splitlines()
-    return [line for line in said if not line.startswith((b"\\restrict", b"\\unrestrict"))]
+    lines = subprocess.run([server.programs / "pg_dump", url], capture_output=True, check=True).stdout.splitlines()
+    return [line for line in lines if not line.startswith((b"\\restrict", b"\\unrestrict"))]

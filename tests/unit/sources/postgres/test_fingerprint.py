@@ -32,8 +32,8 @@ def change(url: str, statement: str) -> None:
 
 
 def test_everything_is_counted_once_under_its_name(every_server, new_database, everything):
-    facts = fingerprints_of(new_database(every_server, everything))
-    assert {name: fact.rows for name, fact in facts.items()} == {
+    found = fingerprints_of(new_database(every_server, everything))
+    assert {name: fact.rows for name, fact in found.items()} == {
         'public."O\'dd ""seq"". x"': 1,
         "other.asked": 1,
         "other.bare": 0,

@@ -324,8 +324,8 @@ def test_a_server_that_vanished_is_noticed_by_every_connection(server, new_datab
         assert [line.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [60, 10, 6, 120_000]
     assert "keepalives_idle=60" in address.of_child("x") and "tcp_user_timeout=120000" in address.of_child("x")
     assert "tcp_user_timeout" not in address.of_child("x", sends=True)
-    said = f"{server.address()}?keepalives_idle=7&tcp_user_timeout=9000"
-    own = Login(database=said).address()
+    given = f"{server.address()}?keepalives_idle=7&tcp_user_timeout=9000"
+    own = Login(database=given).address()
     assert "keepalives_idle=7" in own.of_child("x") and "tcp_user_timeout=9000" in own.of_child("x", sends=True)
 
 

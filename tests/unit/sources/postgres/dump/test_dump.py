@@ -1,4 +1,4 @@
-"""Dumps: one moment, complete, and every trouble said clearly."""
+"""Dumps: one snapshot, complete, and every trouble reported clearly."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_what_fits_is_staged_and_what_does_not_is_refused(library, tmp_path, sma
     assert asked("stream").streamed == ("postgres",)
     ballast = disk / "ballast"
     free = shutil.disk_usage(disk).free
-    ballast.write_bytes(bytes(free - free_space.MARGIN - size))  # room for the archive, and for less than a dump
+    ballast.write_bytes(bytes(free - free_space.MARGIN - size))  # space for the archive, and for less than a dump
     assert asked("auto").streamed == asked("stream").streamed == ("postgres",)
     with pytest.raises(NoSpace) as caught:
         asked("stage")

@@ -44,7 +44,7 @@ def test_names_of_every_kind_are_read(schema, table, columns):
 
 
 @pytest.mark.parametrize(
-    ("damaged", "said"),
+    ("damaged", "message"),
     [
         (text("1\t2", end=""), "end early"),
         (text("1"), "1 values, not 2"),
@@ -52,8 +52,8 @@ def test_names_of_every_kind_are_read(schema, table, columns):
         (text("1\t2", head="COPY (SELECT 1) TO stdout;"), "no COPY"),
     ],
 )
-def test_what_is_not_whole_is_damage(damaged, said):
-    with pytest.raises(DamageFound, match=said):
+def test_what_is_not_whole_is_damage(damaged, message):
+    with pytest.raises(DamageFound, match=message):
         found = copied(io.BytesIO(damaged))
         assert found is not None
         list(found.rows)

@@ -59,8 +59,8 @@ def brought(source, staged, part, incoming=None):
     incoming.prepare()
     unpack(staged, incoming)
     tables = incoming.load()
-    assert {name: facts for name, facts in tables.items() if name in part.tables} == {
-        name: facts for name, facts in part.tables.items() if name not in incoming.missing_fingerprints
+    assert {name: summary for name, summary in tables.items() if name in part.tables} == {
+        name: summary for name, summary in part.tables.items() if name not in incoming.missing_fingerprints
     }
     incoming.switch()
     incoming.finish()
@@ -126,8 +126,8 @@ def test_checks_and_unique_indexes_that_no_longer_hold_come_back_on_request(serv
     assert "--without-broken-constraints" in caught.value.hint
     incoming.undo()
     incoming = brought(source, staged, part, source.incoming(part, ID, options=WITHOUT))
-    said = "\n".join(incoming.warnings)
-    assert all(name in said for name in ("m_good", "small_good", "page_key", "by_author"))
+    warned = "\n".join(incoming.warnings)
+    assert all(name in warned for name in ("m_good", "small_good", "page_key", "by_author"))
     assert ask(url, "SELECT count(*), sum(n), sum(m) FROM page") == [(100, 5050, 5050)]
     assert ask(url, "SELECT conname FROM pg_constraint WHERE NOT convalidated ORDER BY 1") == [
         ("by_author",),
@@ -148,8 +148,8 @@ def test_a_view_that_cannot_be_filled_and_a_generated_column_that_fails(server, 
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
     staged, part = back_up(source, tmp_path / "stage")
     incoming = brought(source, staged, part, source.incoming(part, ID, options=WITHOUT))
-    said = "\n".join(incoming.warnings)
-    assert "shares" in said and "division by zero" in said and "public.g.p" in said
+    warned = "\n".join(incoming.warnings)
+    assert "shares" in warned and "division by zero" in warned and "public.g.p" in warned
     assert ask(url, "SELECT n, p FROM g ORDER BY 1") == [(0, None), (5, None)]
 
 
@@ -219,9 +219,9 @@ def test_many_tables_with_odd_names_that_do_not_fit_come_back_once_each(server, 
         assert '"odd schema"."odd table"' in caught.value.what and "public.page" in caught.value.what
         incoming.undo()
         incoming = brought(source, staged, part, source.incoming(part, ID, options=WITHOUT))
-        said = "\n".join(incoming.warnings)
+        warned = "\n".join(incoming.warnings)
         assert all(
-            name in said
+            name in warned
             for name in ("odd check", "NOT NULL of domain public.word", "public.made.p", "shares", "disk full")
         )
         assert ask(url, "SELECT count(*), count(w) FROM page") == [(2, 1)]

@@ -50,8 +50,8 @@ def refusing(programs: Path, folder: Path) -> Path:
     """Programs of PostgreSQL whose pg_restore cannot make what a dump begins with."""
     folder.mkdir()
     for name in ("pg_dump", "pg_dumpall", "pg_restore", "psql"):
-        said = """echo 'pg_restore: error: relation "rates" does not exist' >&2; exit 1"""
-        refused = f'case "$*" in *section=pre-data*--dbname*) {said};; esac\n'
+        failing = """echo 'pg_restore: error: relation "rates" does not exist' >&2; exit 1"""
+        refused = f'case "$*" in *section=pre-data*--dbname*) {failing};; esac\n'
         script = f'#!/bin/sh\n{refused if name == "pg_restore" else ""}exec {programs / name} "$@"\n'
         (folder / name).write_text(script)
         (folder / name).chmod(0o755)

@@ -24,7 +24,7 @@ def dumped_by(major: int, made: Provenance | None = None) -> Part:
     return dataclasses.replace(part, provenance=made or Provenance(dumper=f"{major}.1"))
 
 
-def said(source: PostgresSource, part: Part, **chosen: bool) -> dict[str, str]:
+def rows_of(source: PostgresSource, part: Part, **chosen: bool) -> dict[str, str]:
     return {what: check() for what, check in source.preconditions(part, RestoreOptions.chosen(chosen)).items()}
 
 
@@ -32,12 +32,12 @@ def test_sessions_roles_and_generations_are_said(server_of, new_database):
     url = new_database(server_of(15), ITEMS)
     source = PostgresSource(database=url)
     with psycopg.connect(url), psycopg.connect(url):
-        rows = said(source, dumped_by(15))
+        rows = rows_of(source, dumped_by(15))
         assert rows["sessions"].startswith("2 open in library_") and "ended at the switch" in rows["sessions"]
         assert "before anything is replaced" in rows["roles, tablespaces, extensions"]
-        assert "are left out" in said(source, dumped_by(15), without_roles=True)["roles, tablespaces, extensions"]
-        assert "waits" in said(source, dumped_by(15), clean=True)["sessions"]
-    assert said(source, dumped_by(15))["sessions"].startswith("none open")
+        assert "are left out" in rows_of(source, dumped_by(15), without_roles=True)["roles, tablespaces, extensions"]
+        assert "waits" in rows_of(source, dumped_by(15), clean=True)["sessions"]
+    assert rows_of(source, dumped_by(15))["sessions"].startswith("none open")
     assert "sessions" not in source.renamed("other").preconditions(dumped_by(15)), "nobody is in a new database"
 
 
@@ -47,7 +47,7 @@ def test_a_dump_of_a_newer_generation_comes_back_by_the_program_that_reads_it(se
     part = dataclasses.replace(bare, engine_version=staged.engine_version)
     old = server_of(15)
     source = PostgresSource(database=new_database(old), staging=tmp_path / "staging")
-    found = said(source, part)["pg_restore"]
+    found = rows_of(source, part)["pg_restore"]
     assert "(18." in found and "older than that of the dump (18." in found
     incoming = source.incoming(part, ID)
     incoming.prepare()
@@ -83,9 +83,9 @@ def test_what_no_program_at_hand_can_bring_back_is_known_before_anything_is_save
     assert "pg_dump 99 wrote" in refused(source, dumped_by(99), ToolMissing)
     assert "CREATEDB" in refused(source, dumped_by(18), RestoreFailed, clean=True)
     script = dumped_by(18, Provenance(adopted=True, dumper="18.4", script=True))
-    assert "psql" in said(only_old, script)["psql"], (
+    assert "psql" in rows_of(only_old, script)["psql"], (
         "of SQL, the one word that an older server does not know is left out"
     )
-    assert said(only_old, dumped_by(15))["pg_restore"].startswith(f"{server_of(15).programs}/pg_restore")
+    assert rows_of(only_old, dumped_by(15))["pg_restore"].startswith(f"{server_of(15).programs}/pg_restore")
     unknown = dataclasses.replace(dumped_by(15), provenance=Provenance(), engine_version=None)
-    assert said(only_old, unknown)["pg_restore"]
+    assert rows_of(only_old, unknown)["pg_restore"]

@@ -183,8 +183,8 @@ def test_a_policy_for_a_missing_role_is_left_out_and_rows_stay_hidden(server, ne
         incoming = bring(source.model_copy(update=how), staged, part)
         incoming.switch()
         incoming.finish()
-        said = ask(url, "SELECT polname::text, obj_description(oid, 'pg_policy') FROM pg_policy")
-        assert said == [("everyone", "what all may see")]
+        comment = ask(url, "SELECT polname::text, obj_description(oid, 'pg_policy') FROM pg_policy")
+        assert comment == [("everyone", "what all may see")]
         assert ask(url, "SELECT count(*) FROM items") == [(2000,)]
 
 

@@ -164,9 +164,9 @@ def _take_away(mixture: Mixture, source: str) -> None:
 
 def _another_server(mixture: Mixture) -> None:
     file = mixture.journal()
-    facts = json.loads(file.read_text())
-    facts["previous"]["db"]["system"] = "1234"
-    file.write_text(json.dumps(facts))
+    fields = json.loads(file.read_text())
+    fields["previous"]["db"]["system"] = "1234"
+    file.write_text(json.dumps(fields))
 
 
 BY_HAND: dict[str, tuple[Callable[[Mixture], None], str]] = {
