@@ -271,7 +271,7 @@ def _exchange(places: Places, stage: Path, target: Path, aside: Path, kept: int)
 def _keep_attributes(held: int, like: os.stat_result, target: Path) -> tuple[str, ...]:
     """Give the new folder the mode and owner of the previous one, if we own that or nobody else can have made it."""
     if like.st_uid != os.geteuid() and ours.others_may_write(target.parent):
-        return (f"{target}: is yours alone now; it was of user {like.st_uid}, in a folder where others may write",)
+        return (f"{target}: is yours alone now; it belonged to user {like.st_uid}, in a folder where others may write",)
     if os.geteuid() == 0:
         os.fchown(held, like.st_uid, like.st_gid)
     os.fchmod(held, stat.S_IMODE(like.st_mode))

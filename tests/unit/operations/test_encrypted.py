@@ -139,7 +139,7 @@ def test_a_missing_or_wrong_key_stops_a_restore_at_its_preflight(vault: Vault, i
     assert not (vault.home.folder / "back").exists()
 
 
-def test_a_former_key_opens_what_was_encrypted_for_it(vault: Vault) -> None:
+def test_an_old_key_opens_what_was_encrypted_for_it(vault: Vault) -> None:
     taken(vault.settings())
     new = new_key(vault.home.folder / "new.txt")
     both = vault.home.folder / "both.txt"
