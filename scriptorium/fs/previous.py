@@ -63,6 +63,16 @@ class Keeping(Protocol):
         ...
 
 
+@runtime_checkable
+class Overwriting(Protocol):
+    """A part whose undo writes over what is there, instead of putting it aside."""
+
+    def give_up(self) -> None:
+        """At the beginning of an undo: what is there now may be overwritten. It is recorded, so that an undo that is
+        killed and finished later overwrites nothing that was written meanwhile."""
+        ...
+
+
 def whereabouts(kept: Kept, held: Callable[[Path], Path] | None, within: Callable[[Path], bool]) -> Previous:
     """Where the paths are that a switch put aside. ``held``: opens a path in the folder that they were put into;
     ``None`` if this folder is gone. ``within``: whether a path is in the living data."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from scriptorium.errors import LibraryBusy, NotFound, RestoreFailed, ScriptoriumError
 from scriptorium.failpoints import reach
-from scriptorium.fs.previous import Keeping, Kept, Previous, Whereabouts
+from scriptorium.fs.previous import Keeping, Kept, Overwriting, Previous, Whereabouts
 from scriptorium.restore.health_check import answering
 from scriptorium.restore.journal import Journal, journals
 from scriptorium.settings import Library, Settings, again
@@ -53,7 +53,7 @@ def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, e
             on="; ".join(f"{name}: {found}" for name, found in failures.items()),
             hint=f"back: {', '.join(others) or 'nothing'}. The previous data is in the folders "
             ".scriptorium-restore-*/former near the living data; when it can be reached, do this again. To give it up "
-            f"and keep the present data, remove {journal.file}",
+            f"and keep the present data, remove {journal.file} (the runbook, chapter 14)",
         ) from error
 
 
@@ -214,10 +214,27 @@ def undo(settings: Settings, library: Library) -> str:
     require_idle(library)
     require_previous(journal, library)
     makers = _makers(journal, settings, library)
+    failed = RestoreFailed("the undo failed", on=journal.backup)
+    for one in (maker() for maker in makers.values()):
+        with contextlib.suppress(OSError, ScriptoriumError):  # a server may accept us only with the previous settings
+            if isinstance(one, Overwriting):
+                one.give_up()
     journal = journal.enter(JournalState.UNDOING)  # from here on the data may be half old, until every part is back
-    put_back(makers, journal, RestoreFailed("the undo failed", on=journal.backup))
+    put_back({name: _giving_up(maker) for name, maker in makers.items()}, journal, failed)
     journal.close()
     return journal.backup
+
+
+def _giving_up(maker: Callable[[], Incoming]) -> Callable[[], Incoming]:
+    """The undo that begins now may overwrite what is there now; one that is finished later may not."""
+
+    def made() -> Incoming:
+        one = maker()
+        if isinstance(one, Overwriting):
+            one.give_up()
+        return one
+
+    return made
 
 
 def require_idle(library: Library, hint: str = _STOP) -> str:

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matrix import differing
+
+from scriptorium.errors import RestoreFailed
 
 # Every point that an undisturbed run reaches, with the times that are tried: the first, the last, and some between.
 BESIDE = {
@@ -258,6 +261,41 @@ def test_an_undo_of_a_database_that_is_ended(database_setup: Any, operation: str
         rig.again("undo")
     assert rig.living == rig.old, "the previous data is kept until it is back"
     rig.require_tidy(after_grace=True)
+
+
+WRITTEN = "UPDATE items SET title = 'written since' WHERE id = (SELECT min(id) FROM items)"
+NEVER_OVER = [
+    pytest.param("restore-clean", "database.restoring", True),
+    pytest.param("restore-clean", "inplace.replaced", False, marks=pytest.mark.slow),
+    pytest.param("restore-clean", "restore.all-switched", False, marks=pytest.mark.slow),
+    pytest.param("undo-clean", "database.restoring", False, marks=pytest.mark.slow),
+    pytest.param("undo-clean", "inplace.back", True, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("operation", "point", "is_previous"), NEVER_OVER)
+def test_what_was_written_after_a_kill_is_never_overwritten(
+    database_setup: Any, operation: str, point: str, is_previous: bool
+) -> None:
+    """``is_previous``: what was written to is the previous data. Else nobody can decide but the user: it is named."""
+    rig = database_setup
+    if operation == "undo-clean":
+        rig.again("restore-clean")
+    end_at(rig, operation.removesuffix("-clean") if operation == "undo-clean" else operation, f"{point}#1", "KILL")
+    rig.place.ask(WRITTEN)
+    if is_previous:
+        rig.again("backup")
+        assert differing(rig.living, rig.old) == ["table public.items"]
+        rig.require_tidy(after_grace=True)
+    else:
+        for again in ("backup", "undo"):
+            with pytest.raises(RestoreFailed, match=r"somebody has written to it since .*: public\.items; "):
+                rig.again(again)
+        (journal,) = (rig.settings.workspace_folder / "restores").glob("*.json")
+        assert list((rig.place.folder / "unpacked").glob("*/former/part/*")), "the dump of before is kept"
+        journal.unlink()  # the runbook, chapter 14
+        rig.again("backup")
+    assert rig.place.ask("SELECT count(*) FROM items WHERE title = 'written since'") == [(1,)]
 
 
 @pytest.mark.parametrize(("operation", "point", "signal"), rows("drill"))

@@ -29,6 +29,15 @@ from scriptorium.sources.postgres.programs import major_of
 from scriptorium.sources.postgres.records import number_of, system_of
 from scriptorium.sources.postgres.restore.comparison import fingerprints_now, not_compared
 from scriptorium.sources.postgres.restore.constraints import RestoreNotes
+from scriptorium.sources.postgres.restore.living import (
+    Contents,
+    Remade,
+    contents_now,
+    differing,
+    numbers_now,
+    settled_numbers,
+    written,
+)
 from scriptorium.sources.postgres.restore.pg_restore import Restorer
 from scriptorium.sources.postgres.restore.psql import run_script, schemas
 from scriptorium.sources.postgres.restore.requirements import Requirements, require, required
@@ -49,6 +58,7 @@ class InPlaceIncoming(Unpacked):
     def __init__(self, part: Part, target: Target, restore_id: str) -> None:
         super().__init__(part, target, restore_id)
         self._notes = RestoreNotes()
+        self._gives_up = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -60,13 +70,14 @@ class InPlaceIncoming(Unpacked):
 
     @property
     def _replaced(self) -> Path:
-        """A file that exists from just before the transaction that replaces the data."""
+        """A file that exists from just before the transaction that replaces the data: the tables' numbers before, and
+        the fingerprints that the backup has."""
         return self._folder / "replaced"
 
     @property
     def _committed(self) -> Path:
-        """A file that exists from just after the transaction. Then functions and constraints were replaced as well,
-        which no fingerprint shows."""
+        """A file that exists from just after the transaction, with what was there then. Functions and constraints were
+        replaced as well, which no fingerprint shows."""
         return self._folder / "committed"
 
     def prepare(self) -> None:
@@ -96,17 +107,21 @@ class InPlaceIncoming(Unpacked):
         require_space(self._folder, plain_size(living), "the dump of what is replaced", hint)
 
     def switch(self) -> None:
-        self._replaced.touch()
+        with self._patient() as session:
+            Contents(numbers_now(session), self._part.tables).write(self._replaced)
+        self._gives_up = True  # from here on a failure is ours, and this process rolls it back
         reach("inplace.before-replacing")
         self._replace(self._dump(), self._notes, without_broken=self._target.without_broken)
         log.info("%s: one transaction replaced its contents", self._target.name)
         reach("inplace.replaced")
         self._committed.touch()
         expected = self._part.tables
+        with self._patient() as session:
+            numbers = numbers_now(session)
+            found = fingerprints_now(session, self._before() if expected is None else expected)
+        Contents(numbers, found.tables).write(self._committed)
         if expected is None:
             return
-        with self._patient() as session:
-            found = fingerprints_now(session, expected)
         self.missing_fingerprints, self.rebuilt_views = found.missing, found.rebuilt
         wrong = [
             name
@@ -173,27 +188,111 @@ class InPlaceIncoming(Unpacked):
     def returned(self) -> bool:
         return self._back.exists()
 
+    @property
+    def _given_up(self) -> Path:
+        """What was there when an undo began: it may be overwritten, what is written later may not."""
+        return self._folder / "given-up"
+
+    def give_up(self) -> None:
+        self._require_ours()
+        self._gives_up = True
+        if self._replaced.exists():
+            with self._patient() as session:
+                contents_now(session, self._before()).write(self._given_up)
+
     def put_back(self) -> None:
         self._require_ours()
-        if self.returned():
+        if self.returned() or not self._replaced.exists():
             return
-        if self._committed.exists() or (self._replaced.exists() and self._differing()):
-            log.info("%s: the dump of what was there is loaded again", self._target.name)
-            reach("inplace.before-back")
-            self._drop_added()
-            # A constraint that does not hold did not hold before the restore either, so it does not prevent the undo.
-            left = RestoreNotes()
-            self._replace(dump_in(self._previous / PART, self._target.name), left, without_broken=True)
-            for warning in left.warnings:
-                log.warning("%s: %s", self._target.name, warning)
-            reach("inplace.back")
-            if wrong := self._differing():
+        if self._never_replaced():
+            self._say_what_is_newer("its tables are those of before: the restore was rolled back")
+            return
+        if not self._gives_up:
+            if self._loaded_again():
+                return
+            self._require_unwritten()
+        log.info("%s: the dump of what was there is loaded again", self._target.name)
+        reach("inplace.before-back")
+        self._drop_added()
+        # A constraint that does not hold did not hold before the restore either, so it does not prevent the undo.
+        left = RestoreNotes()
+        self._replace(dump_in(self._previous / PART, self._target.name), left, without_broken=True)
+        for warning in left.warnings:
+            log.warning("%s: %s", self._target.name, warning)
+        reach("inplace.back")
+        with self._patient() as session:
+            if wrong := differing(session, self._before()):
+                contents_now(session, self._before()).write(self._given_up)
                 raise RestoreFailed(
                     f"not as they were before the restore: {', '.join(wrong[:5])}",
                     on=self._target.name,
                     hint=f"the dump of what was there before is kept in {self._previous}",
                 )
-            self._back.touch()
+        self._back.touch()
+
+    def _before(self) -> Mapping[str, TableFingerprint]:
+        return DumpRecord.read(self._previous / RECORD).tables
+
+    def _never_replaced(self) -> bool:
+        """Whether the transaction was rolled back: every table is still the one of before, by its number."""
+        if self._committed.exists() or self._given_up.exists():
+            return False
+        was = Contents.read(self._replaced)
+        with self._patient() as session:
+            numbers = settled_numbers(session)
+            if was is None:  # an earlier version recorded no numbers
+                return not differing(session, self._before())
+            return was.remade(numbers, was.tables) is Remade.NONE
+
+    def _loaded_again(self) -> bool:
+        """Whether an undo that was killed had committed its transaction. Then only what was written since differs."""
+        was = Contents.read(self._given_up)
+        if was is None:
+            return False
+        with self._patient() as session:
+            if was.remade(settled_numbers(session), self._before()) is not Remade.ALL:
+                return False
+        newer = self._say_what_is_newer("the dump was loaded again before the undo was cut short")
+        self._back.write_text("\n".join(newer))
+        return True
+
+    def _say_what_is_newer(self, found: str) -> list[str]:
+        """The previous tables are there. Those that differ were written to since, and stay as they are."""
+        with self._patient() as session:
+            newer = differing(session, self._before())
+        if newer:
+            log.warning("%s: %s; written to since, and left: %s", self._target.name, found, ", ".join(newer[:5]))
+        else:
+            log.info("%s: %s", self._target.name, found)
+        return newer
+
+    def _require_unwritten(self) -> None:
+        """``RestoreFailed`` names the tables that somebody has written to since the restore or its undo was cut short.
+        The dump is never loaded over them."""
+        before, gone = self._before(), list[str]()
+        if was := Contents.read(self._given_up):
+            baseline, gone = was.tables, [name for name in was.numbers if name not in before]
+        elif done := Contents.read(self._committed):
+            baseline = done.tables
+        else:
+            was = Contents.read(self._replaced)
+            restored = was.tables if was else None
+            baseline = None if restored is None else {**before, **restored}  # tables that the backup lacks stay
+            gone = [name for name in before if name not in (restored or {})]
+        with self._patient() as session:
+            newer = [] if baseline is None else written(session, baseline, gone)
+            if (baseline is not None and not newer) or not differing(session, before):
+                return
+        found = (
+            f"somebody has written to it since the restore or its undo was cut short: {', '.join(newer[:5])}"
+            if newer
+            else "it is not known whether it was written to since that: the backup has no fingerprints"
+        )
+        raise RestoreFailed(
+            f"{found}; the dump of what was there before is not loaded over it, and is kept in {self._previous}",
+            on=self._target.name,
+            hint="the runbook, chapter 14",
+        )
 
     def _require_ours(self) -> None:
         """A dump can contain code, so one that other users may have put there is not loaded."""
@@ -230,7 +329,11 @@ class InPlaceIncoming(Unpacked):
             previous = Path(str(kept["folder"]))
             if previous == self._previous and (previous / RECORD).is_file() and self._replaced.exists():
                 if self._back.exists():
-                    return Previous(Whereabouts.BACK, "loaded again, with rows and fingerprints as before")
+                    newer = ", ".join(self._back.read_text().split("\n")[:3])
+                    how = f"and written to since: {newer}" if newer else "with rows and fingerprints as before"
+                    return Previous(Whereabouts.BACK, f"loaded again, {how}")
+                if self._never_replaced():
+                    return Previous(Whereabouts.BACK, "its tables were not replaced: the restore was rolled back")
                 return Previous(Whereabouts.ASIDE, f"as a dump in {previous}")
             tables = kept["tables"]
             assert isinstance(tables, dict)
@@ -250,12 +353,6 @@ class InPlaceIncoming(Unpacked):
                     if one.kind == kind:
                         session.execute(sql(f"DROP {word} IF EXISTS {one.sql} CASCADE"))
             session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")  # the dump restores all previous ones
-
-    def _differing(self) -> list[str]:
-        """The tables that differ from before the restore; none if the transaction was rolled back."""
-        expected = DumpRecord.read(self._previous / RECORD).tables
-        with self._patient() as session:
-            return fingerprints_now(session, expected).differing(expected)
 
     def finish(self) -> None:
         self._drop_folder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from postgres_items import ID, ITEMS, ask, back_up, databases, unpack
 from scriptorium.errors import LibraryBusy, NoSpace, RestoreFailed
 from scriptorium.fs import free_space
 from scriptorium.fs.previous import Whereabouts
+from scriptorium.sources.postgres.restore import in_place
 from scriptorium.sources.postgres.source import PostgresSource
 
 
@@ -135,3 +137,122 @@ def test_what_a_later_table_refers_to_is_said_in_our_words(library):
     assert "beside" in caught.value.hint and "\n" not in caught.value.hint
     source.incoming(part, ID).undo()
     assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]
+
+
+def switched(poor, *, dies: str = ""):
+    """A restore in place; ``dies``: the point at which its process is killed. Returns a way to make the part again, as
+    the next process does: from the journal, which has no fingerprints."""
+    source, staged, part, _, _ = poor
+    source = source.model_copy(update={"in_place": True})
+    incoming = source.incoming(part, ID)
+    incoming.prepare()
+    unpack(staged, incoming)
+    incoming.load()
+    with pytest.MonkeyPatch.context() as patch:
+        if dies:
+            patch.setattr(in_place, "reach", dying_at(dies))
+            with pytest.raises(Killed):
+                incoming.switch()
+        else:
+            incoming.switch()
+    bare = dataclasses.replace(part, tables=None)
+    return lambda: source.incoming(bare, ID)
+
+
+class Killed(BaseException):
+    pass
+
+
+def dying_at(point: str):
+    def reach(reached: str) -> None:
+        if reached == point:
+            raise Killed
+
+    return reach
+
+
+WRITE = "INSERT INTO items VALUES (9777, 'written since')"
+WRITTEN = "SELECT count(*) FROM items WHERE id = 9777"
+
+
+def test_in_place_a_transaction_that_was_rolled_back_is_not_undone_over_what_was_written_since(poor, caplog):
+    url = poor[3]
+    again = switched(poor, dies="inplace.before-replacing")
+    kept = again().kept()
+    ask(url, WRITE)
+    assert again().previous(kept).where is Whereabouts.BACK
+    again().put_back()
+    assert again().previous(kept).where is Whereabouts.BACK
+    again().undo()
+    assert ask(url, WRITTEN) == [(1,)] and ask(url, "SELECT count(*) FROM items") == [(11,)]
+    assert "rolled back; written to since, and left: public.items" in caplog.text
+
+
+@pytest.mark.parametrize("dies", ["inplace.replaced", ""])
+def test_in_place_a_restore_that_was_cut_short_and_written_to_is_not_overwritten(poor, dies):
+    url = poor[3]
+    again = switched(poor, dies=dies)
+    kept = again().kept()
+    ask(url, WRITE)
+    for _ in range(2):
+        with pytest.raises(RestoreFailed, match=r"written.*public\.items") as caught:
+            again().put_back()
+        assert str(again()._previous) in f"{caught.value.what} {caught.value.hint}"
+        assert again().previous(kept).where is Whereabouts.ASIDE
+    assert ask(url, WRITTEN) == [(1,)] and (again()._previous / "part").is_dir()
+
+
+@pytest.mark.parametrize("dies", ["inplace.replaced", ""])
+def test_in_place_a_restore_that_was_cut_short_and_not_written_to_is_rolled_back(poor, dies):
+    again = switched(poor, dies=dies)
+    again().undo()
+    assert ask(poor[3], "SELECT count(*) FROM items") == [(10,)]
+    assert ask(poor[3], "SELECT count(*) FROM extra") == [(0,)]
+
+
+def test_in_place_an_undo_gives_up_what_was_written_to_the_restored_data(poor):
+    url = poor[3]
+    again = switched(poor)
+    ask(url, WRITE)
+    one = again()
+    one.give_up()
+    one.undo()
+    assert ask(url, "SELECT count(*) FROM items") == [(10,)]
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_in_place_an_undo_that_was_killed_before_its_transaction_overwrites_nothing_newer(poor, monkeypatch, written):
+    url = poor[3]
+    again = switched(poor)
+    ask(url, "INSERT INTO items VALUES (9778, 'written before the undo'); CREATE TABLE added (x int)")
+    one = again()
+    one.give_up()
+    with monkeypatch.context() as patch:
+        patch.setattr(one, "_replace", lambda *_, **__: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            one.put_back()
+    if written:
+        ask(url, WRITE)
+        with pytest.raises(RestoreFailed, match=r"written.*public\.items"):
+            again().put_back()
+        assert ask(url, WRITTEN) == [(1,)]
+    else:
+        again().undo()
+        assert ask(url, "SELECT count(*) FROM items") == [(10,)]
+
+
+def test_in_place_an_undo_that_was_killed_after_its_transaction_overwrites_nothing_newer(poor, monkeypatch, caplog):
+    url = poor[3]
+    again = switched(poor)
+    one = again()
+    kept = one.kept()
+    one.give_up()
+    with monkeypatch.context() as patch:
+        patch.setattr(in_place, "reach", dying_at("inplace.back"))
+        with pytest.raises(Killed):
+            one.put_back()
+    ask(url, WRITE)
+    again().put_back()
+    assert again().returned() and again().previous(kept).where is Whereabouts.BACK
+    assert ask(url, "SELECT count(*) FROM items") == [(11,)] and ask(url, WRITTEN) == [(1,)]
+    assert "public.items" in caplog.text
