@@ -134,9 +134,18 @@ class StagingFolder:
 
     @property
     def reverted(self) -> bool:
-        """Whether ``revert`` was completed: the plan is removed, the new data is out of the living data again, and
-        nothing is put aside."""
-        return self.there and not self.planned and self._holds(self.incoming) and not self._holds(self.previous)
+        """Whether ``revert`` was completed: the new data is out of the living data again, and nothing is put aside. The
+        plan may still be there: its removal is the last step."""
+        return self.there and self._holds(self.incoming) and not self._holds(self.previous) and self._nothing_moved()
+
+    def _nothing_moved(self) -> bool:
+        """Whether every step of the plan is undone, or there is none."""
+        there = self.places.there
+        moves, _ = self._read_plan()
+        outgoing = [move for move in moves if move.target.is_relative_to(self.previous)]
+        return not any(there(move.target) for move in outgoing) and all(
+            there(move.source) for move in moves if move not in outgoing
+        )
 
     def _holds(self, folder: Path) -> bool:
         held = self.held(folder)

@@ -170,7 +170,7 @@ class FilesIncoming:
                 raise _mounted(source)
 
     def undo(self) -> None:
-        if not self.returned():
+        if self._staging.planned or not self.returned():
             self.put_back()
         if self._staging.there:
             self._staging.remove()

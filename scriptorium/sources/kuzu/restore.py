@@ -162,7 +162,7 @@ class KuzuIncoming:
         return [companion(self._target, ending) for ending in COMPANIONS]
 
     def undo(self) -> None:
-        if not self.returned():
+        if self._staging.planned or not self.returned():
             self.put_back()
         if self._staging.there:
             self._staging.remove()

@@ -23,6 +23,8 @@ home, memory, tmp_path = restore_setup.home, restore_setup.memory, restore_setup
 # found, and when it is back.
 POINTS: dict[str, Kill] = {
     "a part is back, its folder is there": dying_before(StagingFolder, "remove", 1),
+    "a part is back, its plan is there": dying_before(StagingFolder, "_forget_plan", 1),
+    "all are back, the last plan is there": dying_before(StagingFolder, "_forget_plan", 3),
     "it is back, and not noted": dying_before(Journal, "enter", 3),
     "its folder is gone": dying_before(Journal, "enter", 4),
     "two are back": dying_before(StagingFolder, "remove", 2),
