@@ -53,7 +53,7 @@ def put_back(incoming: Mapping[str, Callable[[], Incoming]], journal: Journal, e
             on="; ".join(f"{name}: {found}" for name, found in failures.items()),
             hint=f"back: {', '.join(others) or 'nothing'}. The previous data is in the folders "
             ".scriptorium-restore-*/former near the living data; when it can be reached, do this again. To give it up "
-            f"and keep the present data, remove {journal.file} (the runbook, chapter 14)",
+            f"and keep the present data, remove {journal.file} (the runbook, chapter 15)",
         ) from error
 
 

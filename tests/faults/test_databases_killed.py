@@ -295,7 +295,7 @@ def test_what_was_written_after_a_kill_is_never_overwritten(
         assert list((rig.place.folder / "unpacked").glob("*/former/part/*")), "the dump of before is kept"
         other = [name for name in differing(rig.living, rig.old) if not name.startswith("table ")]
         assert other == [], "the other parts are back"
-        journal.unlink()  # the runbook, chapter 14
+        journal.unlink()  # the runbook, chapter 15
         rig.again("backup")
     assert rig.place.ask("SELECT count(*) FROM items WHERE title = 'written since'") == [(1,)]
     rig.old = rig.living  # compared above; the row itself wrote to it

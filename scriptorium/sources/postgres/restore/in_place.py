@@ -291,7 +291,7 @@ class InPlaceIncoming(Unpacked):
         raise RestoreFailed(
             f"{found}; the dump of what was there before is not loaded over it, and is kept in {self._previous}",
             on=self._target.name,
-            hint="the runbook, chapter 14",
+            hint="the runbook, chapter 15",
         )
 
     def _require_ours(self) -> None:
