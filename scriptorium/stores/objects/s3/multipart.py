@@ -126,7 +126,7 @@ def put_in_parts(objects: S3Objects, key: str, file: Path, size: int, sha256: st
 def _unfinished(objects: S3Objects, key: str, file: Path, size: int, kind: Kind) -> Upload | None:
     """The newest upload of this file that was begun and not finished, with its parts.
 
-    One whose first part is not this file's is left alone: it may be another host's that goes on right now.
+    One with a part that is not this file's is left alone: it may be another host's that goes on right now.
     """
     begun: list[ObjectInfo] = []
     with contextlib.suppress(StoreRefused):  # a key that may not list them has none to go on with
@@ -143,12 +143,14 @@ def _unfinished(objects: S3Objects, key: str, file: Path, size: int, kind: Kind)
 
 
 def _is_of(file: Path, size: int, step: int, there: Mapping[int, Mapping[str, Any]], kind: Kind) -> bool:
-    """Whether the first part that the server has is that of the file."""
-    number = min(there)
+    """Whether each part that the server has is that of the file: archives of one library may begin alike."""
     with file.open("rb") as source:
-        source.seek((number - 1) * step)
-        length = min(step, size - source.tell())
-        return length > 0 and _is_same(_read_part(source, number, length, kind, [], with_md5=True), there, kind)
+        for number in sorted(there):
+            source.seek((number - 1) * step)
+            length = min(step, size - source.tell())
+            if length <= 0 or not _is_same(_read_part(source, number, length, kind, [], with_md5=True), there, kind):
+                return False
+    return True
 
 
 def _send(objects: S3Objects, upload: Upload, source: BinaryIO, size: int, kind: Kind) -> Whole:

@@ -186,28 +186,44 @@ class S3Objects:
         """``DamageFound`` if the server has put together something else."""
         from botocore.exceptions import ClientError
 
-        key, said, lost = upload.key, "", False
+        key, answer, lost = upload.key, {}, False
         with self.trouble(key):
             try:
                 answer = self._unless_taken(key, lambda conditions: self._complete(upload, kind, whole, conditions))
-                said = str(answer.get(kind.field, "")) if kind.field else ""
             except ClientError as error:  # done already, where the answer to an earlier request was lost
                 lost = troubles.code_of(error) == "NoSuchUpload"
                 if not lost:
                     raise
-        found = self.head(key)
-        if found is None or (lost and _metadata(found).get(_SHA256) != whole.sha256):
-            raise StoreUnavailable(
-                "the store does not answer: the upload was ended by somebody else",
-                on=self.location(key),
-                hint="try again",
-            )
+        found = self.head(key, **({"ChecksumMode": "ENABLED"} if lost and kind.field else {}))
         expected = kind.of_whole(whole.parts, whole.digest)
-        if int(found["ContentLength"]) != whole.size or (said and expected and said != expected):
-            with contextlib.suppress(ScriptoriumError):
-                self.delete(key)
+        said = (found if lost else answer).get(kind.field) if found and kind.field else None
+        wrong = bool(said and expected and said != expected)
+        if found is None or (lost and (wrong or _metadata(found).get(_SHA256) != whole.sha256)):
+            raise self._ended_by_another(key)
+        if not self._is_marked(found, whole.sha256):  # two archives that begin alike: the upload was another host's
+            self._take_back(key, answer, found)
+            raise self._ended_by_another(key)
+        if int(found["ContentLength"]) != whole.size or wrong:
+            self._take_back(key, answer, found)
             raise DamageFound("what the server put together is not what was sent", on=self.location(key))
         self._lock_as_long(key, found)
+
+    def _ended_by_another(self, key: str) -> StoreUnavailable:
+        said = "the store does not answer: the upload was ended by somebody else"
+        return StoreUnavailable(said, on=self.location(key), hint="try again")
+
+    def _is_marked(self, found: Any, sha256: str) -> bool:
+        """Whether an object says of itself that it is this backup's, with these contents."""
+        marks = _metadata(found)
+        return (not self.owner or marks.get(_OWNER) == self.owner) and marks.get(_SHA256, sha256) == sha256
+
+    def _take_back(self, key: str, answer: Mapping[str, Any], found: Any) -> None:
+        """Remove what this upload made, in that version alone; what another host has put there since then stays."""
+        if str(answer.get("ETag", "")).strip('"') != str(found["ETag"]).strip('"'):
+            return
+        version = {"VersionId": str(found["VersionId"])} if found.get("VersionId") else {}
+        with contextlib.suppress(ScriptoriumError), self.trouble(key):
+            self.client.delete_object(**self.at(key), **version)
 
     def _lock_as_long(self, key: str, found: Any) -> None:
         """An upload that goes on is locked as long as it was to be when it was begun: make that as long as now."""
@@ -335,7 +351,10 @@ class S3Objects:
         if found is None or not {_OWNER, _SHA256} & _metadata(found).keys():
             return False
         with self.trouble(key):
-            return not versions.is_hidden(self, manifest)
+            hidden = versions.is_hidden(self, manifest)
+        if hidden:
+            log.warning("%s: %s stays: its manifest was removed by somebody, and has older versions", self.name, key)
+        return not hidden
 
     def delete(self, key: str) -> None:
         """``Protected`` for an object that is locked."""

@@ -210,10 +210,13 @@ def test_annotations_that_are_locked_longer_keep_nothing(locked: Callable[..., S
     assert names(store.objects) == [annotations_key(KEY)]
 
 
-def test_an_archive_whose_manifest_is_only_hidden_is_kept(locked: Callable[..., S3Store], server: S3Server) -> None:
+def test_an_archive_whose_manifest_is_only_hidden_is_kept_and_named(
+    locked: Callable[..., S3Store], server: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
     """Somebody removed the manifest with the means of S3: who removes the marker has the backup again."""
     store = locked(days=0)
     store.objects.put_bytes(KEY, b"archive")
     store.objects.put_bytes(f"{KEY}.json", b"{}")
     server.client.delete_object(Bucket=store.bucket, Key=store.key(f"{KEY}.json"))
     assert store.sweep(datetime.now(UTC) + LATER) == () and names(store.objects) == [KEY]
+    assert f"{KEY} stays" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -213,6 +214,40 @@ def test_the_upload_of_another_host_that_goes_on_is_left_alone(
         mine.put(KEY, file, sha256=sha256(file))
     assert same(theirs, KEY, other) and theirs.head(KEY)["Metadata"]["scriptorium-id"] == theirs.owner
     assert list(mine.leftovers()) == []
+
+
+@pytest.mark.parametrize("sent", [2, 3])
+def test_archives_that_begin_with_the_same_bytes_are_told_apart(
+    made: Callable[..., S3Objects], relay: Relay, tmp_path: Path, sent: int
+) -> None:
+    """The other host comes when what the first has sent is also its own, and when it is no more."""
+    mine, theirs = (replace(made(parallel=1), owner=owner) for owner in ("0123456789ab", "ba9876543210"))
+    file, other = tmp_path / "a.tar", tmp_path / "b.tar"
+    begin = os.urandom(5 * MEBIBYTE)
+    file.write_bytes(begin + os.urandom(LARGE - len(begin)))
+    other.write_bytes(begin + os.urandom(LARGE - len(begin)))
+    between: list[str] = []
+
+    def meanwhile(request: Request) -> None:
+        if f"partNumber={sent}" in request.path and not between:
+            between.append("asked")
+            try:
+                theirs.put(KEY, other, sha256=sha256(other))
+                between.append("stored")
+            except StoreUnavailable:
+                between.append("unavailable")
+
+    relay.trouble = meanwhile
+    with contextlib.suppress(LibraryBusy, StoreUnavailable):
+        mine.put(KEY, file, sha256=sha256(file))
+        between.append("mine stored")
+    relay.trouble = lambda _: None
+    found = mine.head(KEY)
+    if found is None:
+        assert between == ["asked", "unavailable"]
+    else:
+        whose = file if found["Metadata"]["scriptorium-id"] == mine.owner else other
+        assert same(mine, KEY, whose) and found["Metadata"]["sha256"] == sha256(whose)
 
 
 def test_the_archive_of_another_host_is_not_removed(server: S3Server, tmp_path: Path) -> None:
