@@ -65,7 +65,6 @@ POINTS: dict[str, dict[str, tuple[int, ...]]] = {
         "driver.bytes-moved": (1,),
         "drill.unpacked": (1,),
         "drill.loaded": (1,),
-        "renames.all-back": (1,),
         "drill.before-annotations": (1,),
         "store.before-rename": (1,),
         "store.after-rename": (1,),
