@@ -91,6 +91,8 @@ def test_a_child_dies_with_us_when_we_are_killed() -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         assert not gone(pid)
+        # Before it becomes the program, it asks the kernel for that signal; on a busy machine this takes a moment.
+        assert soon(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
         os.kill(parent.pid, signal.SIGKILL)
     assert soon(lambda: gone(pid))
 

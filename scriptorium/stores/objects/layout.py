@@ -68,7 +68,14 @@ def commit(store: ObjectStore, archive: Path, manifest: Manifest) -> str:
     key = key_of(manifest.library, manifest.archive.name)
     store.prepare()
     reach("upload.before-archive")
-    store.put(key, archive, sha256=manifest.archive.sha256)
+    try:
+        store.put(key, archive, sha256=manifest.archive.sha256)
+    except Exception:
+        raise
+    except BaseException:  # interrupted, perhaps just after it was put; in a folder of this machine it is ours
+        if store.folder is not None:
+            _take_back(store, key)
+        raise
     try:
         reach("upload.before-manifest")
         store.put_bytes(manifest_key(key), dumps(manifest))
@@ -76,11 +83,16 @@ def commit(store: ObjectStore, archive: Path, manifest: Manifest) -> str:
     except TransientError:
         raise
     except BaseException:
-        with contextlib.suppress(ScriptoriumError):
-            if manifest_key(key) not in {info.key for info in store.list(key)}:
-                remove(store, key)
+        _take_back(store, key)
         raise
     return key
+
+
+def _take_back(store: ObjectStore, key: str) -> None:
+    """Remove the archive of a backup that has no manifest, as well as that goes."""
+    with contextlib.suppress(ScriptoriumError):
+        if manifest_key(key) not in {info.key for info in store.list(key)}:
+            remove(store, key)
 
 
 def stored(store: ObjectStore, library: str = "") -> Iterator[Stored]:

@@ -81,7 +81,7 @@ def test_where_it_can_be_run_from_no_folder_the_error_names_them_and_leaves_noth
     closed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_user, "_PLACES", ())
-    with pytest.raises(ToolFailed, match="the user nobody can run it from no folder") as caught:
+    with pytest.raises(ToolFailed, match="no folder in which the user nobody can run it") as caught:
         EmbeddedPostgres(closed, inside=closed)
     assert str(closed) in caught.value.hint and "TMPDIR" in caught.value.hint
     assert not list(closed.glob("scriptorium-pg-*"))
