@@ -134,6 +134,7 @@ class Address:
             own = connection.info.parameter_status("server_encoding")
             encoding = own if own == _BYTES else "UTF8"  # bytes of unknown encoding cannot be converted to UTF-8
             settings = {"application_name": application, "client_encoding": encoding, **PLAIN_SESSION}
+            settings = {"statement_timeout": "0"} | settings  # first: the database's own may cut short what follows
             if connection.info.server_version >= 170000:
                 settings["transaction_timeout"] = "0"
             for key, value in settings.items():

@@ -17,11 +17,11 @@ def fingerprints_of(url: str) -> dict:
         return dict(take_fingerprints(session, relations(session)).tables)
 
 
-@pytest.mark.parametrize("setting", ["statement_timeout = '1ms'", "default_transaction_read_only = on"])
+@pytest.mark.parametrize("setting", ["statement_timeout = '30ms'", "default_transaction_read_only = on"])
 def test_settings_of_the_database_do_not_cut_the_work_short(server, new_database, setting):
-    url = new_database(server, "CREATE TABLE t AS SELECT generate_series(1, 20000) AS x")
+    url = new_database(server, "CREATE TABLE t AS SELECT generate_series(1, 300000) AS x")
     change(server.address(), f"ALTER DATABASE {url.rpartition('/')[2]} SET {setting}")
-    assert fingerprints_of(url)["public.t"].rows == 20000
+    assert fingerprints_of(url)["public.t"].rows == 300_000
     with Login(database=url).address().session() as session:
         session.execute("CREATE TABLE public.u ()")
 
