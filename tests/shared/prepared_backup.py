@@ -28,12 +28,9 @@ def folder_of_everything(folder: Path) -> Path:
     return folder
 
 
-def prepared(
-    data: Path, *stores: BackupStore, label: str = LABEL, created: datetime = TAKEN, hashes: Path | None = None
-) -> Prepared:
-    folder = data.parent / f"work-{new_id()}"
-    folder.mkdir()
-    draft = Manifest(
+def draft_of(created: datetime) -> Manifest:
+    """The manifest of a backup of nothing yet."""
+    return Manifest(
         id=new_id(),
         library="lib",
         preset=None,
@@ -50,6 +47,13 @@ def prepared(
         files=FileList(0, "", ()),
         archive=None,
     )
+
+
+def prepared(
+    data: Path, *stores: BackupStore, label: str = LABEL, created: datetime = TAKEN, hashes: Path | None = None
+) -> Prepared:
+    folder = data.parent / f"work-{new_id()}"
+    folder.mkdir()
     part = Staged("data", "files", "data", "read in place", TAKEN, TAKEN, (Tree(str(data), "data"),))
     packagings = dict.fromkeys(store.packaging(Compression.GZIP) for store in stores)
-    return prepare(packagings, draft, [part], folder, label, hashes=hashes)
+    return prepare(packagings, draft_of(created), [part], folder, label, hashes=hashes)

@@ -6,11 +6,12 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from prepared_backup import draft_of
+
 from scriptorium.members.walk import walk
-from scriptorium.model import FileList, Manifest, Staged, Tree
+from scriptorium.model import Staged, Tree
 from scriptorium.stores.trees.package import TreePackage, TreePackaging
 from scriptorium.stores.trees.restic.targets import Targets, targets
-from scriptorium.words import BackupType, Tier
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -18,26 +19,9 @@ AT = datetime(2026, 1, 2, tzinfo=UTC)
 def package(folder: Path, *trees: Tree) -> TreePackage:
     work = folder / "work"
     (work / "spool").mkdir(parents=True)
-    draft = Manifest(
-        id="0" * 12,
-        library="lib",
-        preset=None,
-        type=BackupType.FULL,
-        tier=Tier.MANUAL,
-        name="",
-        description="",
-        created_at=AT,
-        finished_at=AT,
-        host="here",
-        scriptorium_version="1",
-        tools={},
-        parts=(),
-        files=FileList(0, "", ()),
-        archive=None,
-    )
     parts = [Staged(f"p{n}", "files", tree.at, "read", AT, AT, (tree,)) for n, tree in enumerate(trees)]
     with TreePackaging().packager(work, "full_1") as packager:
-        manifest = walk(draft, parts, [packager], spool=work / "spool")
+        manifest = walk(draft_of(AT), parts, [packager], spool=work / "spool")
     return packager.package(manifest)
 
 
