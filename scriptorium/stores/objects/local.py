@@ -110,8 +110,8 @@ class LocalObjects:
             probe.unlink()
             yield Finding("removal", "what was put can be removed", None, "nothing locks a folder; a bucket can")
         except OSError as error:
-            said = f"what was put cannot be removed: {reason_of(error)}"
-            yield Finding("removal", said, False, "an unfinished object has to be renamed: no backup gets in here")
+            found = f"what was put cannot be removed: {reason_of(error)}"
+            yield Finding("removal", found, False, "an unfinished object has to be renamed: no backup gets in here")
 
     def _is_usable(self) -> bool:
         """Whether the store is a folder, or not there yet."""

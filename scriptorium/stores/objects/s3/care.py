@@ -22,7 +22,7 @@ _PROBE_LOCK = timedelta(seconds=20)
 
 
 def initialize(objects: S3Objects) -> str:
-    """Make the bucket where it is not there, able to lock where the settings ask for locks."""
+    """Make the bucket if it does not exist, with Object Lock if the settings ask for locks."""
     place = objects.place
     try:
         objects.prepare()
@@ -30,17 +30,17 @@ def initialize(objects: S3Objects) -> str:
     except StoreRefused as error:
         if not troubles.is_no_bucket(error):
             raise
-    asked: dict[str, Any] = {"Bucket": place.bucket, "ObjectLockEnabledForBucket": place.lock is not None}
+    options: dict[str, Any] = {"Bucket": place.bucket, "ObjectLockEnabledForBucket": place.lock is not None}
     region = objects.client.meta.region_name
     if not place.endpoint_url and region != "us-east-1":
-        asked["CreateBucketConfiguration"] = {"LocationConstraint": region}
+        options["CreateBucketConfiguration"] = {"LocationConstraint": region}
     with objects.trouble():
-        objects.client.create_bucket(**asked)
+        objects.client.create_bucket(**options)
     return f"the bucket {place.bucket} was made{', with Object Lock' if place.lock else ''}"
 
 
 def examine(objects: S3Objects, *, try_delete: bool) -> Iterator[Finding]:
-    """What the server has of versions, locks, checksums and conditions."""
+    """Which of locks, checksums and conditional writes the server has."""
     yield from _lock_of_bucket(objects)
     yield from _checksums(objects)
     yield from _conditions(objects)
@@ -54,11 +54,11 @@ def examine(objects: S3Objects, *, try_delete: bool) -> Iterator[Finding]:
 def _lock_of_bucket(objects: S3Objects) -> Iterator[Finding]:
     from botocore.exceptions import ClientError
 
-    asked = objects.place.lock
+    wanted = objects.place.lock
     with objects.trouble():
         try:
-            said = objects.client.get_object_lock_configuration(Bucket=objects.place.bucket)
-            found: Any = said.get("ObjectLockConfiguration", {})
+            configured = objects.client.get_object_lock_configuration(Bucket=objects.place.bucket)
+            found: Any = configured.get("ObjectLockConfiguration", {})
         except ClientError as error:
             if troubles.status_of(error) >= 500 and troubles.status_of(error) != 501:
                 raise
@@ -67,10 +67,10 @@ def _lock_of_bucket(objects: S3Objects) -> Iterator[Finding]:
     rule = found.get("Rule", {}).get("DefaultRetention", {})
     default = f", by default {rule['Mode'].lower()} for {rule.get('Days') or rule.get('Years')} " if rule else ""
     default += ("days" if rule.get("Days") else "years") if rule else ""
-    if asked is None:
+    if wanted is None:
         yield Finding("lock", f"the bucket can lock{default}" if able else "the bucket cannot lock", None)
     elif able:
-        yield Finding("lock", f"the bucket can lock{default}; asked for: {asked.mode}")
+        yield Finding("lock", f"the bucket can lock{default}; asked for: {wanted.mode}")
     else:
         yield Finding(
             "lock",
@@ -107,7 +107,7 @@ def _checksums(objects: S3Objects) -> Iterator[Finding]:
 
 
 def _conditions(objects: S3Objects) -> Iterator[Finding]:
-    """Write twice on the condition that nothing is there: the second must be refused."""
+    """Write twice on the condition that no object is there: the second write must be refused."""
     from botocore.exceptions import ClientError
 
     key = _probe_key("condition")
@@ -134,23 +134,25 @@ def _removal(objects: S3Objects) -> Iterator[Finding]:
     """Put an object as backups are put, and try to remove it."""
     key, lock = _probe_key("removal"), objects.place.lock
     until = datetime.now(UTC).replace(microsecond=0) + _PROBE_LOCK
-    asked = objects.place.stored_as() | _locked_as(objects, until)
+    options = objects.place.stored_as() | _locked_as(objects, until)
     kind = Kind("md5" if objects.place.checksums == "none" else objects.place.checksums)
     digest = kind.begin()
     digest.update(b"probe")
     with objects.trouble(key):
-        put = objects.client.put_object(**objects.at(key), Body=b"probe", **asked, **kind.sent(digest.digest()))
+        put = objects.client.put_object(**objects.at(key), Body=b"probe", **options, **kind.sent(digest.digest()))
     version = str(put.get("VersionId", ""))
     refused = _attempt(objects, key, version)
     if lock is None:
         found = f"what was put could not be removed: {refused}" if refused else "what was put can be removed"
         yield Finding("removal", found, None, "" if refused else "a lock keeps it: lock = { mode = …, days = … }")
         return
-    told = str(Lock(lock.mode, until))
+    lock_text = str(Lock(lock.mode, until))
     if not refused:
-        yield Finding("removal", f"a locked object was removed ({told})", False, "the server does not keep its locks")
+        yield Finding(
+            "removal", f"a locked object was removed ({lock_text})", False, "the server does not keep its locks"
+        )
         return
-    yield Finding("removal", f"the server refuses to remove a locked object ({told})")
+    yield Finding("removal", f"the server refuses to remove a locked object ({lock_text})")
     if lock.mode == "governance":
         bypassed = _attempt(objects, key, version, BypassGovernanceRetention=True) is None
         yield Finding(
@@ -169,7 +171,7 @@ def _locked_as(objects: S3Objects, until: datetime) -> dict[str, Any]:
 
 
 def _attempt(objects: S3Objects, key: str, version: str, **more: bool) -> str | None:
-    """Try to remove a version; ``None`` if it is gone, else what the server said."""
+    """Try to remove a version; ``None`` if it is gone, else the server's message."""
     from botocore.exceptions import ClientError
 
     with objects.trouble(key):

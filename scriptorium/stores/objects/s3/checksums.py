@@ -1,4 +1,4 @@
-"""The checksums that go with what is sent, so that the server refuses what does not arrive as it was."""
+"""The checksums that are sent with the contents, so that the server refuses contents that were changed on the way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Digested(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of checksums, of parts and of wholes. ``field``: how requests and answers call it, where they do."""
+    """One kind of checksum, of parts and of whole objects. ``field``: its name in requests and answers, if any."""
 
     name: Checksums
 
@@ -30,7 +30,7 @@ class Kind:
 
     @property
     def of_upload(self) -> dict[str, str]:
-        """What an upload in parts is begun with."""
+        """The parameters with which an upload in parts begins."""
         if self.name == "crc64":
             return {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
         return {"ChecksumAlgorithm": "SHA256"} if self.name == "sha256" else {}
@@ -42,13 +42,13 @@ class Kind:
         return None if self.name == "none" else hashlib.new(self.name, usedforsecurity=False)
 
     def sent(self, digest: bytes | None) -> dict[str, str]:
-        """What a request with contents of this digest says of them."""
+        """The parameters of a request that sends contents with this digest."""
         if digest is None:
             return {}
         return {self.field or "ContentMD5": base64.b64encode(digest).decode()}
 
     def of_whole(self, parts: Sequence[_Digested], whole: bytes | None) -> str | None:
-        """What the server must say of an object in parts; ``None`` where it says nothing."""
+        """The checksum that the server must return for an object in parts; ``None`` if it returns none."""
         if self.name == "sha256":
             known = [part.digest or b"" for part in parts]
             combined = hashlib.sha256(b"".join(known)).digest()

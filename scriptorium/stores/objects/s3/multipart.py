@@ -37,14 +37,14 @@ _CHUNK = MEBIBYTE
 
 
 def part_size(size: int, wanted: int) -> int:
-    """In bytes: as wanted, and more where the file would have too many parts."""
+    """In bytes: as wanted, or larger if the file would have too many parts."""
     least = -(-size // MOST_PARTS)
     return max(wanted * MEBIBYTE, -(-least // MEBIBYTE) * MEBIBYTE)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: its number from 1 on, where it lies in the file, its digest."""
+    """One part: its number from 1 on, where it begins in the file, its digest."""
 
     number: int
     start: int
@@ -124,12 +124,12 @@ def put_in_parts(objects: S3Objects, key: str, file: Path, size: int, sha256: st
 
 
 def _unfinished(objects: S3Objects, key: str, file: Path, size: int, kind: Kind) -> Upload | None:
-    """The newest upload of this file that was begun and not finished, with its parts.
+    """The newest unfinished upload of this file, with its parts.
 
-    One with a part that is not this file's is left alone: it may be another host's that goes on right now.
+    An upload with a part of another file is left alone: another host may be sending it at this time.
     """
     begun: list[ObjectInfo] = []
-    with contextlib.suppress(StoreRefused):  # a key that may not list them has none to go on with
+    with contextlib.suppress(StoreRefused):  # a key that may not list uploads continues none
         begun = [one for one in objects.uploads(key) if one.key == key]
     for one in sorted(begun, key=lambda one: one.modified, reverse=True):
         try:
@@ -143,7 +143,7 @@ def _unfinished(objects: S3Objects, key: str, file: Path, size: int, kind: Kind)
 
 
 def _is_of(file: Path, size: int, step: int, there: Mapping[int, Mapping[str, Any]], kind: Kind) -> bool:
-    """Whether each part that the server has is that of the file: archives of one library may begin alike."""
+    """Whether the server has parts of this file alone: archives of one library may have equal beginnings."""
     with file.open("rb") as source:
         for number in sorted(there):
             source.seek((number - 1) * step)
@@ -196,7 +196,7 @@ def _unsettled(pending: list[Future[str]]) -> list[Future[str]]:
 
 
 def _already(upload: Upload, part: Part, kind: Kind, places: threading.Semaphore) -> Future[str] | None:
-    """A part that the server has just so, as if it were sent."""
+    """The result for a part that the server has already; ``None`` if it has to be sent."""
     if not _is_same(part, upload.there, kind):
         return None
     places.release()
@@ -209,14 +209,18 @@ def _is_same(part: Part, known: Mapping[int, Mapping[str, Any]], kind: Kind) -> 
     there = known.get(part.number)
     if there is None or there["Size"] != part.size:
         return False
-    said = there.get(kind.field) if kind.field else None
-    return bool(said == kind.sent(part.digest)[kind.field] if said else str(there["ETag"]).strip('"') == part.md5)
+    stored_digest = there.get(kind.field) if kind.field else None
+    return bool(
+        stored_digest == kind.sent(part.digest)[kind.field]
+        if stored_digest
+        else str(there["ETag"]).strip('"') == part.md5
+    )
 
 
 def _parts(
     source: BinaryIO, size: int, step: int, kind: Kind, also: list[Any], there: Mapping[int, object]
 ) -> Iterator[Part]:
-    """The parts, in order. ``also``: digests that are told every byte. MD5 is made of parts that are ``there``."""
+    """The parts, in order. ``also``: digests that get every byte. MD5 is computed of parts that are ``there``."""
     for number, start in enumerate(range(0, size, step), 1):
         yield _read_part(source, number, min(step, size - start), kind, also, with_md5=number in there)
 

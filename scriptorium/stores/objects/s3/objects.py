@@ -73,7 +73,7 @@ class S3Objects:
             self._bucket(lambda: self.client.head_bucket(Bucket=self.place.bucket))
 
     def _bucket(self, ask: Callable[[], Any]) -> Any:
-        """A request to which "not found" can only mean the bucket: an answer to HEAD says no more than that."""
+        """A request whose "not found" can only mean the bucket. The answer to HEAD contains only the status."""
         from botocore.exceptions import ClientError
 
         try:
@@ -99,12 +99,12 @@ class S3Objects:
             raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
         self.put_bytes(key, data)
         with contextlib.suppress(StoreRefused):  # the object is there, whatever this key may do besides
-            for left in self.uploads(key):  # of a try that was larger, or cut short
+            for left in self.uploads(key):  # of an attempt that was larger or was interrupted
                 if left.key == key:
                     self.abort_upload(key, left.etag)
 
     def _is_there(self, key: str, size: int, sha256: str) -> bool:
-        """Whether an earlier try of this backup has put the object, and only its manifest is missing."""
+        """Whether an earlier attempt of this backup has put the object, so that only the manifest is missing."""
         found = self.head(key) if self.owner else None
         if found is None or int(found["ContentLength"]) != size:
             return False
@@ -119,25 +119,25 @@ class S3Objects:
         digest = kind.begin()
         if digest is not None:
             digest.update(data)
-        facts = self._facts(hashlib.sha256(data).hexdigest()) | kind.sent(digest.digest() if digest else None)
+        properties = self._properties(hashlib.sha256(data).hexdigest()) | kind.sent(digest.digest() if digest else None)
         with self.trouble(key):
             self._unless_taken(
-                key, lambda conditions: self.client.put_object(**self.at(key), Body=data, **facts, **conditions)
+                key, lambda conditions: self.client.put_object(**self.at(key), Body=data, **properties, **conditions)
             )
 
-    def _facts(self, sha256: str | None) -> dict[str, Any]:
-        """What stands with an object: whose it is, how it is kept, and until when it is locked."""
-        facts: dict[str, Any] = dict(self.place.stored_as())
-        facts["Metadata"] = {_OWNER: self.owner} if self.owner else {}
+    def _properties(self, sha256: str | None) -> dict[str, Any]:
+        """What is stored with an object: its owner, its storage class, and until when it is locked."""
+        properties: dict[str, Any] = dict(self.place.stored_as())
+        properties["Metadata"] = {_OWNER: self.owner} if self.owner else {}
         if sha256 is not None:
-            facts["Metadata"][_SHA256] = sha256
+            properties["Metadata"][_SHA256] = sha256
         if self.retain_until is not None and self.place.lock is not None:
-            facts["ObjectLockMode"] = self.place.lock.mode.upper()
-            facts["ObjectLockRetainUntilDate"] = self.retain_until
-        return facts
+            properties["ObjectLockMode"] = self.place.lock.mode.upper()
+            properties["ObjectLockRetainUntilDate"] = self.retain_until
+        return properties
 
     def _unless_taken(self, key: str, send: Callable[[Mapping[str, str]], Any]) -> Any:
-        """Write where nothing is, or over what is ours. A server without conditions is asked without them."""
+        """Write where no object is, or replace our own object. A server without conditional writes gets none."""
         from botocore.exceptions import ClientError
 
         if not self.owner:
@@ -166,7 +166,7 @@ class S3Objects:
 
     def begin_upload(self, key: str, checksums: Mapping[str, str], sha256: str | None) -> str:
         with self.trouble(key):
-            begun = self.client.create_multipart_upload(**self.at(key), **checksums, **self._facts(sha256))
+            begun = self.client.create_multipart_upload(**self.at(key), **checksums, **self._properties(sha256))
             return str(begun["UploadId"])
 
     def send_part(self, upload: multipart.Upload, part: multipart.Part, body: io.RawIOBase, kind: Kind) -> str:
@@ -196,11 +196,11 @@ class S3Objects:
                     raise
         found = self.head(key, **({"ChecksumMode": "ENABLED"} if lost and kind.field else {}))
         expected = kind.of_whole(whole.parts, whole.digest)
-        said = (found if lost else answer).get(kind.field) if found and kind.field else None
-        wrong = bool(said and expected and said != expected)
+        stored_digest = (found if lost else answer).get(kind.field) if found and kind.field else None
+        wrong = bool(stored_digest and expected and stored_digest != expected)
         if found is None or (lost and (wrong or _metadata(found).get(_SHA256) != whole.sha256)):
             raise self._ended_by_another(key)
-        if not self._is_marked(found, whole.sha256):  # two archives that begin alike: the upload was another host's
+        if not self._is_marked(found, whole.sha256):  # equal beginnings of archives: the upload was another host's
             self._take_back(key, answer, found)
             raise self._ended_by_another(key)
         if int(found["ContentLength"]) != whole.size or wrong:
@@ -209,13 +209,13 @@ class S3Objects:
         self._lock_as_long(key, found)
 
     def _ended_by_another(self, key: str) -> StoreUnavailable:
-        said = "the store does not answer: the upload was ended by somebody else"
-        return StoreUnavailable(said, on=self.location(key), hint="try again")
+        what = "the store does not answer: the upload was ended by somebody else"
+        return StoreUnavailable(what, on=self.location(key), hint="try again")
 
     def _is_marked(self, found: Any, sha256: str) -> bool:
-        """Whether an object says of itself that it is this backup's, with these contents."""
-        marks = _metadata(found)
-        return (not self.owner or marks.get(_OWNER) == self.owner) and marks.get(_SHA256, sha256) == sha256
+        """Whether an object's metadata names this backup and these contents."""
+        metadata = _metadata(found)
+        return (not self.owner or metadata.get(_OWNER) == self.owner) and metadata.get(_SHA256, sha256) == sha256
 
     def _take_back(self, key: str, answer: Mapping[str, Any], found: Any) -> None:
         """Remove what this upload made, in that version alone; what another host has put there since then stays."""
@@ -226,7 +226,7 @@ class S3Objects:
             self.client.delete_object(**self.at(key), **version)
 
     def _lock_as_long(self, key: str, found: Any) -> None:
-        """An upload that goes on is locked as long as it was to be when it was begun: make that as long as now."""
+        """The lock of a continued upload was computed when the upload began: extend it to the time computed now."""
         until = found.get("ObjectLockRetainUntilDate")
         if self.retain_until is None or self.place.lock is None or (until is not None and until >= self.retain_until):
             return
@@ -252,8 +252,8 @@ class S3Objects:
             self.client.abort_multipart_upload(**self.at(key), UploadId=upload)
 
     def uploads(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Uploads that were begun and not finished: key, id as ``etag``, when they were begun. A server that cannot
-        list them has none to go on with."""
+        """Uploads that were begun and not finished: key, id as ``etag``, when they were begun. None if the server
+        cannot list them."""
         from botocore.exceptions import ClientError
 
         with self.trouble(prefix):
@@ -294,7 +294,7 @@ class S3Objects:
             return stream.read()
 
     def head(self, key: str, **more: str) -> Any:
-        """What is known of an object; ``None`` where it is not."""
+        """The properties of an object; ``None`` if it does not exist."""
         try:
             with self.trouble(key):
                 return self.client.head_object(**self.at(key), **more)
@@ -304,8 +304,8 @@ class S3Objects:
     # --- listing ------------------------------------------------------------------------------------------------
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """At the top and one folder deep: what others keep in the bucket may be very much more. Servers do not agree
-        on the order."""
+        """The top level and one level of folders: other programs may keep many more objects in the bucket. The result
+        is sorted here, because servers do not agree on the order."""
         found, folders = self._level(prefix)
         if "/" not in prefix:
             found = [*found, *(info for folder in folders for info in self._level(folder)[0])]
@@ -330,12 +330,12 @@ class S3Objects:
         return ObjectInfo(key, int(one["Size"]), one["LastModified"].astimezone(UTC), str(one["ETag"]).strip('"'))
 
     def leftovers(self) -> Iterator[ObjectInfo]:
-        """Uploads in parts that were not finished, under the name that a file half written has in a folder."""
+        """Uploads in parts that were not finished, with the names that unfinished files have in a folder."""
         for one in self.uploads():
             if "/" in one.key and _is_ours(one.key) and is_archive_name(one.key.rpartition("/")[2]):
                 folder, slash, name = one.key.rpartition("/")
-                mark = hashlib.sha256(one.etag.encode()).hexdigest()[:8]
-                yield ObjectInfo(f"{folder}{slash}.{name}.{mark}.partial", 0, one.modified, one.etag)
+                suffix = hashlib.sha256(one.etag.encode()).hexdigest()[:8]
+                yield ObjectInfo(f"{folder}{slash}.{name}.{suffix}.partial", 0, one.modified, one.etag)
 
     def discard(self, leftover: ObjectInfo) -> None:
         known = _UNFINISHED.fullmatch(leftover.key)
@@ -345,8 +345,8 @@ class S3Objects:
     # --- removing -----------------------------------------------------------------------------------------------
 
     def may_discard(self, key: str, manifest: str) -> bool:
-        """What we put says so. A manifest that is only hidden was removed by somebody else: who lifts the marker has
-        the backup again."""
+        """Only what we put, by its metadata. An object whose manifest is hidden by a marker stays: somebody else
+        removed the manifest, and may remove the marker to have the backup again."""
         found = self.head(key)
         if found is None or not {_OWNER, _SHA256} & _metadata(found).keys():
             return False

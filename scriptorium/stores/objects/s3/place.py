@@ -33,7 +33,7 @@ class ObjectLock(BaseModel):
     """How long the server keeps what was put from being removed.
 
     ``governance``: a key with a permission of its own may lift it; ``compliance``: nobody may, not even the owner of
-    the bucket. ``days``: from the moment of the put; ``tiers``: the same for the backups of a tier. 0: no lock.
+    the bucket. ``days``: from the time of the put; ``tiers``: the same for the backups of a tier. 0: no lock.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,7 +116,7 @@ class S3Place(BaseModel):
 
     @property
     def url(self) -> str:
-        """Where the bucket's server is asked, and the place in it."""
+        """The address of the server, the bucket and the prefix."""
         server = f"{self.endpoint_url.rstrip('/')}/" if self.endpoint_url else "s3://"
         return f"{server}{self.bucket}/{self.prefix}"
 
@@ -137,13 +137,13 @@ class S3Place(BaseModel):
         return self
 
     def stored_as(self) -> dict[str, str]:
-        """What a put asks of the server besides keeping the bytes."""
-        asked = {
+        """The storage class and the encryption by the server, as parameters of a put."""
+        options = {
             "StorageClass": self.storage_class,
             "ServerSideEncryption": self.encryption,
             "SSEKMSKeyId": self.kms_key,
         }
-        return {name: value for name, value in asked.items() if value}
+        return {name: value for name, value in options.items() if value}
 
 
 @functools.lru_cache(maxsize=16)
@@ -177,7 +177,7 @@ def _client(connection: Connection) -> Any:
             "addressing_style": "path" if path_style else "auto",
             "payload_signing_enabled": connection.signs_contents,
         },
-        # every server takes this; what is checked is asked for by name
+        # every server accepts this; each request names the checksum that it wants
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

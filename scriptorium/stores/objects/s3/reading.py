@@ -1,4 +1,4 @@
-"""A stream of an object that goes on where it was when the connection breaks."""
+"""A stream of an object. After a broken connection it continues at its position."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LONGEST_PAUSE = 20.0
 
 
 def open_object(objects: S3Objects, key: str) -> BinaryIO:
-    """Ask for the object now, so that one that is not there is ``NotFound`` here."""
+    """Ask for the object now, so that ``NotFound`` is raised here."""
     stream = ObjectStream(objects, key)
     stream.ask()
     return cast(BinaryIO, io.BufferedReader(stream, _BUFFER))
 
 
 class ObjectStream(io.RawIOBase):
-    """The bytes of one version of an object. ``seek`` asks for the range from there on with the next read."""
+    """The bytes of one version of an object. After ``seek`` the next read asks for the range from that position on."""
 
     def __init__(self, objects: S3Objects, key: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._objects, self._key, self._sleep = objects, key, sleep
@@ -55,7 +55,7 @@ class ObjectStream(io.RawIOBase):
         return self._at
 
     def ask(self) -> None:
-        """Ask for what is left from the position on. After the first time: of the same version of the object."""
+        """Ask for the bytes from the position on; after the first time, only of the same version of the object."""
         more = {"Range": f"bytes={self._at}-"} if self._at else {}
         if self._etag:
             more["IfMatch"] = self._etag
@@ -93,7 +93,7 @@ class ObjectStream(io.RawIOBase):
         return len(data)
 
     def _read(self, most: int) -> bytes:
-        """The next bytes; after a broken connection from a new one, so many times as a request is tried."""
+        """The next bytes. After a broken connection a new one is made, at most ``attempts`` times."""
         attempts = self._objects.place.attempts
         for attempt in range(1, attempts + 1):
             try:

@@ -51,7 +51,7 @@ class S3Store(ArchiveStore, S3Place):
         yield from care.examine(self.objects, try_delete=try_delete)
 
     def locked(self, key: str) -> Lock | None:
-        """Of the manifest or of the archive, whichever holds longer."""
+        """The lock of the manifest or of the archive, whichever ends later."""
         locks = [versions.lock_of(self.objects, name) for name in (manifest_key(key), key)]
         found = [one for one in locks if one is not None]
         return max(found, key=lambda one: one.until or datetime.max.replace(tzinfo=UTC), default=None)

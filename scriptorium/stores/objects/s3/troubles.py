@@ -1,4 +1,4 @@
-"""What boto3 and the servers say, as errors of ours: what failed, on what, what to do next."""
+"""Errors of boto3 and of the servers, translated to errors of ours: what failed, on what, what to do next."""
 
 from __future__ import annotations
 
@@ -88,22 +88,23 @@ def translated(place: S3Place, on: str) -> Iterator[None]:
 
 def _of_answer(error: ClientError, place: S3Place, on: str) -> Exception:
     code, status = code_of(error), status_of(error)
-    said = str(error.response.get("Error", {}).get("Message", "") or code)
+    server_message = str(error.response.get("Error", {}).get("Message", "") or code)
     if code in _REFUSED:
         what, hint = _REFUSED[code]
         return StoreRefused(what, on=on, hint=hint)
     if code in UNLOCKABLE and place.lock is not None:
         return StoreRefused(
-            f"the bucket cannot lock what is put: {said}",
+            f"the bucket cannot lock what is put: {server_message}",
             on=place.url,
-            hint="a bucket can lock that was made so: leave out 'lock', or name another bucket and run 'stores init'",
+            hint="locking is switched on when a bucket is made: leave out 'lock', or name another bucket and run "
+            "'stores init'",
         )
     if code in NO_BUCKET:
         return StoreRefused(
             f"there is no bucket '{place.bucket}'", on=place.url, hint="make it, or let 'scriptorium stores init' do so"
         )
     if code in _FULL or status == 507:
-        return NoSpace(f"the store is full: {said}", on=on, hint="free space there, or raise its quota")
+        return NoSpace(f"the store is full: {server_message}", on=on, hint="free space there, or raise its quota")
     if code == "NoSuchUpload":
         return StoreUnavailable(
             "the store does not answer: the upload was ended by somebody else", on=on, hint="try again"
@@ -120,11 +121,15 @@ def _of_answer(error: ClientError, place: S3Place, on: str) -> Exception:
         return PermanentError("the object was changed by somebody else", on=on, hint="see which host uses this prefix")
     if code in DENIED:
         return StoreRefused(
-            f"the server denies this: {said}", on=on, hint="see docs/stores.md for the permissions a key needs"
+            f"the server denies this: {server_message}",
+            on=on,
+            hint="see docs/stores.md for the permissions a key needs",
         )
     if code in _BUSY or status >= 500 or status in (0, 408, 429):
-        return StoreUnavailable(f"the store does not answer: {said}", on=on, hint="try again later")
-    return PermanentError(f"the server refuses this: {said} ({code})", on=on, hint="see docs/stores.md, 'Servers'")
+        return StoreUnavailable(f"the store does not answer: {server_message}", on=on, hint="try again later")
+    return PermanentError(
+        f"the server refuses this: {server_message} ({code})", on=on, hint="see docs/stores.md, 'Servers'"
+    )
 
 
 def _of_connection(error: Exception, place: S3Place, on: str) -> Exception:

@@ -1,7 +1,7 @@
-"""Removing objects where the bucket keeps versions, and what a lock says of them.
+"""Removing objects from a bucket that keeps versions, and reading their locks.
 
 A plain removal in such a bucket only hides the object: its bytes stay, and cost. So every version is removed by its id.
-One that is locked stays, and says until when; nothing here ever asks the server to lift a lock.
+A locked version stays, and the error names the end of the lock. Nothing here asks the server to lift a lock.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class Version:
 
 
 def is_versioned(objects: S3Objects) -> bool:
-    """Whether the bucket keeps versions, or did. A key that may not ask counts on the settings."""
+    """Whether the bucket keeps versions, or kept them earlier. If the key may not ask, the settings decide."""
     from botocore.exceptions import ClientError
 
     try:
-        said = objects.client.get_bucket_versioning(Bucket=objects.place.bucket).get("Status")
+        versioning = objects.client.get_bucket_versioning(Bucket=objects.place.bucket).get("Status")
     except ClientError as error:
         if troubles.status_of(error) not in (403, 404, 405, 501) or troubles.code_of(error) in troubles.NO_BUCKET:
             raise
         return objects.place.lock is not None
-    return said in ("Enabled", "Suspended")
+    return versioning in ("Enabled", "Suspended")
 
 
 def versions_of(objects: S3Objects, prefix: str = "") -> Iterator[Version]:
@@ -62,7 +62,7 @@ def versions_of(objects: S3Objects, prefix: str = "") -> Iterator[Version]:
 
 
 def is_hidden(objects: S3Objects, key: str) -> bool:
-    """Whether an object was removed by a marker alone. Where versions may not be listed, none is known."""
+    """Whether an object was only hidden by a marker. ``False`` if versions may not be listed."""
     from botocore.exceptions import ClientError
 
     try:
@@ -124,7 +124,7 @@ def protected(objects: S3Objects, key: str, lock: Lock | None) -> Protected:
 
 
 def lock_of(objects: S3Objects, key: str, version: str = "") -> Lock | None:
-    """The lock of an object, or of one version; ``None`` where there is none, or none may be seen."""
+    """The lock of an object, or of one version; ``None`` if there is none, or if the key may not see it."""
     with contextlib.suppress(NotFound):
         found: Any = objects.head(key, **({"VersionId": version} if version else {}))
         if found is None:
