@@ -23,7 +23,7 @@ from scriptorium.members import write_members
 from scriptorium.operations.copies import check, put
 from scriptorium.settings import load
 from scriptorium.stores import ResticStore, Share
-from scriptorium.stores.trees.restic import corrections, saving, verification
+from scriptorium.stores.trees.restic import lookup, saving, verification
 from scriptorium.stores.trees.restic.saving import save_contents, save_manifest
 from scriptorium.words import Compression
 from scriptorium.workspace import find_space
@@ -118,7 +118,7 @@ def test_a_folder_that_was_away_while_restic_read_is_named(
 def test_nothing_is_looked_up_where_nothing_changed(
     store: ResticStore, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corrections, "nodes", lambda *_: pytest.fail("looked up"))
+    monkeypatch.setattr(lookup, "nodes", lambda *_: pytest.fail("looked up"))
     stored(store, data)
 
 

@@ -74,11 +74,11 @@ class TreePackager:
         self._lines: BinaryIO = self._record.open("wb")
         self._places: dict[Tree, int] = {}
         self._made: list[Place] = []
-        self._facts: MemberHeader | None = None
+        self._header: MemberHeader | None = None
         self._contents = 0
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk: the walk has said so
+        with contextlib.suppress(OSError):  # a full disk: the walk has raised it
             self._lines.close()
 
     @property
@@ -88,8 +88,8 @@ class TreePackager:
     def begin(self, draft: Manifest, staged: Sequence[Staged]) -> None:
         pass
 
-    def member(self, facts: MemberHeader) -> None:
-        self._facts = facts
+    def member(self, member: MemberHeader) -> None:
+        self._header = member
 
     def space(self) -> None:
         return None
@@ -101,9 +101,9 @@ class TreePackager:
         pass
 
     def end(self, entry: FileEntry) -> None:
-        assert self._facts is not None
-        tree = self._number(self._facts.tree) if self._facts.tree is not None else None
-        self._lines.write(Line.of(self._facts, entry, tree).written())
+        assert self._header is not None
+        tree = self._number(self._header.tree) if self._header.tree is not None else None
+        self._lines.write(Line.of(self._header, entry, tree).written())
         self._contents += entry.size
 
     def finish(self, manifest: Manifest, listing: Path | None) -> None:

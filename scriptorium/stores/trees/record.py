@@ -68,25 +68,25 @@ class Line:
     known: bool = False  # unchanged since an earlier backup
 
     @classmethod
-    def of(cls, facts: MemberHeader, entry: FileEntry, tree: int | None) -> Line:
+    def of(cls, header: MemberHeader, entry: FileEntry, tree: int | None) -> Line:
         """``entry``: with the hash of the contents."""
         lists = {
-            name: AccessList.of_kernel(facts.attributes[name]).text() for name in RECORDS.keys() & facts.attributes
+            name: AccessList.of_kernel(header.attributes[name]).text() for name in RECORDS.keys() & header.attributes
         }
-        xattrs = {name: value for name, value in facts.attributes.items() if name not in RECORDS}
-        known = facts.status if entry.kind == "file" else None
+        xattrs = {name: value for name, value in header.attributes.items() if name not in RECORDS}
+        known = header.status if entry.kind == "file" else None
         return cls(
             entry=entry,
             tree=tree,
-            uid=facts.uid,
-            gid=facts.gid,
-            uname=user_name(facts.uid),
-            gname=group_name(facts.gid),
+            uid=header.uid,
+            gid=header.gid,
+            uname=user_name(header.uid),
+            gname=group_name(header.gid),
             xattrs=xattrs,
             lists=lists,
             ctime_ns=known.st_ctime_ns if known else 0,
             inode=known.st_ino if known else 0,
-            known=facts.known,
+            known=header.known,
         )
 
     def written(self) -> bytes:

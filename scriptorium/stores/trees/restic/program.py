@@ -22,12 +22,12 @@ from scriptorium.errors import (
     NoSpace,
     NotFound,
     ScriptoriumError,
-    SettingsError,
     StoreUnavailable,
     ToolFailed,
     ToolMissing,
     ToolStalled,
 )
+from scriptorium.stores.trees.password import PasswordSettings
 
 PROGRAM = "restic"
 OLDEST = (0, 14)
@@ -136,7 +136,7 @@ class Restic:
         A lock that a dead run of this machine left is removed."""
         with contextlib.ExitStack() as running:
             output = running.enter_context(self._stream(words, cwd))
-            if not output.peek(1):  # it ended, and said nothing
+            if not output.peek(1):  # it ended without output
                 output = io.BufferedReader(io.BytesIO())
                 try:
                     running.pop_all().close()
@@ -154,47 +154,47 @@ class Restic:
         except ToolFailed as error:
             raise self.failure(error.status or 0, error.hint.replace("; ", "\n") or error.what) from None
 
-    def failure(self, status: int, said: str) -> ScriptoriumError:
+    def failure(self, status: int, output: str) -> ScriptoriumError:
         """What an exit code means, and the text where that says too little."""
-        words = [line.strip() for line in process.mask(said, self.secrets).splitlines() if line.strip()]
+        words = [line.strip() for line in process.mask(output, self.secrets).splitlines() if line.strip()]
         last = words[-1] if words else f"it ended with status {status}"
         if status < 0:
             return StoreUnavailable("restic was ended by a signal", on=self.name, hint="try again")
         if status == _INCOMPLETE:
             return Incomplete("restic could not read something", on=self.name, hint=last)
-        if status == _LOCKED or "already locked" in said:
-            holder = _LOCK.search(said)
+        if status == _LOCKED or "already locked" in output:
+            holder = _LOCK.search(output)
             who = holder[1] if holder else "another run"
             return Locked(
                 f"the repository is locked by {who}",
                 on=self.name,
                 hint="wait for it; if it is dead and on another host, remove its lock there: restic unlock",
             )
-        if status == _WRONG_PASSWORD or "wrong password or no key found" in said:
+        if status == _WRONG_PASSWORD or "wrong password or no key found" in output:
             return StoreUnavailable(
                 "the repository does not open with this password",
                 on=self.name,
                 hint="check password_file, password_env or password_command of the store",
             )
-        if "esolving password failed" in said or "empty password" in said:
+        if "esolving password failed" in output or "empty password" in output:
             return StoreUnavailable(
                 f"the password of the repository cannot be had: {last}",
                 on=self.name,
                 hint="check password_file, password_env or password_command of the store",
             )
-        if "no space left on device" in said or "disk quota exceeded" in said:
+        if "no space left on device" in output or "disk quota exceeded" in output:
             return NoSpace("the repository is full", on=self.name, hint="free some space there, or run cleanup")
-        if "all target directories/files do not exist" in said:
+        if "all target directories/files do not exist" in output:
             return StoreUnavailable(
                 "what was read for the backup is gone", on=self.name, hint="was a disk or a share unmounted? try again"
             )
-        if "no snapshot found" in said:
+        if "no snapshot found" in output:
             return NotFound("there is no such backup", on=self.name)
-        if status == _NO_REPOSITORY or ("Is there a repository" in said and _ABSENT.search(said)):
+        if status == _NO_REPOSITORY or ("Is there a repository" in output and _ABSENT.search(output)):
             return NoRepository("there is no repository yet", on=self.name, hint="the first backup makes it")
         if _NETWORK.search(last):  # it read nothing wrong; it could not read
             return StoreUnavailable(f"the repository does not answer: {last}", on=self.name, hint="try again later")
-        if _DAMAGE.search(said):
+        if _DAMAGE.search(output):
             return DamageFound(f"restic cannot read it: {last}", on=self.name, hint="use another copy of this backup")
         return StoreUnavailable(f"restic failed: {last}", on=self.name, hint="; ".join(words[-4:-1]))
 
@@ -285,8 +285,8 @@ def require_program() -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _version(program: str) -> tuple[int, ...]:
-    said = process.run([program, "version"], timeout=60, check=False).stdout.decode("utf-8", "replace")
-    found = re.match(r"restic (\d+)\.(\d+)(?:\.(\d+))?", said)
+    output = process.run([program, "version"], timeout=60, check=False).stdout.decode("utf-8", "replace")
+    found = re.match(r"restic (\d+)\.(\d+)(?:\.(\d+))?", output)
     if found is None:
         raise ToolMissing("this program is not restic, or is broken", on=program, hint="install the package restic")
     version = tuple(int(part or 0) for part in found.groups())
@@ -300,15 +300,14 @@ def _version(program: str) -> tuple[int, ...]:
 
 
 def password_environment(
-    name: str, *, file: Path | None, variable: str, command: str, literal: str | None
+    settings: PasswordSettings, store: str, prefix: str = "RESTIC_"
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """How restic gets the password, and what of it must not be shown. ``SettingsError`` where it cannot be had."""
-    empty = {"RESTIC_PASSWORD": "", "RESTIC_PASSWORD_FILE": "", "RESTIC_PASSWORD_COMMAND": ""}
-    if file is not None:
-        return empty | {"RESTIC_PASSWORD_FILE": str(file)}, ()
-    if command:
-        return empty | {"RESTIC_PASSWORD_COMMAND": command}, ()
-    value = literal if literal is not None else process.variable(variable)
-    if not value:
-        raise SettingsError("the variable with the repository's password is not set", on=f"{name}: {variable}")
-    return empty | {"RESTIC_PASSWORD": value}, (value,)
+    """How restic gets the password, and what of it must not be shown. ``prefix``: of the variables; ``RESTIC_FROM_`` is
+    for the repository that is copied from. ``SettingsError`` where the password is not there."""
+    found = {f"{prefix}PASSWORD": "", f"{prefix}PASSWORD_FILE": "", f"{prefix}PASSWORD_COMMAND": ""}
+    value = settings.password_value(store)
+    if value is not None:
+        return found | {f"{prefix}PASSWORD": value}, (value,)
+    if settings.password_file is not None:
+        return found | {f"{prefix}PASSWORD_FILE": str(settings.password_file)}, ()
+    return found | {f"{prefix}PASSWORD_COMMAND": settings.password_command}, ()

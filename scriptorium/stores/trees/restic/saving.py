@@ -16,11 +16,13 @@ from scriptorium.manifest import dumps
 from scriptorium.members.ledger import SUMS
 from scriptorium.model import Verification
 from scriptorium.progress import Advance, step
+from scriptorium.stores.trees.arrival import read_back
+from scriptorium.stores.trees.corrections import corrected
 from scriptorium.stores.trees.package import TreePackage
 from scriptorium.stores.trees.record import MEMBERS, TREES, dump_places, tree_of
 from scriptorium.stores.trees.restic import snapshots as ours
-from scriptorium.stores.trees.restic.arrival import read_back
-from scriptorium.stores.trees.restic.corrections import corrected
+from scriptorium.stores.trees.restic.arrival import ReturnedBySnapshot
+from scriptorium.stores.trees.restic.lookup import SnapshotLookup
 from scriptorium.stores.trees.restic.program import Incomplete, Restic
 from scriptorium.stores.trees.restic.targets import targets
 
@@ -45,7 +47,7 @@ class Saved:
     def read_back(self, program: Restic) -> Verification:
         """Compare what is new."""
         with step("reading back", self.package.label):
-            return read_back(program, self.package, self.named, self.folder)
+            return read_back(self.package, ReturnedBySnapshot(program, self.package, self.named, self.folder))
 
 
 def make_repository(program: Restic) -> None:
@@ -77,8 +79,8 @@ def save_contents(program: Restic, package: TreePackage, put: str, before: Seque
     reach("restic.after-contents")
     named = (f"--tag={ours.tag_words(tags)}", "latest")
     files = sum(1 for line in package.lines() if line.tree is not None and line.entry.kind in ("file", "hardlink"))
-    incomplete = incomplete or summary.get("total_files_processed") != files  # it says nothing of what it does not see
-    held = corrected(program, package, named, incomplete=incomplete)
+    incomplete = incomplete or summary.get("total_files_processed") != files  # it does not report what it does not see
+    held = corrected(package, SnapshotLookup(program, named), incomplete=incomplete)
     read = summary.get("files_new", 0) + summary.get("files_changed", 0)
     new = sum(1 for line in held.lines() if line.entry.kind == "file" and not line.known)
     return Saved(held, named, folder, bool(parent) and read <= new)
@@ -121,12 +123,12 @@ def _follow(program: Restic, words: Sequence[str], cwd: Path, advance: Advance, 
     with program.stream("backup", "--json", *words, cwd=cwd) as output:
         for line in output:
             try:
-                said = json.loads(line)
+                message = json.loads(line)
             except ValueError:
                 continue
-            if said.get("message_type") == "summary":
-                summary.update({name: said.get(name, 0) for name in _COUNTS})
-            at = said.get("bytes_done") or said.get("total_bytes_processed") or 0
+            if message.get("message_type") == "summary":
+                summary.update({name: message.get(name, 0) for name in _COUNTS})
+            at = message.get("bytes_done") or message.get("total_bytes_processed") or 0
             if at > done:
                 advance(at - done)
                 done = at

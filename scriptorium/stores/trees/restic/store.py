@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from scriptorium.errors import DamageFound, NotFound, StoreUnavailable, ToolMissing, UsageError
 from scriptorium.fs.free_space import free_bytes
@@ -21,6 +21,7 @@ from scriptorium.members import Member
 from scriptorium.model import Annotations, Manifest, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores.base import GRACE, Package, Share, StoredBackup, StoreFeatures
+from scriptorium.stores.trees.password import PasswordSettings
 from scriptorium.stores.trees.restic import snapshots as ours
 from scriptorium.stores.trees.restic.program import (
     NoRepository,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _MANIFEST_FILE, _ANNOTATIONS_FILE = "manifest.json", "annotations.json"
 
 
-class ResticStore(BaseModel):
+class ResticStore(PasswordSettings):
     """A repository of restic, ``repository`` in its own words: a folder, ``sftp:``, ``rest:``, ``s3:``, ``rclone:``.
 
     The password is in a file, in a variable, or printed by a command. ``cache``: a folder for what restic remembers of
@@ -47,15 +48,9 @@ class ResticStore(BaseModel):
     extended options (``sftp.command``). ``compression``: of new data.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: Literal["restic"] = "restic"
     name: str = "restic"
     repository: str = Field(repr=False)  # it may hold a password
-    password: SecretStr | None = None
-    password_file: Path | None = None
-    password_env: str = ""
-    password_command: str = ""
     cache: Path | None = None
     limit_upload: int = Field(default=0, ge=0)
     limit_download: int = Field(default=0, ge=0)
@@ -64,8 +59,7 @@ class ResticStore(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        ways = (self.password is not None, self.password_file is not None, self.password_env, self.password_command)
-        if sum(map(bool, ways)) != 1:
+        if self.password_ways != 1:
             raise ValueError("say in one way where the password is: password_file, password_env or password_command")
         if ":" not in self.repository and not self.repository.startswith("/"):
             raise ValueError("the repository is an absolute path, or an address as restic writes it (sftp:…, s3:…)")
@@ -88,14 +82,7 @@ class ResticStore(BaseModel):
     @property
     def program(self) -> Restic:
         """restic on this repository."""
-        literal = self.password.get_secret_value() if self.password is not None else None
-        environment, hidden = password_environment(
-            self.name,
-            file=self.password_file,
-            variable=self.password_env,
-            command=self.password_command,
-            literal=literal,
-        )
+        environment, hidden = password_environment(self, self.name)
         words = [f"--option={name}={value}" for name, value in self.options.items()]
         words += [f"--limit-upload={self.limit_upload}"] if self.limit_upload else []
         words += [f"--limit-download={self.limit_download}"] if self.limit_download else []
@@ -238,10 +225,10 @@ class ResticStore(BaseModel):
 
     def remove(self, key: str) -> None:
         library, _, label = key.partition("/")
-        doomed = self.snapshots(library=library, label=label)
+        present = self.snapshots(library=library, label=label)
         for role in (ours.MANIFEST, ours.CONTENTS, ours.ANNOTATIONS):
-            self._forget([one for one in doomed if one.role == role], prune=False)
-        if doomed:
+            self._forget([one for one in present if one.role == role], prune=False)
+        if present:
             self.program.run("prune", within=None)
 
     def _forget_replaced(self, old: Sequence[ours.Snapshot]) -> None:
@@ -249,10 +236,10 @@ class ResticStore(BaseModel):
         with contextlib.suppress(StoreUnavailable):
             self._forget(old, prune=False)
 
-    def _forget(self, doomed: Sequence[ours.Snapshot], *, prune: bool = True) -> None:
-        if doomed:
+    def _forget(self, snapshots: Sequence[ours.Snapshot], *, prune: bool = True) -> None:
+        if snapshots:
             words = ["--prune"] if prune else []
-            self.program.run("forget", *words, *(one.id for one in doomed), within=None)
+            self.program.run("forget", *words, *(one.id for one in snapshots), within=None)
 
     def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
         rubbish = [one for one in ours.unreferenced(self.snapshots()) if now - one.time > grace]
@@ -273,8 +260,8 @@ class ResticStore(BaseModel):
         if not self.snapshots():
             return 0, free
         words = ("stats", "--mode=raw-data", "--json", f"--tag={ours.OURS}")
-        said = json.loads(self.program.run(*words, within=None).stdout)
-        return int(said["total_size"]), free
+        statistics = json.loads(self.program.run(*words, within=None).stdout)
+        return int(statistics["total_size"]), free
 
     def location(self, key: str) -> str:
         return f"restic:{without_secrets(self.repository)}#{key}"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scriptorium.members.selection import decoded, encoded
 from scriptorium.stores.trees.package import TreePackage
-from scriptorium.stores.trees.record import Line, Place
+from scriptorium.stores.trees.record import Place
 
 _FEW = 1_000
 _SPECIAL = re.compile(rb"[\\*?\[]")
@@ -148,13 +148,3 @@ def _not_saved(package: TreePackage, excluded: list[bytes]) -> list[bytes]:
                 left.pop(path, None)
                 path = path.rpartition(b"/")[0]
     return list(left)
-
-
-def changed(line: Line, place: Place) -> bool:
-    """Whether a file is another one than it was when we read it."""
-    try:
-        status = os.lstat(encoded(place.on_disk(line.entry.path)))
-    except OSError:
-        return True
-    was = (line.entry.size, line.entry.mtime_ns, line.ctime_ns, line.inode)
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) != was

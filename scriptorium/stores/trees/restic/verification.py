@@ -5,25 +5,24 @@ Of a share, restic compares what it reads of the repository, and the snapshot's 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
+import functools
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from scriptorium.errors import DamageFound, NotFound
-from scriptorium.manifest import entry_line
-from scriptorium.members.comparison import ALTERED, MISSING, Comparison
-from scriptorium.members.ledger import LIST
-from scriptorium.model import FileEntry, Finding, Verification
+from scriptorium.errors import NotFound
+from scriptorium.model import FileEntry, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores.base import Share
+from scriptorium.stores.trees.reading import Recorded
 from scriptorium.stores.trees.record import tree_of
-from scriptorium.stores.trees.restic.corrections import as_printed, nodes
+from scriptorium.stores.trees.restic.lookup import as_printed, nodes
 from scriptorium.stores.trees.restic.program import Restic
-from scriptorium.stores.trees.restic.reading import Recorded, recorded
+from scriptorium.stores.trees.restic.reading import contents_of, recorded
+from scriptorium.stores.trees.verification import listed_findings, whole_findings
 
+_MISSING = "the snapshot of its contents is missing"
 _STANDS = 300.0  # seconds after it was read
 _shares: dict[tuple[str, Share], tuple[float, bool, set[str]]] = {}  # when, whether it is sound, for which backups
 
@@ -35,7 +34,9 @@ def verified(program: Restic, key: str, location: str, share: Share | None, adva
     """
     at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
     whole = share is None or not _share_is_sound(program, key, share)
-    findings = _findings(program, key, location, advance) if whole else _listed_findings(program, key, location)
+    opened = functools.partial(recorded, program, key, location)
+    listed = functools.partial(_listed, program, key)
+    findings = whole_findings(opened, _MISSING, advance) if whole else listed_findings(opened, listed)
     return Verification(at, not findings, tuple(map(str, findings)), time.monotonic() - began)
 
 
@@ -55,25 +56,7 @@ def _read_share(program: Restic, share: Share) -> bool:
     return program.run("check", f"--read-data-subset={share}", within=None, found_damage=True).status == 0
 
 
-def _listed_findings(program: Restic, key: str, location: str) -> tuple[Finding, ...]:
-    """Without reading contents: whether the snapshot still holds every file, with the size that it had."""
-    try:
-        with recorded(program, key, location) as record:
-            files = record.manifest.files
-            with contextlib.closing(Comparison(files)) as comparison:
-                if files.member is not None:
-                    for _ in comparison.listing(memoryview(entry_line(line.entry)) for line in record.lines()):
-                        pass
-                for entry in _listed(program, record):
-                    comparison.member(entry)
-                return comparison.findings()
-    except NotFound:
-        return (Finding(MISSING, "manifest.json"),)
-    except DamageFound as error:
-        return (Finding(ALTERED, "manifest.json", error.what),)
-
-
-def _listed(program: Restic, record: Recorded) -> Iterator[FileEntry]:
+def _listed(program: Restic, key: str, record: Recorded) -> Iterator[FileEntry]:
     """The members as the snapshot lists them; what lies in the record alone as it is there."""
     places = {
         line.entry.path: as_printed(tree_of(line, record.places).in_tool(line.entry.path))
@@ -81,7 +64,7 @@ def _listed(program: Restic, record: Recorded) -> Iterator[FileEntry]:
         if line.entry.kind == "file"
     }
     try:
-        known = nodes(program, record.contents, set(places.values())) if places else {}
+        known = nodes(program, contents_of(key, record.manifest), set(places.values())) if places else {}
     except NotFound:  # the snapshot of the contents is gone
         known = {}
     for line in record.lines():
@@ -90,35 +73,3 @@ def _listed(program: Restic, record: Recorded) -> Iterator[FileEntry]:
             yield entry
         elif (node := known.get(places[entry.path])) is not None:
             yield dataclasses.replace(entry, size=node[0])
-
-
-def _findings(program: Restic, key: str, location: str, advance: Advance | None) -> tuple[Finding, ...]:
-    try:
-        with recorded(program, key, location) as record:
-            manifest = record.manifest
-            with contextlib.closing(Comparison(manifest.files)) as comparison:
-                damage: DamageFound | None = None
-                last = ""
-                try:
-                    with contextlib.closing(record.members(None, advance)) as members:
-                        for member in members:
-                            last = member.entry.path
-                            if last == LIST:
-                                for _ in comparison.listing(member.chunks()):
-                                    pass
-                                continue
-                            digest = hashlib.sha256()
-                            for chunk in member.chunks():
-                                digest.update(chunk)
-                            sha256 = digest.hexdigest() if member.entry.kind == "file" else None
-                            comparison.member(dataclasses.replace(member.entry, sha256=sha256))
-                except DamageFound as error:
-                    damage = error
-                except NotFound:
-                    damage = DamageFound("the snapshot of its contents is missing", on=location)
-                first = (Finding(ALTERED, last, damage.what),) if damage is not None else ()
-                return (*first, *comparison.findings(whole=damage is None))
-    except NotFound:
-        return (Finding(MISSING, "manifest.json"),)
-    except DamageFound as error:
-        return (Finding(ALTERED, "manifest.json", error.what),)

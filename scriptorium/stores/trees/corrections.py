@@ -1,18 +1,17 @@
-"""What changed between our reading and restic's: the manifest tells what restic holds, and names what changed.
+"""What changed between our reading and the tool's: the manifest tells what the tool keeps, and names what changed.
 
-A file that is the same (size, mtime, ctime, inode) after restic ended as when we read it is the file that restic read.
-Only the others are looked up in the snapshot, and all of them where restic saw another number of files than we did.
+A file that is the same (size, mtime, ctime, inode) after the tool ended as when we read it is the file that it read.
+Only the others are looked up in the store, and all of them where the tool read another number of files than we did.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from typing import NamedTuple, Protocol
 
 from scriptorium.manifest import entry_line, readable
 from scriptorium.members.ledger import INLINE, LIST
@@ -20,30 +19,55 @@ from scriptorium.members.selection import encoded
 from scriptorium.model import MOST_UNSAVED, FileEntry, FileList, Manifest, Part, Unsaved
 from scriptorium.stores.trees.package import TreePackage
 from scriptorium.stores.trees.record import Line, Place, tree_of
-from scriptorium.stores.trees.restic.program import Restic
-from scriptorium.stores.trees.restic.targets import changed
 
 log = logging.getLogger(__name__)
 
 _LATER = "changed after it was read: the copy has its later state"
-_GONE = "vanished before restic read it"
-_TREE_GONE = "was gone with its whole tree when restic read it, skipped"
-_UNREAD = "could not be read by restic, skipped"
-_FIRST_GONE = "is a further name of a file that restic could not read, skipped"
+_GONE = "vanished before {tool} read it"
+_TREE_GONE = "was gone with its whole tree when {tool} read it, skipped"
+_UNREAD = "could not be read by {tool}, skipped"
+_FIRST_GONE = "is a further name of a file that {tool} could not read, skipped"
 _NAMED = 20
+
+
+class Node(NamedTuple):
+    """A file as the tool lists it."""
+
+    size: int
+    mtime_ns: int
+
+
+class Lookup(Protocol):
+    """What the tool keeps of single files. Files are called by their paths in the backup."""
+
+    @property
+    def tool(self) -> str:
+        """Its name, for messages."""
+        ...
+
+    def nodes(self, files: Mapping[str, tuple[Place, Line]]) -> Mapping[str, Node]:
+        """Size and mtime of those that it keeps."""
+        ...
+
+    def digest(self, place: Place, line: Line) -> tuple[int, str]:
+        """The size and SHA-256 of a file, read from the store."""
+        ...
 
 
 @dataclass(slots=True)
 class _Found:
-    """What restic holds instead, by the paths of the members; ``None`` where it holds nothing."""
+    """What the tool keeps instead, by the paths of the members; ``None`` where it keeps nothing."""
 
+    tool: str
     entries: dict[str, FileEntry | None] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
+    def lost(self, path: str, reason: str) -> None:
+        self.entries[path], self.reasons[path] = None, reason.format(tool=self.tool)
 
-def corrected(program: Restic, package: TreePackage, words: Sequence[str], *, incomplete: bool) -> TreePackage:
-    """The package as restic holds it. ``words`` name the snapshot of its contents. ``incomplete``: restic said that
-    something could not be read."""
+
+def corrected(package: TreePackage, lookup: Lookup, *, incomplete: bool) -> TreePackage:
+    """The package as the tool keeps it. ``incomplete``: it is not certain that the tool read everything."""
     in_place: dict[bytes, bool] = {}
     suspects = {
         line.entry.path: line
@@ -53,23 +77,33 @@ def corrected(program: Restic, package: TreePackage, words: Sequence[str], *, in
     }
     if not suspects:
         return package
-    found = _look_up(program, package, words, suspects)
+    found = _look_up(package, lookup, suspects)
     if not found.reasons:
         return package
-    for said in _said(found):
-        log.warning("%s", said)
+    for warning in _warnings(found):
+        log.warning("%s", warning)
     return _rewritten(package, found)
 
 
+def changed(line: Line, place: Place) -> bool:
+    """Whether a file is another one than it was when we read it."""
+    try:
+        status = os.lstat(encoded(place.on_disk(line.entry.path)))
+    except OSError:
+        return True
+    was = (line.entry.size, line.entry.mtime_ns, line.ctime_ns, line.inode)
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) != was
+
+
 def _in_place(line: Line, package: TreePackage, known: dict[bytes, bool]) -> bool:
-    """Whether the folder of a file is where it was: restic follows no link on the way to it."""
+    """Whether the folder of a file is where it was: a tool follows no link on the way to it."""
     folder = os.path.dirname(encoded(tree_of(line, package.places).on_disk(line.entry.path)))  # noqa: PTH120 -- bytes
     if folder not in known:
         known[folder] = os.path.realpath(folder) == folder
     return known[folder]
 
 
-def _said(found: _Found) -> Iterator[str]:
+def _warnings(found: _Found) -> Iterator[str]:
     """Each file with its reason; of those with the same reason the first by name, the others by number."""
     by_reason: dict[str, list[str]] = {}
     for path, reason in found.reasons.items():
@@ -80,19 +114,18 @@ def _said(found: _Found) -> Iterator[str]:
             yield f"{len(paths) - _NAMED} more files: {reason}"
 
 
-def _look_up(program: Restic, package: TreePackage, words: Sequence[str], suspects: dict[str, Line]) -> _Found:
-    paths = {path: tree_of(line, package.places).in_tool(path) for path, line in suspects.items()}
-    known = nodes(program, words, {as_printed(path) for path in paths.values()})
-    found = _Found()
-    for path, line in suspects.items():
-        place, entry = tree_of(line, package.places), line.entry
-        node = known.get(as_printed(paths[path]))
+def _look_up(package: TreePackage, lookup: Lookup, suspects: Mapping[str, Line]) -> _Found:
+    files = {path: (tree_of(line, package.places), line) for path, line in suspects.items()}
+    known = lookup.nodes(files)
+    found = _Found(lookup.tool)
+    for path, (place, line) in files.items():
+        entry, node = line.entry, known.get(path)
         if node is None:
-            found.entries[path], found.reasons[path] = None, _why_not(place, path)
+            found.lost(path, _why_not(place, path))
         elif node != (entry.size, entry.mtime_ns) or changed(line, place):
-            size, sha256 = _hash(program, words, paths[path])
+            size, sha256 = lookup.digest(place, line)
             if sha256 != entry.sha256:
-                found.entries[path] = replace(entry, size=size, mtime_ns=node[1], sha256=sha256)
+                found.entries[path] = replace(entry, size=size, mtime_ns=node.mtime_ns, sha256=sha256)
                 found.reasons[path] = _LATER
     return found
 
@@ -101,38 +134,6 @@ def _why_not(place: Place, path: str) -> str:
     if os.path.lexists(encoded(place.on_disk(path))):
         return _UNREAD
     return _GONE if place.single or os.path.lexists(encoded(place.root)) else _TREE_GONE
-
-
-def as_printed(path: str) -> bytes:
-    """restic prints JSON, where bytes that are not UTF-8 are lost."""
-    return encoded(path).decode("utf-8", "replace").encode()
-
-
-def nodes(program: Restic, words: Sequence[str], wanted: set[bytes]) -> dict[bytes, tuple[int, int]]:
-    """Size and mtime of these files in the snapshot."""
-    found: dict[bytes, tuple[int, int]] = {}
-    with program.stream("ls", "--json", *words) as output:
-        for line in output:
-            said = json.loads(line)
-            if said.get("type") == "file" and (path := str(said.get("path")).encode("utf-8", "replace")) in wanted:
-                found[path] = (int(said.get("size", 0)), _nanoseconds(str(said.get("mtime", ""))))
-    return found
-
-
-def _nanoseconds(text: str) -> int:
-    """A time as Go prints it, with up to nine places."""
-    whole, zone = (text[:-1], "+00:00") if text.endswith("Z") else (text[:-6], text[-6:])
-    seconds, _, rest = whole.partition(".")
-    return int(datetime.fromisoformat(seconds + zone).timestamp()) * 10**9 + int(rest.ljust(9, "0")[:9] or 0)
-
-
-def _hash(program: Restic, words: Sequence[str], path: str) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    with program.stream("dump", *words, path) as output:
-        while chunk := output.read(1 << 20):
-            digest.update(chunk)
-            size += len(chunk)
-    return size, digest.hexdigest()
 
 
 def _rewritten(package: TreePackage, found: _Found) -> TreePackage:
@@ -156,7 +157,7 @@ def _rewritten(package: TreePackage, found: _Found) -> TreePackage:
         parts=tuple(_part(part, package, found) for part in package.manifest.parts),
         warnings=(
             *package.manifest.warnings,
-            *_said(found),
+            *_warnings(found),
         ),
     )
     return replace(package, manifest=manifest, record=record, contents=contents)
@@ -167,7 +168,7 @@ def _lines(package: TreePackage, found: _Found) -> Iterator[Line]:
     for line in package.lines():
         path = line.entry.path
         if line.entry.kind == "hardlink" and line.entry.target in lost:
-            found.entries[path], found.reasons[path] = None, _FIRST_GONE
+            found.lost(path, _FIRST_GONE)
             lost.add(path)
         elif path in found.entries:
             entry = found.entries[path]
@@ -184,7 +185,7 @@ def _part(part: Part, package: TreePackage, found: _Found) -> Part:
     if not mine:
         return part
     lost = [path for path, entry in mine.items() if entry is None]
-    unread = [path for path in lost if found.reasons[path] != _GONE]
+    unread = [path for path in lost if found.reasons[path] != _GONE.format(tool=found.tool)]
     bytes = part.bytes + sum((entry.size if entry else 0) - sizes.get(path, 0) for path, entry in mine.items())
     named = [Unsaved(part.source, path, found.reasons[path]) for path in unread]
     return replace(
