@@ -32,7 +32,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """On what the tests of full disks ran: the report of a machine that could mount nothing else should say so."""
+    """On which filesystem the tests of full disks ran, for the report of a machine that cannot mount one."""
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
     kinds = Counter(kind for report in reports for name, kind in report.user_properties if name == "filesystem")
     if kinds:

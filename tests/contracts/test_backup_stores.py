@@ -273,7 +273,9 @@ def test_what_is_removed_is_gone(rig: Rig, data: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [*RIGS.values(), locking], ids=[*RIGS, "archives in a bucket that locks"])
-def test_what_is_immutable_says_until_when_and_stays(make: Callable[[Path], Rig], data: Path, tmp_path: Path) -> None:
+def test_an_immutable_backup_stays_and_the_error_names_the_end_of_the_lock(
+    make: Callable[[Path], Rig], data: Path, tmp_path: Path
+) -> None:
     rig = make(tmp_path)
     key = stored(rig, data)
     lock = lock_of(rig.store, key)
@@ -327,7 +329,7 @@ def test_usage_and_location(rig: Rig, data: Path) -> None:
     assert key in rig.store.location(key)
 
 
-def test_a_store_that_does_not_answer_says_so(rig: Rig, data: Path) -> None:
+def test_a_store_that_does_not_answer_is_reported(rig: Rig, data: Path) -> None:
     key = stored(rig, data)
     one = prepared(data, rig.store)
     (package,) = one.packages.values()

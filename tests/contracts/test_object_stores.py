@@ -207,7 +207,7 @@ def test_a_location_names_the_object(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("way", ["file", "bytes"])
-def test_a_full_store_says_so_and_keeps_what_it_had(under_test: StoreUnderTest, tmp_path: Path, way: str) -> None:
+def test_a_full_store_is_reported_and_keeps_its_objects(under_test: StoreUnderTest, tmp_path: Path, way: str) -> None:
     data = os.urandom(500_000)
     large = tmp_path / "large.tar"
     large.write_bytes(os.urandom(1_500_000))
@@ -225,7 +225,7 @@ def test_a_full_store_says_so_and_keeps_what_it_had(under_test: StoreUnderTest, 
             assert list((store.folder / KEY).parent.iterdir()) == [store.folder / KEY]
 
 
-def test_a_store_that_does_not_answer_says_so_and_may_be_tried_again(under_test: StoreUnderTest, file: Path) -> None:
+def test_a_store_that_does_not_answer_is_a_transient_error(under_test: StoreUnderTest, file: Path) -> None:
     store = under_test.store
     store.put_bytes(KEY, b"x")
     under_test.break_down()

@@ -96,7 +96,7 @@ def test_a_folder_that_became_a_link_is_named(store: ResticStore, data: Path) ->
 def test_a_folder_that_was_away_while_restic_read_is_named(
     store: ResticStore, data: Path, again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is away for a moment: what lies there is as it was before and after."""
+    """A disk that is away for a short time: its contents are the same before and after."""
     (data / "sub" / "file").write_text("precious")
     if again:
         stored(store, data)
@@ -175,8 +175,8 @@ def test_a_share_is_not_sound_without_its_contents(
     assert not store.verify("lib/nothing", share=Share(1, 2)).sound
     found = json.loads(run(store, "snapshots", "--json", "--tag=scriptorium,role=contents").stdout)
     run(store, "forget", "--prune", found[0]["id"])
-    said = store.verify(key, share=Share(1, 2)).damage
-    assert len(said) == 3 and said[0].startswith("missing member: data/"), said
+    damage = store.verify(key, share=Share(1, 2)).damage
+    assert len(damage) == 3 and damage[0].startswith("missing member: data/"), damage
     assert any("the snapshot of its contents is missing" in one for one in store.verify(key).damage)
 
 
@@ -194,7 +194,7 @@ def test_the_first_backup_makes_the_repository(data: Path, tmp_path: Path) -> No
         list(other.list())
 
 
-def test_a_wrong_password_is_said(store: ResticStore, tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported(store: ResticStore, tmp_path: Path) -> None:
     wrong = store.model_copy(update={"password_file": None, "password_command": "echo wrong"})
     with pytest.raises(StoreUnavailable, match="does not open with this password"):
         list(wrong.list())

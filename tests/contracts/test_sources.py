@@ -32,14 +32,14 @@ EVERY_OPTION = RestoreOptions(
 )
 
 
-def test_a_survey_says_what_is_there_and_changes_nothing(rig: Rig) -> None:
+def test_a_survey_reports_what_is_there_and_changes_nothing(rig: Rig) -> None:
     before = rig.contents()
     found = rig.source.survey(())
     assert found.bytes > 0 and found.files > 0
     assert rig.contents() == before
 
 
-def test_what_is_not_there_is_said(rig: Rig, take: Callable[[], Staged]) -> None:
+def test_a_missing_source_is_reported(rig: Rig, take: Callable[[], Staged]) -> None:
     rig.remove()
     for ask in (lambda: rig.source.survey(()), take):
         with pytest.raises((NotFound, SourceUnavailable)) as missing:
@@ -162,7 +162,7 @@ def test_holders_are_named(rig: Rig) -> None:
     assert list(rig.source.holders()) == []
 
 
-def test_what_a_restore_needs_is_said_and_changes_nothing(rig: Rig, packed: Packed) -> None:
+def test_preflight_reports_what_a_restore_needs_and_changes_nothing(rig: Rig, packed: Packed) -> None:
     before = rig.contents()
     for options in (AS_CONFIGURED, EVERY_OPTION):
         found = {what: look() for what, look in rig.source.preconditions(packed.part, options).items()}
@@ -182,7 +182,7 @@ def test_options_of_other_kinds_change_nothing(rig: Rig, packed: Packed) -> None
 
 
 def test_an_undo_takes_the_way_of_the_journal(rig: Rig, packed: Packed) -> None:
-    """Whatever the settings say at that time: the journal's record alone, as JSON, restores the source to its place."""
+    """Whatever the settings are at that time: the journal's record alone, as JSON, restores the source to its place."""
     record = json.loads(json.dumps(dict(rig.source.journal_record())))
     assert record and all(isinstance(value, bool | str) for value in record.values())
     moved = rig.source.as_recorded(record)

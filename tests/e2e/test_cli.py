@@ -149,7 +149,7 @@ def test_damage_is_exit_3(scriptorium: Scriptorium, place: Any) -> None:
         (("create", "--compression", "rar"), 2, "zstd"),
     ],
 )
-def test_what_is_wrong_is_said(scriptorium: Scriptorium, words: tuple[str, ...], code: int, message: str) -> None:
+def test_each_error_is_reported(scriptorium: Scriptorium, words: tuple[str, ...], code: int, message: str) -> None:
     answer = scriptorium(*words)
     assert answer.code == code and message in answer.err + answer.out, answer.err
     assert "Traceback" not in answer.err

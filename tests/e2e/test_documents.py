@@ -330,7 +330,7 @@ def test_the_reader_of_the_format_finds_damage(tmp_path: Path, env: dict[str, st
 
 
 def test_no_document_has_commands_that_nobody_runs() -> None:
-    """The runbook, the format and the stores are run; a block in another document says why it is not run."""
+    """The runbook, the format and the stores are run; a block in another document names why it is not run."""
     for path in sorted(DOCS.glob("**/*.md")):
         book = console.chapters(path)
         if path.name in ("runbook.md", "format.md", "stores.md"):  # the last: test_stores_document, test_restic_store

@@ -100,7 +100,7 @@ def made(
     return Library(server, folder)
 
 
-def test_the_rescue_command_says_that_a_database_is_a_dump_still_and_how_it_is_loaded(
+def test_the_rescue_command_reports_that_a_database_is_still_a_dump_and_how_it_is_loaded(
     made: Library, tmp_path: Path
 ) -> None:
     server, target = made.server, tmp_path / "new place"

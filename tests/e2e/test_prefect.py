@@ -67,7 +67,7 @@ def test_without_a_server_the_embedded_one_keeps_the_history_and_nothing_is_left
     ],
     ids=["nobody there", "no folder", "forbidden"],
 )
-def test_an_api_that_cannot_be_had_is_said(
+def test_an_api_that_cannot_be_reached_is_reported(
     place: Any, tmp_path: Path, given: dict[str, str], code: int, message: str
 ) -> None:
     given = {name: str(place.folder / value) if name == "PREFECT_HOME" else value for name, value in given.items()}

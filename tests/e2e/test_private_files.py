@@ -98,7 +98,7 @@ def test_nothing_that_is_written_is_open_to_others(
 
 
 @pytest.mark.parametrize("there", [None, 0o644, 0o664])
-def test_the_database_of_the_runs_is_private_whatever_the_folder_says(tmp_path: Path, there: int | None) -> None:
+def test_the_database_of_the_runs_is_private_whatever_the_mode_of_the_folder(tmp_path: Path, there: int | None) -> None:
     """In a folder with a default access list, the umask has no effect on new files."""
     database = tmp_path / "prefect.db"
     subprocess.run(["setfacl", "-d", "-m", "u::rwx,u:1005:rwx,g::rwx,o::rwx", str(tmp_path)], check=False)

@@ -45,7 +45,7 @@ def test_a_log_file_has_what_was_decided_and_done_and_what_failed(scriptorium: S
     assert "no such backup" in file.read_text().removeprefix(logged)
 
 
-def test_another_process_is_told_how_far_a_run_is(scriptorium: Scriptorium, place: Any, server: str) -> None:
+def test_another_process_can_read_the_progress_of_a_run(scriptorium: Scriptorium, place: Any, server: str) -> None:
     """While the run works, by its own id and by Prefect's; and after it was killed."""
     gate = place.folder / "gate"
     env = clean(
@@ -72,7 +72,7 @@ def test_another_process_is_told_how_far_a_run_is(scriptorium: Scriptorium, plac
     assert "cut short" in scriptorium("show", listed["id"]).out
 
 
-def test_a_password_of_the_settings_is_said_nowhere(scriptorium: Scriptorium, place: Any, server: str) -> None:
+def test_a_password_of_the_settings_appears_nowhere(scriptorium: Scriptorium, place: Any, server: str) -> None:
     """A backup, a dump, and a login that is refused: the password is not in the output, the log file, our files, or at
     Prefect."""
     forms = [PASSWORD, urllib.parse.quote(PASSWORD, safe=""), urllib.parse.quote(PASSWORD)]

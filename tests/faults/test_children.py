@@ -92,7 +92,7 @@ SLOW = [pytest.param("restore", marks=pytest.mark.slow), pytest.param("drill", m
 def test_a_child_that_hangs_is_ended_with_its_children(
     rig: Any, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database could not be examined: this says nothing about the database."""
+    """The database could not be examined: it is not reported as damaged."""
     pids = hanging_engine(rig, stubborn=False)
     monkeypatch.setattr(kuzu_child, "SECONDS_AT_LEAST", 0.2)
     monkeypatch.setattr(kuzu_child, "_SLOWEST", 1 << 40)
@@ -130,7 +130,7 @@ LOOKING = ["backup", "drill", pytest.param("restore", marks=pytest.mark.slow)]
 
 @pytest.mark.parametrize("operation", LOOKING)
 def test_a_reader_that_the_kernel_ends(rig: Any, operation: str) -> None:
-    """As when memory runs out: this says nothing about the database, and the archive contains what was copied."""
+    """As when memory runs out: the database is not reported as damaged, and the archive contains what was copied."""
     fake_engine(rig, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     require_not_examined(rig, operation, rig.again(operation), "the kernel ended the reader")
 

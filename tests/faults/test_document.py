@@ -1,4 +1,4 @@
-"""The table of faults says what the tests prove: every row has its test, and every test its row."""
+"""The table of faults agrees with the tests: every row has its test, and every test its row."""
 
 from __future__ import annotations
 

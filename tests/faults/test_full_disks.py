@@ -25,7 +25,7 @@ def small(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, record_prope
     """A filesystem of 32 MiB. It is requested before a rig, because the rig is examined once more before this is
     removed.
 
-    ext4 from an image if that can be made and mounted, else in memory; the end of the report says which it was.
+    ext4 from an image if that can be made and mounted, else in memory; the end of the report names which one.
     """
     folder = tmp_path / "small"
     folder.mkdir()

@@ -146,7 +146,7 @@ def _busy(lab: ModuleType, writer: Any, stage: Path) -> SnapshotBusy | None:
     return None
 
 
-def test_a_writer_that_leaves_no_gap_is_said_with_figures_and_paused_where_that_is_allowed(
+def test_a_writer_that_leaves_no_gap_is_reported_with_figures_and_paused_if_allowed(
     lab: ModuleType, scratch: Path, load: Any
 ) -> None:
     writer = load(checkpoint_every=1, bulk_every=0).next_writer()

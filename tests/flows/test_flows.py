@@ -126,14 +126,14 @@ def test_wrong_words_are_usage_errors(chosen: Any) -> None:
             backup(**missing)
 
 
-def test_second_backup_at_once_is_told_who_holds_the_library(chosen: Any) -> None:
+def test_the_error_of_a_second_backup_names_the_run_that_holds_the_library(chosen: Any) -> None:
     from scriptorium.workspace import lock
 
     with lock(chosen.settings, "bibliotheca", "a test"), pytest.raises(LibraryBusy, match=f"process {os.getpid()}"):
         backup()
 
 
-def test_verify_says_what_is_damaged_and_marks_it(chosen: Any) -> None:
+def test_verify_names_what_is_damaged_and_marks_it(chosen: Any) -> None:
     done = backup()
     (checked,) = verify(ids=[done.id]).checked
     assert checked.verification.sound

@@ -29,7 +29,7 @@ def health(chosen: Any, table: str) -> None:
     chosen.config.write_text(text)
 
 
-def test_a_safety_backup_that_lacks_a_file_is_said_by_the_restore_and_by_the_undo(
+def test_restore_and_undo_report_a_safety_backup_that_lacks_a_file(
     chosen: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, real = backup(library="bibliotheca"), os.open
@@ -91,8 +91,8 @@ def test_the_plan_that_a_command_has_shown_is_the_one_that_its_flow_carries_out(
         real(preflight)
 
     monkeypatch.setattr(Preflight, "require", require)
-    said = CliRunner().invoke(main.app, ["restore", done.id, "--yes"])
-    assert said.exit_code == 0, said.output
+    result = CliRunner().invoke(main.app, ["restore", done.id, "--yes"])
+    assert result.exit_code == 0, result.output
     assert len(plans) >= 2 and len({*plans}) == 1, "the command and the flow look at the same plan"
     assert {surveys.count(name) for name in surveys} == {2}
 

@@ -32,7 +32,7 @@ from scriptorium.stores.objects.archive_package import ArchivePackage
 from scriptorium.words import BackupType, Compression, Tier
 
 HERE = Path(__file__).parent
-SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were
+SCRATCH = Path("/tmp/scriptorium-golden")  # the archives contain this path
 FIXED_TIME = datetime(2026, 3, 1, 2, 3, 4, tzinfo=UTC)
 LARGEST = 100_000
 SECOND = 10**9

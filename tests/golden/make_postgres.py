@@ -30,7 +30,7 @@ from scriptorium.stores import LocalStore
 from scriptorium.words import Compression
 
 HERE = Path(__file__).parent
-SCRATCH = Path("/tmp/scriptorium-golden")  # the archives tell where their trees were
+SCRATCH = Path("/tmp/scriptorium-golden")  # the archives contain this path
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 FIXED_TIME = datetime(2026, 4, 1, 2, 3, 4, tzinfo=UTC)
 LARGEST = 40_000
@@ -73,7 +73,7 @@ SELECT nextval('tickets'), nextval('tickets');
 SELECT lo_from_bytea(4711, decode(repeat('0badcafe', 2000), 'hex')), lo_from_bytea(4712, '');
 REFRESH MATERIALIZED VIEW moods;
 """
-# Asked of what is restored, and compared word for word with what they said when the archive was made.
+# Queries of the restored database; each answer is compared with the answer when the archive was made.
 QUESTIONS = {
     "arrays": "SELECT id, words::text, grid::text, twice FROM everything ORDER BY id LIMIT 3",
     "bytes": "SELECT encode(raw, 'hex') FROM everything ORDER BY id LIMIT 3",
@@ -106,13 +106,13 @@ def main() -> None:
                 make_backup(server, target, FIXED_TIME + timedelta(days=place), dump): {"method": dump}
                 for place, dump in enumerate(("stage", "stream"))
             }
-            said = answers(server.address("alexandria"))
+            recorded = answers(server.address("alexandria"))
     finally:
         shutil.rmtree(SCRATCH, ignore_errors=True)
     for name, properties in expected.items():
         properties.update(properties_of(target, name))
     (target / "expected-postgres.json").write_text(
-        json.dumps({"answers": said, "archives": expected}, indent=1, ensure_ascii=True) + "\n"
+        json.dumps({"answers": recorded, "archives": expected}, indent=1, ensure_ascii=True) + "\n"
     )
     (target / "backup_index.json").unlink(missing_ok=True)
     for file in sorted((target / "alexandria").iterdir()):
@@ -175,7 +175,7 @@ def make_backup(server: EmbeddedPostgres, target: Path, instant: datetime, dump:
 
 
 def answers(url: str) -> dict[str, list[list[object]]]:
-    """What the questions say of a database, in their order: two of them change it."""
+    """The answers of a database to the queries, in their order: two of them change it."""
     with psycopg.connect(url, autocommit=True) as session:
         return {name: [list(row) for row in session.execute(query).fetchall()] for name, query in QUESTIONS.items()}
 

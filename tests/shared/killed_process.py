@@ -13,7 +13,7 @@ Kill = Callable[[pytest.MonkeyPatch], None]
 
 
 def killed(call: Callable[[], object], arrange: Kill) -> bool:
-    """Run it in another process, which kills itself where ``arrange`` says; returns whether that point was reached."""
+    """Run it in another process, which kills itself at the point of ``arrange``; returns whether it got there."""
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):

@@ -1,6 +1,6 @@
 """A real S3 server (SeaweedFS, from its wheel) for the tests of a file, and buckets in it.
 
-It checks signatures, clocks and checksums, and it keeps locks: what a fake says yes to, it refuses.
+It checks signatures, clocks and checksums, and it keeps locks: it refuses requests that a fake server accepts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: the same tree every time, whole processes, verdicts that can be negative."""
+"""The benchmark measures what it claims: the same tree every time, whole processes, verdicts that can be negative."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs the commands of the documents: it overlooks no command, and notices what fails or says something else."""
+"""The helper that runs the commands of the documents: it skips no command, and notices a wrong outcome or output."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_promised_line_must_occur_and_in_order(tmp_path: Path) -> None:
     assert [console.missing(one) for one in outcomes] == [None, None, None, "one 1", "one", "three …"]
 
 
-def test_both_streams_are_heard_and_nothing_waits_for_input(tmp_path: Path) -> None:
+def test_both_streams_are_read_and_nothing_waits_for_input(tmp_path: Path) -> None:
     (one, other) = performed(tmp_path, fenced("console", "$ cat; echo heard >&2", "heard", "$ read -r x || true"))
     assert (one.status, one.output, other.status) == (0, "heard\n", 0)
 

@@ -87,7 +87,7 @@ def test_what_a_command_failed_with_is_in_the_file(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().err.count("there is no such backup") == 1
 
 
-def test_a_step_says_what_began_and_how_long_it_took(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_step_logs_its_beginning_and_its_duration(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="scriptorium")
     with step("packing", "x.tar", expected=2048) as advance:
         advance(1024)

@@ -196,7 +196,7 @@ def test_what_runs_log_is_legible() -> None:
     assert rest and all(map(harmless, rest))
 
 
-def test_what_a_store_says_is_exact_in_json_and_harmless_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_texts_of_a_store_are_exact_in_json_and_harmless_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """The errors of a list of backups are kept as they were raised; only what people read is rendered."""
     error = StoreUnavailable("the store does not answer", on="/srv/a\n\x1b[31m")
     out = io.StringIO()

@@ -37,7 +37,7 @@ def test_what_a_child_prints_comes_back() -> None:
     assert (outcome.status, outcome.stdout, outcome.stderr.strip()) == (0, b"given", "warned")
 
 
-def test_a_failure_says_how_it_ended_and_no_secret() -> None:
+def test_a_failure_names_how_the_program_ended_and_no_secret() -> None:
     with pytest.raises(ToolFailed, match="sh ended with status 3: the password is \\*\\*\\*") as failure:
         process.run(["sh", "-c", "echo the password is hunter2 >&2; exit 3"], secrets=["hunter2"])
     assert "hunter2" not in repr(failure.value)

@@ -95,7 +95,7 @@ def test_what_cannot_be_meant_is_refused_at_once(kind: type[Request], wrong: dic
         made(kind, **wrong)
 
 
-def test_a_spreadsheet_is_told_what_it_can_open() -> None:
+def test_a_request_for_a_spreadsheet_names_the_formats_it_can_open() -> None:
     with pytest.raises(UsageError) as caught:
         ExportRequest(format="xlsx")
     assert "csv, json, parquet; a spreadsheet opens csv" in caught.value.hint

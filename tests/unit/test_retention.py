@@ -17,7 +17,7 @@ from scriptorium.words import BackupType, Status, Tier
 
 SUNDAYS = [datetime(2019, 9, 1, 11, tzinfo=UTC) + timedelta(weeks=week) for week in range(12)]
 
-# Which of a series stay. Every backup is named by its moment; ``reference`` is what the words say in restic's manual.
+# Which of a series are kept. Every backup is named by its time; ``reference`` is the rule of restic's manual.
 WORDS = [
     pytest.param(
         [instant.isoformat() for instant in SUNDAYS],
@@ -240,7 +240,7 @@ def test_years_of_nightly_backups_thin_out() -> None:
 
 LIMITS = [
     pytest.param({}, "01234567", id="an empty policy removes nothing"),
-    pytest.param({"good": 3}, "01234567", id="nor does one that only says how many good ones stay"),
+    pytest.param({"good": 3}, "01234567", id="nor does one that only has a number of good ones"),
     pytest.param({"max_age": 3}, "0123", id="max_age; exactly so old is not older"),
     pytest.param({"max_count": 2}, "01", id="max_count"),
     pytest.param({"max_age": 5, "max_count": 3}, "012", id="either limit lets go"),

@@ -1,4 +1,4 @@
-"""Retention: what must hold whatever the policy says and whichever the backups are."""
+"""Retention: properties that hold for every policy and all sets of backups."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_rule_takes_at_most_its_number_in_each_group(
 
 @_quick
 @given(_candidates, st.integers(1, 9))
-def test_max_count_leaves_no_more_good_ones_than_it_says(backups: list[Candidate], count: int) -> None:
+def test_max_count_leaves_at_most_that_many_good_ones(backups: list[Candidate], count: int) -> None:
     plain = [one for one in backups if one.tier is not Tier.BEFORE_RESTORE and not one.pinned and one.created_at <= NOW]
     left = [decision.candidate for decision in plan(plain, Policy(max_count=count), NOW) if decision.keep]
     for library in ("one", "two"):

@@ -1,4 +1,4 @@
-"""Retention: what stays whatever the policy says, and the reasons that are given."""
+"""Retention: what is kept under every policy, and the reasons that are given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from retention_series import NOW, backup, daily, kept, reasons
 from scriptorium.retention import Candidate, Policy, plan
 from scriptorium.words import BackupType, Status, Tier
 
-# --- what stays whatever the policy says --------------------------------------------------------------------------
+# --- what is kept under every policy -----------------------------------------------------------------------------
 
 OLD = "2020-01-01T00:00"
 ONLY_LAST = {"last": 1}
@@ -120,7 +120,7 @@ PROTECTIONS: list[tuple[str, list[Candidate], frozenset[str], list[str]]] = [
 
 @pytest.mark.parametrize(("backups", "busy", "expected"), [pytest.param(*row, id=name) for name, *row in PROTECTIONS])
 @pytest.mark.parametrize("policy", [{"last": 1}, {"daily": 1}, {"yearly": 1, "good": 1}])
-def test_some_stay_whatever_the_policy_says(
+def test_some_backups_are_kept_under_every_policy(
     backups: list[Candidate], busy: frozenset[str], expected: list[str], policy: dict[str, int]
 ) -> None:
     assert kept(plan(backups, Policy.model_validate(policy), NOW, busy=busy)) == expected
@@ -168,7 +168,7 @@ def test_reasons_are_in_words_for_people(policy: dict[str, int | str], id: str, 
     assert reasons(plan(daily(8), Policy.model_validate(policy), NOW), id) == expected
 
 
-def test_reasons_of_what_stays_whatever_the_policy_says() -> None:
+def test_the_reasons_of_what_is_kept_under_every_policy() -> None:
     backups = [
         backup("2099-01-01", id="future"),
         backup("2024-03-15T11:30", id="running", status=Status.RUNNING),

@@ -176,7 +176,7 @@ def test_a_member_may_be_the_root_itself(target: Path) -> None:
         extract([("data", FILE, "x")], target, lambda path: target)
 
 
-def test_a_hard_link_whose_file_is_not_wanted_is_said(target: Path) -> None:
+def test_a_hard_link_whose_file_is_not_wanted_is_reported(target: Path) -> None:
     recipe = [("a", FILE, "x"), ("b", HARD, "a")]
     done = extract(recipe, target, lambda path: target / path if path == "b" else None)
     assert done.findings == (Finding("missing member", "b", "a hard link to 'a', which is not restored"),)

@@ -58,7 +58,7 @@ def overwrite(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [append, overwrite])
-def test_a_file_that_changes_is_said(archives: Any, root: Path, change: Callable[[Path], None]) -> None:
+def test_a_file_that_changes_is_reported(archives: Any, root: Path, change: Callable[[Path], None]) -> None:
     packed = archives.pack(Tree(str(root), "x"), advance=once_after(5 << 20, lambda: change(root / "a-big")))
     assert packed.manifest.warnings == ("x/a-big: changed while it was read",)
     kept = contents(packed, "x/a-big")
@@ -67,7 +67,7 @@ def test_a_file_that_changes_is_said(archives: Any, root: Path, change: Callable
     assert contents(packed, "x/b-next") == b"next"
 
 
-def test_a_file_that_shrinks_is_filled_with_zeros_and_said(archives: Any, root: Path, tmp_path: Path) -> None:
+def test_a_file_that_shrinks_is_filled_with_zeros_and_reported(archives: Any, root: Path, tmp_path: Path) -> None:
     whole = (root / "a-big").read_bytes()
     advance = once_after(5 << 20, lambda: os.truncate(root / "a-big", 100))
     packed = archives.pack(Tree(str(root), "x"), advance=advance)
@@ -83,7 +83,7 @@ def test_a_file_that_shrinks_is_filled_with_zeros_and_said(archives: Any, root: 
     assert contents(packed, "x/b-next") == b"next"
 
 
-def test_a_file_that_vanishes_between_listing_and_reading_is_said(archives: Any, root: Path) -> None:
+def test_a_file_that_vanishes_between_listing_and_reading_is_reported(archives: Any, root: Path) -> None:
     advance = once_after(1, lambda: (root / "b-next").unlink())
     packed = archives.pack(Tree(str(root), "x"), advance=advance)
     assert packed.manifest.warnings == ("x/b-next: vanished before it was read",)
@@ -108,10 +108,10 @@ def swap_for(kind: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["symlink", "pipe", "folder"])
-def test_a_file_that_becomes_something_else_is_said_and_never_waited_for(
+def test_a_file_that_becomes_something_else_is_reported_and_never_waited_for(
     archives: Any, root: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the walk's look at a file and our opening of it there is a moment: an attacker's moment."""
+    """Between the walk's look at a file and our opening of it there is time for an attack."""
     from scriptorium.members import walk
 
     original = walk.select
@@ -129,7 +129,7 @@ def test_a_file_that_becomes_something_else_is_said_and_never_waited_for(
     assert packed.paths == ["x", "x/a-big"]
 
 
-def test_an_unreadable_file_is_said(archives: Any, root: Path, as_nobody: Any) -> None:
+def test_an_unreadable_file_is_reported(archives: Any, root: Path, as_nobody: Any) -> None:
     (root / "b-next").chmod(0)
     if os.geteuid() == 0:
         for folder in (archives.folder, root):
@@ -145,7 +145,7 @@ def test_an_unreadable_file_is_said(archives: Any, root: Path, as_nobody: Any) -
 def test_a_disk_that_fails_in_the_middle_of_a_file_loses_it(
     archives: Any, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The header says a size by then: the rest is zeros, and the file counts as one that could not be saved."""
+    """The header has a size by then: the rest is zeros, and the file counts as one that could not be saved."""
     real = os.readv
     read: list[int] = []
 

@@ -76,8 +76,8 @@ def test_what_is_encrypted_comes_back(tmp_path: Path, key: Keys, size: int) -> N
 @needs_age
 def test_the_plain_program_reads_ours_and_we_read_its(tmp_path: Path, key: Keys) -> None:
     encrypted(tmp_path / "ours", NOISE, *key.recipients)
-    said = subprocess.run(["age", "-d", "-i", tmp_path / "key.txt", tmp_path / "ours"], capture_output=True, check=True)
-    assert said.stdout == NOISE
+    read = subprocess.run(["age", "-d", "-i", tmp_path / "key.txt", tmp_path / "ours"], capture_output=True, check=True)
+    assert read.stdout == NOISE
     theirs = subprocess.run(["age", "-r", key.recipients[0]], input=NOISE, capture_output=True, check=True).stdout
     assert decrypted(theirs, key) == NOISE
 
@@ -92,12 +92,12 @@ def test_each_of_several_recipients_opens_it(tmp_path: Path) -> None:
 def test_a_wrong_and_a_missing_key_name_the_recipients(tmp_path: Path, key: Keys) -> None:
     other = new_key(tmp_path / "other")
     data = encrypted(tmp_path / "it", NOISE, *key.recipients)
-    for identities, said in (((), "no key"), ((secret(tmp_path / "other"),), other)):
+    for identities, reason in (((), "no key"), ((secret(tmp_path / "other"),), other)):
         with pytest.raises(KeyMissing) as found:
             decrypted(data, Keys(identities, key.recipients))
-        assert key.recipients[0] in found.value.what and said in found.value.what
+        assert key.recipients[0] in found.value.what and reason in found.value.what
         assert "AGE-SECRET" not in str(found.value) + repr(Keys(identities))
-    with pytest.raises(KeyMissing):  # whom it is for is not known: the bytes say it
+    with pytest.raises(KeyMissing):  # the recipients are not known before: they are read from the bytes
         decrypted(data, Keys((secret(tmp_path / "other"),)))
 
 

@@ -1,4 +1,4 @@
-"""Headers hold what a filesystem may say, in whatever letters."""
+"""Headers keep every name and value that a filesystem may have."""
 
 from __future__ import annotations
 

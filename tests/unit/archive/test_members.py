@@ -109,7 +109,7 @@ def test_an_archive_cut_anywhere_ends_early(archives: Any, root: Path, compressi
         read_all(data[: len(data) // 2])
 
 
-def test_the_error_says_where(archives: Any, root: Path) -> None:
+def test_the_error_names_the_place(archives: Any, root: Path) -> None:
     data = archives.pack(Tree(str(root), "x"), compression=Compression.NONE).path.read_bytes()
     start = data.index(b"x/text")
     broken = data[:start] + b"y" + data[start + 1 :]

@@ -192,7 +192,7 @@ def test_parts_inside_each_other_and_the_folders_above_them(
     assert (tmp_path / "back/data/kuzu").stat().st_mode & 0o777 == 0o711
 
 
-def test_trees_that_share_a_place_are_merged_and_doubles_are_said(archives: Any, tmp_path: Path) -> None:
+def test_trees_that_share_a_place_are_merged_and_doubles_are_reported(archives: Any, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name / "sub").mkdir(parents=True)
         (tmp_path / name / "both").write_text(name)
@@ -309,7 +309,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(archives: Any, tmp_path: Path) 
     assert not list(archives.folder.iterdir())
 
 
-def test_progress_tells_every_byte(archives: Any, tmp_path: Path) -> None:
+def test_progress_counts_every_byte(archives: Any, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "a").write_bytes(os.urandom(3_000_000))
     (tmp_path / "root" / "b").write_bytes(b"x" * 17)

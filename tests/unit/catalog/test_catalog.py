@@ -62,7 +62,7 @@ def test_pins_are_seen(shelf: Shelf) -> None:
     shelf.settings.store("local").annotate(backup.copies[0].key, Annotations(pinned=True))
     assert listed(shelf)[0].pinned
     shelf.path(backup, ".marks.json").write_bytes(b"torn")
-    assert listed(shelf)[0].pinned, "who knows what they said"
+    assert listed(shelf)[0].pinned, "the lost annotations may have contained a pin"
     shelf.path(backup, ".marks.json").unlink()
     assert not listed(shelf)[0].pinned
 

@@ -44,7 +44,7 @@ def read_again(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return read
 
 
-def test_the_index_is_what_the_contract_says(shelf: Shelf) -> None:
+def test_the_index_has_the_fields_of_the_contract(shelf: Shelf) -> None:
     backup = shelf.put(description="d")
     listed(shelf)
     file = index_of(shelf)
@@ -113,7 +113,7 @@ def test_an_index_that_is_missing_or_torn_is_made_again(shelf: Shelf, content: b
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_index_that_was_altered_anywhere_is_not_believed(shelf: Shelf, data: st.DataObject) -> None:
-    """Whatever value, whatever byte: the listing is what the manifests say."""
+    """Whatever value or byte is changed: the listing agrees with the manifests."""
     if not listed(shelf):
         shelf.put(HOUR, annotations=Annotations(pinned=True)), shelf.put(2 * HOUR, type=BackupType.CONFIG)
     expected = listed(shelf)
@@ -171,7 +171,7 @@ def test_what_is_done_by_hand_in_the_store_is_seen(shelf: Shelf) -> None:
             assert catalog.find(reference) == broken
 
 
-def test_a_sound_backup_comes_before_one_that_only_says_so(new_shelf: Callable[..., Shelf]) -> None:
+def test_a_sound_backup_comes_before_one_that_only_claims_to_be_sound(new_shelf: Callable[..., Shelf]) -> None:
     shelf = new_shelf("local", "second")
     backup = shelf.put(HOUR, "local", "second")
     torn = shelf.path(backup, ".json")

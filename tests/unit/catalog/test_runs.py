@@ -79,7 +79,7 @@ def test_who_holds_the_library_marks_dead_runs_as_failed_for_good(shelf: Shelf, 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b'{"id": "x"}', b"\xff", b"[" * 100_000, b'{"status": "proven"}']
 )
-def test_a_torn_record_says_nothing(shelf: Shelf, run: Backup, content: bytes) -> None:
+def test_a_torn_record_is_ignored(shelf: Shelf, run: Backup, content: bytes) -> None:
     begin_run(shelf.settings, run)
     (shelf.settings.workspace_folder / "runs" / "eeeeeeeeeeee.json").write_bytes(content)
     assert listed(shelf) == [run] and len(interrupted(shelf.settings, "lib")) == 1

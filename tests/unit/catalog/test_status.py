@@ -59,7 +59,7 @@ def test_a_copy(
 
 
 @pytest.mark.parametrize("pinned", [True, False])
-def test_a_pin_says_nothing_about_the_contents(pinned: bool) -> None:
+def test_a_pin_does_not_change_the_status(pinned: bool) -> None:
     assert judge_copy(Annotations(pinned=pinned, verification=SOUND), unsaved=0) == VERIFIED
 
 

@@ -87,7 +87,7 @@ def test_a_command_that_looks_loads_little(words: list[str], never: set[str], tm
         (["verify", "abcd1234"], 5, "no such backup"),
     ],
 )
-def test_what_cannot_be_meant_is_said_before_prefect_is_loaded(
+def test_wrong_options_are_refused_before_prefect_is_loaded(
     words: list[str], code: int, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "pages").mkdir()
@@ -120,7 +120,7 @@ def test_what_cannot_be_meant_is_said_before_prefect_is_loaded(
         (("one", "two"), ("list", "--library", "three"), 5, "one, two"),
     ],
 )
-def test_latest_does_not_say_which_of_several_libraries(
+def test_latest_does_not_choose_among_several_libraries(
     libraries: tuple[str, ...], words: tuple[str, ...], code: int, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "pages").mkdir()
@@ -158,7 +158,7 @@ def test_a_mistyped_command_is_guessed() -> None:
         (["catalog", "nonsense", "--json"], "no such command 'nonsense'"),
     ],
 )
-def test_words_that_make_no_command_are_said_in_two_lines_and_as_json(words: list[str], message: str) -> None:
+def test_words_that_make_no_command_are_reported_in_two_lines_and_as_json(words: list[str], message: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from scriptorium.cli.main import main; main()", *words],
         capture_output=True, text=True, timeout=60, check=False,

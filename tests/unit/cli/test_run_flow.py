@@ -44,7 +44,7 @@ def test_a_run_that_never_began_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(("status", "message"), [(401, "another password"), (403, "another password"), (503, "(503)")])
-def test_an_api_that_refuses_or_fails_is_said_as_such(status: int, message: str) -> None:
+def test_an_api_that_refuses_or_fails_is_reported_as_such(status: int, message: str) -> None:
     from prefect.exceptions import PrefectHTTPStatusError
 
     request = httpx.Request("POST", "http://127.0.0.1:1/api/flows/")
@@ -58,7 +58,7 @@ def test_the_error_of_the_work_itself_is_the_users() -> None:
         carried_out(Flow(fails))
 
 
-def test_what_went_well_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_success_prints_nothing_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert carried_out(Flow(lambda *, text: text), text="fine") == "fine"
     assert not capsys.readouterr().err
 

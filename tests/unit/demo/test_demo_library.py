@@ -58,7 +58,7 @@ def ask(database: Path, query: str) -> list[list[object]]:
 # --- the library --------------------------------------------------------------------------------------------------
 
 
-def test_every_table_is_there_with_the_rows_that_the_summary_says(built: Summary) -> None:
+def test_every_table_has_the_rows_of_the_summary(built: Summary) -> None:
     with kuzu.Database(built.database, read_only=True) as opened, kuzu.Connection(opened) as connection:
         listed = connection.execute("CALL show_tables() RETURN name, type")
         assert not isinstance(listed, list)
@@ -79,7 +79,7 @@ def test_every_table_is_there_with_the_rows_that_the_summary_says(built: Summary
     assert str(built).startswith(f"300 books, {built.people} people, 5 readers, {built.reading_logs:,} reading logs")
 
 
-def test_the_relationships_tell_a_story(built: Summary) -> None:
+def test_the_relationships_are_consistent(built: Summary) -> None:
     assert ask(built.database, "MATCH (b:Book) WHERE NOT EXISTS { MATCH (:Person)-[:AUTHORED]->(b) } RETURN b.id") == []
     stray = (
         "MATCH (u:User)-[:LOGGED]->(l:ReadingLog)-[:FOR_BOOK]->(b:Book) WHERE l.user_id <> u.id OR l.book_id <> b.id"
@@ -157,7 +157,7 @@ def test_the_same_seed_gives_the_same_library(built: Summary, tmp_path: Path) ->
     assert Rows(20, [], 7).tables() != Rows(20, [], 8).tables()
 
 
-def test_progress_is_told_in_words(tmp_path: Path) -> None:
+def test_progress_is_reported_in_words(tmp_path: Path) -> None:
     steps: list[str] = []
     build_bibliotheca(tmp_path / "new" / "home", books=3, covers=0, advance=steps.append)
     assert steps == ["files", "0 covers", "3 books", "database"]
@@ -275,7 +275,7 @@ def test_the_writer_ends_when_its_time_is_up(living: Path, ended: list[process.C
     assert child.stdout is not None and child.stdout.read() == b""  # it may share its standard output with --json
 
 
-def test_the_writer_says_why_it_cannot_start(living: Path, tmp_path: Path) -> None:
+def test_the_writer_reports_why_it_cannot_start(living: Path, tmp_path: Path) -> None:
     missing = process.run([sys.executable, "-m", "scriptorium.demo.writer", str(tmp_path / "none")], check=False)
     assert missing.status == 2 and "no demo library here" in missing.stderr
     with writing(living):

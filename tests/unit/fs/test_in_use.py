@@ -62,7 +62,7 @@ def test_what_may_not_be_asked_is_not_called_free(database: Path) -> None:
 
 
 def test_who_opens_it_while_we_ask_does_not_end_us(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel tells us by a signal that somebody waits for our lease."""
+    """The kernel sends us a signal when another process waits for our lease."""
     real = in_use.fcntl.fcntl
     opened = threading.Thread(target=lambda: database.open("r+b").close())
 

@@ -132,7 +132,7 @@ def test_a_real_reflink(mounted: Path) -> None:
     assert (before - os.statvfs(mounted).f_bfree) * 4096 < 4 << 20, "the blocks are shared"
 
 
-def test_a_full_filesystem_is_said(tmp_path: Path) -> None:
+def test_a_full_filesystem_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     folder.mkdir()
     if (

@@ -149,7 +149,7 @@ def test_what_the_application_made_meanwhile_is_neither_lost_nor_in_the_way(
     assert not staging.path.exists()
 
 
-def test_previous_data_that_vanished_is_said_and_the_plan_stays(living: Path, staging: StagingFolder) -> None:
+def test_previous_data_that_vanished_is_reported_and_the_plan_stays(living: Path, staging: StagingFolder) -> None:
     staging.write_plan(plan(living, staging))
     staging.apply()
     (staging.previous / "two").unlink()

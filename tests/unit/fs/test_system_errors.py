@@ -1,4 +1,4 @@
-"""What the operating system says, in words that say what to do."""
+"""Errors of the operating system, translated to errors with a hint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = "EROFS ENOSPC EDQUOT EFBIG EIO ESTALE ENAMETOOLONG EMFILE ELOOP ENOENT E
 
 
 @pytest.mark.parametrize("kind", KINDS.split())
-def test_every_kind_says_what_is_so_and_what_to_do(kind: str, tmp_path: Path) -> None:
+def test_every_kind_of_error_has_a_reason_and_a_hint(kind: str, tmp_path: Path) -> None:
     error = OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)), str(tmp_path))
     assert system_errors.reason_of(error)
     assert system_errors.advice(error, tmp_path)

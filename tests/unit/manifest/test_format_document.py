@@ -1,4 +1,4 @@
-"""docs/format.md says what is: every key of real documents is explained there, and every key that it names occurs."""
+"""docs/format.md is complete: every key of real documents is explained there, and every key that it names occurs."""
 
 from __future__ import annotations
 

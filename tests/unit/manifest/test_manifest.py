@@ -130,14 +130,14 @@ def test_what_is_written_is_read(changes: dict[str, object]) -> None:
         ("adopted (pg_dump 16.1, SQL); trusted", Provenance(adopted=True, trusted=True, script=True, dumper="16.1")),
     ],
 )
-def test_an_older_manifest_says_in_its_method_how_a_part_came_to_be(method: str, expected: Provenance) -> None:
+def test_how_a_part_was_made_is_read_from_the_method_of_an_older_manifest(method: str, expected: Provenance) -> None:
     older = example(parts=(dataclasses.replace(example().parts[0], method=method),))
     text = dumps(older)
     assert loads(text).parts[0].provenance == Provenance(), "where the field is there, the text is for people alone"
     assert loads(without(text, b'      "provenance": {}')).parts[0].provenance == expected
 
 
-def test_an_older_manifest_says_in_its_description_what_it_was_adopted_from() -> None:
+def test_the_adopted_archive_is_read_from_the_description_of_an_older_manifest() -> None:
     message = f"full; adopted from old.zip (sha256 {'7' * 64})"
     text = dumps(example(description=message, parts=(example().parts[0],)))
     assert loads(text).original_sha256 == ""

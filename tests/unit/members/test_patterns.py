@@ -137,7 +137,7 @@ def test_what_matches_below_a_folder_is_reached(path: str, pattern: str) -> None
 
 
 def written_as_before(pattern: str) -> re.Pattern[str]:
-    """What a pattern means, said by an expression that may go back over what it matched, as this did at first."""
+    """What a pattern means, by a regular expression with backtracking, as the first implementation had it."""
     body = pattern.removeprefix("./").rstrip("/")
     segments = [part for part in body.split("/") if part]
     if "/" not in body and segments:

@@ -132,7 +132,7 @@ def test_the_store_is_known_through_a_bind_mount(root: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
 
 
-def test_a_root_that_is_the_store_is_skipped_and_said(root: Path) -> None:
+def test_a_root_that_is_the_store_is_skipped_and_reported(root: Path) -> None:
     message: list[Remark] = []
     assert not list(select(Tree(str(root), "x", never=(str(root),)), message.append))
     assert "backups are written here" in str(message[0])
@@ -181,7 +181,7 @@ def test_sockets_pipes_and_devices_are_skipped_by_name(root: Path) -> None:
     assert not {"data/pipe", "data/sock", "data/null"} & set(found)
 
 
-def test_an_unreadable_folder_is_said_and_the_rest_is_saved(root: Path, as_nobody: Any) -> None:
+def test_an_unreadable_folder_is_reported_and_the_rest_is_saved(root: Path, as_nobody: Any) -> None:
     (root / "data" / "logs").chmod(0)
     message: list[Remark] = []
     with as_nobody():
@@ -191,7 +191,7 @@ def test_an_unreadable_folder_is_said_and_the_rest_is_saved(root: Path, as_nobod
     assert "data/covers/a.jpg" in found and "data/logs" in found
 
 
-def test_what_vanishes_under_the_walk_is_said(root: Path) -> None:
+def test_what_vanishes_during_the_walk_is_reported(root: Path) -> None:
     message: list[Remark] = []
     found = []
     for each in select(Tree(str(root), ""), message.append):

@@ -155,7 +155,7 @@ def test_a_step_can_be_tried_again(home: Home, monkeypatch: pytest.MonkeyPatch) 
         assert len(home.names(store)) == 3 and list(settings.store(store).objects.leftovers()) == []
 
 
-def test_bytes_are_told_while_they_are_read(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_counted_while_they_are_read(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     advanced: list[int] = []
     packed: list[int] = []
     after(monkeypatch, backup, "read_sources", lambda _: packed.append(sum(advanced)))

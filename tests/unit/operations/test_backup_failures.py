@@ -99,7 +99,7 @@ def test_a_second_store_that_becomes_full_keeps_nothing_of_it(home: Home, monkey
         assert [copy.store for copy in listed.copies] == ["local"] and listed.status is Status.VERIFIED
 
 
-def test_too_little_space_is_said_before_anything_is_written(home: Home) -> None:
+def test_too_little_space_is_reported_before_anything_is_written(home: Home) -> None:
     with disk(home.folder / "second", "1m"):
         settings = home.settings
         plan = plan_backup(settings, BackupRequest())
@@ -141,7 +141,7 @@ def test_a_library_that_is_held_is_not_backed_up_a_second_time(home: Home) -> No
     assert caught.value.exit_code == 4
 
 
-def test_a_run_that_is_cancelled_says_so(home: Home) -> None:
+def test_a_cancelled_run_is_recorded_as_cancelled(home: Home) -> None:
     settings = home.settings
     plan = plan_backup(settings, BackupRequest())
     with pytest.raises(KeyboardInterrupt), running(settings, plan) as folder:

@@ -73,7 +73,7 @@ def read_only(home: backup_setup.Home) -> Iterator[Callable[[Path], None]]:
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_store_that_is_only_read_from_tells_what_its_copy_is_worth(
+def test_the_status_of_a_copy_in_a_read_only_store_is_known(
     home: backup_setup.Home, read_only: Callable[[Path], None]
 ) -> None:
     settings = home.settings

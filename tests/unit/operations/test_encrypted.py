@@ -100,7 +100,7 @@ def test_a_host_without_the_key_verifies_the_bytes_and_leaves_the_drill_to_anoth
     with pytest.raises(KeyMissing, match=vault.recipient) as left:
         drill(settings, DrillRequest())
     assert "host that has the key" in left.value.hint
-    assert Catalog(settings).find("latest").status is Status.VERIFIED, "it says nothing about the backup"
+    assert Catalog(settings).find("latest").status is Status.VERIFIED, "a missing key does not change the status"
     assert drill(vault.settings("key.txt"), DrillRequest()).proof.proven
 
 
@@ -188,7 +188,7 @@ def test_what_is_not_encrypted_is_not_adopted_into_an_encrypted_store(vault: Vau
         packaging.adopted(vault.home.store() / "x.tar.gz", made)
 
 
-def test_stores_check_tells_of_the_key(vault: Vault) -> None:
+def test_stores_check_reports_the_key(vault: Vault) -> None:
     new_key(vault.home.folder / "other.txt")
     for identity, good in (("key.txt", True), ("", None), ("gone.txt", False), ("other.txt", False)):
         settings = vault.settings(identity)

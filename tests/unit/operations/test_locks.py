@@ -1,4 +1,4 @@
-"""What stores lock stays, cleanup says until when, and nothing fails for it."""
+"""Backups that stores lock are kept; cleanup reports the end of the lock, and does not fail."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ids(shelf: Shelf, store: str | None = None) -> set[str]:
     return {backup.id for backup in Catalog(shelf.settings).backups(store=store, records=False)}
 
 
-def test_a_backup_whose_every_copy_is_locked_stays_and_the_plan_says_until_when(shelf: Shelf) -> None:
+def test_a_backup_whose_every_copy_is_locked_is_kept_and_the_plan_names_the_end_of_the_lock(shelf: Shelf) -> None:
     old = shelf.put(timedelta(0), "vault")
     shelf.put(DAY, "vault")
     lock(shelf)
@@ -95,7 +95,7 @@ def test_what_is_locked_is_not_deleted_by_hand_and_keeps_its_other_copies(shelf:
     assert backup.id in ids(shelf, "local")
 
 
-def test_show_and_verify_say_until_when(shelf: Shelf) -> None:
+def test_show_and_verify_name_the_end_of_a_lock(shelf: Shelf) -> None:
     backup = shelf.put(timedelta(0), "local", "vault")
     assert locks_of(shelf.settings, backup) == {} and "Locked" not in copy_rows(backup, {})[0]
     lock(shelf)

@@ -1,4 +1,4 @@
-"""Removing backups: plans that say why, and what is never removed, whatever has happened since the plan was made."""
+"""Removing backups: plans with reasons, and what is never removed, whatever has happened since the plan was made."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def prune(shelf: Shelf, policy: Policy = LAST) -> tuple[str, ...]:
 # --- plans ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_changes_nothing_and_says_why(shelf: Shelf) -> None:
+def test_a_plan_changes_nothing_and_has_reasons(shelf: Shelf) -> None:
     backups = [shelf.put(day * DAY) for day in range(4)]
     other = shelf.put(library="other")
     before = ids(shelf)
@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_kept_for_a_person_to_look_at(shelf: Shelf) -> No
 # --- carried out ------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_plan_says_is_removed_from_every_store_with_all_that_belongs_to_it(
+def test_what_a_plan_names_is_removed_from_every_store_with_all_that_belongs_to_it(
     new_shelf: Callable[..., Shelf],
 ) -> None:
     shelf = new_shelf("local", "second")
@@ -144,7 +144,7 @@ def test_a_pinned_backup_is_never_removed_nor_one_that_was_pinned_after_the_plan
 
 
 def test_a_pin_that_comes_while_others_are_removed_counts(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The listing is a moment old by then."""
+    """The listing is out of date by then."""
     first, second = shelf.put(DAY), shelf.put(2 * DAY)
     shelf.put(9 * DAY)
     from scriptorium.stores import LocalStore
@@ -173,11 +173,11 @@ def test_a_backup_that_something_reads_is_never_removed(shelf: Shelf) -> None:
 def test_what_another_process_reads_is_not_removed_until_it_dies(shelf: Shelf) -> None:
     read = shelf.put(DAY)
     shelf.put(9 * DAY)
-    ready, say = os.pipe()
+    ready, signal_ready = os.pipe()
     pid = os.fork()
     if pid == 0:
         with workspace.reading(shelf.settings, read.id):
-            os.write(say, b"x")
+            os.write(signal_ready, b"x")
             signal.pause()
     assert os.read(ready, 1) == b"x"
     try:

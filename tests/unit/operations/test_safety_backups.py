@@ -45,7 +45,9 @@ def test_what_lacks_files_is_saved_before_the_restore_that_brings_them_back(
     assert [check.first for check in manifest.checks if not check.good] == [("data/covers/a.jpg",)]
 
 
-def test_the_plan_says_whether_what_lives_can_be_saved_first(tmp_path: Path, new_place: Callable[..., Any]) -> None:
+def test_the_plan_reports_whether_the_living_data_can_be_saved_first(
+    tmp_path: Path, new_place: Callable[..., Any]
+) -> None:
     place = new_place(tmp_path / "place", books=2)
     take(place.settings, Tier.MANUAL)
     assert safety(place.settings).found == "is taken first" and safety(place.settings, safety=False) is None

@@ -41,7 +41,7 @@ def shelf(new_shelf: Callable[..., Shelf]) -> Shelf:
     return shelf
 
 
-def test_every_store_says_what_it_can_and_has(shelf: Shelf) -> None:
+def test_every_store_reports_its_features_and_usage(shelf: Shelf) -> None:
     backup = shelf.put(timedelta(0), "local", "bucket")
     local, bucket, nowhere = states(shelf.settings)
     assert (local.backups, bucket.backups) == (1, 1) and local.newest == bucket.newest == backup.created_at

@@ -168,7 +168,7 @@ def test_a_resume_command_that_fails_once_is_tried_again(tmp_path: Path) -> None
     assert log.read_text() == "x\nx\n"
 
 
-def test_a_resume_command_that_fails_for_good_is_said(tmp_path: Path) -> None:
+def test_a_resume_command_that_fails_for_good_is_reported(tmp_path: Path) -> None:
     how = Quiesce(pause_command=("true",), resume_command=("false",))
     with pytest.raises(ToolFailed, match="false"), quiesce.paused(how):
         pass
@@ -213,7 +213,7 @@ def test_no_watchdog_stays_behind(app: App) -> None:
         ({"pid_command": ("echo", "1")}, SourceUnavailable),
     ],
 )
-def test_what_cannot_be_paused_is_said(how: dict[str, Any], error: type[Exception]) -> None:
+def test_a_pause_that_is_impossible_is_refused(how: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error), quiesce.paused(Quiesce(**how)):
         pytest.fail("not reached")
 

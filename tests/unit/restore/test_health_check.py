@@ -75,7 +75,7 @@ def test_one_that_needs_a_while_is_asked_again(serve: Serve) -> None:
     require_healthy(HealthCheck(url=serve([503, 200]), within=5))
 
 
-def test_one_that_stays_unwell_is_stopped_and_its_last_answer_said(serve: Serve, tmp_path: Path) -> None:
+def test_an_application_that_stays_unwell_is_stopped_and_its_last_answer_reported(serve: Serve, tmp_path: Path) -> None:
     url, stopped = serve([500, 503]), tmp_path / "stopped"
     message = unwell(HealthCheck(url=url, within=0.2, stop=("touch", str(stopped))))
     assert url in message and "503" in message and stopped.exists()
@@ -142,14 +142,14 @@ def test_an_application_that_was_started_and_is_not_well_is_stopped(free_port: i
             time.sleep(0.05)
 
 
-def test_a_start_that_fails_is_said_and_stopped_all_the_same(serve: Serve, tmp_path: Path) -> None:
+def test_a_start_that_fails_is_reported_and_the_application_stopped(serve: Serve, tmp_path: Path) -> None:
     stopped = tmp_path / "stopped"
     check = HealthCheck(url=serve([200]), start=("sh", "-c", "echo no such unit >&2; exit 5"), within=0.3,
                         stop=("sh", "-c", f"touch {stopped}; exit 1"))  # fmt: skip
     message = unwell(check)
     assert "status 5" in message and "no such unit" in message and stopped.exists()
     check = HealthCheck(url=serve([503]), within=0.1, stop=("no-such-program",))
-    assert "503" in unwell(check), "why it is not well is the news, not that it could not be stopped"
+    assert "503" in unwell(check), "the error names why it is not well, not that it could not be stopped"
 
 
 _IN_THE_BACKGROUND = 'nohup "$1" -m http.server "$2" --bind 127.0.0.1 & echo $! > "$3"'
@@ -182,7 +182,7 @@ def ended(process: int) -> bool:
         return True
 
 
-def test_a_start_that_does_not_end_is_ended_and_said(tmp_path: Path) -> None:
+def test_a_start_that_does_not_end_is_killed_and_reported(tmp_path: Path) -> None:
     assert "did not end within 1 s" in unwell(HealthCheck(command=("true",), start=("sleep", "60"), within=1))
     assert "no such thing" in unwell(
         HealthCheck(command=("true",), start=("sh", "-c", "echo no such thing >&2; exit 3"), within=5)

@@ -87,7 +87,7 @@ def test_damage_in_the_archive_leaves_the_living_data_untouched(home: Home) -> N
     assert not list(home.folder.rglob(".scriptorium-restore-*")) and recovered(home.settings) == ()
 
 
-def test_a_part_that_the_settings_no_longer_know_is_said_first(home: Home) -> None:
+def test_a_part_that_the_settings_no_longer_have_is_reported_first(home: Home) -> None:
     supply = supply_of(home.settings)
     file = home.folder / "scriptorium.toml"
     file.write_text(file.read_text().replace('name = "conf"', 'name = "renamed"'))
@@ -122,7 +122,7 @@ POINTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     **{f"switching: rename {number}": dying_before(Places, "rename", number) for number in (2, 3, 4, 6, 9, 12, 14)},
     "switching: one part of three": dying_before(StagingFolder, "write_plan", 2),
     "switching: two parts of three": dying_before(StagingFolder, "apply", 3),
-    "switched: not said yet": dying_before(Journal, "enter", 3),
+    "switched: not recorded yet": dying_before(Journal, "enter", 3),
     "switched: not kept yet": dying_before(Journal, "enter", 4),
 }
 
@@ -141,10 +141,10 @@ def test_killed_anywhere_in_place_the_next_run_puts_back_what_was_there(home: Ho
     assert (home.data / "uploads" / "c.txt").read_bytes() == b"c"
 
 
-def test_what_an_earlier_version_began_is_undone_and_nothing_is_said_to_be_back(home: Home) -> None:
+def test_what_an_earlier_version_began_is_undone_and_nothing_is_reported_as_put_back(home: Home) -> None:
     home.change()
     settings, supply = home.settings, supply_of(home.settings)
-    assert killed(lambda: in_place(settings, supply), POINTS["switched: not said yet"])
+    assert killed(lambda: in_place(settings, supply), POINTS["switched: not recorded yet"])
     assert plan_undo(settings, UndoRequest()).compares
     (journal,) = (settings.workspace_folder / "restores").iterdir()
     journal_fields = json.loads(journal.read_text())
@@ -156,7 +156,7 @@ def test_what_an_earlier_version_began_is_undone_and_nothing_is_said_to_be_back(
     assert "compared with nothing" in verdict and "is back" not in verdict
 
 
-@pytest.mark.parametrize("first", ["switching: a plan", "switching: rename 6", "switched: not said yet"])
+@pytest.mark.parametrize("first", ["switching: a plan", "switching: rename 6", "switched: not recorded yet"])
 @pytest.mark.parametrize("second", [1, 2, 4])
 def test_killed_while_it_is_put_back_the_run_after_that_does_it(home: Home, first: str, second: int) -> None:
     home.change()
@@ -205,7 +205,7 @@ def test_previous_data_of_a_source_that_left_the_settings_is_not_forgotten(home:
     home.change()
     before = state_of(home.data)
     settings, supply = home.settings, supply_of(home.settings)
-    assert killed(lambda: in_place(settings, supply), POINTS["switched: not said yet"])
+    assert killed(lambda: in_place(settings, supply), POINTS["switched: not recorded yet"])
     file = home.folder / "scriptorium.toml"
     text = file.read_text()
     file.write_text(text.replace('name = "conf"', 'name = "renamed"'))

@@ -210,7 +210,7 @@ def test_what_is_mounted_inside_the_target_is_never_removed_with_it(
     assert (target / "disk" / "precious").read_bytes() == b"p"
 
 
-def test_too_little_space_is_said_before_anything_is_written(
+def test_too_little_space_is_reported_before_anything_is_written(
     home: Home, tmp_path: Path, mount: Callable[..., Path]
 ) -> None:
     target = mount(tmp_path / "out", "-t", "tmpfs", "-o", "size=32k", "tmpfs")

@@ -1,5 +1,5 @@
-"""A restore is killed, and whoever owns the library moves, renames or removes what it put aside: an undo by another
-process says exactly which part is not back."""
+"""A restore is killed, and somebody moves, renames or removes the previous data: an undo by another process names
+exactly the parts that are not put back."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ POINTS = {
     "one path is moved": dying_before(Places, "rename", 4),
     "some are moved": dying_before(Places, "rename", 12),
     "one part of three": dying_before(StagingFolder, "write_plan", 2),
-    "all parts, not said yet": dying_before(Journal, "enter", 5),
+    "all parts, not recorded yet": dying_before(Journal, "enter", 5),
     "all parts": dying_before(Journal, "enter", 6),
 }
 
@@ -108,7 +108,7 @@ def test_the_part_that_is_not_back_is_named(home: Home, point: str, action: Acti
     assert "not back in every part: data: " in message and "conf: " not in message and "etc: " not in message
     assert caught.value.hint.startswith("back: ") and "conf" in caught.value.hint
     assert before["app.conf"] == living(home)["app.conf"]
-    with pytest.raises(RestoreFailed, match="not back in every part: data: "):  # nor does the next run say so
+    with pytest.raises(RestoreFailed, match="not back in every part: data: "):  # and the next run reports the same
         recovered(settings)
 
 
@@ -121,7 +121,7 @@ def test_what_was_never_moved_is_back_whatever_became_of_the_folder(home: Home, 
     assert len(recovered(settings)) == 1 and living(home) == before and recovered(settings) == ()
 
 
-def test_a_plan_says_it_before_and_what_is_brought_back_is_put_back(home: Home) -> None:
+def test_a_plan_reports_it_first_and_what_is_restored_is_put_back(home: Home) -> None:
     home.change()
     settings, before = home.settings, living(home)
     assert killed(lambda: in_place(settings, supply_of(settings)), POINTS["some are moved"])
@@ -152,7 +152,7 @@ def test_given_up_by_removing_the_journal_the_library_goes_on(home: Home) -> Non
     restore(settings, RestoreRequest(reference="latest", safety=False))
 
 
-def test_a_restore_that_fails_says_it_as_well(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restore_that_fails_reports_it_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the process that restores: its staging folder is held open, so only what is in it can be lost."""
     home.change()
 
@@ -184,7 +184,7 @@ def test_previous_data_that_is_not_whole_is_refused_before_anything_is_moved(
     assert everything(home) == before
 
 
-def test_a_link_in_the_place_of_the_library_is_said_before_anything_is_moved(home: Home) -> None:
+def test_a_link_in_place_of_the_library_is_reported_before_anything_is_moved(home: Home) -> None:
     home.change()
     in_place(home.settings, supply_of(home.settings))
     home.data.rename(home.folder / "moved")

@@ -104,7 +104,7 @@ def test_a_restore_in_place_leaves_what_its_backup_could_not_save(folder: Path, 
     assert contents(home.data) == now
 
 
-def test_what_was_asked_for_and_never_saved_is_said_so(folder: Path, as_nobody: Nobody) -> None:
+def test_what_was_asked_for_and_never_saved_is_reported(folder: Path, as_nobody: Nobody) -> None:
     home = degraded(folder, as_nobody)
     with pytest.raises(NotFound) as caught:
         in_place(home.settings, supply_of(home.settings, only=("data/secret.env",)))

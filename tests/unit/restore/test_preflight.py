@@ -92,7 +92,9 @@ def test_the_safety_backup_needs_space_too(home: Home) -> None:
     assert sorted(home.folder.rglob("*")) == before
     shutil.rmtree(home.data / "covers")
     (home.folder / "app.conf").unlink()
-    assert rows(larger)["space for the safety backup"].startswith("not known: "), "what else it lacks is said elsewhere"
+    assert rows(larger)["space for the safety backup"].startswith("not known: "), (
+        "another row names what else is missing"
+    )
 
 
 @pytest.fixture

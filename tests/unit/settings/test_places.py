@@ -154,7 +154,7 @@ def test_a_stale_database_at_the_usual_place_is_neither_saved_nor_replaced(libra
     assert (title(living), title(stale)) == ("living", "stale")
 
 
-def test_a_compose_file_says_which_folder_of_this_machine_is_meant(library: Library, tmp_path: Path) -> None:
+def test_a_compose_file_names_the_folder_on_this_machine(library: Library, tmp_path: Path) -> None:
     make(tmp_path / "disk" / "graph", "living")
     (library.home / "docker-compose.yml").write_text(
         "services:\n  app:\n    volumes:\n      - ./data:/app/data\n"
@@ -216,7 +216,7 @@ def test_a_place_that_hangs_on_the_applications_environment_is_an_error(library:
     assert not library.doubts(given)
 
 
-def test_what_cannot_be_read_of_the_surroundings_is_said(library: Library) -> None:
+def test_surroundings_that_cannot_be_read_are_reported(library: Library) -> None:
     make(library.home / "data" / "kuzu")
     (library.home / "compose.yaml").write_text("services: [\n")
     settings = library.settings()
@@ -227,7 +227,7 @@ def test_what_cannot_be_read_of_the_surroundings_is_said(library: Library) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_an_env_file_of_somebody_else_is_said(open_folder: Path) -> None:
+def test_an_env_file_of_another_user_is_reported(open_folder: Path) -> None:
     library = Library(open_folder)
     make(library.home / "data" / "kuzu")
     (library.home / ".env").write_text("KUZU_DB_PATH=/elsewhere\n")
@@ -263,7 +263,7 @@ def test_a_place_of_another_machine_is_an_error(library: Library, tmp_path: Path
     assert not library.doubts(f'database_file = "{library.home}/data/kuzu/bibliotheca.db"')
 
 
-def test_the_data_folder_that_the_application_is_told(library: Library, tmp_path: Path) -> None:
+def test_the_data_folder_that_the_application_is_given(library: Library, tmp_path: Path) -> None:
     make(tmp_path / "far" / "kuzu")
     (library.home / ".env").write_text(f"DATA_DIR={tmp_path}/far\n")
     assert library.database() == tmp_path / "far" / "kuzu" / "bibliotheca.db"
@@ -272,7 +272,7 @@ def test_the_data_folder_that_the_application_is_told(library: Library, tmp_path
     assert "both are there" in library.doubts()
 
 
-def test_what_an_env_file_says(tmp_path: Path) -> None:
+def test_the_values_of_an_env_file(tmp_path: Path) -> None:
     lines = [
         "\ufeffA=1 # one",
         "export B = 'two $A'",

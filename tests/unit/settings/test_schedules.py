@@ -37,7 +37,7 @@ def test_what_is_a_cron_line_here_is_one_to_prefect(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", lines(WRONG))
-def test_what_is_none_is_refused_and_says_which_field(line: str) -> None:
+def test_a_wrong_cron_line_is_refused_and_the_error_names_the_field(line: str) -> None:
     with pytest.raises(ValueError, match="cron line"):
         cron_line(line)
 
@@ -63,7 +63,7 @@ def test_wrong_ones_are_refused_with_their_key(tmp_path: Path, text: str, key: s
     assert key in str(caught.value)
 
 
-def test_a_tier_runs_when_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tier_runs_at_the_times_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configured = settings(
         tmp_path,
         'timezone = "Asia/Tokyo"\n[tiers.daily]\ncron = "17 4 * * *"\n[tiers.weekly]\ntype = "full"\n'
@@ -89,7 +89,7 @@ def test_whoever_writes_no_tiers_is_backed_up_in_the_time_zone_of_the_machine(
     assert not schedule_of(configured, Tier.HOURLY).active
 
 
-def test_without_settings_the_usual_ones_are_made_and_it_is_said(
+def test_without_settings_the_usual_ones_are_made_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv(CONFIG_VARIABLE, raising=False)

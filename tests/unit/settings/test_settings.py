@@ -84,7 +84,7 @@ def test_a_library_is_found_by_name_or_alone(write: Write) -> None:
     assert "configured: local" in caught.value.hint
 
 
-def test_a_tier_says_where_to_and_the_user_overrides_it(write: Write) -> None:
+def test_a_tier_names_the_stores_and_the_user_overrides_them(write: Write) -> None:
     stores = "".join(f'[stores.{name}]\nkind = "local"\npath = "/mnt/{name}"\n' for name in "abc")
     found = load(write(SMALL + stores + '[tiers.daily]\nto = ["b", "a"]\ntype = "kuzu_only"\n'), {})
     assert [store.name for store in found.targets(Tier.DAILY)] == ["b", "a"]
@@ -109,7 +109,7 @@ def test_a_type_chooses_sources_and_the_database_comes_first(write: Write, type:
     assert [source.name for source in library.sources_of(type)] == names
 
 
-def test_a_type_that_the_library_has_nothing_of_is_said(write: Write) -> None:
+def test_a_type_that_fits_no_source_of_the_library_is_reported(write: Write) -> None:
     with pytest.raises(NotFound) as caught:
         load(write(SMALL), {}).library().sources_of(BackupType.DATABASE)
     assert "up (files)" in caught.value.hint

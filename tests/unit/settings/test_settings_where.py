@@ -183,7 +183,7 @@ def test_a_variable_that_means_nothing_is_an_error(write: Write, name: str, mess
     assert message in complaint(write, text, **{name: "x"})
 
 
-def test_the_applications_own_variables_work_where_the_file_says_nothing(write: Write) -> None:
+def test_the_applications_own_variables_apply_if_the_file_is_silent(write: Write) -> None:
     text = '[libraries.b]\npreset = "bibliotheca"\nhome = "/srv/b"\n'
     plain = load(write(text), {})
     assert plain.store("local").location("x") == "/srv/b/data/backups/x"
@@ -209,7 +209,7 @@ def test_the_applications_own_variables_work_where_the_file_says_nothing(write: 
     assert variable_wins.email == "top@example"
 
 
-def test_an_empty_variable_says_nothing(write: Write) -> None:
+def test_an_empty_variable_is_ignored(write: Write) -> None:
     """``BIBLIOTHECA_BACKUP_MAX_AGE=`` in an .env or a compose file."""
     names = ("DIR", "MAX_AGE", "MAX_COUNT", "ENABLED", "EMAIL")
     empty = {f"BIBLIOTHECA_BACKUP_{name}": "" for name in names} | {"KUZU_DB_PATH": ""}

@@ -124,7 +124,7 @@ def test_a_value_is_never_in_the_complaint(write: Write) -> None:
     assert "hunter2" not in complaint(write, SMALL, SCRIPTORIUM__SPACE_FACTOR="hunter2")
 
 
-def test_a_file_that_is_no_text_or_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_no_text_or_cannot_be_read_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "scriptorium.toml"
     file.write_bytes(b"\xff\xfe")
     assert "not valid TOML" in raised(lambda: load(file, {}))

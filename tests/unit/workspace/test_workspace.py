@@ -99,7 +99,7 @@ def another() -> Iterator[Another]:
 # --- the lock ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_process_is_told_who_holds_the_library(settings: Settings, another: Another) -> None:
+def test_the_error_of_a_second_process_names_the_holder_of_the_library(settings: Settings, another: Another) -> None:
     child = another(lambda: workspace.lock(settings, "lib", "full backup 0123456789ab"))
     with pytest.raises(LibraryBusy) as caught, workspace.lock(settings, "lib", "cleanup"):
         pass
@@ -169,7 +169,7 @@ def test_the_workspace_is_ours_alone(settings: Settings) -> None:
     assert settings.workspace_folder.parent.stat().st_mode & 0o077 == 0, "the store's folder, too"
 
 
-def test_a_workspace_that_cannot_be_made_is_said(settings: Settings) -> None:
+def test_a_workspace_that_cannot_be_made_is_reported(settings: Settings) -> None:
     settings.workspace_folder.parent.write_text("a file where the store should be")
     with pytest.raises(SettingsError) as caught, workspace.lock(settings, "lib", "backup"):
         pass
@@ -330,7 +330,7 @@ def test_a_margin_is_kept(tmp_path: Path) -> None:
         workspace.require_space(tmp_path, free - 1000, "the backup")
 
 
-def test_a_full_disk_is_said_as_such(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_as_no_space(tmp_path: Path) -> None:
     """Not even the workspace fits: exit 7, no traceback."""
     disk = tmp_path / "disk"
     disk.mkdir()

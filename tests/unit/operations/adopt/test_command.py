@@ -52,7 +52,7 @@ def config_zip(app: Any, name: str, content: bytes, **fields: object) -> Path:
 
 
 def test_one_archive(app: Any, adopt: Adopt) -> None:
-    """It says what it became, how far to trust it, and that the next cleanup would take it away again."""
+    """It prints the new backup, how far it can be trusted, and that the next cleanup would remove it."""
     recent = config_zip(app, "recent.zip", b"A=2", created_at="2026-01-01T00:00:00")
     assert adopt(recent).exit_code == 0
     done = adopt(config_zip(app, "old.zip", b"A=1"))
@@ -91,7 +91,7 @@ def test_a_folder(app: Any, adopt: Adopt) -> None:
         (("scriptorium.toml",), 2, "no backup that can be adopted"),
     ],
 )
-def test_what_is_wrong_is_said(adopt: Adopt, words: tuple[str, ...], code: int, message: str) -> None:
+def test_each_error_is_reported(adopt: Adopt, words: tuple[str, ...], code: int, message: str) -> None:
     answer = adopt(*words)
     assert answer.exit_code == code and message in answer.stderr and "Traceback" not in answer.stderr
 

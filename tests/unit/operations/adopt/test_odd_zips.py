@@ -67,7 +67,7 @@ def restored(app: Any, archive: Path) -> tuple[set[str], str]:
 
 
 NAMES: dict[str, tuple[tuple[bytes, int, bytes], str, str]] = {
-    "said to be UTF-8": ((UTF8, 0x800, b""), NAME, ""),
+    "flagged as UTF-8": ((UTF8, 0x800, b""), NAME, ""),
     "UTF-8, unsaid": ((UTF8, 0, b""), NAME, "UTF-8, although"),
     "of DOS": ((CP437, 0, b""), OLD, "code page of DOS"),
     "with the Unicode field": ((CP437, 0, unicode_field(NAME, CP437)), NAME, ""),
@@ -111,14 +111,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], type[ScriptoriumError], str]] =
     "a name too long": (lambda zip: zipped(zip, (b"data/covers/" + b"n" * 256, 0, b"")), UnsafeArchive, "255"),
     "too deep": (lambda zip: zipped(zip, (b"data/covers/" + b"d/" * 6000 + b"x", 0, b"")), UnsafeArchive, "deep"),
     "half a field": (lambda zip: zipped(zip, (UTF8, 0, unicode_field(NAME, UTF8)[:9])), DamageFound, "extra field"),
-    "no UTF-8, though said": (lambda zip: zipped(zip, (b"data/\xff", 0x800, b"")), DamageFound, "damaged"),
+    "no UTF-8, despite its flag": (lambda zip: zipped(zip, (b"data/\xff", 0x800, b"")), DamageFound, "damaged"),
     "compressed by deflate64": (lambda zip: _marked(zipped(zip, (b"data/x", 0, b"")), 9), ToolMissing, "deflate64"),
     "compressed by zstd": (lambda zip: _marked(zipped(zip, (b"data/x", 0, b"")), 93), ToolMissing, "zstd"),
 }  # fmt: skip
 
 
 def _marked(target: Path, method: int) -> Path:
-    """The last member is said to be compressed in another way."""
+    """The header of the last member names another compression."""
     data = bytearray(target.read_bytes())
     struct.pack_into("<H", data, data.rindex(b"PK\x01\x02") + 10, method)
     struct.pack_into("<H", data, data.rindex(b"PK\x03\x04") + 8, method)

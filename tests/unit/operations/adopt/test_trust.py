@@ -1,4 +1,4 @@
-"""How far an old archive can be trusted, and what is said of it: times, damage, databases that cannot be opened."""
+"""How far an old archive can be trusted, and which warnings it gets: times, damage, databases that cannot be opened."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NOW_KIND = "simple_database_backup_with_images_and_settings"
 def test_when_it_was_taken(
     app: Any, zone: Callable[[str], None], here: str, message: object, created: str, warned: str
 ) -> None:
-    """Its clock's time has no zone: this machine's is taken, and that is said. The file's own is the last resort."""
+    """The time of its clock has no zone: this machine's zone is used, with a warning. The file's time is used last."""
     zone(here)
     archive = app.old.zip("x.zip", {"config/.env": b"A=1"}, {"created_at": message, "backup_type": "x"})
     os.utime(archive, (1754042400, 1754042400))  # 2025-08-01 10:00 UTC
@@ -75,7 +75,7 @@ def test_a_lost_or_broken_index_does_not_matter(app: Any, index: bytes | None) -
 
 
 @pytest.mark.parametrize("metadata", [b"", b"[]", b"not json", b"[" * 100_000, b'{"backup_type": 7, "backup_id": {}}'])
-def test_metadata_that_says_nothing(app: Any, metadata: bytes) -> None:
+def test_metadata_without_information(app: Any, metadata: bytes) -> None:
     archive = app.old.zip("x.zip", {"config/.env": b"A=1", "backup_metadata.json": metadata}, None)
     adopted = adopt(app.place.settings, archive)
     assert adopted.backup.name == "x" and "\n".join(adopted.warnings).count("it is not known when it was taken") == 1

@@ -130,7 +130,7 @@ class Graph:
         return self.path.parent / "backups" / "lib" / self.manifest.archive.name
 
     def ask(self, query: str) -> list[list[Any]]:
-        """What the database says."""
+        """The rows of the database."""
         database = kuzu.Database(str(self.path), read_only=True)
         connection = kuzu.Connection(database)
         answer = connection.execute(query)

@@ -59,7 +59,7 @@ def everything(folder: Path) -> list[str]:
 
 
 def change(graph: Any, **changes: Any) -> None:
-    """The manifest beside the archive says something else."""
+    """The manifest beside the archive differs."""
     beside = Path(f"{graph.archive}.json")
     manifest: Manifest = loads(beside.read_bytes())
     part = dataclasses.replace(manifest.parts[0], **changes.pop("part", {}))
@@ -179,7 +179,7 @@ def place_config(place: Any, instant: Any) -> Manifest:
     return real_backup.take(place.settings, instant + timedelta(days=3), type=BackupType.CONFIG)
 
 
-def test_no_backup_of_a_database_is_said(place, instant):
+def test_a_missing_backup_of_a_database_is_reported(place, instant):
     real_backup.take(place.settings, instant, type=BackupType.CONFIG)
     with pytest.raises(NotFound, match="no good backup with a database"):
         plan_export(place.settings, ExportRequest())

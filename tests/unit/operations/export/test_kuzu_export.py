@@ -1,4 +1,4 @@
-"""Tables of Kuzu out of an archive: what the database says is what the files say."""
+"""Tables of Kuzu exported from an archive: the files equal the database."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def csv_rows(file: Path) -> list[list[str]]:
         return list(csv.reader(opened))
 
 
-def test_a_node_table_as_csv_is_what_the_database_says(graph, nasty, tmp_path):
+def test_a_node_table_as_csv_equals_the_database(graph, nasty, tmp_path):
     message = graph.ask("MATCH (b:Book) RETURN b.id, b.title, b.pages")
     done = export(graph, tmp_path / "books.csv", "Book")
     header, *rows = csv_rows(tmp_path / "books.csv")
@@ -64,7 +64,7 @@ def test_a_node_table_as_csv_is_what_the_database_says(graph, nasty, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["books.csv"], "nothing else is left"
 
 
-def test_a_node_table_as_json_and_parquet_is_what_the_database_says(graph, tmp_path):
+def test_a_node_table_as_json_and_parquet_equals_the_database(graph, tmp_path):
     message = {row[0]: row for row in graph.ask("MATCH (b:Book) RETURN b.id, b.title, b.pages")}
     export(graph, tmp_path / "books.json", "Book", format="json")
     export(graph, tmp_path / "books.parquet", "Book", format="parquet")

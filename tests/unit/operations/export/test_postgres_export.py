@@ -1,4 +1,4 @@
-"""Tables of PostgreSQL out of an archive, with no server: what the database says is what the files say."""
+"""Tables of PostgreSQL exported from an archive, without a server: the files equal the database."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def csv_rows(file: Path) -> list[list[str]]:
 
 
 def message(url: str, columns: str, table: str) -> list[list[str | None]]:
-    """What the database says, as text."""
+    """The rows of the database, as text."""
     with psycopg.connect(url, options="-c timezone=UTC -c bytea_output=hex -c extra_float_digits=3") as session:
         asked = ", ".join(f"({column})::text" for column in columns.split(", "))
         return [list(row) for row in session.execute(f"SELECT {asked} FROM {table} ORDER BY 1")]  # type: ignore[call-overload]
@@ -105,7 +105,7 @@ def backed_up(
 COLUMNS = "id, t, arr, j, jb, by, n, f, ts, p"
 
 
-def test_a_table_is_what_the_database_says(backed_up, tmp_path):
+def test_an_exported_table_equals_the_database(backed_up, tmp_path):
     url, settings, manifest = backed_up
     expected = message(url, COLUMNS, "nasty")
     for format in ("csv", "json", "parquet"):
@@ -231,7 +231,7 @@ def test_a_database_of_another_encoding_is_exported_as_utf_8(make_database, tmp_
 
 
 def test_what_is_lacking_or_wrong_in_a_streamed_dump_is_damage(make_database, tmp_path, instant, monkeypatch):
-    """Whatever the archive lacks, an export says so, ends by itself, and leaves no process and no file."""
+    """Whatever the archive lacks, an export reports it, ends, and leaves no process and no file."""
     monkeypatch.setattr(PostgresSource, "piece", 4096)
     _, settings = make_database(NASTY, tmp_path, dump="stream")
     manifest = real_backup.take(settings, instant, compression=Compression.NONE)

@@ -52,7 +52,7 @@ def test_what_is_mounted_inside_is_never_switched_nor_removed(
     if kind == "tmpfs":
         mount(point := home / "sub" / "disk and more", "-t", "tmpfs", "tmpfs")
         (point / "precious").write_bytes(b"p")
-    elif kind == "bind":  # of the same filesystem: the device number tells nothing
+    elif kind == "bind":  # of the same filesystem: the device number is equal
         build(tmp_path / "elsewhere", {"precious": b"p"})
         mount(point := home / "sub" / "disk and more", "--bind", str(tmp_path / "elsewhere"))
     else:

@@ -51,7 +51,7 @@ def test_a_survey_counts_what_would_be_packed(home: Path) -> None:
     assert source.capture(home) is None and list(source.holders()) == []
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     source = source_of(tmp_path / "nothing")
     for attempt in (lambda: source.survey(()), lambda: source.capture(tmp_path)):
         with pytest.raises(NotFound) as caught:
@@ -98,7 +98,7 @@ def test_a_source_that_is_a_symlink_to_a_folder_is_that_folder(home: Path) -> No
     ]
 
 
-def test_a_source_behind_a_folder_that_may_not_be_entered_is_said(home: Path, as_nobody: Any) -> None:
+def test_a_source_behind_a_folder_that_may_not_be_entered_is_reported(home: Path, as_nobody: Any) -> None:
     build(home, {"closed": {"a": b"1"}})
     (home / "closed").chmod(0)
     with as_nobody(), pytest.raises(SourceUnavailable, match="cannot be read") as caught:
@@ -155,7 +155,7 @@ def test_undone_after_the_switch_everything_is_as_it_was(home: Path) -> None:
     assert state_of(home) == before
 
 
-def test_what_is_not_the_source_s_stays_whatever_the_patterns_say(home: Path) -> None:
+def test_files_outside_the_backup_stay_whatever_the_patterns_are(home: Path) -> None:
     """The store inside the folder that is restored: its archives are not among what was saved."""
     build(
         home,
@@ -181,7 +181,7 @@ def test_with_include_only_what_is_included_is_replaced(home: Path) -> None:
     incoming.switch()
     incoming.finish()
     assert seen(home) == {"config.py": b"restored", "new.toml": b"restored", "data": {"x": b"1"}, "other": b"2"}
-    assert stat.S_IMODE(home.stat().st_mode) == 0o755, "the archive says nothing of this folder"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755, "the archive has no mode for this folder"
 
 
 def test_a_partial_restore_leaves_everything_else(home: Path) -> None:

@@ -138,7 +138,9 @@ def test_also_while_the_main_file_is_copied(single: Path, tmp_path: Path, meanwh
         attempt(single, tmp_path)
 
 
-def test_a_doomed_attempt_ends_early(single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_ends_early_after_a_checkpoint_was_seen(
+    single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pieces = []
 
     def piece(source: int, out: int, at: int, count: int) -> int:
@@ -198,7 +200,7 @@ def test_the_wal_is_copied_last(single: Path, tmp_path: Path, meanwhile: Any) ->
     [
         (lambda db: None, False),
         (lambda db: wal(db).touch(), True),
-        (lambda db: db.open("r+b").write(b"KUZU"), True),  # the same bytes: it is the time that tells
+        (lambda db: db.open("r+b").write(b"KUZU"), True),  # the same bytes: only the time differs
         (lambda db: db.with_name("another").touch(), True),  # any change of the folder, to be safe
         (lambda db: [shadow(db).touch(), shadow(db).unlink()], True),  # a whole checkpoint
     ],

@@ -221,7 +221,7 @@ def test_a_name_that_is_a_path_moves_no_file_of_others(place: Path, tmp_path: Pa
 
 
 def test_what_an_export_may_lack_is_named(place: Path, tmp_path: Path) -> None:
-    """Kuzu says of a default that it is 3 where it is -3."""
+    """Kuzu reports the default -3 as 3."""
     make(place, "CREATE NODE TABLE Book (id INT64, stars INT64 DEFAULT -3, PRIMARY KEY (id))", "CREATE (:Book {id: 1})")
     staged = stage(place, tmp_path / "stage")
     assert staged.export_lacks == ("the sign of the default 3 of Book.stars",)

@@ -155,7 +155,7 @@ def test_a_change_shows_in_its_table_and_in_no_other(
     assert {name for name in before if before[name] != after[name]} == tables
 
 
-def test_every_type_is_told_apart_and_survives_the_export(lab: ModuleType, tmp_path: Path) -> None:
+def test_every_type_is_distinguished_and_survives_the_export(lab: ModuleType, tmp_path: Path) -> None:
     def build(name: str, changed: bool) -> Path:
         # a table for each type; nulls before and after, which is where Kuzu's Arrow goes wrong
         statements = []
@@ -196,7 +196,7 @@ def test_raw_copy_and_rebuilt_export_have_the_same_fingerprints(lab: ModuleType,
 
 
 @pytest.mark.parametrize("word", [word for word, row in TYPES.items() if not row[3]])
-def test_what_parquet_would_lose_is_not_exported_and_said(lab: ModuleType, tmp_path: Path, word: str) -> None:
+def test_what_parquet_would_lose_is_not_exported_but_reported(lab: ModuleType, tmp_path: Path, word: str) -> None:
     lab.script(None, tmp_path / "app.db", f"CREATE NODE TABLE T(id INT64, v {TYPES[word][0]}, PRIMARY KEY(id))")
     staged = take(KuzuSource(path=tmp_path / "app.db"), tmp_path / "stage")
     assert staged.export is None and not (tmp_path / "stage" / "export").exists()
@@ -328,7 +328,7 @@ def test_a_reader_that_crashes_is_a_verdict(monkeypatch: pytest.MonkeyPatch, mak
         take(KuzuSource(path=make("app.db", *ROWS), engine=engine.parent), tmp_path / "stage")
 
 
-def test_a_missing_engine_is_said(make: Any, tmp_path: Path) -> None:
+def test_a_missing_engine_is_reported(make: Any, tmp_path: Path) -> None:
     engine = tmp_path / "engine" / "kuzu"
     engine.mkdir(parents=True)
     (engine / "__init__.py").write_text("raise ImportError('no such engine')\n")

@@ -1,4 +1,4 @@
-"""What the header of a database says: Kuzu's, its successor's, or damage; and the way out that the error names."""
+"""The header of a database: Kuzu's, its successor's, or damage; and the hint of each error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_header_of_kuzu(tmp_path: Path, content: bytes, expected: int | None) 
 
 
 @pytest.mark.parametrize(
-    ("content", "kind", "says"),
+    ("content", "kind", "message"),
     [
         (b"", SourceDamaged, "it is empty"),
         (b"\xff" * 8192, SourceDamaged, "begins with ff ff ff ff"),
@@ -41,25 +41,25 @@ def test_a_header_of_kuzu(tmp_path: Path, content: bytes, expected: int | None) 
         (b"KUZU\x28\0\0\0" + b"\0" * 4096, ToolMissing, "storage version 40, Kuzu's last one is 39"),
     ],
 )
-def test_what_is_no_database_of_kuzu_says_what_it_is(
-    tmp_path: Path, content: bytes, kind: type[ScriptoriumError], says: str
+def test_the_error_for_what_is_no_kuzu_database_names_what_it_is(
+    tmp_path: Path, content: bytes, kind: type[ScriptoriumError], message: str
 ) -> None:
     (tmp_path / "app.db").write_bytes(content)
     with pytest.raises(kind) as caught:
         _asked(tmp_path / "app.db")
-    assert says in caught.value.what
+    assert message in caught.value.what
     assert "correct the source's path" not in caught.value.hint
 
 
 @pytest.mark.parametrize("header", [b"KUZU\x27\0\0\0" + b"\0" * 4096, b"\0" * 4096, b"\0" * 8192, b"\0\0\0", b""])
-def test_the_files_beside_it_tell_the_successor(tmp_path: Path, header: bytes) -> None:
+def test_the_successor_is_recognised_by_the_files_beside_it(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "app.db").write_bytes(header)
     (tmp_path / "app.db.wal.checkpoint").touch()
     with pytest.raises(ToolMissing, match=r"app\.db\.wal\.checkpoint lies beside it"):
         _asked(tmp_path / "app.db")
 
 
-def test_a_folder_says_which_database_is_in_it(tmp_path: Path) -> None:
+def test_the_database_in_a_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / "app.db").write_bytes(b"KUZU\x27\0\0\0")
     with pytest.raises(SourceDamaged) as caught:
         layout.find(tmp_path)

@@ -155,7 +155,7 @@ def test_too_little_memory_is_no_damage_and_keeps_every_text(library: Library, t
 
 
 @pytest.mark.parametrize("trouble", ["little memory", "killed", "no memory for anything", "hangs"])
-def test_a_drill_that_cannot_look_says_nothing_of_the_backup(
+def test_a_drill_that_cannot_compare_leaves_the_status_of_the_backup(
     library: Library, tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = library.take()
@@ -202,7 +202,9 @@ def test_a_reader_that_crashes_with_memory_enough_is_still_a_verdict(library: Li
         ("import sys\nsys.exit('a fault of ours')\n", "a fault of ours"),
     ],
 )
-def test_what_keeps_from_looking_is_told_from_damage(texts: Path, tmp_path: Path, does: str, reason: str) -> None:
+def test_a_reader_that_cannot_work_is_distinguished_from_damage(
+    texts: Path, tmp_path: Path, does: str, reason: str
+) -> None:
     staged = take(texts / "graph.db", tmp_path / "stage", engine=engine_that(tmp_path / "engine", does))
     assert reason in staged.missing_fingerprints[""] and staged.tables == {}
 
@@ -228,7 +230,7 @@ def test_a_reader_that_is_killed_once_gets_a_second_try(texts: Path, tmp_path: P
         ("os.kill(os.getpid(), 11)", "damage"),
     ],
 )
-def test_a_reader_that_ends_when_it_has_told_the_tables(tmp_path: Path, lab: Any, does: str, reason: str) -> None:
+def test_a_reader_that_ends_after_the_tables_were_reported(tmp_path: Path, lab: Any, does: str, reason: str) -> None:
     """While it answers what the library must fulfil: killed is no verdict then either, a crash is one."""
     lab.script(None, tmp_path / "g.db", "CREATE NODE TABLE Plain(id INT64, PRIMARY KEY(id))")
     engine = engine_whose_answer(tmp_path / "engine", does)
@@ -360,8 +362,8 @@ def test_names_that_the_engine_cannot_express_have_no_fingerprint(tmp_path: Path
 def test_the_reader_is_the_first_that_the_kernel_would_end(texts: Path, tmp_path: Path) -> None:
     does = (
         "import pathlib\n"
-        f"pathlib.Path({str(tmp_path / 'said')!r}).write_text(pathlib.Path('/proc/self/oom_score_adj').read_text())\n"
+        f"pathlib.Path({str(tmp_path / 'score')!r}).write_text(pathlib.Path('/proc/self/oom_score_adj').read_text())\n"
     )
     with pytest.raises(reader.Unread):
         reader.read(texts / "graph.db", engine=engine_that(tmp_path / "engine", does))
-    assert int((tmp_path / "said").read_text()) == 1000
+    assert int((tmp_path / "score").read_text()) == 1000

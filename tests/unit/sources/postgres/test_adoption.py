@@ -133,7 +133,7 @@ def test_in_one_transaction(alexandria: Alexandria, form: str) -> None:
     assert alexandria.fingerprints() == before
 
 
-def test_an_export_says_why_it_has_no_single_tables(alexandria: Alexandria) -> None:
+def test_an_export_without_single_tables_names_the_reason(alexandria: Alexandria) -> None:
     """And the newest backup to export from is one that has."""
     settings = alexandria.settings()
     own = real_backup.take(settings, datetime.now(UTC) - timedelta(hours=1))
@@ -147,7 +147,7 @@ def test_an_export_says_why_it_has_no_single_tables(alexandria: Alexandria) -> N
 
 @pytest.mark.parametrize("form", ["custom", "directory", "sql"])
 def test_a_drill(alexandria: Alexandria, form: str) -> None:
-    """It comes back, and nothing says whether it is what was saved: that is no proof, and no damage."""
+    """It is restored, but there is no record to compare it with: that is no proof, and no damage."""
     settings, file = alexandria.settings(), alexandria.dump(form)
     adopted = adopt(settings, file).backup.id
     proof = drill(settings, DrillRequest(reference=adopted)).proof
@@ -203,7 +203,7 @@ def test_dumps_among_other_archives(alexandria: Alexandria) -> None:
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_folder_that_lacks_rows(alexandria: Alexandria, packed: bool) -> None:
-    """pg_restore would load what is there, and say nothing."""
+    """pg_restore would load what is there without an error."""
     settings, file = alexandria.settings(), alexandria.folder / "weekly"
     level = "6" if packed else "0"
     subprocess.run([alexandria.programs / "pg_dump", "-Fd", f"-Z{level}", f"--file={file}", alexandria.url], check=True)
@@ -269,7 +269,7 @@ def test_what_looks_like_a_command_in_the_data(alexandria: Alexandria) -> None:
     assert alexandria.fingerprints() == before
 
 
-def test_every_generation_of_pg_dump_says_when_it_ran(
+def test_the_time_of_a_dump_is_read_for_every_generation_of_pg_dump(
     generations: tuple[int, ...], server_of: Callable[[int], object], new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     """The head of the custom format has changed over the years."""

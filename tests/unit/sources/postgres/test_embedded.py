@@ -109,7 +109,7 @@ def postgres_embedded_sweep(folder: Path) -> None:
 @as_root
 @pytest.mark.parametrize("uid", [65534, 12345], ids=["an ordinary user", "a number without a name"])
 def test_it_starts_for_an_ordinary_user(uid: int, tmp_path: Path) -> None:
-    """The second one where this machine lets users make namespaces; the error says what to do where it does not."""
+    """The second one if this machine lets users make namespaces; otherwise the error has a hint."""
     home = Path(tempfile.mkdtemp(prefix="scriptorium test é ", dir="/tmp"))
     project = Path(__file__).parents[4]
     readable = subprocess.run(["setpriv", f"--reuid={uid}", "--clear-groups", "test", "-r", __file__]).returncode == 0

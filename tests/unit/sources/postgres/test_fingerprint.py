@@ -102,7 +102,7 @@ def test_neither_order_nor_dead_rows_nor_column_order_nor_session_matter(server,
     assert fingerprints_of(one) == fingerprints_of(two)
 
 
-def test_the_fingerprint_is_what_the_documentation_says(server, new_database):
+def test_the_fingerprint_is_computed_as_documented(server, new_database):
     url = new_database(server, "CREATE TABLE t (b text, a int); INSERT INTO t VALUES ('x y', 1), (NULL, 2), ('é\"', 3)")
     rows = ['(1,"x y")', "(2,)", '(3,"é""")']
     lanes = [0, 0]

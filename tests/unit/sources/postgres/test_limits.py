@@ -1,4 +1,4 @@
-"""Few connections, few rights: the work is done with what there is, or what is lacking is said by name before."""
+"""Few connections, few rights: the work is done with what there is, or an error names beforehand what is missing."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def save(source, dumps):
 
 
 @pytest.mark.parametrize("work", [look, save], ids=["survey", "one file"])
-def test_reading_says_who_holds_a_table(locked, work):
+def test_the_error_of_a_read_names_who_holds_a_table(locked, work):
     source, hold, dumps = locked
     hold("ACCESS EXCLUSIVE")
     with pytest.raises(SnapshotBusy) as caught:
@@ -42,7 +42,7 @@ def test_reading_says_who_holds_a_table(locked, work):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_file_over_a_table_in_use_says_who_uses_it_and_changes_nothing(locked, format):
+def test_a_file_over_a_table_in_use_is_refused_with_the_user_and_changes_nothing(locked, format):
     source, hold, dumps = locked
     url = source.database
     ask(url, "DELETE FROM items WHERE id > 10")

@@ -132,7 +132,7 @@ def test_every_way_to_the_server_is_refused_and_leaves_nothing(
 def test_a_pooler_that_keeps_a_session_for_each_client(
     server: EmbeddedPostgres, new_database: Callable[..., str], pooler: Callable[..., Pooler], tmp_path: Path
 ) -> None:
-    """Where the settings say so, also when it resets nothing itself."""
+    """If the settings ask for it, also when the pooler resets nothing itself."""
     url = new_database(server, ITEMS)
     name = url.rpartition("/")[2]
     between = pooler("session", "server_reset_query =\nignore_startup_parameters = extra_float_digits, options")

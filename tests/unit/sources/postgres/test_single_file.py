@@ -117,7 +117,7 @@ def test_sql_of_a_newer_pg_dump_comes_back_on_an_older_server(generations, serve
 
 
 @pytest.mark.parametrize("format", ["custom", "directory", "sql"])
-def test_a_restore_says_how_far_it_is(server, new_database, tmp_path, monkeypatch, format):
+def test_a_restore_reports_its_progress(server, new_database, tmp_path, monkeypatch, format):
     monkeypatch.setattr(progress, "_LOOK_SECONDS", 0.01)
     url, empty = new_database(server, ITEMS.replace("2000", "60000")), new_database(server)
     size = database.backup_database(source_of(url, server), tmp_path / "it", format=format, compress=0)
@@ -191,7 +191,7 @@ def test_wrong_orders_are_refused(server, new_database, tmp_path):
     assert database.database_of(Library(name="x", sources=(source,))) is source
 
 
-def test_roles_of_policies_are_told(server, new_database, tmp_path):
+def test_missing_roles_of_policies_are_reported(server, new_database, tmp_path):
     policies = (
         'CREATE ROLE "A, B"; CREATE ROLE gone_too; CREATE POLICY "x TO y" ON items FOR SELECT '
         "TO \"A, B\", gone_too USING (id < 5); CREATE POLICY everybody ON items USING (title = ' TO nobody ')"
@@ -204,7 +204,7 @@ def test_roles_of_policies_are_told(server, new_database, tmp_path):
         database.restore_database(source_of(new_database(server), server), tmp_path / "a")
 
 
-def test_a_file_that_lacks_roles_is_told(server, new_database, tmp_path):
+def test_a_file_that_lacks_roles_is_reported(server, new_database, tmp_path):
     url = new_database(server, ITEMS)
     for statement in ("CREATE ROLE passing", "ALTER TABLE items OWNER TO passing"):
         ask(url, statement)

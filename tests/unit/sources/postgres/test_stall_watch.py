@@ -317,7 +317,7 @@ def test_a_child_that_ended_well_in_the_last_moment_is_no_stall(server):
 
 
 def test_a_server_that_vanished_is_noticed_by_every_connection(server, new_database):
-    """What the address says of it is left alone, and a server that is slow in reading a restore did not vanish."""
+    """The options of the address are respected, and a server that reads a restore slowly has not vanished."""
     address = Login(database=server.address()).address()
     with address.session() as session, socket.socket(fileno=os.dup(session.fileno())) as line:
         options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
@@ -329,7 +329,7 @@ def test_a_server_that_vanished_is_noticed_by_every_connection(server, new_datab
     assert "keepalives_idle=7" in own.of_child("x") and "tcp_user_timeout=9000" in own.of_child("x", sends=True)
 
 
-def test_a_child_is_known_by_its_name_whatever_the_address_says(server):
+def test_a_child_is_known_by_its_name_whatever_the_address_is(server):
     address = Login(database=f"{server.address()}?application_name=mine").address()
     psql = [str(server.programs / "psql"), "-XAtc", "SHOW application_name", address.of_child("scriptorium x")]
     assert process.run(psql, env=address.environment()).stdout == b"scriptorium x\n"

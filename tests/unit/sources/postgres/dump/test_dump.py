@@ -54,8 +54,8 @@ def restored_rows(staged, server, name: str) -> str:
 
 
 def test_a_dump_and_its_fingerprints_are_of_one_snapshot(every_server, new_database, tmp_path):
-    """Writers move money between two tables all the while: whatever moment it is, the sum is the same, and what the
-    dump holds is what the facts say."""
+    """Writers move money between two tables during the dump: the sum is the same in each snapshot, and the contents of
+    the dump agree with its fingerprints."""
     url = new_database(every_server, "CREATE TABLE a (id int, v int); CREATE TABLE b (id int, v int);"
                        "INSERT INTO a SELECT g, 10 FROM generate_series(1, 5000) g; INSERT INTO b SELECT g, 10 FROM "
                        "generate_series(1, 5000) g; CREATE SEQUENCE moves")  # fmt: skip
@@ -87,7 +87,7 @@ def test_a_dump_and_its_fingerprints_are_of_one_snapshot(every_server, new_datab
     )
 
 
-def test_everything_comes_back_as_the_fingerprints_say(every_server, new_database, everything, tmp_path):
+def test_everything_is_restored_with_equal_fingerprints(every_server, new_database, everything, tmp_path):
     url = new_database(every_server, everything)
     staged = captured(PostgresSource(name="db", database=url, tools=every_server.programs), tmp_path / "stage")
     root = Path(staged.trees[0].root)
@@ -133,7 +133,7 @@ def test_the_program_is_the_oldest_that_is_not_older_than_the_server(tmp_path, m
         programs.find("pg_dump", 19)
 
 
-def test_a_missing_pg_dump_says_which_package_and_where_it_was_looked_for(server, new_database, tmp_path):
+def test_the_error_for_a_missing_pg_dump_names_the_package_and_the_folders_searched(server, new_database, tmp_path):
     with pytest.raises(ToolMissing) as caught:
         captured(PostgresSource(database=new_database(server), tools=tmp_path), tmp_path / "stage")
     assert "pg_dump was not found" in caught.value.what and str(tmp_path) in caught.value.on
@@ -209,14 +209,14 @@ def test_a_server_that_is_down_is_transient(tmp_path):
     ],
     ids=["password", "database", "address"],
 )
-def test_a_wrong_address_says_what_is_wrong(server, new_database, change, kind, words):
+def test_the_error_for_a_wrong_address_names_what_is_wrong(server, new_database, change, kind, words):
     url = new_database(server)
     with pytest.raises(kind, match=words) as caught:
         PostgresSource(database=change(url)).survey(())
     assert server.password not in f"{caught.value!r} {caught.value.hint}"
 
 
-def test_a_locked_table_says_who_holds_it(server, new_database, tmp_path):
+def test_the_error_for_a_locked_table_names_who_holds_it(server, new_database, tmp_path):
     url = new_database(server, ITEMS)
     with psycopg.connect(url, application_name="the app") as holder:
         holder.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")

@@ -153,7 +153,7 @@ def test_a_table_of_contents_of_many_pieces(server, new_database, tmp_path, monk
 
 
 def test_one_moment_while_others_write(server, new_database, tmp_path):
-    """What is committed once the snapshot stands is not in it; the sum of two accounts is the same in every moment."""
+    """What is committed once the snapshot stands is not in it; the sum of two accounts is the same in every snapshot."""
     url = new_database(
         server,
         "CREATE TABLE a AS SELECT g AS id, 10 AS v, repeat('x', 90) AS x FROM generate_series(1, 5000) g;"
@@ -307,7 +307,7 @@ def test_a_stream_that_nobody_read_is_an_error(server, new_database, tmp_path):
         assert s.staged().pending
 
 
-def test_a_locked_table_says_who_holds_it(server, new_database, tmp_path):
+def test_the_error_for_a_locked_table_names_who_holds_it(server, new_database, tmp_path):
     url = new_database(server, ITEMS)
     with psycopg.connect(url, application_name="the app") as holder:
         holder.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")

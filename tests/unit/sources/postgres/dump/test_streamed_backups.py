@@ -1,4 +1,4 @@
-"""Backups whose database was streamed: chosen where the disk is short, of one moment, and nothing stays behind."""
+"""Backups whose database was streamed: chosen if the disk is too small, of one snapshot, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SHARED = Path(real_backup.__file__).parent
 small_pieces, library = streamed_library.small_pieces, streamed_library.library  # fixtures of these tests
 
 
-def test_it_says_what_a_staged_one_says(library, tmp_path):
+def test_a_streamed_part_is_described_like_a_staged_one(library, tmp_path):
     """The same tables, checks and warnings; the manifest is sound; the dump comes first, in pieces."""
     staged = real_backup.take(settings_for(library, tmp_path, "stage"), NOW)
     manifest = real_backup.take(settings_for(library, tmp_path), NOW + timedelta(days=1))
@@ -281,7 +281,7 @@ def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(library, s
 
 
 def test_a_disk_that_becomes_full_all_the_same(server, new_database, tmp_path, small, monkeypatch):
-    """The estimate was too low: what is written of the archive goes away again, and it is said."""
+    """The estimate was too low: the unfinished archive is removed, and the error names the reason."""
     url = new_database(server)
     ask(url, "CREATE TABLE large AS SELECT g, sha512((g || 'x')::text::bytea) AS x FROM generate_series(1, 60000) g")
     (tmp_path / "home" / "library").mkdir(parents=True)

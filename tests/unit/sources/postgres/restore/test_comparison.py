@@ -20,7 +20,7 @@ ROWS = "INSERT INTO early SELECT g, md5(g::text) FROM generate_series(1, 500) g"
 
 @pytest.fixture
 def library(server, new_database):
-    """An empty database with two tables and a sequence, and the facts of the same one filled."""
+    """An empty database with two tables and a sequence, and the fingerprints of the same one filled."""
     model, new = new_database(server, TABLES), new_database(server, TABLES)
     with psycopg.connect(model, autocommit=True) as session:
         session.execute(ROWS)
@@ -97,7 +97,7 @@ def test_an_error_is_raised_where_the_fingerprints_are_asked_for(library):
             reading.fingerprints()
 
 
-def test_a_database_that_is_not_there_is_said_at_once(library):
+def test_a_missing_database_is_reported_at_once(library):
     address, _, expected = library
     with pytest.raises(ScriptoriumError, match="nowhere"), Reading(address.of("nowhere"), expected):
         pass

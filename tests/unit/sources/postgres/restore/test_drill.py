@@ -143,7 +143,7 @@ def test_books_that_are_all_gone_are_missing_as_one_is(library, tmp_path):
     manifest = real_backup.take(settings, datetime.now(UTC) - timedelta(hours=1))
     checks = {check.name: check for check in manifest.checks}
     assert checks[NAMED].count == 20 and not checks[NAMED].good
-    assert set(manifest.checks) < set(drilled(settings).checks), "and what the database says of itself"
+    assert set(manifest.checks) < set(drilled(settings).checks), "and the checks that the database makes itself"
     bare = real_backup.take(settings, datetime.now(UTC), type=BackupType.DATABASE)
     assert [check.name for check in bare.checks] == ["items without a file"], "it holds no files by intention"
     file = tmp_path / "scriptorium.toml"
@@ -205,7 +205,7 @@ def test_what_is_no_fault_of_the_backup_leaves_its_proof(server, new_database, t
 
 
 def test_the_check_of_a_database_is_part_of_its_drill(server, new_database, tmp_path):
-    """What it finds was in the library before, since the contents are the same: it is told, and is no difference."""
+    """The contents are equal, so what the check finds was in the library too: it is reported, and is no difference."""
     url = new_database(server, "CREATE TABLE shelf (id int); INSERT INTO shelf VALUES (1)")
     settings = database_alone(server, url, tmp_path)
     real_backup.take(settings, datetime.now(UTC) - timedelta(hours=1))

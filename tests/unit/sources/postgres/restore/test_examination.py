@@ -329,7 +329,7 @@ def test_every_statement_of_a_whole_library_is_read(
 def test_an_archive_of_our_own_form(
     home: Home, canary: Path, monkeypatch: pytest.MonkeyPatch, form: str, kind: str
 ) -> None:
-    """Whole by its own hashes, which say nothing about its author: neither taken in, nor restored where it lies."""
+    """Its own hashes match, but do not prove who wrote it: it is neither adopted nor restored."""
     if kind == "c" and form == "command":
         pytest.skip("psql reads no dump in the custom format")
     attack = (COMMANDS | STATEMENTS)[form]

@@ -33,7 +33,7 @@ def poor(server, new_database, tmp_path):
     return source, staged, part, own, name
 
 
-def test_a_role_that_may_not_create_databases_is_told_of_clean(poor):
+def test_the_error_of_a_role_that_may_not_create_databases_names_clean(poor):
     source, staged, part, *_ = poor
     with pytest.raises(RestoreFailed) as caught:
         source.incoming(part, ID).prepare()
@@ -125,7 +125,7 @@ def test_a_table_that_somebody_holds_is_not_waited_for_without_end(library):
     assert ask(url, "SELECT count(*), max(id) FROM items") == [(11, 9999)]
 
 
-def test_what_a_later_table_refers_to_is_said_in_our_words(library):
+def test_a_later_table_that_refers_to_a_restored_one_is_reported_in_our_words(library):
     source, staged, part, url, _name = library
     ask(url, "CREATE TABLE loans (item int REFERENCES items)")
     incoming = source.model_copy(update={"in_place": True}).incoming(part, ID)

@@ -1,4 +1,4 @@
-"""A restore in one transaction leaves out what does not hold, where it is told to."""
+"""A restore in one transaction leaves out what does not hold, if the request allows that."""
 
 from __future__ import annotations
 

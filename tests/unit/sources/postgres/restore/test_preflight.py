@@ -1,4 +1,4 @@
-"""What a plan says of a restore of PostgreSQL before the archive is read: programs, generations, roles, sessions."""
+"""The plan of a restore of PostgreSQL before the archive is read: programs, generations, roles, sessions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rows_of(source: PostgresSource, part: Part, **chosen: bool) -> dict[str, str
     return {what: check() for what, check in source.preconditions(part, RestoreOptions.chosen(chosen)).items()}
 
 
-def test_sessions_roles_and_generations_are_said(server_of, new_database):
+def test_sessions_roles_and_generations_are_reported(server_of, new_database):
     url = new_database(server_of(15), ITEMS)
     source = PostgresSource(database=url)
     with psycopg.connect(url), psycopg.connect(url):

@@ -51,7 +51,7 @@ def fingerprints_of(url: str, folder: Path):
 def test_over_the_living_library_and_back_again(backed_up, tmp_path, clean):
     url, settings, manifest = backed_up
     restored = restore(settings, RestoreRequest(reference="latest", clean=clean, safety=False)).restored
-    assert restored.tables == part_of(manifest).tables == fingerprints_of(url, tmp_path / "facts")
+    assert restored.tables == part_of(manifest).tables == fingerprints_of(url, tmp_path / "fingerprints")
     assert ask(url, "SELECT count(*) FROM items WHERE title = 'defaced'") == [(0,)]
     undo_restore(settings, "alexandria")
     assert ask(url, "SELECT count(*) FROM items WHERE title <> 'defaced'") == [(0,)]
@@ -64,7 +64,7 @@ def test_into_another_database(backed_up, server, tmp_path):
     assert (
         restore(settings, RestoreRequest(reference="latest", database=name)).restored.tables == part_of(manifest).tables
     )
-    assert fingerprints_of(server.address(name), tmp_path / "facts") == part_of(manifest).tables
+    assert fingerprints_of(server.address(name), tmp_path / "fingerprints") == part_of(manifest).tables
 
 
 @pytest.mark.parametrize("only", [(), ("postgres",), ("postgres/*",)], ids=["all", "the part", "a pattern"])
@@ -145,7 +145,7 @@ def test_a_restore_killed_while_it_joins_is_undone_and_begins_anew(backed_up, tm
     assert not left.exists()
 
 
-def test_the_metadata_says_where_it_went(backed_up, tmp_path):
+def test_the_metadata_lists_a_streamed_source(backed_up, tmp_path):
     _, settings, manifest = backed_up
     (copy,) = Catalog(settings).find("latest").copies
     tar = ["tar", "-xOf", str(tmp_path / "backups" / copy.key), "backup_metadata.json"]

@@ -1,5 +1,5 @@
-"""Going back from restores of a library with a database on a server, a Kuzu database and files: it is said to be back
-when it is, and what cannot go back is named before anything is changed."""
+"""Undo of restores of a library with a database on a server, a Kuzu database and files. It reports only those parts as
+put back that are; a part that cannot be put back is named before anything is changed."""
 
 from __future__ import annotations
 

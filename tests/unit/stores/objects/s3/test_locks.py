@@ -79,7 +79,7 @@ def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> Non
     ("mode", "size"),
     [("governance", 1000), ("compliance", LARGE), pytest.param("governance", LARGE, marks=pytest.mark.slow)],
 )
-def test_what_is_locked_is_not_removed_and_says_until_when(
+def test_a_locked_object_is_not_removed_and_the_error_names_the_end_of_the_lock(
     locked: Callable[..., S3Store], tmp_path: Path, mode: str, size: int
 ) -> None:
     store = locked(mode)
@@ -128,7 +128,7 @@ def test_an_older_version_that_is_locked_does_not_come_back(locked: Callable[...
     assert [one.size for one in versions_of(store.objects) if not one.marker] == [len("old and locked")]
 
 
-def test_a_bucket_without_locks_says_so_when_something_is_put(server: S3Server) -> None:
+def test_a_put_with_a_lock_into_a_bucket_without_locks_is_refused(server: S3Server) -> None:
     store = S3Store(**s3_place(server), lock={"mode": "governance", "days": 1})
     with pytest.raises(StoreRefused, match="cannot lock") as caught:
         putting(store).put_bytes(KEY, b"x")
@@ -167,7 +167,7 @@ def test_a_bucket_is_made_as_the_settings_ask_for(server: S3Server) -> None:
     assert by_name(store)["lock"].good
 
 
-def test_a_key_that_may_not_write_is_told_what_it_lacks(server: S3Server) -> None:
+def test_the_error_of_a_key_that_may_not_write_names_the_permission(server: S3Server) -> None:
     found = list(examine(S3Store(**(s3_place(server) | {"profile": "reader"}))))
     assert found[0].what == "answers" and found[0].good
     assert found[-1].good is False and "denies" in found[-1].found and "permissions" in found[-1].hint

@@ -1,4 +1,4 @@
-"""Reading from a bucket over a bad network; errors that are tried again, and those that say at once what to do."""
+"""Reading from a bucket over a bad network; errors that are tried again, and those that are raised at once."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ PERMANENT = {
 
 
 @pytest.mark.parametrize("case", PERMANENT)
-def test_what_is_permanent_is_said_at_once_with_what_to_do(
+def test_a_permanent_error_is_raised_at_once_with_a_hint(
     made: Callable[..., S3Objects], relay: Relay, case: str
 ) -> None:
     settings, kind, what, hint = PERMANENT[case]
@@ -138,7 +138,7 @@ def test_a_wrong_clock_is_named(made: Callable[..., S3Objects], monkeypatch: pyt
     assert "timedatectl" in caught.value.hint
 
 
-def test_a_missing_object_is_told_from_a_missing_bucket(made: Callable[..., S3Objects]) -> None:
+def test_a_missing_object_is_distinguished_from_a_missing_bucket(made: Callable[..., S3Objects]) -> None:
     with pytest.raises(NotFound):
         made().read_bytes(KEY)
     with pytest.raises(StoreRefused, match="there is no bucket"):

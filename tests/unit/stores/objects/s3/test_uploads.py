@@ -197,7 +197,7 @@ def test_two_hosts_do_not_overwrite_each_other(made: Callable[..., S3Objects], t
 def test_the_upload_of_another_host_that_goes_on_is_left_alone(
     made: Callable[..., S3Objects], relay: Relay, tmp_path: Path
 ) -> None:
-    """Both write the same name at the same time: one has it, with its own bytes; the other is told."""
+    """Both write the same name at the same time: one succeeds, with its own bytes; the other gets an error."""
     mine, theirs = (replace(made(parallel=1), owner=owner) for owner in ("0123456789ab", "ba9876543210"))
     file, other = tmp_path / "a.tar", tmp_path / "b.tar"
     file.write_bytes(os.urandom(LARGE))
@@ -217,7 +217,7 @@ def test_the_upload_of_another_host_that_goes_on_is_left_alone(
 
 
 @pytest.mark.parametrize("sent", [2, 3])
-def test_archives_that_begin_with_the_same_bytes_are_told_apart(
+def test_archives_that_begin_with_the_same_bytes_are_distinguished(
     made: Callable[..., S3Objects], relay: Relay, tmp_path: Path, sent: int
 ) -> None:
     """The other host comes when what the first has sent is also its own, and when it is no more."""

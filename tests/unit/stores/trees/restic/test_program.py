@@ -80,7 +80,7 @@ def _program(folder: Path, version: str) -> None:
     (folder / "restic").chmod(0o755)
 
 
-def test_a_program_that_is_missing_or_too_old_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_is_missing_or_too_old_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(ToolMissing) as missing:
         require_program()

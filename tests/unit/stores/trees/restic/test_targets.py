@@ -1,4 +1,4 @@
-"""What restic is told to read is what our walk took, whatever the names are."""
+"""The targets that restic gets are the members that our walk found, whatever their names are."""
 
 from __future__ import annotations
 
