@@ -154,7 +154,7 @@ class Old:
 
 @dataclass(frozen=True)
 class App:
-    """A library with its settings, its records, and a maker of old archives of it."""
+    """A library with its settings, its fingerprints, and a maker of old archives of it."""
 
     place: Any
     old: Old

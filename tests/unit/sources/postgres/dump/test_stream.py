@@ -152,8 +152,8 @@ def test_a_table_of_contents_of_many_pieces(server, new_database, tmp_path, monk
     assert taken.tables["public.t7_id_seq"] != taken.tables["public.t8_id_seq"]
 
 
-def test_one_moment_while_others_write(server, new_database, tmp_path):
-    """What is committed once the snapshot stands is not in it; the sum of two accounts is the same in every snapshot."""
+def test_one_snapshot_while_others_write(server, new_database, tmp_path):
+    """What is committed after the snapshot is not in it; the sum of two accounts is equal in every snapshot."""
     url = new_database(
         server,
         "CREATE TABLE a AS SELECT g AS id, 10 AS v, repeat('x', 90) AS x FROM generate_series(1, 5000) g;"
