@@ -223,6 +223,27 @@ class AdoptRequest(Request):
     trusted: bool = False
 
 
+class CopyRequest(Request):
+    """Copy a backup into the stores ``to`` (without: those of its tier), from the named ``store`` or the best copy.
+
+    ``missing``: instead of one backup every one, into the stores of its tier that have no good copy of it; where stores
+    are named, only into these.
+    """
+
+    reference: str = LATEST
+    library: str | None = None
+    to: Names = ()
+    store: str | None = None
+    missing: bool = False
+    dry_run: bool = False
+
+    @checked(mode="after")
+    def _one_or_all(self) -> Self:
+        if self.missing and (self.reference != LATEST or self.store is not None):
+            raise UsageError("--missing goes through all backups: it takes no ID and no --from")
+        return self
+
+
 class ExportRequest(Request):
     """Export tables of a backup (all without names). ``output``: a file for one table, else a folder."""
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from scriptorium.errors import ScriptoriumError, StoreUnavailable
+from scriptorium.errors import DamageFound, ScriptoriumError, StoreUnavailable
 from scriptorium.model import Backup, Copy, Manifest, Proof, TableFingerprint, Verification
 from scriptorium.retention import Decision
 
@@ -154,6 +154,64 @@ class VerifyResult:
         raise StoreUnavailable(
             f"{len(self.unread)} of {len(self.unread) + len(self.checked)} copies could not be read; {others}",
             on="; ".join(f"{copy}: {error}" for copy, error in self.unread.items()),
+            hint=first.hint,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A backup that has a new copy. ``source``: the store that it came from; ``unchanged``: its bytes are the same
+    there; ``finished``: it was there, and only had to be read back."""
+
+    backup: Backup
+    copy: Copy
+    source: str
+    seconds: float
+    unchanged: bool = False
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCopy:
+    """A copy that is to be made. ``sources``: the copies to read, best first; ``replaced``: a damaged copy there;
+    ``unread``: a copy there that was never read back, which is all that is left to do."""
+
+    backup: Backup
+    sources: tuple[Copy, ...]
+    to: str
+    replaced: Copy | None = None
+    unread: Copy | None = None
+
+    @property
+    def bytes(self) -> int:
+        return (self.unread or self.sources[0]).bytes
+
+    def __str__(self) -> str:
+        return f"{self.backup.id} in {self.to}"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What was copied, what would be (``dry_run``), what was there already. ``failed``: by ``BACKUP in STORE``, or by
+    the name of a store that does not answer."""
+
+    planned: tuple[PlannedCopy, ...]
+    copied: tuple[Copied, ...]
+    present: tuple[tuple[Backup, str], ...]
+    failed: Mapping[str, ScriptoriumError]
+    dry_run: bool = False
+
+    def require_every_copy(self) -> Self:
+        """Raise an error if a copy could not be made; damage comes before other errors."""
+        if not self.failed:
+            return self
+        errors = list(self.failed.values())
+        first = next((one for one in errors if isinstance(one, DamageFound)), errors[0])
+        if len(errors) == 1 and not self.copied:
+            raise first
+        raise type(first)(
+            f"{len(errors)} of {len(errors) + len(self.copied)} could not be copied; {len(self.copied)} are copied",
+            on="; ".join(f"{what}: {error}" for what, error in self.failed.items()),
             hint=first.hint,
         )
 

@@ -10,8 +10,10 @@ from scriptorium.model import Copy, Verification
 from scriptorium.operations import backup
 from scriptorium.operations.backup import BackupPlan, store_copy
 from scriptorium.operations.copies import Prepared
+from scriptorium.operations.copy import copy_one
 from scriptorium.operations.prune import carry_out, sweep_stores
 from scriptorium.operations.verify import verify_stored
+from scriptorium.results import Copied, PlannedCopy
 from scriptorium.retention import Decision
 from scriptorium.settings import current
 from scriptorium.stores import Packaging, Share
@@ -35,6 +37,12 @@ def upload(plan: BackupPlan, prepared: Prepared, checked: Mapping[Packaging, Ver
 def verify_copy(backup_id: str, copy: Copy, share: Share | None = None) -> Verification:
     """Read a stored copy back, or a share of it, and compare every hash."""
     return verify_stored(current(), backup_id, copy, share=share)
+
+
+@task(name="copy", task_run_name="copy {planned}", **RETRIED)
+def copy(planned: PlannedCopy) -> Copied:
+    """Copy a backup from one store into another, and check the copy where it arrived."""
+    return copy_one(current(), planned)
 
 
 @task(name="prune", task_run_name="prune {library}", **RETRIED)

@@ -40,15 +40,18 @@ def header(
     gid: int,
     target: str = "",
     xattrs: Mapping[str, bytes] | None = None,
+    names: tuple[str, str] | None = None,
+    lists: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The header blocks of one member."""
+    """The header blocks of one member. ``names``: of owner and group, by default those that this machine knows;
+    ``lists``: access lists that are text already."""
     member = tarfile.TarInfo(path)
     member.type = _TYPES[kind]
     member.size = size
     member.mode = mode
     member.mtime = max(0, mtime_ns // 1_000_000_000)
     member.uid, member.gid = uid, gid
-    member.uname, member.gname = user_name(uid), group_name(gid)
+    member.uname, member.gname = names or (user_name(uid), group_name(gid))
     member.linkname = target
     extended: dict[str, str] = {"mtime": decimal_seconds(mtime_ns)}
     if not path.isascii():
@@ -56,6 +59,7 @@ def header(
     if target and not target.isascii():
         extended["linkpath"] = _RawText(target)
     extended |= lists_of(xattrs or {})
+    extended |= {RECORDS[name]: text for name, text in (lists or {}).items()}
     for name, value in (xattrs or {}).items():
         if name in RECORDS:
             continue

@@ -116,6 +116,8 @@ class ArchiveWriter:
                 gid=member.gid,
                 target=entry.target or "",
                 xattrs=member.attributes,
+                names=member.names,
+                lists=member.lists,
             )
         )
 

@@ -135,13 +135,17 @@ class Catalog:
                 on=backup.id,
                 hint=f"it has one in: {there}" if there else f"it is {backup.status}: {backup.error}",
             )
+        return self.ranked(copies)[0]
+
+    def ranked(self, copies: Sequence[Copy]) -> list[Copy]:
+        """Copies in the order in which they are read: the best first, of equal ones those on this machine."""
         remote = {name for name, place in self.settings.stores.items() if place.features.remote}
         shut = {copy.key for copy in copies if len(copies) > 1 and is_shut(self.settings.store(copy.store), copy.key)}
 
         def order(copy: Copy) -> tuple[object, ...]:
             return (not copy.status.good, copy.key in shut, preference(copy.status), copy.store in remote)
 
-        return min(copies, key=order)
+        return sorted(copies, key=order)
 
 
 def _missing(listing: Listing, what: str, on: str, hint: str) -> NotFound:

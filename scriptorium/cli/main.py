@@ -30,6 +30,7 @@ COMMAND_MODULES = {
     "pin": "inspect",
     "unpin": "inspect",
     "delete": "inspect",
+    "copy": "copy",
     "stores": "stores",
     "catalog": "catalog",
     "export": "export",

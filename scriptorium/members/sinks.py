@@ -17,7 +17,8 @@ _BLOCK = 1 << 20
 class MemberHeader:
     """A member before its contents: ``entry`` has no hash yet. ``attributes``: those that are kept, by name.
 
-    ``tree``: the tree that has it, and ``status``: of the file that is read; ``None`` if it is on no disk.
+    ``tree``: the tree that has it, and ``status``: of the file that is read; ``None`` if it is on no disk. ``names``
+    (of owner and group) and ``lists`` (access lists as text): where they come from another copy and not from a disk.
     """
 
     entry: FileEntry
@@ -27,6 +28,8 @@ class MemberHeader:
     tree: Tree | None = None
     status: os.stat_result | None = None
     known: bool = False  # unchanged since an earlier backup
+    names: tuple[str, str] | None = None
+    lists: Mapping[str, str] = field(default_factory=dict)
 
 
 class Sink(Protocol):

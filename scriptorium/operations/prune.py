@@ -105,6 +105,19 @@ def plan_cleanup(
     return tuple(sorted((*decisions, *unknown), key=lambda one: one.candidate.created_at, reverse=True))
 
 
+def kept_by_retention(settings: Settings, library: str, *, now: datetime | None = None) -> frozenset[str]:
+    """The good backups of a library that the settings' rules keep, whatever a store locks: their ids."""
+    backups = Catalog(settings).backups(library=library, records=False)
+    known = [Candidate.of(backup) for backup in backups if not backup.error]
+    decisions = (
+        decision
+        for rules, ruled in _by_policy(settings, None, known)
+        for decision in plan(ruled, rules, now or datetime.now(UTC), tz=settings.zone)
+    )
+    good = {backup.id for backup in backups if backup.status.good}
+    return frozenset(one.candidate.id for one in decisions if one.keep and one.candidate.id in good)
+
+
 def _by_policy(
     settings: Settings, policy: Policy | None, known: Sequence[Candidate]
 ) -> Iterator[tuple[Policy, list[Candidate]]]:
@@ -191,8 +204,11 @@ def _is_pinned(settings: Settings, backup: Backup) -> bool:
 def sweep_stores(settings: Settings, *, dry_run: bool = False) -> tuple[str, ...]:
     """Remove what crashes left in the stores, once it is old enough; returns the store and name of each."""
     now = datetime.now(UTC)
-    swept = []
+    swept, busy = [], workspace.being_read(settings)
     for store in settings.stores.values():
+        if workspace.receiver(store.name) in busy:
+            log.info("%s is not swept: a copy goes into it now", store.name)
+            continue
         with contextlib.suppress(*STORE_TROUBLE):  # swept by a later cleanup
             found = [f"{store.name}:{name}" for name in store.sweep(now, dry_run=dry_run)]
             for left in found[:_LOGGED]:

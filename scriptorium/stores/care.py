@@ -1,15 +1,19 @@
-"""What only some stores can: lock what they keep, be made ready, be examined. This answers for those that cannot."""
+"""What only some stores can: lock what they keep, be made ready, be examined, take backups from each other as they are.
+This answers for those that cannot."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from scriptorium import wording
 from scriptorium.errors import STORE_TROUBLE, KeyMissing, ScriptoriumError
-from scriptorium.stores.base import BackupStore, Lock
+from scriptorium.model import Manifest
+from scriptorium.progress import Advance
+from scriptorium.stores.base import BackupStore, Lock, Package
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,39 @@ class Sealing(Protocol):
     def require_key(self, key: str) -> str:
         """Says which key opens a backup; nothing where none is needed. ``KeyMissing``."""
         ...
+
+
+@runtime_checkable
+class Transferring(Protocol):
+    """A store that takes backups out of some other stores as they are, without unpacking them."""
+
+    def takes(self, other: BackupStore, key: str, manifest: Manifest, label: str) -> bool:
+        """Whether it can take this backup so, under this label."""
+        ...
+
+    def taken(
+        self, other: BackupStore, key: str, manifest: Manifest, label: str, folder: Path, *, advance: Advance
+    ) -> Package:
+        """The backup as a package for ``put``; what is needed for that lies in ``folder``. ``DamageFound`` if it is
+        not what its manifest says."""
+        ...
+
+    def needs(self, other: BackupStore, key: str, manifest: Manifest) -> int:
+        """The bytes that ``taken`` needs in its folder."""
+        ...
+
+
+@runtime_checkable
+class Enclosing(Protocol):
+    """A store whose manifests may name less than the backups hold."""
+
+    def whole_manifest(self, key: str) -> Manifest:
+        """The manifest with everything in it. ``KeyMissing``, ``NotFound``, ``DamageFound``."""
+        ...
+
+
+def whole_manifest(store: BackupStore, key: str) -> Manifest:
+    return store.whole_manifest(key) if isinstance(store, Enclosing) else store.manifest(key)
 
 
 def require_key(store: BackupStore, key: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scriptorium.workspace.locks import empty_folder, hashes_file, lock, root, scratch_name, staging
-from scriptorium.workspace.readers import being_read, reading, removing
+from scriptorium.workspace.readers import being_read, reading, receiver, removing
 from scriptorium.workspace.space import Space, find_space, has_space, require_space
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "hashes_file",
     "lock",
     "reading",
+    "receiver",
     "removing",
     "require_space",
     "root",

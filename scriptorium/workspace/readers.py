@@ -16,6 +16,12 @@ def _file(settings: Settings, backup_id: str) -> Path:
     return settings.workspace_folder / "reading" / backup_id
 
 
+def receiver(store: str) -> str:
+    """The name under which a store is marked while copies of older backups go into it: what is
+    there of them is old, and would count as left by a crash."""
+    return f"~{store}"
+
+
 @contextlib.contextmanager
 def reading(settings: Settings, backup_id: str) -> Iterator[None]:
     """Mark a backup as being read for the length of the block.

@@ -27,9 +27,10 @@ from scriptorium.members import write_members
 from scriptorium.model import Annotations, Verification
 from scriptorium.operations.copies import Prepared, check, put
 from scriptorium.stores import Age, LocalStore, Share
-from scriptorium.stores.care import lock_of
+from scriptorium.stores.care import lock_of, whole_manifest
 from scriptorium.stores.objects.memory import MemoryStore
 from scriptorium.stores.objects.s3 import S3Store
+from scriptorium.stores.passing import passed_on
 from scriptorium.stores.trees.restic.saving import save_contents
 from scriptorium.words import Compression
 
@@ -319,6 +320,28 @@ def test_what_one_dead_run_left_goes_at_once(rig: Rig, data: Path) -> None:
     assert rig.store.discard_unfinished("other", TAKEN) == ()
     assert len(rig.store.discard_unfinished("lib", TAKEN)) == 1
     assert rig.store.is_free("lib", LABEL) and not rig.store.is_free("lib", "full_20260102_030406")
+
+
+def test_a_copy_goes_out_of_this_store_and_into_it_member_by_member(rig: Rig, data: Path, tmp_path: Path) -> None:
+    (data.parent / "work").mkdir()
+    other = LocalStore(path=tmp_path / "other")
+
+    def copied(source: Any, key: str, target: Any, label: str) -> str:
+        folder = data.parent / "work" / label
+        folder.mkdir()
+        packaging, manifest = target.packaging(Compression.ZSTD), whole_manifest(source, key)
+        with source.members(key) as members:
+            package = passed_on(members, manifest, packaging, folder, label, on=key)
+        return str(put(target, Compression.ZSTD, one := Prepared(label, {packaging: package}), check(one)).key)
+
+    key = stored(rig, data)
+    there = copied(rig.store, key, other, LABEL)
+    back = copied(other, there, rig.store, f"{LABEL}-2")
+    original = rig.store.manifest(key)
+    for store, name in ((other, there), (rig.store, back)):
+        assert store.verify(name).sound
+        found = store.manifest(name)
+        assert (found.id, found.parts, found.files.sha256) == (original.id, original.parts, original.files.sha256)
 
 
 def test_usage_and_location(rig: Rig, data: Path) -> None:

@@ -13,6 +13,7 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
 from flows.backup import backup
+from flows.copy import copy
 from flows.database import database_backup, database_restore
 from flows.drill import drill, drill_all
 from flows.export import export
@@ -32,6 +33,7 @@ FLOWS: dict[Flow[..., Any], type[Request]] = {
     drill: requests.DrillRequest,
     drill_all: requests.DrillAllRequest,
     verify: requests.VerifyRequest,
+    copy: requests.CopyRequest,
     prune: requests.PruneRequest,
     export: requests.ExportRequest,
     database_backup: requests.DatabaseBackupRequest,

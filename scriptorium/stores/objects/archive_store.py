@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from scriptorium.members import Member
 from scriptorium.members.ledger import LIST, MANIFEST, OWN
 from scriptorium.model import Annotations, Manifest, Verification
 from scriptorium.progress import Advance
-from scriptorium.stores.base import GRACE, Package, Share, StoredBackup, StoreFeatures
+from scriptorium.stores.base import GRACE, BackupStore, Package, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.care import Finding
 from scriptorium.stores.objects import layout
 from scriptorium.stores.objects.base import ObjectStore
@@ -149,6 +150,37 @@ class ArchiveStore(BaseModel):
         log.info("%s: the manifest inside the archive is read", self.location(key))
         with self.objects.open(key) as stream:
             return loads(extract_member(stream, MANIFEST, self._keys(None)))
+
+    def whole_manifest(self, key: str) -> Manifest:
+        """The one inside an encrypted archive, if the one beside it may lack names; see ``stores.care``."""
+        beside = self.manifest(key)
+        if not key.endswith(ENDING) or beside.files.entries is not None:
+            return beside
+        return dataclasses.replace(self.enclosed_manifest(key), archive=beside.archive)
+
+    def takes(self, other: BackupStore, key: str, manifest: Manifest, label: str) -> bool:
+        from scriptorium.stores.objects.transfer import fits
+
+        return isinstance(other, ArchiveStore) and fits(manifest, self.age)
+
+    def needs(self, other: BackupStore, key: str, manifest: Manifest) -> int:
+        from scriptorium.stores.objects.transfer import needs
+
+        assert isinstance(other, ArchiveStore)
+        return needs(other.objects, self.objects, manifest)
+
+    def taken(
+        self, other: BackupStore, key: str, manifest: Manifest, label: str, folder: Path, *, advance: Advance
+    ) -> ArchivePackage:
+        from scriptorium.stores.objects.transfer import fetched
+
+        assert isinstance(other, ArchiveStore)
+        keys = self._keys(manifest) if key.endswith(ENDING) else None
+        if keys is not None and not keys.fit:
+            keys = other._keys(manifest)
+        hides = self.age is not None and self.age.names == "encrypted"
+        there = (other.objects, self.objects)
+        return fetched(*there, key, manifest, label, folder, keys, advance, hides_names=hides)
 
     def require_key(self, key: str) -> str:
         keys = self._keys_of(key)

@@ -16,6 +16,8 @@ from scriptorium.model import FileEntry, Manifest, Staged, Tree
 from scriptorium.progress import Advance
 from scriptorium.stores.trees.record import MEMBERS, Line, Place, parse_lines
 
+COPIED = "copied"  # the folder of a run in which the members of another copy lie unpacked
+
 
 @dataclass(frozen=True, slots=True)
 class TreePackaging:

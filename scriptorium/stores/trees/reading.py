@@ -11,6 +11,7 @@ from typing import IO, Protocol
 
 from scriptorium.manifest import entry_line, loads
 from scriptorium.members import Member
+from scriptorium.members.selection import encoded
 from scriptorium.model import FileEntry, Manifest
 from scriptorium.progress import Advance
 from scriptorium.stores.trees.record import Line, Place, parse_lines, tree_of
@@ -46,7 +47,7 @@ class Request:
 
 
 class Contents(Protocol):
-    """Contents of the files of a tree, in the order of the record."""
+    """Contents of the files of a tree, in the order of their names."""
 
     def member(self, line: Line, advance: Advance | None) -> Member:
         """The file with its contents. ``DamageFound`` when it is missing or damaged."""
@@ -81,18 +82,18 @@ class Recorded:
         requests = self._requests(wanted)
         with contextlib.ExitStack() as stack:
             current: Contents | None = None
-            tree: int | None = None
-            for line in self._copied_lines(stack):
+            opened = -1
+            for line, number in _numbered(self._copied_lines(stack)):
                 if wanted is not None and not wanted(line.entry.path):
                     continue
                 if line.entry.kind != "file":
                     yield line.member(iter(()))
                     continue
-                if current is None or line.tree != tree:
+                if current is None or number != opened:
                     if current is not None:
                         current.close()
                     place = tree_of(line, self.places)
-                    tree, current = line.tree, self.open(manifest, place, requests[line.tree or 0])
+                    opened, current = number, self.open(manifest, place, requests[number])
                     stack.callback(current.close)
                 yield current.member(line, advance)
         if manifest.files.member is not None:
@@ -104,11 +105,12 @@ class Recorded:
         return parse_lines(file)
 
     def _requests(self, wanted: Wanted | None) -> dict[int, Request]:
+        """By the number of the stream."""
         requests: dict[int, Request] = {}
-        for line in self.lines():
+        for line, number in _numbered(self.lines()):
             if line.tree is None:
                 continue
-            request = requests.setdefault(line.tree, Request())
+            request = requests.setdefault(number, Request())
             request.attributes.update(line.xattrs)
             if line.entry.kind != "file":
                 continue
@@ -124,6 +126,20 @@ class Recorded:
         spool.seek(0)
         entry = FileEntry(name, "file", size, 0o600, 0)
         return Member(entry, os.getuid(), os.getgid(), "", "", {}, {}, read_file(spool))
+
+
+def _numbered(lines: Iterator[Line]) -> Iterator[tuple[Line, int]]:
+    """Each line with the number of the stream that brings its contents. Another one begins with another tree, and where
+    the record goes back in the order of names: a copy of another store's backup is one tree, part after part."""
+    number, tree = -1, None
+    last: list[bytes] = []
+    for line in lines:
+        if line.tree is not None and line.tree != tree:
+            number, tree, last = number + 1, line.tree, []
+        if line.tree is not None and line.entry.kind == "file":
+            names = encoded(line.entry.path).split(b"/")
+            number, last = number + (names < last), names
+        yield line, number
 
 
 def read_file(file: IO[bytes], advance: Advance | None = None) -> Iterator[memoryview]:

@@ -74,14 +74,16 @@ class Line:
             name: AccessList.of_kernel(header.attributes[name]).text() for name in RECORDS.keys() & header.attributes
         }
         xattrs = {name: value for name, value in header.attributes.items() if name not in RECORDS}
+        lists |= header.lists
+        uname, gname = header.names or (user_name(header.uid), group_name(header.gid))
         known = header.status if entry.kind == "file" else None
         return cls(
             entry=entry,
             tree=tree,
             uid=header.uid,
             gid=header.gid,
-            uname=user_name(header.uid),
-            gname=group_name(header.gid),
+            uname=uname,
+            gname=gname,
             xattrs=xattrs,
             lists=lists,
             ctime_ns=known.st_ctime_ns if known else 0,

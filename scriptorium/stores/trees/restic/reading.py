@@ -1,6 +1,6 @@
 """A backup on its way back from restic: one stream for each tree.
 
-restic lists the files of a folder in the order of our record, so one pass is enough. Where few files of a tree are
+restic lists the files of a folder in the order of their names, so one pass is enough. Where few files of a tree are
 wanted, only these are read; where many are, the folder that holds them all.
 """
 

@@ -18,7 +18,7 @@ from scriptorium.model import Verification
 from scriptorium.progress import Advance, step
 from scriptorium.stores.trees.arrival import read_back
 from scriptorium.stores.trees.corrections import corrected
-from scriptorium.stores.trees.package import TreePackage
+from scriptorium.stores.trees.package import COPIED, TreePackage
 from scriptorium.stores.trees.record import MEMBERS, TREES, dump_places, tree_of
 from scriptorium.stores.trees.restic import snapshots as ours
 from scriptorium.stores.trees.restic.arrival import ReturnedBySnapshot
@@ -61,6 +61,8 @@ def make_repository(program: Restic) -> None:
 def save_contents(program: Restic, package: TreePackage, put: str, before: Sequence[ours.Snapshot]) -> Saved:
     """One snapshot of all parts, staged ones and living trees."""
     tags = ours.tags_of(package.manifest, package.label, ours.CONTENTS, put)
+    if any(place.within == f"/{COPIED}" for place in package.places):
+        tags[ours.COPIED] = "yes"  # its paths are those of the backup: no backup of the sources finds its files there
     chosen = targets(package)
     folder = package.folder / f"restic-{put}"
     folder.mkdir(mode=0o700)

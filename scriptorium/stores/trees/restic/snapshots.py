@@ -18,6 +18,7 @@ from scriptorium.manifest import Record
 from scriptorium.model import Manifest
 
 OURS = "scriptorium"
+COPIED = "copied"  # a tag of contents that came from another store
 CONTENTS, MANIFEST, ANNOTATIONS = "contents", "manifest", "annotations"
 _NAMED = {  # what each of ours has among its tags
     CONTENTS: ("library", "label", "id", "put"),
@@ -157,7 +158,7 @@ def unreferenced(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
 
 def parent_of(snapshots: Iterable[Snapshot], tags: Mapping[str, str], host: str) -> str:
     """The snapshot whose unchanged files need not be read again: the newest of this host, the same type first."""
-    mine = [one for one in snapshots if one.role == CONTENTS and one.host == host]
+    mine = [one for one in snapshots if one.role == CONTENTS and one.host == host and COPIED not in one.tags]
     same = [one for one in mine if one.library == tags["library"]]
     alike = [one for one in same if one.tags.get("type") == tags["type"]]
     return max((alike or same), key=lambda one: one.time).id if same else ""

@@ -1,0 +1,65 @@
+"""Copies between stores, by the command line and the flow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect_runs import artifact
+from typer.testing import CliRunner
+
+from flows.backup import backup
+from scriptorium.catalog import Catalog
+from scriptorium.cli import main
+
+
+def command(*words: str, code: int = 0) -> Any:
+    done = CliRunner().invoke(main.app, [*words, "--json"])
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def two(chosen: Any, tmp_path: Path) -> Any:
+    """The library of ``chosen``, with a second store."""
+    chosen.config.write_text(f'{chosen.config.read_text()}\n[stores.usb]\nkind = "local"\npath = "{tmp_path}/usb"\n')
+    return chosen
+
+
+def test_a_backup_is_copied_by_hand_and_then_what_is_missing(two: Any, tmp_path: Path) -> None:
+    first, second = backup(type="config", to=["local"]), backup(type="config", to=["local"])
+    planned = command("copy", first.id, "--to", "usb", "--dry-run")
+    assert planned["dry_run"] and planned["planned"][0]["from"] == "local" and planned["copied"] == []
+    done = command("copy", first.id)
+    assert [(one["id"], one["store"], one["status"]) for one in done["copied"]] == [(first.id, "usb", "verified")]
+    assert "Copies between stores" in artifact("copy-all") and first.id in artifact("copy-all")
+    assert command("copy", first.id, "--to", "usb")["present"] == [{"id": first.id, "store": "usb"}]
+    done = command("copy", "--missing")
+    assert [one["id"] for one in done["copied"]] == [second.id]
+    assert command("copy", "--missing") == {
+        "dry_run": False,
+        "planned": [],
+        "copied": [],
+        "present": [],
+        "failed": {},
+    }
+    assert all(len(one.copies) == 2 for one in Catalog(two.settings).backups())
+
+
+def refused(code: int, *words: str) -> str:
+    done = CliRunner().invoke(main.app, words)
+    assert done.exit_code == code, done.output
+    return str(done.output)
+
+
+def test_what_cannot_be_copied_is_an_exit_code(two: Any, tmp_path: Path) -> None:
+    taken, _ = backup(type="config", to=["local"]), backup(type="config", to=["local"])
+    assert "takes no ID" in refused(2, "copy", taken.id, "--missing")
+    refused(5, "copy", "ffff", "--to", "usb")
+    archive = two.backups / taken.copies[0].key
+    archive.write_bytes(archive.read_bytes()[:-20])
+    assert "use another copy of this backup" in refused(3, "copy", taken.id, "--to", "usb")
+    (tmp_path / "usb").write_text("no folder")
+    assert "usb" in refused(1, "copy", "--missing")

@@ -1,0 +1,297 @@
+"""Backups copied between stores of every kind, without their sources."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import backup_setup
+import pytest
+from age_keys import new_key
+from backup_setup import Home
+from restic_repository import damage_pack, restic_store
+from s3_server import s3_server
+from store_fixtures import s3_place
+from tree_store import TreeStore
+
+from scriptorium import workspace
+from scriptorium.catalog import Catalog
+from scriptorium.errors import (
+    DamageFound,
+    KeyMissing,
+    LibraryBusy,
+    NoSpace,
+    NotFound,
+    Protected,
+    StoreUnavailable,
+    UsageError,
+)
+from scriptorium.members import write_members
+from scriptorium.model import Annotations, Backup, Manifest
+from scriptorium.operations.backup import backup
+from scriptorium.operations.copy import copy
+from scriptorium.operations.copy_plan import plan_copy
+from scriptorium.operations.pin import pin_copies
+from scriptorium.operations.prune import remove_by_hand, sweep_stores
+from scriptorium.requests import BackupRequest, CopyRequest
+from scriptorium.settings import Settings
+from scriptorium.stores import Age, BackupStore, LocalStore
+from scriptorium.stores.objects.s3 import S3Store
+from scriptorium.words import Compression, Status
+
+home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
+Stores = dict[str, BackupStore]
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    return new_key(tmp_path / "key.txt")
+
+
+def aged(folder: Path, name: str, recipients: str, **more: Any) -> LocalStore:
+    return LocalStore(name=name, path=folder / name, age=Age(recipients=(recipients,), **more))
+
+
+@pytest.fixture
+def stores(tmp_path: Path, key: str) -> Stores:
+    found: list[Any] = [
+        LocalStore(name="local", path=tmp_path / "local"),
+        LocalStore(name="usb", path=tmp_path / "usb"),
+    ]
+    found.append(aged(tmp_path, "aged", key, identity=tmp_path / "key.txt"))
+    found.append(aged(tmp_path, "hidden", key, identity=tmp_path / "key.txt", names="encrypted"))
+    found.append(S3Store(name="bucket", **s3_place(s3_server())))
+    found.append(TreeStore(name="tree", place=str(tmp_path)))
+    if shutil.which("restic"):
+        found += [restic_store(tmp_path / name, name=name) for name in ("restic", "far")]
+    return {one.name: one for one in found}
+
+
+@pytest.fixture
+def settings(home: Home, stores: Stores) -> Settings:
+    data = home.folder / "data"
+    (data / "covers" / "again").hardlink_to(data / "covers" / "a.jpg")
+    (data / "link").symlink_to("notes.txt")
+    (data / os.fsdecode(b"\xff odd\n")).write_text("odd")
+    (data / "notes.txt").chmod(0o400)
+    (data / "empty").mkdir()
+    with (data / "sparse").open("wb") as file:
+        file.truncate(300_000)
+    if os.geteuid() == 0:
+        os.chown(data / "covers" / "a.jpg", 12345, 23456)
+    return home.settings.model_copy(update={"stores": stores, "workspace": home.folder / "work"})
+
+
+def only(settings: Settings, *names: str) -> Settings:
+    """The settings with these stores alone: nothing asks the others."""
+    return settings.model_copy(update={"stores": {name: settings.stores[name] for name in names}})
+
+
+def saved(settings: Settings, *to: str, **more: Any) -> Backup:
+    return backup(only(settings, *to), BackupRequest(to=to, **more)).backup
+
+
+def saved_manifest(store: BackupStore, taken: Backup) -> Manifest:
+    whole: Callable[[str], Manifest] = getattr(store, "whole_manifest", store.manifest)
+    return whole(taken.copies[0].key)
+
+
+def same(manifest: Manifest) -> Manifest:
+    """What is the same in every copy: all but the archive, and the list where it lies apart."""
+    files = dataclasses.replace(manifest.files, entries=(), member=None)
+    return dataclasses.replace(manifest, archive=None, files=files)
+
+
+def require_copy(settings: Settings, id: str, name: str, original: Manifest, back: Path) -> None:
+    found = Catalog(settings).find(id)
+    (there,) = [one for one in found.copies if one.store == name]
+    assert there.status is Status.VERIFIED and there.verified_at and there.pinned
+    store = settings.store(name)
+    manifest = store.manifest(there.key)
+    if name != "hidden":
+        assert same(manifest) == same(original)
+    assert (manifest.id, manifest.files.sha256, manifest.name) == (id, original.files.sha256, original.name)
+    assert store.verify(there.key).sound
+    with store.members(there.key) as members:
+        write_members(members, lambda path: back / path, roots=[back], expected=original.files)
+    assert (back / "data" / "covers" / "again").samefile(back / "data" / "covers" / "a.jpg")
+    with store.members(there.key) as members:
+        owners = {member.entry.path: (member.uid, member.gid, member.uname) for member in members}
+    if os.geteuid() == 0:
+        assert owners["data/covers/a.jpg"] == (12345, 23456, "")
+
+
+ARCHIVES = ("local", "usb", "aged", "hidden", "bucket")
+TABLE = {
+    "local": (*ARCHIVES, "tree", "restic"),
+    "aged": (*ARCHIVES, "tree"),
+    "hidden": (*ARCHIVES, "tree"),
+    "bucket": (*ARCHIVES, "tree"),
+    "tree": ARCHIVES,
+    "restic": ("local", "hidden", "bucket", "far"),
+}
+
+
+@pytest.mark.parametrize("source", TABLE)
+def test_a_backup_is_copied_from_each_store_into_others(
+    settings: Settings, stores: Stores, source: str, tmp_path: Path
+) -> None:
+    if source not in stores:
+        pytest.skip("restic is not installed")
+    compression = Compression.ZSTD if source == "bucket" else None
+    taken = saved(settings, source, name="the one", compression=compression)
+    pin_copies(settings, taken, pinned=True)
+    original = saved_manifest(stores[source], taken)
+    targets = [one for one in TABLE[source] if one != source and one in stores]
+    for target in targets:
+        pair = only(settings, source, target)
+        result = copy(pair, CopyRequest(reference=taken.id, to=[target], store=source))
+        (made,) = result.copied
+        assert (made.source, made.copy.store, made.copy.pinned) == (source, target, True)
+        require_copy(pair, taken.id, target, original, tmp_path / f"back-{target}")
+        assert result.require_every_copy() is result
+    again = copy(only(settings, source, *targets), CopyRequest(reference=taken.id, to=targets))
+    assert not again.copied and len(again.present) == len(targets)
+    assert not list((settings.workspace_folder / "staging").iterdir())
+
+
+def test_archives_for_the_same_keys_stay_byte_by_byte_what_they_were(settings: Settings, stores: Stores) -> None:
+    taken = saved(settings, "local")
+    for name, unchanged in (("usb", True), ("bucket", True), ("aged", False)):
+        (made,) = copy(settings_of := only(settings, "local", name), CopyRequest(reference=taken.id, to=[name])).copied
+        assert made.unchanged == unchanged
+        there = settings_of.store(name).manifest(made.copy.key).archive
+        here = stores["local"].manifest(taken.copies[0].key).archive
+        assert there is not None and here is not None and (there.sha256 == here.sha256) == unchanged
+    local, usb = (Path(stores[name].location(taken.copies[0].key)) for name in ("local", "usb"))
+    assert local.read_bytes() == usb.read_bytes() and not local.samefile(usb)
+
+
+def test_new_recipients_get_a_copy_where_the_old_key_is_at_hand(settings: Settings, tmp_path: Path, key: str) -> None:
+    taken = saved(settings, "aged")
+    other = new_key(tmp_path / "other.txt")
+    rotated = aged(tmp_path, "rotated", other, identity=tmp_path / "other.txt")
+    keyless = aged(tmp_path, "aged", key)
+    both = settings.model_copy(update={"stores": {"aged": settings.store("aged"), "rotated": rotated}})
+    (made,) = copy(both, CopyRequest(reference=taken.id, to=["rotated"])).copied
+    record = rotated.manifest(made.copy.key).archive
+    assert record is not None and record.recipients == (other,) and rotated.verify(made.copy.key).sound
+    rotated.remove(made.copy.key)
+    without = settings.model_copy(update={"stores": {"aged": keyless, "rotated": rotated}})
+    with pytest.raises(KeyMissing, match="is encrypted for"):
+        plan_copy(without, CopyRequest(reference=taken.id, to=["rotated"]))
+    same_keys = aged(tmp_path, "second", key)
+    unopened = settings.model_copy(update={"stores": {"aged": keyless, "second": same_keys}})
+    (made,) = copy(unopened, CopyRequest(reference=taken.id, to=["second"])).copied  # no key is needed for the bytes
+    known = same_keys.annotations(made.copy.key).verification
+    assert made.unchanged and known is not None and known.sound and known.unopened
+
+
+def flip(store: BackupStore, taken: Backup) -> None:
+    file = Path(store.location(taken.copies[0].key))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("target", ["bucket", "aged", "tree"])
+def test_damage_is_not_copied_as_good(settings: Settings, stores: Stores, target: str) -> None:
+    taken = saved(settings, "local", "usb")
+    flip(stores["local"], taken)
+    three = only(settings, "local", "usb", target)
+    with pytest.raises(DamageFound) as damaged:
+        copy(three, CopyRequest(reference=taken.id, to=[target], store="local"))
+    assert damaged.value.exit_code == 3 and damaged.value.hint
+    assert not list(stores[target].list()) and stores[target].usage()[0] == 0
+    assert not list((settings.workspace_folder / "staging").iterdir())
+    (made,) = copy(three, CopyRequest(reference=taken.id, to=[target])).copied  # the other copy is read
+    assert made.source == "usb" and stores[target].verify(made.copy.key).sound
+
+
+@pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+@pytest.mark.parametrize("target", ["far", "local"])
+def test_damage_in_a_repository_is_not_copied_as_good(settings: Settings, stores: Stores, target: str) -> None:
+    taken = saved(settings, "restic")
+    damage_pack(stores["restic"].folder or Path())
+    with pytest.raises(DamageFound):
+        copy(only(settings, "restic", target), CopyRequest(reference=taken.id, to=[target]))
+    assert not list(stores[target].list())
+
+
+def test_a_damaged_copy_is_replaced(settings: Settings, stores: Stores) -> None:
+    taken = saved(settings, "local", "usb")
+    flip(stores["usb"], taken)
+    two = only(settings, "local", "usb")
+    found = stores["usb"].verify(taken.copies[1].key)
+    stores["usb"].annotate(
+        taken.copies[1].key, dataclasses.replace(stores["usb"].annotations(taken.copies[1].key), verification=found)
+    )
+    (made,) = copy(two, CopyRequest(reference=taken.id, to=["usb"])).copied
+    assert made.copy.key == taken.copies[1].key and stores["usb"].verify(made.copy.key).sound
+    assert Catalog(two).find(taken.id).status is Status.VERIFIED
+
+
+def test_a_copy_that_nobody_has_read_yet_is_read(settings: Settings, stores: Stores) -> None:
+    taken = saved(settings, "local", "usb")
+    stores["local"].annotate(taken.copies[0].key, Annotations(pinned=True))
+    (made,) = copy(only(settings, "local", "usb"), CopyRequest(reference=taken.id, to=["local"])).copied
+    assert made.finished and made.copy.status is Status.VERIFIED and made.copy.pinned
+    stores["usb"].annotate(taken.copies[1].key, Annotations())
+    flip(stores["usb"], taken)
+    (made,) = copy(only(settings, "local", "usb"), CopyRequest(reference=taken.id, to=["usb"])).copied
+    assert not made.finished and stores["usb"].verify(made.copy.key).sound
+
+
+def test_another_backup_of_the_same_second_keeps_its_name(settings: Settings, stores: Stores) -> None:
+    at = backup_setup.NOW
+    one = backup(only(settings, "local"), BackupRequest(to=["local"]), now=at).backup
+    other = backup(only(settings, "usb"), BackupRequest(to=["usb"]), now=at).backup
+    two = only(settings, "local", "usb")
+    (made,) = copy(two, CopyRequest(reference=one.id, to=["usb"])).copied
+    assert made.copy.label == f"{one.copies[0].label.partition('.')[0]}-2.tar.gz"
+    assert {copy.store for copy in Catalog(two).find(one.id).copies} == {"local", "usb"}
+    assert stores["usb"].verify(other.copies[0].key).sound
+
+
+def test_what_cannot_be_copied_is_an_error(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = saved(settings, "local")
+    two = only(settings, "local", "tree")
+    with pytest.raises(UsageError):
+        CopyRequest(missing=True, reference=taken.id)
+    with pytest.raises(NotFound):
+        copy(two, CopyRequest(reference=taken.id, to=["nowhere"]))
+    with pytest.raises(NotFound):
+        copy(two, CopyRequest(reference=taken.id, to=["tree"], store="tree"))
+    assert copy(two, CopyRequest(reference=taken.id, to=["tree"], dry_run=True)).copied == ()
+    TreeStore.broken.add(str(tmp_path))
+    with pytest.raises(StoreUnavailable):
+        copy(two, CopyRequest(reference=taken.id, to=["tree"]))
+    TreeStore.broken.discard(str(tmp_path))
+    with workspace.lock(two, "lib~copy~tree", "a test"), pytest.raises(LibraryBusy):
+        copy(two, CopyRequest(reference=taken.id, to=["tree"]))
+    monkeypatch.setattr("scriptorium.fs.free_space.free_bytes", lambda _: 1)
+    with pytest.raises(NoSpace):
+        copy(only(settings, "local", "usb"), CopyRequest(reference=taken.id, to=["usb"]))
+
+
+def test_a_backup_that_is_being_copied_is_not_removed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = saved(settings, "local")
+    two = only(settings, "local", "tree")
+    tried: list[str] = []
+
+    def during(point: str) -> None:
+        if point == "copy.before-put":
+            with pytest.raises(Protected):
+                remove_by_hand(two, taken)
+            with workspace.lock(two, "lib", "a backup"):  # the library is free meanwhile
+                tried.append(point)
+            assert workspace.receiver("tree") in workspace.being_read(two)
+            assert sweep_stores(two) == ()
+
+    monkeypatch.setattr("scriptorium.operations.copy.reach", during)
+    copy(two, CopyRequest(reference=taken.id, to=["tree"]))
+    assert tried and len(Catalog(two).find(taken.id).copies) == 2
