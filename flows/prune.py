@@ -5,13 +5,13 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.runs import given, publish
-from scriptorium.operations.prune import carry_out_each, plan_prune
+from scriptorium.operations.prune import carry_out_each, plan_prune, with_space_reclaimed
 from scriptorium.report.prune import prune_report
 from scriptorium.requests import MaybePolicy, PruneRequest
 from scriptorium.results import PruneResult
 from scriptorium.settings import current
 from tasks.stores import prune as remove
-from tasks.stores import sweep
+from tasks.stores import reclaim, sweep
 
 
 def _name() -> str:
@@ -32,6 +32,7 @@ def prune(library: str | None = None, policy: MaybePolicy = None, dry_run: bool 
     """
     request = PruneRequest(**locals())
     plan = plan_prune(current(), request)
-    result = carry_out_each(plan, sweep(plan.dry_run), lambda name: remove(name, plan.libraries[name]))
+    pruned = carry_out_each(plan, sweep(plan.dry_run), lambda name: remove(name, plan.libraries[name]))
+    result = with_space_reclaimed(pruned, reclaim)
     publish(prune_report(result, request.library))
     return result

@@ -218,12 +218,14 @@ class CopyResult:
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """What retention decided. ``removed``: ids of backups; ``swept``: keys of files that crashes had left."""
+    """What retention decided. ``removed``: ids of backups; ``swept``: keys of files that crashes had left;
+    ``unreclaimed``: the stores that still hold the space of what was removed, and why."""
 
     decisions: tuple[Decision, ...]
     removed: tuple[str, ...]
     swept: tuple[str, ...]
     dry_run: bool
+    unreclaimed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from prefect import task
 
 from scriptorium.model import Copy, Verification
-from scriptorium.operations import backup
+from scriptorium.operations import backup, stores
 from scriptorium.operations.backup import BackupPlan, store_copy
 from scriptorium.operations.copies import Prepared
 from scriptorium.operations.copy import copy_one
@@ -49,6 +49,12 @@ def copy(planned: PlannedCopy) -> Copied:
 def prune(library: str, decisions: Sequence[Decision]) -> tuple[str, ...]:
     """Remove the backups that the plan does not keep; returns their ids."""
     return carry_out(current(), library, decisions)
+
+
+@task(name="reclaim", task_run_name="free the space of what was removed", **RETRIED)
+def reclaim() -> Mapping[str, str]:
+    """Free the space of what was removed; returns the stores where that must wait, and why."""
+    return stores.reclaim(current())
 
 
 @task(name="sweep", task_run_name="sweep the stores", **RETRIED)

@@ -195,6 +195,7 @@ def cleanup(
         show(plan_report(name, found))
     to_remove = [decision for decision in plan.decisions if not decision.keep]
     removed: tuple[str, ...] = ()
+    unreclaimed: dict[str, str] = {}
     if not dry_run and to_remove:
         confirm(f"Remove {len(to_remove)} backup{'s' if len(to_remove) != 1 else ''}?", yes=yes)
     if not dry_run:
@@ -204,5 +205,6 @@ def cleanup(
             for name in plan.libraries:
                 one = request.model_copy(update={"library": name})
                 with decided(one, plan.of(name)):
-                    removed += carried_out(flow, **one.parameters()).removed
-    present(prune_report(PruneResult(plan.decisions, removed, (), dry_run)))
+                    result = carried_out(flow, **one.parameters())
+                    removed, unreclaimed = removed + result.removed, dict(result.unreclaimed)
+    present(prune_report(PruneResult(plan.decisions, removed, (), dry_run, unreclaimed)))

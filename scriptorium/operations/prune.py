@@ -20,12 +20,14 @@ from scriptorium.model import Backup
 from scriptorium.operations.decided import plan_of
 from scriptorium.operations.libraries import for_each
 from scriptorium.operations.locks import locks_of
+from scriptorium.operations.stores import reclaim
 from scriptorium.requests import DeleteRequest, PruneRequest
 from scriptorium.restore import drop_previous
 from scriptorium.results import PruneResult
 from scriptorium.retention import Candidate, Decision, Policy, plan
 from scriptorium.settings import Settings
 from scriptorium.sources.abilities import tidy
+from scriptorium.stores.care import Reclaiming
 from scriptorium.words import BackupType, Status
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,8 @@ def prune(settings: Settings, request: PruneRequest, *, now: datetime | None = N
     """The whole recipe without Prefect. A library that is busy is skipped; that is an error at the end."""
     plan = plan_prune(settings, request, now=now)
     swept = sweep_stores(settings, dry_run=plan.dry_run)
-    return carry_out_each(plan, swept, lambda name: carry_out(settings, name, plan.libraries[name]))
+    result = carry_out_each(plan, swept, lambda name: carry_out(settings, name, plan.libraries[name]))
+    return with_space_reclaimed(result, lambda: reclaim(settings))
 
 
 def plan_prune(settings: Settings, request: PruneRequest, *, now: datetime | None = None) -> PrunePlan:
@@ -81,6 +84,11 @@ def carry_out_each(
     """Carry out the plan for each library with ``carry_out_one``; in a dry run, do nothing."""
     removed = () if plan.dry_run else for_each(list(plan.libraries), carry_out_one)
     return PruneResult(plan.decisions, tuple(one for some in removed for one in some), swept, plan.dry_run)
+
+
+def with_space_reclaimed(result: PruneResult, reclaim_all: Callable[[], Mapping[str, str]]) -> PruneResult:
+    """Free the space of what was removed with ``reclaim_all``; not in a dry run."""
+    return result if result.dry_run else replace(result, unreclaimed=reclaim_all())
 
 
 def plan_cleanup(
@@ -257,6 +265,7 @@ def remove_by_hand(settings: Settings, backup: Backup) -> None:
                 "a store keeps a copy of it from being removed", on=backup.id, hint="show ID lists the copies"
             )
         log.info("%s of %s is deleted", backup.id, backup.library)
+    reclaim(settings)
     Catalog(settings).backups(records=False)  # brings the indexes up to date
 
 
@@ -265,6 +274,8 @@ def _remove(settings: Settings, backup: Backup) -> bool:
     kept = False
     for copy in backup.copies:
         try:
+            if isinstance(settings.store(copy.store), Reclaiming):
+                workspace.note_removal(settings, copy.store)
             settings.store(copy.store).remove(copy.key)
         except Protected as error:
             kept = True

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
+from scriptorium import workspace
 from scriptorium.catalog import Catalog
-from scriptorium.errors import STORE_TROUBLE
+from scriptorium.errors import STORE_TROUBLE, Protected
 from scriptorium.results import StoreFinding, StoreState
 from scriptorium.settings import Settings
 from scriptorium.stores import BackupStore, care
+
+log = logging.getLogger(__name__)
 
 
 def states(settings: Settings, chosen: Sequence[str] = ()) -> tuple[StoreState, ...]:
@@ -53,3 +58,20 @@ def examine(settings: Settings, chosen: Sequence[str] = (), *, try_delete: bool 
 
 def _of(store: BackupStore, found: care.Finding) -> StoreFinding:
     return StoreFinding(store.name, found.what, found.found, found.good, found.hint)
+
+
+def reclaim(settings: Settings) -> Mapping[str, str]:
+    """Free the space of what was removed, in the stores that do that in a step of its own. Returns the stores in which
+    that was not possible now, with the reason; a later cleanup tries again."""
+    waiting: dict[str, str] = {}
+    for name in workspace.unreclaimed(settings):
+        store, began = settings.store(name), time.monotonic()
+        try:
+            if isinstance(store, care.Reclaiming):
+                store.reclaim()
+                log.info("%s: the space of what was removed is free, in %.1f s", name, time.monotonic() - began)
+            workspace.note_reclaimed(settings, name)
+        except (*STORE_TROUBLE, Protected) as error:
+            log.warning("%s: the space of what was removed is not free yet: %s", name, error)
+            waiting[name] = error.exact
+    return waiting

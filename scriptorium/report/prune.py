@@ -21,7 +21,7 @@ def plan_report(library: str, decisions: Sequence[Decision]) -> Report:
 
 def prune_report(result: PruneResult, library: str | None = None) -> Report:
     """The report on a cleanup: what retention decided about each backup, and what was removed."""
-    freed = sum(one.candidate.bytes for one in result.decisions if one.candidate.id in result.removed)
+    size = sum(one.candidate.bytes for one in result.decisions if one.candidate.id in result.removed)
     by_library: dict[str, list[Decision]] = {}
     for decision in result.decisions:
         by_library.setdefault(decision.candidate.library, []).append(decision)
@@ -33,8 +33,13 @@ def prune_report(result: PruneResult, library: str | None = None) -> Report:
             "dry_run": result.dry_run,
             "decisions": [decision_document(decision) for decision in result.decisions],
             "removed": list(result.removed),
+            "unreclaimed": dict(result.unreclaimed),
         },
-        blocks=(Facts({"freed": wording.size(freed)}, detail=True), *_blocks(by_library, detail=True)),
+        blocks=(Facts({"removed": wording.size(size)}, detail=True), *_blocks(by_library, detail=True)),
+        warnings=[
+            f"{store}: the space of what was removed is not free yet: {reason}"
+            for store, reason in result.unreclaimed.items()
+        ],
         verdict="dry run: nothing was removed" if result.dry_run else f"{len(result.removed)} removed",
     )
 

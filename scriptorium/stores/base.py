@@ -217,7 +217,8 @@ class BackupStore(Protocol):
         ...
 
     def remove(self, key: str) -> None:
-        """Remove a backup, its manifest first. A missing backup is no error."""
+        """Remove a backup, its manifest first. A missing backup is no error. Its space may be freed later (see
+        ``care.Reclaiming``). ``Protected`` if the store keeps it."""
         ...
 
     def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:

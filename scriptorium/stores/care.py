@@ -55,6 +55,15 @@ class Examinable(Protocol):
 
 
 @runtime_checkable
+class Reclaiming(Protocol):
+    """A store that frees the space of removed backups in a step of its own: once for many removals."""
+
+    def reclaim(self) -> None:
+        """Free the space of what was removed. ``Protected`` if nothing may be removed there now."""
+        ...
+
+
+@runtime_checkable
 class Sealing(Protocol):
     """A store whose backups may be encrypted for a key that this host need not have."""
 

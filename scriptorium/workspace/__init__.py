@@ -5,6 +5,7 @@ from __future__ import annotations
 from scriptorium.workspace.locks import empty_folder, hashes_file, lock, root, scratch_name, staging
 from scriptorium.workspace.readers import being_read, reading, receiver, removing
 from scriptorium.workspace.space import Space, find_space, has_space, require_space
+from scriptorium.workspace.unreclaimed import note_reclaimed, note_removal, unreclaimed
 
 __all__ = [
     "Space",
@@ -14,6 +15,8 @@ __all__ = [
     "has_space",
     "hashes_file",
     "lock",
+    "note_reclaimed",
+    "note_removal",
     "reading",
     "receiver",
     "removing",
@@ -21,4 +24,5 @@ __all__ = [
     "root",
     "scratch_name",
     "staging",
+    "unreclaimed",
 ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scriptorium import wording
-from scriptorium.errors import StoreUnavailable
+from scriptorium.errors import STORE_TROUBLE
 from scriptorium.fs import free_space
 from scriptorium.fs.free_space import MARGIN, device_of, free_bytes
 from scriptorium.model import Streams, Survey
@@ -106,7 +106,7 @@ def _has_most(store: BackupStore, library: str) -> bool:
         return False
     try:
         return any(True for _ in store.list(library))
-    except StoreUnavailable:
+    except STORE_TROUBLE:
         return True
 
 

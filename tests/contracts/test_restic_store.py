@@ -18,7 +18,7 @@ import pytest
 from prepared_backup import LABEL, LATER, folder_of_everything, prepared
 from restic_repository import PASSWORD, damage_pack, environment, new_store, restic_store
 
-from scriptorium.errors import DamageFound, NotFound, SettingsError, StoreUnavailable
+from scriptorium.errors import DamageFound, NotFound, SettingsError, StoreRefused, StoreUnavailable
 from scriptorium.members import write_members
 from scriptorium.operations.copies import check, put
 from scriptorium.settings import load
@@ -196,11 +196,11 @@ def test_the_first_backup_makes_the_repository(data: Path, tmp_path: Path) -> No
 
 def test_a_wrong_password_is_reported(store: ResticStore, tmp_path: Path) -> None:
     wrong = store.model_copy(update={"password_file": None, "password_command": "echo wrong"})
-    with pytest.raises(StoreUnavailable, match="does not open with this password"):
+    with pytest.raises(StoreRefused, match="does not open with this password"):
         list(wrong.list())
     right = store.model_copy(update={"password_file": None, "password_command": f"echo '{PASSWORD}'"})
     assert list(right.list()) == []
-    with pytest.raises(StoreUnavailable, match="cannot be had"):
+    with pytest.raises(StoreRefused, match="cannot be had"):
         list(store.model_copy(update={"password_file": tmp_path / "no such file"}).list())
 
 

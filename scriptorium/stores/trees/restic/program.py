@@ -18,52 +18,20 @@ from urllib.parse import unquote, urlsplit
 
 from scriptorium import process
 from scriptorium.errors import (
-    DamageFound,
-    NoSpace,
-    NotFound,
     ScriptoriumError,
+    StoreRefused,
     StoreUnavailable,
     ToolFailed,
     ToolMissing,
     ToolStalled,
 )
 from scriptorium.stores.trees.password import PasswordSettings
+from scriptorium.stores.trees.restic.failures import Locked, NoRepository, failure, is_locked
 
 PROGRAM = "restic"
 OLDEST = (0, 14)
-_INCOMPLETE = 3
-_NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 10, 11, 12  # since 0.17
 _ANSWERS_WITHIN = 120.0  # seconds for what takes a moment; newer ones try again for a quarter of an hour
 _CONNECTS_WITHIN = 10.0
-_ABSENT = re.compile(
-    r"no such file or directory|does not exist|not exist|404|key does not exist|NoSuchKey|object not found",
-    re.IGNORECASE,
-)
-_LOCK = re.compile(r"locked (?:exclusively )?by (PID \d+ on .+?)(?: by .*)?$", re.MULTILINE)
-_NETWORK = re.compile(
-    r"connection (?:refused|reset|timed out)|no such host|no route to host|network is unreachable|i/o timeout"
-    r"|handshake timeout|broken pipe|server closed|context deadline exceeded|unexpected HTTP response \(5\d\d\)",
-    re.IGNORECASE,
-)
-_DAMAGE = re.compile(
-    r"ciphertext verification failed|invalid data returned|hash (?:does not match|mismatch)"
-    r"|not found in (?:index|repository|snapshot)"
-    r"|unable to load|failed to load|cannot load|load(?:Blob|Tree|Index)|contains? errors"
-    r"|wrong (?:hash|length)|invalid (?:type|magic|header)|unexpected EOF|truncated|decrypt",
-    re.IGNORECASE,
-)
-
-
-class NoRepository(StoreUnavailable):
-    """There is none yet, where one may be made."""
-
-
-class Locked(StoreUnavailable):
-    """Somebody else works on the repository, or died while they did."""
-
-
-class Incomplete(StoreUnavailable):
-    """A snapshot was made, but something could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +94,7 @@ class Restic:
             )
         except ToolStalled as error:
             raise StoreUnavailable("the repository does not answer in time", on=self.name, hint=error.what) from None
-        if done.status != 0 and not (found_damage and done.status == 1 and not _LOCK.search(done.stderr)):
+        if done.status != 0 and not (found_damage and done.status == 1 and not is_locked(done.stderr)):
             raise self.failure(done.status, done.stderr)
         return done
 
@@ -156,47 +124,7 @@ class Restic:
 
     def failure(self, status: int, output: str) -> ScriptoriumError:
         """What an exit code means, and the text where that says too little."""
-        words = [line.strip() for line in process.mask(output, self.secrets).splitlines() if line.strip()]
-        last = words[-1] if words else f"it ended with status {status}"
-        if status < 0:
-            return StoreUnavailable("restic was ended by a signal", on=self.name, hint="try again")
-        if status == _INCOMPLETE:
-            return Incomplete("restic could not read something", on=self.name, hint=last)
-        if status == _LOCKED or "already locked" in output:
-            holder = _LOCK.search(output)
-            who = holder[1] if holder else "another run"
-            return Locked(
-                f"the repository is locked by {who}",
-                on=self.name,
-                hint="wait for it; if it is dead and on another host, remove its lock there: restic unlock",
-            )
-        if status == _WRONG_PASSWORD or "wrong password or no key found" in output:
-            return StoreUnavailable(
-                "the repository does not open with this password",
-                on=self.name,
-                hint="check password_file, password_env or password_command of the store",
-            )
-        if "esolving password failed" in output or "empty password" in output:
-            return StoreUnavailable(
-                f"the password of the repository cannot be had: {last}",
-                on=self.name,
-                hint="check password_file, password_env or password_command of the store",
-            )
-        if "no space left on device" in output or "disk quota exceeded" in output:
-            return NoSpace("the repository is full", on=self.name, hint="free some space there, or run cleanup")
-        if "all target directories/files do not exist" in output:
-            return StoreUnavailable(
-                "what was read for the backup is gone", on=self.name, hint="was a disk or a share unmounted? try again"
-            )
-        if "no snapshot found" in output:
-            return NotFound("there is no such backup", on=self.name)
-        if status == _NO_REPOSITORY or ("Is there a repository" in output and _ABSENT.search(output)):
-            return NoRepository("there is no repository yet", on=self.name, hint="the first backup makes it")
-        if _NETWORK.search(last):  # it read nothing wrong; it could not read
-            return StoreUnavailable(f"the repository does not answer: {last}", on=self.name, hint="try again later")
-        if _DAMAGE.search(output):
-            return DamageFound(f"restic cannot read it: {last}", on=self.name, hint="use another copy of this backup")
-        return StoreUnavailable(f"restic failed: {last}", on=self.name, hint="; ".join(words[-4:-1]))
+        return failure(self.name, status, process.mask(output, self.secrets))
 
     def _argv(self, words: Sequence[str]) -> list[str]:
         return [PROGRAM, *self.options, *words]
@@ -275,7 +203,7 @@ def _require_place(folder: Path, name: str) -> None:
     if not entries:
         raise NoRepository("there is no repository yet", on=name, hint="the first backup makes it")
     if "config" not in entries:
-        raise StoreUnavailable("this folder is no repository of restic", on=name, hint="name another, or an empty one")
+        raise StoreRefused("this folder is no repository of restic", on=name, hint="name another, or an empty one")
 
 
 def require_program() -> tuple[int, ...]:

@@ -21,7 +21,8 @@ from scriptorium.progress import Advance
 from scriptorium.stores.trees.reading import Contents, Recorded, Request, counted
 from scriptorium.stores.trees.record import MEMBERS, TREES, Line, Place, load_places
 from scriptorium.stores.trees.restic import snapshots as ours
-from scriptorium.stores.trees.restic.program import NoRepository, Restic
+from scriptorium.stores.trees.restic.failures import NoRepository
+from scriptorium.stores.trees.restic.program import Restic
 
 _MIB = 1 << 20
 _MANIFEST = "manifest.json"

@@ -22,8 +22,9 @@ from scriptorium.stores.trees.package import COPIED, TreePackage
 from scriptorium.stores.trees.record import MEMBERS, TREES, dump_places, tree_of
 from scriptorium.stores.trees.restic import snapshots as ours
 from scriptorium.stores.trees.restic.arrival import ReturnedBySnapshot
+from scriptorium.stores.trees.restic.failures import Incomplete
 from scriptorium.stores.trees.restic.lookup import SnapshotLookup
-from scriptorium.stores.trees.restic.program import Incomplete, Restic
+from scriptorium.stores.trees.restic.program import Restic
 from scriptorium.stores.trees.restic.targets import targets
 
 log = logging.getLogger(__name__)

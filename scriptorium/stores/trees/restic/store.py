@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,17 +16,18 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scriptorium.errors import DamageFound, NotFound, StoreUnavailable, ToolMissing, UsageError
+from scriptorium.errors import DamageFound, NotFound, Protected, ToolMissing, UsageError
 from scriptorium.fs.free_space import free_bytes
 from scriptorium.manifest import dumps_annotations, loads, loads_annotations
 from scriptorium.members import Member
 from scriptorium.model import Annotations, Manifest, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores.base import GRACE, Package, Share, StoredBackup, StoreFeatures
+from scriptorium.stores.care import Finding
 from scriptorium.stores.trees.password import PasswordSettings
 from scriptorium.stores.trees.restic import snapshots as ours
+from scriptorium.stores.trees.restic.failures import NoRepository
 from scriptorium.stores.trees.restic.program import (
-    NoRepository,
     Restic,
     local_folder,
     password_environment,
@@ -37,6 +40,10 @@ if TYPE_CHECKING:
     from scriptorium.stores.trees.package import TreePackaging
 
 # What saves and reads is imported where it is used: a command that only lists loads none of it.
+log = logging.getLogger(__name__)
+
+_STANDS = 300.0  # seconds for which a refusal to remove is remembered
+_append_only: dict[str, float] = {}  # by repository, when it was refused
 _MANIFEST_FILE, _ANNOTATIONS_FILE = "manifest.json", "annotations.json"
 
 
@@ -122,7 +129,6 @@ class ResticStore(PasswordSettings):
         save_manifest(self.program, package, put)
         verification = saved.read_back(self.program) if saved.had_the_rest else None
         key = f"{package.manifest.library}/{package.label}"
-        self._forget_replaced([one for one in before if one.key == key and one.role != ours.ANNOTATIONS])
         return StoredBackup(
             key,
             package.manifest.library,
@@ -203,7 +209,6 @@ class ResticStore(PasswordSettings):
             "--force",
             input=dumps_annotations(annotations),
         )
-        self._forget_replaced([one for one in known if one.role == ours.ANNOTATIONS])
 
     @contextmanager
     def members(
@@ -227,19 +232,25 @@ class ResticStore(PasswordSettings):
         library, _, label = key.partition("/")
         present = self.snapshots(library=library, label=label)
         for role in (ours.MANIFEST, ours.CONTENTS, ours.ANNOTATIONS):
-            self._forget([one for one in present if one.role == role], prune=False)
-        if present:
+            self._forget([one for one in present if one.role == role])
+
+    def reclaim(self) -> None:
+        """See ``stores.care``."""
+        with contextlib.suppress(NoRepository):
             self.program.run("prune", within=None)
 
-    def _forget_replaced(self, old: Sequence[ours.Snapshot]) -> None:
-        """Where that cannot be now (another host holds the repository, nothing may be removed), ``sweep`` does it."""
-        with contextlib.suppress(StoreUnavailable):
-            self._forget(old, prune=False)
-
-    def _forget(self, snapshots: Sequence[ours.Snapshot], *, prune: bool = True) -> None:
-        if snapshots:
-            words = ["--prune"] if prune else []
-            self.program.run("forget", *words, *(one.id for one in snapshots), within=None)
+    def _forget(self, snapshots: Sequence[ours.Snapshot], *, prune: bool = False) -> None:
+        """``Protected`` if nothing may be removed there. An old restic tries that for most of a minute: once is enough
+        for a run."""
+        if not snapshots:
+            return
+        if time.monotonic() - _append_only.get(self.repository, -_STANDS) < _STANDS:
+            raise Protected("nothing may be removed from this repository", on=self.name)
+        try:
+            self.program.run("forget", *(["--prune"] if prune else []), *(one.id for one in snapshots), within=None)
+        except Protected:
+            _append_only[self.repository] = time.monotonic()
+            raise
 
     def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
         rubbish = [one for one in ours.unreferenced(self.snapshots()) if now - one.time > grace]
@@ -251,9 +262,19 @@ class ResticStore(PasswordSettings):
         return self._swept([one for one in rubbish if one.created == created])
 
     def _swept(self, rubbish: Sequence[ours.Snapshot], *, dry_run: bool = False) -> tuple[str, ...]:
-        if not dry_run:
-            self._forget(rubbish)
+        try:
+            if not dry_run:
+                self._forget(rubbish, prune=any(one.role == ours.CONTENTS for one in rubbish))
+        except Protected as error:
+            log.info("%s: what runs left stays: %s", self.name, error)
+            return ()
         return tuple(map(str, rubbish))
+
+    def examine(self, *, try_delete: bool) -> Iterator[Finding]:
+        """See ``stores.care``."""
+        from scriptorium.stores.trees.restic.examination import examine
+
+        return examine(self, try_delete=try_delete)
 
     def usage(self) -> tuple[int, int | None]:
         free = free_bytes(self.folder) if self.folder is not None else None

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, ToolMissing
+from scriptorium.errors import DamageFound, NoSpace, NotFound, Protected, StoreRefused, StoreUnavailable, ToolMissing
+from scriptorium.stores.trees.restic.failures import Locked, NoRepository
 from scriptorium.stores.trees.restic.program import (
-    Locked,
-    NoRepository,
     Restic,
     local_folder,
     network_address,
@@ -19,6 +18,7 @@ from scriptorium.stores.trees.restic.program import (
 )
 
 PROGRAM = Restic("/srv/vault", "/srv/vault", {}, secrets=("s3cret",))
+_QUESTION = "Is there a repository at the following location?\ns3:http://127.0.0.1:9000/bucket"
 _MISSING = "Fatal: unable to open config file: stat /srv/vault/config: no such file or directory\n"
 
 
@@ -27,8 +27,8 @@ _MISSING = "Fatal: unable to open config file: stat /srv/vault/config: no such f
     [
         (1, f"{_MISSING}Is there a repository at the following location?\n/srv/vault", NoRepository, "no repository"),
         (10, "Fatal: repository does not exist", NoRepository, "no repository"),
-        (1, "Fatal: wrong password or no key found", StoreUnavailable, "does not open with this password"),
-        (12, "Fatal: wrong password or no key found", StoreUnavailable, "does not open with this password"),
+        (1, "Fatal: wrong password or no key found", StoreRefused, "does not open with this password"),
+        (12, "Fatal: wrong password or no key found", StoreRefused, "does not open with this password"),
         (
             1,
             "unable to create lock in backend: repository is already locked by PID 42 on archive by root (UID 0)\n"
@@ -48,6 +48,14 @@ _MISSING = "Fatal: unable to open config file: stat /srv/vault/config: no such f
             StoreUnavailable,
             "answer",
         ),
+        (
+            1,
+            "unable to remove <snapshot/89c4> from the repository\nblob not removed: 403 Forbidden",
+            Protected,
+            "removed",
+        ),
+        (3, "unable to remove <snapshot/89c4> from the repository\nAccess Denied.", Protected, "removed"),
+        (3, "unable to remove <lock/89c4>: dial tcp: connection refused", StoreUnavailable, "does not answer"),
         (-9, "", StoreUnavailable, "signal"),
     ],
 )
