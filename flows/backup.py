@@ -7,13 +7,14 @@ from prefect import flow
 from flows.runs import concluded, given, publish
 from scriptorium.model import Backup
 from scriptorium.operations.backup import finished, plan_backup, running, store_copies
+from scriptorium.operations.completion import complete_earlier
 from scriptorium.report.backup import backup_report
 from scriptorium.requests import AnyTier, BackupRequest, Line, MaybeCompression, MaybeType, Name, Names
 from scriptorium.settings import current
 from scriptorium.words import Tier
 from tasks.read import check, read
 from tasks.snapshot import snapshot
-from tasks.stores import check_space, upload
+from tasks.stores import check_space, copy, upload
 
 
 def _name() -> str:
@@ -49,11 +50,10 @@ def backup(
         staged = [snapshot(plan, source, folder, space) for source in plan.sources]
         prepared = read(plan, staged, folder, space)
         checked = check(prepared)
-        copies, failed = store_copies(plan, lambda store: upload(plan, prepared, checked, store))
-    result = finished(plan, prepared, copies, failed)
+        copies, failed = store_copies(current(), plan, lambda store: upload(plan, prepared, checked, store))
+    result = complete_earlier(current(), finished(plan, prepared, copies, failed), copy)
     publish(backup_report(result))
-    taken = result.require_every_copy().backup
-    return concluded(taken, [taken])
+    return concluded(result.backup, [result.backup])
 
 
 def take(request: BackupRequest) -> Backup:

@@ -68,10 +68,15 @@ def concluded(result: Made, backups: Sequence[Backup]) -> Made:
     degraded = [backup for backup in backups if backup.status is Status.DEGRADED]
     if not degraded:
         return result
-    message = "; ".join(f"{one.library}: {one.unsaved:,} could not be saved (show {one.id})" for one in degraded)
+    message = "; ".join(f"{one.library}: {', '.join(_lacks(one))} (show {one.id})" for one in degraded)
     return cast(
         Made, Completed(name="Degraded", message=message, data=result)
     )  # Prefect returns the data to the caller
+
+
+def _lacks(backup: Backup) -> list[str]:
+    unsaved = [f"{backup.unsaved:,} could not be saved"] if backup.unsaved else []
+    return unsaved + [f"no copy in {one.store}" for one in backup.missing]
 
 
 def publish(report: Report) -> None:

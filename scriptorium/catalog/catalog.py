@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from scriptorium.model import Backup, Copy, Manifest, Proof
 from scriptorium.results import Listing, Problem
 from scriptorium.settings import Settings
 from scriptorium.stores.care import is_shut
-from scriptorium.words import BackupType, Tier
+from scriptorium.words import BackupType, Status, Tier
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +69,12 @@ class Catalog:
             for entry in entries:
                 known = merged.get(entry.backup.id)
                 merged[entry.backup.id] = _with_copy(known, entry.copy) if known else entry.backup
-        if records and store is None:
-            for run in runs(self.settings):
-                merged.setdefault(run.id, run)
+        for run in runs(self.settings) if store is None else ():
+            known = merged.get(run.id)
+            if known is not None:
+                merged[run.id] = _lacking(known, run, self.settings.stores, [problem.store for problem in problems])
+            elif records and run.status is not Status.DEGRADED:  # else its copies are gone, or their store is away
+                merged[run.id] = run
         found = [
             backup
             for backup in merged.values()
@@ -162,6 +165,21 @@ def _may_be(backup: Backup, reference: str) -> bool:
     """Whether it is a damaged one that is meant by the id or the name that it once had."""
     prefix = _PREFIX.fullmatch(reference) is not None
     return any(claim == reference or (prefix and claim.startswith(reference)) for claim in backup.claims)
+
+
+def _lacking(backup: Backup, run: Backup, configured: Collection[str], silent: Collection[str]) -> Backup:
+    """The backup with the copies that its run could not make, and that are still not there. If the run was cut short, a
+    store that does not answer may have one."""
+    if run.status is Status.RUNNING:
+        return backup
+    there = {copy.store for copy in backup.copies if copy.status.good or copy.disputed}
+    missing = tuple(
+        one
+        for one in run.missing
+        if one.store in configured and one.store not in there and (one.reason or one.store not in silent)
+    )
+    status = Status.DEGRADED if missing and backup.status.whole else backup.status
+    return replace(backup, missing=missing, status=status)
 
 
 def _with_copy(backup: Backup, copy: Copy) -> Backup:

@@ -1,11 +1,12 @@
-"""Records of runs that have no copy: running now, failed, cancelled. A run that succeeded leaves none."""
+"""Records of runs that have no copy, or not every copy: running now, failed, cancelled, degraded. A run that succeeded
+leaves none."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,8 +15,8 @@ from pathlib import Path
 from scriptorium.catalog.run_progress import is_alive
 from scriptorium.errors import DamageFound
 from scriptorium.fs import atomic
-from scriptorium.manifest import decoded, encoded
-from scriptorium.model import Backup
+from scriptorium.manifest import Record, decoded, encoded
+from scriptorium.model import Backup, MissingCopy
 from scriptorium.settings import Settings
 from scriptorium.words import BackupType, JournalState, Status, Tier
 
@@ -30,7 +31,7 @@ def _folder(settings: Settings) -> Path:
 
 
 def begin_run(settings: Settings, backup: Backup) -> None:
-    """Record that a backup is being taken by this process."""
+    """Record that a backup is being taken by this process. ``backup.missing``: the stores that are to get a copy."""
     folder = _folder(settings)
     with contextlib.suppress(OSError):  # a record is only information: a full disk must not end the run here
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -38,15 +39,31 @@ def begin_run(settings: Settings, backup: Backup) -> None:
         _write(folder / f"{backup.id}.json", backup, Status.RUNNING, "")
 
 
+def note_missing(settings: Settings, backup: Backup, missing: Sequence[MissingCopy]) -> None:
+    """Record which copies the run of a backup could not make: then its record stays at its end."""
+    with contextlib.suppress(OSError):
+        _write(_folder(settings) / f"{backup.id}.json", replace(backup, missing=tuple(missing)), Status.RUNNING, "")
+
+
 def finish_run(settings: Settings, backup: Backup, status: Status, error: str = "") -> None:
-    """Record how the run ended. If it has a copy in a store (``COMPLETE``, ``VERIFIED``), the record is removed."""
-    file = _folder(settings) / f"{backup.id}.json"
+    """Record how the run ended. If it has a copy in every store (``COMPLETE``), the record is removed; if copies are
+    missing (``DEGRADED``), it stays."""
     with contextlib.suppress(OSError):  # this must never hide the error that it records
-        if status.good:
+        file = _folder(settings) / f"{backup.id}.json"
+        if status.whole:
             file.unlink(missing_ok=True)
         else:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _write(file, backup, status, error)
+
+
+def forget_missing(settings: Settings, id: str, store: str) -> None:
+    """A store has the copy now that the run could not make."""
+    for backup, status, alive in _records(settings):
+        if backup.id != id or (status is Status.RUNNING and alive()):
+            continue
+        left = tuple(one for one in backup.missing if one.store != store)
+        finish_run(settings, replace(backup, missing=left), status if left else Status.COMPLETE, backup.error)
 
 
 def interrupted(settings: Settings, library: str) -> tuple[Backup, ...]:
@@ -95,6 +112,7 @@ def _write(file: Path, backup: Backup, status: Status, error: str) -> None:
         "description": backup.description,
         "status": str(status),
         "error": error,
+        "missing": {one.store: one.reason for one in backup.missing},
         "pid": os.getpid(),
         "written_at": datetime.now(UTC).isoformat(),
     }
@@ -127,12 +145,18 @@ def _records(settings: Settings) -> Iterator[tuple[Backup, Status, Callable[[], 
                 bytes=0,
                 status=status,
                 error=record.text("error"),
+                missing=_missing(record),
             )
             pid, since = record.number("pid"), record.instant("written_at")
         except (OSError, DamageFound) as error:
             log.info("the record %s is skipped: %s", file.name, error)  # a record is only information
             continue
         yield backup, status, partial(is_alive, pid, since)
+
+
+def _missing(record: Record) -> tuple[MissingCopy, ...]:
+    found = record.optional_record("missing")
+    return tuple(MissingCopy(store, found.text(store)) for store in found.raw) if found else ()
 
 
 def _prune(folder: Path) -> None:

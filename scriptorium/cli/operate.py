@@ -80,7 +80,9 @@ def create(
         put_json([*documents, *failures] if library == "all" else documents[0])
     if failed:
         say(f"{len(failed)} of {len(requests)} libraries have no new backup: {', '.join(failed)}")
-    if code := worst([*(one.code for one in failed.values()), *(DEGRADED for one in done if one.unsaved)]):
+    if code := worst(
+        [*(one.code for one in failed.values()), *(DEGRADED for one in done if one.unsaved or one.missing)]
+    ):
         raise typer.Exit(code)
 
 

@@ -10,7 +10,7 @@ examination of a database found.
 
 from scriptorium.model.annotations import NOT_COMPARABLE, NOT_PROVEN, PROVEN, Annotations, Proof, Verification
 from scriptorium.model.health import Check, Finding, Health, Holder
-from scriptorium.model.listing import Backup, Copy
+from scriptorium.model.listing import Backup, Copy, MissingCopy
 from scriptorium.model.manifest import (
     MOST_UNSAVED,
     ArchiveRecord,
@@ -40,6 +40,7 @@ __all__ = [
     "Health",
     "Holder",
     "Manifest",
+    "MissingCopy",
     "Part",
     "Proof",
     "Provenance",

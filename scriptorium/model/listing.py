@@ -40,9 +40,21 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingCopy:
+    """A store to which a run was to put a copy, and that has none. ``reason``: empty if the run was cut short."""
+
+    store: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"no copy in {self.store}: {self.reason or 'the run was cut short'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Backup:
     """The state of a library at one time, as the catalog lists it. ``original_sha256``: as in ``Manifest``.
-    ``claims``: if its manifest is damaged, the ids and names that it may have."""
+    ``claims``: if its manifest is damaged, the ids and names that it may have. ``missing``: what its run could not
+    store."""
 
     id: str
     name: str
@@ -61,6 +73,7 @@ class Backup:
     unsaved: int = 0
     original_sha256: str = ""
     claims: tuple[str, ...] = ()
+    missing: tuple[MissingCopy, ...] = ()
 
     @property
     def last_drill(self) -> Copy | None:

@@ -19,15 +19,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium import __version__, quiesce, workspace
-from scriptorium.catalog import begin_run, finish_run, interrupted
+from scriptorium.catalog import begin_run, finish_run, interrupted, note_missing, runs
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.catalog.status import status_of
 from scriptorium.errors import STORE_TROUBLE, LibraryBusy, ScriptoriumError, SourceDamaged
 from scriptorium.failpoints import reach
 from scriptorium.manifest import new_id
 from scriptorium.members import Stream
-from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, Staged, Verification
+from scriptorium.model import Backup, Check, Copy, FileEntry, FileList, Manifest, MissingCopy, Staged, Verification
+from scriptorium.operations.completion import complete_earlier
 from scriptorium.operations.copies import Prepared, check, free_label, is_free, prepare, put
+from scriptorium.operations.copy import copy_one
 from scriptorium.progress import Advance, step
 from scriptorium.requests import BackupRequest
 from scriptorium.restore import recover
@@ -78,12 +80,16 @@ class BackupPlan:
             status=status,
         )
 
+    def intended(self, status: Status) -> Backup:
+        """The same, with the stores that are to get a copy."""
+        return replace(self.backup(status), missing=tuple(map(MissingCopy, self.stores)))
+
 
 def backup(
     settings: Settings, request: BackupRequest, *, advance: Advance | None = None, now: datetime | None = None
 ) -> BackupResult:
-    """The whole recipe without Prefect. If a store has no copy at the end, that is an error."""
-    return take(settings, plan_backup(settings, request, now=now), advance=advance).require_every_copy()
+    """The whole recipe without Prefect. If a store has no copy at the end, the backup is degraded."""
+    return take(settings, plan_backup(settings, request, now=now), advance=advance)
 
 
 def take(settings: Settings, plan: BackupPlan, *, advance: Advance | None = None) -> BackupResult:
@@ -93,8 +99,11 @@ def take(settings: Settings, plan: BackupPlan, *, advance: Advance | None = None
         staged = [stage_source(settings, plan, source, folder, space) for source in plan.sources]
         prepared = read_sources(settings, plan, staged, folder, space, advance=advance)
         checked = check_packages(prepared, advance=advance)
-        copies, failed = store_copies(plan, lambda store: store_copy(settings, plan, prepared, checked, store))
-    return finished(plan, prepared, copies, failed)
+        copies, failed = store_copies(
+            settings, plan, lambda store: store_copy(settings, plan, prepared, checked, store)
+        )
+    result = finished(plan, prepared, copies, failed)
+    return complete_earlier(settings, result, lambda planned: copy_one(settings, planned, advance=advance))
 
 
 def check_request(settings: Settings, request: BackupRequest) -> None:
@@ -146,7 +155,7 @@ def running(settings: Settings, plan: BackupPlan) -> Iterator[Path]:
         if not all(is_free(settings.store(store), plan.library, plan.label) for store in plan.stores):
             raise LibraryBusy("another backup was taken in the same second", on=plan.library, hint="try again")
         try:
-            begin_run(settings, plan.backup(Status.RUNNING))
+            begin_run(settings, plan.intended(Status.RUNNING))
             reach("take.recorded")
             with (
                 recorded(settings, plan.id, "backup", plan.library),
@@ -157,14 +166,21 @@ def running(settings: Settings, plan: BackupPlan) -> Iterator[Path]:
                 reach("take.stored")
         except Exception as error:
             reason = error.exact if isinstance(error, ScriptoriumError) else str(error)
-            finish_run(settings, plan.backup(Status.FAILED), Status.FAILED, reason)
+            finish_run(settings, plan.intended(Status.FAILED), Status.FAILED, reason)
             raise
         except BaseException:
-            finish_run(settings, plan.backup(Status.CANCELLED), Status.CANCELLED, "the run was cancelled")
+            finish_run(settings, plan.intended(Status.CANCELLED), Status.CANCELLED, "the run was cancelled")
             raise
         reach("take.tidied")
-        finish_run(settings, plan.backup(Status.COMPLETE), Status.COMPLETE)
+        _conclude(settings, plan)
         reach("take.finished")
+
+
+def _conclude(settings: Settings, plan: BackupPlan) -> None:
+    """The record of a run that could not make every copy stays."""
+    (missing,) = [run.missing for run in runs(settings) if run.id == plan.id] or [()]
+    status = Status.DEGRADED if missing else Status.COMPLETE
+    finish_run(settings, replace(plan.backup(status), missing=missing), status)
 
 
 def _clear_interrupted_runs(settings: Settings, library: str) -> None:
@@ -321,10 +337,10 @@ def store_copy(
 
 
 def store_copies(
-    plan: BackupPlan, store_one: Callable[[str], Copy]
+    settings: Settings, plan: BackupPlan, store_one: Callable[[str], Copy]
 ) -> tuple[tuple[Copy, ...], Mapping[str, ScriptoriumError]]:
-    """Put a copy into every store with ``store_one``. A store that fails does not stop the others; if all of them fail,
-    the first error is raised."""
+    """Put a copy into every store with ``store_one``. A store that fails does not stop the others: what it lacks is
+    recorded. If all of them fail, the first error is raised."""
     copies: list[Copy] = []
     failed: dict[str, ScriptoriumError] = {}
     for store in plan.stores:
@@ -335,21 +351,27 @@ def store_copies(
             failed[store] = error
     if not copies:
         raise next(iter(failed.values()))
+    note_missing(settings, plan.backup(Status.RUNNING), _missing(failed))
     return tuple(copies), failed
+
+
+def _missing(failed: Mapping[str, ScriptoriumError]) -> tuple[MissingCopy, ...]:
+    return tuple(MissingCopy(store, error.exact) for store, error in failed.items())
 
 
 def finished(
     plan: BackupPlan, prepared: Prepared, copies: Sequence[Copy], failed: Mapping[str, ScriptoriumError]
 ) -> BackupResult:
     """The result: the backup as it is now listed, its manifest, the stores that failed."""
-    manifest = prepared.manifest
+    manifest, status = prepared.manifest, status_of(copies)
     backup = replace(
-        plan.backup(status_of(copies)),
+        plan.backup(Status.DEGRADED if failed and status.whole else status),
         bytes=copies[0].bytes,
         copies=tuple(copies),
         parts=tuple(part.source for part in manifest.parts),
         warnings=len(manifest.warnings),
         unsaved=manifest.unsaved_count,
+        missing=_missing(failed),
     )
     log.info("backup %s is %s, with %d warnings", plan.id, backup.status, len(manifest.warnings))
     for warning in manifest.warnings[:_LOGGED]:

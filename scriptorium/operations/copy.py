@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scriptorium import wording, workspace
+from scriptorium.catalog import forget_missing
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.catalog.status import judge_copy
 from scriptorium.errors import STORE_TROUBLE, DamageFound, ScriptoriumError
@@ -192,6 +193,7 @@ def _noted(settings: Settings, planned: PlannedCopy, made: Copy, verification: V
     annotations = Annotations(pinned=any(_pins(settings, planned)), verification=verification)
     target.annotate(made.key, annotations)
     reach("copy.done")
+    forget_missing(settings, planned.backup.id, planned.to)
     status = judge_copy(annotations, unsaved=planned.backup.unsaved).status
     return replace(made, status=status, pinned=annotations.pinned, verified_at=verification.at)
 

@@ -52,7 +52,7 @@ def plan_copy(settings: Settings, request: CopyRequest) -> CopyPlan:
     planned, present = [], []
     for store in stores or [one.name for one in settings.targets(backup.tier)]:
         _require_answer(settings.store(store), backup.library)
-        one = _planned(settings, backup, store, request.store)
+        one = planned_copy(settings, backup, store, request.store)
         if one is None:
             present.append((backup, store))
         else:
@@ -77,7 +77,7 @@ def _plan_missing(settings: Settings, request: CopyRequest, stores: Sequence[str
                 continue
             if store in silent:
                 failed[store] = silent[store]
-            elif (one := _planned(settings, backup, store)) is not None:
+            elif (one := planned_copy(settings, backup, store)) is not None:
                 planned.append(one)
     return CopyPlan(tuple(planned), failed=failed, dry_run=request.dry_run)
 
@@ -98,7 +98,7 @@ def _require_answer(store: BackupStore, library: str = "") -> None:
     next(iter(store.list(library)), None)
 
 
-def _planned(settings: Settings, backup: Backup, store: str, source: str | None = None) -> PlannedCopy | None:
+def planned_copy(settings: Settings, backup: Backup, store: str, source: str | None = None) -> PlannedCopy | None:
     """The copy that the store needs; ``None`` if it has a good one that was read back."""
     there = [copy for copy in backup.copies if copy.store == store]
     good = [copy for copy in there if copy.status.good or copy.disputed]

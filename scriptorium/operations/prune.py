@@ -280,6 +280,5 @@ def _remove(settings: Settings, backup: Backup) -> bool:
         except Protected as error:
             kept = True
             log.info("the copy of %s in %s stays: %s", backup.id, copy.store, error)
-    if not kept:
-        finish_run(settings, backup, Status.COMPLETE)
+    finish_run(settings, backup, Status.COMPLETE)  # nothing that its run could not store is missed any more
     return not kept

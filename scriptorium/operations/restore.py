@@ -221,12 +221,15 @@ def without_safety(error: ScriptoriumError) -> RestoreFailed:
 
 def lacking_in_safety(settings: Settings, saved: Backup | None) -> tuple[str, ...]:
     """A line that says what the safety backup could not save; no line if it is complete or there is none."""
-    if saved is None or not saved.unsaved:
+    if saved is None:
         return ()
+    stores = tuple(f"the safety backup {saved.id} has {one}" for one in saved.missing)
+    if not saved.unsaved:
+        return stores
     unsaved: Sequence[Unsaved] = ()
     with suppress(ScriptoriumError):  # it is taken, even if its store fails now
         unsaved = Catalog(settings).manifest(saved.copies[0]).unsaved
-    return (f"the safety backup {saved.id} is degraded: it lacks {named(unsaved, saved.unsaved)}",)
+    return (f"the safety backup {saved.id} is degraded: it lacks {named(unsaved, saved.unsaved)}", *stores)
 
 
 def restore_data(settings: Settings, plan: RestorePlan, *, advance: Advance | None = None) -> Restored:

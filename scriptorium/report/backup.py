@@ -27,6 +27,8 @@ def backup_report(result: BackupResult) -> Report:
         "archived": f"{wording.size(backup.bytes)} from {wording.size(content)}",
         **{f"no copy in {store}": str(error) for store, error in result.failed.items()},
         **_not_saved(manifest),
+        **{f"copied to {one.copy.store}, too": f"the backup {one.backup.id}" for one in result.completed},
+        **{f"no copy of {what} yet": str(error) for what, error in result.uncompleted.items()},
         "took": wording.duration(result.seconds),
         **{f"{_kind(check)}: {check.name}": check.cases() for check in manifest.checks},
         "warnings": "; ".join(manifest.warnings[:_NAMES_ON_A_PAGE]) or "none",
@@ -71,7 +73,7 @@ def taken_report(backup: Backup, places: Sequence[str], manifest: Manifest | Scr
         f"Backup {backup.name} of {backup.library}",
         document=backup_document(backup),
         blocks=(Facts(_facts(backup, places)),),
-        warnings=_unsaved(backup, manifest) if backup.unsaved and manifest else (),
+        warnings=[*(_unsaved(backup, manifest) if backup.unsaved and manifest else ()), *_not_stored(backup)],
         notes=_noticed(backup, manifest) if manifest else (),
     )
 
@@ -86,6 +88,12 @@ def _unsaved(backup: Backup, manifest: Manifest | ScriptoriumError) -> list[str]
     if backup.unsaved > len(first):
         lines.append(f"and {backup.unsaved - len(first):,} more (scriptorium show {backup.id} lists them)")
     return lines
+
+
+def _not_stored(backup: Backup) -> list[str]:
+    """The stores that have no copy. The next backup of the library makes it."""
+    hint = f"the next backup makes it, or: scriptorium copy {backup.id} --to"
+    return [f"the backup {backup.id} of {backup.library} has {one} ({hint} {one.store})" for one in backup.missing]
 
 
 def _noticed(backup: Backup, manifest: Manifest | ScriptoriumError) -> list[str]:

@@ -64,6 +64,7 @@ def backup_document(backup: Backup) -> Document:
         "unrecorded": list(backup.unrecorded),
         "unsaved": backup.unsaved,
         "error": backup.error,
+        "missing_copies": [{"store": one.store, "reason": one.reason} for one in backup.missing],
         "copies": [copy_document(copy) for copy in backup.copies],
     }
 
@@ -101,7 +102,7 @@ def backup_row(backup: Backup, now: datetime) -> Mapping[str, str]:
         "Status": backup_status(backup) + (" pinned" if backup.pinned else ""),
         "Drilled (UTC)": _drilled(drill),
         "Recovery": wording.duration(drill.recovery_seconds) if drill and drill.recovery_seconds is not None else "",
-        "Stores": ", ".join(copy.store for copy in backup.copies),
+        "Stores": ", ".join([copy.store for copy in backup.copies] + [f"not {one.store}" for one in backup.missing]),
     }
 
 

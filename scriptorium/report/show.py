@@ -75,6 +75,8 @@ def _backup_facts(backup: Backup, now: datetime) -> Mapping[str, str]:
         pairs[NOT_RECORDED] = f"of {', '.join(backup.unrecorded)}: it can be restored, but no drill can prove it"
     if backup.unsaved:
         pairs["not saved"] = f"{backup.unsaved:,} (see the warnings): a restore in place does not change them"
+    for one in backup.missing:
+        pairs[f"no copy in {one.store}"] = one.reason or "the run was cut short"
     if backup.error:
         pairs["error"] = backup.error
     return pairs

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect_runs import artifact
+from prefect_runs import artifact, last_run
 from typer.testing import CliRunner
 
 from flows.backup import backup
 from scriptorium.catalog import Catalog
 from scriptorium.cli import main
+from scriptorium.cli.output import manner
+from tasks.stores import upload
 
 
 def command(*words: str, code: int = 0) -> Any:
@@ -63,3 +65,23 @@ def test_what_cannot_be_copied_is_an_exit_code(two: Any, tmp_path: Path) -> None
     assert "use another copy of this backup" in refused(3, "copy", taken.id, "--to", "usb")
     (tmp_path / "usb").write_text("no folder")
     assert "usb" in refused(1, "copy", "--missing")
+
+
+def test_a_store_that_was_away_gets_what_it_lacks_by_itself(
+    two: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "retry_delay_seconds", [0.0, 0.0])
+    for name in ("quiet", "json", "wrote_json"):  # of earlier calls in this process
+        monkeypatch.setattr(manner, name, False)
+    (tmp_path / "usb").write_text("no folder")
+    done = CliRunner().invoke(main.app, ["create", "--type", "config"])
+    assert done.exit_code == 8 and "no copy in usb: the store does not answer" in done.stderr
+    (first,) = Catalog(two.settings).backups()
+    state = last_run("backup")[0].state
+    assert (state.type.value, state.name) == ("COMPLETED", "Degraded") and "no copy in usb" in str(state.message)
+    assert "no copy in usb" in CliRunner().invoke(main.app, ["show", first.id]).stdout
+    (tmp_path / "usb").unlink()
+    done = CliRunner().invoke(main.app, ["create", "--type", "config"])
+    assert done.exit_code == 0
+    assert [(str(one.status), len(one.copies)) for one in Catalog(two.settings).backups()] == [("verified", 2)] * 2
+    assert f"copied to usb, too**: the backup {first.id}" in artifact("backup-bibliotheca")

@@ -68,12 +68,14 @@ def test_a_second_store_that_fails_leaves_the_first_copy_and_no_half_one(home: H
     settings = home.settings
     plan = plan_backup(settings, BackupRequest())
     (home.folder / "second").write_text("not a folder")
-    with pytest.raises(StoreUnavailable, match=f"the backup {plan.id} is complete in local, but has no copy in second"):
-        backup.take(settings, plan).require_every_copy()
+    result = backup.take(settings, plan)
+    assert isinstance(result.failed["second"], StoreUnavailable) and result.backup.status is Status.DEGRADED
+    assert [one.store for one in result.backup.missing] == ["second"]
     listing = Catalog(settings).listing()
     (listed,) = listing.backups
     assert listed.id == plan.id and [copy.store for copy in listed.copies] == ["local"]
-    assert listed.status is Status.VERIFIED and listing.problems[0].store == "second"
+    assert listed.status is Status.DEGRADED and listing.problems[0].store == "second"
+    assert listed.copies[0].status is Status.VERIFIED and listed.missing == result.backup.missing
 
 
 @contextlib.contextmanager
@@ -92,11 +94,12 @@ def test_a_second_store_that_becomes_full_keeps_nothing_of_it(home: Home, monkey
     with disk(home.folder / "second", "20k"):
         settings = home.settings
         monkeypatch.setattr(workspace.space, "require_space", lambda *_: None)  # the estimate was too low
-        with pytest.raises(NoSpace):
-            backup.backup(settings, BackupRequest())
+        result = backup.backup(settings, BackupRequest())
+        assert isinstance(result.failed["second"], NoSpace)
         assert home.names("second") == [] and list(settings.store("second").objects.leftovers()) == []
         (listed,) = Catalog(settings).backups()
-        assert [copy.store for copy in listed.copies] == ["local"] and listed.status is Status.VERIFIED
+        assert [copy.store for copy in listed.copies] == ["local"] and listed.copies[0].status is Status.VERIFIED
+        assert listed.status is Status.DEGRADED and "full" in listed.missing[0].reason
 
 
 def test_too_little_space_is_reported_before_anything_is_written(home: Home) -> None:
