@@ -69,7 +69,7 @@ def copy_one(settings: Settings, planned: PlannedCopy, *, advance: Advance | Non
     """Make one copy, and check it where it arrived. If the copy that is read turns out to be damaged, the next one is
     read. ``DamageFound`` if all of them are: then nothing is left in the target."""
     began, backup = time.monotonic(), planned.backup
-    name = f"{backup.library}~copy~{planned.to}"
+    name = workspace.copy_name(backup.library, planned.to)
     with (
         workspace.reading(settings, backup.id),
         workspace.reading(settings, workspace.receiver(planned.to)),

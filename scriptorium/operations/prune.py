@@ -162,6 +162,9 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
         with suppress(LibraryBusy), workspace.lock(settings, workspace.scratch_name(library), "cleanup"):
             for source in known.sources:  # under the lock of drills: a running drill still uses its scratch data
                 tidy(source)
+        for store in settings.stores:  # under the lock of copies: what a killed one left staged is removed
+            with suppress(LibraryBusy), workspace.lock(settings, workspace.copy_name(library, store), "cleanup"):
+                pass
         catalog = Catalog(settings)
         backups = catalog.backups(library=library, records=False)
         stay = _newest_good(backups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scriptorium.workspace.locks import empty_folder, hashes_file, lock, root, scratch_name, staging
+from scriptorium.workspace.locks import copy_name, empty_folder, hashes_file, lock, root, scratch_name, staging
 from scriptorium.workspace.readers import being_read, reading, receiver, removing
 from scriptorium.workspace.space import Space, find_space, has_space, require_space
 from scriptorium.workspace.unreclaimed import note_reclaimed, note_removal, unreclaimed
@@ -10,6 +10,7 @@ from scriptorium.workspace.unreclaimed import note_reclaimed, note_removal, unre
 __all__ = [
     "Space",
     "being_read",
+    "copy_name",
     "empty_folder",
     "find_space",
     "has_space",

@@ -102,6 +102,11 @@ def scratch_name(library: str) -> str:
     return f"{library}~drill"
 
 
+def copy_name(library: str, store: str) -> str:
+    """The name under which copies of a library into a store lock and stage: its backups do not wait for them."""
+    return f"{library}~copy~{store}"
+
+
 def _who(holder: Path) -> str:
     try:
         who = decoded(holder.read_bytes(), "holder of the lock")

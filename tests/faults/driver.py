@@ -17,13 +17,22 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import ScriptoriumError
 from scriptorium.failpoints import reach
 from scriptorium.operations import backup as backup_operation
+from scriptorium.operations import copy as copy_operation
 from scriptorium.operations import drill as drill_operation
 from scriptorium.operations import restore as restore_operation
 from scriptorium.operations import undo as undo_operation
 from scriptorium.operations import verify as verify_operation
 from scriptorium.operations.prune import prune
 from scriptorium.process import no_child_outlives
-from scriptorium.requests import BackupRequest, DrillRequest, PruneRequest, RestoreRequest, UndoRequest, VerifyRequest
+from scriptorium.requests import (
+    BackupRequest,
+    CopyRequest,
+    DrillRequest,
+    PruneRequest,
+    RestoreRequest,
+    UndoRequest,
+    VerifyRequest,
+)
 from scriptorium.retention import Policy
 from scriptorium.settings import Settings, load
 from scriptorium.words import Compression
@@ -79,6 +88,12 @@ def cleanup(settings: Settings) -> str:
     return ",".join(prune(settings, PruneRequest(policy=Policy(last=1))).removed)
 
 
+def copy(settings: Settings) -> str:
+    """Copy the newest backup into the store ``second``; returns the store that it came from."""
+    (made,) = copy_operation.copy(settings, CopyRequest(to=("second",)), advance=_moving).copied
+    return made.source
+
+
 def rebuild(settings: Settings) -> str:
     """Make the catalog again from the manifests."""
     return str(Catalog(settings).rebuild())
@@ -98,6 +113,7 @@ OPERATIONS: dict[str, Callable[[Settings], str]] = {
     "drill": drill,
     "verify": verify,
     "cleanup": cleanup,
+    "copy": copy,
     "rebuild": rebuild,
     "list": listed,
 }

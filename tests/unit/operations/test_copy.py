@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -39,7 +40,7 @@ from scriptorium.operations.pin import pin_copies
 from scriptorium.operations.prune import remove_by_hand, sweep_stores
 from scriptorium.requests import BackupRequest, CopyRequest
 from scriptorium.settings import Settings
-from scriptorium.stores import Age, BackupStore, LocalStore
+from scriptorium.stores import Age, BackupStore, LocalStore, ResticStore
 from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.words import Compression, Status
 
@@ -132,7 +133,7 @@ TABLE = {
     "hidden": (*ARCHIVES, "tree"),
     "bucket": (*ARCHIVES, "tree"),
     "tree": ARCHIVES,
-    "restic": ("local", "hidden", "bucket", "far"),
+    "restic": ("hidden",),
 }
 
 
@@ -213,13 +214,30 @@ def test_damage_is_not_copied_as_good(settings: Settings, stores: Stores, target
 
 
 @pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
-@pytest.mark.parametrize("target", ["far", "local"])
-def test_damage_in_a_repository_is_not_copied_as_good(settings: Settings, stores: Stores, target: str) -> None:
+def test_a_repository_takes_the_snapshots_of_another_one(settings: Settings, tmp_path: Path) -> None:
+    """By ``restic copy``, with passwords of their own; a repository that is not there is made alike."""
+    (tmp_path / "far.key").write_text("another password\n")
+    far = ResticStore(name="far", repository=str(tmp_path / "farther"), password_file=tmp_path / "far.key")
+    two = settings.model_copy(update={"stores": {"restic": settings.store("restic"), "far": far}})
+    taken = saved(settings, "restic")
+    (made,) = copy(two, CopyRequest(reference=taken.id, to=["far"])).copied
+    assert made.unchanged and made.copy.bytes == taken.bytes and made.copy.key == taken.copies[0].key
+    source = {one.role: one for one in settings.store("restic").snapshots()}  # type: ignore[attr-defined]
+    copied = {one.role: one for one in far.snapshots()}
+    assert [copied[role].tags for role in ("contents", "manifest")] == [
+        source[role].tags for role in ("contents", "manifest")
+    ]
+    cut = [json.loads(one.program.run("cat", "config").stdout) for one in (far, settings.store("restic"))]  # type: ignore[attr-defined]
+    assert cut[0]["chunker_polynomial"] == cut[1]["chunker_polynomial"] and cut[0]["id"] != cut[1]["id"]
+
+
+@pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+def test_damage_in_a_repository_is_not_copied_as_good(settings: Settings, stores: Stores) -> None:
     taken = saved(settings, "restic")
     damage_pack(stores["restic"].folder or Path())
     with pytest.raises(DamageFound):
-        copy(only(settings, "restic", target), CopyRequest(reference=taken.id, to=[target]))
-    assert not list(stores[target].list())
+        copy(only(settings, "restic", "far"), CopyRequest(reference=taken.id, to=["far"]))
+    assert not list(stores["far"].list())
 
 
 def test_a_damaged_copy_is_replaced(settings: Settings, stores: Stores) -> None:

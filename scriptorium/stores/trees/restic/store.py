@@ -22,7 +22,7 @@ from scriptorium.manifest import dumps_annotations, loads, loads_annotations
 from scriptorium.members import Member
 from scriptorium.model import Annotations, Manifest, Verification
 from scriptorium.progress import Advance
-from scriptorium.stores.base import GRACE, Package, Share, StoredBackup, StoreFeatures
+from scriptorium.stores.base import GRACE, BackupStore, Package, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.care import Finding
 from scriptorium.stores.trees.password import PasswordSettings
 from scriptorium.stores.trees.restic import snapshots as ours
@@ -38,6 +38,7 @@ from scriptorium.words import Compression
 
 if TYPE_CHECKING:
     from scriptorium.stores.trees.package import TreePackaging
+    from scriptorium.stores.trees.restic.transfer import RepositoryCopy
 
 # What saves and reads is imported where it is used: a command that only lists loads none of it.
 log = logging.getLogger(__name__)
@@ -119,7 +120,10 @@ class ResticStore(PasswordSettings):
     def put(self, package: Package) -> StoredBackup:
         from scriptorium.stores.trees.package import TreePackage
         from scriptorium.stores.trees.restic.saving import save_contents, save_manifest
+        from scriptorium.stores.trees.restic.transfer import RepositoryCopy
 
+        if isinstance(package, RepositoryCopy):
+            return self._put_copy(package)
         if not isinstance(package, TreePackage):
             raise UsageError("this store reads the parts where they lie, and takes no archive", on=self.name)
         before = self._made()
@@ -137,6 +141,36 @@ class ResticStore(PasswordSettings):
             datetime.now(UTC),
             verification=verification,
         )
+
+    def takes(self, other: BackupStore, key: str, manifest: Manifest, label: str) -> bool:
+        """``restic copy`` keeps the tags, and with them the label; options are for both repositories."""
+        if not isinstance(other, ResticStore) or other.repository == self.repository:
+            return False
+        alike = all(other.options.get(name, value) == value for name, value in self.options.items())
+        return alike and label == key.partition("/")[2]
+
+    def needs(self, other: BackupStore, key: str, manifest: Manifest) -> int:
+        return 0
+
+    def taken(
+        self, other: BackupStore, key: str, manifest: Manifest, label: str, folder: Path, *, advance: Advance
+    ) -> RepositoryCopy:
+        from scriptorium.stores.trees.restic.transfer import found
+
+        assert isinstance(other, ResticStore)
+        known = ours.backups(other.snapshots(library=manifest.library, label=label))
+        return found(other.program, key, manifest, known)
+
+    def _put_copy(self, package: RepositoryCopy) -> StoredBackup:
+        from scriptorium.stores.trees.restic.transfer import copy_snapshots, make_alike
+
+        try:
+            self.program.run("cat", "config")
+        except NoRepository:
+            make_alike(self.program, package.source)
+        copy_snapshots(self.program, package)
+        key, library = package.committed.key, package.manifest.library
+        return StoredBackup(key, library, package.label, max(package.size, 1), package.committed.time)
 
     def _made(self) -> Sequence[ours.Snapshot]:
         """The repository is made where there is none. Returns our snapshots in it."""
