@@ -22,6 +22,7 @@ import pytest
 from filelock import FileLock
 from prefect_server import prefect_server
 from s3_server import stop_s3_server
+from ssh_server import stop_ssh_server
 
 from scriptorium import settings as settings_module
 from scriptorium.settings import Settings, load
@@ -191,6 +192,12 @@ def _stop_s3_server() -> Iterator[None]:
     """At the end of a file: an idle server would take a tenth of a processor from all the others."""
     yield
     stop_s3_server()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stop_ssh_server() -> Iterator[None]:
+    yield
+    stop_ssh_server()
 
 
 @pytest.fixture

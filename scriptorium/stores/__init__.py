@@ -15,8 +15,9 @@ from scriptorium.stores.objects.encryption import Age, age_of
 from scriptorium.stores.objects.local import LocalStore
 from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.trees.restic import ResticStore
+from scriptorium.stores.trees.rsync import RsyncStore
 
-KINDS: dict[str, type[BaseModel]] = {"local": LocalStore, "s3": S3Store, "restic": ResticStore}
+KINDS: dict[str, type[BaseModel]] = {"local": LocalStore, "s3": S3Store, "restic": ResticStore, "rsync": RsyncStore}
 _DEFAULT = "local"
 
 
@@ -48,6 +49,7 @@ __all__ = [
     "Package",
     "Packaging",
     "ResticStore",
+    "RsyncStore",
     "Share",
     "StoreFeatures",
     "StoredBackup",

@@ -6,146 +6,27 @@ No test below may ask for the kind of a store: it asks for the store's features.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from age_keys import new_key
+from backup_store_rigs import RIGS, Rig, kinds, locking
 from prepared_backup import LABEL, LATER, TAKEN, folder_of_everything, prepared
-from restic_repository import damage_pack, restic_store
-from s3_relay import Relay
-from s3_server import s3_server
-from store_fixtures import s3_place
-from tree_store import TreeStore
 
 from scriptorium.errors import NotFound, Protected, StoreUnavailable
 from scriptorium.members import write_members
 from scriptorium.model import Annotations, Verification
 from scriptorium.operations.copies import Prepared, check, put
-from scriptorium.stores import Age, LocalStore, Share
+from scriptorium.stores import LocalStore, Share
 from scriptorium.stores.care import lock_of, whole_manifest
-from scriptorium.stores.objects.memory import MemoryStore
-from scriptorium.stores.objects.s3 import S3Store
 from scriptorium.stores.passing import passed_on
-from scriptorium.stores.trees.restic.saving import save_contents
 from scriptorium.words import Compression
 
 
-@dataclass(frozen=True)
-class Rig:
-    """A store, and what depends on its kind: how contents are damaged, how a put is cut short, how it stops answering.
-
-    ``damage`` changes a byte in the middle of the contents of a backup that has one file of noise.
-    """
-
-    store: Any
-    damage: Callable[[str], None]
-    cut_short: Callable[[Prepared], None]
-    break_down: Callable[[], None]
-
-
-def archives(store: Any, break_down: Callable[[], None]) -> Rig:
-    def damage(key: str) -> None:
-        data = bytearray(store.objects.read_bytes(key))
-        data[len(data) // 2] ^= 1
-        store.objects.put_bytes(key, bytes(data))
-
-    def cut_short(prepared: Prepared) -> None:
-        (package,) = prepared.packages.values()
-        store.objects.put(f"lib/{package.file.name}", package.file)  # type: ignore[attr-defined]
-
-    return Rig(store, damage, cut_short, break_down)
-
-
-def local(folder: Path) -> Rig:
-    store = LocalStore(path=folder / "store")
-
-    def break_down() -> None:
-        if store.path.exists():
-            store.path.rename(folder / "moved away")
-        store.path.write_text("not a folder")
-
-    return archives(store, break_down)
-
-
-def encrypted(folder: Path) -> Rig:
-    key = new_key(folder / "key.txt")
-    store = LocalStore(path=folder / "store", age=Age(recipients=(key,), identity=folder / "key.txt"))
-
-    def break_down() -> None:
-        if store.path.exists():
-            store.path.rename(folder / "moved away")
-        store.path.write_text("not a folder")
-
-    return archives(store, break_down)
-
-
-def memory(folder: Path) -> Rig:
-    store = MemoryStore()
-    return archives(store, store.objects.break_down)
-
-
-def bucket(folder: Path) -> Rig:
-    server = s3_server()
-    relay = Relay(server.url)
-    return archives(S3Store(**s3_place(server, relay.url)), relay.stop)
-
-
-def locking(folder: Path) -> Rig:
-    """In governance for an hour: the tests of what removes cannot have it."""
-    server = s3_server()
-    place = s3_place(server) | {"bucket": server.bucket("contracts-locked", locked=True)}
-    return archives(S3Store(**place, lock={"mode": "governance", "days": 1 / 24}), lambda: None)
-
-
-def tree(folder: Path) -> Rig:
-    store = TreeStore(place=str(folder))
-
-    def damage(key: str) -> None:
-        members = store.kept[key].members
-        at = next(number for number, (header, _) in enumerate(members) if header.entry.path.endswith("noise"))
-        members[at] = members[at][0], b"other" * 1000
-
-    def cut_short(prepared: Prepared) -> None:
-        (package,) = prepared.packages.values()
-        store.put(package)
-        store.kept[f"lib/{prepared.label}"].manifest = None
-
-    return Rig(store, damage, cut_short, lambda: store.broken.add(store.place))
-
-
-def restic(folder: Path) -> Rig:
-    if shutil.which("restic") is None:
-        pytest.skip("restic is not installed")
-    store = restic_store(folder)
-
-    def cut_short(prepared: Prepared) -> None:
-        (package,) = prepared.packages.values()
-        store.snapshots() or store.make()
-        save_contents(store.program, package, "cut short", ())  # type: ignore[arg-type]
-
-    def break_down() -> None:
-        store.folder.rename(folder / "moved away")
-        store.folder.write_text("not a folder")
-
-    return Rig(store, lambda _: damage_pack(store.folder), cut_short, break_down)
-
-
-RIGS = {
-    "archives in a folder": local,
-    "encrypted archives": encrypted,
-    "archives in memory": memory,
-    "archives in a bucket": bucket,
-    "trees in memory": tree,
-    "restic": restic,
-}
-
-
-@pytest.fixture(params=RIGS)
+@pytest.fixture(params=kinds())
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
     return RIGS[request.param](tmp_path)
 
@@ -273,11 +154,11 @@ def test_what_is_removed_is_gone(rig: Rig, data: Path) -> None:
     assert rig.store.is_free("lib", LABEL) and rig.store.verify(kept).sound
 
 
-@pytest.mark.parametrize("make", [*RIGS.values(), locking], ids=[*RIGS, "archives in a bucket that locks"])
+@pytest.mark.parametrize("name", [*kinds(), "archives in a bucket that locks"])
 def test_an_immutable_backup_stays_and_the_error_names_the_end_of_the_lock(
-    make: Callable[[Path], Rig], data: Path, tmp_path: Path
+    name: str, data: Path, tmp_path: Path
 ) -> None:
-    rig = make(tmp_path)
+    rig = (RIGS | {"archives in a bucket that locks": locking})[name](tmp_path)
     key = stored(rig, data)
     lock = lock_of(rig.store, key)
     assert (lock is not None) == rig.store.features.immutable

@@ -1,0 +1,350 @@
+"""What rsync alone does: links to the earlier backup, what it would not see, what others have in the folder, a host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prepared_backup import LABEL, LATER, TAKEN, folder_of_everything, prepared
+from ssh_server import local_store, remote_store, ssh_server
+
+from scriptorium.errors import DamageFound, NotFound, StoreRefused, StoreUnavailable, ToolMissing
+from scriptorium.members import write_members
+from scriptorium.operations.copies import check, put
+from scriptorium.stores import RsyncStore, Share
+from scriptorium.stores.trees.rsync import program, saving
+from scriptorium.stores.trees.rsync.folder import Folder
+from scriptorium.stores.trees.rsync.remote import Remote
+from scriptorium.stores.trees.rsync.site import Keeps
+from scriptorium.words import Compression
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "stores.md"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RsyncStore:
+    return local_store(tmp_path / "store")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return folder_of_everything(tmp_path / "data")
+
+
+def stored(
+    store: RsyncStore,
+    data: Path,
+    number: int = 1,
+    *,
+    label: str = "",
+    meanwhile: Callable[[], object] = lambda: None,
+) -> str:
+    one = prepared(data, store, label=label or (LABEL if number == 1 else f"{LABEL}-{number}"))
+    meanwhile()
+    return put(store, Compression.GZIP, one, check(one)).key
+
+
+def contents(store: RsyncStore, key: str) -> Path:
+    return Path(store.target.partition(":")[2] or str(store.path)) / key / "contents"
+
+
+def restored(store: RsyncStore, key: str, folder: Path) -> Path:
+    with store.members(key) as members:
+        write_members(members, lambda path: folder / path, roots=[folder], expected=store.manifest(key).files)
+    return folder
+
+
+def test_a_backup_on_another_host(data: Path, tmp_path: Path) -> None:
+    """A life there, in one go: each step is a connection."""
+    store = remote_store(tmp_path / "store", bwlimit="100m")
+    assert list(store.list()) == [] and store.is_free("lib", LABEL)
+    first = stored(store, data)
+    (data / "new").write_text("new")
+    second = stored(store, data, 2)
+    assert [found.key for found in store.list("lib")] == [first, second] and not store.is_free("lib", LABEL)
+    assert (contents(store, first) / "data/noise").samefile(contents(store, second) / "data/noise")
+    assert (restored(store, second, tmp_path / "back") / "data/noise").read_bytes() == (data / "noise").read_bytes()
+    with store.members(second, lambda path: path == "data/new") as members:
+        assert [member.contents() for member in members] == [b"new"]
+    assert store.verify(second, share=Share(1, 2)).sound and store.verify(second, share=Share(2, 2)).sound
+    (contents(store, first) / "data/noise").write_bytes(b"other")
+    damage = store.verify(second).damage
+    assert len(damage) == 1 and damage[0].startswith("altered member: data/noise")
+    known = store.annotations(first)
+    store.annotate(first, replace(known, pinned=True))
+    assert store.annotations(first).pinned
+    with pytest.raises(NotFound):
+        store.annotate("lib/nothing", known)
+    store.remove(first)
+    assert [found.key for found in store.list()] == [second] and store.sweep(datetime.now(UTC) + LATER) == ()
+    used, free = store.usage()
+    assert used > 50_000 and free is not None and free > 0
+
+
+def test_unchanged_files_are_links_and_changed_ones_are_not(store: RsyncStore, data: Path) -> None:
+    first = stored(store, data)
+    (data / "sub" / "empty").write_text("no more")
+    second = stored(store, data, 2)
+    one, two = contents(store, first) / "data", contents(store, second) / "data"
+    assert (one / "noise").samefile(two / "noise") and (two / "sub/again").samefile(two / "noise")
+    assert (one / "sub/empty").read_text() == "" and (two / "sub/empty").read_text() == "no more"
+    assert store.verify(first).sound and store.verify(second).sound
+    store.remove(first)
+    assert store.verify(second).sound
+    assert store.usage()[0] == 50_003 + 7
+
+
+def test_a_change_behind_an_equal_size_and_time_is_sent(store: RsyncStore, data: Path) -> None:
+    """rsync's own comparison sees nothing; the hash in the earlier record differs."""
+    first = stored(store, data)
+    before = (data / "noise").lstat()
+    (data / "noise").write_bytes(os.urandom(50_000))
+    os.utime(data / "noise", ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = stored(store, data, 2)
+    one, two = contents(store, first) / "data", contents(store, second) / "data"
+    assert (two / "noise").read_bytes() == (data / "noise").read_bytes() != (one / "noise").read_bytes()
+    assert (two / "sub/again").samefile(two / "noise") and store.verify(second).sound and store.verify(first).sound
+
+
+def test_damage_does_not_pass_to_the_next_backup(store: RsyncStore, data: Path, tmp_path: Path) -> None:
+    first = stored(store, data)
+    kept = contents(store, first) / "data/noise"
+    before = kept.lstat()
+    kept.write_bytes(b"x" * 50_000)
+    os.utime(kept, ns=(before.st_atime_ns, before.st_mtime_ns))
+    store.annotate(first, replace(store.annotations(first), verification=store.verify(first)))
+    second = stored(store, data, 2)
+    assert store.verify(second).sound and not store.verify(first).sound
+
+
+def test_with_checksum_a_damaged_file_is_not_linked_to(data: Path, tmp_path: Path) -> None:
+    store = local_store(tmp_path / "store", checksum=True)
+    kept = contents(store, stored(store, data)) / "data/noise"
+    before = kept.lstat()
+    kept.write_bytes(b"x" * 50_000)
+    os.utime(kept, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert store.verify(stored(store, data, 2)).sound
+
+
+def test_a_change_between_our_reading_and_rsyncs_is_named(store: RsyncStore, data: Path, tmp_path: Path) -> None:
+    (data / "gone").write_text("gone")
+    (data / "touched").write_text("the same")
+
+    def meanwhile() -> None:
+        (data / "noise").write_bytes(b"later" * 999)
+        (data / "gone").unlink()
+        (data / "touched").chmod(0o640)
+
+    key = stored(store, data, meanwhile=meanwhile)
+    manifest = store.manifest(key)
+    assert sorted(manifest.warnings) == [
+        "data/gone: vanished before rsync read it",
+        "data/noise: changed after it was read: the copy has its later state",
+    ]
+    assert manifest.parts[0].bytes == 4995 + 3 + 8 and manifest.unsaved_count == 0
+    assert store.verify(key).sound
+    assert (restored(store, key, tmp_path / "back") / "data/noise").read_bytes() == b"later" * 999
+    assert not (tmp_path / "back/data/gone").exists()
+
+
+def test_nothing_is_written_through_a_folder_that_became_a_link(store: RsyncStore, data: Path, tmp_path: Path) -> None:
+    (data / "sub" / "file").write_text("precious")
+    other = tmp_path / "other"
+    inodes = list[int]()
+
+    def meanwhile() -> None:
+        shutil.copytree(data / "sub", other, copy_function=shutil.copy2)
+        shutil.rmtree(data / "sub")
+        (data / "sub").symlink_to(other)
+        inodes.extend(path.lstat().st_ino for path in sorted(other.iterdir()))
+
+    key = stored(store, data, meanwhile=meanwhile)
+    assert [path.lstat().st_ino for path in sorted(other.iterdir())] == inodes
+    assert store.verify(key).sound and not (contents(store, key) / "data/sub").is_symlink()
+
+
+def test_folders_and_files_of_others_are_left_alone(store: RsyncStore, data: Path) -> None:
+    place = Path(str(store.path))
+    for name in ("theirs/2026", "lib/notes", "lib/.hidden.partial", ".snapshots/x"):
+        (place / name).mkdir(parents=True)
+        (place / name / "file").write_text("theirs")
+    (place / "readme").write_text("theirs")
+    before = sorted(place.rglob("*"))
+    store.remove(stored(store, data))
+    assert list(store.list()) == [] and store.sweep(datetime.now(UTC) + LATER) == ()
+    store.remove("theirs/2026")
+    assert sorted(place.rglob("*")) == before
+    (place / "lib" / LABEL).mkdir()
+    assert not store.is_free("lib", LABEL)
+    with pytest.raises(StoreRefused, match="has this name already"):
+        stored(store, data)
+    assert list((place / "lib" / LABEL).iterdir()) == []
+
+
+def test_a_copy_that_is_damaged_is_replaced_by_the_same_backup(store: RsyncStore, data: Path) -> None:
+    one = prepared(data, store)
+    key = put(store, Compression.GZIP, one, check(one)).key
+    inode = contents(store, key).stat().st_ino
+    put(store, Compression.GZIP, one, check(one))
+    assert contents(store, key).stat().st_ino == inode
+    (contents(store, key) / "data/noise").write_bytes(b"damaged")
+    assert put(store, Compression.GZIP, one, check(one)).key == key
+    assert store.verify(key).sound and len(list(store.list())) == 1
+
+
+def test_damage_on_the_way_is_found_before_the_backup_gets_its_name(
+    store: RsyncStore, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = saving.corrected
+
+    def damaging(package: Any, lookup: Any, *, incomplete: bool) -> Any:
+        (file,) = Path(str(store.path)).rglob("noise")
+        file.write_bytes(b"x" * 50_000)
+        return real(package, lookup, incomplete=incomplete)
+
+    monkeypatch.setattr(saving, "corrected", damaging)
+    with pytest.raises(DamageFound, match="reads back differently"):
+        stored(store, data)
+    assert list(store.list()) == [] and list((Path(str(store.path)) / "lib").iterdir()) == []
+
+
+def test_a_part_of_a_backup_that_was_removed_by_hand_is_missed(store: RsyncStore, data: Path) -> None:
+    key = stored(store, data)
+    shutil.rmtree(contents(store, key) / "data/sub")
+    assert store.verify(key).damage == ("missing member: data/sub/empty",)
+    shutil.rmtree(contents(store, key))
+    (found,) = store.list()
+    assert store.visible_damage(found, store.manifest(key)) == ("the folder of its contents is missing",)
+    assert not store.verify(key, share=Share(1, 2)).sound
+    (contents(store, key).parent / "members.jsonl").unlink()
+    assert store.verify(key).damage == ("altered member: manifest.json (the record lacks members.jsonl)",)
+
+
+def test_what_the_filesystem_there_cannot_keep_is_named(
+    store: RsyncStore, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Folder.prepare
+    monkeypatch.setattr(
+        Folder, "prepare", lambda *a: real(*a) and Keeps(links=False, symlinks=False, modes=False, case=False)
+    )
+    (data / "secret").write_text("secret")
+    (data / "secret").chmod(0o400)
+    key = stored(store, data)
+    assert [one.partition(":")[0] for one in store.manifest(key).warnings] == [
+        "the store's filesystem has no hard links",
+        "the store's filesystem has no symlinks",
+        "the store's filesystem keeps no modes and owners",
+    ]
+    back = restored(store, key, tmp_path / "back") / "data"
+    assert os.readlink(back / "link") == "noise" and (back / "secret").lstat().st_mode & 0o777 == 0o400  # noqa: PTH115
+    (data / "NOISE").write_text("another")
+    with pytest.raises(StoreRefused, match="takes two names for one"):
+        stored(store, data, 2)
+    assert [found.key for found in store.list()] == [key]
+
+
+def test_a_run_that_was_killed_costs_nothing_that_had_arrived(store: RsyncStore, data: Path) -> None:
+    """rsync is killed in the middle of a file; the next backup links to the files that were whole."""
+    (data / "a large file").write_bytes(os.urandom(30 << 20))
+    (data / "zz").write_bytes(os.urandom(20 << 20))
+    line = [sys.executable, "-c", _PUT, str(store.path), str(data)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.Popen(line, env=env, start_new_session=True)
+    place, until = Path(str(store.path)), time.monotonic() + 60
+    try:
+        while not (whole := list(place.glob("lib/.*/contents/data/a large file"))) and time.monotonic() < until:
+            time.sleep(0.02)
+    finally:
+        run.send_signal(signal.SIGKILL)
+        run.wait(30)
+    inode = whole[0].lstat().st_ino
+    assert list(store.list()) == [] and not store.is_free("lib", LABEL)
+    assert len(store.discard_unfinished("lib", TAKEN)) == 1 and store.is_free("lib", LABEL)
+    key = stored(store, data, 2)
+    assert (contents(store, key) / "data/a large file").lstat().st_ino == inode
+    assert store.verify(key).sound and [path.name for path in (place / "lib").iterdir()] == [f"{LABEL}-2"]
+
+
+_PUT = """
+import sys
+from pathlib import Path
+from prepared_backup import prepared
+from scriptorium.operations.copies import check, put
+from scriptorium.stores import RsyncStore
+from scriptorium.words import Compression
+store = RsyncStore(path=Path(sys.argv[1]), bwlimit="15m")
+one = prepared(Path(sys.argv[2]), store)
+put(store, Compression.GZIP, one, check(one))
+"""
+
+
+def test_a_host_that_does_not_let_us_in_or_is_another(data: Path, tmp_path: Path) -> None:
+    server = ssh_server()
+
+    def trouble(kind: type[Exception], text: str, **settings: Any) -> None:
+        with pytest.raises(kind, match=text):
+            list(remote_store(tmp_path / "store", **settings).list())
+
+    trouble(StoreRefused, "does not let us in", ssh=server.words(key="stranger"))
+    trouble(StoreRefused, "not known", ssh=server.words(known="nothing"))
+    trouble(StoreRefused, "another one than before", ssh=server.words(known="changed"))
+    trouble(StoreUnavailable, "Connection refused", ssh=("ssh", "-p", "1"))
+    trouble(ToolMissing, "rsync is not installed on the host", rsync_path="no-such-rsync")
+    trouble(ToolMissing, "program not found", ssh=("no-such-ssh",))
+
+
+def test_a_host_without_sha256sum_is_read_back(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scriptorium.stores.trees.rsync.remote._HASH", "exit 127")
+    monkeypatch.setattr("scriptorium.stores.trees.rsync.remote._TOGETHER", 40_000)  # noise comes as a stream
+    store = remote_store(tmp_path / "store")
+    key = stored(store, data)
+    assert store.verify(key).sound
+    (contents(store, key) / "data/noise").write_bytes(b"x" * 50_000)
+    assert len(store.verify(key).damage) == 1
+
+
+def test_a_change_on_the_way_to_another_host_is_named(data: Path, tmp_path: Path) -> None:
+    store = remote_store(tmp_path / "store")
+    (data / "gone").write_text("gone")
+
+    def meanwhile() -> None:
+        (data / "noise").write_bytes(b"later" * 999)
+        (data / "gone").unlink()
+
+    key = stored(store, data, meanwhile=meanwhile)
+    assert len(store.manifest(key).warnings) == 2 and store.verify(key).sound
+    (entry,) = (one for one in store.manifest(key).files.entries or () if one.path == "data/noise")
+    assert (entry.size, entry.mtime_ns) == (4995, (data / "noise").lstat().st_mtime_ns)
+
+
+def test_a_program_that_is_missing_here(store: RsyncStore, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = prepared(data, store)
+    monkeypatch.setattr(program, "PROGRAM", "no-such-rsync")
+    with pytest.raises(ToolMissing, match="program not found"):
+        put(store, Compression.GZIP, one, check(one))
+    assert list(store.list()) == [] and isinstance(store.site, Folder)
+    assert isinstance(RsyncStore(target="nas:/srv").site, Remote)
+
+
+def test_the_documents_way_without_us(store: RsyncStore, data: Path, tmp_path: Path) -> None:
+    (data / "sub" / "empty").write_text("older")
+    stored(store, data, label="database_20260203_000000")
+    stored(store, data, label="full_20260204_000000")
+    chapter = DOCUMENT.read_text().partition("### With rsync alone")[2]
+    commands = [line[2:] for line in chapter.partition("```\n\n")[0].splitlines() if line.startswith("$ ")]
+    assert len(commands) == 4
+    script = "\n".join(commands).replace("/mnt/disk/backups/bibliotheca", f"{store.path}/lib")
+    subprocess.run(["bash", "-euc", script], env={**os.environ, "HOME": str(tmp_path)}, check=True)
+    back = tmp_path / "back" / "data"
+    assert (back / "noise").read_bytes() == (data / "noise").read_bytes()
+    assert (back / os.fsdecode(b"\xff odd\n")).read_text() == "odd" and (back / "sub/again").samefile(back / "noise")
