@@ -14,6 +14,7 @@ from scriptorium.operations.prune import kept_by_retention
 from scriptorium.results import BackupResult, Copied, PlannedCopy
 from scriptorium.settings import Settings
 from scriptorium.words import Status, Tier
+from scriptorium.workspace.containment import contained
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ def complete_earlier(settings: Settings, result: BackupResult, make: Callable[[P
         return result
     try:
         planned = plan_completion(settings, backup.library, result.failed)
-        done = copy_each(CopyPlan(planned), make)
+        with contained():
+            done = copy_each(CopyPlan(planned), make)
     except ScriptoriumError as error:
         log.warning("what earlier backups lack could not be found: %s", error)
         return replace(result, uncompleted={"earlier backups": error})

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,14 @@ from scriptorium import wording, workspace
 from scriptorium.catalog import forget_missing
 from scriptorium.catalog.run_progress import recorded
 from scriptorium.catalog.status import judge_copy
-from scriptorium.errors import STORE_TROUBLE, DamageFound, ScriptoriumError
+from scriptorium.errors import STORE_TROUBLE, DamageFound, NoSpace, ScriptoriumError, StoreUnavailable
 from scriptorium.failpoints import reach
 from scriptorium.fs.free_space import device_of
+from scriptorium.fs.system_errors import advice as advice_of
+from scriptorium.fs.system_errors import no_space, reason_of
 from scriptorium.manifest import new_id
 from scriptorium.model import Annotations, Copy, Verification
-from scriptorium.operations.copy_plan import CopyPlan, Source, outcome, plan_copy, readable
+from scriptorium.operations.copy_plan import CopyPlan, Source, outcome, plan_copy, readable, stored_before
 from scriptorium.progress import Advance, step
 from scriptorium.requests import CopyRequest
 from scriptorium.results import Copied, CopyResult, PlannedCopy
@@ -37,9 +40,19 @@ from scriptorium.workspace.containment import contained
 
 log = logging.getLogger(__name__)
 
+_TRIES = 2
+
 
 class _ArrivedDamaged(DamageFound):
     """What arrived is not what was read: another copy to read would change nothing."""
+
+
+class _SourceTrouble(Exception):
+    """The copy that is read is of no use now; ``reason`` says why."""
+
+    def __init__(self, reason: ScriptoriumError) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def copy(settings: Settings, request: CopyRequest, *, advance: Advance | None = None) -> CopyResult:
@@ -51,23 +64,29 @@ def copy(settings: Settings, request: CopyRequest, *, advance: Advance | None = 
 
 
 def copy_each(plan: CopyPlan, make: Callable[[PlannedCopy], Copied]) -> CopyResult:
-    """Make every copy with ``make``; in a dry run, none. One that fails does not stop the others."""
+    """Make every copy with ``make``; in a dry run, none. One that fails does not stop the others. A store that is of no
+    use twice in a row is not tried again: each try may take minutes."""
     if plan.dry_run:
         return outcome(plan)
     copied: list[Copied] = []
-    failed = dict(plan.failed)
+    failed, in_a_row = dict(plan.failed), Counter[str]()
     for planned in plan.copies:
+        if in_a_row[planned.to] == _TRIES:
+            failed[str(planned)] = StoreUnavailable("not tried any more: the store did not answer", on=planned.to)
+            continue
         try:
             copied.append(make(planned))
+            in_a_row[planned.to] = 0
         except ScriptoriumError as error:
             log.warning("no copy of %s: %s", planned, error)
             failed[str(planned)] = error
+            in_a_row[planned.to] = in_a_row[planned.to] + 1 if isinstance(error, STORE_TROUBLE) else 0
     return outcome(plan, copied, failed)
 
 
 def copy_one(settings: Settings, planned: PlannedCopy, *, advance: Advance | None = None) -> Copied:
-    """Make one copy, and check it where it arrived. If the copy that is read turns out to be damaged, the next one is
-    read. ``DamageFound`` if all of them are: then nothing is left in the target."""
+    """Make one copy, and check it where it arrived. If the copy that is read is damaged, or cannot be read, the next
+    one is read. ``DamageFound`` if all of them are damaged: then nothing is left in the target."""
     began, backup = time.monotonic(), planned.backup
     name = workspace.copy_name(backup.library, planned.to)
     with (
@@ -77,35 +96,57 @@ def copy_one(settings: Settings, planned: PlannedCopy, *, advance: Advance | Non
         recorded(settings, backup.id, "copy", backup.library),
     ):
         reach("copy.locked")
-        if planned.unread is not None:
-            read = _read_back(settings, planned, planned.unread)
+        there = planned.unread or (stored_before(settings, planned) if planned.replaced is None else None)
+        if there is not None:
+            read = _read_back(settings, planned, there)
             if read is not None:
                 return Copied(backup, read, planned.to, time.monotonic() - began, finished=True)
-            planned = replace(planned, replaced=planned.unread, unread=None)
-        errors: list[DamageFound] = []
+            planned = replace(planned, replaced=there, unread=None)
+        errors: list[ScriptoriumError] = []
         for source in readable(settings, planned):
             with workspace.staging(settings, name, new_id()) as folder:
                 try:
-                    made = _made(settings, planned, source, folder, advance)
+                    package, verification = _prepared(settings, planned, source, folder, advance)
+                    made = _stored(settings, planned, package, verification)
                 except _ArrivedDamaged:
                     raise
-                except DamageFound as error:
-                    log.warning("the copy of %s in %s is damaged: %s", backup.id, source.copy.store, error)
-                    errors.append(error)
+                except (_SourceTrouble, DamageFound) as error:
+                    log.warning("the copy of %s in %s: %s", backup.id, source.copy.store, error)
+                    errors.append(error.reason if isinstance(error, _SourceTrouble) else error)
                     continue
             took = time.monotonic() - began
             log.info("%s is copied from %s in %s", planned, source.copy.store, wording.duration(took))
             return Copied(backup, made, source.copy.store, took, unchanged=source.as_it_is)
-        raise errors[0]
+        raise next((one for one in errors if isinstance(one, DamageFound)), errors[0])
 
 
-def _made(settings: Settings, planned: PlannedCopy, source: Source, folder: Path, advance: Advance | None) -> Copy:
+def _prepared(
+    settings: Settings, planned: PlannedCopy, source: Source, folder: Path, advance: Advance | None
+) -> tuple[Package, Verification | None]:
+    """The package, read back where there is something to read. ``DamageFound``; ``_SourceTrouble`` if the copy cannot
+    be read."""
     target = settings.store(planned.to)
-    package = _package(settings, planned, source, target, folder, advance)
-    with step("verifying", str(planned), expected=package.bytes or None) as moved:
-        verification = package.check(advance=moved)
+    where = source.store.location(source.copy.key)
+    try:
+        package = _package(settings, planned, source, target, folder, advance)
+        with step("verifying", str(planned), expected=package.bytes or None) as moved:
+            verification = package.check(advance=moved)
+    except STORE_TROUBLE as error:
+        raise _SourceTrouble(error) from error
+    except OSError as error:
+        if no_space(error):
+            raise NoSpace("the disk became full while the backup was copied", on=str(folder)) from error
+        trouble = StoreUnavailable(f"the copy cannot be read: {reason_of(error)}", on=where, hint=advice_of(error))
+        raise _SourceTrouble(trouble) from error
     if verification is not None and not verification.sound:
-        raise DamageFound("it reads back differently", on=str(planned), findings=verification.damage[:3])
+        found = "; ".join(verification.damage[:3])
+        raise DamageFound("the copy is damaged", on=where, hint=f"{found}. Use another copy of this backup")
+    return package, verification
+
+
+def _stored(settings: Settings, planned: PlannedCopy, package: Package, known: Verification | None) -> Copy:
+    """The package in the target, in the place of a damaged copy, if there is one that is not locked."""
+    target = settings.store(planned.to)
     reach("copy.before-put")
     if planned.replaced is not None and lock_of(target, planned.replaced.key) is None:
         target.remove(planned.replaced.key)
@@ -114,7 +155,7 @@ def _made(settings: Settings, planned: PlannedCopy, source: Source, folder: Path
     reach("copy.stored")
     log.info("%s: stored as %s, %s", planned.to, stored.key, wording.size(stored.bytes))
     made = Copy(planned.to, stored.key, stored.bytes, planned.backup.status)
-    return _checked(settings, planned, made, verification or stored.verification)
+    return _checked(settings, planned, made, known or stored.verification)
 
 
 def _package(
@@ -135,6 +176,8 @@ def _package(
         with step("reading", what, expected=needed or None, also=advance) as moved:
             return target.taken(store, key, source.manifest, source.label, folder, advance=moved)
     manifest = whole_manifest(store, key)
+    if manifest.id != planned.backup.id:
+        raise DamageFound("this is the archive of another backup", on=store.location(key))
     compression = manifest.archive.compression if manifest.archive is not None else settings.compression
     packaging = target.packaging(compression)
     contents, holes = (sum(part.bytes for part in manifest.parts), sum(part.holes for part in manifest.parts))

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scriptorium.catalog import Catalog
-from scriptorium.errors import STORE_TROUBLE, DamageFound, KeyMissing, NotFound, ScriptoriumError, UsageError
+from scriptorium.errors import (
+    STORE_TROUBLE,
+    DamageFound,
+    KeyMissing,
+    NotFound,
+    ScriptoriumError,
+    ToolMissing,
+    UsageError,
+)
 from scriptorium.manifest import label_of
 from scriptorium.model import Backup, Copy, Manifest
 from scriptorium.operations.copies import free_label
@@ -161,3 +171,16 @@ def _taken(target: BackupStore, planned: PlannedCopy, label: str) -> bool:
             if not replaced or lock_of(target, found.key) is not None:
                 return True
     return False
+
+
+def stored_before(settings: Settings, planned: PlannedCopy) -> Copy | None:
+    """A copy that an earlier try, or somebody else, has put into the store since this one was planned."""
+    target, backup = settings.store(planned.to), planned.backup
+    labels = {label_of(copy.label) for copy in backup.copies}
+    for found in target.list(backup.library):
+        label = label_of(found.label)
+        if label in labels or re.sub(r"-[0-9]+$", "", label) in labels:
+            with contextlib.suppress(NotFound, DamageFound, ToolMissing):
+                if target.manifest(found.key).id == backup.id:
+                    return Copy(planned.to, found.key, found.bytes, backup.status)
+    return None

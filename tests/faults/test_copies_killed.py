@@ -24,7 +24,7 @@ from scriptorium.model import Backup
 from scriptorium.operations.pin import pin_copies
 from scriptorium.settings import Settings, load
 
-AS_IT_IS = ["copy.locked", "copy.before-reading", "driver.bytes-moved", "copy.before-put", "upload.before-archive"]
+AS_IT_IS = ["copy.locked", "copy.before-reading", "copy.before-put", "upload.before-archive"]
 AS_IT_IS += ["upload.before-manifest", "upload.after-manifest", "copy.stored", "copy.before-annotations", "copy.done"]
 AGAIN = ["driver.bytes-moved", "copy.packed", "upload.before-manifest", "copy.before-annotations"]
 REPOSITORY = ["restic.before-copy#1", "restic.before-copy#2", "restic.copied", "copy.before-annotations"]

@@ -62,7 +62,7 @@ def test_what_cannot_be_copied_is_an_exit_code(two: Any, tmp_path: Path) -> None
     refused(5, "copy", "ffff", "--to", "usb")
     archive = two.backups / taken.copies[0].key
     archive.write_bytes(archive.read_bytes()[:-20])
-    assert "use another copy of this backup" in refused(3, "copy", taken.id, "--to", "usb")
+    assert "Use another copy of this backup" in refused(3, "copy", taken.id, "--to", "usb")
     (tmp_path / "usb").write_text("no folder")
     assert "usb" in refused(1, "copy", "--missing")
 

@@ -167,7 +167,7 @@ class ArchiveStore(BaseModel):
         from scriptorium.stores.objects.transfer import needs
 
         assert isinstance(other, ArchiveStore)
-        return needs(other.objects, self.objects, manifest)
+        return needs(other.objects, manifest)
 
     def taken(
         self, other: BackupStore, key: str, manifest: Manifest, label: str, folder: Path, *, advance: Advance
@@ -179,8 +179,7 @@ class ArchiveStore(BaseModel):
         if keys is not None and not keys.fit:
             keys = other._keys(manifest)
         hides = self.age is not None and self.age.names == "encrypted"
-        there = (other.objects, self.objects)
-        return fetched(*there, key, manifest, label, folder, keys, advance, hides_names=hides)
+        return fetched(other.objects, key, manifest, label, folder, keys, advance, hides_names=hides)
 
     def require_key(self, key: str) -> str:
         keys = self._keys_of(key)

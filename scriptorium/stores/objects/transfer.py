@@ -10,7 +10,6 @@ from pathlib import Path
 from scriptorium.archive.encryption import Keys
 from scriptorium.errors import DamageFound
 from scriptorium.fs.atomic import beside, new_file
-from scriptorium.fs.free_space import device_of
 from scriptorium.manifest import label_of
 from scriptorium.model import Manifest
 from scriptorium.progress import Advance
@@ -32,15 +31,14 @@ def fits(manifest: Manifest, age: Age | None) -> bool:
     return age is None or age.names == "readable" or manifest.files.entries is None
 
 
-def needs(source: ObjectStore, target: ObjectStore, manifest: Manifest) -> int:
-    """The bytes that the archive needs in the workspace."""
+def needs(source: ObjectStore, manifest: Manifest) -> int:
+    """The bytes that the archive needs in the workspace: one on this machine is read where it lies."""
     assert manifest.archive is not None
-    return 0 if _read_in_place(source, target) else manifest.archive.bytes
+    return manifest.archive.bytes if source.folder is None else 0
 
 
 def fetched(
     source: ObjectStore,
-    target: ObjectStore,
     key: str,
     manifest: Manifest,
     label: str,
@@ -55,10 +53,10 @@ def fetched(
     assert record is not None
     name = label + record.name[len(label_of(record.name)) :]
     whole = dataclasses.replace(manifest, archive=dataclasses.replace(record, name=name))
-    if _read_in_place(source, target):
-        assert source.folder is not None
-        return ArchivePackage(source.folder / key, whole, keys, hides_names)
     file = folder / name
+    if source.folder is not None:
+        file.symlink_to(source.folder / key)  # no store takes a link over: two copies would be one file
+        return ArchivePackage(file, whole, keys, hides_names)
     digest, size = hashlib.sha256(), 0
     with source.open(key) as stream, beside(file) as partial, new_file(partial) as out:
         while chunk := stream.read(_MIB):
@@ -69,11 +67,3 @@ def fetched(
     if (size, digest.hexdigest()) != (record.bytes, record.sha256):
         raise DamageFound("the archive is not what its manifest says", on=source.location(key), hint=_HINT)
     return ArchivePackage(file, whole, keys, hides_names)
-
-
-def _read_in_place(source: ObjectStore, target: ObjectStore) -> bool:
-    """Whether the target can read the archive where it lies. In a folder of the same filesystem it would take the file
-    over as a link, and two copies would be one."""
-    if source.folder is None:
-        return False
-    return target.folder is None or device_of(source.folder) != device_of(target.folder)

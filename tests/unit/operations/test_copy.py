@@ -6,30 +6,20 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import backup_setup
+import copy_setup
 import pytest
 from age_keys import new_key
-from backup_setup import Home
-from restic_repository import damage_pack, restic_store
-from s3_server import s3_server
-from store_fixtures import s3_place
-from tree_store import TreeStore
+from copy_setup import Stores, aged, only, saved, saved_manifest
+from restic_repository import damage_pack
 
-from scriptorium import workspace
 from scriptorium.catalog import Catalog
 from scriptorium.errors import (
     DamageFound,
     KeyMissing,
-    LibraryBusy,
-    NoSpace,
-    NotFound,
-    Protected,
-    StoreUnavailable,
-    UsageError,
 )
 from scriptorium.members import write_members
 from scriptorium.model import Annotations, Backup, Manifest
@@ -37,68 +27,13 @@ from scriptorium.operations.backup import backup
 from scriptorium.operations.copy import copy
 from scriptorium.operations.copy_plan import plan_copy
 from scriptorium.operations.pin import pin_copies
-from scriptorium.operations.prune import remove_by_hand, sweep_stores
 from scriptorium.requests import BackupRequest, CopyRequest
 from scriptorium.settings import Settings
-from scriptorium.stores import Age, BackupStore, LocalStore, ResticStore
-from scriptorium.stores.objects.s3 import S3Store
+from scriptorium.stores import BackupStore, ResticStore
 from scriptorium.words import Compression, Status
 
 home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
-Stores = dict[str, BackupStore]
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> str:
-    return new_key(tmp_path / "key.txt")
-
-
-def aged(folder: Path, name: str, recipients: str, **more: Any) -> LocalStore:
-    return LocalStore(name=name, path=folder / name, age=Age(recipients=(recipients,), **more))
-
-
-@pytest.fixture
-def stores(tmp_path: Path, key: str) -> Stores:
-    found: list[Any] = [
-        LocalStore(name="local", path=tmp_path / "local"),
-        LocalStore(name="usb", path=tmp_path / "usb"),
-    ]
-    found.append(aged(tmp_path, "aged", key, identity=tmp_path / "key.txt"))
-    found.append(aged(tmp_path, "hidden", key, identity=tmp_path / "key.txt", names="encrypted"))
-    found.append(S3Store(name="bucket", **s3_place(s3_server())))
-    found.append(TreeStore(name="tree", place=str(tmp_path)))
-    if shutil.which("restic"):
-        found += [restic_store(tmp_path / name, name=name) for name in ("restic", "far")]
-    return {one.name: one for one in found}
-
-
-@pytest.fixture
-def settings(home: Home, stores: Stores) -> Settings:
-    data = home.folder / "data"
-    (data / "covers" / "again").hardlink_to(data / "covers" / "a.jpg")
-    (data / "link").symlink_to("notes.txt")
-    (data / os.fsdecode(b"\xff odd\n")).write_text("odd")
-    (data / "notes.txt").chmod(0o400)
-    (data / "empty").mkdir()
-    with (data / "sparse").open("wb") as file:
-        file.truncate(300_000)
-    if os.geteuid() == 0:
-        os.chown(data / "covers" / "a.jpg", 12345, 23456)
-    return home.settings.model_copy(update={"stores": stores, "workspace": home.folder / "work"})
-
-
-def only(settings: Settings, *names: str) -> Settings:
-    """The settings with these stores alone: nothing asks the others."""
-    return settings.model_copy(update={"stores": {name: settings.stores[name] for name in names}})
-
-
-def saved(settings: Settings, *to: str, **more: Any) -> Backup:
-    return backup(only(settings, *to), BackupRequest(to=to, **more)).backup
-
-
-def saved_manifest(store: BackupStore, taken: Backup) -> Manifest:
-    whole: Callable[[str], Manifest] = getattr(store, "whole_manifest", store.manifest)
-    return whole(taken.copies[0].key)
+key, stores, settings = copy_setup.key, copy_setup.stores, copy_setup.settings
 
 
 def same(manifest: Manifest) -> Manifest:
@@ -133,7 +68,7 @@ TABLE = {
     "hidden": (*ARCHIVES, "tree"),
     "bucket": (*ARCHIVES, "tree"),
     "tree": ARCHIVES,
-    "restic": ("hidden",),
+    "restic": ("hidden", "far"),
 }
 
 
@@ -217,17 +152,20 @@ def test_damage_is_not_copied_as_good(settings: Settings, stores: Stores, target
 def test_a_repository_takes_the_snapshots_of_another_one(settings: Settings, tmp_path: Path) -> None:
     """By ``restic copy``, with passwords of their own; a repository that is not there is made alike."""
     (tmp_path / "far.key").write_text("another password\n")
+    near: Any = settings.store("restic")
     far = ResticStore(name="far", repository=str(tmp_path / "farther"), password_file=tmp_path / "far.key")
-    two = settings.model_copy(update={"stores": {"restic": settings.store("restic"), "far": far}})
-    taken = saved(settings, "restic")
-    (made,) = copy(two, CopyRequest(reference=taken.id, to=["far"])).copied
-    assert made.unchanged and made.copy.bytes == taken.bytes and made.copy.key == taken.copies[0].key
-    source = {one.role: one for one in settings.store("restic").snapshots()}  # type: ignore[attr-defined]
-    copied = {one.role: one for one in far.snapshots()}
-    assert [copied[role].tags for role in ("contents", "manifest")] == [
-        source[role].tags for role in ("contents", "manifest")
-    ]
-    cut = [json.loads(one.program.run("cat", "config").stdout) for one in (far, settings.store("restic"))]  # type: ignore[attr-defined]
+    key = saved(settings, "restic").copies[0].key
+    manifest, label = near.manifest(key), key.partition("/")[2]
+    assert far.takes(near, key, manifest, label) and not far.takes(near, key, manifest, f"{label}-2")
+    other = far.model_copy(update={"options": {"s3.bucket-lookup": "path"}})
+    assert other.takes(near, key, manifest, label) and not other.takes(
+        near.model_copy(update={"options": {"s3.bucket-lookup": "dns"}}), key, manifest, label
+    )
+    stored = far.put(far.taken(near, key, manifest, label, tmp_path, advance=lambda _: None))
+    assert (stored.key, stored.bytes) == (key, next(near.list()).bytes)
+    copied = {one.role: one.tags for one in far.snapshots()}
+    assert copied == {one.role: one.tags for one in near.snapshots() if one.role in ("contents", "manifest")}
+    cut = [json.loads(one.program.run("cat", "config").stdout) for one in (far, near)]
     assert cut[0]["chunker_polynomial"] == cut[1]["chunker_polynomial"] and cut[0]["id"] != cut[1]["id"]
 
 
@@ -273,43 +211,3 @@ def test_another_backup_of_the_same_second_keeps_its_name(settings: Settings, st
     assert made.copy.label == f"{one.copies[0].label.partition('.')[0]}-2.tar.gz"
     assert {copy.store for copy in Catalog(two).find(one.id).copies} == {"local", "usb"}
     assert stores["usb"].verify(other.copies[0].key).sound
-
-
-def test_what_cannot_be_copied_is_an_error(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = saved(settings, "local")
-    two = only(settings, "local", "tree")
-    with pytest.raises(UsageError):
-        CopyRequest(missing=True, reference=taken.id)
-    with pytest.raises(NotFound):
-        copy(two, CopyRequest(reference=taken.id, to=["nowhere"]))
-    with pytest.raises(NotFound):
-        copy(two, CopyRequest(reference=taken.id, to=["tree"], store="tree"))
-    assert copy(two, CopyRequest(reference=taken.id, to=["tree"], dry_run=True)).copied == ()
-    TreeStore.broken.add(str(tmp_path))
-    with pytest.raises(StoreUnavailable):
-        copy(two, CopyRequest(reference=taken.id, to=["tree"]))
-    TreeStore.broken.discard(str(tmp_path))
-    with workspace.lock(two, "lib~copy~tree", "a test"), pytest.raises(LibraryBusy):
-        copy(two, CopyRequest(reference=taken.id, to=["tree"]))
-    monkeypatch.setattr("scriptorium.fs.free_space.free_bytes", lambda _: 1)
-    with pytest.raises(NoSpace):
-        copy(only(settings, "local", "usb"), CopyRequest(reference=taken.id, to=["usb"]))
-
-
-def test_a_backup_that_is_being_copied_is_not_removed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = saved(settings, "local")
-    two = only(settings, "local", "tree")
-    tried: list[str] = []
-
-    def during(point: str) -> None:
-        if point == "copy.before-put":
-            with pytest.raises(Protected):
-                remove_by_hand(two, taken)
-            with workspace.lock(two, "lib", "a backup"):  # the library is free meanwhile
-                tried.append(point)
-            assert workspace.receiver("tree") in workspace.being_read(two)
-            assert sweep_stores(two) == ()
-
-    monkeypatch.setattr("scriptorium.operations.copy.reach", during)
-    copy(two, CopyRequest(reference=taken.id, to=["tree"]))
-    assert tried and len(Catalog(two).find(taken.id).copies) == 2
