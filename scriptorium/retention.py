@@ -136,11 +136,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Keep or remove, and every reason for it in words for people (at least one)."""
+    """Keep or remove, and every reason for it in words for people (at least one). ``goes``: the stores whose copy of a
+    backup that is kept is removed."""
 
     candidate: Candidate
     keep: bool
     reasons: tuple[str, ...]
+    goes: tuple[str, ...] = ()
 
 
 def plan(

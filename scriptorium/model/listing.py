@@ -81,6 +81,9 @@ class Backup:
         drilled = [(copy.drilled_at, copy) for copy in self.copies if copy.drilled_at]
         return max(drilled, key=lambda one: one[0])[1] if drilled else None
 
+    def copies_in(self, store: str) -> tuple[Copy, ...]:
+        return tuple(copy for copy in self.copies if copy.store == store)
+
     @property
     def pinned(self) -> bool:
         return any(copy.pinned for copy in self.copies)

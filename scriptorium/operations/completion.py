@@ -10,7 +10,7 @@ from scriptorium.catalog import Catalog, runs
 from scriptorium.errors import ScriptoriumError
 from scriptorium.operations.copy import copy_each
 from scriptorium.operations.copy_plan import CopyPlan, planned_copy
-from scriptorium.operations.prune import kept_by_retention
+from scriptorium.operations.prune_plan import kept_by_retention
 from scriptorium.results import BackupResult, Copied, PlannedCopy
 from scriptorium.settings import Settings
 from scriptorium.words import Status, Tier
@@ -43,13 +43,13 @@ def plan_completion(settings: Settings, library: str, without: Collection[str] =
         return ()
     listing = Catalog(settings).listing(library=library, records=False)
     lacking = [backup for backup in listing.backups if backup.missing and backup.status.good]
-    kept = kept_by_retention(settings, library) if lacking else frozenset()
+    stores = {one.store for backup in lacking for one in backup.missing}
+    kept = {store: kept_by_retention(settings, library, store) for store in stores}
     silent = {problem.store for problem in listing.problems}
     planned = (
         planned_copy(settings, backup, one.store)
         for backup in lacking
-        if backup.id in kept
         for one in backup.missing
-        if one.store not in without and one.store not in silent
+        if backup.id in kept[one.store] and one.store not in without and one.store not in silent
     )
     return tuple(one for one in planned if one is not None)[:_AT_ONCE]

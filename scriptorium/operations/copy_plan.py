@@ -21,7 +21,7 @@ from scriptorium.errors import (
 from scriptorium.manifest import label_of
 from scriptorium.model import Backup, Copy, Manifest
 from scriptorium.operations.copies import free_label
-from scriptorium.operations.prune import kept_by_retention
+from scriptorium.operations.prune_plan import kept_by_retention
 from scriptorium.requests import CopyRequest
 from scriptorium.results import Copied, CopyResult, PlannedCopy
 from scriptorium.settings import Settings
@@ -77,13 +77,17 @@ def _plan_missing(settings: Settings, request: CopyRequest, stores: Sequence[str
     libraries = [settings.library(request.library).name] if request.library else list(settings.libraries)
     listing = Catalog(settings).listing(library=request.library, records=False)
     silent = _errors_of(settings, [problem.store for problem in listing.problems])
-    kept = {id for library in libraries for id in kept_by_retention(settings, library)}
+    kept = {
+        (library, store): kept_by_retention(settings, library, store)
+        for library in libraries
+        for store in settings.stores
+    }
     planned, failed = [], dict[str, ScriptoriumError]()
     for backup in listing.backups:
-        if backup.library not in libraries or backup.id not in kept:
+        if backup.library not in libraries:
             continue
         for store in (one.name for one in settings.targets(backup.tier)):
-            if stores and store not in stores:
+            if (stores and store not in stores) or backup.id not in kept[backup.library, store]:
                 continue
             if store in silent:
                 failed[store] = silent[store]

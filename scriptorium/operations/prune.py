@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,15 +16,16 @@ from scriptorium import workspace
 from scriptorium.catalog import Catalog, finish_run
 from scriptorium.errors import STORE_TROUBLE, LibraryBusy, Protected, UsageError
 from scriptorium.failpoints import reach
-from scriptorium.model import Backup
+from scriptorium.model import Backup, Copy
 from scriptorium.operations.decided import plan_of
 from scriptorium.operations.libraries import for_each
 from scriptorium.operations.locks import locks_of
+from scriptorium.operations.prune_plan import going, plan_cleanup
 from scriptorium.operations.stores import reclaim
 from scriptorium.requests import DeleteRequest, PruneRequest
 from scriptorium.restore import drop_previous
 from scriptorium.results import PruneResult
-from scriptorium.retention import Candidate, Decision, Policy, plan
+from scriptorium.retention import Decision, Policy
 from scriptorium.settings import Settings
 from scriptorium.sources.abilities import tidy
 from scriptorium.stores.care import Reclaiming
@@ -33,7 +34,6 @@ from scriptorium.words import BackupType, Status
 log = logging.getLogger(__name__)
 
 _LOGGED = 20  # files that crashes left in one store; the result has all of them
-_UNKNOWN = "its manifest cannot be read, so nothing is known about it: see show, and delete it by hand"
 
 
 def policy_of(rules: Mapping[str, object]) -> Policy:
@@ -91,70 +91,17 @@ def with_space_reclaimed(result: PruneResult, reclaim_all: Callable[[], Mapping[
     return result if result.dry_run else replace(result, unreclaimed=reclaim_all())
 
 
-def plan_cleanup(
-    settings: Settings, library: str, policy: Policy | None = None, *, now: datetime | None = None
-) -> tuple[Decision, ...]:
-    """What retention does now with a library's backups: keep or remove, each with its reasons. Changes nothing.
-
-    Without a ``policy``, a tier's own ``keep`` applies to the backups of that tier, the settings' ``keep`` to the rest.
-    """
-    now = now or datetime.now(UTC)
-    backups = Catalog(settings).backups(library=library, records=False)
-    known = [Candidate.of(backup) for backup in backups if not backup.error]
-    busy = workspace.being_read(settings)
-    decisions = [
-        decision
-        for rules, ruled in _by_policy(settings, policy, known)
-        for decision in plan(ruled, rules, now, busy=busy, tz=settings.zone)
-    ]
-    by_id = {backup.id: backup for backup in backups}
-    decisions = [_with_locks(settings, by_id[one.candidate.id], one) for one in decisions]
-    unknown = [Decision(Candidate.of(backup), True, (_UNKNOWN,)) for backup in backups if backup.error]
-    return tuple(sorted((*decisions, *unknown), key=lambda one: one.candidate.created_at, reverse=True))
-
-
-def kept_by_retention(settings: Settings, library: str, *, now: datetime | None = None) -> frozenset[str]:
-    """The good backups of a library that the settings' rules keep, whatever a store locks: their ids."""
-    backups = Catalog(settings).backups(library=library, records=False)
-    known = [Candidate.of(backup) for backup in backups if not backup.error]
-    decisions = (
-        decision
-        for rules, ruled in _by_policy(settings, None, known)
-        for decision in plan(ruled, rules, now or datetime.now(UTC), tz=settings.zone)
-    )
-    good = {backup.id for backup in backups if backup.status.good}
-    return frozenset(one.candidate.id for one in decisions if one.keep and one.candidate.id in good)
-
-
-def _by_policy(
-    settings: Settings, policy: Policy | None, known: Sequence[Candidate]
-) -> Iterator[tuple[Policy, list[Candidate]]]:
-    own = {} if policy else {name: tier.keep for name, tier in settings.tiers.items() if tier.keep != Policy()}
-    yield policy or settings.keep, [one for one in known if one.tier not in own]
-    for tier, rules in own.items():
-        yield rules, [one for one in known if one.tier is tier]
-
-
-def _with_locks(settings: Settings, backup: Backup, decision: Decision) -> Decision:
-    """The decision with what the stores lock: a backup stays whose every copy is locked."""
-    if decision.keep:
-        return decision
-    locks = locks_of(settings, backup)
-    said = tuple(f"{store} locks it {lock}" for store, lock in locks.items())
-    if len(locks) == len(backup.copies):
-        return Decision(decision.candidate, True, (*said, "it goes after that"))
-    return Decision(decision.candidate, False, (*decision.reasons, *(f"{one}: that copy stays" for one in said)))
-
-
 def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -> tuple[str, ...]:
-    """Remove what the plan says, under the lock of the library; returns the removed ids, oldest first.
+    """Remove what the plan says, under the lock of the library; returns the removed ids, oldest first, and of a backup
+    that loses single copies ``ID@STORE``.
 
     A backup stays if, since the plan was made, it was pinned, became the newest good one, or is being read.
     """
     began = time.monotonic()
-    to_remove = {decision.candidate.id: "; ".join(decision.reasons) for decision in decisions if not decision.keep}
-    log.info("cleanup of %s: %d backups stay, %d go", library, len(decisions) - len(to_remove), len(to_remove))
-    removed = []
+    to_remove = {decision.candidate.id: decision for decision in decisions if not decision.keep or decision.goes}
+    gone = sum(not decision.keep for decision in decisions)
+    log.info("cleanup of %s: %d backups stay, %d go", library, len(decisions) - gone, gone)
+    removed: list[str] = []
     with workspace.lock(settings, library, "cleanup"):
         reach("prune.locked")
         known = settings.library(library)
@@ -167,19 +114,19 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
                 pass
         catalog = Catalog(settings)
         backups = catalog.backups(library=library, records=False)
-        stay = _newest_good(backups)
+        stay = {name: _newest_good([one for one in backups if one.copies_in(name)], name) for name in settings.stores}
         for backup in reversed(backups):
             if backup.id not in to_remove:
                 continue
-            if reason := _why_it_stays(settings, backup, stay):
+            decision = to_remove[backup.id]
+            if reason := _why_it_stays(settings, backup, decision, stay):
                 log.info("%s of %s is skipped: %s", backup.id, library, reason)
             else:
                 with workspace.removing(settings, backup.id) as free:
                     if free:
                         reach("prune.before-backup")
-                        if _remove(settings, backup):
-                            removed.append(backup.id)
-                            log.info("%s of %s is removed: %s", backup.id, library, to_remove[backup.id])
+                        removed += _removed(settings, backup, decision)
+                        log.info("%s of %s: %s", backup.id, library, "; ".join(decision.reasons))
                     else:
                         log.info("%s is skipped: something is reading it", backup.id)
         reach("prune.before-index")
@@ -189,21 +136,21 @@ def carry_out(settings: Settings, library: str, decisions: Sequence[Decision]) -
     return tuple(removed)
 
 
-def _why_it_stays(settings: Settings, backup: Backup, newest: Collection[str]) -> str:
-    """Why a backup is kept although the plan removes it; empty if it may go."""
-    if backup.id in newest:
+def _why_it_stays(settings: Settings, backup: Backup, decision: Decision, newest: Mapping[str, Collection[str]]) -> str:
+    """Why a backup is kept although the plan removes it, or a copy of it; empty if it may go. ``newest``: by store."""
+    if any(backup.id in newest[store] for store in going(backup, decision)):
         return "it is the newest good one now"
     if backup.error:
         return f"its state is not known: {backup.error}"
     return "it is pinned now" if _is_pinned(settings, backup) else ""
 
 
-def _newest_good(backups: Sequence[Backup]) -> set[str]:
-    """The newest good backup and the newest good full one, and for both the newest that lacks nothing. ``backups`` are
-    ordered, newest first."""
-    good = [backup for backup in backups if backup.status.good]
+def _newest_good(backups: Sequence[Backup], store: str) -> set[str]:
+    """The newest backup with a good copy in a store and the newest full one, and for both the newest that lacks
+    nothing. ``backups`` are ordered, newest first."""
+    good = [one for one in backups if any(copy.status.good for copy in one.copies_in(store))]
     full = [backup for backup in good if backup.type is BackupType.FULL]
-    whole = ([backup for backup in some if backup.status.whole] for some in (good, full))
+    whole = ([one for one in some if any(copy.status.whole for copy in one.copies_in(store))] for some in (good, full))
     return {some[0].id for some in (good, full, *whole) if some}
 
 
@@ -272,16 +219,29 @@ def remove_by_hand(settings: Settings, backup: Backup) -> None:
     Catalog(settings).backups(records=False)  # brings the indexes up to date
 
 
+def _removed(settings: Settings, backup: Backup, decision: Decision) -> list[str]:
+    """What was removed of a backup."""
+    if not decision.keep:
+        return [backup.id] if _remove(settings, backup) else []
+    return [f"{backup.id}@{store}" for store in decision.goes if _remove_copies(settings, backup.copies_in(store))]
+
+
 def _remove(settings: Settings, backup: Backup) -> bool:
     """Whether every copy is removed: one that its store locks stays, until a later cleanup."""
+    removed = _remove_copies(settings, backup.copies)
+    finish_run(settings, backup, Status.COMPLETE)  # nothing that its run could not store is missed any more
+    return removed
+
+
+def _remove_copies(settings: Settings, copies: Sequence[Copy]) -> bool:
+    """Whether all of them are removed."""
     kept = False
-    for copy in backup.copies:
+    for copy in copies:
         try:
             if isinstance(settings.store(copy.store), Reclaiming):
                 workspace.note_removal(settings, copy.store)
             settings.store(copy.store).remove(copy.key)
         except Protected as error:
             kept = True
-            log.info("the copy of %s in %s stays: %s", backup.id, copy.store, error)
-    finish_run(settings, backup, Status.COMPLETE)  # nothing that its run could not store is missed any more
+            log.info("the copy %s in %s stays: %s", copy.label, copy.store, error)
     return not kept

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def adopt_report(results: Sequence[AdoptOutcome], leaving: Sequence[str]) -> Report:
     """The report on files that were to be adopted. ``leaving``: the backups that the next cleanup would remove."""
     failed = sum(one.error is not None for one in results)
-    note = f"note: the next cleanup would remove {', '.join(leaving)}, by age; scriptorium pin ID keeps one"
+    names = ", ".join(leaving)
+    note = f"note: the next cleanup would remove {names}, by age (see prune_after); scriptorium pin ID keeps one"
     return Report(
         "adopt",
         "all",

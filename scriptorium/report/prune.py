@@ -62,6 +62,7 @@ def decision_document(decision: Decision) -> Document:
         "bytes": one.bytes,
         "keep": decision.keep,
         "reasons": list(decision.reasons),
+        "goes": list(decision.goes),
     }
 
 
@@ -73,6 +74,12 @@ def _row(decision: Decision) -> Mapping[str, str]:
         "Type": str(one.type),
         "Tier": str(one.tier),
         "Size": wording.size(one.bytes),
-        "Verdict": "keep" if decision.keep else "remove",
+        "Verdict": _verdict(decision),
         "Why": "; ".join(decision.reasons),
     }
+
+
+def _verdict(decision: Decision) -> str:
+    if decision.goes:
+        return f"keep, not in {', '.join(decision.goes)}"
+    return "keep" if decision.keep else "remove"

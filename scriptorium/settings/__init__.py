@@ -21,13 +21,14 @@ from scriptorium.settings.finding import (
     load,
     set_defaults,
 )
-from scriptorium.settings.models import HealthCheck, Library, Settings, TierSettings
+from scriptorium.settings.models import HealthCheck, Library, PruneAfter, Settings, TierSettings
 
 __all__ = [
     "CONFIG_VARIABLE",
     "FILE_NAME",
     "HealthCheck",
     "Library",
+    "PruneAfter",
     "Settings",
     "TierSettings",
     "again",

@@ -153,8 +153,12 @@ def _is_place(path: str) -> bool:
     )
 
 
+PruneAfter = Literal["proven", "verified", "complete"]
+
+
 class TierSettings(BaseModel):
-    """When a tier runs, what it saves, to which stores, and how long its backups are kept."""
+    """When a tier runs, what it saves, to which stores, and how long its backups are kept. ``keep_in``: other rules for
+    single stores, by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -162,6 +166,7 @@ class TierSettings(BaseModel):
     type: Annotated[BackupType, BeforeValidator(_backup_type)] = BackupType.FULL
     to: Words = ()
     keep: Policy = Policy()
+    keep_in: Mapping[str, Policy] = {}
     libraries: Words = ()
 
 
@@ -174,6 +179,8 @@ class Settings(BaseModel):
     stores: Mapping[Name, AnyStore]
     tiers: Mapping[Tier, TierSettings] = {}
     keep: Policy = Policy(max_age=30, max_count=50)
+    keep_in: Mapping[str, Policy] = {}
+    prune_after: PruneAfter = "proven"
     compression: Compression = Compression.GZIP
     workspace: Path | None = None
     space_factor: Annotated[float, NoTruth] = Field(default=1.0, gt=0.0, le=1000, allow_inf_nan=False)
@@ -192,9 +199,15 @@ class Settings(BaseModel):
             for store in tier.to:
                 if store not in self.stores:
                     raise ValueError(f"tiers.{name}.to names the store '{store}', which is not configured")
+            for store in tier.keep_in:
+                if store not in self.stores:
+                    raise ValueError(f"tiers.{name}.keep_in names the store '{store}', which is not configured")
             for library in tier.libraries:
                 if library not in self.libraries:
                     raise ValueError(f"tiers.{name}.libraries names '{library}', which is not configured")
+        for store in self.keep_in:
+            if store not in self.stores:
+                raise ValueError(f"keep_in names the store '{store}', which is not configured")
         return self
 
     @model_validator(mode="after")
@@ -248,6 +261,14 @@ class Settings(BaseModel):
     def type_of(self, tier: Tier) -> BackupType:
         """The type of a tier's backups if none is requested."""
         return self.tiers[tier].type if tier in self.tiers else BackupType.FULL
+
+    def rules(self, tier: Tier, store: str) -> tuple[str, Policy]:
+        """The rules for the backups of a tier in a store, and the name of the group that they apply to: a tier with
+        rules of its own is a group, all others together are one. In both, ``keep_in`` comes before ``keep``."""
+        own = self.tiers.get(tier)
+        if own is not None and (own.keep != Policy() or store in own.keep_in):
+            return tier.value, own.keep_in.get(store, own.keep)
+        return "", self.keep_in.get(store, self.keep)
 
     def targets(self, tier: Tier, chosen: Sequence[str] = ()) -> tuple[BackupStore, ...]:
         """The stores a backup goes to: the chosen ones, else the tier's, else all."""

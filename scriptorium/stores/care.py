@@ -55,6 +55,15 @@ class Examinable(Protocol):
 
 
 @runtime_checkable
+class Clocked(Protocol):
+    """A store that has a clock which is not this machine's."""
+
+    def time(self) -> datetime | None:
+        """What its clock says now; ``None`` if that cannot be known."""
+        ...
+
+
+@runtime_checkable
 class Reclaiming(Protocol):
     """A store that frees the space of removed backups in a step of its own: once for many removals."""
 
@@ -125,6 +134,11 @@ def lock_of(store: BackupStore, key: str, now: datetime | None = None) -> Lock |
     """The lock that keeps a backup from being removed now, where there is one."""
     lock = store.locked(key) if isinstance(store, Locking) else None
     return lock if lock is not None and lock.holds(now) else None
+
+
+def time_of(store: BackupStore) -> datetime | None:
+    """The time by the clock of a store that has one of its own."""
+    return store.time() if isinstance(store, Clocked) else None
 
 
 def initialize(store: BackupStore) -> str:

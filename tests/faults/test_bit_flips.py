@@ -21,7 +21,8 @@ from scriptorium.archive.verification import verify_copy
 from scriptorium.catalog import Catalog
 from scriptorium.manifest import loads_annotations
 from scriptorium.operations.pin import pin_copies
-from scriptorium.operations.prune import plan_cleanup, policy_of
+from scriptorium.operations.prune import policy_of
+from scriptorium.operations.prune_plan import plan_cleanup
 
 SHARES = {"archive": 45, "database": 20, "manifest": 15, "marks": 10, "index": 10}  # of a hundred
 

@@ -17,7 +17,8 @@ import pytest
 
 from scriptorium.catalog import Catalog
 from scriptorium.errors import LibraryBusy
-from scriptorium.operations.prune import carry_out, plan_cleanup, policy_of
+from scriptorium.operations.prune import carry_out, policy_of
+from scriptorium.operations.prune_plan import plan_cleanup
 from scriptorium.retention import Policy
 
 

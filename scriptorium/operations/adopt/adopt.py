@@ -29,7 +29,7 @@ from scriptorium.operations.adopt.file_type import Form, form_of, is_folder_dump
 from scriptorium.operations.adopt.staging import Staging
 from scriptorium.operations.backup import BackupPlan, draft_manifest
 from scriptorium.operations.copies import Prepared, check, free_label, prepare, put
-from scriptorium.operations.prune import plan_cleanup
+from scriptorium.operations.prune_plan import plan_cleanup
 from scriptorium.requests import AdoptRequest
 from scriptorium.restore.proof import all_answers, fulfilled
 from scriptorium.results import Adopted, AdoptOutcome
@@ -96,7 +96,9 @@ def soon_removed(settings: Settings, outcomes: Sequence[AdoptOutcome]) -> list[s
     new = {
         one.adopted.backup.id: one.adopted.backup.library for one in outcomes if one.adopted and not one.adopted.already
     }
-    decisions = [one for library in sorted(set(new.values())) for one in plan_cleanup(settings, library)]
+    decisions = [
+        one for library in sorted(set(new.values())) for one in plan_cleanup(settings, library, after="complete")
+    ]
     return [one.candidate.id for one in decisions if one.candidate.id in new and not one.keep]
 
 

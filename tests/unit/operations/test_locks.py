@@ -11,7 +11,8 @@ import pytest
 from scriptorium.catalog import Catalog
 from scriptorium.errors import Protected
 from scriptorium.operations.locks import locks_of
-from scriptorium.operations.prune import carry_out, delete, plan_cleanup
+from scriptorium.operations.prune import carry_out, delete
+from scriptorium.operations.prune_plan import plan_cleanup
 from scriptorium.operations.verify import choose_copies
 from scriptorium.report.show import copy_rows
 from scriptorium.requests import DeleteRequest, VerifyRequest

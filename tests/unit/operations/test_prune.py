@@ -17,13 +17,8 @@ from scriptorium.catalog import Catalog
 from scriptorium.errors import LibraryBusy, NotFound, StoreUnavailable, UsageError
 from scriptorium.model import Annotations, Backup, Verification
 from scriptorium.operations.pin import pin_copies
-from scriptorium.operations.prune import (
-    carry_out,
-    plan_cleanup,
-    policy_of,
-    remove_by_hand,
-    sweep_stores,
-)
+from scriptorium.operations.prune import carry_out, policy_of, remove_by_hand, sweep_stores
+from scriptorium.operations.prune_plan import plan_cleanup
 from scriptorium.operations.verify import choose_copies, verify_stored
 from scriptorium.requests import VerifyRequest
 from scriptorium.retention import Decision, Policy
@@ -64,6 +59,8 @@ def test_a_plan_changes_nothing_and_has_reasons(shelf: Shelf) -> None:
 
 def test_without_rules_the_settings_are_meant(shelf: Shelf) -> None:
     old, new = shelf.put(), shelf.put(58 * DAY)
+    assert {one: decision.keep for one, decision in plan(shelf, None).items()} == {old.id: True, new.id: True}
+    shelf.settings = shelf.settings.model_copy(update={"prune_after": "complete"})
     assert {one: decision.keep for one, decision in plan(shelf, None).items()} == {old.id: False, new.id: True}
 
 
@@ -343,5 +340,5 @@ def test_days_are_those_of_the_time_zone_and_tiers_have_rules_of_their_own(shelf
     assert {name for name, one in plan(shelf, Policy(daily=2)).items() if one.keep} == {late.id, later.id}
     hourly = [shelf.put(timedelta(hours=hours), tier=Tier.HOURLY) for hours in (20, 21, 22)]
     tiers = {Tier.HOURLY: TierSettings(keep=Policy(last=1))}
-    shelf.settings = shelf.settings.model_copy(update={"tiers": tiers, "keep": Policy()})
+    shelf.settings = shelf.settings.model_copy(update={"tiers": tiers, "keep": Policy(), "prune_after": "complete"})
     assert [plan(shelf, None)[one.id].keep for one in (late, later, *hourly)] == [True, True, False, False, True]

@@ -45,7 +45,10 @@ WRONG = {
         f'{SMALL}[stores.s]\nkind = "local"\npath = "/a"\npaht = "/b"\n',
         "paht: unknown key; known: age, kind, path",
     ),
-    "unknown key of a tier": (f"{SMALL}[tiers.daily]\ncorn = 1\n", "corn: unknown key; known: cron, keep, libraries"),
+    "unknown key of a tier": (
+        f"{SMALL}[tiers.daily]\ncorn = 1\n",
+        "corn: unknown key; known: cron, keep, keep_in, libraries",
+    ),
     "unknown rule": (f"{SMALL}[keep]\ndayly = 1\n", "dayly: unknown key; known: daily, good, hourly, last"),
     "unknown rule of a tier": (f"{SMALL}[tiers.daily]\nkeep = {{ dayly = 1 }}\n", "unknown key; known: daily"),
     "unknown key of quiesce": (

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,6 +72,16 @@ class S3Objects:
     def prepare(self) -> None:
         with self.trouble():
             self._bucket(lambda: self.client.head_bucket(Bucket=self.place.bucket))
+
+    def time(self) -> datetime | None:
+        """The clock of the server."""
+        with self.trouble():
+            answer = self._bucket(lambda: self.client.head_bucket(Bucket=self.place.bucket))
+        try:
+            at = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        except (KeyError, ValueError):
+            return None
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
     def _bucket(self, ask: Callable[[], Any]) -> Any:
         """A request whose "not found" can only mean the bucket. The answer to HEAD contains only the status."""

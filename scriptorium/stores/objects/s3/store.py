@@ -50,6 +50,9 @@ class S3Store(ArchiveStore, S3Place):
         yield from self._about_keys()
         yield from care.examine(self.objects, try_delete=try_delete)
 
+    def time(self) -> datetime | None:
+        return self.objects.time()
+
     def locked(self, key: str) -> Lock | None:
         """The lock of the manifest or of the archive, whichever ends later."""
         locks = [versions.lock_of(self.objects, name) for name in (manifest_key(key), key)]

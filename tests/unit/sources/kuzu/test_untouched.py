@@ -22,7 +22,8 @@ from scriptorium.fs.places import Places
 from scriptorium.manifest import new_id
 from scriptorium.model import NOT_COMPARABLE, Manifest, Proof, Staged
 from scriptorium.operations import drill as drill_operation
-from scriptorium.operations.prune import carry_out, plan_cleanup
+from scriptorium.operations.prune import carry_out
+from scriptorium.operations.prune_plan import plan_cleanup
 from scriptorium.quiesce.pause import snapshot
 from scriptorium.requests import DrillRequest
 from scriptorium.restore import Restored, Supply, restore_in_place, restore_into, undo

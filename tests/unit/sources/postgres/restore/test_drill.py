@@ -18,7 +18,8 @@ from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.errors import PermanentError, SourceDamaged, SourceUnavailable, ToolFailed, ToolMissing
 from scriptorium.model import Annotations, Proof
 from scriptorium.operations.drill import drill
-from scriptorium.operations.prune import carry_out, plan_cleanup
+from scriptorium.operations.prune import carry_out
+from scriptorium.operations.prune_plan import plan_cleanup
 from scriptorium.requests import DrillRequest
 from scriptorium.settings import Settings, load
 from scriptorium.words import BackupType, Status
