@@ -6,7 +6,7 @@ the names of files out.
 """
 
 from scriptorium.manifest.document import VERSION, DamagedManifest, dumps, dumps_annotations, loads, loads_annotations
-from scriptorium.manifest.entries import KINDS, decimal_seconds, entry_line, file_list, parse_entry_line
+from scriptorium.manifest.entries import KINDS, decimal_seconds, entry_line, entry_of, file_list, parse_entry_line
 from scriptorium.manifest.naming import (
     annotations_key,
     archive_name,
@@ -34,6 +34,7 @@ __all__ = [
     "dumps_annotations",
     "encoded",
     "entry_line",
+    "entry_of",
     "file_list",
     "is_archive_name",
     "label_of",

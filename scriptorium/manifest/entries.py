@@ -73,7 +73,7 @@ def listed(files: FileList) -> bytes:
 
 def parse_entry_line(line: bytes) -> FileEntry:
     """The member that a line of ``entry_line`` describes. Raises ``DamageFound``."""
-    return _entry(Record(parsed(line, "file list"), "file list"))
+    return entry_of(Record(parsed(line, "file list"), "file list"))
 
 
 def file_list(entries: Iterable[FileEntry]) -> FileList:
@@ -89,10 +89,11 @@ def read_files(record: Record) -> FileList:
     if isinstance(record.raw.get("files"), dict):
         pointer = record.record("files")
         return FileList(pointer.number("count"), pointer.text("sha256", SHA256), None, pointer.text("member"))
-    return file_list(_entry(Record(item, "file list")) for item in record.listed("files"))
+    return file_list(entry_of(Record(item, "file list")) for item in record.listed("files"))
 
 
-def _entry(record: Record) -> FileEntry:
+def entry_of(record: Record) -> FileEntry:
+    """The member that a record describes; it may have more fields."""
     kind = record.text("kind")
     mtime = _MTIME.match(record.text("mtime"))
     if kind not in KINDS or mtime is None:

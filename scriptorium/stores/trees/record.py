@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from scriptorium.errors import DamageFound
 from scriptorium.fs.access_lists import RECORDS, AccessList
 from scriptorium.fs.owners import group_name, user_name
-from scriptorium.manifest import Record, decoded, encoded, entry_line, parse_entry_line
+from scriptorium.manifest import Record, decoded, encoded, entry_line, entry_of
 from scriptorium.members import Member
 from scriptorium.members.selection import decoded as text_of
 from scriptorium.members.selection import encoded as bytes_of
@@ -114,14 +114,14 @@ class Line:
 
 def parse_line(line: bytes) -> Line:
     """The member that a line describes. Raises ``DamageFound``."""
-    entry, record = parse_entry_line(line), decoded(line, "record of members")
+    record = decoded(line, "record of members")
     xattrs, lists = record.optional_record("xattrs"), record.optional_record("lists")
     try:
         values = {name: base64.b64decode(xattrs.text(name), validate=True) for name in xattrs.raw} if xattrs else {}
     except binascii.Error:
         raise record.wrong("xattrs") from None
     return Line(
-        entry=entry,
+        entry=entry_of(record),
         tree=record.optional_number("tree"),
         uid=record.number("uid"),
         gid=record.number("gid"),

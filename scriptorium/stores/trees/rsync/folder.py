@@ -44,6 +44,9 @@ class Folder:
     def address(self, path: str) -> str:
         return str(self.path / path)
 
+    def absolute(self, path: str) -> str:
+        return str(self.path.absolute() / path)
+
     @contextmanager
     def _trouble(self, path: Path, *, lookup: bool = False) -> Iterator[None]:
         """Errors of the system as errors that tell a person what to do."""
@@ -166,19 +169,19 @@ class Folder:
     def opened(self, folder: str, files: Mapping[str, int]) -> Iterator[tuple[str, IO[bytes]]]:
         """No link is followed on the way: somebody who may write there must not choose what is read."""
         top = os.fsencode(self.path / folder)
-        for path in files:
-            with self._trouble(self.path / folder):
+        with self._trouble(self.path / folder):
+            for path in files:
                 try:
                     descriptor = os.open(top + b"/" + encoded(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
                 except OSError as error:
-                    if isinstance(error, _ABSENT) or error.errno in (errno.ELOOP, errno.ENXIO):
-                        if not self._is_usable():
-                            raise
-                        continue
-                    raise
-            with os.fdopen(descriptor, "rb") as file:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    yield path, file
+                    if not isinstance(error, _ABSENT) and error.errno not in (errno.ELOOP, errno.ENXIO):
+                        raise
+                    if not self._is_usable():
+                        raise
+                    continue
+                with os.fdopen(descriptor, "rb") as file:
+                    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                        yield path, file
 
     def nodes(self, folder: str, lines: Mapping[str, Line]) -> Mapping[str, Node]:
         found: dict[str, Node] = {}

@@ -82,6 +82,9 @@ class Remote:
     def address(self, path: str) -> str:
         return self.rsync.there(self._there(path))
 
+    def absolute(self, path: str) -> str:
+        return self._there(path) if self.path.startswith("/") else ""
+
     def _there(self, path: str) -> str:
         top = self.path if self.path.startswith("/") else f"./{self.path}"
         return f"{top}/{path}" if path else top

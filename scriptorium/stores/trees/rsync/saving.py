@@ -136,16 +136,17 @@ def _require_names(site: Site, package: TreePackage, keeps: Keeps) -> None:
 
 def _new(package: TreePackage, earlier: Earlier, sent: Sent) -> list[Line]:
     """The files that are not known to be what the earlier backup holds."""
-    written = sent.paths | {
-        line.entry.target
-        for line in package.lines()
-        if line.entry.kind == "hardlink" and line.entry.target and line.entry.path in sent.paths
-    }
-    return [
-        line
-        for line in package.lines()
-        if line.entry.kind == "file" and (line.entry.path in written or not earlier.has(line))
-    ]
+    new: dict[str, Line] = {}
+    renamed = set[str]()  # written under a further name
+    for line in package.lines():
+        entry = line.entry
+        if entry.kind == "file" and (entry.path in sent.paths or not earlier.has(line)):
+            new[entry.path] = line
+        elif entry.kind == "hardlink" and entry.path in sent.paths and entry.target not in new:
+            renamed.add(entry.target or "")
+    if renamed:
+        new |= {line.entry.path: line for line in package.lines() if line.entry.path in renamed}
+    return list(new.values())
 
 
 def _compared(site: Site, package: TreePackage, folder: str, new: Sequence[Line]) -> Verification:

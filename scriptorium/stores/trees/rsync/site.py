@@ -35,6 +35,10 @@ class Site(Protocol):
         """A path as rsync writes it."""
         ...
 
+    def absolute(self, path: str) -> str:
+        """A path as it is there; empty where only the account's home knows that."""
+        ...
+
     def survey(self, library: str = "") -> Sequence[Seen]:
         """Every folder in the folders of the libraries, or in that of one; nothing where there is no store yet."""
         ...

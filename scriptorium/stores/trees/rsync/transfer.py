@@ -117,8 +117,9 @@ class Transfer:
         target = f"{self.folder}/{within}"
         chosen = [*_KEPT, *(("-pgo",) if self.keeps.modes else ()), *OPTIONS, "--partial", *words]
         above = os.path.dirname(within) if place.single else within  # noqa: PTH120 -- no path of this machine
-        up = "../" * (above.count("/") + 2)
-        chosen += [f"--link-dest={up}{base}/{above}" for base in self.bases[:_MOST_BASES]]
+        library = self.folder.partition("/")[0]
+        top = self.site.absolute(library) or "/".join([".."] * (above.count("/") + 2))  # absolute is a third faster
+        chosen += [f"--link-dest={top}/{base}/{above}" for base in self.bases[:_MOST_BASES]]
         if place.single:
             self._follow(place, [*chosen, "--", place.root, self.site.address(target)], sent, advance)
             return
