@@ -47,9 +47,12 @@ def _moving(_: int) -> None:
 
 
 def backup(settings: Settings, *, now: datetime | None = None, compression: str = "gzip") -> str:
-    """Take a full backup; returns its id."""
+    """Take a full backup; returns its id. A store that has no copy is an error here, as it is an exit code there."""
     request = BackupRequest(compression=Compression(compression))
-    return backup_operation.backup(settings, request, now=now, advance=_moving).backup.id
+    result = backup_operation.backup(settings, request, now=now, advance=_moving)
+    for error in result.failed.values():
+        raise error
+    return result.backup.id
 
 
 def restore(settings: Settings, reference: str = "", *, clean: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -26,10 +27,11 @@ from scriptorium.model import Annotations, Backup, Manifest
 from scriptorium.operations.backup import backup
 from scriptorium.operations.copy import copy
 from scriptorium.operations.copy_plan import plan_copy
+from scriptorium.operations.drill import drill
 from scriptorium.operations.pin import pin_copies
-from scriptorium.requests import BackupRequest, CopyRequest
+from scriptorium.requests import BackupRequest, CopyRequest, DrillRequest
 from scriptorium.settings import Settings
-from scriptorium.stores import BackupStore, ResticStore
+from scriptorium.stores import BackupStore, ResticStore, RsyncStore
 from scriptorium.words import Compression, Status
 
 home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
@@ -211,3 +213,18 @@ def test_another_backup_of_the_same_second_keeps_its_name(settings: Settings, st
     assert made.copy.label == f"{one.copies[0].label.partition('.')[0]}-2.tar.gz"
     assert {copy.store for copy in Catalog(two).find(one.id).copies} == {"local", "usb"}
     assert stores["usb"].verify(other.copies[0].key).sound
+
+
+@pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+def test_a_database_is_proven_after_every_copy_of_a_copy(place: Any, stores: Stores, tmp_path: Path) -> None:
+    """Out of an archive into a repository, an encrypted archive, folders of rsync, and back into an archive."""
+    chain = ("local", "restic", "aged", "rsync", "usb")
+    stores["rsync"] = RsyncStore(name="rsync", path=tmp_path / "rsync")
+    both = place.settings.model_copy(
+        update={"stores": {name: stores[name] for name in chain}, "workspace": tmp_path / "work"}
+    )
+    taken = backup(both, BackupRequest(to=["local"])).backup
+    for source, target in itertools.pairwise(chain):
+        copy(both, CopyRequest(reference=taken.id, to=[target], store=source))
+        proof = drill(both, DrillRequest(reference=taken.id, store=target)).proof
+        assert proof.proven and proof.rows and proof.tables, (target, proof)
