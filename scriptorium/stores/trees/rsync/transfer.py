@@ -49,8 +49,8 @@ class Earlier:
 
 def _numbers(line: Line) -> tuple[int, int]:
     entry = line.entry
-    seen = (entry.size, entry.mtime_ns)
-    return hash(seen), hash((seen, entry.mode, line.uid, line.gid, entry.sha256))
+    seen = (entry.size, entry.mtime_ns // 10**9)  # rsync compares whole seconds
+    return hash(seen), hash((seen, entry.mtime_ns, entry.mode, line.uid, line.gid, entry.sha256))
 
 
 @dataclass(slots=True)

@@ -21,7 +21,8 @@ def test_earlier() -> None:
     assert not earlier.has(changed(path="data/b")) and not earlier.deceives(changed(path="data/b"))
     other = changed(sha256="other")
     assert not earlier.has(other) and earlier.deceives(other)
-    assert not earlier.deceives(changed(sha256="other", mtime_ns=6)), "rsync sees that"
+    assert not earlier.deceives(changed(sha256="other", mtime_ns=5 + 10**9)), "rsync sees that"
+    assert earlier.deceives(changed(sha256="other", mtime_ns=6)), "it compares whole seconds"
     assert not earlier.has(replace(LINE, uid=1)) and not earlier.has(changed(mode=0o600))
 
 
