@@ -1,6 +1,7 @@
 """Every front door on a store that keeps no archives: nothing above the seam may notice it.
 
-One kind, trees in memory, is not a kind of the product: the test puts it into the registry. The other is restic.
+One kind, trees in memory, is not a kind of the product: the test puts it into the registry. The other is restic; rsync
+has a shorter way.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from restic_repository import damage_pack, restic_store
+from ssh_server import local_store
 from tree_store import TreeStore
 from typer.testing import CliRunner
 
@@ -46,6 +48,10 @@ def restic(folder: Path) -> str:
         pytest.skip("restic is not installed")
     store = restic_store(folder / "restic")
     return f'kind = "restic"\nrepository = "{store.repository}"\npassword_file = "{store.password_file}"\n'
+
+
+def rsync(folder: Path) -> str:
+    return f'kind = "rsync"\npath = "{local_store(folder / "rsync").path}"\n'
 
 
 @pytest.fixture(params=[in_memory, restic])
@@ -99,6 +105,19 @@ def test_a_library_is_kept_and_comes_back_by_a_store_without_archives(vault: Any
     command("delete", newer.id, "--yes")
     with pytest.raises(NotFound):
         Catalog(vault.settings).find(newer.id)
+
+
+@pytest.mark.parametrize("vault", [rsync], indirect=True)
+def test_a_library_is_kept_in_folders_of_rsync(vault: Any) -> None:
+    first = backup(library="bibliotheca")
+    assert first.status is Status.VERIFIED
+    cover = vault.home / "data/covers/a.jpg"
+    before = cover.read_bytes()
+    cover.write_bytes(b"overwritten")
+    restore(first.id)
+    assert cover.read_bytes() == before
+    assert "resumes" in command("stores")["stores"][0]["features"]
+    assert command("show", first.id)["id"] == first.id
 
 
 def damage(store: Any, key: str) -> None:

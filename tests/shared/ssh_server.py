@@ -41,6 +41,7 @@ class SshServer:
     port: int = field(default_factory=_free_port)
     child: subprocess.Popen[bytes] | None = None
     master: subprocess.Popen[bytes] | None = None
+    shared_by: int = 0
 
     @property
     def host(self) -> str:
@@ -100,6 +101,7 @@ class SshServer:
         while not (self.folder / "shared").exists():
             assert self.master.poll() is None and time.monotonic() < deadline, "no connection to sshd"
             time.sleep(0.02)
+        (self.shared_by,) = self._connections()
 
     def _answers(self) -> bool:
         try:
@@ -107,6 +109,18 @@ class SshServer:
         except OSError:
             return False
         return True
+
+    def cut(self) -> None:
+        """End every connection that is not the shared one, as a host does that goes down."""
+        for pid in self._connections():
+            if pid != self.shared_by:
+                os.kill(pid, signal.SIGKILL)
+
+    def _connections(self) -> list[int]:
+        """The processes of sshd that serve one connection each."""
+        assert self.child is not None
+        children = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
 
     def stop(self) -> None:
         for child in (self.master, self.child):
