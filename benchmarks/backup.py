@@ -42,6 +42,7 @@ from benchmarks.figures import (
     document,
     markdown,
 )
+from benchmarks.work import work
 from scriptorium import process
 from scriptorium.errors import ScriptoriumError
 
@@ -104,10 +105,6 @@ def _show(page: str) -> None:
         print(page)
 
 
-def _work(name: str, *arguments: object) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.work", name, *map(str, arguments)]
-
-
 class Bench:
     """One run of the benchmark in its own folder."""
 
@@ -139,7 +136,7 @@ class Bench:
         _report(f"building {options.files} files of {options.megabytes} MiB and a Kuzu database …")
         size = ["--files", str(options.files), "--megabytes", str(options.megabytes)]
         process.run([sys.executable, "-m", "benchmarks.tree", str(self._input / "tree"), *size], cwd=ROOT)
-        process.run(_work("kuzu-build", self._input / _DATABASE, options.kuzu_megabytes, 1), cwd=ROOT)
+        process.run(work("kuzu-build", self._input / _DATABASE, options.kuzu_megabytes, 1), cwd=ROOT)
         files = [path for path in self._input.rglob("*") if path.is_file()]
         self._bytes = sum(len(path.read_bytes()) for path in files)  # this also warms the page cache
         database = (self._input / _DATABASE).stat().st_size
@@ -161,16 +158,16 @@ class Bench:
             line = f"set -o pipefail; tar -C {self._input} -cf - . | {tool} > {output} && sync {output}"
             found.append(Contestant(name, PACKING, ["bash", "-c", line], output, self._bytes))
         output = self._folder / "out.tarfile.tar.gz"
-        found.append(Contestant(TARFILE, PACKING, _work("tarfile", self._input, output), output, self._bytes))
+        found.append(Contestant(TARFILE, PACKING, work("tarfile", self._input, output), output, self._bytes))
         return found
 
     def _ours(self) -> list[Contestant]:
         found = []
         for name, verify, word, ending in ((GZIP, VERIFY_GZIP, "gzip", "gz"), (ZSTD, VERIFY_ZSTD, "zstd", "zst")):
             output = self._folder / f"out.ours.tar.{ending}"
-            packing = _work("pack", self._input, output, word)
+            packing = work("pack", self._input, output, word)
             found.append(Contestant(name, PACKING, packing, output, self._bytes))
-            found.append(Contestant(verify, VERIFYING, _work("verify", output), None, self._bytes))
+            found.append(Contestant(verify, VERIFYING, work("verify", output), None, self._bytes))
         return found
 
     # --- Kuzu ---------------------------------------------------------------------------------------------------------
@@ -181,18 +178,18 @@ class Bench:
         line = f"cp --reflink=never {database} {copy} && sync {copy}"
         return [
             Contestant("cp and sync, to compare", SNAPSHOT, ["bash", "-c", line], None, size),
-            Contestant("open, count, fingerprint", SNAPSHOT, _work("kuzu-read", copy), None, size),
+            Contestant("open, count, fingerprint", SNAPSHOT, work("kuzu-read", copy), None, size),
             Contestant(
                 "open, count, fingerprint, export",
                 SNAPSHOT,
-                _work("kuzu-read", copy, self._folder / "export"),
+                work("kuzu-read", copy, self._folder / "export"),
                 None,
                 size,
             ),
             Contestant(
                 "the whole snapshot: copy, open, fingerprint, export",
                 SNAPSHOT,
-                _work("kuzu-capture", database, self._folder / "stage"),
+                work("kuzu-capture", database, self._folder / "stage"),
                 None,
                 size,
             ),
@@ -206,7 +203,7 @@ class Bench:
             [sys.executable, "-m", "benchmarks.tree", str(small / "tree"), "--files", "100", "--megabytes", "2"],
             cwd=ROOT,
         )
-        process.run(_work("kuzu-build", small / _DATABASE, 6, 1), cwd=ROOT)
+        process.run(work("kuzu-build", small / _DATABASE, 6, 1), cwd=ROOT)
         times, prefect = self._folder / "times.json", self._prefect
         contestants = []
         for folder, direct, flow in (
@@ -217,11 +214,11 @@ class Bench:
             settings, reads = place / "scriptorium.toml", self._bytes if folder == self._input else 0
             tidy = _Remove(place / "backups")
             contestants += [
-                Contestant(direct, FLOWS, _work("create", settings), None, reads, after=tidy),
+                Contestant(direct, FLOWS, work("create", settings), None, reads, after=tidy),
                 Contestant(flow, FLOWS, [*_cli(settings), "create"], None, reads, prefect, after=tidy),
             ]
             if folder == small:
-                again = _work("create-again", settings, times), _work("flow-again", settings, times)
+                again = work("create-again", settings, times), work("flow-again", settings, times)
                 contestants += [
                     Contestant(AGAIN_DIRECT, FLOWS, again[0], timed=times, after=tidy),
                     Contestant(AGAIN_FLOW, FLOWS, again[1], env=prefect, timed=times, after=tidy),
@@ -256,11 +253,11 @@ class Bench:
         tiny = self._folder / "tiny"
         (tiny / "tree").mkdir(parents=True)
         (tiny / "tree" / "page").write_text("a page\n")
-        process.run(_work("kuzu-build", tiny / _DATABASE, 6, 1), cwd=ROOT)
+        process.run(work("kuzu-build", tiny / _DATABASE, 6, 1), cwd=ROOT)
         place = self._library(tiny)
         settings, count = place / "scriptorium.toml", self._options.backups
         _report(f"filling a store with {count} backups …")
-        process.run(_work("create", settings), cwd=ROOT)
+        process.run(work("create", settings), cwd=ROOT)
         process.run([sys.executable, "-m", "benchmarks.many", str(settings), str(count)], cwd=ROOT)
         process.run([*_cli(settings), "list"])
         cli = _cli(settings)

@@ -82,8 +82,10 @@ def ratios(rows: Sequence[Row]) -> list[Ratio]:
     ]  # fmt: skip
 
 
-def document(rows: Sequence[Row], about: Mapping[str, object], notes: Sequence[str]) -> dict[str, object]:
-    """Everything as JSON: sizes in bytes, times in seconds, every sample."""
+def document(
+    rows: Sequence[Row], about: Mapping[str, object], notes: Sequence[str], figures: Sequence[Ratio] | None = None
+) -> dict[str, object]:
+    """Everything as JSON: sizes in bytes, times in seconds, every sample. ``figures``: by default ``ratios``."""
     return {
         **about,
         "rows": [
@@ -99,12 +101,17 @@ def document(rows: Sequence[Row], about: Mapping[str, object], notes: Sequence[s
             }
             for row in rows
         ],
-        "figures": [{**asdict(one), "target": one.target, "met": one.met} for one in ratios(rows)],
+        "figures": [
+            {**asdict(one), "target": one.target, "met": one.met}
+            for one in (ratios(rows) if figures is None else figures)
+        ],
         "notes": list(notes),
     }
 
 
-def markdown(rows: Sequence[Row], about: Mapping[str, object], notes: Sequence[str]) -> str:
+def markdown(
+    rows: Sequence[Row], about: Mapping[str, object], notes: Sequence[str], figures: Sequence[Ratio] | None = None
+) -> str:
     """The same as a page to read."""
     lines = ["# Measured", ""]
     for title in ("input", "machine", "versions"):
@@ -113,7 +120,7 @@ def markdown(rows: Sequence[Row], about: Mapping[str, object], notes: Sequence[s
         lines.append(f"- {title}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
     lines += [f"- rounds: {about['rounds']}, medians; peak is the largest process", ""]
     lines += ["| figure | value | target | |", "|---|---:|---|---|"]
-    for one in ratios(rows):
+    for one in ratios(rows) if figures is None else figures:
         value = "" if one.value is None else f"{one.value:.2f}{one.unit}"
         lines.append(f"| {_cell(one.what)} | {value} | {one.target} | {one.verdict} |")
     for title, members in groups(rows):

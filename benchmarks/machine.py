@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scriptorium import __version__, process
 
-_TOOLS = ("tar", "pigz", "zstd", "bash")
+_TOOLS = ("tar", "pigz", "zstd", "bash", "restic", "borg", "rsync", "rclone")
 _PACKAGES = ("isal", "zstandard", "kuzu", "prefect")
 
 

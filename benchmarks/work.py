@@ -111,6 +111,15 @@ def create(settings_file: str) -> None:
     backup(load(Path(settings_file)), BackupRequest())
 
 
+def restore(settings_file: str, target: str) -> None:
+    """Restore the newest backup into a folder, with the comparison of every hash."""
+    from scriptorium.operations.restore import restore
+    from scriptorium.requests import RestoreRequest
+    from scriptorium.settings import load
+
+    restore(load(Path(settings_file)), RestoreRequest(reference="latest", path=Path(target)))
+
+
 def create_again(settings_file: str, times: str) -> None:
     """The same a second time in one process; what the second time took is written to the file ``times``."""
     create(settings_file)
@@ -146,9 +155,16 @@ WORK: Mapping[str, Callable[..., None]] = {
     "kuzu-capture": kuzu_capture,
     "kuzu-read": kuzu_read,
     "create": create,
+    "restore": restore,
     "create-again": create_again,
     "flow-again": flow_again,
 }
+
+
+def work(name: str, *arguments: object) -> list[str]:
+    """The command that does one piece of work."""
+    return [sys.executable, "-m", "benchmarks.work", name, *map(str, arguments)]
+
 
 if __name__ == "__main__":
     WORK[sys.argv[1]](*sys.argv[2:])
