@@ -87,6 +87,7 @@ def test_a_backup_on_another_host(data: Path, tmp_path: Path) -> None:
         store.annotate("lib/nothing", known)
     store.remove(first)
     assert [found.key for found in store.list()] == [second] and store.sweep(datetime.now(UTC) + LATER) == ()
+    assert [one.what for one in store.examine(try_delete=True)] == ["program", "removal"]
     used, free = store.usage()
     assert used > 50_000 and free is not None and free > 0
 
@@ -213,6 +214,7 @@ def test_damage_on_the_way_is_found_before_the_backup_gets_its_name(
         return real(package, lookup, incomplete=incomplete)
 
     monkeypatch.setattr(saving, "corrected", damaging)
+    monkeypatch.setattr(saving.Transfer, "again", lambda *_: None)
     with pytest.raises(DamageFound, match="reads back differently"):
         stored(store, data)
     assert list(store.list()) == [] and list((Path(str(store.path)) / "lib").iterdir()) == []
@@ -275,6 +277,20 @@ def test_a_run_that_was_killed_costs_nothing_that_had_arrived(store: RsyncStore,
     assert store.verify(key).sound and [path.name for path in (place / "lib").iterdir()] == [f"{LABEL}-2"]
 
 
+def test_what_an_unfinished_backup_had_of_a_file_is_sent_again(store: RsyncStore, data: Path) -> None:
+    """With an equal size and time, rsync links to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving, "_describe", lambda *_: (_ for _ in ()).throw(StoreUnavailable("cut short")))
+        with pytest.raises(StoreUnavailable):
+            stored(store, data)
+    before = (data / "noise").lstat()
+    (data / "noise").write_bytes(os.urandom(50_000))
+    os.utime(data / "noise", ns=(before.st_atime_ns, before.st_mtime_ns))
+    key = stored(store, data)
+    assert (contents(store, key) / "data/noise").read_bytes() == (data / "noise").read_bytes()
+    assert store.verify(key).sound and list((Path(str(store.path)) / "lib").glob(".*")) == []
+
+
 _PUT = """
 import sys
 from pathlib import Path
@@ -325,6 +341,21 @@ def test_a_change_on_the_way_to_another_host_is_named(data: Path, tmp_path: Path
     assert len(store.manifest(key).warnings) == 2 and store.verify(key).sound
     (entry,) = (one for one in store.manifest(key).files.entries or () if one.path == "data/noise")
     assert (entry.size, entry.mtime_ns) == (4995, (data / "noise").lstat().st_mtime_ns)
+
+
+def test_a_folder_is_made_and_examined(store: RsyncStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path(str(store.path))
+    assert [one.what for one in store.examine(try_delete=False)] == ["program"] and not place.exists()
+    assert store.initialize() == "the folder is there, and can be written to"
+    assert [one.what for one in store.examine(try_delete=True)] == ["program", "removal"]
+    monkeypatch.setattr(Folder, "prepare", lambda *_: Keeps(links=False, case=False))
+    lacks = [one.found for one in store.examine(try_delete=True) if one.what == "filesystem"]
+    assert lacks == ["it keeps no hard links", "it keeps no names that differ in case alone"]
+    assert list(place.iterdir()) == []
+    monkeypatch.undo()
+    place.rmdir()
+    place.write_text("not a folder")
+    assert [one.good for one in store.examine(try_delete=True)] == [True, False]
 
 
 def test_a_program_that_is_missing_here(store: RsyncStore, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

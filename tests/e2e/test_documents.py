@@ -18,6 +18,7 @@ import real_backup
 import runbook
 from age_keys import new_key
 from runbook import DOCS, perform
+from ssh_server import local_store
 
 from scriptorium.model import Manifest
 from scriptorium.sources.kuzu import reader as kuzu_reader
@@ -298,6 +299,16 @@ def test_14_an_encrypted_archive(scene: Scene, env: dict[str, str]) -> None:
     assert (scene.work / "new/data/covers/later.jpg").read_bytes() == b"newer than the backup"
     assert books(scene.work / "whole/data/kuzu/bibliotheca.db") == 51
     assert now.archive is not None and now.archive.encryption == f"age {recipient}"
+
+
+def test_16_a_folder_that_rsync_made(scene: Scene, env: dict[str, str]) -> None:
+    disk = local_store(scene.folder / "disk", name="disk")
+    settings = scene.place.settings.model_copy(update={"stores": {"disk": disk}})
+    for instant in (BEFORE, NEWEST):
+        real_backup.take(settings, instant)
+    perform("16", {**scene.values, "STORE": str(disk.path)}, scene.folder, env, {"BACKUP": "full_20260301_020000"})
+    assert (scene.work / "new/data/covers/later.jpg").read_bytes() == b"newer than the backup"
+    assert books(scene.work / "new/data/kuzu/bibliotheca.db") == 51
 
 
 GOLDEN = runbook.ROOT / "tests" / "golden" / "version-1"

@@ -37,7 +37,7 @@ BACKUP = [
     "take.stored",
 ]
 CLEANUP = ["prune.before-backup", "rsync.before-hidden", "rsync.after-hidden", "rsync.after-removal"]
-IN_SUITE = {"rsync.after-contents", "rsync.after-rename", "rsync.after-hidden"}
+IN_SUITE = {"rsync.after-contents", "rsync.after-hidden"}
 _LATER = timedelta(days=2)
 
 

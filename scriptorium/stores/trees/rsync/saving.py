@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,8 @@ from scriptorium.stores.trees.rsync.site import Keeps, Site
 from scriptorium.stores.trees.rsync.transfer import Earlier, Sent, Transfer, folders_of
 
 log = logging.getLogger(__name__)
+
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,20 @@ def _made(
     reach("rsync.after-contents")
     package = corrected(package, GenerationLookup(site, f"{folder}/{CONTENTS}"), incomplete=sent.incomplete)
     new = _new(package, earlier, sent)
-    verification = _compared(site, package, folder, new)
-    if not verification.sound:
+    at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
+    findings = _compared(site, package, folder, new)
+    if findings:  # an unfinished backup may have had another state of a file
+        log.warning("sent again: %s", "; ".join(str(one) for one in list(findings.values())[:_NAMED]))
+        wrong = [line for line in new if line.entry.path in findings]
+        with step("sending by rsync again", package.label) as moved:
+            transfer.again(wrong, moved)
+        findings = _compared(site, package, folder, wrong)
+    if findings:
         _forget(site, seen)
-        raise DamageFound("what was just stored reads back differently", on=site.name, findings=verification.damage[:3])
-    _describe(site, _with_warnings(package, keeps), folder, sum(line.entry.size for line in new))
-    return verification
+        damage = [str(one) for one in list(findings.values())[:_NAMED]]
+        raise DamageFound("what was just stored reads back differently", on=site.name, findings=damage)
+    _describe(site, _with_warnings(package, keeps), transfer, sum(line.entry.size for line in new))
+    return Verification(at, True, (), time.monotonic() - began)
 
 
 def _base(site: Site, package: TreePackage, seen: Sequence[Seen]) -> Base | None:
@@ -149,23 +159,20 @@ def _new(package: TreePackage, earlier: Earlier, sent: Sent) -> list[Line]:
     return list(new.values())
 
 
-def _compared(site: Site, package: TreePackage, folder: str, new: Sequence[Line]) -> Verification:
-    at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
+def _compared(site: Site, package: TreePackage, folder: str, new: Sequence[Line]) -> dict[str, Finding]:
+    """What is not there as it was read, by its path."""
     files = {line.entry.path: line.entry.size for line in new}
     with step("reading back", package.label, expected=sum(files.values()) or None) as moved:
         found = dict(site.hashes(f"{folder}/{CONTENTS}", files, moved, written=True))
-    findings = list(_findings(new, found))
-    return Verification(at, not findings, tuple(map(str, findings)), time.monotonic() - began)
+    wrong = {line.entry.path: line for line in new if found.get(line.entry.path) != line.entry.sha256}
+    return {path: _finding(line, found.get(path)) for path, line in wrong.items()}
 
 
-def _findings(new: Sequence[Line], found: dict[str, str]) -> Iterator[Finding]:
-    for line in new:
-        sha256 = found.get(line.entry.path)
-        if sha256 is None:
-            yield Finding(MISSING, readable(line.entry.path))
-        elif sha256 != line.entry.sha256:
-            detail = f"sha256 should be {(line.entry.sha256 or '')[:12]}…, is {sha256[:12]}…"
-            yield Finding(ALTERED, readable(line.entry.path), detail)
+def _finding(line: Line, sha256: str | None) -> Finding:
+    if sha256 is None:
+        return Finding(MISSING, readable(line.entry.path))
+    detail = f"sha256 should be {(line.entry.sha256 or '')[:12]}…, is {sha256[:12]}…"
+    return Finding(ALTERED, readable(line.entry.path), detail)
 
 
 def _with_warnings(package: TreePackage, keeps: Keeps) -> TreePackage:
@@ -183,10 +190,9 @@ def _with_warnings(package: TreePackage, keeps: Keeps) -> TreePackage:
     return dataclasses.replace(package, manifest=manifest)
 
 
-def _describe(site: Site, package: TreePackage, folder: str, new: int) -> None:
+def _describe(site: Site, package: TreePackage, transfer: Transfer, new: int) -> None:
     """What lies beside the contents. It is a backup when the folder gets its name."""
-    place = package.folder / ".rsync"
-    place.mkdir(mode=0o700, exist_ok=True)
+    place = transfer.work
     (place / TREES).write_bytes(dump_places(package.places))
     (place / CARD).write_bytes(card_of(package.manifest, package.contents, new).written())
     (place / MANIFEST).write_bytes(dumps(package.manifest))
@@ -195,7 +201,9 @@ def _describe(site: Site, package: TreePackage, folder: str, new: int) -> None:
             if line.entry.sha256 is not None:
                 sums.write(sums_line(line.entry.path, line.entry.sha256))
     reach("rsync.before-manifest")
-    site.write(folder, {name: place / name for name in (TREES, CARD, SUMS, MANIFEST)} | {MEMBERS: package.record})
+    site.write(
+        transfer.folder, {name: place / name for name in (TREES, CARD, SUMS, MANIFEST)} | {MEMBERS: package.record}
+    )
 
 
 def _publish(site: Site, folder: str, path: str) -> None:

@@ -18,6 +18,7 @@ from scriptorium.members import Member
 from scriptorium.model import Annotations, Manifest, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores.base import GRACE, Package, Share, StoredBackup, StoreFeatures
+from scriptorium.stores.care import Finding
 from scriptorium.stores.trees.rsync import generations as ours
 from scriptorium.stores.trees.rsync.folder import Folder
 from scriptorium.stores.trees.rsync.program import SHELL, Rsync
@@ -200,6 +201,19 @@ class RsyncStore(BaseModel):
         from scriptorium.stores.trees.rsync.removal import set_aside
 
         return set_aside(self.site, library, created_at)
+
+    def initialize(self) -> str:
+        """See ``stores.care``."""
+        from scriptorium.stores.trees.rsync.examination import tried
+
+        tried(self.site)
+        return "the folder is there, and can be written to"
+
+    def examine(self, *, try_delete: bool) -> Iterator[Finding]:
+        """See ``stores.care``."""
+        from scriptorium.stores.trees.rsync.examination import examine
+
+        return examine(self.site, try_delete=try_delete)
 
     def usage(self) -> tuple[int, int | None]:
         site = self.site

@@ -7,10 +7,12 @@ that nothing is written through one of them.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from scriptorium.members.selection import decoded, encoded
 from scriptorium.progress import Advance
@@ -82,6 +84,13 @@ class Transfer:
     keeps: Keeps
     checksum: bool = False
 
+    @property
+    def work(self) -> Path:
+        """A folder of the run, for this transfer alone: the same package may be on its way into other stores."""
+        folder = self.package.folder / f"rsync{self.folder.rpartition('/')[2]}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
     def run(self, earlier: Earlier, advance: Advance) -> Sent:
         sent = Sent()
         for place, names in zip(self.package.places, self._names(earlier), strict=True):
@@ -89,6 +98,13 @@ class Transfer:
             self._send(place, names.deceiving, sent, advance, "--ignore-times")
             self._send(place, names.symlinks if self.keeps.symlinks else (), sent, advance, "--links")
         return sent
+
+    def again(self, lines: Sequence[Line], advance: Advance) -> None:
+        """Send these files anew, whatever is there, and link to nothing."""
+        alone = dataclasses.replace(self, bases=())
+        for number, place in enumerate(self.package.places):
+            names = [encoded(relative(place, line.entry.path)) for line in lines if line.tree == number]
+            alone._send(place, names, Sent(), advance, "--ignore-times")
 
     def _names(self, earlier: Earlier) -> list[_Names]:
         found = [_Names() for _ in self.package.places]
@@ -123,7 +139,7 @@ class Transfer:
         if place.single:
             self._follow(place, [*chosen, "--", place.root, self.site.address(target)], sent, advance)
             return
-        listed = self.package.folder / ".rsync-files"
+        listed = self.work / "files"
         listed.write_bytes(b"".join(b"./" + name + b"\0" for name in names))
         chosen += ["--from0", f"--files-from={listed}"]
         self._follow(
