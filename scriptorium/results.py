@@ -166,13 +166,15 @@ class Copied:
 @dataclass(frozen=True, slots=True)
 class PlannedCopy:
     """A copy that is to be made. ``sources``: the copies to read, best first; ``replaced``: a damaged copy there;
-    ``unread``: a copy there that was never read back, which is all that is left to do."""
+    ``unread``: a copy there that was never read back, which is all that is left to do; ``outdated``: a copy there that
+    is encrypted for others, and goes when the new one is there."""
 
     backup: Backup
     sources: tuple[Copy, ...]
     to: str
     replaced: Copy | None = None
     unread: Copy | None = None
+    outdated: Copy | None = None
 
     @property
     def bytes(self) -> int:

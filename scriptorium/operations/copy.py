@@ -96,10 +96,12 @@ def copy_one(settings: Settings, planned: PlannedCopy, *, advance: Advance | Non
         recorded(settings, backup.id, "copy", backup.library),
     ):
         reach("copy.locked")
-        there = planned.unread or (stored_before(settings, planned) if planned.replaced is None else None)
+        fresh = planned.replaced is None and planned.outdated is None
+        there = planned.unread or (stored_before(settings, planned) if fresh else None)
         if there is not None:
             read = _read_back(settings, planned, there)
             if read is not None:
+                _remove_outdated(settings, planned)
                 return Copied(backup, read, planned.to, time.monotonic() - began, finished=True)
             planned = replace(planned, replaced=there, unread=None)
         errors: list[ScriptoriumError] = []
@@ -114,10 +116,20 @@ def copy_one(settings: Settings, planned: PlannedCopy, *, advance: Advance | Non
                     log.warning("the copy of %s in %s: %s", backup.id, source.copy.store, error)
                     errors.append(error.reason if isinstance(error, _SourceTrouble) else error)
                     continue
+            _remove_outdated(settings, planned)
             took = time.monotonic() - began
             log.info("%s is copied from %s in %s", planned, source.copy.store, wording.duration(took))
             return Copied(backup, made, source.copy.store, took, unchanged=source.as_it_is)
         raise next((one for one in errors if isinstance(one, DamageFound)), errors[0])
+
+
+def _remove_outdated(settings: Settings, planned: PlannedCopy) -> None:
+    """What is encrypted for others goes when the new copy is there; one that is locked stays."""
+    reach("copy.before-removal")
+    target = settings.store(planned.to)
+    if planned.outdated is not None and lock_of(target, planned.outdated.key) is None:
+        log.info("%s: %s is replaced", planned.to, planned.outdated.key)
+        target.remove(planned.outdated.key)
 
 
 def _prepared(

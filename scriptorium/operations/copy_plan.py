@@ -26,7 +26,7 @@ from scriptorium.requests import CopyRequest
 from scriptorium.results import Copied, CopyResult, PlannedCopy
 from scriptorium.settings import Settings
 from scriptorium.stores import BackupStore
-from scriptorium.stores.care import Transferring, lock_of, require_key
+from scriptorium.stores.care import Transferring, lock_of, require_key, sealed_for_others
 
 log = logging.getLogger(__name__)
 
@@ -59,17 +59,18 @@ def plan_copy(settings: Settings, request: CopyRequest) -> CopyPlan:
     catalog = Catalog(settings)
     backup = catalog.find(request.reference, library=request.library)
     catalog.copy_of(backup, request.store)  # says which stores have one
+    targets = stores or [one.name for one in settings.targets(backup.tier)]
+    silent = _errors_of(settings, targets)
     planned, present = [], []
-    for store in stores or [one.name for one in settings.targets(backup.tier)]:
-        _require_answer(settings.store(store), backup.library)
-        one = planned_copy(settings, backup, store, request.store)
+    for store in (one for one in targets if one not in silent):
+        one = planned_copy(settings, backup, store, request.store, sealed_anew=True)
         if one is None:
             present.append((backup, store))
         else:
             planned.append(one)
             if one.unread is None:
                 readable(settings, one)
-    return CopyPlan(tuple(planned), tuple(present), dry_run=request.dry_run)
+    return CopyPlan(tuple(planned), tuple(present), silent, dry_run=request.dry_run)
 
 
 def _plan_missing(settings: Settings, request: CopyRequest, stores: Sequence[str]) -> CopyPlan:
@@ -112,10 +113,18 @@ def _require_answer(store: BackupStore, library: str = "") -> None:
     next(iter(store.list(library)), None)
 
 
-def planned_copy(settings: Settings, backup: Backup, store: str, source: str | None = None) -> PlannedCopy | None:
-    """The copy that the store needs; ``None`` if it has a good one that was read back."""
+def planned_copy(
+    settings: Settings, backup: Backup, store: str, source: str | None = None, *, sealed_anew: bool = False
+) -> PlannedCopy | None:
+    """The copy that the store needs; ``None`` if it has a good one that was read back. ``sealed_anew``: one that is
+    encrypted for others than the store's recipients now is made again."""
     there = [copy for copy in backup.copies if copy.store == store]
     good = [copy for copy in there if copy.status.good or copy.disputed]
+    old = [copy for copy in good if sealed_anew and sealed_for_others(settings.store(store), copy.key)]
+    if old:
+        new = next((copy for copy in good if copy not in old), None)
+        ranked = Catalog(settings).ranked([copy for copy in backup.copies if source in (None, copy.store)])
+        return PlannedCopy(backup, tuple(ranked), store, unread=new, outdated=old[0])
     if any(copy.verified_at for copy in good):
         return None
     others = [copy for copy in backup.copies if copy.store != store and source in (None, copy.store)]

@@ -114,6 +114,19 @@ def whole_manifest(store: BackupStore, key: str) -> Manifest:
     return store.whole_manifest(key) if isinstance(store, Enclosing) else store.manifest(key)
 
 
+@runtime_checkable
+class Resealing(Protocol):
+    """A store whose recipients may have changed since a backup was put."""
+
+    def sealed_for_others(self, key: str) -> bool:
+        """Whether a backup is encrypted for others than new ones are, or not at all although they are."""
+        ...
+
+
+def sealed_for_others(store: BackupStore, key: str) -> bool:
+    return isinstance(store, Resealing) and store.sealed_for_others(key)
+
+
 def require_key(store: BackupStore, key: str) -> str:
     """Says which key opens a backup; nothing where none is needed. ``KeyMissing`` if it is not here."""
     return store.require_key(key) if isinstance(store, Sealing) else ""

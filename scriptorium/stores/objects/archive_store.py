@@ -158,6 +158,11 @@ class ArchiveStore(BaseModel):
             return beside
         return dataclasses.replace(self.enclosed_manifest(key), archive=beside.archive)
 
+    def sealed_for_others(self, key: str) -> bool:
+        from scriptorium.stores.objects.transfer import fits
+
+        return not fits(self.manifest(key), self.age)
+
     def takes(self, other: BackupStore, key: str, manifest: Manifest, label: str) -> bool:
         from scriptorium.stores.objects.transfer import fits
 

@@ -228,3 +228,32 @@ def test_a_database_is_proven_after_every_copy_of_a_copy(place: Any, stores: Sto
         copy(both, CopyRequest(reference=taken.id, to=[target], store=source))
         proof = drill(both, DrillRequest(reference=taken.id, store=target)).proof
         assert proof.proven and proof.rows and proof.tables, (target, proof)
+
+
+def test_a_copy_is_encrypted_for_the_recipients_of_today(settings: Settings, tmp_path: Path, key: str) -> None:
+    """In its own store, from itself: the old one goes when the new one is there."""
+    taken = saved(settings, "aged")
+    other = new_key(tmp_path / "other.txt")
+    (tmp_path / "both.txt").write_text((tmp_path / "other.txt").read_text() + (tmp_path / "key.txt").read_text())
+    rotated = aged(tmp_path, "aged", other, identity=tmp_path / "both.txt")
+    now = settings.model_copy(update={"stores": {"aged": rotated}})
+    (made,) = copy(now, CopyRequest(reference=taken.id, to=["aged"])).copied
+    (found,) = rotated.list()
+    record = rotated.manifest(found.key).archive
+    assert found.key == made.copy.key and record is not None and record.recipients == (other,)
+    assert rotated.verify(found.key).sound
+    assert not copy(now, CopyRequest(reference=taken.id, to=["aged"])).copied
+    lost = settings.model_copy(update={"stores": {"aged": aged(tmp_path, "aged", key)}})
+    with pytest.raises(KeyMissing):
+        copy(lost, CopyRequest(reference=taken.id, to=["aged"]))
+    assert [one.key for one in rotated.list()] == [found.key]
+
+
+def test_a_host_without_a_key_makes_encrypted_copies(settings: Settings, tmp_path: Path, key: str) -> None:
+    taken = saved(settings, "local")
+    keyless = aged(tmp_path, "keyless", key)
+    two = settings.model_copy(update={"stores": {"local": settings.store("local"), "keyless": keyless}})
+    (made,) = copy(two, CopyRequest(reference=taken.id, to=["keyless"])).copied
+    verification = keyless.annotations(made.copy.key).verification
+    assert verification is not None and verification.sound and verification.unopened
+    assert aged(tmp_path, "keyless", key, identity=tmp_path / "key.txt").verify(made.copy.key).sound
