@@ -10,7 +10,7 @@ from scriptorium.operations import undo as undo_operation
 from scriptorium.operations.restore import finished, save_first
 from scriptorium.operations.undo import safety_of
 from scriptorium.report.restore import restore_report, undo_report
-from scriptorium.requests import MaybeFolder, Names, RestoreRequest, UndoRequest
+from scriptorium.requests import MaybeFolder, MaybeOwner, Names, RestoreRequest, UndoRequest
 from scriptorium.results import RestoreResult, UndoResult
 from scriptorium.settings import current
 from scriptorium.workspace.containment import contained
@@ -38,6 +38,7 @@ def restore(
     database: str = "",
     without_roles: bool = False,
     without_broken_constraints: bool = False,
+    owner: MaybeOwner = None,
 ) -> RestoreResult:
     """Restore a backup into a folder, as one database under a new name, or over the living data.
 
@@ -55,6 +56,7 @@ def restore(
         database: Restore one PostgreSQL database under this new name, beside the living one.
         without_roles: Also if roles or tablespaces that the database names are missing on the server.
         without_broken_constraints: Load all rows; constraints that they break are left out or apply to new rows only.
+        owner: keep, me, or UID:GID. Default: as recorded if this runs as root, else the user that runs it.
     """
     request = RestoreRequest(**locals())
     with contained():

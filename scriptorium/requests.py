@@ -21,6 +21,7 @@ from scriptorium.words import BackupType, Compression, DatabaseFormat, ExportFor
 
 LATEST = "latest"
 _LONGEST_NAME = 200
+_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9._@-]{0,63}")
 
 
 def _word(kind: type[Word]) -> BeforeValidator:
@@ -63,6 +64,21 @@ def _share(value: object) -> object:
     return value
 
 
+def _owner(value: object) -> object:
+    """Whom restored files belong to: a word, or a user and a group."""
+    if not isinstance(value, str) or value in ("keep", "me"):
+        return _nothing(value)
+    parts = value.split(":")
+    if value and (len(parts) != 2 or not all(_is_account(part) for part in parts)):
+        raise UsageError(f"'{value}' is not an owner", hint="keep, me, or UID:GID, e.g. 1000:1000")
+    return value or None
+
+
+def _is_account(text: str) -> bool:
+    """Whether this can be the name or the number of a user or group; the two highest numbers mean nobody's."""
+    return int(text) < 2**32 - 2 if text.isdecimal() and text.isascii() else bool(_ACCOUNT.fullmatch(text))
+
+
 def share_of(text: str) -> tuple[int, int]:
     """``N/T``: the N-th of T shares. ``UsageError`` for anything else."""
     match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
@@ -77,6 +93,7 @@ MaybeCompression = Annotated[Compression | None, _word(Compression), BeforeValid
 MaybePolicy = Annotated[Policy | None, BeforeValidator(_nothing)]
 MaybeFolder = Annotated[str | None, BeforeValidator(_folder)]
 MaybeShare = Annotated[str | None, BeforeValidator(_share)]
+MaybeOwner = Annotated[str | None, BeforeValidator(_owner)]
 AnyTier = Annotated[Tier, _word(Tier)]
 AnyExportFormat = Annotated[ExportFormat, _word(ExportFormat)]
 AnyDatabaseFormat = Annotated[DatabaseFormat, _word(DatabaseFormat)]
@@ -130,6 +147,7 @@ class RestoreRequest(Request):
     ``only``: glob patterns over paths in the archive, or a source by its name. ``rebuild``: make databases from their
     logical exports. ``clean``: ``path`` may hold something, which is replaced; in place, into the living PostgreSQL
     database in one transaction. ``safety``: whether a restore in place takes a backup of the living data first.
+    ``owner``: ``keep`` (as recorded), ``me``, or ``UID:GID``; without it, as recorded if this runs as root.
     """
 
     reference: str
@@ -143,6 +161,7 @@ class RestoreRequest(Request):
     database: str = ""
     without_roles: bool = False
     without_broken_constraints: bool = False
+    owner: MaybeOwner = None
 
     @checked(mode="after")
     def _one_target(self) -> Self:
@@ -150,6 +169,8 @@ class RestoreRequest(Request):
             raise UsageError(
                 "--database restores one database under another name; it goes with no folder and no pattern"
             )
+        if self.database and self.owner is not None:
+            raise UsageError("--owner is for files; a database has its owners from its dump")
         return self
 
     @property

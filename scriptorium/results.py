@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from scriptorium.errors import DamageFound, ScriptoriumError, StoreUnavailable
-from scriptorium.model import Backup, Copy, Manifest, Proof, TableFingerprint, Verification
+from scriptorium.model import Backup, Copy, Manifest, Proof, TableFingerprint, Unset, Verification
 from scriptorium.retention import Decision
 
 
@@ -304,7 +304,8 @@ class Restored:
     ``parts``: the sources of which something was restored; ``tables``: the fingerprints of their databases;
     ``warnings``: properties and objects that could not be restored, by name. ``comparison``: which of the tables were
     compared with the record. ``previous``: whether the previous data is kept. ``lacking``: what the backup, or the
-    safety backup, does not contain because it could not be read when it was taken.
+    safety backup, does not contain because it could not be read when it was taken. ``unset``: owners and attributes
+    that could not be set, links that could not be made.
     """
 
     place: str
@@ -316,6 +317,7 @@ class Restored:
     comparison: Comparison = field(default_factory=Comparison)
     previous: Literal["none was there", "kept", "not kept"] = "none was there"
     lacking: tuple[str, ...] = ()
+    unset: tuple[Unset, ...] = ()
 
     @property
     def summary(self) -> str:

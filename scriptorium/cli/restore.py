@@ -40,6 +40,10 @@ WithoutBrokenConstraints = Annotated[
     bool, typer.Option("--without-broken-constraints", help="PostgreSQL: load all rows, also those that break one.")
 ]
 Rebuild = Annotated[bool, typer.Option("--from-export", help="Make Kuzu databases from their Parquet export.")]
+Owner = Annotated[
+    str | None,
+    typer.Option("--owner", metavar="keep|me|UID:GID", help="Whom files belong to; without: keep if root, else me."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan; do nothing.")]
 Undo = Annotated[bool, typer.Option("--undo", help="Put back what the last restore in place replaced.")]
 NoSafety = Annotated[
@@ -56,6 +60,7 @@ _CHOICES = {
     "without_roles": "--without-roles",
     "without_broken_constraints": "--without-broken-constraints",
     "rebuild": "--from-export",
+    "owner": "--owner",
 }
 
 
@@ -70,6 +75,7 @@ def restore(
     without_roles: WithoutRoles = False,
     without_broken_constraints: WithoutBrokenConstraints = False,
     rebuild: Rebuild = False,
+    owner: Owner = None,
     dry_run: DryRun = False,
     undo: Undo = False,
     no_safety: NoSafety = False,

@@ -30,9 +30,11 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Placing:
-    """Opens the folder of a destination. The folders of the last one stay open, because the next one is often near."""
+    """Opens the folder of a destination. The folders of the last one stay open, because the next one is often near.
+    ``owner``: of folders that are made on the way, also if no member describes them."""
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], *, owner: tuple[int, int] | None = None) -> None:
+        self._owner = owner
         self._roots = sorted((encoded(str(root)) for root in roots), key=len, reverse=True)
         self._open: list[tuple[bytes, int]] = []  # the root, then one name for each folder
 
@@ -122,10 +124,16 @@ class Placing:
             return os.dup(root)
 
     def _make(self, name: bytes, parent: int, destination: Path) -> int:
+        new = False
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=parent)
+            new = True
         try:
-            return os.open(name, _FOLDER, dir_fd=parent)
+            folder = os.open(name, _FOLDER, dir_fd=parent)
+            if new and self._owner is not None:
+                with contextlib.suppress(OSError):  # on a filesystem without owners; its members report that
+                    os.fchown(folder, *self._owner)
+            return folder
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise UnsafeArchive(

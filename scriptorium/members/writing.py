@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -14,31 +15,32 @@ from scriptorium.errors import DamageFound, NoSpace, UnsafeArchive
 from scriptorium.fs.access_lists import ACCESS, DEFAULT, AccessList
 from scriptorium.fs.attributes import set_lists
 from scriptorium.fs.descriptors import folder_at, write_whole
-from scriptorium.fs.owners import group_number, user_number
+from scriptorium.fs.owners import AS_RECORDED, Ownership, group_number, user_number
 from scriptorium.fs.system_errors import no_space
 from scriptorium.manifest import readable
-from scriptorium.members.comparison import MISSING, Comparison
+from scriptorium.members.comparison import Comparison
 from scriptorium.members.ledger import LIST, OWN
 from scriptorium.members.member import Member
 from scriptorium.members.placing import Placing, sync_filesystem
-from scriptorium.model import FileList, Finding
+from scriptorium.model import FileList, Unset, UnsetTally
 
 _HOLE = 64 << 10
 _COPIED = 1 << 20
 _NOTHING = bytes(_HOLE)
+_NO_SYMLINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # what a filesystem without symlinks answers
+_NO_FIRST_NAME = "it could not be made"
+_OWN_FILE = "is a file of its own now, no further name of another"
 _REFUSED = ("device", "pipe", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What was written. ``findings``: members that could not be written (a hard link to a file that was not wanted);
-    ``warnings``: owners and attributes that could not be set, by member."""
+    """What was written. ``unset``: owners and attributes that could not be set, links that could not be made."""
 
     files: int
     folders: int
     bytes: int
-    findings: tuple[Finding, ...] = ()
-    warnings: tuple[str, ...] = ()
+    unset: tuple[Unset, ...] = ()
 
 
 def write_members(
@@ -49,18 +51,19 @@ def write_members(
     expected: FileList | None = None,
     complete: bool = True,
     foreign: bool = False,
+    owner: Ownership = AS_RECORDED,
 ) -> Unpacked:
     """Write the members that ``receive`` gives an absolute destination; each must lie inside one of the ``roots``.
 
     ``receive`` is not called for our own members (manifest and sums). All members are hashed and compared with
     ``expected``; without ``complete``, members that are not received may be missing. Modes, times to the nanosecond,
-    attributes, holes and (when root) owners are restored; everything is on the disk when this returns. ``foreign``:
+    attributes, holes and owners (see ``owner``) are restored; everything is on the disk when this returns. ``foreign``:
     another program packed them, and symlinks may have further names. Raises ``DamageFound`` (for members that differ
     from ``expected`` only after everything was written), ``UnsafeArchive``, ``RestoreFailed``, ``NoSpace``.
     """
     with contextlib.ExitStack() as stack:
         comparison = stack.enter_context(contextlib.closing(Comparison(expected))) if expected is not None else None
-        writing = stack.enter_context(contextlib.closing(_Writing(receive, roots, comparison, foreign)))
+        writing = stack.enter_context(contextlib.closing(_Writing(receive, roots, comparison, foreign, owner)))
         try:
             for member in members:
                 writing.member(member)
@@ -87,18 +90,20 @@ class _Writing:
         roots: Sequence[Path],
         comparison: Comparison | None,
         foreign: bool,
+        owner: Ownership,
     ) -> None:
         self._foreign = foreign
+        self._ownership = owner
         self._receive = receive
         self._roots = roots
-        self._placing = Placing(roots)
+        self._placing = Placing(roots, owner=owner.given if owner.possible else None)
         self._sources = Placing(roots)  # for hard links, beside the folders that are being filled
         self._comparison = comparison
         self._as_root = os.geteuid() == 0
+        self._sets_owners = owner.attempted
         self._folders: list[tuple[Path, Member]] = []
         self._written: set[int] = set()  # hashes of paths: small, and enough to recognise our own files
-        self._findings: list[Finding] = []
-        self._warnings: list[str] = []
+        self._unset = UnsetTally()
         self._files = 0
         self._bytes = 0
 
@@ -107,7 +112,7 @@ class _Writing:
         self._sources.close()
 
     def outcome(self) -> Unpacked:
-        return Unpacked(self._files, len(self._folders), self._bytes, tuple(self._findings), tuple(self._warnings))
+        return Unpacked(self._files, len(self._folders), self._bytes, self._unset.result())
 
     def member(self, member: Member) -> None:
         entry = member.entry
@@ -136,19 +141,30 @@ class _Writing:
             return
         target = member.entry.target or ""
         if member.entry.kind == "symlink":
-            parent, name = self._placing.symlink(destination, target)
-            self._set_symlink_attributes(member, parent, name)
+            if not self._symlink(member, destination, target):
+                return
             if self._foreign:
                 self._written.add(hash(member.entry.path))
             self._files += 1
         else:
             self._hardlink(member, destination, target)
 
+    def _symlink(self, member: Member, destination: Path, target: str) -> bool:
+        """Make the symlink; false on a filesystem that has none."""
+        try:
+            parent, name = self._placing.symlink(destination, target)
+        except OSError as error:
+            if error.errno not in _NO_SYMLINK:
+                raise
+            self._unset.add("the symlink could not be made", f"{error.strerror}", readable(member.entry.path))
+            return False
+        self._set_symlink_attributes(member, parent, name)
+        return True
+
     def _hardlink(self, member: Member, destination: Path, target: str) -> None:
         first = self._receive(target)
         if first is None:
-            detail = f"a hard link to '{readable(target)}', which is not restored"
-            self._findings.append(Finding(MISSING, readable(member.entry.path), detail))
+            self._unset.add(_NO_FIRST_NAME, "a hard link to a file that is not restored", readable(member.entry.path))
             return
         if hash(target) not in self._written:
             raise UnsafeArchive("a hard link to a file that is not from this archive", on=readable(member.entry.path))
@@ -162,8 +178,7 @@ class _Writing:
     def _copy(self, member: Member, destination: Path, folder: int, existing: bytes) -> None:
         """Copy the file where no hard link is possible: on another filesystem, or on one without hard links."""
         if stat.S_ISLNK(os.stat(existing, dir_fd=folder, follow_symlinks=False).st_mode):
-            parent, name = self._placing.symlink(destination, os.fsdecode(os.readlink(existing, dir_fd=folder)))
-            self._set_symlink_attributes(member, parent, name)
+            self._symlink(member, destination, os.fsdecode(os.readlink(existing, dir_fd=folder)))
             return
         source = os.open(existing, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
@@ -176,7 +191,7 @@ class _Writing:
                 os.close(target)
         finally:
             os.close(source)
-        self._warnings.append(f"{readable(member.entry.path)}: is a file of its own now, no further name of another")
+        self._unset.add(_OWN_FILE, "no hard link could be made", readable(member.entry.path))
 
     def _file(self, member: Member, destination: Path | None) -> str | None:
         """Write the contents, or only hash them; returns the hash if it is compared."""
@@ -208,19 +223,21 @@ class _Writing:
                 with self._warned(member, f"the attribute {name}"):
                     os.setxattr(descriptor, name, value)
         mode = member.entry.mode
-        if self._as_root:
+        if self._sets_owners:
             with self._warned(member, "the owner"):
-                os.fchown(descriptor, *owner(member))
+                os.fchown(descriptor, *self._owner(member))
         if os.fstat(descriptor).st_uid != owner(member)[0] or not self._as_root:
             mode &= ~0o6000  # it would run as somebody else
-        os.fchmod(descriptor, self._opened(member, descriptor, mode))
+        opened = self._opened(member, descriptor, mode)
+        with self._warned(member, "the mode"):
+            os.fchmod(descriptor, opened)
         with self._warned(member, "the time"):
             os.utime(descriptor, ns=(member.entry.mtime_ns, member.entry.mtime_ns))
 
     def _opened(self, member: Member, descriptor: int, mode: int) -> int:
         """Set the access lists; returns the mode that goes with what could be set."""
-        group = owner(member)[1]
-        if not self._as_root:
+        group = self._owner(member)[1] if self._ownership.replaces else owner(member)[1]
+        if not self._as_root and self._ownership.given is None:
             with contextlib.suppress(OSError):  # a group that we are in
                 os.fchown(descriptor, -1, group)
         strange = os.fstat(descriptor).st_gid != group  # members of our group were not in that group
@@ -235,6 +252,9 @@ class _Writing:
             mode = lists[ACCESS].replaced(mode) if ACCESS in lists else mode & ~0o077
         return _group_as_others(mode) if strange else mode
 
+    def _owner(self, member: Member) -> tuple[int, int]:
+        return self._ownership.given or owner(member)
+
     def _lists(self, member: Member, strange: bool) -> dict[str, AccessList]:
         found: dict[str, AccessList] = {}
         for name, text in member.lists.items():
@@ -244,9 +264,9 @@ class _Writing:
         return found
 
     def _set_symlink_attributes(self, member: Member, parent: int, name: bytes) -> None:
-        if self._as_root:
+        if self._sets_owners:
             with self._warned(member, "the owner"):
-                os.chown(name, *owner(member), dir_fd=parent, follow_symlinks=False)
+                os.chown(name, *self._owner(member), dir_fd=parent, follow_symlinks=False)
         with self._warned(member, "the time"):
             times = (member.entry.mtime_ns, member.entry.mtime_ns)
             os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
@@ -261,7 +281,7 @@ class _Writing:
             reason = str(error) if isinstance(error, ValueError) else "out of range"
             if isinstance(error, OSError):
                 reason = f"{error.strerror}"
-            self._warnings.append(f"{readable(member.entry.path)}: {what} could not be set ({reason})")
+            self._unset.add(f"{what} could not be set", reason, readable(member.entry.path))
 
     def finish(self) -> None:
         """Set modes and times of folders last, from the bottom up; then write everything to the disk."""

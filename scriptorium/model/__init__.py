@@ -5,7 +5,7 @@ decoded with ``surrogateescape``: every byte string that a filesystem allows can
 
 Import them from here. ``staged`` describes a source before it is packed, ``manifest`` a backup as it was written,
 ``annotations`` what becomes known of it later, ``listing`` a backup as the catalog lists it, ``health`` what an
-examination of a database found.
+examination of a database found, ``unset`` what a restore could not set.
 """
 
 from scriptorium.model.annotations import NOT_COMPARABLE, NOT_PROVEN, PROVEN, Annotations, Proof, Verification
@@ -23,6 +23,7 @@ from scriptorium.model.manifest import (
     Unsaved,
 )
 from scriptorium.model.staged import Rows, Staged, Streams, Survey, Tree
+from scriptorium.model.unset import Unset, UnsetTally
 
 __all__ = [
     "MOST_UNSAVED",
@@ -51,5 +52,7 @@ __all__ = [
     "TableFingerprint",
     "Tree",
     "Unsaved",
+    "Unset",
+    "UnsetTally",
     "Verification",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def restore_report(result: RestoreResult) -> Report:
             Table(rows, right=("Rows",), detail=True),
         ),
         warnings=restored.lacking,
-        notes=[f"warning: {warning}" for warning in restored.warnings],
+        notes=[f"warning: {warning}" for warning in (*restored.warnings, *map(str, restored.unset))],
         verdict=_PREVIOUS[restored.previous] if result.in_place else "",
     )
 
@@ -81,7 +82,8 @@ def _restore_document(result: RestoreResult) -> Document:
         "files": restored.files,
         "bytes": restored.bytes,
         "parts": list(restored.parts),
-        "warnings": [*restored.lacking, *restored.warnings],
+        "warnings": [*restored.lacking, *restored.warnings, *map(str, restored.unset)],
+        "not_set": [dataclasses.asdict(one) for one in restored.unset],
         "tables": tables,
         "not_compared": dict(restored.comparison.not_compared),
     }

@@ -15,10 +15,12 @@ from scriptorium.errors import NotFound, ScriptoriumError, UsageError
 from scriptorium.manifest import new_id
 from scriptorium.model import Manifest
 from scriptorium.progress import Advance
+from scriptorium.requests import LATEST, RestoreRequest
 from scriptorium.rescue.dumps import dumps_to_load
 from scriptorium.rescue.inventory import InventoryItem, archive_alone, choose, inventory, manifest_of
 from scriptorium.restore.into_folder import restore_into
 from scriptorium.restore.supply import Restored, Supply
+from scriptorium.restore.target import target_rows
 from scriptorium.sources import RestoreOptions
 from scriptorium.stores import LocalStore, age_of
 from scriptorium.stores.care import require_key
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--library", metavar="L", help="needed if the store contains several")
     parser.add_argument("--identity", type=Path, metavar="FILE", help="the private key (age) of encrypted archives")
     parser.add_argument("--from-export", action="store_true", help="make Kuzu databases from their Parquet export")
+    parser.add_argument("--owner", metavar="keep|me|UID:GID", help="whom files belong to (without: keep if root)")
     parser.add_argument("--clean", action="store_true", help="TARGET may contain files: it is replaced")
     return parser
 
@@ -95,20 +98,25 @@ def _carry_out(options: argparse.Namespace) -> None:
         store, alone = archive_alone(where, age)
         found = (alone,)
     if options.target is None:
-        if options.only or options.from_export or options.clean:
+        if options.only or options.from_export or options.clean or options.owner:
             raise UsageError("TARGET is missing", hint="without a TARGET, the backups are only listed")
         _list(found)
         return
     item = choose(found, library=options.library, backup=options.backup) if where.is_dir() else found[0]
     _say_choice(item, found)
     require_key(store, item.key)
+    request = RestoreRequest(reference=LATEST, rebuild=options.from_export, owner=options.owner)
     supply = Supply(
         store,
         item.key,
         manifest_of(store, item),
         tuple(options.only),
-        RestoreOptions.chosen({"rebuild": options.from_export}),
+        RestoreOptions.chosen(request.parameters()),
     )
+    for row in target_rows(supply, [options.target.absolute().parent], required=False):
+        if row.trouble is not None:
+            raise row.trouble
+        _say(f"{row.what}: {row.found}")
     restored = restore_into(supply, options.target, new_id(), clean=options.clean, advance=_progress(item.bytes))
     _say_restored(restored)
     _say_dumps(supply.manifest, restored)
@@ -147,6 +155,8 @@ def _say_choice(chosen: InventoryItem, found: Sequence[InventoryItem]) -> None:
 def _say_restored(restored: Restored) -> None:
     _say(f"restored: {restored.files} files, {wording.size(restored.bytes)}, in {restored.place}")
     _say("every file has the hash that the manifest recorded")
+    for warning in (*restored.warnings, *restored.unset):
+        _say(f"warning: {warning}")
     for table, held in sorted(restored.tables.items()):
         why = restored.comparison.not_compared.get(table)
         _say(f"table {table}: {held.rows} rows, {f'not compared: {why}' if why else 'as recorded'}")

@@ -44,5 +44,5 @@ def restore_as(
         raise
     incoming.finish()
     tables, comparison = compared(supply, {part.source: incoming}, loaded)
-    warnings = (*read.warnings, *restore_warnings({part.source: incoming}, [part]))
+    warnings = restore_warnings({part.source: incoming}, [part])
     return Restored(f"database {name}", read.files, read.bytes, tables, read.parts, warnings, comparison)

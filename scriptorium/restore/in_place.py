@@ -122,7 +122,9 @@ def _carry_out(
     journal.enter(JournalState.KEPT)
     there = any(one.get("moves") or one.get("replaced") is not None for one in kept.values())
     tables, comparison = compared(supply, incoming, loaded)
-    warnings = (*read.warnings, *restore_warnings(incoming, parts))
+    warnings = restore_warnings(incoming, parts)
     previous: Literal["kept", "none was there"] = "kept" if there else "none was there"
     lacks = lacking(part for part in parts if part.source in read.parts)
-    return Restored("in place", read.files, read.bytes, tables, read.parts, warnings, comparison, previous, lacks)
+    return Restored(
+        "in place", read.files, read.bytes, tables, read.parts, warnings, comparison, previous, lacks, read.unset
+    )

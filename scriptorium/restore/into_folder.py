@@ -22,6 +22,7 @@ from scriptorium.fs import ours
 from scriptorium.fs.descriptors import require_ours
 from scriptorium.fs.free_space import require_space
 from scriptorium.fs.mounts import mounted_in
+from scriptorium.fs.owners import Ownership
 from scriptorium.fs.places import Places, real_path
 from scriptorium.fs.removal import empty, remove_tree
 from scriptorium.fs.system_errors import advice, reason_of
@@ -84,7 +85,7 @@ def restore_into(
         with _made(places, stage) as held:
             try:
                 restored = _read(supply, stage, restore_id, sources or {}, target, advance)
-                warnings = _put(places, stage, held, target)
+                warnings = _put(places, stage, held, target, supply.options.ownership)
             except BaseException:
                 with suppress(OSError):
                     _drop(places, stage, held)
@@ -119,7 +120,7 @@ def check_target(target: Path, clean: bool, never: Sequence[Path] = ()) -> None:
 
 def _stage(target: Path, restore_id: str) -> Path:
     """Beside the target, or inside it if the target is a filesystem of its own."""
-    return (target if _is_mounted(target) else target.parent) / f"{_STAGE}{restore_id}"
+    return (target if is_mounted(target) else target.parent) / f"{_STAGE}{restore_id}"
 
 
 def _previous_place(target: Path, restore_id: str) -> Path:
@@ -157,7 +158,8 @@ def _drop(places: Places, folder: Path, held: int) -> None:
         places.remove_folder(folder)
 
 
-def _is_mounted(target: Path) -> bool:
+def is_mounted(target: Path) -> bool:
+    """Whether the target is a filesystem of its own: then everything is prepared inside it."""
     return target.is_dir() and (
         target.stat().st_dev != target.parent.stat().st_dev or Path(os.path.realpath(target)) in mounted_in(target)
     )
@@ -224,9 +226,19 @@ def _read(
         if source in read.parts:
             one.switch()
         one.finish()
-    warnings = (*read.warnings, *restore_warnings(incoming, supply.manifest.parts))
+    warnings = restore_warnings(incoming, supply.manifest.parts)
     lacks = lacking(part for part in supply.manifest.parts if part.source in read.parts)
-    return Restored(str(target), read.files, read.bytes, tables, read.parts, warnings, comparison, lacking=lacks)
+    return Restored(
+        str(target),
+        read.files,
+        read.bytes,
+        tables,
+        read.parts,
+        warnings,
+        comparison,
+        lacking=lacks,
+        unset=read.unset,
+    )
 
 
 def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:
@@ -237,12 +249,13 @@ def source_of(part: Part, sources: Mapping[str, Source], stage: Path) -> Source:
     return made_for(part, stage / part.path)
 
 
-def _put(places: Places, stage: Path, held: int, target: Path) -> tuple[str, ...]:
+def _put(places: Places, stage: Path, held: int, target: Path, owner: Ownership) -> tuple[str, ...]:
     """Make the staged folder the target; the previous one is kept until the new one is in place. Returns warnings."""
     if stage.parent == target:
         _put_inside(places, stage, target)
-        return ()
-    like, warnings = places.lstat(target), tuple[str, ...]()
+        with places.folder(target) as mounted:
+            return _give(mounted, target, owner)
+    like, warnings = places.lstat(target), _give(held, target, owner)
     if like is None:
         places.rename(stage, target)
     else:
@@ -250,7 +263,7 @@ def _put(places: Places, stage: Path, held: int, target: Path) -> tuple[str, ...
         with _made(places, previous) as kept:
             ours.write_marker(kept, previous.name.removeprefix(_PREVIOUS))
             _exchange(places, stage, target, previous / target.name, kept)
-            warnings = _keep_attributes(held, like, target)
+            warnings = (*warnings, *_keep_attributes(held, like, target, owner))
             _drop(places, previous, kept)
     places.sync(target.parent)
     return warnings
@@ -268,11 +281,22 @@ def _exchange(places: Places, stage: Path, target: Path, aside: Path, kept: int)
         raise
 
 
-def _keep_attributes(held: int, like: os.stat_result, target: Path) -> tuple[str, ...]:
+def _give(held: int, target: Path, owner: Ownership) -> tuple[str, ...]:
+    """Give the folder itself to the owner that was chosen for everything in it; returns warnings."""
+    if owner.given is None:
+        return ()
+    try:
+        os.fchown(held, *owner.given)
+    except OSError as error:
+        return (f"{target}: the owner could not be set ({error.strerror})",)
+    return ()
+
+
+def _keep_attributes(held: int, like: os.stat_result, target: Path, owner: Ownership) -> tuple[str, ...]:
     """Give the new folder the mode and owner of the previous one, if we own that or nobody else can have made it."""
     if like.st_uid != os.geteuid() and ours.others_may_write(target.parent):
         return (f"{target}: is yours alone now; it belonged to user {like.st_uid}, in a folder where others may write",)
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and owner.given is None:
         os.fchown(held, like.st_uid, like.st_gid)
     os.fchmod(held, stat.S_IMODE(like.st_mode))
     return ()

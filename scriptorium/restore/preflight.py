@@ -11,11 +11,13 @@ from pathlib import Path
 from scriptorium import wording
 from scriptorium.errors import KeyMissing, NoSpace, NotFound, ScriptoriumError, UsageError
 from scriptorium.fs.free_space import device_of, free_bytes, has_space, nearest_folder
+from scriptorium.fs.switch import anchors
 from scriptorium.model import Part
-from scriptorium.restore.into_folder import check_target
+from scriptorium.restore.into_folder import check_target, is_mounted
 from scriptorium.restore.rollback import require_idle
 from scriptorium.restore.space import Surveys, saved_sizes, staged_sizes, survey_each
 from scriptorium.restore.supply import Supply, part_of, wanted
+from scriptorium.restore.target import target_rows
 from scriptorium.results import PreflightRow
 from scriptorium.settings import Library, Settings
 from scriptorium.sources import RestoreOptions, Source
@@ -76,8 +78,17 @@ def preflight_in_place(
     if saving is not None:
         row, saved = _saving(saving, library, surveys or survey_each(saving, library))
         rows.append(row)
-    rows += _space([*staged_sizes(supply, sources, restore_id)], saved)
+    staged = [*staged_sizes(supply, sources, restore_id)]
+    rows += target_rows(supply, _living_folders(sources), required=False)
+    rows += _space(staged, saved)
     return Preflight(tuple(rows), sources)
+
+
+def _living_folders(sources: Mapping[str, Source]) -> Iterator[Path]:
+    """The folders beside which a restore in place prepares files and databases that are files."""
+    for source in sources.values():
+        if (living := living_path(source)) is not None:
+            yield anchors(living)[0]
 
 
 def require_still(preflight: Preflight, library: Library, supply: Supply, restore_id: str) -> None:
@@ -215,6 +226,8 @@ def preflight_into(supply: Supply, target: Path, *, clean: bool, never: Sequence
         rows.append(PreflightRow("target", f"{target} {'is replaced' if target.exists() else 'is made'}"))
     except UsageError as error:
         rows.append(PreflightRow("target", str(target), error))
+    if all(row.trouble is None for row in rows):
+        rows += target_rows(supply, [target if is_mounted(target) else target.parent], required=True)
     if not supply.only:
         rows.append(_space_row(nearest_folder(target), sum(part.allocated for part in parts)))
     return Preflight(tuple(rows), {})

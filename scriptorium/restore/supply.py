@@ -14,7 +14,7 @@ from scriptorium import wording
 from scriptorium.errors import DamageFound, NotFound
 from scriptorium.manifest import readable, uncompared
 from scriptorium.members import OWN, Member, compiled, listed_entries, write_members
-from scriptorium.model import FileEntry, Manifest, Part, TableFingerprint, Unsaved
+from scriptorium.model import FileEntry, Manifest, Part, TableFingerprint, Unsaved, Unset
 from scriptorium.progress import Advance
 from scriptorium.restore.proof import compare_tables
 from scriptorium.results import Comparison as Comparison
@@ -71,12 +71,12 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The result of unpacking: number of files, their bytes, the sources that they belong to, warnings."""
+    """The result of unpacking: number of files, their bytes, the sources that they belong to, what could not be set."""
 
     files: int
     bytes: int
     parts: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
+    unset: tuple[Unset, ...] = ()
 
 
 def part_of(member: str, parts: Sequence[Part]) -> Part | None:
@@ -166,14 +166,18 @@ def read_parts(
     received.clear()
     with supply.members(lambda member: receive(member) is not None, advance=advance) as members:
         unpacked = write_members(
-            members, receive, roots=tuple(roots), expected=manifest.files, complete=supply.complete
+            members,
+            receive,
+            roots=tuple(roots),
+            expected=manifest.files,
+            complete=supply.complete,
+            owner=supply.options.ownership,
         )
     if supply.only and not received:
         raise _no_match(supply)
     parts = tuple(part.source for part in manifest.parts if part.source in received)
-    warnings = (*map(str, unpacked.findings), *unpacked.warnings)
     log.info("%s: %s files, %s read back", ", ".join(parts), f"{unpacked.files:,}", wording.size(unpacked.bytes))
-    return Read(unpacked.files, unpacked.bytes, parts, warnings)
+    return Read(unpacked.files, unpacked.bytes, parts, unpacked.unset)
 
 
 def _stand_ins(supply: Supply, place: Callable[[str], Path | None]) -> dict[str, str]:

@@ -114,7 +114,7 @@ def test_its_database_is_restored_with_all_that_was_in_it(name: str, server: Emb
     incoming.prepare()
     with archive(name).open("rb") as stream:
         done = unpack(stream, incoming.receive, roots=[tmp_path], expected=manifest.files)
-    assert done.findings == ()
+    assert done.unset == ()
     assert incoming.load() == part.tables
     incoming.switch()
     incoming.finish()

@@ -79,7 +79,7 @@ def unpack(file: Path, folder: Path, inventory: Inventory) -> tuple[str, ...]:
 
     with file.open("rb") as stream:
         done = unpack_ours(stream, receive, roots=[folder], foreign=True)
-    return (*left_out(inventory), *(str(finding) for finding in done.findings), *done.warnings, *_plain_modes(folder))
+    return (*left_out(inventory), *map(str, done.unset), *_plain_modes(folder))
 
 
 def _plain_modes(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from scriptorium.errors import RestoreFailed
 from scriptorium.fs.kinds import is_file, is_folder
 from scriptorium.fs.mounts import mounted_in
+from scriptorium.fs.owners import AS_RECORDED, Ownership
 from scriptorium.fs.places import real_path
 from scriptorium.fs.previous import Kept, Previous
 from scriptorium.fs.switch import AttributeCopy, Move, StagingFolder, anchors
@@ -57,7 +58,10 @@ class FilesIncoming:
 
     answers: Mapping[str, Rows] = MappingProxyType({})
 
-    def __init__(self, tree: Tree, part: Part, suffix: str, *, partial: bool = False) -> None:
+    def __init__(
+        self, tree: Tree, part: Part, suffix: str, *, partial: bool = False, ownership: Ownership = AS_RECORDED
+    ) -> None:
+        self._ownership = ownership
         self._tree = tree
         self._part = part
         self._suffix = suffix
@@ -142,7 +146,9 @@ class FilesIncoming:
             came = self._staging.held(new)
             # its mode is not recorded; with a mode for us alone its application could not use it
             came.chmod(0o755)
-            if os.geteuid() == 0 and (like := self._staging.places.lstat(self._root.parent)) is not None:
+            if self._ownership.given is not None:
+                os.chown(came, *self._ownership.given)
+            elif os.geteuid() == 0 and (like := self._staging.places.lstat(self._root.parent)) is not None:
                 os.chown(came, like.st_uid, like.st_gid)
         if os.path.lexists(self._root):
             yield Move(self._root, self._staging.previous / self._root.name)

@@ -136,7 +136,9 @@ class FilesSource(BaseModel):
         if into is not None:
             return FilesElsewhere(part, into)
         less = partial or part.provenance.adopted
-        return FilesIncoming(self.tree(never), part, f"{restore_id}-{self.name}", partial=less)
+        return FilesIncoming(
+            self.tree(never), part, f"{restore_id}-{self.name}", partial=less, ownership=options.ownership
+        )
 
     def journal_record(self, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, bool | str]:
         return {"path": str(self.path.absolute())}

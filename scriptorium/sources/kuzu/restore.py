@@ -15,6 +15,7 @@ from pathlib import Path
 
 from scriptorium.errors import RestoreFailed
 from scriptorium.fs.attributes import give, held_open
+from scriptorium.fs.owners import AS_RECORDED, Ownership
 from scriptorium.fs.places import real_path
 from scriptorium.fs.previous import Kept, Previous
 from scriptorium.fs.switch import Move, StagingFolder, anchors
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 class KuzuIncoming:
     """One database that is restored to ``target``; ``suffix`` makes its staging folder its own.
-    ``scratch``: the target lies in a folder of ours, and so does what is staged."""
+    ``scratch``: the target lies in a folder of ours, and so does what is staged. ``ownership``: of a rebuilt one."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class KuzuIncoming:
         statements: Mapping[str, str] | None = None,
         share: float = SHARE,
         scratch: bool = False,
+        ownership: Ownership = AS_RECORDED,
     ) -> None:
         if rebuild and part.export is None:
             raise RestoreFailed(
@@ -59,6 +61,7 @@ class KuzuIncoming:
         self.missing_fingerprints: Mapping[str, str] = {}
         self._suffix = suffix
         self._scratch = scratch
+        self._ownership = ownership
         self._staging = self._find()
 
     def _find(self) -> StagingFolder:
@@ -144,7 +147,7 @@ class KuzuIncoming:
         self._staging.apply()
 
     def _take_previous_attributes(self) -> None:
-        """A rebuilt database has no mode and owner of its own: take the previous one's."""
+        """A rebuilt database has no mode and owner of its own: take the previous one's, unless one was chosen."""
         if not self._rebuild:
             return
         places, new = self._staging.places, self._held()
@@ -157,6 +160,8 @@ class KuzuIncoming:
                 give(previous_file, made)
         elif os.geteuid() == 0 and owner is not None:
             os.chown(new, owner.st_uid, owner.st_gid)
+        if self._ownership.given is not None and new.is_file():
+            os.chown(new, *self._ownership.given)
 
     def _companions(self) -> list[Path]:
         return [companion(self._target, ending) for ending in COMPANIONS]

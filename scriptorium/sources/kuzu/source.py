@@ -178,6 +178,7 @@ class KuzuSource(BaseModel):
             statements=self.statements,
             share=self.memory_share,
             scratch=into is not None,
+            ownership=options.ownership,
         )
 
     def preconditions(self, part: Part, options: RestoreOptions = AS_CONFIGURED) -> Mapping[str, Callable[[], str]]:

@@ -101,7 +101,7 @@ def test_an_odd_tree_comes_back_as_it_was(
     packed = archives.pack(Tree(str(tmp_path / "root"), "top"), compression=compression)
     assert packed.manifest.warnings == ()
     done = archives.unpack(packed, tmp_path / "back")
-    assert done.warnings == () and done.findings == ()
+    assert done.unset == ()
     assert taken_picture(tmp_path / "back" / "top") == before
     assert done.files == packed.manifest.parts[0].files == sum(kind != 0o40000 for kind, *_ in before.values())
     sparse = os.stat(tmp_path / "back" / "top" / "sparse")
@@ -261,7 +261,7 @@ def test_folders_that_their_owner_may_not_write_come_back_without_being_root(
             os.chown(path, 65534, 65534)
     with as_nobody():
         done = archives.unpack(packed, back)
-    assert done.warnings == ()
+    assert done.unset == ()
     assert (back / "x/locked").stat().st_mode & 0o777 == 0
     (back / "x/locked").chmod(0o700)
     assert (back / "x/locked/deep").stat().st_mode & 0o777 == 0o500
