@@ -124,7 +124,7 @@ class _Contestants:
         return {_ADDRESS: self.address, "PGPASSWORD": self.server.password, "BENCH_PROGRAMS": programs}
 
     def backups(self) -> list[Contestant]:
-        variants = ((OURS, "facts"), (BARE, "bare"), (STREAMED, "streamed"))
+        variants = ((OURS, "fingerprints"), (BARE, "bare"), (STREAMED, "streamed"))
         return [
             self._dump(DUMP, "-Fc", output=self._custom, stays=True),
             self._dump(PLAIN, "-Fc", "-Z0", output=self.place / "plain"),
@@ -168,7 +168,7 @@ class _Contestants:
         command = ["sh", "-c", f"{server.programs}/{script} exec {restore} -d {target} -j1 {source}"]
         return Contestant(name, _RESTORE, command, env=self._env, after=lambda: _drop(server, "scratch"))
 
-    def _back(self, name: str, what: str, variant: str = "facts") -> Contestant:
+    def _back(self, name: str, what: str, variant: str = "fingerprints") -> Contestant:
         archive = self.work / f"zstd-{variant}.tar"
         timed = archive.with_name(f"{archive.name}.timed") if what == "load" else None
         command = [*_PIECE, what, str(archive)]
@@ -252,7 +252,7 @@ def backup(output: str, compression: str, variant: str) -> None:
     from scriptorium.words import Compression
 
     if variant == "bare":
-        snapshot.take_fingerprints = lambda *_, **__: fingerprint.Facts({})
+        snapshot.take_fingerprints = lambda *_, **__: fingerprint.Fingerprints({})
     source = _source()
     target = Path(output)
     stage = target.with_name(f"{target.name}.stage")

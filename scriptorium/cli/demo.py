@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scriptorium import wording
-from scriptorium.cli.output import command, manner, put_json, put_pairs, say, table
+from scriptorium.cli.output import command, present, say
 from scriptorium.cli.run_flow import flow_runs
 from scriptorium.errors import UsageError
 
@@ -49,7 +48,7 @@ def demo(
             for start in starts:
                 start.story()
             show_list(stage)
-    _summary(stage, time.monotonic() - began)
+    _show_result(stage, time.monotonic() - began)
 
 
 def _make_place(folder: Path) -> None:
@@ -64,23 +63,10 @@ def _make_place(folder: Path) -> None:
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def _summary(stage: Stage, seconds: float) -> None:
-    if manner.json:
-        steps = [{"what": one.what, "result": one.result, "seconds": round(one.seconds, 3)} for one in stage.steps]
-        put_json({"steps": steps, "facts": stage.facts, "seconds": round(seconds, 3)})
-    say("")
-    table(
-        [{"Step": one.what, "Result": one.result, "Took": wording.duration(one.seconds)} for one in stage.steps],
-        right=("Took",),
-    )
+def _show_result(stage: Stage, seconds: float) -> None:
+    from scriptorium.report.demo import demo_report
+
     prefect = Path(sys.executable).parent / "prefect"
-    put_pairs(
-        {
-            **stage.facts,
-            "in all": wording.duration(seconds),
-            "the runs": f"PREFECT_HOME={stage.folder / 'prefect'} {prefect} server start",
-            "then open": "http://127.0.0.1:4200/runs",
-        }
-    )
+    server = f"PREFECT_HOME={stage.folder / 'prefect'} {prefect} server start"
     say("")
-    say("Done: backed up while being written to, verified, restored, compared. Everything is equal.")
+    present(demo_report(stage.steps, stage.archives, seconds, server=server))

@@ -18,19 +18,11 @@ from scriptorium.cli.run_flow import carried_out
 from scriptorium.errors import DamageFound
 from scriptorium.model import Backup, Finding, TableFingerprint
 from scriptorium.report.backups import list_report
+from scriptorium.report.demo import Step
 from scriptorium.settings import choose_file, current, set_defaults
 
 if TYPE_CHECKING:
     from scriptorium.restore import Restored
-
-
-@dataclass
-class Step:
-    """One line of the summary."""
-
-    what: str
-    result: str = ""
-    seconds: float = 0.0
 
 
 @dataclass
@@ -39,7 +31,7 @@ class Stage:
 
     folder: Path
     steps: list[Step] = field(default_factory=list)
-    facts: dict[str, str] = field(default_factory=dict)
+    archives: dict[str, str] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[Step]:
@@ -83,7 +75,7 @@ def back_up(stage: Stage, library: str, acknowledged: Callable[[], int]) -> Back
     if during == 0:
         raise DamageFound("the writer wrote nothing during the backup", on=library)
     archive = current().store("local").location(backup.copies[0].key)
-    stage.facts[f"{library}, archive"] = f"{wording.size(backup.bytes)}, {archive}"
+    stage.archives[f"{library}, archive"] = f"{wording.size(backup.bytes)}, {archive}"
     return backup
 
 

@@ -193,12 +193,12 @@ def present(report: Report) -> None:
 
 def show(report: Report) -> None:
     """Write what a result says to people. Its warnings are written in any case."""
-    from scriptorium.report.report import Facts
+    from scriptorium.report.report import Fields
 
     for block in report.blocks:
         if block.detail:
             continue
-        if isinstance(block, Facts):
+        if isinstance(block, Fields):
             put_pairs(block.pairs)
         else:
             table(block.rows, right=block.right, spare=block.spare)

@@ -68,5 +68,5 @@ def _name(path: str) -> bytes:
 
 
 def _state(status: os.stat_result) -> bytes:
-    facts = _STATUS.pack(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    return hashlib.blake2b(facts, digest_size=_STATE).digest()
+    state = _STATUS.pack(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return hashlib.blake2b(state, digest_size=_STATE).digest()

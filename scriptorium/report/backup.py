@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scriptorium import wording
 from scriptorium.model import Backup, Check, Manifest
 from scriptorium.report.backups import backup_document
-from scriptorium.report.report import Document, Facts, Report
+from scriptorium.report.report import Document, Fields, Report
 from scriptorium.report.show import part_table
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def backup_report(result: BackupResult) -> Report:
         f"Backup {backup.name} of {backup.library}",
         document=backup_document(backup),
         blocks=(
-            Facts(_facts(backup, [f"{copy.label} in {copy.store}" for copy in backup.copies])),
-            Facts(details, detail=True),
+            Fields(_fields(backup, [f"{copy.label} in {copy.store}" for copy in backup.copies])),
+            Fields(details, detail=True),
             part_table(manifest),
         ),
     )
 
 
-def _facts(backup: Backup, copies: Sequence[str]) -> Mapping[str, str]:
+def _fields(backup: Backup, copies: Sequence[str]) -> Mapping[str, str]:
     return {
         "backup": f"{backup.name} of {backup.library}",
         "id": backup.id,
@@ -72,7 +72,7 @@ def taken_report(backup: Backup, places: Sequence[str], manifest: Manifest | Scr
         backup.library,
         f"Backup {backup.name} of {backup.library}",
         document=backup_document(backup),
-        blocks=(Facts(_facts(backup, places)),),
+        blocks=(Fields(_fields(backup, places)),),
         warnings=[*(_unsaved(backup, manifest) if backup.unsaved and manifest else ()), *_not_stored(backup)],
         notes=_noticed(backup, manifest) if manifest else (),
     )

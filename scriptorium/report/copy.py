@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from scriptorium import wording
 from scriptorium.report.backups import copy_document
-from scriptorium.report.report import Document, Facts, Report, Row, Table
+from scriptorium.report.report import Document, Fields, Report, Row, Table
 
 if TYPE_CHECKING:
     from scriptorium.results import Copied, CopyResult, PlannedCopy
@@ -21,7 +21,7 @@ def copy_report(result: CopyResult, library: str | None = None) -> Report:
         library or "all",
         "Copies between stores",
         document=_document(result),
-        blocks=(Facts(failed, detail=True), Table(rows, right=("Size", "Took"))),
+        blocks=(Fields(failed, detail=True), Table(rows, right=("Size", "Took"))),
         warnings=[f"{what}: {said}" for what, said in failed.items()] if result.dry_run else (),
         notes=[f"{backup.id} has a good copy in {store} already" for backup, store in result.present],
         verdict=_verdict(result),

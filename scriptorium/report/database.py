@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scriptorium import wording
-from scriptorium.report.report import Facts, Report, Table
+from scriptorium.report.report import Fields, Report, Table
 
 if TYPE_CHECKING:
     from scriptorium.model import Health
@@ -42,8 +42,8 @@ def database_restore_report(
     )
 
 
-def _taken(seconds: float | None) -> Facts:
-    return Facts({} if seconds is None else {"took": wording.duration(seconds)}, detail=True)
+def _taken(seconds: float | None) -> Fields:
+    return Fields({} if seconds is None else {"took": wording.duration(seconds)}, detail=True)
 
 
 def health_report(health: Health, library: str) -> Report:
@@ -59,7 +59,7 @@ def health_report(health: Health, library: str) -> Report:
             "findings": [{"verdict": one.verdict, "subject": one.subject, "detail": one.detail} for one in found],
         },
         blocks=(
-            Facts(health.properties),
+            Fields(health.properties),
             Table([{"Wrong": one.verdict, "What": one.subject, "Detail": one.detail} for one in found]),
         ),
         verdict="the database is sound" if health.sound else f"{len(found)} problems were found in the database",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scriptorium import wording
 from scriptorium.model import NOT_PROVEN, Check, Proof
-from scriptorium.report.report import Document, Facts, Report
+from scriptorium.report.report import Document, Fields, Report
 
 if TYPE_CHECKING:
     from scriptorium.results import DrillResult
@@ -21,7 +21,7 @@ def drill_report(result: DrillResult) -> Report:
         backup.library,
         f"Drill of {backup.name}",
         document=proof_document(proof),
-        blocks=(Facts(proof_facts(proof)), Facts({"backup": f"{backup.name} ({backup.id})"}, detail=True)),
+        blocks=(Fields(proof_fields(proof)), Fields({"backup": f"{backup.name} ({backup.id})"}, detail=True)),
         good=proof.verdict != NOT_PROVEN,
     )
 
@@ -50,7 +50,7 @@ def _check_document(check: Check) -> Document:
     return {"name": check.name, "good": check.good, "count": check.count, "first": list(check.first)}
 
 
-def proof_facts(proof: Proof) -> Mapping[str, str]:
+def proof_fields(proof: Proof) -> Mapping[str, str]:
     """A proof as rows for people."""
     pairs = {
         "verdict": wording.verdict(proof.verdict),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium import wording
-from scriptorium.report.report import Document, Facts, Report, Row, Table
+from scriptorium.report.report import Document, Fields, Report, Row, Table
 
 if TYPE_CHECKING:
     from scriptorium.results import ExportedTable, ExportResult
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def export_report(result: ExportResult, folder: Path | None = None) -> Report:
     """The report on an export of tables. People are shown paths relative to ``folder``, if it is given."""
     count = len(result.tables)
-    said = {
+    fields = {
         "backup": f"{result.name} ({result.backup})",
         "written to": result.output,
         "size": wording.size(result.bytes),
@@ -28,7 +28,7 @@ def export_report(result: ExportResult, folder: Path | None = None) -> Report:
         f"Export of {result.name}",
         document=export_document(result),
         blocks=(
-            Facts(said, detail=True),
+            Fields(fields, detail=True),
             Table([_row(one, folder) for one in result.tables], right=("Rows", "Size")),
         ),
         notes=(f"a backup contains no rows of: {lacking}",) if lacking else (),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from scriptorium import wording
-from scriptorium.report.report import Document, Facts, Report, Table
+from scriptorium.report.report import Document, Fields, Report, Table
 
 if TYPE_CHECKING:
     from scriptorium.results import PruneResult
@@ -35,7 +35,7 @@ def prune_report(result: PruneResult, library: str | None = None) -> Report:
             "removed": list(result.removed),
             "unreclaimed": dict(result.unreclaimed),
         },
-        blocks=(Facts({"removed": wording.size(size)}, detail=True), *_blocks(by_library, detail=True)),
+        blocks=(Fields({"removed": wording.size(size)}, detail=True), *_blocks(by_library, detail=True)),
         warnings=[
             f"{store}: the space of what was removed is not free yet: {reason}"
             for store, reason in result.unreclaimed.items()
@@ -44,10 +44,10 @@ def prune_report(result: PruneResult, library: str | None = None) -> Report:
     )
 
 
-def _blocks(libraries: Mapping[str, Sequence[Decision]], *, detail: bool = False) -> Iterator[Facts | Table]:
+def _blocks(libraries: Mapping[str, Sequence[Decision]], *, detail: bool = False) -> Iterator[Fields | Table]:
     for name, decisions in libraries.items():
         kept = sum(one.keep for one in decisions)
-        yield Facts({name: f"{kept} to keep, {len(decisions) - kept} to remove"}, detail)
+        yield Fields({name: f"{kept} to keep, {len(decisions) - kept} to remove"}, detail)
         yield Table([_row(decision) for decision in decisions], right=("Size",), detail=detail)
 
 

@@ -1,4 +1,4 @@
-"""The form of every result: a document for programs; a title, facts, tables and sentences for people."""
+"""The form of every result: a document for programs; a title, fields, tables and sentences for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SENTENCES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Fields:
     """Names and their values, one line each. ``detail``: shown on a page, not in a terminal."""
 
     pairs: Mapping[str, str]
@@ -44,7 +44,7 @@ class Report:
     library: str
     title: str
     document: object = None
-    blocks: Sequence[Facts | Table] = ()
+    blocks: Sequence[Fields | Table] = ()
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
     verdict: str = ""
@@ -58,7 +58,7 @@ def markdown(report: Report) -> str:
     if report.verdict:
         parts.append([f"- **verdict**: {shown(report.verdict)}"])
     for block in report.blocks:
-        if isinstance(block, Facts):
+        if isinstance(block, Fields):
             parts.append([f"- **{shown(name)}**: {shown(value)}" for name, value in block.pairs.items()])
         elif block.rows:
             parts.append(_table(block))

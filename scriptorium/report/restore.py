@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from scriptorium import wording
-from scriptorium.report.report import Document, Facts, Report, Row, Table
+from scriptorium.report.report import Document, Fields, Report, Row, Table
 
 if TYPE_CHECKING:
     from scriptorium.results import PreflightRow, RestoreResult, UndoResult
@@ -44,7 +44,7 @@ def preflight_rows(rows: Sequence[PreflightRow]) -> list[Row]:
 def restore_report(result: RestoreResult) -> Report:
     """The report on a restore: what was compared, the safety backup, the preflight, and each table."""
     restored = result.restored
-    facts = {
+    fields = {
         "restored": f"{result.backup} of {result.library} from {result.store}",
         "to": restored.place,
         "files": f"{restored.files:,} ({wording.size(restored.bytes)}), each equal to its recorded hash",
@@ -60,8 +60,8 @@ def restore_report(result: RestoreResult) -> Report:
         f"Restore of {result.backup}",
         document=_restore_document(result),
         blocks=(
-            Facts(facts),
-            Facts({"safety backup": _safety(result), "took": wording.duration(result.seconds)}, detail=True),
+            Fields(fields),
+            Fields({"safety backup": _safety(result), "took": wording.duration(result.seconds)}, detail=True),
             Table(preflight_rows(result.preflight), detail=True),
             Table(rows, right=("Rows",), detail=True),
         ),
@@ -102,7 +102,7 @@ def undo_report(result: UndoResult) -> Report:
         result.library,
         f"Undo of the restore of {result.undone}",
         document=document,
-        blocks=(Facts({"undone": result.undone, "safety backup": _safety(result)}, detail=True),),
+        blocks=(Fields({"undone": result.undone, "safety backup": _safety(result)}, detail=True),),
         warnings=result.safety_lacks,
         verdict=_undone(result),
     )

@@ -11,9 +11,9 @@ from scriptorium import wording
 from scriptorium.model import Backup, Manifest, Proof
 from scriptorium.progress import RunProgress
 from scriptorium.report.backups import NOT_RECORDED, backup_document, backup_status
-from scriptorium.report.drill import proof_document, proof_facts
+from scriptorium.report.drill import proof_document, proof_fields
 from scriptorium.report.progress import progress_document, progress_rows
-from scriptorium.report.report import Document, Facts, Report, Row, Table
+from scriptorium.report.report import Document, Fields, Report, Row, Table
 
 
 def show_report(
@@ -32,10 +32,13 @@ def show_report(
     if manifest is not None:
         document["manifest"] = manifest_document(manifest)
     document["proofs"] = [proof_document(proof) for proof in proofs]
-    blocks: list[Facts | Table] = [Facts(_backup_facts(backup, now)), Table(copy_rows(backup, locks), right=("Size",))]
+    blocks: list[Fields | Table] = [
+        Fields(_backup_fields(backup, now)),
+        Table(copy_rows(backup, locks), right=("Size",)),
+    ]
     if run is not None:
-        blocks.append(Facts(progress_rows(run, now)))
-    blocks += [Facts(proof_facts(proof)) for proof in proofs]
+        blocks.append(Fields(progress_rows(run, now)))
+    blocks += [Fields(proof_fields(proof)) for proof in proofs]
     notes: list[str] = []
     if manifest is not None:
         blocks += [part_table(manifest), Table(_table_rows(manifest), right=("Rows",))]
@@ -48,7 +51,7 @@ def run_report(run: RunProgress, now: datetime) -> Report:
     """The report on a run, which need not make a backup."""
     pairs = {"run": run.run, "library": run.library, **progress_rows(run, now)}
     document = {"progress": progress_document(run)}
-    return Report("run", run.library, f"Run {run.run}", document=document, blocks=(Facts(pairs),))
+    return Report("run", run.library, f"Run {run.run}", document=document, blocks=(Fields(pairs),))
 
 
 def manifest_document(manifest: Manifest) -> object:
@@ -60,7 +63,7 @@ def manifest_document(manifest: Manifest) -> object:
     return document
 
 
-def _backup_facts(backup: Backup, now: datetime) -> Mapping[str, str]:
+def _backup_fields(backup: Backup, now: datetime) -> Mapping[str, str]:
     pairs = {
         "id": backup.id,
         "name": backup.name,

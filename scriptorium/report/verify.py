@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scriptorium import wording
 from scriptorium.report.backups import copy_document
-from scriptorium.report.report import Document, Facts, Report, Row, Table
+from scriptorium.report.report import Document, Fields, Report, Row, Table
 
 if TYPE_CHECKING:
     from scriptorium.results import Checked, VerifyResult
@@ -28,7 +28,7 @@ def verify_report(result: VerifyResult, library: str | None = None) -> Report:
         library or "all",
         "Verification of stored copies",
         document={"checked": [checked_document(one) for one in checked], "damaged": damaged},
-        blocks=(Facts(read, detail=True), Table([checked_row(one) for one in checked], right=("Size", "Took"))),
+        blocks=(Fields(read, detail=True), Table([checked_row(one) for one in checked], right=("Size", "Took"))),
         verdict=f"{damaged} of {len(checked)} copies are damaged" if damaged else _sound(checked),
         good=not damaged and not result.unread,
     )

@@ -75,10 +75,10 @@ def test_a_name_is_one_harmless_line(name: str) -> None:
 
 @with_hostile
 def test_markdown_shows_a_name_and_nothing_else(name: str) -> None:
-    from scriptorium.report.report import Facts, Report, Table, markdown
+    from scriptorium.report.report import Fields, Report, Table, markdown
 
-    facts, rows = Facts({f"f{name}.": f"v{name}."}), Table([{"one": f"c{name}.", "two": "last"}])
-    page = markdown(Report("backup", "lib", f"Of {name}.", blocks=(facts, rows)))
+    fields, rows = Fields({f"f{name}.": f"v{name}."}), Table([{"one": f"c{name}.", "two": "last"}])
+    page = markdown(Report("backup", "lib", f"Of {name}.", blocks=(fields, rows)))
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     texts, kinds = [], set()
     for token in parser.parse(page):

@@ -17,7 +17,7 @@ from scriptorium.members import ledger
 from scriptorium.model import Proof
 from scriptorium.operations import drill
 from scriptorium.report.backups import backup_row
-from scriptorium.report.drill import proof_document, proof_facts
+from scriptorium.report.drill import proof_document, proof_fields
 from scriptorium.requests import DrillRequest
 from scriptorium.settings import Settings
 from scriptorium.words import Status
@@ -82,7 +82,7 @@ def test_the_status_of_a_copy_in_a_read_only_store_is_known(
     proof = drill.drill(settings, DrillRequest(store="second")).proof
     assert proof.proven and proof.files == 3
     assert "second" in proof.unkept and "mounted read-only" in proof.unkept
-    assert proof_facts(proof)["not kept"] == proof.unkept and proof_document(proof)["kept"] is False
+    assert proof_fields(proof)["not kept"] == proof.unkept and proof_document(proof)["kept"] is False
     assert Catalog(settings).find("latest").copies[1].drilled_at is None
     kept = drilled(settings)
-    assert kept.store == "local" and kept.unkept == "" and "not kept" not in proof_facts(kept)
+    assert kept.store == "local" and kept.unkept == "" and "not kept" not in proof_fields(kept)

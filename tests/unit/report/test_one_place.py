@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 CLI = Path(__file__).parents[3] / "scriptorium" / "cli"
-_OWN = {"demo.py", "demo_stage.py", "demo_stories.py", "output.py"}  # the demo's steps, and what prints
+_OWN = {"output.py"}  # it prints
 _SHORT = 3  # an answer of so many words, such as {"id": ..., "pinned": True}, needs no function
 
 

@@ -25,7 +25,7 @@ from scriptorium.operations.export import plan_export
 from scriptorium.operations.restore import restore
 from scriptorium.operations.verify import verify_stored
 from scriptorium.report.backups import backup_row
-from scriptorium.report.drill import proof_facts
+from scriptorium.report.drill import proof_fields
 from scriptorium.report.statistics import statistics_document
 from scriptorium.requests import AdoptRequest, DrillRequest, ExportRequest, RestoreRequest
 from scriptorium.rescue.inventory import inventory
@@ -160,7 +160,7 @@ def test_a_drill(alexandria: Alexandria, form: str) -> None:
     assert Catalog(settings).proof(listed.copies[0]) == proof
     row = backup_row(listed, proof.at)
     assert row["Status"] == "verified, no fingerprints" and row["Drilled (UTC)"].endswith(" not comparable")
-    assert proof_facts(proof)["verdict"].startswith("restored, and not proven")
+    assert proof_fields(proof)["verdict"].startswith("restored, and not proven")
     (held,) = inventory(settings.store("local"))
     assert held.state == "verified"
     figures: Any = statistics_document(stats(settings))
