@@ -172,7 +172,7 @@ RIGS = {
 }
 
 
-FAR = {"rsync by ssh"}  # test_rsync_store.py has a life of a backup there for the suite
+FAR = {"rsync by ssh"}  # test_rsync_hosts.py has a life of a backup there for the suite
 
 
 def kinds() -> list[Any]:

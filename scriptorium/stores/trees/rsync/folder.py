@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import shutil
 import stat
@@ -22,12 +23,15 @@ from scriptorium.fs.free_space import free_bytes
 from scriptorium.fs.places import real_path
 from scriptorium.fs.removal import remove_tree
 from scriptorium.fs.system_errors import advice, no_space, reason_of
+from scriptorium.manifest import readable
 from scriptorium.members.selection import encoded
 from scriptorium.progress import Advance
 from scriptorium.stores.trees.corrections import Node
 from scriptorium.stores.trees.record import Line
 from scriptorium.stores.trees.rsync.generations import ANNOTATIONS, CARD, CONTENTS, Seen
-from scriptorium.stores.trees.rsync.site import Keeps
+from scriptorium.stores.trees.rsync.site import UNREADABLE, Keeps
+
+log = logging.getLogger(__name__)
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _FOREIGN = "lost+found"
@@ -141,6 +145,10 @@ class Folder:
         if done.status != 0:
             raise StoreUnavailable(f"the disk does not take what was written: {done.stderr}", on=str(self.path))
 
+    def touch(self, folder: str) -> None:
+        with self._trouble(self.path / folder):
+            os.utime(self.path / folder)
+
     def publish(self, old: str, new: str) -> None:
         self.rename(old, new)  # what is in it is on the disk since it was read back
 
@@ -159,12 +167,12 @@ class Folder:
             self._flush(folder)
         for path, file in self.opened(folder, files):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # read the disk, not the memory
-            digest = hashlib.sha256()
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                if advance is not None:
-                    advance(len(chunk))
-            yield path, digest.hexdigest()
+            try:
+                found = _hash(file, advance)
+            except OSError as error:
+                log.warning("%s: %s", readable(path), reason_of(error))
+                found = UNREADABLE
+            yield path, found
 
     def opened(self, folder: str, files: Mapping[str, int]) -> Iterator[tuple[str, IO[bytes]]]:
         """No link is followed on the way: somebody who may write there must not choose what is read."""
@@ -197,6 +205,15 @@ class Folder:
     def free(self) -> int | None:
         with self._trouble(self.path):
             return free_bytes(self.path)
+
+
+def _hash(file: IO[bytes], advance: Advance | None) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+        if advance is not None:
+            advance(len(chunk))
+    return digest.hexdigest()
 
 
 def _folders(folder: Path) -> list[str]:

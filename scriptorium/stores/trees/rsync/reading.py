@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from scriptorium.errors import DamageFound, NotFound
+from scriptorium.fs.system_errors import reason_of
 from scriptorium.manifest import readable
 from scriptorium.members import Member
 from scriptorium.model import Manifest
@@ -83,7 +84,14 @@ class _Tree:
 
 
 def _pieces(file: IO[bytes], advance: Advance | None) -> Iterator[memoryview]:
-    while chunk := file.read(_CHUNK):
+    while chunk := _piece(file):
         if advance is not None:
             advance(len(chunk))
         yield memoryview(chunk)
+
+
+def _piece(file: IO[bytes]) -> bytes:
+    try:
+        return file.read(_CHUNK)
+    except OSError as error:
+        raise DamageFound(f"the store cannot read it: {reason_of(error)}", on=str(file.name), hint=_HINT) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from scriptorium.errors import NotFound, ToolMissing
+from scriptorium import process
+from scriptorium.errors import NoSpace, NotFound, ToolMissing
 from scriptorium.fs.removal import remove_tree
 from scriptorium.members.selection import decoded, encoded
 from scriptorium.progress import Advance
@@ -29,7 +31,9 @@ from scriptorium.stores.trees.rsync.folder import Folder
 from scriptorium.stores.trees.rsync.generations import ANNOTATIONS, CARD, CONTENTS, Seen
 from scriptorium.stores.trees.rsync.listing import listed_files
 from scriptorium.stores.trees.rsync.program import ANSWERS_WITHIN, Rsync
-from scriptorium.stores.trees.rsync.site import Keeps
+from scriptorium.stores.trees.rsync.site import UNREADABLE, Keeps
+
+log = logging.getLogger(__name__)
 
 _TOGETHER, _AT_ONCE = 64 << 20, 2_000  # bytes and files that come, or are hashed, at the same time
 _CHUNK = 1 << 20
@@ -48,6 +52,7 @@ umask 077
 cd -- "$1" && cat >".$2.new" && {{ sync ".$2.new" || sync; }} 2>/dev/null && mv -- ".$2.new" "$2" || exit 1
 {{ sync . || sync; }} 2>/dev/null
 """
+_TOUCH = 'touch -- "$1"'
 _RENAME = 'mv -- "$1" "$2"'
 _PUBLISH = f"""[ -e "$2" ] && exit {_TAKEN}
 {{ sync -f "$1" || sync; }} 2>/dev/null
@@ -65,6 +70,9 @@ xargs -0 sha256sum --
 _CAT = 'cat -- "$1"'
 _FREE = 'd=$1; while [ ! -d "$d" ]; do d=$(dirname -- "$d"); done; df -Pk -- "$d"'
 _SUM = re.compile(rb"\\?([0-9a-f]{64}) [ *](.*)", re.DOTALL)
+_UNREAD = re.compile(r"sha256sum: (.*): ([^:]+)", re.DOTALL)
+_MISSING = "No such file or directory"
+_ANSWERS = {_MISSING, "Not a directory", "Is a directory", "Input/output error"}
 _UNESCAPE = {rb"\\": b"\\", rb"\n": b"\n", rb"\r": b"\r"}
 
 
@@ -120,7 +128,8 @@ class Remote:
             for name, source in files.items():
                 shutil.copyfile(source, place / name)
                 (place / name).chmod(0o600)
-            self.rsync.run("-rpt", "--exclude=*/", f"{place}/", f"{self.address(folder)}/")
+            # Without its time: a listing shows when the host had it, by the clock of the host.
+            self.rsync.run("-rp", "--exclude=*/", f"{place}/", f"{self.address(folder)}/")
 
     def replace(self, folder: str, name: str, data: bytes) -> None:
         words = self._there(folder), name, self._there("")
@@ -129,6 +138,9 @@ class Remote:
             raise NotFound("there is no such backup", on=self.address(folder))
         if done.status != 0:
             raise self.rsync.failure(done.status, done.stderr)
+
+    def touch(self, folder: str) -> None:
+        self.rsync.command(_TOUCH, self._there(folder), within=ANSWERS_WITHIN)
 
     def publish(self, old: str, new: str) -> None:
         done = self.rsync.attempt(_PUBLISH, self._there(old), self._there(new))
@@ -158,11 +170,26 @@ class Remote:
             yield from _hashed_here(self.opened(folder, batch), advance)
             return
         found = dict(map(_sum, done.stdout.splitlines()))
+        if len(found) < len(batch):
+            found |= self._unread(done)
         for path, size in batch.items():
             if advance is not None:
                 advance(size)
             if path in found:
                 yield path, found[path]
+
+    def _unread(self, done: process.Outcome) -> dict[str, str]:
+        """Files that are there and could not be read. A missing one is an answer, and a broken disk; what else stops
+        ``sha256sum`` is not."""
+        found: dict[str, str] = {}
+        for line in done.stderr.splitlines():
+            said = _UNREAD.fullmatch(line)
+            if said is None or said[2] not in _ANSWERS:
+                raise self.rsync.failure(done.status, line)
+            if said[2] != _MISSING:
+                log.warning("%s: %s", self.name, line)
+                found[said[1].removeprefix("./")] = UNREADABLE
+        return found
 
     def opened(self, folder: str, files: Mapping[str, int]) -> Iterator[tuple[str, IO[bytes]]]:
         for batch in _batches(files):
@@ -199,7 +226,12 @@ class Remote:
                     yield path, file
 
     def _pull(self, folder: str, target: Path, *words: str) -> None:
-        self.rsync.run(*words, f"{self.address(folder)}/", f"{target}/")
+        try:
+            self.rsync.run(*words, f"{self.address(folder)}/", f"{target}/")
+        except NoSpace:
+            raise NoSpace(
+                "the folder for temporary files is full", on=str(target.parent), hint="free some space, or set TMPDIR"
+            ) from None
 
     def nodes(self, folder: str, lines: Mapping[str, Line]) -> Mapping[str, Node]:
         """A listing has whole seconds: files that differ in these, or in their size, come here to be looked at."""

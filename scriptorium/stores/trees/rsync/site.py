@@ -13,6 +13,8 @@ from scriptorium.stores.trees.corrections import Node
 from scriptorium.stores.trees.record import Line
 from scriptorium.stores.trees.rsync.generations import Seen
 
+UNREADABLE = "unreadable"
+
 
 @dataclass(frozen=True, slots=True)
 class Keeps:
@@ -59,6 +61,10 @@ class Site(Protocol):
         """A small file, whole or not at all, and durable. ``NotFound`` if there is no such folder."""
         ...
 
+    def touch(self, folder: str) -> None:
+        """Say that somebody works in a folder: ``sweep`` leaves it alone."""
+        ...
+
     def publish(self, old: str, new: str) -> None:
         """Write what was made to the disk, and give the folder its name. ``FileExistsError`` if something has it."""
         ...
@@ -75,8 +81,10 @@ class Site(Protocol):
         self, folder: str, files: Mapping[str, int], advance: Advance | None, *, written: bool = False
     ) -> Iterator[tuple[str, str]]:
         """Path and SHA-256 of these files of a folder, in their order; those that are not there are left out.
-        ``files``: with their sizes. ``written``: just now; where that can be, they are
-        read from the disk."""
+
+        A file that the disk cannot read has ``UNREADABLE`` for a hash. ``files``: with their sizes. ``written``: just
+        now; where that can be, they are read from the disk.
+        """
         ...
 
     def opened(self, folder: str, files: Mapping[str, int]) -> Iterator[tuple[str, IO[bytes]]]:

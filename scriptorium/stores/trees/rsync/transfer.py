@@ -7,13 +7,16 @@ that nothing is written through one of them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scriptorium.errors import ScriptoriumError
 from scriptorium.members.selection import decoded, encoded
 from scriptorium.progress import Advance
 from scriptorium.stores.trees.package import TreePackage
@@ -26,6 +29,7 @@ from scriptorium.stores.trees.rsync.site import Keeps, Site
 log = logging.getLogger(__name__)
 
 _KEPT = ("-tHS", "--numeric-ids")
+_YOUNG = 600.0  # seconds
 _MOST_BASES = 20  # rsync takes no more
 
 
@@ -93,11 +97,26 @@ class Transfer:
 
     def run(self, earlier: Earlier, advance: Advance) -> Sent:
         sent = Sent()
+        advance = self._working(advance)
         for place, names in zip(self.package.places, self._names(earlier), strict=True):
             self._send(place, names.files, sent, advance, *(["--checksum"] if self.checksum else []))
             self._send(place, names.deceiving, sent, advance, "--ignore-times")
             self._send(place, names.symlinks if self.keeps.symlinks else (), sent, advance, "--links")
         return sent
+
+    def _working(self, advance: Advance) -> Advance:
+        """The same; besides, the folder stays young while bytes move: a first backup may take days."""
+        last = time.monotonic()
+
+        def moved(count: int) -> None:
+            nonlocal last
+            advance(count)
+            if time.monotonic() - last > _YOUNG:
+                last = time.monotonic()
+                with contextlib.suppress(ScriptoriumError):
+                    self.site.touch(self.folder)
+
+        return moved
 
     def again(self, lines: Sequence[Line], advance: Advance) -> None:
         """Send these files anew, whatever is there, and link to nothing."""
