@@ -184,10 +184,12 @@ def _conclude(settings: Settings, plan: BackupPlan) -> None:
 
 
 def _clear_interrupted_runs(settings: Settings, library: str) -> None:
-    """Remove what runs that were cut short left in the stores; a store that does not answer is swept later."""
+    """Remove what runs that were cut short left in the stores. A store that does not answer is swept later, and so is
+    one into which a copy goes now: it may be a copy of the same backup."""
+    busy = workspace.being_read(settings)
     for run in interrupted(settings, library):
         log.warning("the backup %s was cut short; what it left in the stores is removed", run.id)
-        for store in settings.stores.values():
+        for store in (one for one in settings.stores.values() if workspace.receiver(one.name) not in busy):
             with contextlib.suppress(*STORE_TROUBLE):
                 store.discard_unfinished(library, run.created_at)
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect_runs import artifact, last_run
+from restic_repository import restic_store
+from s3_server import s3_server
+from store_fixtures import s3_place
 from typer.testing import CliRunner
 
 from flows.backup import backup
@@ -85,3 +91,29 @@ def test_a_store_that_was_away_gets_what_it_lacks_by_itself(
     assert done.exit_code == 0
     assert [(str(one.status), len(one.copies)) for one in Catalog(two.settings).backups()] == [("verified", 2)] * 2
     assert f"copied to usb, too**: the backup {first.id}" in artifact("backup-bibliotheca")
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "stores.md").read_text("utf-8")
+CHAPTER = DOCUMENT[DOCUMENT.index("## More than one copy") :].split("\n## ", 2)[0]
+
+
+@pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+def test_the_chapter_of_the_document(chosen: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its settings and its commands, as they stand there."""
+    vault = restic_store(tmp_path / "vault")
+    place = {**s3_place(s3_server()), "kind": "s3"}
+    offsite = "\n".join(f"{name} = {json.dumps(value, default=str)}" for name, value in place.items())
+    settings = re.findall(r"^```toml\n(.*?)^```", CHAPTER, re.MULTILINE | re.DOTALL)
+    chosen.config.write_text(
+        f"{chosen.config.read_text()}\n[stores.offsite]\n{offsite}\n[stores.vault]\nkind = 'restic'\n"
+        f"repository = '{vault.repository}'\npassword_file = '{vault.password_file}'\n{settings[0]}"
+    )
+    taken = backup(type="config", tier="daily", to=["vault"])
+    commands = re.findall(r"^\$ scriptorium (copy .*)$", CHAPTER, re.MULTILINE)
+    assert len(commands) == 4
+    for name in ("quiet", "json", "wrote_json"):  # of earlier calls in this process
+        monkeypatch.setattr(manner, name, False)
+    said = [refused(0, *shlex.split(one.replace("3f2a", taken.id))) for one in commands]
+    assert "1 copy made" in said[0] and "has a good copy in offsite already" in said[1]
+    assert "dry run: 1 copy to make" in said[2] and "1 copy made" in said[3]
+    assert {copy.store for copy in Catalog(chosen.settings).find(taken.id).copies} == {"local", "vault", "offsite"}

@@ -13,7 +13,7 @@ from copy_setup import Stores, only, saved
 from tree_store import TreeStore
 
 from scriptorium import workspace
-from scriptorium.catalog import Catalog
+from scriptorium.catalog import Catalog, begin_run
 from scriptorium.errors import (
     LibraryBusy,
     NoSpace,
@@ -22,6 +22,7 @@ from scriptorium.errors import (
     StoreUnavailable,
     UsageError,
 )
+from scriptorium.operations import backup as operation
 from scriptorium.operations.copy import copy, copy_each, copy_one
 from scriptorium.operations.copy_plan import plan_copy
 from scriptorium.operations.prune import remove_by_hand, sweep_stores
@@ -68,6 +69,9 @@ def test_a_backup_that_is_being_copied_is_not_removed(settings: Settings, monkey
                 tried.append(point)
             assert workspace.receiver("tree") in workspace.being_read(two)
             assert sweep_stores(two) == ()
+            begin_run(two, taken)  # as if its run had been cut short
+            monkeypatch.setattr(TreeStore, "discard_unfinished", lambda *_: pytest.fail("the copy is on its way"))
+            operation._clear_interrupted_runs(two, "lib")
 
     monkeypatch.setattr("scriptorium.operations.copy.reach", during)
     copy(two, CopyRequest(reference=taken.id, to=["tree"]))
