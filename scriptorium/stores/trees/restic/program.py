@@ -11,6 +11,7 @@ import functools
 import io
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from scriptorium.stores.trees.restic.failures import Locked, NoRepository, failu
 
 PROGRAM = "restic"
 OLDEST = (0, 14)
+_WRITING = ("backup", "copy", "forget", "init", "prune", "tag")
+_listed: dict[tuple[str, str], tuple[float, bytes]] = {}  # by repository and tag: when, and what restic printed
 _ANSWERS_WITHIN = 120.0  # seconds for what takes a moment; newer ones try again for a quarter of an hour
 _CONNECTS_WITHIN = 10.0
 
@@ -65,6 +68,27 @@ class Restic:
         except Locked:
             self._unlock()
             return self._run(words, input, cwd, within, found_damage=found_damage, making=making)
+        finally:
+            self._changed(words)
+
+    def listed(self, tag: str, *, recent: float = 0.0) -> bytes:
+        """The list of the snapshots with a tag, as restic prints it; empty where there is no repository. It may be
+        ``recent`` seconds old, if this process has written nothing since."""
+        at, known = _listed.get((self.address, tag), (0.0, b""))
+        if time.monotonic() - at < recent:
+            return known
+        try:
+            known = self.run("snapshots", "--json", f"--tag={tag}").stdout
+        except NoRepository:
+            return b""
+        _listed[self.address, tag] = time.monotonic(), known
+        return known
+
+    def _changed(self, words: Sequence[str]) -> None:
+        """Forget the lists of snapshots if a command changes them."""
+        if words[0] in _WRITING:
+            for one in [one for one in _listed if one[0] == self.address]:
+                _listed.pop(one, None)
 
     def _unlock(self) -> None:
         """Remove what is stale: another host's lock, and a living run's, stay."""
@@ -116,11 +140,14 @@ class Restic:
     @contextlib.contextmanager
     def _stream(self, words: Sequence[str], cwd: Path | None) -> Iterator[io.BufferedReader]:
         self._prepare()
+        self._changed(words)
         try:
             with process.stream(self._argv(words), env=self._environment(), cwd=cwd, secrets=self.secrets) as output:
                 yield output
         except ToolFailed as error:
             raise self.failure(error.status or 0, error.hint.replace("; ", "\n") or error.what) from None
+        finally:
+            self._changed(words)
 
     def failure(self, status: int, output: str) -> ScriptoriumError:
         """What an exit code means, and the text where that says too little."""

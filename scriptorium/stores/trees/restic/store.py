@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STANDS = 300.0  # seconds for which a refusal to remove is remembered
+_put: set[tuple[str, str]] = set()  # by repository, what this process has put: it need not be looked for
+_RECENT = 10.0  # seconds: the list of one step of a backup serves the next one
 _append_only: dict[str, float] = {}  # by repository, when it was refused
 _MANIFEST_FILE, _ANNOTATIONS_FILE = "manifest.json", "annotations.json"
 
@@ -101,16 +103,13 @@ class ResticStore(PasswordSettings):
         shown = without_secrets(self.repository)
         return Restic(self.repository, shown, environment, tuple(words), (*hidden, *secrets_of(self.repository)))
 
-    def snapshots(self, **tags: str) -> Sequence[ours.Snapshot]:
-        """Ours with these tags, oldest first; none where there is no repository yet."""
-        try:
-            found = self.program.run("snapshots", "--json", f"--tag={ours.tag_words(tags)}")
-        except NoRepository:
-            return ()
-        return ours.parse_snapshots(found.stdout)
+    def snapshots(self, *, recent: float = 0.0, **tags: str) -> Sequence[ours.Snapshot]:
+        """Ours with these tags, oldest first; none where there is no repository yet. ``recent``: see ``listed``."""
+        found = ours.parse_snapshots(self.program.listed(ours.OURS, recent=recent))
+        return [one for one in found if tags.items() <= one.tags.items()]
 
     def is_free(self, library: str, label: str) -> bool:
-        return not self.snapshots(library=library, label=label)
+        return not self.snapshots(recent=_RECENT, library=library, label=label)
 
     def packaging(self, compression: Compression) -> TreePackaging:
         from scriptorium.stores.trees.package import TreePackaging
@@ -133,6 +132,7 @@ class ResticStore(PasswordSettings):
         save_manifest(self.program, package, put)
         verification = saved.read_back(self.program) if saved.had_the_rest else None
         key = f"{package.manifest.library}/{package.label}"
+        _put.add((self.repository, key))
         return StoredBackup(
             key,
             package.manifest.library,
@@ -174,12 +174,10 @@ class ResticStore(PasswordSettings):
 
     def _made(self) -> Sequence[ours.Snapshot]:
         """The repository is made where there is none. Returns our snapshots in it."""
-        try:
-            found = self.program.run("snapshots", "--json", f"--tag={ours.OURS}")
-        except NoRepository:
-            self.make()
-            return ()
-        return ours.parse_snapshots(found.stdout)
+        before = self.snapshots(recent=_RECENT)
+        if not before:
+            self.initialize()
+        return before
 
     def initialize(self) -> str:
         """Make the repository where there is none; see ``stores.care``."""
@@ -231,9 +229,10 @@ class ResticStore(PasswordSettings):
 
     def annotate(self, key: str, annotations: Annotations) -> None:
         tags = ours.tags_of_key(key, ours.ANNOTATIONS)
-        known = self.snapshots(library=tags["library"], label=tags["label"])
-        if not any(one.role == ours.MANIFEST for one in known):
-            raise NotFound("there is no such backup", on=self.location(key))
+        if (self.repository, key) not in _put:
+            known = self.snapshots(library=tags["library"], label=tags["label"])
+            if not any(one.role == ours.MANIFEST for one in known):
+                raise NotFound("there is no such backup", on=self.location(key))
         self.program.run(
             "backup",
             "--stdin",
@@ -263,6 +262,7 @@ class ResticStore(PasswordSettings):
         return verified(self.program, key, self.location(key), share, advance)
 
     def remove(self, key: str) -> None:
+        _put.discard((self.repository, key))
         library, _, label = key.partition("/")
         present = self.snapshots(library=library, label=label)
         for role in (ours.MANIFEST, ours.CONTENTS, ours.ANNOTATIONS):
