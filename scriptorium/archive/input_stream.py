@@ -8,11 +8,14 @@ import queue
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from scriptorium.archive.encryption import MAGIC, Decrypted, Keys, Source
 from scriptorium.archive.written import MIB, EndsEarly, Written
 from scriptorium.errors import DamageFound, KeyMissing, ScriptoriumError
+from scriptorium.model import EntryPoint
+from scriptorium.words import Compression
 
 BLOCK = tarfile.BLOCKSIZE
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -23,15 +26,23 @@ _HINT = "use another copy of this backup"
 _EMPTY = memoryview(b"")
 
 
-class _Raw:
-    """The archive as it is stored: counted and hashed while it is read."""
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Where a stream begins that is not the whole archive, and how the archive is compressed."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    start: EntryPoint
+    compression: Compression
+
+
+class _Raw:
+    """The archive as it is stored: counted and hashed while it is read. ``start``: its first byte in the archive."""
+
+    def __init__(self, stream: BinaryIO, start: int) -> None:
         self._stream = stream
         self._digest = hashlib.sha256()
         self._ahead = b""
         self._ended = False
-        self.bytes = 0
+        self.bytes = start
 
     def peek(self, count: int) -> bytes:
         while len(self._ahead) < count and (more := self._read(MIB)):
@@ -74,12 +85,16 @@ class InputStream:
     """The decompressed archive, in order. A context manager: leaving it ends the thread.
 
     The first bytes decide whether it is encrypted and which compression it is, never a name. ``keys`` open it.
-    ``raw_bytes``: the bytes of the archive read so far.
+    ``within``: the stream begins inside an archive, and its end is not looked at.
+    ``raw_bytes``: the bytes of the archive read so far, or before the position in it.
     Everything here raises ``DamageFound`` with the offset when the archive cannot be decompressed.
     """
 
-    def __init__(self, stream: BinaryIO, *, foreign: bool = False, keys: Keys | None = None) -> None:
-        self._raw = _Raw(stream)
+    def __init__(
+        self, stream: BinaryIO, *, foreign: bool = False, keys: Keys | None = None, within: Within | None = None
+    ) -> None:
+        self._raw = _Raw(stream, within.start.at if within else 0)
+        self._within = within
         self._keys = keys or Keys()
         self._inside: Source = self._raw  # decrypted, where it is encrypted
         self._decrypted: Decrypted | None = None
@@ -89,7 +104,7 @@ class InputStream:
         self._stopped = False
         self._ended = False
         self._chunk = _EMPTY
-        self.offset = 0  # bytes of the tar stream handed out so far
+        self.offset = within.start.offset if within else 0  # position in the tar stream: what was handed out
         self._thread = threading.Thread(target=self._produce, name="read", daemon=True)
         self._thread.start()
 
@@ -168,6 +183,9 @@ class InputStream:
             self._queue.put(None)
 
     def _decompressed(self) -> Iterator[bytes]:
+        if self._within is not None:
+            ways = {Compression.GZIP: self._inflated, Compression.ZSTD: self._unzstd}
+            return ways.get(self._within.compression, lambda: iter(self._inside.read, b""))()
         if self._raw.peek(len(MAGIC)) == MAGIC:
             self._inside = self._decrypted = Decrypted(self._raw, self._keys)
         start = self._inside.peek(BLOCK)
@@ -205,6 +223,23 @@ class InputStream:
                 data = b""
             try:
                 chunk: bytes = member.decompress(data, MIB)
+            except broken as error:
+                raise self._damaged(f"the gzip stream is broken ({error})") from None
+            if chunk:
+                yield chunk
+
+    def _inflated(self) -> Iterator[bytes]:
+        """Blocks inside a gzip member. Its check of the whole does not help here: each file has its hash."""
+        from isal import igzip_lib
+
+        broken = cast("type[Exception]", igzip_lib.IsalError)
+        blocks = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
+        while not blocks.eof:
+            data = self._inside.read() if blocks.needs_input else b""
+            if blocks.needs_input and not data:
+                return
+            try:
+                chunk: bytes = blocks.decompress(data, MIB)
             except broken as error:
                 raise self._damaged(f"the gzip stream is broken ({error})") from None
             if chunk:

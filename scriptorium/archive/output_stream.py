@@ -10,8 +10,9 @@ import hashlib
 import os
 import queue
 import threading
+from array import array
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Literal, Protocol
 
 from scriptorium.archive.codec import Codec, Piece
 from scriptorium.archive.written import Written
@@ -67,7 +68,7 @@ class OutputStream:
         self._target = target
         self._failure: BaseException | None = None
         self._pool = ThreadPoolExecutor(workers, "compress")
-        self._order: queue.SimpleQueue[tuple[Future[Piece], bytearray] | None] = queue.SimpleQueue()
+        self._order: queue.SimpleQueue[tuple[Future[Piece], bytearray] | Literal["entry"] | None] = queue.SimpleQueue()
         self._spare: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
         for _ in range(2 * workers + 2):
             self._spare.put(bytearray(codec.block_size))
@@ -75,8 +76,10 @@ class OutputStream:
         self._block = self._spare.get()
         self._view = memoryview(self._block)
         self._used = 0
+        self._put = 0  # bytes that went out, before they are encrypted
         self.length = 0  # bytes that went in
-        target.put(codec.opening())
+        self.entries = array("Q")  # where what follows each ``begin_anew`` begins in what went out
+        self._out(codec.opening())
         self._writer = threading.Thread(target=self._write_all, name="write", daemon=True)
         self._writer.start()
 
@@ -115,6 +118,13 @@ class OutputStream:
             self.write(block[:count])
             count -= min(count, len(block))
 
+    def begin_anew(self) -> None:
+        """What follows can be decompressed without what came before."""
+        if self._used:
+            self._hand_over()
+        self._before = b""
+        self._order.put("entry")
+
     def finish(self) -> Written:
         """Write what is left and the end of the stream; everything has reached the file when this returns."""
         if self._used:
@@ -122,7 +132,7 @@ class OutputStream:
         self._order.put(None)
         self._writer.join()
         self._raise_failure()
-        self._target.put(self._codec.closing())
+        self._out(self._codec.closing())
         return self._target.finish()
 
     def _hand_over(self) -> None:
@@ -139,12 +149,19 @@ class OutputStream:
         if self._failure is not None:
             raise self._failure
 
+    def _out(self, data: bytes | memoryview) -> None:
+        self._put += len(data)
+        self._target.put(data)
+
     def _write_all(self) -> None:
         while (item := self._order.get()) is not None:
+            if item == "entry":
+                self.entries.append(self._put)
+                continue
             piece, block = item
             try:
                 if self._failure is None:
-                    self._target.put(self._codec.joined(piece.result()))
+                    self._out(self._codec.joined(piece.result()))
                 else:
                     piece.cancel()
             except BaseException as error:  # noqa: BLE001 -- handed to the caller's thread

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from scriptorium.archive.encryption import Keys
 from scriptorium.archive.headers import BLOCK, RECORD, XATTR, padding
-from scriptorium.archive.input_stream import InputStream
+from scriptorium.archive.input_stream import InputStream, Within
 from scriptorium.archive.sparse import layout_of
 from scriptorium.archive.written import EndsEarly
 from scriptorium.errors import DamageFound, NotFound
@@ -49,10 +49,13 @@ class Reader:
 
     ``foreign``: another program wrote it, which need not fill the last record with zeros. In our own archives the end
     is checked too. ``keys`` open it where it is encrypted: ``KeyMissing`` at the first member if they do not.
+    ``within``: the stream begins inside an archive; whoever reads it stops before its end.
     """
 
-    def __init__(self, stream: BinaryIO, *, foreign: bool = False, keys: Keys | None = None) -> None:
-        self.stream = InputStream(stream, foreign=foreign, keys=keys)
+    def __init__(
+        self, stream: BinaryIO, *, foreign: bool = False, keys: Keys | None = None, within: Within | None = None
+    ) -> None:
+        self.stream = InputStream(stream, foreign=foreign, keys=keys, within=within)
         self._foreign = foreign
         self._block = b""
         self._left = 0  # bytes of the current member's contents that were not read

@@ -15,6 +15,7 @@ from typing import BinaryIO, Self
 from scriptorium.archive.codec import codec_for
 from scriptorium.archive.encryption import EncryptedFile
 from scriptorium.archive.headers import BLOCK, RECORD, header, padding
+from scriptorium.archive.index import IndexMaker
 from scriptorium.archive.output_stream import OutputStream, PlainFile, Target
 from scriptorium.errors import NoSpace
 from scriptorium.fs.atomic import beside, new_file
@@ -68,6 +69,7 @@ class ArchiveWriter:
         self._compression = compression
         self._spool = spool / f".{target.name}.{SUMS}"
         self._stack = contextlib.ExitStack()
+        self._index = IndexMaker()
         self.record: ArchiveRecord | None = None
 
     def __enter__(self) -> Self:
@@ -105,6 +107,8 @@ class ArchiveWriter:
 
     def member(self, member: MemberHeader) -> None:
         entry = member.entry
+        self._mark(self._index.wants(self._out.length, entry.size))
+        self._index.members += 1
         self._out.write(
             header(
                 entry.path,
@@ -120,6 +124,12 @@ class ArchiveWriter:
                 lists=member.lists,
             )
         )
+
+    def _mark(self, here: bool) -> None:
+        """Note a place at which reading may begin. In an encrypted archive there is none but the first."""
+        if here and not self._recipients:
+            self._index.mark(self._out.length)
+            self._out.begin_anew()
 
     def space(self) -> memoryview:
         return self._out.buffer()
@@ -138,7 +148,10 @@ class ArchiveWriter:
     def finish(self, manifest: Manifest, listing: Path | None) -> None:
         now = manifest.finished_at
         if listing is not None:
+            self._mark(True)
             self._own_file(LIST, listing, now)
+            self._index.members += 1
+            self._mark(True)
         elif self._apart:
             self._own(LIST, b"".join(map(entry_line, manifest.files.entries or ())), now)
             manifest = listed_apart(manifest)
@@ -149,7 +162,9 @@ class ArchiveWriter:
         self._out.zeros(-self._out.length % RECORD)
         written = self._out.finish()
         encryption = " ".join(("age", *self._recipients)) if self._recipients else None
-        self.record = ArchiveRecord(self.target.name, written.bytes, written.sha256, self._compression, encryption)
+        index = self._index.made(self._out.entries)
+        name = self.target.name
+        self.record = ArchiveRecord(name, written.bytes, written.sha256, self._compression, encryption, index)
 
     def _own(self, name: str, data: bytes, time: datetime) -> None:
         """One of our own members, from memory."""

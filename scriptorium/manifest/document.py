@@ -16,6 +16,7 @@ from scriptorium.model import (
     Annotations,
     ArchiveRecord,
     Check,
+    EntryPoint,
     Manifest,
     Part,
     Proof,
@@ -28,6 +29,7 @@ from scriptorium.words import BackupType, Compression, Tier
 VERSION = 1
 
 _ID = re.compile(r"[0-9a-f]{12}\Z")
+_POINT = re.compile(r"([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18})", re.ASCII)
 _TOP = 1 << 16  # bytes of a manifest in which its id and name stand
 _SAID_ID = re.compile(rb'^  "id": "([0-9a-f]{12})",$', re.MULTILINE)
 _SAID_NAME = re.compile(rb'^  "name": "([^"\\]{1,200})",$', re.MULTILINE)
@@ -60,14 +62,21 @@ def dumps(manifest: Manifest) -> bytes:
     if manifest.checks:
         fields["checks"] = [_check(check) for check in manifest.checks]
     if archive is not None:
-        fields["archive"] = {
-            "name": archive.name,
-            "bytes": archive.bytes,
-            "sha256": archive.sha256,
-            "compression": archive.compression.value,
-            "encryption": archive.encryption,
-        }
+        fields["archive"] = _archive(archive)
     return sealed(fields, b'  "files": ' + listed(manifest.files))
+
+
+def _archive(archive: ArchiveRecord) -> dict[str, object]:
+    record: dict[str, object] = {
+        "name": archive.name,
+        "bytes": archive.bytes,
+        "sha256": archive.sha256,
+        "compression": archive.compression.value,
+        "encryption": archive.encryption,
+    }
+    if archive.index:
+        record["index"] = [f"{one.member} {one.offset} {one.at}" for one in archive.index]
+    return record
 
 
 def dumps_annotations(annotations: Annotations) -> bytes:
@@ -302,4 +311,15 @@ def _read_archive(record: Record) -> ArchiveRecord:
         sha256=record.text("sha256", SHA256),
         compression=record.word("compression", Compression),
         encryption=record.optional_text("encryption"),
+        index=_read_index(record) if "index" in record.raw else (),
     )
+
+
+def _read_index(record: Record) -> tuple[EntryPoint, ...]:
+    """Damage if the places do not follow each other: a reader relies on that."""
+    lines = [_POINT.fullmatch(line) for line in record.texts("index")]
+    points = tuple(EntryPoint(*map(int, line.groups())) for line in lines if line is not None)
+    fields = [(one.member, one.offset, one.at) for one in points]
+    if len(points) < len(lines) or any(sorted(column) != list(column) for column in zip(*fields, strict=True)):
+        raise record.wrong("index")
+    return points

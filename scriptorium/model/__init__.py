@@ -14,6 +14,7 @@ from scriptorium.model.listing import Backup, Copy, MissingCopy
 from scriptorium.model.manifest import (
     MOST_UNSAVED,
     ArchiveRecord,
+    EntryPoint,
     FileEntry,
     FileList,
     Manifest,
@@ -35,6 +36,7 @@ __all__ = [
     "Backup",
     "Check",
     "Copy",
+    "EntryPoint",
     "FileEntry",
     "FileList",
     "Finding",

@@ -121,14 +121,31 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryPoint:
+    """A place in an archive at which reading may begin: a member begins there, and nothing before is needed.
+
+    ``member``: how many members of the parts come before it. ``offset``: where it is in the tar stream; ``at``: where
+    its bytes begin in the archive.
+    """
+
+    member: int
+    offset: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveRecord:
-    """The archive as an object in a store. ``encryption``: ``age`` and the recipients, with spaces between them."""
+    """The archive as an object in a store. ``encryption``: ``age`` and the recipients, with spaces between them.
+
+    ``index``: where reading may begin, in the order of the archive; empty if only at its first byte.
+    """
 
     name: str
     bytes: int
     sha256: str
     compression: Compression
     encryption: str | None = None
+    index: tuple[EntryPoint, ...] = ()
 
     @property
     def recipients(self) -> tuple[str, ...]:

@@ -59,6 +59,10 @@ class Origin(Protocol):
         """What has not been read yet: the guide, then members."""
         ...
 
+    def may_guide(self, member: str) -> bool:
+        """Whether the member may be needed for the guide; asking changes nothing."""
+        ...
+
     def guide(self, member: str) -> Path | None:
         """Where the member is to be spooled when it is the guide, or the next member of it."""
         ...

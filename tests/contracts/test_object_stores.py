@@ -30,6 +30,18 @@ def test_what_is_put_is_read_back(store: ObjectStore, file: Path) -> None:
     assert store.read_bytes(f"{KEY}.json") == b"{}"
 
 
+def test_a_range_begins_where_it_should(store: ObjectStore, file: Path) -> None:
+    data = file.read_bytes()
+    store.put(KEY, file)
+    for start, end in ((0, 10), (1000, 2000), (len(data) - 5, len(data)), (0, len(data))):
+        with store.open_range(KEY, start, end) as stream:
+            assert stream.read(end - start) == data[start:end]
+    with store.open_range(KEY, len(data) + 5, len(data) + 10) as stream:
+        assert stream.read() == b""
+    with pytest.raises(NotFound):
+        store.open_range("lib/nothing.tar.gz", 1, 2)
+
+
 def test_an_object_that_was_put_does_not_change_with_its_file_elsewhere(store: ObjectStore, file: Path) -> None:
     data = file.read_bytes()
     store.put(KEY, file)

@@ -1,6 +1,6 @@
 """Reading the members of a backup and extracting the wanted ones; each is checked against the manifest.
 
-Members come as a stream, from the first; only the wanted ones are written to disk. If the manifest itself lists the
+Members come as a stream, in their order; only the wanted ones are written to disk. If the manifest itself lists the
 files, reading stops after the last wanted one. If a member lists them, that member is read too, since only it has their
 hashes.
 """
@@ -56,9 +56,11 @@ class Extraction:
                 if enough() and not self._unproven:
                     return
 
-    def guides(self, place_of: Callable[[str], Path | None], enough: Callable[[], bool]) -> None:
-        """Spool small members, and keep them."""
-        with self._supply.members(lambda path: place_of(path) is not None) as members:
+    def guides(
+        self, may_be: Callable[[str], bool], place_of: Callable[[str], Path | None], enough: Callable[[], bool]
+    ) -> None:
+        """Spool small members, and keep them. ``may_be``: whether ``place_of`` may want a member, now or later."""
+        with self._supply.members(may_be) as members:
             for member in members:
                 place = place_of(member.entry.path) if member.entry.kind == "file" else None
                 if place is not None:

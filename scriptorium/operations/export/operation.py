@@ -168,7 +168,10 @@ def _follow_guides(extraction: Extraction, origins: Mapping[str, Origin], parts:
     def place_of(member: str) -> Path | None:
         return next((place for origin in origins.values() if (place := origin.guide(member)) is not None), None)
 
-    extraction.guides(place_of, lambda: all(origin.guided() for origin in origins.values()))
+    def may_be(member: str) -> bool:
+        return any(origin.may_guide(member) for origin in origins.values())
+
+    extraction.guides(may_be, place_of, lambda: all(origin.guided() for origin in origins.values()))
     for part in parts:
         if part.source not in origins or origins[part.source].guided():
             continue

@@ -57,6 +57,9 @@ class KuzuTables:
     def lacking(self) -> Sequence[str]:
         return [f"{self._at}/{_GUIDE}"] if self._files is None else sorted(self._left)
 
+    def may_guide(self, member: str) -> bool:
+        return self.guide(member) is not None
+
     def guide(self, member: str) -> Path | None:
         return self._folder / _GUIDE if member == f"{self._at}/{_GUIDE}" else None
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,11 @@ class ArchiveStore(BaseModel):
     def features(self) -> StoreFeatures:
         here = self.objects.folder is not None
         return StoreFeatures(
-            encrypts=self.age is not None, remote=not here, streams=True, takes_over=self.objects.takes_over
+            encrypts=self.age is not None,
+            remote=not here,
+            partial_read=self.age is None,
+            streams=True,
+            takes_over=self.objects.takes_over,
         )
 
     @property
@@ -203,10 +208,7 @@ class ArchiveStore(BaseModel):
         """What opens a backup, if it is encrypted."""
         if not key.endswith(ENDING):
             return None
-        try:
-            return self._keys(self.manifest(key))
-        except (NotFound, DamageFound, ToolMissing):
-            return self._keys(None)
+        return self._keys(self._readable_manifest(key))
 
     def _about_keys(self) -> Iterator[Finding]:
         """What is to be said of the encryption, for ``examine``."""
@@ -251,12 +253,36 @@ class ArchiveStore(BaseModel):
     def members(
         self, key: str, wanted: Callable[[str], bool] | None = None, *, advance: Advance | None = None
     ) -> Iterator[Iterator[Member]]:
+        from scriptorium.archive.choosing import chosen_members
+
+        manifest = self._readable_manifest(key) if wanted is not None and self.features.partial_read else None
+        if wanted is None or manifest is None:
+            with self._all_members(key, advance) as found:
+                yield found
+            return
+        open_range = partial(self.objects.open_range, key)
+        with chosen_members(open_range, manifest, wanted, advance=advance) as chosen:
+            if chosen is not None:
+                yield chosen
+                return
+        log.info("%s is read whole", self.location(key))
+        with self._all_members(key, advance) as found:
+            yield (one for one in found if one.entry.path == manifest.files.member or wanted(one.entry.path))
+
+    @contextmanager
+    def _all_members(self, key: str, advance: Advance | None) -> Iterator[Iterator[Member]]:
         from scriptorium.archive.reader import Reader
         from scriptorium.archive.unpacking import reported
 
         keys = self._keys_of(key)
         with self.objects.open(key) as stream, Reader(stream, keys=keys) as reader:
             yield (member for member in reported(reader, advance) if member.entry.path not in _SILENT)
+
+    def _readable_manifest(self, key: str) -> Manifest | None:
+        try:
+            return self.manifest(key)
+        except (NotFound, DamageFound, ToolMissing):
+            return None
 
     def verify(self, key: str, *, share: Share | None = None, advance: Advance | None = None) -> Verification:
         from scriptorium.archive.verification import verified

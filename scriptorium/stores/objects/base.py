@@ -84,6 +84,11 @@ class ObjectStore(Protocol):
         """A stream of the object's bytes from the start; the caller closes it. ``NotFound`` when it is not there."""
         ...
 
+    def open_range(self, key: str, start: int, end: int) -> BinaryIO:
+        """The same from the byte ``start`` on; nothing from ``end`` on is needed, and it need not be there. An object
+        that is shorter has fewer bytes, or none."""
+        ...
+
     def read_bytes(self, key: str) -> bytes:
         """A small object whole."""
         ...

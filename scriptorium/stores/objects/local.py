@@ -170,6 +170,11 @@ class LocalObjects:
         with self._trouble(path, lookup=True):
             return path.open("rb")
 
+    def open_range(self, key: str, start: int, end: int) -> BinaryIO:
+        file = self.open(key)
+        file.seek(start)
+        return file
+
     def read_bytes(self, key: str) -> bytes:
         path = self._file(key)
         with self._trouble(path, lookup=True):

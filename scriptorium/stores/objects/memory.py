@@ -78,6 +78,9 @@ class MemoryObjects:
     def open(self, key: str) -> BinaryIO:
         return io.BytesIO(self.read_bytes(key))
 
+    def open_range(self, key: str, start: int, end: int) -> BinaryIO:
+        return io.BytesIO(self.read_bytes(key)[start:end])
+
     def read_bytes(self, key: str) -> bytes:
         checked_key(key)
         self._answer()

@@ -88,7 +88,9 @@ def odd(manifest: Manifest) -> Manifest:
         holes=4096,
         provenance=Provenance(True, True, True, True, True, "15.6", ("amcheck",)),
     )
-    return replace(manifest, parts=(part,), checks=(), preset=None, original_sha256="0" * 64)
+    assert manifest.archive is not None
+    old = replace(manifest.archive, index=())
+    return replace(manifest, parts=(part,), archive=old, checks=(), preset=None, original_sha256="0" * 64)
 
 
 def proven(instant: datetime, *, uncompared: bool = False) -> Annotations:

@@ -47,6 +47,9 @@ class PostgresTables:
             return [f"{self._at}/<database>/{_GUIDE}"]
         return [f"{self._at}/{self._database}/{number}.dat" for number in sorted(self._left)]
 
+    def may_guide(self, member: str) -> bool:
+        return self._below(member)[1:] == [_GUIDE]
+
     def guide(self, member: str) -> Path | None:
         steps = self._below(member)
         if len(steps) != 2 or steps[1] != _GUIDE:
@@ -133,6 +136,9 @@ class StreamedTables(PostgresTables):
     def lacking(self) -> Sequence[str]:
         done = self._program is not None and (not self._entries or (self._feed is not None and self._feed.done))
         return [] if done else [f"{self._at}/{self._database or '<database>'}/{piece_name(self._given + 1)}"]
+
+    def may_guide(self, member: str) -> bool:
+        return self._number(member) is not None
 
     def guide(self, member: str) -> Path | None:
         if self._program is not None or self._number(member) != self._heads + 1:

@@ -20,19 +20,29 @@ _BUFFER = 1 << 20
 _LONGEST_PAUSE = 20.0
 
 
-def open_object(objects: S3Objects, key: str) -> BinaryIO:
-    """Ask for the object now, so that ``NotFound`` is raised here."""
-    stream = ObjectStream(objects, key)
+def open_object(objects: S3Objects, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
+    """Ask for the object now, so that ``NotFound`` is raised here. ``start``, ``end``: only of these bytes."""
+    stream = ObjectStream(objects, key, start, end)
     stream.ask()
     return cast(BinaryIO, io.BufferedReader(stream, _BUFFER))
 
 
 class ObjectStream(io.RawIOBase):
-    """The bytes of one version of an object. After ``seek`` the next read asks for the range from that position on."""
+    """The bytes of one version of an object, or those from ``start`` to before ``end``. Positions are those in the
+    object. After ``seek`` the next read asks for the range from that position on."""
 
-    def __init__(self, objects: S3Objects, key: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        objects: S3Objects,
+        key: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._objects, self._key, self._sleep = objects, key, sleep
-        self._at, self._size, self._etag = 0, -1, ""
+        self._at, self._wanted_end = start, end
+        self._end, self._etag = -1, ""
         self._body: Any = None
         self._replaced = False
 
@@ -46,7 +56,7 @@ class ObjectStream(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence]
         if start + offset < 0:
             raise ValueError("a position is not negative")
         if start + offset != self._at:
@@ -56,7 +66,8 @@ class ObjectStream(io.RawIOBase):
 
     def ask(self) -> None:
         """Ask for the bytes from the position on; after the first time, only of the same version of the object."""
-        more = {"Range": f"bytes={self._at}-"} if self._at else {}
+        last = "" if self._wanted_end is None else self._wanted_end - 1
+        more = {"Range": f"bytes={self._at}-{last}"} if self._at or last != "" else {}
         if self._etag:
             more["IfMatch"] = self._etag
         answer = self._objects.get(self._key, **more)
@@ -68,10 +79,14 @@ class ObjectStream(io.RawIOBase):
                 hint="see which host uses this prefix, and try again",
             )
         self._body = answer["Body"]
+        begins = self._at
         if more.get("Range") and "ContentRange" not in answer:  # a poor server, or a proxy, sends the whole object
+            begins = 0
             self._pass_over(self._at)
         if not self._etag:
-            self._etag, self._size = str(answer["ETag"]), int(answer["ContentLength"])
+            end = begins + int(answer["ContentLength"])
+            self._etag = str(answer["ETag"])
+            self._end = end if self._wanted_end is None else min(end, self._wanted_end)
 
     def _pass_over(self, left: int) -> None:
         while left:
@@ -85,9 +100,9 @@ class ObjectStream(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
-        if self._at >= self._size or not len(view):
+        if self._at >= self._end or not len(view):
             return 0
-        data = self._read(min(len(view), self._size - self._at))
+        data = self._read(min(len(view), self._end - self._at))
         view[: len(data)] = data
         self._at += len(data)
         return len(data)
