@@ -31,8 +31,7 @@ def device_of(path: Path) -> int:
 def has_space(path: Path, needed: int, *, margin: int = 0) -> bool:
     """Whether the filesystem of ``path`` has ``needed`` bytes and the margin free. One that reports a size of 0 (ramfs,
     some network filesystems) does not know, and is tried."""
-    usage = shutil.disk_usage(nearest_folder(path))
-    return usage.total == 0 or usage.free >= needed + margin
+    return free_bytes(path) >= needed + margin or shutil.disk_usage(nearest_folder(path)).total == 0
 
 
 def require_space(path: Path, needed: int, what: str, hint: str, *, margin: int = 0) -> None:
