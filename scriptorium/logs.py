@@ -142,7 +142,7 @@ def to_file(file: Path) -> None:
 
 
 def note_failure(what: str) -> None:
-    """Write into the log file, where there is one, what a command failed with; the terminal was told already."""
+    """Write the error of a command into the log file, if there is one. The terminal has shown it already."""
     logger = logging.getLogger(OURS)
     for handler in logger.handlers:
         if handler.name == "file":
@@ -151,7 +151,7 @@ def note_failure(what: str) -> None:
 
 def to_configured_file(file: Path | None) -> None:
     """The same for the file of the settings, where none was named on the command line. A backup is taken also where its
-    log cannot be written: that is said, and no more."""
+    log cannot be written: then there is only a warning."""
     chosen = {one.name for one in logging.getLogger(OURS).handlers}
     if file is None or "file" in chosen:
         return

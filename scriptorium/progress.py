@@ -20,7 +20,7 @@ from scriptorium import wording
 log = logging.getLogger(__name__)
 
 Advance = Callable[[int], None]
-_QUIET = 300.0  # seconds without news after which a reader is told so
+_QUIET = 300.0  # seconds without an update after which a reader sees a notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ _watching: ContextVar[tuple[Watcher, ...]] = ContextVar("watching", default=())
 
 @contextlib.contextmanager
 def watched_by(watcher: Watcher) -> Iterator[None]:
-    """Let ``watcher(step)`` be told of every step that begins in this block."""
+    """Call ``watcher(step)`` for every step that begins in this block."""
     before = _watching.get()
     _watching.set((*before, watcher))
     try:
@@ -53,14 +53,14 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
 
 
 def watch_always(watcher: Watcher) -> None:
-    """Let ``watcher(step)`` be told of every step of this process."""
+    """Call ``watcher(step)`` for every step of this process."""
     if watcher not in _always:
         _always.append(watcher)
 
 
 @contextlib.contextmanager
 def step(name: str, item: str = "", *, expected: int | None = None, also: Advance | None = None) -> Iterator[Advance]:
-    """One long step; yields what is told the bytes done since the last call. ``also`` is told them too."""
+    """One long step; yields a function that gets the bytes done since its last call. ``also`` gets them too."""
     this, began, done = Step(name, item, expected), time.monotonic(), 0
     log.info("%s%s", this, f": {wording.size(expected)} expected" if expected else "")
     with contextlib.ExitStack() as watching:
@@ -125,5 +125,5 @@ class RunProgress:
         return remaining(self.done, self.step.expected, seconds) if self.alive else None
 
     def quiet(self, now: datetime) -> bool:
-        """Whether it has said nothing for long. A dump or a health check says nothing while it runs."""
+        """Whether there was no update for long. A dump or a health check gives none while it runs."""
         return (now - self.written_at).total_seconds() > _QUIET

@@ -1,4 +1,4 @@
-"""Who may open what is made here: nobody but this user, from the first moment on.
+"""Who may open what is made here: this user alone, from the creation on.
 
 A mode that is set after a file was made comes too late for whoever opened it in between, and other programs make files
 for us (``pg_dump``, Kuzu, Prefect). So it is the umask of the process that says it.

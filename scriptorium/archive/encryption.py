@@ -1,7 +1,7 @@
 """Encryption of archives with age, as a stream; the plain ``age`` program decrypts them.
 
-``EncryptedFile`` is written to, ``Decrypted`` is read from. ``pyrage`` reads and writes by itself, so each of them has
-a thread. It wraps errors of our side in errors of its own: the original is kept here, and raised.
+``EncryptedFile`` is written to, ``Decrypted`` is read from. ``pyrage`` itself calls the reader and the writer, so each
+class has a thread. It wraps our errors in errors of its own: the original is kept here, and raised.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _OTHER_KEY = "give the file of the right key ('identity' in the store's table 'a
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What an archive may be opened with. ``identities``: private keys; ``recipients``: for whom it was encrypted, if
-    that is known; ``trouble``: why there are no identities."""
+    """The keys with which an archive may be opened. ``identities``: private keys; ``recipients``: the public keys for
+    which it was encrypted, if they are known; ``trouble``: why there are no identities."""
 
     identities: tuple[str, ...] = field(default=(), repr=False)
     recipients: tuple[str, ...] = ()
@@ -144,7 +144,7 @@ class EncryptedFile:
         return bytes(part)
 
     def _take(self, data: bytes) -> int:
-        """What pyrage writes: the encrypted bytes. It must be told of exactly as many bytes as it gave."""
+        """What pyrage writes: the encrypted bytes. The returned number must be that of the given bytes."""
         try:
             self._digest.update(data)
             write_whole(self._descriptor, data)
@@ -252,7 +252,7 @@ class Decrypted:
         return bytes(part)
 
     def _take(self, data: bytes) -> int:
-        """What pyrage writes: some of the bytes inside. It must be told of exactly as many bytes as it gave."""
+        """What pyrage writes: some of the bytes inside. The returned number must be that of the given bytes."""
         if self._stopped:
             raise _Stopped
         self._gathered += data

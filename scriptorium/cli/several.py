@@ -1,5 +1,5 @@
-"""A command for several libraries: one that fails ends none of the others. Each failure is said, and the worst decides
-the exit code."""
+"""A command for several libraries: one that fails ends none of the others. Each failure is printed, and the worst one
+decides the exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Failure:
 
 @contextlib.contextmanager
 def keeping_failures(library: str, failed: MutableMapping[str, Failure]) -> Iterator[None]:
-    """An error of the block is said and kept, and the next library follows. An interruption ends everything."""
+    """An error of the block is printed and kept, and the next library follows. An interruption ends everything."""
     try:
         yield
     except (typer.Exit, typer.Abort, BrokenPipeError):

@@ -50,7 +50,7 @@ def build_bibliotheca(
 ) -> Summary:
     """Build an installation in ``home``, which must be empty or absent (``UsageError``).
 
-    ``covers``: pictures, for the first books. ``advance`` is told in a few words what is being made. The same
+    ``covers``: pictures, for the first books. ``advance`` gets a few words on what is being made. The same
     numbers and seed give the same rows and files.
     """
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The previous data that a restore put aside: recognised by fingerprints, so "back" is said only if true."""
+"""The previous data that a restore put aside: recognised by fingerprints, so "back" is only reported if true."""
 
 from __future__ import annotations
 

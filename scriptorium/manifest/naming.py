@@ -37,6 +37,11 @@ def label_of(name: str) -> str:
     return name.partition(".tar")[0]
 
 
+def database_kind_of(label: str) -> str | None:
+    """The kind of database that the label of a ``database`` backup names, as ``backup_label`` takes it."""
+    return "kuzu" if label.startswith("kuzu_") else None
+
+
 def is_archive_name(name: str) -> bool:
     """Whether it is a name that ``archive_name`` gives. What is called otherwise is not ours to sweep up."""
     return _ARCHIVE.fullmatch(name) is not None

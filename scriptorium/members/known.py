@@ -24,7 +24,7 @@ _SETTLED_NS = 2_000_000_000
 
 
 class KnownHashes:
-    """Asked and told of each file while it is walked over; ``write`` keeps what it was told."""
+    """The walk looks up and adds the hash of each file here; ``write`` keeps what was added."""
 
     def __init__(self, before: dict[bytes, bytes] | None = None) -> None:
         self._before = before or {}

@@ -220,7 +220,7 @@ class _Walk:
 def _attributes(folder: Found) -> Attributes:
     try:
         descriptor = folder.open()
-    except OSError:  # whether it could be read is said where its contents are; without its list the mode opens more
+    except OSError:  # its contents' error is reported elsewhere; without its list the mode opens more
         return lists_at(f"/proc/self/fd/{folder.within}/".encode() + folder.name)
     try:
         return attributes_of(descriptor)

@@ -18,7 +18,7 @@ from scriptorium.errors import (
     ToolMissing,
     UsageError,
 )
-from scriptorium.manifest import label_of
+from scriptorium.manifest import database_kind_of, label_of
 from scriptorium.model import Backup, Copy, Manifest
 from scriptorium.operations.copies import free_label
 from scriptorium.operations.prune_plan import kept_by_retention
@@ -167,7 +167,7 @@ def _source(settings: Settings, planned: PlannedCopy, one: Copy) -> Source:
     if manifest.id != planned.backup.id:
         raise DamageFound("the manifest there is another backup's", on=store.location(one.key))
     if _taken(target, planned, label):
-        kind = "kuzu" if label.startswith("kuzu_") else None
+        kind = database_kind_of(label)
         label = free_label([target], manifest.library, manifest.type, manifest.created_at, kind)
     as_it_is = isinstance(target, Transferring) and target.takes(store, one.key, manifest, label)
     if not as_it_is:

@@ -205,8 +205,8 @@ def remove_by_hand(settings: Settings, backup: Backup) -> None:
     if backup.status is Status.RUNNING:
         raise Protected("this backup is being taken", on=backup.id, hint="cancel the run first")
     if locks := locks_of(settings, backup):
-        said = "; ".join(f"{store} locks it {lock}" for store, lock in locks.items())
-        raise Protected(said, on=backup.id, hint="cleanup removes what is no longer locked")
+        reason = "; ".join(f"{store} locks it {lock}" for store, lock in locks.items())
+        raise Protected(reason, on=backup.id, hint="cleanup removes what is no longer locked")
     with workspace.removing(settings, backup.id) as free:
         if not free:
             raise Protected("something is reading this backup", on=backup.id, hint="wait for it to end")

@@ -119,10 +119,10 @@ def _drilled(drill: Copy | None) -> str:
 
 
 def pin_report(backup: Backup, pinned: bool) -> Report:
-    """The report on a backup that was pinned, or is pinned no more."""
-    said = "is pinned: it is never pruned" if pinned else "is no longer pinned"
+    """The report on a backup that was pinned or unpinned."""
+    state = "is pinned: it is never pruned" if pinned else "is no longer pinned"
     document = {"id": backup.id, "pinned": pinned}
-    return Report("pin", backup.library, f"Backup {backup.name}", document, verdict=f"{backup.id} {said}")
+    return Report("pin", backup.library, f"Backup {backup.name}", document, verdict=f"{backup.id} {state}")
 
 
 def places(backup: Backup) -> str:
@@ -143,5 +143,5 @@ def delete_report(backup: Backup) -> Report:
 
 def rebuilt_report(copies: int) -> Report:
     """The report on an index that was rebuilt from the manifests."""
-    said = f"the index was rebuilt: {copies} cop{'y' if copies == 1 else 'ies'}"
-    return Report("rebuild", "all", "Index of the backups", document={"copies": copies}, verdict=said)
+    verdict = f"the index was rebuilt: {copies} cop{'y' if copies == 1 else 'ies'}"
+    return Report("rebuild", "all", "Index of the backups", document={"copies": copies}, verdict=verdict)

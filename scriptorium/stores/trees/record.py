@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -141,7 +140,7 @@ def dump_places(places: Sequence[Place]) -> bytes:
         {"at": _safe(one.at), "root": _safe(one.root), "within": _safe(one.within), "single": one.single}
         for one in places
     ]
-    return json.dumps({"trees": trees}, indent=2).encode() + b"\n"
+    return encoded({"trees": trees}, indent=2) + b"\n"
 
 
 def load_places(data: bytes) -> tuple[Place, ...]:

@@ -7,7 +7,6 @@ removed is renamed to a hidden name first.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from scriptorium.errors import DamageFound
-from scriptorium.manifest import decoded
+from scriptorium.manifest import decoded, encoded
 from scriptorium.model import Manifest
 
 CARD, MANIFEST, ANNOTATIONS, CONTENTS = "backup.json", "manifest.json", "annotations.json", "contents"
@@ -72,7 +71,7 @@ class Card:
 
     def written(self) -> bytes:
         fields = {"id": self.id, "type": self.type, "created": self.created, "bytes": self.size, "new": self.new}
-        return json.dumps(fields, indent=2).encode() + b"\n"
+        return encoded(fields, indent=2) + b"\n"
 
 
 def card_of(manifest: Manifest, size: int, new: int) -> Card:
