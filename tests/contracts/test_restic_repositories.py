@@ -18,6 +18,7 @@ import pytest
 from prepared_backup import LATER, folder_of_everything, prepared
 from restic_repository import make_repository, new_store, restic_store
 from s3_server import ACCESS, SECRET, s3_server
+from ssh_server import ssh_server
 
 from scriptorium import workspace
 from scriptorium.errors import Protected, StoreRefused
@@ -93,6 +94,14 @@ def test_a_repository_behind_rclone(data: Path, tmp_path: Path) -> None:
     make_repository(tmp_path / "there")
     options = {"rclone.program": str(RCLONE)}
     everything_works(new_store(tmp_path, repository=f"rclone::local:{tmp_path}/there", options=options), data)
+
+
+def test_a_repository_by_sftp(data: Path, tmp_path: Path) -> None:
+    server = ssh_server()
+    make_repository(tmp_path / "there")
+    command = " ".join((*server.shared(), server.host, "-s", "sftp"))
+    place = f"sftp:{server.host}:{tmp_path}/there"
+    everything_works(new_store(tmp_path, repository=place, options={"sftp.command": command}), data)
 
 
 def test_a_repository_in_a_bucket(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

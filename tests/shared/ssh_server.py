@@ -78,6 +78,7 @@ class SshServer:
             "UsePAM": "no",
             "PidFile": "none",
             "PermitRootLogin": "prohibit-password",
+            "Subsystem": "sftp internal-sftp",
         }
         file = self.folder / "sshd_config"
         file.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
