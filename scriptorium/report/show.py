@@ -33,7 +33,7 @@ def show_report(
         document["manifest"] = manifest_document(manifest)
     document["proofs"] = [proof_document(proof) for proof in proofs]
     blocks: list[Fields | Table] = [
-        Fields(_backup_fields(backup, now)),
+        Fields({**_backup_fields(backup, now), **_encryption(manifest)}),
         Table(copy_rows(backup, locks), right=("Size",)),
     ]
     if run is not None:
@@ -83,6 +83,12 @@ def _backup_fields(backup: Backup, now: datetime) -> Mapping[str, str]:
     if backup.error:
         pairs["error"] = backup.error
     return pairs
+
+
+def _encryption(manifest: Manifest | None) -> Mapping[str, str]:
+    """Whose keys open the copy that the manifest was read with."""
+    recipients = manifest.archive.recipients if manifest is not None and manifest.archive is not None else ()
+    return {"encrypted for": ", ".join(recipients)} if recipients else {}
 
 
 def copy_rows(backup: Backup, locks: Mapping[str, str]) -> list[Row]:

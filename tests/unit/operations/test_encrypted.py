@@ -20,6 +20,8 @@ from scriptorium.model import Manifest
 from scriptorium.operations.drill import drill
 from scriptorium.operations.restore import plan_restore, restore
 from scriptorium.operations.verify import verify
+from scriptorium.report.report import Fields
+from scriptorium.report.show import show_report
 from scriptorium.report.verify import verify_report
 from scriptorium.requests import DrillRequest, RestoreRequest, VerifyRequest
 from scriptorium.rescue.__main__ import main as rescue
@@ -89,8 +91,10 @@ def test_with_the_key_everything_works_as_without_encryption(vault: Vault, compr
 
 def test_a_host_without_the_key_verifies_the_bytes_and_leaves_the_drill_to_another(vault: Vault) -> None:
     settings = vault.settings()
-    taken(settings)
+    made = taken(settings)
     assert Catalog(settings).find("latest").status is Status.VERIFIED
+    shown = show_report(Catalog(settings).find("latest"), made, [], None, NOW)
+    assert isinstance(shown.blocks[0], Fields) and shown.blocks[0].pairs["encrypted for"] == vault.recipient
     result = verify(settings, VerifyRequest(ids=("latest",)))
     (checked,) = result.checked
     assert checked.verification.sound and "no key" in checked.verification.unopened
