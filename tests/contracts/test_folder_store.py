@@ -1,4 +1,4 @@
-"""What is true of a store that is a folder, and of no other."""
+"""What is true only of a store that is a folder."""
 
 from __future__ import annotations
 

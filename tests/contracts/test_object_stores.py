@@ -1,6 +1,6 @@
 """One suite for every store that keeps archives as objects: those of ``STORES`` in tests/shared/store_fixtures.py.
 
-No test below may ask for the kind of a store; what holds for a folder alone stands in test_folder_store.py.
+No test below may ask for the kind of a store; test_folder_store.py has the tests of folders alone.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def test_a_repository_in_a_bucket(data: Path, tmp_path: Path, monkeypatch: pytes
 def test_an_append_only_repository_takes_backups_and_keeps_them(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What may not be removed is no error of what stores. restic itself tries to remove for most of a minute: once."""
+    """A refused removal is no error of a put. restic itself retries a removal for most of a minute: only once."""
     monkeypatch.setattr(module, "_append_only", {})
     with served(tmp_path / "served", "--append-only") as address:
         store = new_store(tmp_path, repository=address, cache=tmp_path / "cache")

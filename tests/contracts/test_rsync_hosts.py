@@ -1,4 +1,4 @@
-"""A store of rsync on another host: a life of a backup, what the host lacks, whom it lets in."""
+"""A store of rsync on another host: the life of a backup, missing programs, refused logins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_backup_on_another_host(data: Path, tmp_path: Path) -> None:
-    """A life there, in one go: each step is a connection."""
+    """The whole life of a backup in one test: each step is a connection."""
     store = remote_store(tmp_path / "store", bwlimit="100m")
     assert list(store.list()) == [] and store.is_free("lib", LABEL)
     first = stored(store, data)

@@ -1,4 +1,4 @@
-"""What rsync alone does: links to the earlier backup, what it would not see, what others have in the folder."""
+"""What only rsync does: links to the earlier backup, changes that it does not see, other files in the folder."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ put(store, Compression.GZIP, one, check(one))
 
 
 def test_a_folder_stays_young_while_bytes_move(store: RsyncStore, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cleanup must not take a backup for rubbish that is on its way for days."""
+    """A cleanup must not remove a backup that is being made for days."""
     monkeypatch.setattr("scriptorium.stores.trees.rsync.transfer._YOUNG", 0.0)
     touched = list[str]()
     monkeypatch.setattr(Folder, "touch", lambda _, folder: touched.append(folder))

@@ -1,4 +1,4 @@
-"""Archives and manifests of every version ever written are read for ever. ``make.py`` made them; they never change."""
+"""Archives and manifests of every version are always read. ``make.py`` made them; they never change."""
 
 # Names are bytes here, which Path cannot hold.
 # ruff: noqa: PTH115, PTH118, PTH123
@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Golden:
-    """One committed backup, and what was written down of it when it was made."""
+    """One committed backup, and what was recorded of it when it was made."""
 
     version: int
     name: str
@@ -150,7 +150,7 @@ def picture(root: Path) -> Picture:
 
 
 def wanted(golden: Golden) -> Picture:
-    """The same from what was written down when the archive was made."""
+    """The same from the record of when the archive was made."""
     found: Picture = {}
     for entry in golden.expected["entries"]:
         target = base64.b64decode(entry["target"]) if "target" in entry else None
@@ -211,7 +211,7 @@ def test_plain_tar_and_sha256sum_read_it(golden: Golden, tmp_path: Path) -> None
 
 
 def test_no_golden_file_has_changed() -> None:
-    """``SHA256SUMS`` gets lines for a new version, and none of it ever changes."""
+    """``SHA256SUMS`` gets lines for a new version; the present lines never change."""
     done = subprocess.run(["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"], cwd=HERE, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     listed = {line.split("  ", 1)[1] for line in (HERE / "SHA256SUMS").read_text().splitlines()}

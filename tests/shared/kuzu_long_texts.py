@@ -1,7 +1,7 @@
 """A Kuzu database whose WAL holds long texts: replaying it takes more memory than a small buffer pool has.
 
 Run as a program it makes one and dies without closing it; ``lengths`` asks, in a child of its own, what a copy holds,
-by nothing but the engine.
+with the engine alone.
 """
 
 from __future__ import annotations

@@ -251,7 +251,7 @@ def complaint(database: Path, acknowledged: int = 0, engine: str | None = None) 
 
 
 def naive_zip(database: Path, target: Path) -> Path:
-    """What an application's own backup does: zip the files one after another, and unzip them elsewhere."""
+    """As an application's own backup: zip the files one after another, and unzip them elsewhere."""
     target.mkdir()
     archive = target / "naive.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:

@@ -1,4 +1,4 @@
-"""A library that the tests of restores lose and restore, and processes that die in the middle."""
+"""A library that the tests of restores remove and restore, and processes that die in the middle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Series of backups, and the decisions about them, in the notation of the tests of retention."""
+"""Series of backups, and the decisions about them, in the notation of the retention tests."""
 
 from __future__ import annotations
 

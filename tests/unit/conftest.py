@@ -127,7 +127,7 @@ Picture = dict[bytes, tuple[object, ...]]
 
 
 def picture(root: Path | bytes) -> Picture:
-    """Everything that a backup must keep of a tree: kind, mode, owner, time, contents, attributes, links."""
+    """What a backup must keep of a tree: kind, mode, owner, time, contents, attributes, links."""
     top = os.fsencode(root)
     found: Picture = {}
     names: dict[tuple[int, int], bytes] = {}
@@ -177,7 +177,7 @@ def archive_maker() -> type[Archives]:
 
 @pytest.fixture
 def as_nobody(tmp_path: Path) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Root may read and write everything: a block in which we are nobody, and may not."""
+    """Root may read and write everything: in this block we are the user nobody."""
     lifted = [(folder, folder.stat().st_mode) for folder in [tmp_path, *tmp_path.parents] if os.geteuid() == 0]
     for folder, mode in lifted:
         folder.chmod(mode | 0o011)
@@ -201,7 +201,7 @@ def as_nobody(tmp_path: Path) -> Iterator[Callable[[], AbstractContextManager[No
 
 
 class Shelf:
-    """Settings with folders as stores, and backups put there as a finished run leaves them."""
+    """Settings with folders as stores, and backups in them as after a finished run."""
 
     start = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""Nothing that a user or a developer can name is without a word about it: in README.md or in docs/."""
+"""Everything that a user or a developer can name is documented in README.md or in docs/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names are data: whatever stands in them, no line of a terminal, a log or a report does more than show them."""
+"""Names are data: whatever they contain, a terminal, a log or a report only shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Child processes: what they print, how they fail, and that none outlives what it was started for."""
+"""Child processes: what they print, how they fail, and that none outlives its purpose."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_output_that_ends_early_is_an_error_at_its_end() -> None:
 
 
 def test_only_children_of_the_block_are_ended_with_it() -> None:
-    """A server that was started before a flow failed is not the flow's to end."""
+    """A server that was started before a failed flow is not ended by the flow."""
     older = process.start(["sleep", "60"])
     younger = None
     try:

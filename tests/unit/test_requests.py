@@ -1,4 +1,4 @@
-"""What somebody asks for: read as it is typed, refused at once where it cannot be meant."""
+"""Requests: read as they are typed, refused at once if they make no sense."""
 
 from __future__ import annotations
 

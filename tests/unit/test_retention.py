@@ -1,4 +1,4 @@
-"""Retention: a table of cases for what the words, the calendar and the limits mean."""
+"""Retention: a table of cases for the rules, the calendar and the limits."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_the_calendar_is_that_of_the_time_zone(
 
 
 def test_years_of_nightly_backups_thin_out() -> None:
-    """What restic's manual works out for 100 years of nights, here for eight: the rules overlap."""
+    """The example of restic's manual with 100 years of nights, here with eight: the rules overlap."""
     nights = daily(8 * 365, newest=datetime(2024, 3, 15, 2, tzinfo=UTC))
     decisions = plan(nights, Policy(daily=7, weekly=5, monthly=12, yearly=75), NOW)
     days = [decision.candidate.created_at.date().isoformat() for decision in decisions if decision.keep]

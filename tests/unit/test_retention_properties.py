@@ -135,7 +135,7 @@ def test_max_count_leaves_at_most_that_many_good_ones(backups: list[Candidate], 
 def test_what_reads_back_as_it_was_written_goes_no_sooner_than_a_good_one(
     backups: list[Candidate], policy: Policy, tz: ZoneInfo
 ) -> None:
-    """A drill that could not prove a backup may have been wrong; and it must not cost a good one its place."""
+    """A drill that could not prove a backup may be wrong; no good backup may be removed because of it."""
     kept_now = set(kept(plan(backups, policy, NOW, tz=tz)))
     if_good = [replace(one, status=Status.VERIFIED) if one.disputed else one for one in backups]
     kept_if_good = set(kept(plan(if_good, policy, NOW, tz=tz)))

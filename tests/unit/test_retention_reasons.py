@@ -127,7 +127,7 @@ def test_some_backups_are_kept_under_every_policy(
 
 
 def test_one_made_before_a_restore_does_not_stand_for_its_day() -> None:
-    """It holds the state that somebody wanted to be rid of; the night's own is what was restored from."""
+    """It has the state that was replaced on purpose; the nightly backup is the one that was restored."""
     nights = daily(20)
     safety = backup(nights[10].created_at + timedelta(hours=8), id="safety", tier=Tier.BEFORE_RESTORE)
     decisions = plan([*nights, safety], Policy(daily=14), NOW)

@@ -1,4 +1,4 @@
-"""A file is split before 400 lines, a function before 70: what is longer is read by nobody as a whole."""
+"""A file is split before 400 lines, a function before 70: nobody reads longer ones completely."""
 
 from __future__ import annotations
 

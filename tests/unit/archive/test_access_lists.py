@@ -1,4 +1,4 @@
-"""Access lists come back, with other programs as well; nothing is ever open to more people than before."""
+"""Access lists are restored, also by other programs; nothing is ever open to more people than before."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_a_list_that_kept_somebody_out_and_cannot_be_set(
 def test_whom_a_list_keeps_out_stays_out_without_it(
     archives: Any, tree: Path, tmp_path: Path, program: tuple[str, ...] | None
 ) -> None:
-    """Also where other programs unpack the archive; with its list it is as it was."""
+    """Also if other programs unpack the archive; with its list it is as before."""
     os.setxattr(tree / "plain", ACCESS, OTHERS_READ)
     packed = archives.pack(Tree(str(tree), "x"))
     (tmp_path / "back").mkdir()
@@ -211,7 +211,7 @@ def test_whom_a_list_keeps_out_stays_out_without_it(
 
 @ROOT
 def test_the_members_of_a_group_that_was_kept_out_stay_out(archives: Any, tree: Path, tmp_path: Path) -> None:
-    """Without rights the owning group is another one, and who was in that one is among the others."""
+    """Without rights the owning group differs, and the members of the old group count as others."""
     (tree / "plain").chmod(0o604)
     packed = archives.pack(Tree(str(tree), "x"))
     (tmp_path / "back").mkdir()
@@ -224,7 +224,7 @@ def test_the_members_of_a_group_that_was_kept_out_stay_out(archives: Any, tree: 
 
 @ROOT
 def test_a_folder_that_may_not_be_read_is_not_opened_by_its_mode(archives: Any, tree: Path, tmp_path: Path) -> None:
-    """Its list can be asked for all the same; the group bits of its mode are the mask of the list."""
+    """Its list can still be read; the group bits of its mode are the mask of the list."""
     closed = tree / "closed"
     closed.mkdir()
     theirs = ((_USER_OBJ, 7, _NOBODY), (_USER, 7, 1005), (_GROUP_OBJ, 0, _NOBODY), (_MASK, 7, _NOBODY))
@@ -262,7 +262,7 @@ def test_a_program_that_runs_as_its_owner_does_not_run_as_another(
 def test_while_it_is_written_a_file_is_open_to_nobody_else(
     archives: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each step of setting owner, list and mode; also where the folder hands a list of its own down."""
+    """At each step of setting owner, list and mode; also if the folder has a default list."""
     back = tmp_path / "back"
     back.mkdir()
     os.setxattr(back, DEFAULT, SHARED)

@@ -1,4 +1,4 @@
-"""Archives made to write outside their target: each trick has its test, and leaves the outside as it was."""
+"""Archives made to write outside their target: each trick has its test, and changes nothing outside."""
 
 from __future__ import annotations
 

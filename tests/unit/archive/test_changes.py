@@ -1,5 +1,4 @@
-"""Files that change, vanish or cannot be read while they are packed: reported by name, and never cut short
-unnoticed."""
+"""Files that change, vanish or cannot be read while they are packed: each is reported by name."""
 
 from __future__ import annotations
 

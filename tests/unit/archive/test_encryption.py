@@ -1,4 +1,4 @@
-"""Encryption of archives: what the plain ``age`` makes of them, and what happens when something is wrong."""
+"""Encryption of archives: the plain ``age`` program opens them; keys, damage and other errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def encrypted(target: Path, data: bytes, *recipients: str) -> bytes:
 
 
 class Source:
-    """Encrypted bytes, and what is raised behind them."""
+    """Encrypted bytes, and the error that is raised after them."""
 
     def __init__(self, data: bytes, failure: BaseException | None = None) -> None:
         self._stream = io.BytesIO(data)

@@ -1,4 +1,4 @@
-"""Reading archives: what other programs write, what ends early, what follows the end, what is broken."""
+"""Reading archives: of other programs, with an early end, with data after the end, and damaged ones."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def peaks(scratch: Path, files: int, big: int, compression: str) -> dict[str, fl
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: thousands of files on a busy disk take minutes."""
+    """A folder in memory if possible: thousands of files on a busy disk take minutes."""
     if not os.access("/dev/shm", os.W_OK):
         yield tmp_path
         return

@@ -1,4 +1,4 @@
-"""Out and back: whatever a filesystem may hold comes back as it was, by our own hand and by plain tar."""
+"""Packed and unpacked: everything in a filesystem is restored as it was, by us and by plain tar."""
 
 # Names are bytes here, which Path cannot hold.
 # ruff: noqa: PTH101, PTH102, PTH103, PTH116, PTH123, PTH211

@@ -1,4 +1,4 @@
-"""A damage matrix: real archives are really damaged, and each kind of damage has its own word."""
+"""A damage matrix: real archives are damaged, and each kind of damage has its own word."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Copy:
         return [(each.verdict, each.subject) for each in verify_copy(opened, self.manifest, name=name, **more)]
 
     def remake(self, change: Callable[[Members], Members | None]) -> None:
-        """The archive with other members, as somebody with a tar program would make it."""
+        """The archive with other members, made with a tar program."""
         assert self.archive is not None
         members: Members = {}
         with tarfile.open(fileobj=io.BytesIO(self.archive)) as archive:

@@ -1,4 +1,4 @@
-"""The catalog: what is listed, of one store and of several, and backups found by what people call them."""
+"""The catalog: lists of one store and of several; backups found by id, name or ``latest``."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_a_name_means_the_backup_and_not_the_run_that_failed(shelf: Shelf) -> No
 
 
 def test_a_thousand_backups_are_listed(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
-    """Measured, and printed; how long it may take is the benchmark's business."""
+    """Measured, and printed; the benchmark has the limit."""
     pattern = loads(shelf.path(shelf.put(), ".json").read_bytes())
     assert pattern.archive is not None
     for number in range(999):

@@ -1,4 +1,4 @@
-"""Every command is found by its name, and nothing is loaded for it that it does not need."""
+"""Every command is found by its name, and loads only what it needs."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def _three_libraries(folder: Path, *, missing: tuple[str, ...]) -> None:
 def _create_all(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str, taking: Callable[..., object] | None = None
 ) -> int:
-    """``create --library all`` in this process, with the recipe in the place of the flow."""
+    """``create --library all`` in this process, with the recipe instead of the flow."""
     from scriptorium import settings
     from scriptorium.cli import operate
     from scriptorium.operations.backup import backup

@@ -1,4 +1,4 @@
-"""A run whose work was done counts, also where its end could not be reported (tests/faults/test_prefect_gone.py)."""
+"""A run whose work was done counts, also if its end could not be reported (tests/faults/test_prefect_gone.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scriptorium.errors import DamageFound, ToolMissing
 
 
 class Flow:
-    """What Prefect's flows are to the command line: ``fn`` is the body, the call surrounds it with reports."""
+    """A flow as the command line sees it: ``fn`` is the body, the call surrounds it with reports."""
 
     def __init__(self, body, *, after: Exception | None = None, before: Exception | None = None) -> None:
         self.fn = body

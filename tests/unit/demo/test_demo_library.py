@@ -1,4 +1,4 @@
-"""The demo's library is a real one: its tables, its files, and a writer whose promises can be checked."""
+"""The demo's library is a real one: its tables, its files, and a writer whose commits can be checked."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def start_writer(home: Path, *options: str, stdin: int | None = None) -> process
 
 @pytest.fixture
 def ended() -> Iterator[list[process.Child]]:
-    """Children to be ended after the test, however it went."""
+    """Children that are ended after the test in any case."""
     children: list[process.Child] = []
     yield children
     for child in children:

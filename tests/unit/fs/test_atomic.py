@@ -1,4 +1,4 @@
-"""Writing a file that is there whole or not at all: in what order the disk is asked, and what a failure leaves."""
+"""Atomic writes: the order of the system calls, and what a failure leaves."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ _OTHERS = {
 
 
 def test_nobody_else_syncs_by_hand() -> None:
-    """A second way of writing durably would be one that forgets a step, as two did."""
+    """Only one module writes durably: two other places had forgotten a step."""
     found = set()
     for file in sorted((ROOT / "scriptorium").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):

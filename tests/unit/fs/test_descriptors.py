@@ -1,4 +1,4 @@
-"""Paths are walked once, and links are followed only where they give their maker nothing."""
+"""Paths are walked once, and links are followed only if their owner gains nothing."""
 
 from __future__ import annotations
 

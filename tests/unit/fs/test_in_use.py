@@ -1,4 +1,4 @@
-"""Whether somebody has a file open for writing: seen by a lease, without a lock and without looking into a process."""
+"""Whether a process has a file open for writing: found by a lease, without a lock and without ``/proc``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trees are removed whole: deep ones, closed ones, and nothing beside them."""
+"""Trees are removed completely: deep ones, unreadable ones, and nothing beside them."""
 
 from __future__ import annotations
 

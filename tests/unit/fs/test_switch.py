@@ -1,4 +1,4 @@
-"""Switching by renames: what a crash leaves, at whatever point, goes back to what was there."""
+"""Switching by renames: after a crash at any point, the previous data is put back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def staging(living: Path) -> StagingFolder:
 
 
 def plan(living: Path, staging: StagingFolder) -> list[Move]:
-    """``one`` is replaced, ``two`` and ``sub`` go, ``new`` comes."""
+    """``one`` is replaced, ``two`` and ``sub`` are removed, ``new`` is added."""
     return [
         Move(living / "one", staging.previous / "one"),
         Move(staging.incoming / "one", living / "one"),
@@ -125,7 +125,7 @@ def test_what_was_left_of_a_switch_can_be_carried_out(
 def test_what_the_application_made_meanwhile_is_neither_lost_nor_in_the_way(
     living: Path, staging: StagingFolder, stopping: list[int], steps: int
 ) -> None:
-    """It was started after the crash, missed its file and wrote a new one."""
+    """The application was started after the crash, did not find its file and wrote a new one."""
     staging.write_plan(plan(living, staging))
     stopping[0] = steps
     if steps < 5:

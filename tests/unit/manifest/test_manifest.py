@@ -218,7 +218,7 @@ def test_other_bytes_are_damage(damage: object) -> None:
 
 
 def resealed(data: bytes, old: bytes, new: bytes) -> bytes:
-    """The document with other contents under a seal that fits: the type checks alone must find it."""
+    """The document with other contents and a matching checksum: the type checks alone must find it."""
     assert old in data
     body = data.replace(old, new, 1).rpartition(b'  "checksum"')[0]
     return body + b'  "checksum": "%s"\n}\n' % hashlib.sha256(body).hexdigest().encode()

@@ -1,4 +1,4 @@
-"""Hashes that are known from before stand only while nothing of the file changed."""
+"""A known hash is used only while nothing of the file has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was unpacked is read back from the disk, and a list of any length takes no memory for that."""
+"""Unpacked files are read back from the disk; a list of any length takes no memory for that."""
 
 from __future__ import annotations
 

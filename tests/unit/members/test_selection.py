@@ -143,7 +143,7 @@ def test_a_staged_image_in_the_workspace_is_packed_though_the_workspace_is_never
 
 
 def test_our_own_files_are_left_out(root: Path) -> None:
-    """A folder is known by its mark; whatever else has such a name is the user's."""
+    """A folder of ours is recognised by its mark; every other folder with such a name is the user's."""
     staged = "data/.scriptorium-restore-0123456789ab-data"
     make(root, f"{staged}/x", "data/.scriptorium-notes", ".scriptorium-restore-0123456789ab-mine/diary")
     with folder_at(root / staged) as opened:

@@ -1,4 +1,4 @@
-"""Somebody who may write in a tree changes it while it is walked: nothing outside the tree is ever reached."""
+"""A user who may write in a tree changes it during the walk: nothing outside the tree is reached."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tree(tmp_path: Path) -> Path:
 def walked(
     root: Path, on: str, change: Callable[[], None], **more: tuple[str, ...]
 ) -> tuple[dict[str, str], list[Remark]]:
-    """The contents by path, of a walk during which ``change`` happens when it has come to ``on``."""
+    """The contents by path, of a walk during which ``change`` happens at ``on``."""
     remarks: list[Remark] = []
     contents: dict[str, str] = {}
     for found in select(Tree(str(root), "", **more), remarks.append):
@@ -97,7 +97,7 @@ def test_a_root_that_is_somebodys_link_to_what_is_not_theirs_is_refused(tree: Pa
 
 
 def chain(root: Path, depth: int) -> Path:
-    """A folder with so many below it, one in the other, and a file at the end; longer than any path."""
+    """A folder with so many nested folders, and a file in the last one; longer than any path."""
     root.mkdir()
     descent = Descent(os.open(root, os.O_RDONLY))
     for _ in range(depth):

@@ -1,4 +1,4 @@
-"""Who has the living data open, in words."""
+"""Which processes have the living data open, in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking a backup, step by step: what it is called, where it goes, and what it holds."""
+"""Taking a backup, step by step: its name, its stores, and its contents."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_an_archive_holds_the_parts_and_never_the_store(home: Home) -> None:
 
 
 def test_the_files_of_a_database_are_not_taken_from_under_it_by_a_tree(home: Home) -> None:
-    """They would be torn, and a restore would put them over the sound copy."""
+    """The copy of the files would be inconsistent, and a restore would replace the sound copy with them."""
     for ending in ("", ".wal", ".shadow"):
         (home.folder / "data" / f"g.db{ending}").write_bytes(b"a living database")
     text = home.file.read_text().replace(

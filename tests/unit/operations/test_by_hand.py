@@ -1,4 +1,4 @@
-"""Deleting and pinning by hand: what is protected, and that the backup which was shown is the one that goes."""
+"""Deleting and pinning by hand: what is protected; the backup that was shown is the one that is removed."""
 
 from __future__ import annotations
 

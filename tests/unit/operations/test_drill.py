@@ -1,4 +1,4 @@
-"""Drills of files alone: what was unpacked is read back, and what no verdict is about."""
+"""Drills of files alone: unpacked files are read back; failures that are no verdict on the backup."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_the_disk_does_not_give_back_is_no_proof(
 
 @pytest.fixture
 def read_only(home: backup_setup.Home) -> Iterator[Callable[[Path], None]]:
-    """Makes a folder one that nobody can write into, root neither."""
+    """Makes a folder unwritable for everybody, also for root."""
     mounted = []
 
     def mount(folder: Path) -> None:

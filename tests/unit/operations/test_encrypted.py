@@ -1,4 +1,4 @@
-"""A library whose archives are encrypted: on the host that has the key, and on one that has not."""
+"""A library whose archives are encrypted: on a host with the key, and on one without it."""
 
 from __future__ import annotations
 

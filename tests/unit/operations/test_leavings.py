@@ -1,4 +1,4 @@
-"""What a process that is killed between writing a small file and giving it its name leaves: swept by those who come."""
+"""What a process leaves that is killed between writing a small file and renaming it: a later run removes it."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ def test_copies_are_chosen_by_reference_and_store(new_shelf: Callable[..., Shelf
 
 
 def test_what_a_verification_found_is_remembered_and_the_pin_is_kept(shelf: Shelf) -> None:
-    """The archive here is no archive: that is what must be found."""
+    """The archive here is no real archive: verification must find that."""
     backup = shelf.put(annotations=Annotations(pinned=True))
     found = verify_stored(shelf.settings, backup.id, backup.copies[0])
     assert not found.sound and found.damage

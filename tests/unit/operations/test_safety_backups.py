@@ -1,4 +1,4 @@
-"""What a safety backup is taken of that another backup would refuse, and what a plan knows of it beforehand."""
+"""Safety backups of data that another backup would refuse, and the plan's rows about them."""
 
 from __future__ import annotations
 

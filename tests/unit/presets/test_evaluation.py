@@ -1,5 +1,4 @@
-"""What a Bibliotheca must fulfil, checked on real backups: owners, names, covers; what is refused and what is
-reported."""
+"""The rules of a Bibliotheca, checked on real backups: owners, names, covers; refused or reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A paused application is always resumed: after the end, an error, the limit, and our own violent death."""
+"""A paused application is always resumed: at the end, after an error, at the limit, and if we are killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dump that lies in a folder: how a database is made of it, whatever form it has (what an adopted one was)."""
+"""A dump in a folder: how a database is made from it, in each form that an adopted dump may have."""
 
 from __future__ import annotations
 

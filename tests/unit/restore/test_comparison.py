@@ -1,4 +1,4 @@
-"""A restored folder against its manifest: each way of being different has its word."""
+"""A restored folder is compared with its manifest: each kind of difference has its word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever owns a library renames and links what he likes in it while root restores it: nothing outside is touched."""
+"""The owner of a library renames and links files in it while root restores it: nothing outside changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Action = Callable[[Home, Path], None]
 
 @pytest.fixture
 def canary(home: Home) -> Path:
-    """What is root's alone, with the names that are looked for in the library; the library is somebody else's."""
+    """Files of root, with the names that are looked for in the library; the library belongs to another user."""
     folder = home.folder.parent / "root"
     for name in ("content", "covers", "uploads", "former", "incoming", "deep/covers", "incoming/content"):
         (folder / name).mkdir(parents=True)
@@ -46,7 +46,7 @@ def stagings(home: Home) -> list[Path]:
 
 
 def link_in_place_of(path: Path, target: Path) -> None:
-    """As that user does it: what was there keeps its owner under another name."""
+    """As that user does it: the original keeps its owner under another name."""
     path.rename(path.with_name(f"away-{path.name}"))
     path.symlink_to(target)
     os.chown(path, SOMEBODY, SOMEBODY, follow_symlinks=False)
@@ -95,7 +95,7 @@ POINTS = ["restore.part-prepared", "restore.unpacked", "restore.loaded", "rename
 
 
 def at(patch: pytest.MonkeyPatch, point: str, action: Callable[[], None]) -> list[str]:
-    """The deed is done once, when that point is reached."""
+    """``action`` is called once, when that point is reached."""
     done: list[str] = []
 
     def reach(name: str) -> None:
@@ -118,7 +118,7 @@ def precious(home: Home) -> Path:
 
 
 def roots(folder: Path) -> FolderState:
-    """What is root's there: nothing of it goes, and no file of it changes."""
+    """The files of root there: none is removed or changed."""
     return state_of(folder, ours=True)
 
 
@@ -266,7 +266,7 @@ def test_a_target_that_was_made_ready_for_somebody_stays_theirs(home: Home, tmp_
 def test_the_stage_is_swapped_while_it_is_filled(
     home: Home, canary: Path, monkeypatch: pytest.MonkeyPatch, what: str, when: str
 ) -> None:
-    """In a folder of somebody's: the target is theirs to spoil, what lies elsewhere is not."""
+    """In a folder of another user: this user may damage the target, but nothing outside it."""
     theirs = home.folder / "theirs"
     theirs.mkdir()
     os.chown(theirs, SOMEBODY, SOMEBODY)

@@ -1,4 +1,4 @@
-"""Asking an application whether it is well: real small servers, started, asked and stopped as an application is."""
+"""Health checks: real small servers, started, asked and stopped like an application."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ _IN_THE_BACKGROUND = 'nohup "$1" -m http.server "$2" --bind 127.0.0.1 & echo $! 
 
 @pytest.mark.parametrize("well", [True, False])
 def test_a_start_may_leave_the_application_running(free_port: int, tmp_path: Path, well: bool) -> None:
-    """As ``nohup app &`` does, without closing its output: it lives on, unless it is not well."""
+    """As ``nohup app &`` does, without closing its output: it keeps running, unless it is unwell."""
     number = tmp_path / "pid"
     words = ("sh", "-c", _IN_THE_BACKGROUND, "sh", sys.executable, str(free_port), str(number))
     check = HealthCheck(url=f"http://127.0.0.1:{free_port}/{'' if well else 'no-such-page'}", start=words, within=4)
@@ -197,7 +197,7 @@ def test_an_application_that_answers_is_running_and_a_proxy_without_one_is_not(
 
 
 def test_one_that_leads_elsewhere_has_answered_unless_a_proxy_answers_there(serve: Serve, free_port: int) -> None:
-    """A name of the network outside may not be reached from here: the application runs all the same."""
+    """A name of an outside network may be unreachable from here: the application still runs."""
 
     class Elsewhere(BaseHTTPRequestHandler):
         to = ""

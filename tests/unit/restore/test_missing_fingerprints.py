@@ -1,4 +1,4 @@
-"""Tables of what was restored against those of the record: what differs, and what has nothing to be compared with."""
+"""Restored tables are compared with the record: differences, and tables without a fingerprint."""
 
 from __future__ import annotations
 

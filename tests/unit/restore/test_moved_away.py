@@ -172,7 +172,7 @@ def test_a_restore_that_fails_reports_it_too(home: Home, monkeypatch: pytest.Mon
 def test_previous_data_that_is_not_whole_is_refused_before_anything_is_moved(
     home: Home, path: str, action: str
 ) -> None:
-    """Of a restore that stands; what lives there is by chance what was there before."""
+    """Of a completed restore; the living data is by chance equal to the previous data."""
     in_place(home.settings, supply_of(home.settings))
     previous = next(home.folder.rglob(".scriptorium-restore-*-data")) / "former" / path
     previous.unlink() if action == "removed" else previous.write_bytes(b"not what it was")

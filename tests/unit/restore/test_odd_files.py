@@ -153,7 +153,7 @@ def test_where_not_all_are_named_nothing_is_removed(
 
 
 def test_one_file_that_is_a_source_and_was_not_read_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It broke off in the middle: the archive has zeros from there on."""
+    """The read failed in the middle: the archive has zeros from there on."""
     home = library(folder, '{ name = "conf", kind = "files", path = "app.conf" }')
     (folder / "app.conf").write_text("x = 1")
     real = os.readv
@@ -271,7 +271,7 @@ def test_links_are_never_followed_wherever_they_lead(folder: Path, as_nobody: No
 
 
 def test_space_is_reckoned_from_what_a_sparse_file_takes(folder: Path) -> None:
-    """A file that is nearly all hole, saved and restored."""
+    """A file that consists almost only of a hole, saved and restored."""
     home = library(folder)
     os.truncate(home.data / "open.txt", 1 << 28)
     (home.data / "sub" / "again").hardlink_to(home.data / "open.txt")

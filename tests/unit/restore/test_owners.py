@@ -1,4 +1,4 @@
-"""Whom restored files belong to, what a place does not keep, and how both are reported before and after."""
+"""The owners of restored files, what a filesystem does not keep, and the reports before and after."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _TOO_LARGE = 1 << 60  # bytes
 
 
 def larger(supply: Supply, path: str) -> Supply:
-    """The same, with one file that no disk takes."""
+    """The same, with one file that is too large for any disk."""
     manifest = supply.manifest
     entries = manifest.files.entries
     assert entries is not None and path in {entry.path for entry in entries}

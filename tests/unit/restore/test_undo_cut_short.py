@@ -34,7 +34,7 @@ POINTS: dict[str, Kill] = {
 
 
 def written(home: Home) -> dict[str, bytes]:
-    """What the application does to every part that it can find."""
+    """What the application writes to every part that it finds."""
     new = {"etc/.env": b"SECRET=2", "app.conf": b"x = written since", "data/log/kept.txt": b"written since"}
     for path, content in new.items():
         (home.folder / path).write_bytes(content)

@@ -1,4 +1,4 @@
-"""The place that the application uses is the place that is saved, or the difference is an error."""
+"""The folder that the application uses is the one that is saved; otherwise there is an error."""
 
 from __future__ import annotations
 

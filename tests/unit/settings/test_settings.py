@@ -181,7 +181,7 @@ def models(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 def test_the_example_mentions_every_setting() -> None:
-    """A setting that nobody can find is none: a new field fails here until it stands in the example."""
+    """Every setting must be in the example: a new field fails here until it is there."""
     text = EXAMPLE.read_text()
     tomllib.loads(text)
     silent = {"origin", "doubts", "remarks"}  # ours, for messages

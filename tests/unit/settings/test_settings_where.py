@@ -1,4 +1,4 @@
-"""Settings: where they are looked for, and what overrides what."""
+"""Settings: where they are looked for, and their precedence."""
 
 from __future__ import annotations
 

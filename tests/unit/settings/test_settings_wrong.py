@@ -1,4 +1,4 @@
-"""Settings that are wrong: the message about them, for everything that can be written."""
+"""Wrong settings: the message for each kind of error."""
 
 from __future__ import annotations
 

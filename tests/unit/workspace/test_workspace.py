@@ -45,7 +45,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @dataclass
 class Child:
-    """Another process that has entered a block, and stays in it until it is ended."""
+    """Another process that is in a block until it is ended."""
 
     pid: int
     pipe: int
@@ -283,7 +283,7 @@ def test_a_reader_that_comes_while_a_backup_is_removed_waits(settings: Settings)
 
 
 def test_many_readers_come_and_go(settings: Settings) -> None:
-    """The mark is removed by whoever ends last; nobody may hold a mark that nobody else can see."""
+    """The last process to end removes the mark; nobody may hold a mark that others cannot see."""
     missed = []
 
     def read() -> None:
@@ -302,7 +302,7 @@ def test_many_readers_come_and_go(settings: Settings) -> None:
 
 
 def test_a_restore_from_a_place_that_takes_no_marks_goes_on(settings: Settings) -> None:
-    """The disk is mounted read-only on the day it is needed; a file in the way of the marks stands in for that."""
+    """The disk is mounted read-only; in this test a file in place of the folder of marks has that effect."""
     settings.workspace_folder.mkdir(parents=True)
     (settings.workspace_folder / "reading").write_text("in the way")
     with workspace.reading(settings, ID):

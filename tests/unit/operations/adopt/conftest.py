@@ -169,7 +169,7 @@ class App:
 
 @pytest.fixture(scope="session")
 def template() -> dict[str, Any]:
-    """The library that every test gets a copy of; making one costs half a second."""
+    """The library that is copied for every test; making one takes half a second."""
     return {}
 
 

@@ -36,7 +36,7 @@ Files = Callable[[Path], dict[str, bytes]]
 
 
 def restored(app: Any, adopted: Adopted, files_of: Files) -> tuple[dict[str, bytes], Any]:
-    """List, verify, restore to a folder: what is in it, without the database, and the tables."""
+    """List, verify, restore to a folder; returns its files without the database, and the tables."""
     settings = app.place.settings
     (listed,) = Catalog(settings).backups()
     assert listed.id == adopted.backup.id and listed.status is Status.VERIFIED and listed.tier is Tier.MANUAL
@@ -72,7 +72,7 @@ def test_simple_backups(app: Any, kind: str, files_of: Files) -> None:
 
 @pytest.mark.parametrize("kind", OLD)
 def test_the_full_system(app: Any, kind: str, files_of: Files) -> None:
-    """With a database of one file: the system's last days saw Kuzu 0.11."""
+    """With a database of one file: the last versions of that system had Kuzu 0.11."""
     adopted = adopt(app.place.settings, app.old.full(kind))
     assert adopted.backup.type is OLD[kind] and adopted.backup.name == f"{kind}_20250714_053926"
     files, tables = restored(app, adopted, files_of)

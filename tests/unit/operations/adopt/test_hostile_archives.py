@@ -1,4 +1,4 @@
-"""Archives made to do harm: each is refused, and leaves nothing behind, in the stores or outside."""
+"""Harmful archives: each is refused, and nothing is left in the stores or outside."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ TARS: dict[str, Callable[[Path], Recipe]] = {
 
 @pytest.fixture
 def refused(app: Any, tmp_path: Path, fingerprint: Callable[[Path], object]) -> Callable[..., str]:
-    """Adopt what must be refused; nothing has changed then, anywhere."""
+    """Adopt what must be refused; afterwards nothing has changed."""
     outside = tmp_path / "old" / "outside"
     outside.mkdir()
     (outside / "secret").write_text("secret")
@@ -196,7 +196,7 @@ def test_a_tar_that_promises_more_than_it_has(app: Any, refused: Callable[..., s
 
 
 def test_what_is_harmless_without_its_sting(app: Any) -> None:
-    """A link out of the archive is left out by name; a program does not keep its owner's rights."""
+    """A link that leads out of the archive is left out, with its name; a set-user-id bit is removed."""
     archive = app.old.folder / "odd.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         for name, kind, what, mode in (

@@ -172,7 +172,7 @@ def test_a_database_that_cannot_be_opened_is_kept(
 
 
 def test_a_wal_of_another_state(app: Any) -> None:
-    """It may be ignored or it may break the database; what is kept is readable or marked."""
+    """The change may be harmless or break the database; what is kept is readable or marked."""
     Path(f"{app.place.database}.wal").write_bytes(os.urandom(9000))
     adopted = adopt(app.place.settings, app.old.simple("simple_database_backup"))
     marked = any("could not be opened" in warning for warning in adopted.warnings)

@@ -1,4 +1,4 @@
-"""What an export promises whatever the database: which backup, where to, all or nothing, nothing unpacked, damage."""
+"""Exports of every kind of database: which backup, the target, all or nothing, nothing unpacked, damage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def original(new_graph, tmp_path_factory) -> Any:
 
 @pytest.fixture
 def books(original, tmp_path) -> Any:
-    """A copy that the test may break; what is written goes beside its ``home``."""
+    """A copy that the test may damage; its output is written beside its ``home``."""
     shutil.copytree(original.path.parent, tmp_path / "home")
     settings = load(tmp_path / "home" / "scriptorium.toml", {})
     return dataclasses.replace(original, path=tmp_path / "home" / original.path.name, settings=settings)
@@ -161,7 +161,7 @@ def test_wrong_words_are_refused_before_anything_is_written(books, tmp_path):
 
 
 def test_latest_is_the_newest_backup_that_holds_a_database(place, instant, tmp_path):
-    """A backup of the configuration alone is newer, and not meant."""
+    """A newer backup that has only the configuration is not chosen."""
     older = real_backup.take(place.settings, instant, type=BackupType.DATABASE)
     place.execute("CREATE (:Book {id: 'new', title: 'New', pages: 1})")
     newer = real_backup.take(place.settings, instant + timedelta(days=1))

@@ -102,7 +102,7 @@ def test_every_type_in_parquet(graph, tmp_path):
 
 
 def test_relationships_have_their_ends(graph, tmp_path):
-    """Where several pairs of tables are connected, also the tables."""
+    """If several pairs of tables are connected, also the tables."""
     export(graph, tmp_path / "knows.csv", "KNOWS")
     assert csv_rows(tmp_path / "knows.csv") == [["from", "to", "since"], ["1", "2", "2020-01-01"]]
     for format in ("csv", "json", "parquet"):

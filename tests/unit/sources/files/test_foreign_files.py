@@ -1,4 +1,4 @@
-"""Files that an application's user may replace at any time: root reads nothing else in their place."""
+"""Files that an application's user may replace at any time: root reads no other file instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tree of files: what of it is surveyed, and how it comes back over the living one."""
+"""A tree of files: what is surveyed, and how it is restored over the living one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A restore of files, whatever the trees and wherever it stops: all of it, or all as it was."""
+"""A restore of any trees, stopped at any point: everything is restored, or everything is as before."""
 
 from __future__ import annotations
 

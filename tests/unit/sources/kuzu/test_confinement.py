@@ -23,7 +23,7 @@ def take(database: Path, stage: Path) -> Staged:
 
 
 def a_library() -> Path:
-    """A shared library that is on this machine, and that the reader has no need of."""
+    """A shared library of this machine that the reader does not need."""
     found = importlib.util.find_spec("zstandard.backend_c")
     assert found is not None and found.origin is not None
     return Path(found.origin)

@@ -1,4 +1,4 @@
-"""Each question of the epoch protocol, with the one event that it is there for."""
+"""Each check of the epoch protocol, with the event that it must find."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_without_a_wal_nothing_may_change_at_all(
 def test_a_wal_that_appears_in_a_moment_is_waited_for(
     single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It appears while the second look is waited for: no clock of the test's own decides when."""
+    """It appears during the wait for the second look; no clock of the test decides when."""
     content, sleep = wal(single).read_bytes(), time.sleep
     wal(single).unlink()
 

@@ -1,4 +1,4 @@
-"""The logical export: tried before it is listed, and as good as the raw copy; or what it lacks is named."""
+"""The logical export: tested before it is listed; equal to the raw copy, or the differences are named."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ def test_damage_is_a_verdict_and_never_a_crash_of_ours(make: Any, tmp_path: Path
 
 
 def test_noise_anywhere_never_crashes_the_caller(make: Any, tmp_path: Path) -> None:
-    """Kuzu has no checksums: some of these open. What counts is that none ends us, and none hangs."""
+    """Kuzu has no checksums: some of these open. None may end this process, and none may hang."""
     database = make(
         "app.db", *ROWS, "UNWIND range(10, 3000) AS i CREATE (:Book {id: i, `odd name`: CAST(i AS STRING)})"
     )

@@ -1,4 +1,4 @@
-"""Restores: from the raw copy or from the export, and undone from every point."""
+"""Restores from the raw copy or from the export, and their undo from every point."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_rebuild_needs_an_export(bench: Bench) -> None:
 def test_a_crash_at_every_rename_is_undone_or_carried_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, renames: int, again: str
 ) -> None:
-    """The database, its WAL and its shadow go, the new one comes: four renames."""
+    """The database, its WAL and its shadow are moved away, the new one is moved in: four renames."""
     previous = {
         "app.db": bench.database.read_bytes(),
         "app.db.wal": b"previous WAL",

@@ -1,4 +1,4 @@
-"""An export is a program of somebody: what is no statement of an export is refused before the first one is run."""
+"""An export may come from anybody: any other statement is refused before the first one is run."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ INDEXES = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An export of one table; beside its file lies a link that leads out of it."""
+    """An export of one table; beside its file is a link that leads out of the export."""
     made = tmp_path / "export"
     database = kuzu.Database(str(tmp_path / "old.db"), buffer_pool_size=64 << 20)
     connection = kuzu.Connection(database)

@@ -1,4 +1,4 @@
-"""What is archived is what was copied, WAL and all; reading it changes nothing; too little memory is no damage."""
+"""The copied bytes are archived, with the WAL; reading changes nothing; too little memory is no damage."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_a_reader_that_cannot_work_is_distinguished_from_damage(
 
 
 def test_a_reader_that_is_killed_once_gets_a_second_try(texts: Path, tmp_path: Path) -> None:
-    """A machine may be short of memory for a moment; without fingerprints a backup could never be proven."""
+    """A machine may have too little memory for a short time; without fingerprints no backup is proven."""
     once = (
         f"import os, signal, sys\nflag = {str(tmp_path / 'flag')!r}\n"
         "if not os.path.exists(flag):\n    open(flag, 'w').close()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -232,7 +232,7 @@ def test_a_reader_that_is_killed_once_gets_a_second_try(texts: Path, tmp_path: P
     ],
 )
 def test_a_reader_that_ends_after_the_tables_were_reported(tmp_path: Path, lab: Any, does: str, reason: str) -> None:
-    """While it answers what the library must fulfil: killed is no verdict then either, a crash is one."""
+    """During the checks of the library: a kill is no verdict, a crash is one."""
     lab.script(None, tmp_path / "g.db", "CREATE NODE TABLE Plain(id INT64, PRIMARY KEY(id))")
     engine = engine_whose_answer(tmp_path / "engine", does)
     (tmp_path / "stage").mkdir()
@@ -281,7 +281,7 @@ def test_a_reader_that_crashes_where_memory_is_refused_is_no_verdict(texts: Path
 
 
 def test_the_wal_of_the_backup_is_switched_in_and_goes_back(library: Library) -> None:
-    """In place over a database with a WAL of its own, and undone; killed at every rename it is one or the other."""
+    """In place over a database with its own WAL, and undone; killed at every rename it is the old or the new."""
     manifest = library.take()
     saved = hashes(library.database.parent)
     library.database.write_bytes(b"KUZU" + bytes(5_000))

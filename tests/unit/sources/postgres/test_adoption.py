@@ -91,7 +91,7 @@ def alexandria(server, new_database: Callable[..., str], tmp_path: Path) -> Alex
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_dump_becomes_a_backup(alexandria: Alexandria, form: str) -> None:
-    """Wiped, and brought back beside the living database; into a folder it is the file that it was."""
+    """Dropped, and restored beside the living database; a restore into a folder gives the original file."""
     settings, file, before = alexandria.settings(), alexandria.dump(form), alexandria.fingerprints()
     adopted = adopt(settings, file)
     (listed,) = Catalog(settings).backups()
@@ -272,7 +272,7 @@ def test_what_looks_like_a_command_in_the_data(alexandria: Alexandria) -> None:
 def test_the_time_of_a_dump_is_read_for_every_generation_of_pg_dump(
     generations: tuple[int, ...], server_of: Callable[[int], object], new_database: Callable[..., str], tmp_path: Path
 ) -> None:
-    """The head of the custom format has changed over the years."""
+    """The header of the custom format differs between versions."""
     from scriptorium.sources.postgres.adoption import head_of
 
     for major in generations:

@@ -1,4 +1,4 @@
-"""The Alexandria demo and its preset: a real library, its files, a writer whose pledge holds in every backup."""
+"""The Alexandria demo and its preset: a real library, its files, a writer whose invariant holds in every backup."""
 
 from __future__ import annotations
 

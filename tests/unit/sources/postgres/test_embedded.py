@@ -1,4 +1,4 @@
-"""The server of a demo or a drill starts wherever a clone and a TMPDIR may lie, and whoever we are."""
+"""The server of a demo or a drill starts for every user and every place of the clone and TMPDIR."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_there_and_back(server, tmp_path, encoding):
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_the_comment_of_a_database_is_kept_in_its_encoding(server, tmp_path, gone):
-    """A comment is stored as bytes that the encoding of one database explains, and made in a session of another."""
+    """A comment is stored in the encoding of one database, and made in a session of another."""
     name = f"comment_{gone}".lower()
     with psycopg.connect(server.address(), autocommit=True) as session:
         session.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
@@ -84,7 +84,7 @@ NAMES = {
 
 @pytest.mark.parametrize("encoding", sorted(NAMES))
 def test_names_in_another_encoding_come_back(server, tmp_path, encoding):
-    """The name of a role is in a catalog of all databases, with bytes that mean something in one of them only."""
+    """The name of a role is in a catalog of all databases, with bytes that are valid in one of them only."""
     name, latin = f"names_in_{encoding.lower()}", "names_of_roles"
     with psycopg.connect(server.address(), autocommit=True) as session:
         for one, kind in ((name, encoding), (latin, "LATIN1")):

@@ -1,4 +1,4 @@
-"""Fingerprints: what they see, what they do not depend on, and that they can be computed by anyone."""
+"""Fingerprints: what changes them, what does not, and that anybody can compute them."""
 
 from __future__ import annotations
 

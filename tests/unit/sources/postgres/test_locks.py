@@ -1,4 +1,4 @@
-"""Locks that others hold: nothing waits behind them forever, and their holder is reported."""
+"""Locks of others: nothing waits for them forever, and their holder is reported."""
 
 from __future__ import annotations
 

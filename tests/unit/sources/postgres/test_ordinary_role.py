@@ -1,4 +1,4 @@
-"""What most applications have: a role that owns its database and may make others, and is no superuser."""
+"""The role of most applications: it owns its database, may make others, and is no superuser."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ ALL_SETTINGS = "SELECT name, setting FROM pg_settings WHERE source IN ('session'
 
 
 class Pooler:
-    """PgBouncer with one session of the server for everybody: whatever is left in it, the next client meets."""
+    """PgBouncer with one session of the server for all clients: the next client gets its settings."""
 
     def __init__(self, server: EmbeddedPostgres, mode: str, more: str = "") -> None:
         self.port = _free_port()
@@ -173,7 +173,7 @@ def test_a_pooler_that_does_not_take_the_options_of_an_address(
 def test_a_pooler_that_hands_on_the_keys_of_the_server(
     server: EmbeddedPostgres, new_database: Callable[..., str], tmp_path: Path
 ) -> None:
-    """It is known by the session that two clients share."""
+    """It is recognised by the session that two clients share."""
     url = new_database(server, ITEMS)
     relay = Relay(url)
     try:

@@ -1,4 +1,4 @@
-"""What is set on a database itself: it comes back with a database that was dropped; a living one keeps its own."""
+"""Properties of a database: restored with a database that was dropped; a living one keeps its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server makes anew (spread rows, views, statistics) is no damage; and what a restore leaves to the server."""
+"""What the server computes again (hash partitions, views, statistics) is no damage."""
 
 from __future__ import annotations
 

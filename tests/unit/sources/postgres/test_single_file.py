@@ -1,4 +1,4 @@
-"""One database to one file and back, in every format; and whether a database is sound."""
+"""One database to one file and back, in every format; the check of a database."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_pg_amcheck_finds_a_damaged_table(generations, server_of, new_database):
 
 
 def test_sql_with_large_objects_is_one_transaction(server, new_database: Callable[..., str], tmp_path: Path) -> None:
-    """pg_dump writes BEGIN and COMMIT around them: what fails behind these must not leave half of it."""
+    """pg_dump writes BEGIN and COMMIT around them: a later failure must not leave a part of the restore."""
     url = new_database(server, "CREATE TABLE items (id int); INSERT INTO items VALUES (1), (2)")
     ask(url, "SELECT lo_from_bytea(77, 'hello')")
     source = PostgresSource(database=url, tools=server.programs)

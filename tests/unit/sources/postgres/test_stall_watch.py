@@ -1,4 +1,4 @@
-"""Programs of PostgreSQL that stand still are ended; those that only take long are not."""
+"""Programs of PostgreSQL that make no progress are ended; those that only take long are not."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def eventually(what: Callable[[], object], seconds: float = 15.0) -> None:
 
 @contextlib.contextmanager
 def stopped(word: str, when: Callable[[], object]) -> Iterator[None]:
-    """As soon as it is time, the child with the word in its command is stopped (SIGSTOP)."""
+    """At the given time, the child with the word in its command is stopped (SIGSTOP)."""
     done: list[int] = []
 
     def work() -> None:
@@ -167,7 +167,7 @@ def test_a_dump_that_hangs_from_the_beginning(server, new_database, tmp_path, ho
 
 @pytest.fixture
 def large(server, new_database, tmp_path):
-    """As ``library``, with a table that takes a moment to load."""
+    """As ``library``, with a table that takes some time to load."""
     url = new_database(server, LARGE)
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging", stall_timeout=LIMIT)
     staged, part = back_up(source, tmp_path / "stage")
@@ -209,7 +209,7 @@ def test_a_restore_in_place_that_hangs(large, server, tmp_path):
 @pytest.mark.parametrize(("format", "program"), [("custom", "pg_restore"), ("sql", "psql")])
 @pytest.mark.parametrize("script", [LARGE, ITEMS], ids=["large", "small"])
 def test_one_file_whose_way_back_hangs(server, new_database, tmp_path, format, program, script):
-    """What is larger than a pipe stands still while it is poured, what is smaller while its end is waited for."""
+    """Input larger than a pipe blocks while it is written, smaller input during the wait for the end."""
     source = PostgresSource(database=new_database(server, script), tools=server.programs, stall_timeout=LIMIT)
     single_file.backup(source.address(), tmp_path / "file", format=format, options=source.dump_options)
     tools = programs(server, tmp_path / "tools", program, HANG)

@@ -1,4 +1,4 @@
-"""Backups as objects of a store: the manifest is the commit, and what is not ours is left alone."""
+"""Backups as objects of a store: the manifest is the commit, and other objects are left alone."""
 
 from __future__ import annotations
 

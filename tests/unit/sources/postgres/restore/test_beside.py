@@ -1,4 +1,4 @@
-"""Restores: beside the living database, switched without a gap, undone from any point."""
+"""Restores beside the living database: switched in one transaction, undone from any point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a database holds, read while it is still being loaded."""
+"""The contents of a database, read while it is still being loaded."""
 
 from __future__ import annotations
 

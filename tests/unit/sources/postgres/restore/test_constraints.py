@@ -1,4 +1,4 @@
-"""What pg_restore stumbles over does not end everything: names without schema, rows that break a constraint."""
+"""Errors of pg_restore do not end the restore: names without schema, rows that break a constraint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dump is somebody's program: nothing in it reaches this machine, nor the server's, whichever way it comes in.
+"""A dump may come from anybody: nothing in it reaches this machine or the server's, in any form.
 
 Each form would make the canary, a file, when it runs. The server runs as another user, so it lies where everybody
 may write.
@@ -196,7 +196,7 @@ def test_a_file_that_is_loaded_or_adopted(home: Home, canary: Path, form: str) -
 
 @pytest.mark.parametrize("form", COMMANDS)
 def test_psql_itself_runs_no_command(home: Home, new_database: Callable[..., str], server, canary, form) -> None:
-    """Whatever the examination may have overlooked: nothing was examined here."""
+    """As if the examination had overlooked something: nothing was examined here."""
     url = new_database(server)
     file = home.script(COMMANDS[form], canary)
     with pytest.raises(ScriptoriumError):
@@ -206,7 +206,7 @@ def test_psql_itself_runs_no_command(home: Home, new_database: Callable[..., str
 
 
 def test_a_psql_that_knows_no_key(home: Home, canary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the examination alone lets through comes back."""
+    """A dump that passes the examination is restored."""
     monkeypatch.setattr(psql, "_RESTRICTED", dict.fromkeys(range(13, 99), (99, 0)))
     database.restore_database(home.source, home.dump(), clean=True)
     assert ask(home.url, "SELECT count(*) FROM items") == [(9,)]
@@ -258,7 +258,7 @@ def test_a_library_with_functions_comes_back(
 
 @pytest.mark.parametrize("form", ["to a program", "in a function", "in a block"])
 def test_a_dump_for_pg_restore(home: Home, canary: Path, form: str) -> None:
-    """A statement in its table of contents, in the place of one of the same length."""
+    """A statement in its table of contents, instead of one of the same length."""
     file = home.forged(STATEMENTS[form], canary)
     with pytest.raises(UnsafeArchive):
         database.restore_database(home.source, file, clean=True)

@@ -85,7 +85,7 @@ def test_the_checks_of_a_table_have_another_way(server, new_database, tmp_path):
 
 
 def test_in_place_and_back_over_rows_that_break_constraints(server, new_database, tmp_path):
-    """What is there breaks them as well: an undo leaves the same out again."""
+    """The living data breaks them too: an undo leaves the same constraints out."""
     url = new_database(server, BROKEN)
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging", in_place=True)
     staged, part = back_up(source, tmp_path / "stage")
@@ -112,7 +112,7 @@ def test_in_place_and_back_over_rows_that_break_constraints(server, new_database
 
 @pytest.mark.parametrize("form", ["c", "d", "t"])
 def test_a_dump_of_a_layout_that_is_not_known_here(server, new_database, tmp_path, monkeypatch, form):
-    """It is loaded where it is trusted, as far as that goes without reading its table of contents."""
+    """A trusted dump is loaded, as far as possible without reading its table of contents."""
     url = new_database(
         server,
         "CREATE FUNCTION fold(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)'; "

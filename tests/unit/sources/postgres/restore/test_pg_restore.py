@@ -1,4 +1,4 @@
-"""What comes after the data is restored in two steps, and the outcome is the very same database."""
+"""The section after the data is restored in two steps, and the result is an equal database."""
 
 from __future__ import annotations
 

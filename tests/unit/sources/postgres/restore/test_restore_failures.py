@@ -1,4 +1,4 @@
-"""Restores that are killed, that read damage or that lack something: the living database stays whole."""
+"""Restores that are killed, that read damage or lack something: the living database is not changed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ POINTS = ("prepared", "creating", "restoring", "loaded", "renaming", "renamed", 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_being_killed_at_any_step_leaves_the_previous_or_the_restored_database_whole(library, server, tmp_path, point):
-    """A process is killed at each step; another one then undoes what it left (or, once finished, leaves it)."""
+    """A process is killed at each step; another one then undoes the rest (or keeps a finished restore)."""
     source, staged, part, url, name = library
     script = textwrap.dedent(f"""
         import os, pickle, signal, sys
@@ -89,7 +89,7 @@ def test_being_killed_at_any_step_leaves_the_previous_or_the_restored_database_w
 
 
 def leftovers(source):
-    """What is left below the source's folder; where a former database is kept, its record is."""
+    """What is left below the source's folder: the record of a previous database, if one is kept."""
     return [path.name for path in source.staging.rglob("*") if path.name != "databases"]
 
 

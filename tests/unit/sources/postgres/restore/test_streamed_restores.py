@@ -1,4 +1,4 @@
-"""Streamed backups come back: over what is living, beside it, into folders, by hand, in drills, after an adoption."""
+"""Streamed backups are restored: in place, beside, into folders, by hand, in drills, after an adoption."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ small_pieces, library = streamed_library.small_pieces, streamed_library.library 
 
 @pytest.fixture
 def backed_up(library, tmp_path) -> tuple[str, Settings, Manifest]:
-    """A streamed backup, and a living library that went on."""
+    """A streamed backup, and a living library that was changed since."""
     settings = settings_for(library, tmp_path)
     manifest = real_backup.take(settings, NOW)
     ask(library, "DELETE FROM reading_progress")
@@ -121,7 +121,7 @@ def test_it_is_verified_and_adopted_like_any_other(backed_up, tmp_path):
 
 
 def test_a_restore_killed_while_it_joins_is_undone_and_begins_anew(backed_up, tmp_path):
-    """What is left of the joining is not gone on with: the next restore unpacks again."""
+    """A half-joined dump is not continued: the next restore unpacks again."""
     url, settings, manifest = backed_up
     child = (
         "import os, sys\nfrom pathlib import Path\n"

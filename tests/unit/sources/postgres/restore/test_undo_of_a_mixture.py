@@ -240,7 +240,7 @@ def test_settings_that_name_another_database_do_not_mislead_it(mixture, server):
 
 
 def test_a_password_that_the_restore_changed_is_read_again(server, new_database, tmp_path):
-    """The restored ``.env`` has the password of another day; the one that lived has the right one."""
+    """The restored ``.env`` has an old password; the living one has the right one."""
     url = new_database(server)
     name = url.rpartition("/")[2]
     home = tmp_path / "home"

@@ -1,4 +1,4 @@
-"""A bucket of a real server, behind a relay that plays the troubles of a network."""
+"""A bucket of a real server, behind a relay that imitates the troubles of a network."""
 
 from __future__ import annotations
 

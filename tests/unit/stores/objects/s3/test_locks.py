@@ -1,4 +1,4 @@
-"""Object Lock on a real server: what is put stays until its time, cleanup knows it, and an attempt proves it."""
+"""Object Lock on a real server: objects stay until their time, cleanup respects it, an attempt proves it."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_an_attempt_to_remove_proves_the_lock(locked: Callable[..., S3Store]) ->
 
 
 def test_a_lock_that_is_not_kept_is_found(locked: Callable[..., S3Store], monkeypatch: Any) -> None:
-    """A server that takes the words and locks nothing: here none are sent."""
+    """A server that accepts locks and keeps none: here no lock is sent."""
     monkeypatch.setattr("scriptorium.stores.objects.s3.care._locked_as", lambda *_: {})
     found = by_name(locked(), try_delete=True)["removal"]
     assert found.good is False and "a locked object was removed" in found.found
@@ -213,7 +213,7 @@ def test_annotations_that_are_locked_longer_keep_nothing(locked: Callable[..., S
 def test_an_archive_whose_manifest_is_only_hidden_is_kept_and_named(
     locked: Callable[..., S3Store], server: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody removed the manifest with the means of S3: who removes the marker has the backup again."""
+    """Somebody removed the manifest by S3: without the marker the backup is there again."""
     store = locked(days=0)
     store.objects.put_bytes(KEY, b"archive")
     store.objects.put_bytes(f"{KEY}.json", b"{}")

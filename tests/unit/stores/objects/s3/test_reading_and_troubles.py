@@ -146,7 +146,7 @@ def test_a_missing_object_is_distinguished_from_a_missing_bucket(made: Callable[
 
 
 def test_a_server_that_lists_late_gets_its_backup(made: Callable[..., S3Objects], relay: Relay, tmp_path: Path) -> None:
-    """The listing is that of before the put; what is asked for by its name is there."""
+    """The listing is older than the put; the object itself can be read."""
     store = S3Store(**made().place.model_dump())
     late: list[Answer] = []
 
@@ -169,7 +169,7 @@ def test_a_server_that_lists_late_gets_its_backup(made: Callable[..., S3Objects]
 def test_a_server_with_a_certificate_of_its_own(
     made: Callable[..., S3Objects], server: S3Server, tmp_path: Path
 ) -> None:
-    """Over TLS boto3 signs no contents: the checksum is what the server knows them by."""
+    """Over TLS boto3 signs no contents: the server checks them by their checksum."""
     certificate, large = tmp_path / "server.pem", tmp_path / "large.tar"
     line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=s3.test"]
     line += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "-", "-out", "-"]

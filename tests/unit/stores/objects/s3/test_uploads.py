@@ -1,4 +1,4 @@
-"""Large files in parts: checked by the server, gone on with after an interruption; two hosts with one prefix."""
+"""Large files in parts: checked by the server, continued after an interruption; two hosts with one prefix."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_large_file_goes_in_parts_that_the_server_checks(
 def test_what_arrives_otherwise_is_refused_by_the_server(
     made: Callable[..., S3Objects], relay: Relay, tmp_path: Path, checksums: str, size: int, monkeypatch: Any
 ) -> None:
-    """A bit is turned over on the way, behind the signature: our own hash of the file is right."""
+    """A bit is changed on the way, after the signature: our own hash of the file is right."""
     store = made(checksums=checksums)
     file = tmp_path / "file.tar"
     file.write_bytes(bytes(size))
@@ -220,7 +220,7 @@ def test_the_upload_of_another_host_that_goes_on_is_left_alone(
 def test_archives_that_begin_with_the_same_bytes_are_distinguished(
     made: Callable[..., S3Objects], relay: Relay, tmp_path: Path, sent: int
 ) -> None:
-    """The other host comes when what the first has sent is also its own, and when it is no more."""
+    """The other host begins while the sent parts are equal to its own, and when they differ."""
     mine, theirs = (replace(made(parallel=1), owner=owner) for owner in ("0123456789ab", "ba9876543210"))
     file, other = tmp_path / "a.tar", tmp_path / "b.tar"
     begin = os.urandom(5 * MEBIBYTE)
