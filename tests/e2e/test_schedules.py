@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -55,14 +54,14 @@ def test_a_schedule_of_the_settings_comes_true(
         assert (stranger.returncode, "Prefect's API asks for another password" in stranger.stderr) == (6, True)
         deployment.prefect("work-pool", "create", "scriptorium", "--type", "process", "--overwrite")
         deployment.prefect("deploy", "--all")
-        listed = json.loads(deployment.prefect("deployment", "ls", "--output", "json"))
+        listed = deployment.ask("/deployments/filter", {})
         names = {one["name"] for one in listed}
         assert {"manual", "hourly", "daily", "weekly", "monthly", "restore", "undo", "verify", "prune"} <= names
         assert all(one["entrypoint"].startswith("flows.") for one in listed)
-        assert all(one["global_concurrency_limit"] is None for one in deployment.ask("/deployments/filter", {}))
+        assert all(one["global_concurrency_limit"] is None for one in listed)
 
         with deployment.worker():
-            deployment.prefect("deployment", "run", "backup/manual", "--param", "name=by-worker")
+            deployment.run("backup/manual", name="by-worker")
             wait_for(lambda: len(deployment.scheduled("daily")) > 2, 120)
             assert {instant.second for instant in deployment.scheduled("daily")} == {0}
             wait_for(lambda: len(deployment.scheduled("prune")) > 0, 120)  # the scheduler takes them in several passes
@@ -81,7 +80,7 @@ def test_a_schedule_of_the_settings_comes_true(
 
         deployment.tiers('[tiers.daily]\ncron = "17 4 * * *"\ntype = "config"\n')
         with deployment.worker():  # not deployed yet: the next run fails with that message
-            deployment.prefect("deployment", "run", "tier/daily")
+            deployment.run("tier/daily")
             wait_for(lambda: "config" in {one.type for one in deployment.backups()}, 120)
             newest = {"sort": "TIMESTAMP_DESC"}
             wait_for(lambda: any(_LOGGED in one["message"] for one in deployment.ask("/logs/filter", newest)), 60)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect_server import PREFECT, clean, free_port, prefect_server, running
+from prefect_server import PREFECT, clean, free_port, prefect_server, running, wait_for
 
 from scriptorium.catalog import Catalog
 from scriptorium.model import Backup
@@ -71,6 +71,12 @@ class Deployed:
         data = json.dumps(body).encode() if body is not None else None
         with urllib.request.urlopen(urllib.request.Request(f"{self.url}{what}", data, headers), timeout=20) as answer:
             return json.load(answer)
+
+    def run(self, deployment: str, **parameters: object) -> None:
+        """Do what `prefect deployment run` does, without the seconds that this command takes to load. It also tries
+        again while the database of the server is locked (503)."""
+        number = self.ask(f"/deployments/name/{deployment}")["id"]
+        wait_for(lambda: bool(self.ask(f"/deployments/{number}/create_flow_run", {"parameters": parameters})), 60)
 
     def scheduled(self, name: str) -> list[datetime]:
         """The times of the runs that a deployment's schedule has made; runs that are late do not count."""
