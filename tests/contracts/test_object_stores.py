@@ -22,7 +22,9 @@ from scriptorium.stores.objects.base import ObjectStore, checked_key
 
 def test_what_is_put_is_read_back(store: ObjectStore, file: Path) -> None:
     data = file.read_bytes()
-    store.put(KEY, file, sha256=hashlib.sha256(data).hexdigest())
+    arrived: list[int] = []
+    store.put(KEY, file, sha256=hashlib.sha256(data).hexdigest(), advance=arrived.append)
+    assert sum(arrived) == len(data)
     store.put_bytes(f"{KEY}.json", b"{}")
     with store.open(KEY) as stream:
         assert stream.read() == data

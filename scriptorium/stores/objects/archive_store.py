@@ -20,7 +20,7 @@ from scriptorium.manifest import is_archive_name, loads, manifest_key
 from scriptorium.members import Member
 from scriptorium.members.ledger import LIST, MANIFEST, OWN
 from scriptorium.model import Annotations, Manifest, Verification
-from scriptorium.progress import Advance
+from scriptorium.progress import Advance, step
 from scriptorium.stores.base import GRACE, BackupStore, Package, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.care import Finding
 from scriptorium.stores.objects import layout
@@ -131,7 +131,8 @@ class ArchiveStore(BaseModel):
 
         if not isinstance(package, ArchivePackage):
             raise UsageError("this store keeps archives alone", on=self.objects.name)
-        key = layout.commit(self.objects_for(package.manifest), package.file, package.beside)
+        with step("sending", package.file.name, expected=package.record.bytes) as advance:
+            key = layout.commit(self.objects_for(package.manifest), package.file, package.beside, advance=advance)
         library, _, label = key.partition("/")
         return StoredBackup(key, library, label, package.record.bytes, datetime.now(UTC))
 

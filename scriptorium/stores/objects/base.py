@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from scriptorium.errors import UsageError
+from scriptorium.progress import Advance
 
 _LONGEST_NAME = 200  # bytes: a store may append letters for its temporary files
 
@@ -68,11 +69,12 @@ class ObjectStore(Protocol):
         """Make the place ready (create it, least rights). Doing it again changes nothing."""
         ...
 
-    def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
+    def put(self, key: str, file: Path, *, sha256: str | None = None, advance: Advance | None = None) -> None:
         """Store a file under a key, replacing what was there.
 
         ``sha256``, where given, is checked on bytes that are moved. A store may take the file over as it is (a link),
-        so the caller must not write into it afterwards. Raises ``NoSpace``, ``DamageFound``.
+        so the caller must not write into it afterwards. ``advance`` gets the number of bytes that have arrived, in the
+        end as many as the file has. Raises ``NoSpace``, ``DamageFound``.
         """
         ...
 

@@ -27,6 +27,7 @@ from scriptorium.manifest import (
     manifest_key,
 )
 from scriptorium.model import Annotations, Manifest
+from scriptorium.progress import Advance
 from scriptorium.stores.base import GRACE
 from scriptorium.stores.objects.base import ObjectInfo, ObjectStore
 
@@ -56,7 +57,7 @@ def key_of(library: str, archive_name: str) -> str:
     return f"{library}/{archive_name}"
 
 
-def commit(store: ObjectStore, archive: Path, manifest: Manifest) -> str:
+def commit(store: ObjectStore, archive: Path, manifest: Manifest, *, advance: Advance | None = None) -> str:
     """Upload the archive, then its manifest; returns the archive's key. Only then is it a backup.
 
     An archive whose manifest could not be written is removed again: it may be what fills the store. Where the store
@@ -69,7 +70,7 @@ def commit(store: ObjectStore, archive: Path, manifest: Manifest) -> str:
     store.prepare()
     reach("upload.before-archive")
     try:
-        store.put(key, archive, sha256=manifest.archive.sha256)
+        store.put(key, archive, sha256=manifest.archive.sha256, advance=advance)
     except Exception:
         raise
     except BaseException:  # interrupted, perhaps just after it was put; in a folder of this machine it is ours

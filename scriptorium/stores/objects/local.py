@@ -21,6 +21,7 @@ from scriptorium.fs.atomic import beside, new_file, sync_file, sync_folder
 from scriptorium.fs.free_space import free_bytes
 from scriptorium.fs.places import real_path
 from scriptorium.fs.system_errors import advice, reason_of
+from scriptorium.progress import Advance
 from scriptorium.stores.care import Finding
 from scriptorium.stores.objects.archive_store import ArchiveStore
 from scriptorium.stores.objects.base import ObjectInfo, checked_key
@@ -117,11 +118,13 @@ class LocalObjects:
         """Whether the store is a folder, or not there yet."""
         return self.path.is_dir() or not os.path.lexists(self.path)
 
-    def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
+    def put(self, key: str, file: Path, *, sha256: str | None = None, advance: Advance | None = None) -> None:
         with self._beside(key) as partial:
             taken = self._taken_over(file, partial)
             if not taken:
-                self._copy(file, partial, sha256)
+                self._copy(file, partial, sha256, advance)
+            elif advance is not None:
+                advance(file.stat().st_size)
         log.info("%s: %s is %s", self.name, key, "linked into the store" if taken else "copied into the store")
 
     def _taken_over(self, file: Path, partial: Path) -> bool:
@@ -139,12 +142,14 @@ class LocalObjects:
             sync_file(partial)
         return True
 
-    def _copy(self, file: Path, partial: Path, sha256: str | None) -> None:
+    def _copy(self, file: Path, partial: Path, sha256: str | None, advance: Advance | None) -> None:
         digest = hashlib.sha256()
         with file.open("rb") as source, self._trouble(partial), new_file(partial) as target:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 target.write(chunk)
+                if advance is not None:
+                    advance(len(chunk))
         if sha256 is not None and digest.hexdigest() != sha256:
             raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
 

@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal
 from pydantic import PrivateAttr
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable
+from scriptorium.progress import Advance
 from scriptorium.stores.objects.archive_store import ArchiveStore
 from scriptorium.stores.objects.base import ObjectInfo, checked_key
 
@@ -61,11 +62,13 @@ class MemoryObjects:
     def prepare(self) -> None:
         self._answer()
 
-    def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
+    def put(self, key: str, file: Path, *, sha256: str | None = None, advance: Advance | None = None) -> None:
         data = file.read_bytes()
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
             raise DamageFound("the archive changed on its way into the store", on=str(file))
         self.put_bytes(key, data)
+        if advance is not None:
+            advance(len(data))
 
     def put_bytes(self, key: str, data: bytes) -> None:
         checked_key(key)

@@ -14,13 +14,14 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from scriptorium.errors import DamageFound, StoreRefused, StoreUnavailable, TransientError
 from scriptorium.failpoints import reach
+from scriptorium.progress import Advance
 from scriptorium.stores.objects.base import ObjectInfo
 from scriptorium.stores.objects.s3.checksums import Kind
 from scriptorium.stores.objects.s3.place import MEBIBYTE
@@ -102,7 +103,7 @@ class PartOfFile(io.RawIOBase):
         return count
 
 
-def put_in_parts(objects: S3Objects, key: str, file: Path, size: int, sha256: str | None) -> None:
+def put_in_parts(objects: S3Objects, key: str, file: Path, size: int, sha256: str | None, advance: Advance) -> None:
     """Put the file. A transient error leaves what the server has, for the next try; any other removes it."""
     kind = Kind(objects.place.checksums)
     upload = _unfinished(objects, key, file, size, kind) or Upload(
@@ -110,7 +111,7 @@ def put_in_parts(objects: S3Objects, key: str, file: Path, size: int, sha256: st
     )
     try:
         with file.open("rb") as source:
-            whole = _send(objects, upload, source, size, kind)
+            whole = _send(objects, upload, source, size, kind, advance)
         if sha256 is not None and whole.sha256 != sha256:
             raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
         reach("bucket.before-complete")
@@ -153,14 +154,15 @@ def _is_of(file: Path, size: int, step: int, there: Mapping[int, Mapping[str, An
     return True
 
 
-def _send(objects: S3Objects, upload: Upload, source: BinaryIO, size: int, kind: Kind) -> Whole:
-    """Send every part that the server does not have."""
+def _send(objects: S3Objects, upload: Upload, source: BinaryIO, size: int, kind: Kind, advance: Advance) -> Whole:
+    """Send every part that the server does not have. ``advance`` is called by this thread alone."""
     parallel = objects.place.parallel
     places = threading.Semaphore(parallel + 1)
     whole, checked = hashlib.sha256(), kind.begin() if kind.name == "crc64" else None
     parts: list[Part] = []
     sent: list[Future[str]] = []
     pending: list[Future[str]] = []
+    sizes: dict[Future[str], int] = {}
 
     def send(part: Part) -> str:
         try:
@@ -175,10 +177,14 @@ def _send(objects: S3Objects, upload: Upload, source: BinaryIO, size: int, kind:
             step = part_size(size, objects.place.part_size)
             for part in _parts(source, size, step, kind, [whole, checked], upload.there):
                 places.acquire()
-                pending = _unsettled(pending)
+                pending = _unsettled(pending, sizes, advance)
                 sent.append(_already(upload, part, kind, places) or pool.submit(send, part))
                 parts.append(part)
                 pending.append(sent[-1])
+                sizes[sent[-1]] = part.size
+            while pending:
+                wait(pending, return_when=FIRST_COMPLETED)
+                pending = _unsettled(pending, sizes, advance)
             etags = [one.result() for one in sent]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -187,12 +193,13 @@ def _send(objects: S3Objects, upload: Upload, source: BinaryIO, size: int, kind:
     return Whole(size, whole.hexdigest(), digest, tuple(parts), tuple(etags))
 
 
-def _unsettled(pending: list[Future[str]]) -> list[Future[str]]:
-    """Those that are not done; the error of one that failed is raised."""
-    for one in pending:
-        if one.done():
-            one.result()
-    return [one for one in pending if not one.done()]
+def _unsettled(pending: list[Future[str]], sizes: Mapping[Future[str], int], advance: Advance) -> list[Future[str]]:
+    """Those that are not done. Those that are, are reported; the error of one that failed is raised."""
+    done = [one for one in pending if one.done()]
+    for one in done:
+        one.result()
+        advance(sizes[one])
+    return [one for one in pending if one not in done]
 
 
 def _already(upload: Upload, part: Part, kind: Kind, places: threading.Semaphore) -> Future[str] | None:

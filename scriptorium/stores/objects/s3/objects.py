@@ -25,6 +25,7 @@ from scriptorium.errors import (
 )
 from scriptorium.failpoints import reach
 from scriptorium.manifest import is_archive_name
+from scriptorium.progress import Advance
 from scriptorium.stores.objects.base import ObjectInfo, checked_key
 from scriptorium.stores.objects.s3 import multipart, troubles, versions
 from scriptorium.stores.objects.s3.checksums import Kind
@@ -96,19 +97,21 @@ class S3Objects:
 
     # --- putting ------------------------------------------------------------------------------------------------
 
-    def put(self, key: str, file: Path, *, sha256: str | None = None) -> None:
+    def put(self, key: str, file: Path, *, sha256: str | None = None, advance: Advance | None = None) -> None:
         checked_key(key)
-        size = file.stat().st_size
+        size, advance = file.stat().st_size, advance or (lambda _: None)
         if sha256 is not None and self._is_there(key, size, sha256):
+            advance(size)
             return
         if size > self.place.part_size * MEBIBYTE:
-            multipart.put_in_parts(self, key, file, size, sha256)
+            multipart.put_in_parts(self, key, file, size, sha256, advance)
             log.info("%s: %s is sent in parts", self.name, key)
             return
         data = file.read_bytes()
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
             raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
         self.put_bytes(key, data)
+        advance(size)
         with contextlib.suppress(StoreRefused):  # the object is there, whatever this key may do besides
             for left in self.uploads(key):  # of an attempt that was larger or was interrupted
                 if left.key == key:

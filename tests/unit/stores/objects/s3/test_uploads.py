@@ -41,9 +41,10 @@ def test_a_large_file_goes_in_parts_that_the_server_checks(
     made: Callable[..., S3Objects], relay: Relay, large: Path, checksums: str
 ) -> None:
     store = made(checksums=checksums)
-    store.put(KEY, large, sha256=sha256(large))
+    arrived: list[int] = []
+    store.put(KEY, large, sha256=sha256(large), advance=arrived.append)
     assert same(store, KEY, large) and names(store) == [KEY] and list(store.leftovers()) == []
-    assert parts_sent(relay) == 3
+    assert parts_sent(relay) == 3 == len(arrived) and sum(arrived) == large.stat().st_size
     asked = {name.lower() for request in relay.seen for name in request.headers if "partNumber=" in request.path}
     wanted = {"sha256": "x-amz-checksum-sha256", "crc64": "x-amz-checksum-crc64nvme", "md5": "content-md5"}
     assert checksums == "none" or wanted[checksums] in asked
@@ -97,7 +98,9 @@ def test_an_upload_that_broke_goes_on_with_what_is_missing(
     assert names(store) == [] and len(list(store.leftovers())) == 1
     relay.trouble = lambda _: None
     relay.seen.clear()
-    store.put(KEY, large, sha256=sha256(large))
+    arrived: list[int] = []
+    store.put(KEY, large, sha256=sha256(large), advance=arrived.append)
+    assert sum(arrived) == large.stat().st_size, "what is there already counts"
     assert relay.count("PUT", "partNumber=2") == 1 and parts_sent(relay) <= 2  # the third may have been under way
     assert same(store, KEY, large) and list(store.leftovers()) == []
 
