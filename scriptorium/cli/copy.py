@@ -40,7 +40,7 @@ def copy(
     settings = current()
     chosen = every(settings, library) if missing else meant(settings, library, reference)
     request = CopyRequest(reference=reference, library=chosen, to=to, store=store, missing=missing, dry_run=dry_run)
-    plan = plan_copy(settings, request)  # what is wrong is said at once, before Prefect is loaded
+    plan = plan_copy(settings, request)  # errors are reported at once, before Prefect is loaded
     if dry_run or not plan.copies:
         result = outcome(plan)
     else:

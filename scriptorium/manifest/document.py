@@ -31,8 +31,8 @@ VERSION = 1
 _ID = re.compile(r"[0-9a-f]{12}\Z")
 _POINT = re.compile(r"([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18})", re.ASCII)
 _TOP = 1 << 16  # bytes of a manifest in which its id and name stand
-_SAID_ID = re.compile(rb'^  "id": "([0-9a-f]{12})",$', re.MULTILINE)
-_SAID_NAME = re.compile(rb'^  "name": "([^"\\]{1,200})",$', re.MULTILINE)
+_ID_LINE = re.compile(rb'^  "id": "([0-9a-f]{12})",$', re.MULTILINE)
+_NAME_LINE = re.compile(rb'^  "name": "([^"\\]{1,200})",$', re.MULTILINE)
 
 
 def dumps(manifest: Manifest) -> bytes:
@@ -161,10 +161,10 @@ class DamagedManifest(DamageFound):
 
     def __init__(self, damage: DamageFound, data: bytes) -> None:
         super().__init__(damage.what, on=damage.on, hint=damage.hint)
-        self.id, self.name = (_said(pattern, data) for pattern in (_SAID_ID, _SAID_NAME))
+        self.id, self.name = (_value(pattern, data) for pattern in (_ID_LINE, _NAME_LINE))
 
 
-def _said(pattern: re.Pattern[bytes], data: bytes) -> str:
+def _value(pattern: re.Pattern[bytes], data: bytes) -> str:
     found = pattern.search(data[:_TOP])
     return found[1].decode("utf-8", "replace") if found else ""
 

@@ -22,7 +22,7 @@ def copy_report(result: CopyResult, library: str | None = None) -> Report:
         "Copies between stores",
         document=_document(result),
         blocks=(Fields(failed, detail=True), Table(rows, right=("Size", "Took"))),
-        warnings=[f"{what}: {said}" for what, said in failed.items()] if result.dry_run else (),
+        warnings=[f"{what}: {reason}" for what, reason in failed.items()] if result.dry_run else (),
         notes=[f"{backup.id} has a good copy in {store} already" for backup, store in result.present],
         verdict=_verdict(result),
         good=not result.failed,
@@ -33,8 +33,8 @@ def _verdict(result: CopyResult) -> str:
     if result.dry_run:
         size = wording.size(sum(one.bytes for one in result.planned))
         return f"dry run: {_copies(len(result.planned))} to make, {size}; nothing was copied"
-    said = f"{_copies(len(result.copied))} made" if result.copied or not result.present else "nothing is missing"
-    return f"{said}, {len(result.failed)} could not be made" if result.failed else said
+    made = f"{_copies(len(result.copied))} made" if result.copied or not result.present else "nothing is missing"
+    return f"{made}, {len(result.failed)} could not be made" if result.failed else made
 
 
 def _copies(count: int) -> str:

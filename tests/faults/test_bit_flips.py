@@ -24,7 +24,7 @@ from scriptorium.operations.pin import pin_copies
 from scriptorium.operations.prune import policy_of
 from scriptorium.operations.prune_plan import plan_cleanup
 
-SHARES = {"archive": 45, "database": 20, "manifest": 15, "marks": 10, "index": 10}  # of a hundred
+SHARES = {"archive": 45, "database": 20, "manifest": 15, "annotations": 10, "index": 10}  # of a hundred
 
 
 @contextmanager
@@ -95,7 +95,9 @@ class Files:
             name, size = self._database(backup)
             start = archive.read_bytes().index(name) + 512
             return archive, chance.randrange(start, start + size)
-        file = archive.with_name(archive.name + {"archive": "", "manifest": ".json", "marks": ".marks.json"}[kind])
+        file = archive.with_name(
+            archive.name + {"archive": "", "manifest": ".json", "annotations": ".marks.json"}[kind]
+        )
         return file, chance.randrange(file.stat().st_size)
 
     def _database(self, backup: Any) -> tuple[bytes, int]:
@@ -110,14 +112,14 @@ class Files:
         if kind == "index":
             same = Catalog(self._rig.settings).backups(records=False) == self._backups
             return "" if same and self._planned() == self._plan else "the index was believed"
-        if kind == "marks":
-            return self._marks(file)
+        if kind == "annotations":
+            return self._annotations(file)
         archive = file.with_name(file.name.removesuffix(".json"))
         manifest = archive.with_name(archive.name + ".json").read_bytes()
         findings = verify_copy(lambda: archive.open("rb"), manifest, name=archive.name)
         return "" if findings else "verify found nothing"
 
-    def _marks(self, file: Path) -> str:
+    def _annotations(self, file: Path) -> str:
         """Annotations that we did not write mean that nothing is known; a cleanup then keeps what may be pinned."""
         try:
             json.loads(file.read_bytes())

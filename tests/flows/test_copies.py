@@ -113,7 +113,7 @@ def test_the_chapter_of_the_document(chosen: Any, tmp_path: Path, monkeypatch: p
     assert len(commands) == 4
     for name in ("quiet", "json", "wrote_json"):  # of earlier calls in this process
         monkeypatch.setattr(manner, name, False)
-    said = [refused(0, *shlex.split(one.replace("3f2a", taken.id))) for one in commands]
-    assert "1 copy made" in said[0] and "has a good copy in offsite already" in said[1]
-    assert "dry run: 1 copy to make" in said[2] and "1 copy made" in said[3]
+    results = [refused(0, *shlex.split(one.replace("3f2a", taken.id))) for one in commands]
+    assert "1 copy made" in results[0] and "has a good copy in offsite already" in results[1]
+    assert "dry run: 1 copy to make" in results[2] and "1 copy made" in results[3]
     assert {copy.store for copy in Catalog(chosen.settings).find(taken.id).copies} == {"local", "vault", "offsite"}

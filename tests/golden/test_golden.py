@@ -108,7 +108,7 @@ def test_the_manifest_is_read(golden: Golden) -> None:
 
 
 @every
-def test_the_marks_are_read(golden: Golden) -> None:
+def test_the_annotations_are_read(golden: Golden) -> None:
     annotations = loads_annotations((golden.folder / f"{golden.name}.marks.json").read_bytes())
     assert annotations.pinned
     assert annotations.verification is not None and annotations.verification.sound

@@ -81,7 +81,7 @@ def test_the_manifest_is_read(name: str) -> None:
 
 
 @every
-def test_the_marks_with_their_proof_are_read(name: str) -> None:
+def test_the_annotations_with_their_proof_are_read(name: str) -> None:
     annotations = loads_annotations(archive(f"{name}.marks.json").read_bytes())
     taken = datetime.fromisoformat(ARCHIVES[name]["created_at"]).astimezone(UTC)
     assert annotations.pinned

@@ -46,7 +46,7 @@ def test_durations(seconds: float, words: str) -> None:
     assert wording.duration(seconds) == words
 
 
-def test_moments_are_in_utc() -> None:
+def test_times_are_in_utc() -> None:
     assert wording.utc(NOW) == "2026-01-02 03:04:05"
     assert wording.utc(NOW.astimezone(timezone(timedelta(hours=5)))) == "2026-01-02 03:04:05"
 

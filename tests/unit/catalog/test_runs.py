@@ -66,7 +66,7 @@ def test_a_process_that_was_given_the_dead_one_s_number_is_not_the_run(shelf: Sh
     assert listed(shelf)[0].status is Status.FAILED
 
 
-def test_who_holds_the_library_marks_dead_runs_as_failed_for_good(shelf: Shelf, run: Backup) -> None:
+def test_the_holder_of_the_library_records_dead_runs_as_failed(shelf: Shelf, run: Backup) -> None:
     other = dataclasses.replace(run, id="dddddddddddd", library="other")
     for one in (run, other):
         begin_run(shelf.settings, one)

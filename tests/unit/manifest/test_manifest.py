@@ -304,7 +304,7 @@ def test_the_list_has_the_hash_of_its_lines() -> None:
         Annotations(verification=Verification(FIXED_TIME, False, ("altered member: a\u00e9",), 1.25)),
     ],
 )
-def test_marks(annotations: Annotations) -> None:
+def test_annotations(annotations: Annotations) -> None:
     assert loads_annotations(dumps_annotations(annotations)) == annotations
     data = dumps_annotations(annotations)
     place = random.Random(3).randrange(len(data))

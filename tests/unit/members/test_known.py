@@ -50,9 +50,7 @@ def test_any_change_ends_it(tmp_path: Path, file: Path) -> None:
     assert known.of("f", file.stat()) is None
 
 
-def test_what_changed_a_moment_ago_is_not_remembered(
-    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_changed_recently_is_not_remembered(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time_ns", lambda: file.stat().st_ctime_ns + 1_000_000_000)
     assert KnownHashes.read(written(tmp_path, "f", file.stat())).of("f", file.stat()) is None
 

@@ -107,7 +107,7 @@ def test_a_plan_that_somebody_removed_is_no_undo(home: Home, action: str) -> Non
         undo_restore(settings, "lib")
 
 
-def test_facts_of_a_killed_undo_are_those_of_before(home: Home) -> None:
+def test_fingerprints_of_a_killed_undo_are_those_of_before(home: Home) -> None:
     """Modes, owners and times, where nothing was written."""
     home.change()
     settings, before = home.settings, state_of(home.folder)

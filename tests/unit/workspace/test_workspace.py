@@ -283,7 +283,7 @@ def test_a_reader_that_comes_while_a_backup_is_removed_waits(settings: Settings)
 
 
 def test_many_readers_come_and_go(settings: Settings) -> None:
-    """The last process to end removes the mark; nobody may hold a mark that others cannot see."""
+    """The last process to end removes the marker; nobody may hold a marker that others cannot see."""
     missed = []
 
     def read() -> None:
@@ -301,8 +301,8 @@ def test_many_readers_come_and_go(settings: Settings) -> None:
     assert workspace.being_read(settings) == frozenset()
 
 
-def test_a_restore_from_a_place_that_takes_no_marks_goes_on(settings: Settings) -> None:
-    """The disk is mounted read-only; in this test a file in place of the folder of marks has that effect."""
+def test_a_restore_from_a_place_without_markers_continues(settings: Settings) -> None:
+    """The disk is mounted read-only; in this test a file in place of the folder of markers has that effect."""
     settings.workspace_folder.mkdir(parents=True)
     (settings.workspace_folder / "reading").write_text("in the way")
     with workspace.reading(settings, ID):

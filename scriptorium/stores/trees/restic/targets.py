@@ -1,4 +1,4 @@
-"""What restic is told to read, so that it saves what our walk saved: whole folders, without what the walk left out.
+"""The targets that restic reads, so that it saves what our walk saved: whole folders, without what the walk left out.
 
 Where the walk left out more than it took (``include``), the files are named one by one.
 """

@@ -215,9 +215,7 @@ def test_without_a_wal_nothing_may_change_at_all(
         assert not (tmp_path / "raw" / "app.db.wal").exists()
 
 
-def test_a_wal_that_appears_in_a_moment_is_waited_for(
-    single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wal_that_appears_soon_is_waited_for(single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It appears during the wait for the second look; no clock of the test decides when."""
     content, sleep = wal(single).read_bytes(), time.sleep
     wal(single).unlink()
@@ -262,7 +260,7 @@ def test_the_folder_layout_stands_still_but_for_its_wal(
         assert (tmp_path / "raw" / "app.db" / "data.kz").read_bytes() == (folder / "data.kz").read_bytes()
 
 
-def test_a_folder_that_was_changed_a_moment_ago_is_left_alone(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_was_changed_recently_is_left_alone(folder: Path, tmp_path: Path) -> None:
     timer = threading.Timer(0.01, lambda: (folder / "data.kz").open("ab").write(b"page"))
     timer.start()
     with pytest.raises(EpochEnded):

@@ -304,7 +304,7 @@ def test_what_counts_as_moving(server, words, limit, reachable, stalls):
     assert (child.returncode == 0) is not stalls
 
 
-def test_a_child_that_ended_well_in_the_last_moment_is_no_stall(server):
+def test_a_child_that_ended_well_just_before_the_limit_is_no_stall(server):
     child = process.start(["true"])
     watch = StallWatch(child, "it", Login(database=server.address()).address(), "scriptorium test", 60)
     with watch:

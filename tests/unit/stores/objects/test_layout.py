@@ -116,7 +116,7 @@ def test_an_archive_whose_manifest_finds_no_space_does_not_stay(archive: Callabl
     assert keys(store) == set()
 
 
-def test_damaged_marks_may_have_been_a_pin(store: ObjectStore) -> None:
+def test_damaged_annotations_may_have_been_a_pin(store: ObjectStore) -> None:
     assert read_annotations(store, "lib/x.tar") == Annotations()
     for unreadable in (b"torn", sealed({"version": 99})):  # the second one a newer program's
         store.put_bytes(annotations_key("lib/x.tar"), unreadable)

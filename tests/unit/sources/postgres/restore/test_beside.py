@@ -68,7 +68,7 @@ def test_undo_after_the_switch_puts_the_previous_database_back(library, server):
     assert databases(server, name) == {name}
 
 
-def test_an_application_that_never_stops_connecting_is_sent_away_for_a_moment(library):
+def test_an_application_that_never_stops_connecting_is_locked_out_for_a_short_time(library):
     source, staged, part, url, _ = library
     over, answers = threading.Event(), []
 
