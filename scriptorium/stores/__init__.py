@@ -14,10 +14,17 @@ from scriptorium.stores.base import BackupStore, Lock, Package, Packaging, Share
 from scriptorium.stores.objects.encryption import Age, age_of
 from scriptorium.stores.objects.local import LocalStore
 from scriptorium.stores.objects.s3 import S3Store
+from scriptorium.stores.trees.rclone import RcloneStore
 from scriptorium.stores.trees.restic import ResticStore
 from scriptorium.stores.trees.rsync import RsyncStore
 
-KINDS: dict[str, type[BaseModel]] = {"local": LocalStore, "s3": S3Store, "restic": ResticStore, "rsync": RsyncStore}
+KINDS: dict[str, type[BaseModel]] = {
+    "local": LocalStore,
+    "s3": S3Store,
+    "restic": ResticStore,
+    "rsync": RsyncStore,
+    "rclone": RcloneStore,
+}
 _DEFAULT = "local"
 
 
@@ -48,6 +55,7 @@ __all__ = [
     "Lock",
     "Package",
     "Packaging",
+    "RcloneStore",
     "ResticStore",
     "RsyncStore",
     "Share",

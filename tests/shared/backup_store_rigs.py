@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from age_keys import new_key
+from rclone_remote import crypt_store, rclone_store
 from restic_repository import damage_pack, restic_store
 from s3_relay import Relay
 from s3_server import s3_server
@@ -160,6 +161,40 @@ def rsync_by_ssh(folder: Path) -> Rig:
     return rsync_to(folder, remote_store(folder / "store"))
 
 
+def rclone_to(folder: Path, store: Any) -> Rig:
+    place = folder / "store"
+
+    def damage(key: str) -> None:
+        file = max((path for path in (place).rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+
+    def cut_short(prepared: Prepared) -> None:
+        (package,) = prepared.packages.values()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("scriptorium.stores.trees.rclone.saving.corrected", _cut)
+            with pytest.raises(StoreUnavailable, match="cut short"):
+                store.put(package)
+
+    def break_down() -> None:
+        place.rename(folder / "moved away")
+        place.write_text("not a folder")
+        (folder / "rclone.conf").write_text(
+            "[below]\ntype = webdav\nurl = http://127.0.0.1:9\n"
+        )  # where nobody answers
+
+    return Rig(store, damage, cut_short, break_down)
+
+
+def rclone(folder: Path) -> Rig:
+    return rclone_to(folder, rclone_store(folder))
+
+
+def rclone_crypt(folder: Path) -> Rig:
+    return rclone_to(folder, crypt_store(folder))
+
+
 RIGS = {
     "archives in a folder": local,
     "encrypted archives": encrypted,
@@ -169,10 +204,12 @@ RIGS = {
     "restic": restic,
     "rsync": rsync,
     "rsync by ssh": rsync_by_ssh,
+    "rclone": rclone,
+    "rclone crypt": rclone_crypt,
 }
 
 
-FAR = {"rsync by ssh"}  # test_rsync_hosts.py has a life of a backup there for the suite
+FAR = {"rsync by ssh", "rclone crypt"}  # test_rsync_hosts.py and test_rclone_store.py have a life of a backup there
 
 
 def kinds() -> list[Any]:
