@@ -9,9 +9,10 @@ import typer
 
 from scriptorium.cli.inspect import Library
 from scriptorium.cli.output import catalog_of, command, current, present, say
-from scriptorium.errors import PermanentError
+from scriptorium.cli.store_url import Identity, PasswordFile, StoreUrl
+from scriptorium.errors import PermanentError, UsageError
 from scriptorium.report.adopt import adopt_report, adopted_lines
-from scriptorium.report.backups import rebuilt_report
+from scriptorium.report.backups import found_report, rebuilt_report
 
 if TYPE_CHECKING:
     from scriptorium.results import AdoptOutcome
@@ -24,12 +25,31 @@ Pin = Annotated[bool, typer.Option("--pin", help="Keep them for ever: retention 
 Trust = Annotated[
     bool, typer.Option("--trust", help="I know who made them: a dump may have code that reaches the server's machine.")
 ]
+WriteSettings = Annotated[
+    Path | None,
+    typer.Option("--write-settings", metavar="FILE", help="With --store: write a settings file from what is found."),
+]
 
 
 @command(app, "rebuild", example="scriptorium catalog rebuild")
-def rebuild() -> None:
-    """Rebuild the index of every store from the manifests alone."""
-    present(rebuilt_report(catalog_of(current()).rebuild()))
+def rebuild(
+    store: StoreUrl = None,
+    password_file: PasswordFile = None,
+    identity: Identity = None,
+    write_settings: WriteSettings = None,
+) -> None:
+    """Rebuild the index of every store, or list one found by its URL, from the manifests alone."""
+    if store is None:
+        if password_file or identity or write_settings:
+            raise UsageError("--password-file, --identity and --write-settings go with --store URL")
+        present(rebuilt_report(catalog_of(current()).rebuild()))
+        return
+    from scriptorium.operations.bare_store import look, use_store_at
+
+    settings = use_store_at(store, password_file=password_file, identity=identity)
+    options = ["--password-file", str(password_file)] if password_file else []
+    options += ["--identity", str(identity)] if identity else []
+    present(found_report(look(settings, settings_file=write_settings), store, options))
 
 
 @command(app, "adopt", example="scriptorium catalog adopt data/backups --to local")

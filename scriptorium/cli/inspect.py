@@ -18,6 +18,7 @@ from scriptorium.cli.output import (
     present,
     warn_of_half_restores,
 )
+from scriptorium.cli.store_url import StoreUrl, chosen, meant_library
 from scriptorium.errors import NotFound, ScriptoriumError
 from scriptorium.model import Backup, Manifest
 from scriptorium.report.backups import delete_report, list_report, pin_report, places
@@ -37,21 +38,23 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 def list_backups(
     library: Library = None,
     type: Annotated[str | None, typer.Option("--type", "-t", metavar="T", help="full, data, database, config.")] = None,
-    store: Annotated[str | None, typer.Option("--store", metavar="S", help="Only backups in this store.")] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="S", help="Only backups in this store; its name, or its URL.")
+    ] = None,
 ) -> None:
     """List the backups, newest first."""
-    settings = current()
-    chosen = every(settings, library)
+    settings, store = chosen(store)
+    of_library = every(settings, library) if settings.libraries else library
     catalog = catalog_of(settings)
     warn_of_half_restores(settings)
     kind = BackupType.parse(type) if type else None
-    present(list_report(catalog.listing(library=chosen, type=kind, store=store), datetime.now(UTC)))
+    present(list_report(catalog.listing(library=of_library, type=kind, store=store), datetime.now(UTC)))
 
 
 @command(app, "show", example="scriptorium show latest")
-def show(reference: Reference, library: Library = None) -> None:
+def show(reference: Reference, library: Library = None, url: StoreUrl = None) -> None:
     """Show everything that is known about one backup, or how far a run is."""
-    settings = current()
+    settings, _ = chosen(url)
     catalog = catalog_of(settings)
     from scriptorium.catalog.run_progress import progress_of
     from scriptorium.report.show import run_report, show_report
@@ -59,7 +62,7 @@ def show(reference: Reference, library: Library = None) -> None:
     now = datetime.now(UTC)
     run = progress_of(settings, reference)
     try:
-        backup = catalog.find(reference, library=meant(settings, library, reference))
+        backup = catalog.find(reference, library=meant_library(settings, library, reference))
     except NotFound:
         if run is None:
             raise

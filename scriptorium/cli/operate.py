@@ -15,7 +15,6 @@ from scriptorium.cli.output import (
     current,
     every,
     manner,
-    meant,
     present,
     put_json,
     say,
@@ -24,6 +23,7 @@ from scriptorium.cli.output import (
 )
 from scriptorium.cli.run_flow import carried_out, flow_runs
 from scriptorium.cli.several import Failure, keeping_failures, without_keeping, worst
+from scriptorium.cli.store_url import chosen, meant_library
 from scriptorium.errors import DamageFound, ScriptoriumError, UsageError
 from scriptorium.model import Backup, Manifest
 from scriptorium.report.backup import failure_document, taken_report
@@ -104,7 +104,9 @@ def verify(
         str | None, typer.Option("--read-data", metavar="N/T", help="The N-th of T shares of --all.")
     ] = None,
     library: Library = None,
-    store: Annotated[str | None, typer.Option("--store", metavar="S", help="Only copies in this store.")] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="S", help="Only copies in this store; its name, or its URL.")
+    ] = None,
 ) -> None:
     """Read copies back and compare every hash."""
     if bool(references) == everything:
@@ -114,9 +116,12 @@ def verify(
     from scriptorium.operations.verify import choose_copies
     from scriptorium.requests import VerifyRequest
 
-    settings = current()
+    settings, store = chosen(store)
     warn_of_half_restores(settings)
-    library = meant(settings, library, *references) if references else every(settings, library)
+    if references or not settings.libraries:
+        library = meant_library(settings, library, *(references or ()))
+    else:
+        library = every(settings, library)
     request = VerifyRequest(ids=references, library=library, store=store, share=read_data)
     choose_copies(settings, request)
     with flow_runs():
@@ -137,15 +142,17 @@ def verify(
 @command(app, "drill", example="scriptorium drill latest")
 def drill(
     reference: Annotated[str, typer.Argument(metavar="[ID]", help="A backup; default: the latest good.")] = "latest",
-    store: Annotated[str | None, typer.Option("--from", metavar="STORE", help="Drill this store's copy.")] = None,
+    store: Annotated[
+        str | None, typer.Option("--from", metavar="STORE", help="Drill the copy of this store; its name, or its URL.")
+    ] = None,
     library: Library = None,
 ) -> None:
     """Restore a backup into a scratch folder, compare it with its record, keep the proof, clean up."""
-    settings = current()
+    settings, store = chosen(store)
     warn_of_half_restores(settings)
     from scriptorium.requests import DrillRequest
 
-    request = DrillRequest(reference=reference, library=meant(settings, library, reference), store=store)
+    request = DrillRequest(reference=reference, library=meant_library(settings, library, reference), store=store)
     with flow_runs():
         from flows.drill import drill as flow
 

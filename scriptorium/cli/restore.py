@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scriptorium.cli.inspect import Library, Yes
-from scriptorium.cli.output import command, confirm, current, manner, meant, present, show
+from scriptorium.cli.output import command, confirm, current, manner, present, show
 from scriptorium.cli.run_flow import carried_out, flow_runs
+from scriptorium.cli.store_url import Identity, PasswordFile, StoreUrl, meant_library
 from scriptorium.errors import UsageError
 from scriptorium.report.restore import preflight_report, restore_report, undo_report
 
@@ -76,6 +77,9 @@ def restore(
     without_broken_constraints: WithoutBrokenConstraints = False,
     rebuild: Rebuild = False,
     owner: Owner = None,
+    url: StoreUrl = None,
+    password_file: PasswordFile = None,
+    identity: Identity = None,
     dry_run: DryRun = False,
     undo: Undo = False,
     no_safety: NoSafety = False,
@@ -96,9 +100,26 @@ def restore(
         raise UsageError("name the backup to restore", hint="scriptorium restore latest --restore-path DIR")
     from scriptorium.requests import RestoreRequest
 
-    meant_library = meant(current(), library, reference)
-    request = RestoreRequest(library=meant_library, safety=not no_safety, **choices)
+    if url is not None:
+        _use_store(url, path, password_file, identity)
+    elif password_file or identity:
+        raise UsageError("--password-file and --identity go with --store URL")
+    the_library = meant_library(current(), library, reference)
+    request = RestoreRequest(library=the_library, safety=not no_safety, **choices)
     _restore(request, dry_run=dry_run, yes=yes)
+
+
+def _use_store(url: str, path: Path | None, password_file: Path | None, identity: Path | None) -> None:
+    """Read from this store, without settings."""
+    from scriptorium.operations.bare_store import use_store_at
+
+    if path is None:
+        raise UsageError(
+            "--store URL restores into a folder: it is not known where the living data belongs",
+            hint="--restore-path DIR; in place: scriptorium catalog rebuild --store URL --write-settings FILE, "
+            "change its paths, then scriptorium --config FILE restore",
+        )
+    use_store_at(url, password_file=password_file, identity=identity)
 
 
 def _require_alone(options: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ examination of a database found, ``unset`` what a restore could not set.
 """
 
 from scriptorium.model.annotations import NOT_COMPARABLE, NOT_PROVEN, PROVEN, Annotations, Proof, Verification
+from scriptorium.model.found import LibraryFound, StoreFound
 from scriptorium.model.health import Check, Finding, Health, Holder
 from scriptorium.model.listing import Backup, Copy, MissingCopy
 from scriptorium.model.manifest import (
@@ -42,6 +43,7 @@ __all__ = [
     "Finding",
     "Health",
     "Holder",
+    "LibraryFound",
     "Manifest",
     "MissingCopy",
     "Part",
@@ -49,6 +51,7 @@ __all__ = [
     "Provenance",
     "Rows",
     "Staged",
+    "StoreFound",
     "Streams",
     "Survey",
     "TableFingerprint",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from scriptorium import wording
-from scriptorium.model import PROVEN, Backup, Copy
-from scriptorium.report.report import Document, Report, Table
+from scriptorium.model import PROVEN, Backup, Copy, LibraryFound, StoreFound
+from scriptorium.report.report import Document, Report, Row, Table
 
 if TYPE_CHECKING:
     from scriptorium.results import Listing
@@ -145,3 +147,52 @@ def rebuilt_report(copies: int) -> Report:
     """The report on an index that was rebuilt from the manifests."""
     verdict = f"the index was rebuilt: {copies} cop{'y' if copies == 1 else 'ies'}"
     return Report("rebuild", "all", "Index of the backups", document={"copies": copies}, verdict=verdict)
+
+
+def found_report(found: StoreFound, url: str, options: Sequence[str] = ()) -> Report:
+    """The report on a store that was found by its address: its libraries, and the next command, with the
+    ``options`` that were given for the store."""
+    rows: list[Row] = [
+        {
+            "Library": one.name,
+            "Backups": str(one.backups),
+            "Newest (UTC)": wording.utc(one.newest),
+            "Id": one.newest_id,
+            "Proven": f"{one.proven}, last {wording.utc(one.last_proof)}" if one.last_proof else "none",
+            "Encrypted for": ", ".join(one.recipients) or "nobody",
+            "Parts": ", ".join(f"{source} ({kind})" for source, kind, _ in one.parts),
+        }
+        for one in found.libraries
+    ]
+    document = {
+        "copies": found.copies,
+        "store": found.kind,
+        "libraries": [dataclasses.asdict(one) | _times(one) for one in found.libraries],
+        "settings": str(found.settings_file) if found.settings_file else None,
+    }
+    return Report(
+        "rebuild",
+        "all",
+        "What is in the store",
+        document=document,
+        blocks=(Table(rows, right=("Backups",), spare=("Encrypted for",)),),
+        notes=[f"next: {_next_command(found, url, options)}"],
+    )
+
+
+def _times(one: LibraryFound) -> Document:
+    return {
+        "newest": one.newest.isoformat(),
+        "last_proof": one.last_proof.isoformat() if one.last_proof else None,
+        "parts": [{"source": source, "kind": kind, "path": path} for source, kind, path in one.parts],
+    }
+
+
+def _next_command(found: StoreFound, url: str, options: Sequence[str]) -> str:
+    words = ["--config", str(found.settings_file)] if found.settings_file else ["--store", url, *options]
+    if found.libraries[0].recipients and "--identity" not in options:
+        words += [] if found.settings_file else ["--identity", "FILE"]
+    library = ["--library", found.libraries[0].name] if len(found.libraries) > 1 else []
+    if found.settings_file:  # an option of every command
+        return shlex.join(["scriptorium", *words, "restore", "latest", *library, "--restore-path", "DIR"])
+    return shlex.join(["scriptorium", "restore", "latest", *library, *words, "--restore-path", "DIR"])

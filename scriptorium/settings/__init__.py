@@ -20,6 +20,7 @@ from scriptorium.settings.finding import (
     find_file,
     load,
     set_defaults,
+    use,
 )
 from scriptorium.settings.models import HealthCheck, Library, PruneAfter, Settings, TierSettings
 
@@ -37,4 +38,5 @@ __all__ = [
     "find_file",
     "load",
     "set_defaults",
+    "use",
 ]

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 FILE_NAME = "scriptorium.toml"
 CONFIG_VARIABLE = "SCRIPTORIUM_CONFIG"
 _LARGEST = 1 << 20
+_used: list[Settings] = []
 
 
 def find_file(given: Path | None = None) -> Path | None:
@@ -85,8 +86,15 @@ def set_defaults(variables: Mapping[str, str]) -> None:
         os.environ.setdefault(name, value)
 
 
+def use(settings: Settings) -> None:
+    """Make these the settings of this process: of a store by its address, where there is no file."""
+    _used[:] = [settings]
+
+
 def current() -> Settings:
     """The settings of this process; read again when the file or a variable has changed."""
+    if _used:
+        return _used[0]
     file = find_file()
     stamp = file.stat().st_mtime_ns if file else 0
     variables = frozenset((name, value) for name, value in os.environ.items() if is_ours(name))

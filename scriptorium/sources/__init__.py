@@ -43,6 +43,14 @@ def made_for(part: Part, place: Path) -> AnySource:
         ) from None
 
 
+def living_place(kind: str, path: str, database: str) -> dict[str, str]:
+    """How the settings say where a source of this kind is: the path, or the address of a local server's database."""
+    for model in get_args(get_args(AnySource)[0]):
+        if model.model_fields["kind"].default == kind and "path" not in model.model_fields:
+            return {"database": f"postgresql:///{database}"}
+    return {"path": path}
+
+
 def scratch_server() -> EmbeddedPostgres:
     """A temporary PostgreSQL server of our own; it runs as long as its block."""
     from scriptorium.sources.postgres.embedded import EmbeddedPostgres
@@ -71,6 +79,7 @@ __all__ = [
     "RestoreOptions",
     "Source",
     "beside",
+    "living_place",
     "made_for",
     "scratch_server",
     "table_steps",

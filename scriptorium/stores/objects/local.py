@@ -10,11 +10,12 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
+from urllib.parse import unquote
 
 from scriptorium.errors import DamageFound, NoSpace, NotFound, StoreUnavailable, Untrusted, UsageError
 from scriptorium.fs.atomic import beside, new_file, sync_file, sync_folder
@@ -40,6 +41,14 @@ class LocalStore(ArchiveStore):
     kind: Literal["local"] = "local"
     name: str = "local"
     path: Path
+
+    @classmethod
+    def from_url(cls, url: str) -> Mapping[str, object] | None:
+        """``file:///FOLDER``, or a path."""
+        if url.startswith("file://"):
+            return {"path": Path(unquote(url.removeprefix("file://")))}
+        scheme = re.match(r"[a-z0-9+]+:", url)
+        return None if scheme and not Path(url).exists() else {"path": Path(url).absolute()}
 
     @property
     def objects(self) -> LocalObjects:

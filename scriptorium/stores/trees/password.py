@@ -37,3 +37,13 @@ class PasswordSettings(BaseModel):
                 "the variable with the repository's password is not set", on=f"{store}: {self.password_env}"
             )
         return value
+
+
+def environment_password(variable: str) -> dict[str, str]:
+    """Where the password is according to the variables of the store's own program (``RESTIC_PASSWORD``, ``…_FILE``,
+    ``…_COMMAND``); nothing if none is set."""
+    if file := process.variable(f"{variable}_FILE"):
+        return {"password_file": file}
+    if command := process.variable(f"{variable}_COMMAND"):
+        return {"password_command": command}
+    return {"password_env": variable} if process.variable(variable) else {}

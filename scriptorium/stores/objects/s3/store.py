@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
+from urllib.parse import parse_qsl, unquote
 
 from scriptorium.errors import StoreRefused
 from scriptorium.manifest import manifest_key
@@ -24,6 +25,15 @@ class S3Store(ArchiveStore, S3Place):
 
     kind: Literal["s3"] = "s3"
     name: str = "s3"
+
+    @classmethod
+    def from_url(cls, url: str) -> Mapping[str, object] | None:
+        """``s3://BUCKET/PREFIX``, and other settings behind a question mark: ``?endpoint_url=URL&region=R``."""
+        if not url.startswith("s3://"):
+            return None
+        place, _, more = url.removeprefix("s3://").partition("?")
+        bucket, _, prefix = place.partition("/")
+        return {"bucket": unquote(bucket), "prefix": unquote(prefix), **dict(parse_qsl(more))}
 
     @property
     def objects(self) -> S3Objects:

@@ -24,7 +24,7 @@ from scriptorium.model import Annotations, Manifest, Verification
 from scriptorium.progress import Advance
 from scriptorium.stores.base import GRACE, BackupStore, Package, Share, StoredBackup, StoreFeatures
 from scriptorium.stores.care import Finding
-from scriptorium.stores.trees.password import PasswordSettings
+from scriptorium.stores.trees.password import PasswordSettings, environment_password
 from scriptorium.stores.trees.restic import snapshots as ours
 from scriptorium.stores.trees.restic.failures import NoRepository
 from scriptorium.stores.trees.restic.program import (
@@ -66,6 +66,16 @@ class ResticStore(PasswordSettings):
     limit_download: int = Field(default=0, ge=0)
     compression: Literal["auto", "max", "off"] = "auto"
     options: Mapping[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def from_url(cls, url: str) -> Mapping[str, object] | None:
+        """``restic:REPOSITORY``, in restic's own words; the password where restic looks for it."""
+        if not url.startswith("restic:"):
+            return None
+        repository = url.removeprefix("restic:")
+        if ":" not in repository:
+            repository = str(Path(repository).absolute())
+        return {"repository": repository, **environment_password("RESTIC_PASSWORD")}
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

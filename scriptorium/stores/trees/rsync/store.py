@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,6 +54,14 @@ class RsyncStore(BaseModel):
     bwlimit: str = Field(default="", pattern=r"^([0-9]+(\.[0-9]+)?[kKmMgG]?)?$")
     checksum: bool = False
     timeout: Seconds = 600.0
+
+    @classmethod
+    def from_url(cls, url: str) -> Mapping[str, object] | None:
+        """``rsync:/FOLDER`` of this machine, or ``rsync:USER@HOST:/FOLDER``."""
+        if not url.startswith("rsync:") or url.startswith("rsync://"):
+            return None
+        target = url.removeprefix("rsync:")
+        return {"path": Path(target)} if target.startswith("/") else {"target": target}
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
