@@ -157,7 +157,8 @@ def _prepared(
 
 
 def _stored(settings: Settings, planned: PlannedCopy, package: Package, known: Verification | None) -> Copy:
-    """The package in the target, in the place of a damaged copy, if there is one that is not locked."""
+    """The package in the target, in the place of a damaged copy, if there is one that is not locked. What is on this
+    machine is read back there; of what goes elsewhere the store has compared the checksums, or reads it back itself."""
     target = settings.store(planned.to)
     reach("copy.before-put")
     if planned.replaced is not None and lock_of(target, planned.replaced.key) is None:
@@ -167,7 +168,8 @@ def _stored(settings: Settings, planned: PlannedCopy, package: Package, known: V
     reach("copy.stored")
     log.info("%s: stored as %s, %s", planned.to, stored.key, wording.size(stored.bytes))
     made = Copy(planned.to, stored.key, stored.bytes, planned.backup.status)
-    return _checked(settings, planned, made, known or stored.verification)
+    checked = known if target.features.remote else None
+    return _checked(settings, planned, made, stored.verification or checked)
 
 
 def _package(

@@ -57,6 +57,8 @@ def require_copy(settings: Settings, id: str, name: str, original: Manifest, bac
     with store.members(there.key) as members:
         write_members(members, lambda path: back / path, roots=[back], expected=original.files)
     assert (back / "data" / "covers" / "again").samefile(back / "data" / "covers" / "a.jpg")
+    with store.members(there.key, lambda path: path == "data/notes.txt") as members:
+        assert [one.contents() for one in members if one.entry.path == "data/notes.txt"] == [b"notes"]
     with store.members(there.key) as members:
         owners = {member.entry.path: (member.uid, member.gid, member.uname) for member in members}
     if os.geteuid() == 0:
