@@ -17,6 +17,7 @@ import pytest
 import real_backup
 import runbook
 from age_keys import new_key
+from rclone_remote import rclone_store
 from runbook import DOCS, perform
 from ssh_server import local_store
 
@@ -309,6 +310,18 @@ def test_16_a_folder_that_rsync_made(scene: Scene, env: dict[str, str]) -> None:
     perform("16", {**scene.values, "STORE": str(disk.path)}, scene.folder, env, {"BACKUP": "full_20260301_020000"})
     assert (scene.work / "new/data/covers/later.jpg").read_bytes() == b"newer than the backup"
     assert books(scene.work / "new/data/kuzu/bibliotheca.db") == 51
+
+
+def test_18_a_remote_that_rclone_filled(scene: Scene, env: dict[str, str]) -> None:
+    store = rclone_store(scene.folder / "remote", name="cloud")
+    settings = scene.place.settings.model_copy(update={"stores": {"cloud": store}})
+    for instant in (BEFORE, NEWEST):
+        real_backup.take(settings, instant)
+    values = {"REMOTE": store.remote, "BACKUP": "full_20260301_020000"}
+    perform("18", scene.values, scene.folder, {**env, "RCLONE_CONFIG": str(store.config)}, values)
+    copied = scene.work / "copied/contents/data"
+    assert (copied / "covers/later.jpg").read_bytes() == b"newer than the backup"
+    assert (scene.work / "older/a.jpg").exists() and books(copied / "kuzu/bibliotheca.db") == 51
 
 
 GOLDEN = runbook.ROOT / "tests" / "golden" / "version-1"

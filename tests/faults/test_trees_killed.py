@@ -15,6 +15,7 @@ from pathlib import Path
 
 import driver
 import pytest
+from rclone_remote import WHEELS, rclone_store
 from restic_repository import restic_store
 from ssh_server import ssh_server
 
@@ -36,6 +37,11 @@ def rsync(folder: Path) -> str:
     return f'kind = "rsync"\npath = "{folder}/trees"'
 
 
+def rclone(folder: Path) -> str:
+    store = rclone_store(folder)
+    return f'kind = "rclone"\nremote = "{store.remote}"\nconfig = "{store.config}"'
+
+
 def rsync_by_ssh(folder: Path) -> str:
     server = ssh_server()
     return f'kind = "rsync"\ntarget = "{server.host}:{folder}/trees"\nssh = {json.dumps(server.shared())}'
@@ -55,12 +61,19 @@ KINDS: dict[str, tuple[Callable[[Path], str], str, list[str], list[str]]] = {
         ["before-contents", "after-contents", "before-manifest", "before-rename", "after-rename"],
         ["before-hidden", "after-hidden", "after-removal"],
     ),
+    "rclone": (
+        rclone,
+        "rclone",
+        ["before-contents", "after-contents", "before-manifest", "after-manifest"],
+        ["after-manifest-removal"],
+    ),
     "rsync over ssh": (rsync_by_ssh, "sshd", ["after-contents", "before-rename"], ["after-hidden"]),
 }
 IN_SUITE = {
     ("restic", "restic.before-manifest"),
     ("rsync", "rsync.before-rename"),
     ("rsync", "rsync.after-hidden"),
+    ("rclone", "rclone.before-manifest"),
 }
 
 
@@ -91,7 +104,7 @@ class Trees:
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trees]:
     """At the end of every row, all copies pass ``verify``, and the newest backup from before the row exists."""
     text, program, *_ = KINDS[request.param]
-    if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None:
+    if shutil.which(program, path=f"{os.environ['PATH']}:{WHEELS}:/usr/sbin") is None:
         pytest.skip(f"{program} is not installed")
     data = tmp_path / "data"
     (data / "sub").mkdir(parents=True)
