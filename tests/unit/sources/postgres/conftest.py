@@ -137,7 +137,9 @@ def new_database() -> Callable[..., str]:
     def make(server: EmbeddedPostgres, script: str = "") -> str:
         name = f"library_{next(_numbers)}"
         with psycopg.connect(server.address(), autocommit=True) as session:
-            session.execute(f'CREATE DATABASE "{name}"')
+            # in memory, files are copied in half the time of the default, which writes every page to the log
+            how = "STRATEGY file_copy" if session.info.server_version >= 150_000 else ""
+            session.execute(f'CREATE DATABASE "{name}" {how}')
         with psycopg.connect(server.address(name), autocommit=True) as session:
             if script:
                 session.execute(script)
