@@ -41,7 +41,9 @@ def stored(rig: Rig, data: Path, **how: Any) -> str:
     return put(rig.store, Compression.GZIP, one, check(one)).key
 
 
-def test_what_is_put_is_listed_with_its_manifest_and_comes_back_as_it_was(rig: Rig, data: Path, tmp_path: Path) -> None:
+def test_what_is_put_is_listed_with_its_manifest_and_is_restored_as_it_was(
+    rig: Rig, data: Path, tmp_path: Path
+) -> None:
     key = stored(rig, data)
     (found,) = rig.store.list()
     assert (found.key, found.library) == (key, "lib") and found.label.startswith(LABEL) and found.bytes > 0

@@ -135,7 +135,7 @@ def test_many_files_that_vanished_are_counted(store: ResticStore, data: Path) ->
     assert len(warnings) < 30 and "31 more files: vanished before restic read it" in warnings
 
 
-def test_an_attribute_that_no_tar_stream_can_hold_comes_back(store: ResticStore, data: Path) -> None:
+def test_an_attribute_that_no_tar_stream_can_hold_is_restored(store: ResticStore, data: Path) -> None:
     try:
         os.setxattr(data / "noise", "user.a=b", b"value")
     except OSError:

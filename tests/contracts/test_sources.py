@@ -210,7 +210,7 @@ def test_every_source_can_be_rehearsed(rig: Rig, packed: Packed, tmp_path: Path)
     assert rig.contents() == before and leftovers(rig) == []
 
 
-def test_what_only_some_can_is_asked_of_all(rig: Rig, tmp_path: Path) -> None:
+def test_every_ability_can_be_asked_of_every_source(rig: Rig, tmp_path: Path) -> None:
     """The callers of ``abilities`` know no kinds: each question has an answer for each source."""
     source = rig.source
     path = abilities.living_path(source)

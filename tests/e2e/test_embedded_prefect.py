@@ -69,7 +69,7 @@ def servers_of(command: subprocess.Popen[str]) -> list[psutil.Process]:
     return [child for child in psutil.Process(command.pid).children() if "embedded_server" in " ".join(child.cmdline())]
 
 
-def test_it_answers_nobody_else(start: Start, prefect_home: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_it_answers_only_its_command(start: Start, prefect_home: Callable[[Path], Path], tmp_path: Path) -> None:
     """To read or set states, also by the event stream, needs a password that is in no argument and in no file."""
     home = prefect_home(tmp_path / "prefect")
     (tmp_path / "uvicorn.py").write_text("raise SystemExit('a module of the working directory was imported')")

@@ -143,7 +143,7 @@ def test_without_a_target_it_lists_what_there_is_newest_first(vault: Vault, resc
     assert rows[2].endswith("verified")
 
 
-def test_the_newest_full_backup_comes_back_whole(vault: Vault, rescue: Callable[..., Answer], tmp_path: Path) -> None:
+def test_the_newest_full_backup_is_restored_whole(vault: Vault, rescue: Callable[..., Answer], tmp_path: Path) -> None:
     answer = rescue(vault.store, tmp_path / "new")
     assert answer.code == 0, answer.err
     assert f"restoring full backup {vault.full.id}" in answer.out

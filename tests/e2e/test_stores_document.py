@@ -88,7 +88,7 @@ def test_the_blocks_are_settings_and_the_commands_are_there() -> None:
     assert len(COMMANDS) >= 5 and any("--try-delete" in one for one in COMMANDS)
 
 
-def test_a_backup_goes_into_the_bucket_and_comes_back_and_stays_as_long_as_it_is_locked(
+def test_a_backup_goes_into_the_bucket_and_is_restored_and_stays_as_long_as_it_is_locked(
     scene: Scene, tmp_path: Path
 ) -> None:
     refused = scene.run("stores", "check", "offsite")

@@ -45,7 +45,7 @@ def flipped(file: Path, offset: int, bit: int) -> Iterator[None]:
     ("count", "seed"), [(100, 1), pytest.param(1000, None, marks=pytest.mark.slow)], ids=["hundred", "thousand"]
 )
 @pytest.mark.parametrize("kind_of_rig", ["rig", "database_setup"], ids=["kuzu", "postgres"])
-def test_every_bit_that_is_turned_over(
+def test_every_flipped_bit_of_a_store_is_found(
     request: pytest.FixtureRequest, kind_of_rig: str, count: int, seed: int | None
 ) -> None:
     rig = request.getfixturevalue(kind_of_rig)

@@ -151,7 +151,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("operation", ["backup", SLOW[0]])
-def test_a_child_that_ignores_being_asked_is_ended_all_the_same(rig: Any, operation: str, ask: signal.Signals) -> None:
+def test_a_child_that_ignores_being_asked_is_ended_anyway(rig: Any, operation: str, ask: signal.Signals) -> None:
     """We are asked to end, or are killed, while a child of ours hangs and does not react."""
     pids = hanging_engine(rig, stubborn=True)
     with rig.started(operation, {}) as child:
@@ -280,7 +280,7 @@ ON_THE_WAY = ("backup-hang", "backup as a stream-stop", "restore-stop")  # in th
         for how, words in HOW.items()
     ],
 )
-def test_a_program_of_the_database_that_stands_still(database_setup: Any, case: str, how: str) -> None:
+def test_a_program_of_the_database_that_makes_no_progress(database_setup: Any, case: str, how: str) -> None:
     """Stopped, or hanging: the default of a quarter of an hour is a second in this test."""
     rig, (program, dump) = database_setup, STANDING[case]
     rig.place.configure(dump=dump)

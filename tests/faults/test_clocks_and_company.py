@@ -158,7 +158,7 @@ def test_two_runs_at_once(rig: Any, first: str, point: str, second: str) -> None
 
 
 @pytest.mark.parametrize("operation", ["backup", "cleanup"])
-def test_a_drill_is_in_nobodys_way(rig: Any, operation: str) -> None:
+def test_a_drill_blocks_no_other_run(rig: Any, operation: str) -> None:
     """During a drill, the library is backed up and cleaned up; the backup that is drilled is kept."""
     gate = rig.place.folder / "gate"
     with rig.started("drill", {"drill.prepared": f"wait:{gate}"}) as child:

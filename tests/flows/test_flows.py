@@ -247,7 +247,7 @@ def test_every_library_is_drilled_and_one_that_cannot_be_keeps_no_other_from_it(
         drill_all()
 
 
-def test_missing_covers_stand_in_the_report(chosen: Any) -> None:
+def test_missing_covers_are_in_the_report(chosen: Any) -> None:
     chosen.execute(
         "ALTER TABLE Book ADD cover_url STRING", "MATCH (b:Book {id: '1'}) SET b.cover_url = '/covers/gone.jpg'"
     )
@@ -259,7 +259,7 @@ def test_missing_covers_stand_in_the_report(chosen: Any) -> None:
     assert f"- **check: covers that no book names**: 3 ({unnamed})" in report
 
 
-def test_a_tier_backs_up_every_library_and_goes_on_after_a_failure(chosen: Any) -> None:
+def test_a_tier_backs_up_every_library_and_continues_after_a_failure(chosen: Any) -> None:
     chosen.config.write_text(
         chosen.config.read_text()
         + '\n[libraries.broken]\nsources = [{ name = "files", kind = "files", path = "nowhere" }]\n'

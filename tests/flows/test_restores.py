@@ -121,7 +121,7 @@ def test_a_restore_after_which_the_application_is_not_well_is_undone(chosen: Any
     assert not list(chosen.home.rglob(".scriptorium-restore-*"))
 
 
-def test_a_restore_with_a_well_application_stands(chosen: Any) -> None:
+def test_a_restore_with_a_healthy_application_is_kept(chosen: Any) -> None:
     done = backup()
     chosen.execute("CREATE (:Book {id: 'late', title: 'Added later', pages: 1})")
     health(chosen, '{ command = ["true"], within = 5 }')

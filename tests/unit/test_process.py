@@ -32,7 +32,7 @@ def soon(true: Callable[[], bool], seconds: float = 10) -> bool:
     return true()
 
 
-def test_what_a_child_prints_comes_back() -> None:
+def test_the_output_of_a_child_is_returned() -> None:
     outcome = process.run(["sh", "-c", "cat; echo warned >&2"], input=b"given")
     assert (outcome.status, outcome.stdout, outcome.stderr.strip()) == (0, b"given", "warned")
 

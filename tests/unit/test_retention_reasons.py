@@ -126,7 +126,7 @@ def test_some_backups_are_kept_under_every_policy(
     assert kept(plan(backups, Policy.model_validate(policy), NOW, busy=busy)) == expected
 
 
-def test_one_made_before_a_restore_does_not_stand_for_its_day() -> None:
+def test_a_backup_made_before_a_restore_does_not_count_for_its_day() -> None:
     """It has the state that was replaced on purpose; the nightly backup is the one that was restored."""
     nights = daily(20)
     safety = backup(nights[10].created_at + timedelta(hours=8), id="safety", tier=Tier.BEFORE_RESTORE)

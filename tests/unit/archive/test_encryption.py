@@ -69,7 +69,7 @@ def decrypted(data: bytes, keys: Keys, failure: BaseException | None = None) -> 
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, len(NOISE)])
-def test_what_is_encrypted_comes_back(tmp_path: Path, key: Keys, size: int) -> None:
+def test_encrypted_data_is_decrypted(tmp_path: Path, key: Keys, size: int) -> None:
     assert decrypted(encrypted(tmp_path / "it", NOISE[:size], *key.recipients), key) == NOISE[:size]
 
 

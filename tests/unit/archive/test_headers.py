@@ -15,7 +15,7 @@ NAMES = [b"user.\xff\xfe", b"user.a=b%c", b"user.new\nline", "user.\u00fcmlaut".
 
 @pytest.mark.parametrize("value", [b"", b"v\0\n\xff"])
 @pytest.mark.parametrize("name", NAMES)
-def test_an_attribute_of_any_name_comes_back(archives: Any, tmp_path: Path, name: bytes, value: bytes) -> None:
+def test_an_attribute_of_any_name_is_restored(archives: Any, tmp_path: Path, name: bytes, value: bytes) -> None:
     (tmp_path / "tree").mkdir()
     file = os.fsencode(tmp_path / "tree" / "file")
     Path(os.fsdecode(file)).write_text("x")

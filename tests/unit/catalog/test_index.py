@@ -239,9 +239,7 @@ def test_rebuild_makes_every_index_again_from_the_manifests(new_shelf: Callable[
     assert set(json.loads(index_of(shelf, "second").read_text())) == {one.id}
 
 
-def test_a_store_where_nothing_can_be_written_is_listed_all_the_same(
-    shelf: Shelf, as_nobody: Callable[[], Any]
-) -> None:
+def test_a_store_where_nothing_can_be_written_is_listed_anyway(shelf: Shelf, as_nobody: Callable[[], Any]) -> None:
     backup = shelf.put()
     for path in (shelf.folder / "local", *(shelf.folder / "local").rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -68,7 +68,7 @@ def test_it_is_written_about_once_a_second_and_not_for_every_byte(place: Any, mo
     assert len(written) < 10
 
 
-def test_a_workspace_that_takes_no_file_costs_no_run(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workspace_that_takes_no_file_fails_no_run(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 

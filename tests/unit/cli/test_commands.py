@@ -169,7 +169,7 @@ def test_words_that_make_no_command_are_reported_in_two_lines_and_as_json(words:
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_streams_that_are_closed_are_nobodys_files(closed: str, tmp_path: Path) -> None:
+def test_closed_streams_have_no_file(closed: str, tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     (tmp_path / "scriptorium.toml").write_text(
         '[libraries.one]\nsources = [{ name = "pages", kind = "files", path = "pages" }]\n'
@@ -238,7 +238,7 @@ def test_a_library_that_fails_ends_no_other(
     assert {path.name for path in (tmp_path / "backups").iterdir() if path.is_dir()} >= {"two", "three"}
 
 
-def test_in_json_it_stands_beside_the_backups(
+def test_in_json_it_is_beside_the_backups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _three_libraries(tmp_path, missing=("two",))

@@ -198,7 +198,7 @@ def ended() -> Iterator[list[process.Child]]:
         process.end(child)
 
 
-def test_the_writer_keeps_its_pledge_and_goes_on_where_it_stopped(living: Path) -> None:
+def test_the_writer_keeps_its_invariant_and_continues_where_it_stopped(living: Path) -> None:
     database = living / DATABASE
     for least in (12, 20):
         with writing(living, every=0) as writer:

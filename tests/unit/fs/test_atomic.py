@@ -134,7 +134,7 @@ _OTHERS = {
 }
 
 
-def test_nobody_else_syncs_by_hand() -> None:
+def test_no_other_module_calls_fsync() -> None:
     """Only one module writes durably: two other places had forgotten a step."""
     found = set()
     for file in sorted((ROOT / "scriptorium").rglob("*.py")):

@@ -49,7 +49,7 @@ def test_a_file_that_grows_or_comes_is_seen(database: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user here")
-def test_what_may_not_be_asked_is_not_called_free(database: Path) -> None:
+def test_files_that_cannot_be_checked_are_not_reported_as_free(database: Path) -> None:
     database.chmod(0o644)
     for folder in database.parents[:-2]:
         folder.chmod(folder.stat().st_mode | 0o055)

@@ -186,7 +186,7 @@ def test_reverting_what_never_began_changes_nothing(living: Path, staging: Stagi
     assert content(living) == PREVIOUS
 
 
-def test_a_plan_that_was_torn_by_a_crash_is_none(living: Path, staging: StagingFolder) -> None:
+def test_a_plan_that_was_torn_by_a_crash_is_ignored(living: Path, staging: StagingFolder) -> None:
     (staging.path / "moves.partial").write_bytes(b'{"moves": [["')
     assert not staging.planned
     staging.revert()

@@ -166,7 +166,7 @@ def test_fields_are_those_of_the_contract() -> None:
     assert "archive" not in json.loads(dumps(example(archive=None)))
 
 
-def test_missing_fingerprints_are_named_and_stand_there_only_where_some_are_missing() -> None:
+def test_missing_fingerprints_are_named_only_if_some_are_missing() -> None:
     whole = example().parts[0]
     assert "missing_facts" not in json.loads(dumps(example()))["parts"][0]
     assert uncompared(whole) == () and unrecorded(example()) == ("graph",)  # its second part

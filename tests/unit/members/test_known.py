@@ -31,7 +31,7 @@ def written(folder: Path, path: str, status: os.stat_result) -> Path:
     return folder / "hashes"
 
 
-def test_it_stands_while_the_file_is_as_it_was(tmp_path: Path, file: Path) -> None:
+def test_a_hash_is_valid_while_the_file_is_unchanged(tmp_path: Path, file: Path) -> None:
     name = os.fsdecode(b"a/\xff")
     known = KnownHashes.read(written(tmp_path, name, file.stat()))
     assert known.of(name, file.stat()) == SHA and known.of("other", file.stat()) is None

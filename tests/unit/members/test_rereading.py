@@ -70,7 +70,7 @@ def test_whatever_is_not_as_it_was_written_is_named(place: Path) -> None:
 
 
 @pytest.mark.parametrize("instead", ["folder", "symlink"])
-def test_what_stands_in_its_place_is_not_followed(place: Path, instead: str) -> None:
+def test_a_link_in_its_place_is_not_followed(place: Path, instead: str) -> None:
     (place / "a" / "caf\udce9").unlink()
     if instead == "folder":
         (place / "a" / "caf\udce9").mkdir()

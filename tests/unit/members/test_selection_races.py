@@ -85,7 +85,7 @@ def test_a_pipe_in_the_place_of_a_file_does_not_block(tree: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="links of other users are made by root alone")
-def test_a_root_that_is_somebodys_link_to_what_is_not_theirs_is_refused(tree: Path, tmp_path: Path) -> None:
+def test_a_root_that_is_a_link_to_data_of_another_owner_is_refused(tree: Path, tmp_path: Path) -> None:
     planted = tmp_path / "planted"
     planted.symlink_to(tmp_path / "secret")
     os.chown(planted, 4711, 4711, follow_symlinks=False)

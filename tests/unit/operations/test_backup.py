@@ -84,7 +84,7 @@ def test_a_plan_whose_name_was_taken_since_it_was_made_does_not_replace_the_othe
     assert [one.id for one in Catalog(settings).backups()] == [first.id]
 
 
-def test_a_store_that_does_not_answer_is_planned_for_all_the_same(home: Home) -> None:
+def test_a_store_that_does_not_answer_is_planned_for_anyway(home: Home) -> None:
     (home.folder / "second").write_text("not a folder")
     assert plan_backup(home.settings, BackupRequest()).stores == ("local", "second")
 

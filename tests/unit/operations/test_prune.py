@@ -230,7 +230,7 @@ def test_what_is_gone_already_is_no_error(shelf: Shelf) -> None:
     assert carry_out(shelf.settings, "lib", decisions) == (backups[1].id,)
 
 
-def test_a_store_that_does_not_answer_costs_none_of_the_others(new_shelf: Callable[..., Shelf]) -> None:
+def test_a_store_that_does_not_answer_does_not_affect_the_others(new_shelf: Callable[..., Shelf]) -> None:
     shelf = new_shelf("local", "second")
     old, new = shelf.put(DAY), shelf.put(2 * DAY)
     (shelf.folder / "second").write_text("not a folder")

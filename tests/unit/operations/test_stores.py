@@ -71,7 +71,7 @@ def test_a_bucket_is_made_where_it_is_not_there(shelf: Shelf) -> None:
     assert not states(shelf.settings, ("nowhere",))[0].error
 
 
-def test_a_store_that_refuses_costs_its_own_copy_alone(shelf: Shelf) -> None:
+def test_a_store_that_refuses_gets_no_copy_and_the_others_do(shelf: Shelf) -> None:
     (shelf.folder / "up-lib").mkdir()
     (shelf.folder / "up-lib" / "a.jpg").write_bytes(b"a picture")
     wrong = shelf.settings.store("bucket").model_copy(update={"name": "wrong", "profile": "wrong"})

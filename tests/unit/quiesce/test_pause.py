@@ -80,7 +80,7 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 
 @pytest.mark.parametrize("way", ["pid", "pid_file", "pid_command"])
-def test_every_thread_of_the_family_stands_and_then_runs(app: App, tmp_path: Path, way: str) -> None:
+def test_every_thread_of_the_process_tree_stops_and_then_runs(app: App, tmp_path: Path, way: str) -> None:
     (tmp_path / "app.pid").write_text(f"{app.pid}\n")
     how = {"pid": app.pid, "pid_file": tmp_path / "app.pid", "pid_command": ("echo", str(app.pid))}[way]
     with quiesce.paused(Quiesce(**{way: how})) as pause:
@@ -168,7 +168,7 @@ def test_a_resume_command_that_fails_once_is_tried_again(tmp_path: Path) -> None
     assert log.read_text() == "x\nx\n"
 
 
-def test_a_resume_command_that_fails_for_good_is_reported(tmp_path: Path) -> None:
+def test_a_resume_command_that_keeps_failing_is_reported(tmp_path: Path) -> None:
     how = Quiesce(pause_command=("true",), resume_command=("false",))
     with pytest.raises(ToolFailed, match="false"), quiesce.paused(how):
         pass

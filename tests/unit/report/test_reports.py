@@ -181,7 +181,7 @@ def test_a_long_list_of_sentences_is_cut_on_a_page_and_nowhere_else(monkeypatch:
     assert "note 99." in printed(report, monkeypatch)[0]
 
 
-def test_columns_of_numbers_stand_right_on_a_page() -> None:
+def test_columns_of_numbers_are_right_aligned_on_a_page() -> None:
     page = markdown(Report("x", "lib", "One", {}, (Table([{"A": "a", "B": ("1", "2")}], right=("B",)),)))
     assert page == "# One\n\n| A | B |\n|---|---:|\n| a | 1; 2 |\n"
 

@@ -244,7 +244,7 @@ def test_what_somebody_planted_beside_the_target_is_not_taken_over(home: Home, s
     assert {path: after.get(path) for path in before if path != "."} == {k: v for k, v in before.items() if k != "."}
 
 
-def test_a_target_that_somebody_made_where_others_may_write_gives_it_to_nobody(home: Home, shared: Path) -> None:
+def test_a_target_that_another_user_made_gives_nobody_access(home: Home, shared: Path) -> None:
     planted(shared / "look")
     restored = restore_into(supply_of(home.settings), shared / "look", new_id(), clean=True)
     found = (shared / "look").stat()

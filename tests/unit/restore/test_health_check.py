@@ -86,7 +86,7 @@ def test_a_command_and_an_address_must_both_be_content(serve: Serve) -> None:
     assert "404" in unwell(HealthCheck(url=serve([404]), command=("true",), within=0.2))
 
 
-def test_nobody_answers(free_port: int) -> None:
+def test_no_server_answers(free_port: int) -> None:
     assert "refused" in unwell(HealthCheck(url=f"http://127.0.0.1:{free_port}/", within=0.2))
 
 

@@ -51,7 +51,7 @@ def test_in_place_what_was_saved_is_back_and_what_was_not_stays(home: Home) -> N
     assert {path: stored.get(path) for path in backups} == backups, "the store inside the tree is not touched"
 
 
-def test_a_library_that_is_lost_altogether_comes_back(home: Home, tmp_path: Path) -> None:
+def test_a_library_that_is_lost_altogether_is_restored(home: Home, tmp_path: Path) -> None:
     """A new machine: the store was brought there, nothing else is."""
     shutil.move(home.data / "backups", tmp_path / "kept")
     text = (home.folder / "scriptorium.toml").read_text().replace("data/backups", str(tmp_path / "kept"))
@@ -168,7 +168,7 @@ def test_killed_while_it_is_put_back_the_run_after_that_does_it(home: Home, firs
     assert state_of(home.folder) == before and not list(home.folder.rglob(".scriptorium-restore-*"))
 
 
-def test_killed_once_it_stands_it_stands_and_can_be_gone_back_from(home: Home) -> None:
+def test_a_restore_that_is_killed_after_its_completion_is_kept_and_can_be_undone(home: Home) -> None:
     home.change()
     before = state_of(home.folder)
     settings, supply = home.settings, supply_of(home.settings)

@@ -32,7 +32,7 @@ home, memory, tmp_path = restore_setup.home, restore_setup.memory, restore_setup
 
 
 @pytest.mark.parametrize("there", ["nothing", "an empty folder", "deeper than anything"])
-def test_into_a_folder_everything_lies_as_in_the_archive(home: Home, tmp_path: Path, there: str) -> None:
+def test_into_a_folder_everything_is_as_in_the_archive(home: Home, tmp_path: Path, there: str) -> None:
     target = tmp_path / "a" / "b" / "out" if there.startswith("deeper") else tmp_path / "out"
     if there == "an empty folder":
         target.mkdir(mode=0o750)
@@ -267,7 +267,7 @@ def test_killed_on_the_way_into_a_folder_the_next_one_tidies_up(
     assert contents(target) == saved(home) and list(tmp_path.glob(".scriptorium-*")) == [beside]
 
 
-def test_killed_between_the_renames_the_previous_folder_comes_back(home: Home, tmp_path: Path) -> None:
+def test_after_a_kill_between_the_renames_the_previous_folder_is_put_back(home: Home, tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()
     (target / "precious").write_bytes(b"p")

@@ -139,7 +139,7 @@ def test_a_plan_reports_it_first_and_what_is_restored_is_put_back(home: Home) ->
     assert after == before and recovered(settings) == ()
 
 
-def test_given_up_by_removing_the_journal_the_library_goes_on(home: Home) -> None:
+def test_given_up_by_removing_the_journal_the_library_continues(home: Home) -> None:
     home.change()
     settings = home.settings
     assert killed(lambda: in_place(settings, supply_of(settings)), POINTS["all parts"])

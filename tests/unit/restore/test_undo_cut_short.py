@@ -49,7 +49,7 @@ def one_part_written(home: Home) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("again", [undo_restore, lambda settings, _: recovered(settings)], ids=["undo", "recover"])
 @pytest.mark.parametrize("point", POINTS)
-def test_what_the_application_wrote_stays_and_the_rest_comes_back(home: Home, point: str, again) -> None:
+def test_what_the_application_wrote_stays_and_the_rest_is_restored(home: Home, point: str, again) -> None:
     home.change()
     (home.folder / "etc" / ".env").write_bytes(b"SECRET=changed")
     settings, before = home.settings, contents(home.folder)

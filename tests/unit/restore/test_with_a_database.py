@@ -72,7 +72,7 @@ def _place(folder: Path) -> Any:
     return Place()
 
 
-def test_a_database_comes_back_into_a_folder_raw_or_from_its_export(library: Any, tmp_path: Path) -> None:
+def test_a_database_is_restored_into_a_folder_raw_or_from_its_export(library: Any, tmp_path: Path) -> None:
     tables = {}
     for rebuild in (False, True):
         target = tmp_path / f"out-{rebuild}"
@@ -116,7 +116,7 @@ def test_a_database_in_place_from_its_export(library: Any) -> None:
     assert restored.tables["Book"].rows == 50 and library.books() == 50
 
 
-def test_a_lost_library_comes_back_with_its_database(library: Any) -> None:
+def test_a_lost_library_is_restored_with_its_database(library: Any) -> None:
     shutil.rmtree(library.home)
     in_place(library.settings, supply_of(library.settings))
     assert library.books() == 50 and (library.home / ".env").read_text() == "SECRET_KEY=very-secret-value\n"
@@ -132,7 +132,7 @@ DATABASE_POINTS = {
 
 
 @pytest.mark.parametrize("point", DATABASE_POINTS)
-def test_killed_with_a_database_what_was_there_comes_back(library: Any, point: str) -> None:
+def test_after_a_kill_the_previous_files_and_database_are_put_back(library: Any, point: str) -> None:
     library.books(add="late")
     before = state_of(library.home)
     settings, supply = library.settings, supply_of(library.settings)

@@ -79,7 +79,7 @@ def test_a_tier_runs_at_the_times_of_the_settings(tmp_path: Path, monkeypatch: p
     assert made["maintenance"] == {"timezone": "Asia/Tokyo"}
 
 
-def test_whoever_writes_no_tiers_is_backed_up_in_the_time_zone_of_the_machine(
+def test_without_tiers_backups_run_in_the_time_zone_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "Australia/Lord_Howe")

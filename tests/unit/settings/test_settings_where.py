@@ -73,7 +73,7 @@ def test_a_place_that_cannot_be_looked_into_has_no_file(alone: Path, monkeypatch
     assert find_file() in (None, Path("/etc/scriptorium/scriptorium.toml"))
 
 
-def test_a_user_without_a_home_has_settings_all_the_same(tmp_path: Path) -> None:
+def test_a_user_without_a_home_has_settings_anyway(tmp_path: Path) -> None:
     """A container that is run with a number for a user: no HOME, no entry in /etc/passwd."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root and setpriv to become a nameless user")

@@ -147,7 +147,7 @@ def test_one_that_waits_gets_the_lock_when_it_is_free(settings: Settings, anothe
         timer.join()
 
 
-def test_who_holds_it_may_be_unreadable_and_it_is_busy_all_the_same(settings: Settings, another: Another) -> None:
+def test_a_library_is_busy_even_if_its_holder_is_unreadable(settings: Settings, another: Another) -> None:
     another(lambda: workspace.lock(settings, "lib", "backup"))
     for torn in ("", "{", "[]", "{}", "null"):
         (settings.workspace_folder / "lib.holder.json").write_text(torn)
@@ -368,7 +368,7 @@ def test_a_workspace_of_somebody_else_is_refused(settings: Settings) -> None:
         pass
 
 
-def test_a_store_that_others_share_is_no_matter_where_the_workspace_is_ours(settings: Settings) -> None:
+def test_a_store_that_others_share_is_allowed_if_the_workspace_is_ours(settings: Settings) -> None:
     settings.workspace_folder.parent.mkdir(parents=True, exist_ok=True)
     settings.workspace_folder.parent.chmod(0o3777)
     with workspace.lock(settings, "lib", "backup"):

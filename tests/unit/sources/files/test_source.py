@@ -107,7 +107,7 @@ def test_a_source_behind_a_folder_that_may_not_be_entered_is_reported(home: Path
     assert str(home / "closed" / "a") in str(caught.value)
 
 
-def test_what_is_examined_is_read_where_it_lies(home: Path) -> None:
+def test_an_examined_dump_is_read_in_place(home: Path) -> None:
     build(home, {"a": b"1"})
     staged = source_of(home, at="", include=["/a"], exclude=["b"]).examine(home, (Path("/store"),))
     (tree,) = staged.trees
@@ -115,7 +115,7 @@ def test_what_is_examined_is_read_where_it_lies(home: Path) -> None:
     assert tree.never == ("/store",) and staged.path == "" and staged.tables is None
 
 
-def test_who_has_files_open_is_known_but_does_not_stand_in_the_way(home: Path) -> None:
+def test_processes_with_open_files_are_known_but_do_not_prevent_a_restore(home: Path) -> None:
     build(home, {"a": b"1"})
     child = subprocess.Popen(["tail", "-f", str(home / "a")], stdout=subprocess.DEVNULL)
     try:
@@ -223,7 +223,7 @@ def test_a_file_does_not_replace_a_folder_that_holds_what_is_not_saved(home: Pat
     assert state_of(home) == before
 
 
-def test_a_lost_folder_comes_back_with_its_mode_and_owner(tmp_path: Path) -> None:
+def test_a_lost_folder_is_restored_with_its_mode_and_owner(tmp_path: Path) -> None:
     root = tmp_path / "srv" / "app" / "data"
     incoming = incoming_of(source_of(root))
     bring(incoming, ARCHIVE)
@@ -300,7 +300,7 @@ def test_a_folder_that_stays_takes_the_access_list_of_what_came(home: Path, livi
 
 @pytest.mark.parametrize("living", [None, b"previous", "link"])
 @pytest.mark.parametrize("at", ["app.conf", ""])
-def test_a_single_file_comes_back_whether_or_not_it_is_there(tmp_path: Path, living: Node | None, at: str) -> None:
+def test_a_single_file_is_restored_whether_or_not_it_is_there(tmp_path: Path, living: Node | None, at: str) -> None:
     folder = tmp_path / "etc"
     build(folder, {"beside": b"not ours"})
     path = folder / "app.conf"
@@ -366,7 +366,7 @@ def test_a_restore_that_was_cut_short_is_undone_before_the_next_one_is_prepared(
     assert seen(home) == LIVING and not list(home.glob(".scriptorium-*"))
 
 
-def test_into_a_folder_members_lie_as_the_archive_has_them(tmp_path: Path) -> None:
+def test_into_a_folder_members_are_as_in_the_archive(tmp_path: Path) -> None:
     way = source_of(Path("/nowhere")).incoming(part("data"), RESTORE, into=tmp_path)
     assert isinstance(way, FilesElsewhere)
     assert way.receive("data/a/b") == tmp_path / "data/a/b" and way.receive("data") == tmp_path / "data"

@@ -250,7 +250,7 @@ CASES.remove(("the WAL was truncated", "data.kz"))
 
 
 @pytest.mark.parametrize(("event", "after"), CASES)
-def test_the_folder_layout_stands_still_but_for_its_wal(
+def test_the_files_of_the_folder_layout_are_unchanged_except_the_wal(
     folder: Path, tmp_path: Path, meanwhile: Any, event: str, after: str
 ) -> None:
     happens, voids = FOLDER_EVENTS[event]

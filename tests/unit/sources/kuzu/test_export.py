@@ -123,7 +123,7 @@ QUESTIONS = (
 )
 
 
-def test_a_database_that_is_made_from_its_export_goes_on_as_before(place: Path, tmp_path: Path) -> None:
+def test_a_database_that_is_made_from_its_export_continues_as_before(place: Path, tmp_path: Path) -> None:
     make(place, *STATEMENTS)
     staged = stage(place, tmp_path / "stage")
     assert (staged.warnings, staged.export_lacks) == ((), ())
@@ -152,7 +152,7 @@ def test_a_counter_follows_a_table_that_got_another_name(
     assert ask(rebuilt(staged, tmp_path / "stage", tmp_path / NEW), asked) == ask(place, asked) == [2]
 
 
-def test_indexes_come_back(place: Path, tmp_path: Path) -> None:
+def test_indexes_are_restored(place: Path, tmp_path: Path) -> None:
     make(
         place,
         "CREATE NODE TABLE Book (id INT64, title STRING, e FLOAT[4], PRIMARY KEY (id))",

@@ -346,7 +346,7 @@ def test_an_unwritable_stage_leaves_no_partial_copy(make: Any, tmp_path: Path) -
     assert list(stage.iterdir()) == []
 
 
-def test_holders_sees_the_writer_and_nobody_else(lab: ModuleType, tmp_path: Path) -> None:
+def test_holders_finds_only_the_writer(lab: ModuleType, tmp_path: Path) -> None:
     with lab.start(tmp_path / "app", ballast=400) as writer:
         source = KuzuSource(path=writer.database)
         assert [holder.pid for holder in source.holders()] == [writer.process.pid]

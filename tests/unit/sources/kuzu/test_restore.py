@@ -245,7 +245,7 @@ def test_two_databases_of_one_folder_do_not_meet(bench: Bench, lab: ModuleType) 
     assert incoming.load() == bench.staged.tables
 
 
-def test_the_folder_layout_comes_back(lab: ModuleType, tmp_path: Path, old_kuzu: Path) -> None:
+def test_the_folder_layout_is_restored(lab: ModuleType, tmp_path: Path, old_kuzu: Path) -> None:
     bench = Bench(lab, tmp_path, old_kuzu)
     for rebuild in (False, True):
         incoming = bench.bring(rebuild=rebuild)

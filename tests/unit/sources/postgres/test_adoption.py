@@ -222,7 +222,7 @@ def test_a_folder_that_lacks_rows(alexandria: Alexandria, packed: bool) -> None:
     assert alexandria.fingerprints()["public.items"].rows == 500  # type: ignore[attr-defined]
 
 
-def test_what_is_no_dump_as_it_lies_there(alexandria: Alexandria) -> None:
+def test_a_file_that_is_no_dump(alexandria: Alexandria) -> None:
     settings, folder = alexandria.settings(), alexandria.folder
     (folder / "twice.gz").write_bytes(gzip.compress(alexandria.dump("custom").read_bytes()))
     (folder / "tar.gz").write_bytes(gzip.compress(alexandria.dump("tar").read_bytes()))

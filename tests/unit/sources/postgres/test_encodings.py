@@ -83,7 +83,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("encoding", sorted(NAMES))
-def test_names_in_another_encoding_come_back(server, tmp_path, encoding):
+def test_names_in_another_encoding_are_restored(server, tmp_path, encoding):
     """The name of a role is in a catalog of all databases, with bytes that are valid in one of them only."""
     name, latin = f"names_in_{encoding.lower()}", "names_of_roles"
     with psycopg.connect(server.address(), autocommit=True) as session:

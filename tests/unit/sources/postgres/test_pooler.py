@@ -170,7 +170,7 @@ def test_a_pooler_that_does_not_take_the_options_of_an_address(
     assert "directly" in refused.value.hint
 
 
-def test_a_pooler_that_hands_on_the_keys_of_the_server(
+def test_a_pooler_that_passes_on_the_keys_of_the_server(
     server: EmbeddedPostgres, new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     """It is recognised by the session that two clients share."""

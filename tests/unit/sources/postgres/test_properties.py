@@ -56,7 +56,7 @@ def _brought(source, staged, part):
     return incoming
 
 
-def test_a_dropped_database_comes_back_with_all_that_was_set_on_it(dressed, server, tmp_path):
+def test_a_dropped_database_is_restored_with_all_that_was_set_on_it(dressed, server, tmp_path):
     source, url, name = dressed
     before = ask(server.address(), f"{ABOUT}'{name}'")
     staged, part = back_up(source, tmp_path / "stage")

@@ -45,7 +45,7 @@ def load(incoming, staged):
     return incoming.load()
 
 
-def test_rows_that_a_hash_spreads_anew_come_back_in_place_and_are_undone(server, new_database, tmp_path):
+def test_rows_that_a_hash_spreads_anew_are_restored_in_place_and_are_undone(server, new_database, tmp_path):
     url = new_database(server, SPREAD)
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging", in_place=True)
     staged, part = back_up(source, tmp_path / "stage")
@@ -123,7 +123,7 @@ def test_subscriptions_are_left_to_the_server_and_named(server, new_database, tm
 
 
 @pytest.mark.parametrize("setting", ["", "default_transaction_read_only = on", "statement_timeout = '1ms'"])
-def test_sql_replaces_what_lies_in_no_schema(server, new_database, tmp_path, setting):
+def test_sql_replaces_objects_in_no_schema(server, new_database, tmp_path, setting):
     url = new_database(server, IN_NO_SCHEMA)
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging")
     backup_database(source, tmp_path / "one.sql", format="sql")

@@ -100,7 +100,7 @@ def test_sql_over_what_is_there_leaves_public_as_it_was_and_minds_no_schema(ever
     assert ask(url, "SELECT 'ok'::only_words.mood, count(*) FROM items") == [("ok", 2000)]
 
 
-def test_sql_of_a_newer_pg_dump_comes_back_on_an_older_server(generations, server_of, new_database, tmp_path):
+def test_sql_of_a_newer_pg_dump_is_restored_on_an_older_server(generations, server_of, new_database, tmp_path):
     older, newer = server_of(generations[0]), server_of(generations[-1])
     if not generations[0] < 17 <= generations[-1]:
         pytest.skip("a server before 17 and a client from 17 on are needed")

@@ -359,7 +359,7 @@ def test_pieces_are_joined_in_place(tmp_path):
     assert [path.name for path in other.iterdir()] == ["toc.dat"]
 
 
-def test_a_missing_piece_is_named_and_a_joining_that_was_cut_short_is_not_gone_on_with(tmp_path, monkeypatch):
+def test_a_missing_piece_is_named_and_a_joining_that_was_cut_short_is_not_continued(tmp_path, monkeypatch):
     folder = cut(tmp_path / "dump", b"1", b"2", b"3")
     (folder / "dump.000002").unlink()
     with pytest.raises(DamageFound, match=r"missing: dump\.000002"):

@@ -280,7 +280,7 @@ def test_a_run_that_is_ended_leaves_nothing_and_the_next_one_is_whole(library, s
     assert part_of(manifest).tables["public.large"].rows == 700
 
 
-def test_a_disk_that_becomes_full_all_the_same(server, new_database, tmp_path, small, monkeypatch):
+def test_a_disk_that_becomes_full_anyway(server, new_database, tmp_path, small, monkeypatch):
     """The estimate was too low: the unfinished archive is removed, and the error names the reason."""
     url = new_database(server)
     ask(url, "CREATE TABLE large AS SELECT g, sha512((g || 'x')::text::bytea) AS x FROM generate_series(1, 60000) g")

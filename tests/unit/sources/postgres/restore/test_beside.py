@@ -16,7 +16,7 @@ from scriptorium.sources.postgres.records import Records, begun
 from scriptorium.sources.postgres.source import PostgresSource
 
 
-def test_everything_comes_back_and_the_previous_database_stays(every_server, new_database, everything, tmp_path):
+def test_everything_is_restored_and_the_previous_database_stays(every_server, new_database, everything, tmp_path):
     url = new_database(every_server, everything)
     name = url.rpartition("/")[2]
     ask(url, f"ALTER DATABASE {name} SET work_mem = '9MB'; ALTER DATABASE {name} SET search_path = other, public; "

@@ -69,7 +69,7 @@ def brought(source, staged, part, incoming=None):
 
 @pytest.mark.parametrize("kind", WITHOUT_SCHEMA)
 @pytest.mark.parametrize("dump", ["stage", "stream"])
-def test_names_without_schema_come_back(server_of, generations, new_database, tmp_path, kind, dump):
+def test_names_without_schema_are_restored(server_of, generations, new_database, tmp_path, kind, dump):
     server = server_of(min(generations))  # from 17 on, indexes and views must name schemas, or their functions do
     url = new_database(server, BOOKS + WITHOUT_SCHEMA[kind])
     try:
@@ -84,7 +84,7 @@ def test_names_without_schema_come_back(server_of, generations, new_database, tm
         ask(server.address(), "ALTER ROLE postgres RESET search_path")
 
 
-def test_rows_that_break_constraints_are_refused_by_name_and_come_back_on_request(server, new_database, tmp_path):
+def test_rows_that_break_constraints_are_refused_by_name_and_are_restored_on_request(server, new_database, tmp_path):
     url = new_database(server, BROKEN)
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging", jobs=2)
     staged, part = back_up(source, tmp_path / "stage")
@@ -113,7 +113,7 @@ def test_rows_that_break_constraints_are_refused_by_name_and_come_back_on_reques
     ]
 
 
-def test_checks_and_unique_indexes_that_no_longer_hold_come_back_on_request(server, new_database, tmp_path):
+def test_checks_and_unique_indexes_that_no_longer_hold_are_restored_on_request(server, new_database, tmp_path):
     url = new_database(server, BROKEN)
     ask(url, LATER)
     source = PostgresSource(database=url, tools=server.programs, staging=tmp_path / "staging", jobs=2)
@@ -201,7 +201,7 @@ CREATE OR REPLACE FUNCTION per(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELEC
 """
 
 
-def test_many_tables_with_odd_names_that_do_not_fit_come_back_once_each(server, new_database, tmp_path):
+def test_many_tables_with_odd_names_that_do_not_fit_are_restored_once_each(server, new_database, tmp_path):
     """Of tables that are loaded in several tries, none is loaded twice."""
     url = new_database(server, ODD)
     try:

@@ -226,7 +226,7 @@ def test_what_is_allowed_is_loaded(home: Home, canary: Path) -> None:
         database.restore_database(home.source, home.script(COMMANDS["command"], canary), clean=True, trusted=True)
 
 
-def test_a_library_with_functions_comes_back(
+def test_a_library_with_functions_is_restored(
     server: EmbeddedPostgres, new_database: Callable[..., str], everything: str, tmp_path: Path
 ) -> None:
     """What dumps lawfully hold: data that looks like code, functions of every kind, quoted names."""

@@ -61,7 +61,7 @@ def test_a_file_is_loaded_without_what_does_not_hold(server, new_database, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["it"]
 
 
-def test_sql_runs_as_it_stands(server, new_database, tmp_path):
+def test_sql_runs_unchanged(server, new_database, tmp_path):
     source = PostgresSource(database=new_database(server, BROKEN), tools=server.programs)
     backup_database(source, tmp_path / "a.sql", format="sql")
     with pytest.raises(UsageError, match="SQL") as caught:

@@ -41,7 +41,7 @@ def test_sessions_roles_and_generations_are_reported(server_of, new_database):
     assert "sessions" not in source.renamed("other").preconditions(dumped_by(15)), "nobody is in a new database"
 
 
-def test_a_dump_of_a_newer_generation_comes_back_by_the_program_that_reads_it(server_of, new_database, tmp_path):
+def test_a_dump_of_a_newer_generation_is_restored_by_the_program_that_reads_it(server_of, new_database, tmp_path):
     """Measured: an older server takes it, table by table, but no older pg_restore can read it."""
     staged, bare = back_up(PostgresSource(database=new_database(server_of(18), ITEMS)), tmp_path / "backup")
     part = dataclasses.replace(bare, engine_version=staged.engine_version)

@@ -91,7 +91,7 @@ def test_a_locked_object_is_not_removed_and_the_error_names_the_end_of_the_lock(
     assert names(store.objects) == [KEY], "not even hidden"
 
 
-def test_an_upload_that_goes_on_is_locked_as_long_as_one_that_begins_now(
+def test_a_continued_upload_is_locked_as_long_as_a_new_one(
     locked: Callable[..., S3Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = locked()
@@ -119,7 +119,7 @@ def test_what_is_no_longer_locked_is_removed_with_every_version(locked: Callable
     assert names(store.objects) == [] and list(versions_of(store.objects)) == []
 
 
-def test_an_older_version_that_is_locked_does_not_come_back(locked: Callable[..., S3Store]) -> None:
+def test_an_older_version_that_is_locked_is_not_restored(locked: Callable[..., S3Store]) -> None:
     store = locked()
     putting(store, 30).put_bytes(KEY, b"old and locked")
     store.objects.put_bytes(KEY, b"new and not locked")

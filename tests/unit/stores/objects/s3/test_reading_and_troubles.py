@@ -26,7 +26,9 @@ from scriptorium.stores.objects.s3.place import MEBIBYTE
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def test_reading_goes_on_where_the_connection_broke(made: Callable[..., S3Objects], relay: Relay, large: Path) -> None:
+def test_reading_continues_where_the_connection_broke(
+    made: Callable[..., S3Objects], relay: Relay, large: Path
+) -> None:
     store = made()
     store.put(KEY, large)
     cuts = iter([5 * MEBIBYTE, 3 * MEBIBYTE])
