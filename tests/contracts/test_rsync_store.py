@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -296,6 +297,17 @@ def test_a_program_that_is_missing_here(store: RsyncStore, data: Path, monkeypat
         put(store, Compression.GZIP, one, check(one))
     assert list(store.list()) == [] and isinstance(store.site, Folder)
     assert isinstance(RsyncStore(target="nas:/srv").site, Remote)
+
+
+def test_the_documents_settings(store: RsyncStore, data: Path) -> None:
+    chapter = DOCUMENT.read_text().partition("## Folders made by rsync")[2]
+    tables = tomllib.loads(chapter.partition("```toml\n")[2].partition("```")[0])["stores"]
+    found = {name: RsyncStore.model_validate({**table, "name": name}) for name, table in tables.items()}
+    assert found["nas"].features.remote and found["disk"].folder == Path("/mnt/disk/backups")
+    keys = {row.split("`")[1] for row in chapter.partition("| key |")[2].partition("\n\n")[0].splitlines()[2:]}
+    assert keys == RsyncStore.model_fields.keys() - {"kind", "name"}
+    same = found["disk"].model_copy(update={"path": store.path})
+    assert same.verify(stored(same, data)).sound
 
 
 def test_the_documents_way_without_us(store: RsyncStore, data: Path, tmp_path: Path) -> None:

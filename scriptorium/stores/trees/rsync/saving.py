@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +17,11 @@ from scriptorium.failpoints import reach
 from scriptorium.manifest import dumps, loads_annotations, readable
 from scriptorium.members.comparison import ALTERED, MISSING
 from scriptorium.members.ledger import SUMS
-from scriptorium.model import Finding, Verification
+from scriptorium.model import FileEntry, Finding, Verification
 from scriptorium.progress import step
 from scriptorium.stores.trees.corrections import corrected
 from scriptorium.stores.trees.package import TreePackage
-from scriptorium.stores.trees.record import MEMBERS, TREES, Line, dump_places, parse_lines
+from scriptorium.stores.trees.record import MEMBERS, TREES, dump_places, parse_lines
 from scriptorium.stores.trees.rsync.generations import (
     ANNOTATIONS,
     CARD,
@@ -92,18 +92,18 @@ def _made(
     package = corrected(package, GenerationLookup(site, f"{folder}/{CONTENTS}"), incomplete=sent.incomplete)
     new = _new(package, earlier, sent)
     at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
-    findings = _compared(site, package, folder, new)
+    findings = _compared(site, package.label, folder, new)
     if findings:  # an unfinished backup may have had another state of a file
         log.warning("sent again: %s", "; ".join(str(one) for one in list(findings.values())[:_NAMED]))
-        wrong = [line for line in new if line.entry.path in findings]
+        wrong = {path: new[path] for path in findings}
         with step("sending by rsync again", package.label) as moved:
             transfer.again(wrong, moved)
-        findings = _compared(site, package, folder, wrong)
+        findings = _compared(site, package.label, folder, wrong)
     if findings:
         _forget(site, seen)
         damage = [str(one) for one in list(findings.values())[:_NAMED]]
         raise DamageFound("what was just stored reads back differently", on=site.name, findings=damage)
-    _describe(site, _with_warnings(package, keeps), transfer, sum(line.entry.size for line in new))
+    _describe(site, _with_warnings(package, keeps), transfer, sum(entry.size for entry in new.values()))
     return Verification(at, True, (), time.monotonic() - began)
 
 
@@ -144,35 +144,35 @@ def _require_names(site: Site, package: TreePackage, keeps: Keeps) -> None:
             )
 
 
-def _new(package: TreePackage, earlier: Earlier, sent: Sent) -> list[Line]:
+def _new(package: TreePackage, earlier: Earlier, sent: Sent) -> dict[str, FileEntry]:
     """The files that are not known to be what the earlier backup holds."""
-    new: dict[str, Line] = {}
+    new: dict[str, FileEntry] = {}
     renamed = set[str]()  # written under a further name
     for line in package.lines():
         entry = line.entry
         if entry.kind == "file" and (entry.path in sent.paths or not earlier.has(line)):
-            new[entry.path] = line
+            new[entry.path] = entry
         elif entry.kind == "hardlink" and entry.path in sent.paths and entry.target not in new:
             renamed.add(entry.target or "")
     if renamed:
-        new |= {line.entry.path: line for line in package.lines() if line.entry.path in renamed}
-    return list(new.values())
+        new |= {line.entry.path: line.entry for line in package.lines() if line.entry.path in renamed}
+    return new
 
 
-def _compared(site: Site, package: TreePackage, folder: str, new: Sequence[Line]) -> dict[str, Finding]:
+def _compared(site: Site, label: str, folder: str, new: Mapping[str, FileEntry]) -> dict[str, Finding]:
     """What is not there as it was read, by its path."""
-    files = {line.entry.path: line.entry.size for line in new}
-    with step("reading back", package.label, expected=sum(files.values()) or None) as moved:
+    files = {path: entry.size for path, entry in new.items()}
+    with step("reading back", label, expected=sum(files.values()) or None) as moved:
         found = dict(site.hashes(f"{folder}/{CONTENTS}", files, moved, written=True))
-    wrong = {line.entry.path: line for line in new if found.get(line.entry.path) != line.entry.sha256}
-    return {path: _finding(line, found.get(path)) for path, line in wrong.items()}
+    wrong = {path: entry for path, entry in new.items() if found.get(path) != entry.sha256}
+    return {path: _finding(entry, found.get(path)) for path, entry in wrong.items()}
 
 
-def _finding(line: Line, sha256: str | None) -> Finding:
+def _finding(entry: FileEntry, sha256: str | None) -> Finding:
     if sha256 is None:
-        return Finding(MISSING, readable(line.entry.path))
-    detail = f"sha256 should be {(line.entry.sha256 or '')[:12]}…, is {sha256[:12]}…"
-    return Finding(ALTERED, readable(line.entry.path), detail)
+        return Finding(MISSING, readable(entry.path))
+    detail = f"sha256 should be {(entry.sha256 or '')[:12]}…, is {sha256[:12]}…"
+    return Finding(ALTERED, readable(entry.path), detail)
 
 
 def _with_warnings(package: TreePackage, keeps: Keeps) -> TreePackage:

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,11 +118,12 @@ class Transfer:
 
         return moved
 
-    def again(self, lines: Sequence[Line], advance: Advance) -> None:
+    def again(self, paths: Collection[str], advance: Advance) -> None:
         """Send these files anew, whatever is there, and link to nothing."""
         alone = dataclasses.replace(self, bases=())
+        trees = [(line.tree, line.entry.path) for line in self.package.lines() if line.entry.path in paths]
         for number, place in enumerate(self.package.places):
-            names = [encoded(relative(place, line.entry.path)) for line in lines if line.tree == number]
+            names = [encoded(relative(place, path)) for tree, path in trees if tree == number]
             alone._send(place, names, Sent(), advance, "--ignore-times")
 
     def _names(self, earlier: Earlier) -> list[_Names]:
