@@ -4,7 +4,7 @@
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 declare -A package=([zstd]=zstd [pigz]=pigz [pgbouncer]=pgbouncer [setfattr]=attr [setfacl]=acl [zip]=zip
-    [restic]=restic [age]=age [rsync]=rsync [ssh]=openssh-client [sshd]=openssh-server)
+    [restic]=restic [age]=age [borg]=borgbackup [rsync]=rsync [ssh]=openssh-client [sshd]=openssh-server)
 missing=()
 for tool in "${!package[@]}"; do
     command -v "$tool" >/dev/null || missing+=("${package[$tool]}")

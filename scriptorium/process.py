@@ -292,17 +292,27 @@ def stream(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    stdin: int | None = subprocess.DEVNULL,
     secrets: Sequence[str] = (),
+    meaning: Callable[[int, str], Exception | None] | None = None,
+    merged: bool = False,
 ) -> Iterator[io.BufferedReader]:
     """A child's standard output as a stream. Leaving the block checks the exit status, so that output that
-    ends early is an error here and not later."""
-    child = start(argv, env=env, cwd=cwd)
-    assert child.stdout is not None and child.stderr is not None
-    tail = _Tail(child.stderr)  # type: ignore[arg-type]
+    ends early is an error here and not later.
+
+    ``meaning``: the error of a status that is not 0, by the last lines of standard error; ``None`` where it is none.
+    ``merged``: standard error comes in the same stream.
+    """
+    child = start(argv, env=env, cwd=cwd, stdin=stdin, stderr=subprocess.STDOUT if merged else subprocess.PIPE)
+    assert child.stdout is not None
+    tail = _Tail(child.stderr) if child.stderr is not None else None  # type: ignore[arg-type]
     try:
         yield child.stdout  # type: ignore[misc]
         status = child.wait()
         if status != 0:
-            raise failure(argv, status, tail.text(), secrets)
+            lines = mask(tail.text() if tail is not None else "", secrets)
+            error = meaning(status, lines) if meaning is not None else failure(argv, status, lines, secrets)
+            if error is not None:
+                raise error
     finally:
         end(child)

@@ -14,6 +14,7 @@ from scriptorium.stores.base import BackupStore, Lock, Package, Packaging, Share
 from scriptorium.stores.objects.encryption import Age, age_of
 from scriptorium.stores.objects.local import LocalStore
 from scriptorium.stores.objects.s3 import S3Store
+from scriptorium.stores.trees.borg import BorgStore
 from scriptorium.stores.trees.rclone import RcloneStore
 from scriptorium.stores.trees.restic import ResticStore
 from scriptorium.stores.trees.rsync import RsyncStore
@@ -22,6 +23,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "local": LocalStore,
     "s3": S3Store,
     "restic": ResticStore,
+    "borg": BorgStore,
     "rsync": RsyncStore,
     "rclone": RcloneStore,
 }
@@ -51,6 +53,7 @@ __all__ = [
     "Age",
     "AnyStore",
     "BackupStore",
+    "BorgStore",
     "LocalStore",
     "Lock",
     "Package",

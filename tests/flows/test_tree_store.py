@@ -1,7 +1,7 @@
 """Every front door on a store that keeps no archives: nothing above the seam may notice it.
 
-One kind, trees in memory, is not a kind of the product: the test puts it into the registry. The other is restic; rsync
-has a shorter way.
+One kind, trees in memory, is not a kind of the product: the test puts it into the registry. The other is restic. rsync
+and borg have a shorter way.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from borg_repository import borg_store
 from restic_repository import damage_pack, restic_store
 from ssh_server import local_store
 from tree_store import TreeStore
@@ -52,6 +53,14 @@ def restic(folder: Path) -> str:
 
 def rsync(folder: Path) -> str:
     return f'kind = "rsync"\npath = "{local_store(folder / "rsync").path}"\n'
+
+
+def borg(folder: Path) -> str:
+    if shutil.which("borg") is None:
+        pytest.skip("borg is not installed")
+    store = borg_store(folder / "borg")
+    place = f'repository = "{store.repository}"\nbase = "{store.base}"\n'
+    return f'kind = "borg"\n{place}password_file = "{store.password_file}"\n'
 
 
 @pytest.fixture(params=[in_memory, restic])
@@ -107,8 +116,8 @@ def test_a_library_is_kept_and_comes_back_by_a_store_without_archives(vault: Any
         Catalog(vault.settings).find(newer.id)
 
 
-@pytest.mark.parametrize("vault", [rsync], indirect=True)
-def test_a_library_is_kept_in_folders_of_rsync(vault: Any) -> None:
+@pytest.mark.parametrize("vault", [rsync, borg], indirect=True)
+def test_a_library_is_kept_by_rsync_and_by_borg(vault: Any) -> None:
     first = backup(library="bibliotheca")
     assert first.status is Status.VERIFIED
     cover = vault.home / "data/covers/a.jpg"

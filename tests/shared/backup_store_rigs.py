@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from age_keys import new_key
+from borg_repository import borg_store, damage_segment
 from rclone_remote import crypt_store, rclone_store
 from restic_repository import damage_pack, restic_store
 from s3_relay import Relay
@@ -23,6 +24,9 @@ from scriptorium.operations.copies import Prepared
 from scriptorium.stores import Age, LocalStore
 from scriptorium.stores.objects.memory import MemoryStore
 from scriptorium.stores.objects.s3 import S3Store
+from scriptorium.stores.trees.borg import saving as borg_saving
+from scriptorium.stores.trees.borg.archives import new_put
+from scriptorium.stores.trees.package import TreePackage
 from scriptorium.stores.trees.restic.saving import save_contents
 
 
@@ -195,6 +199,24 @@ def rclone_crypt(folder: Path) -> Rig:
     return rclone_to(folder, crypt_store(folder))
 
 
+def borg(folder: Path) -> Rig:
+    if shutil.which("borg") is None:
+        pytest.skip("borg is not installed")
+    store = borg_store(folder)
+    repository = folder / "vault"
+
+    def cut_short(prepared: Prepared) -> None:
+        (package,) = prepared.packages.values()
+        assert isinstance(package, TreePackage)
+        borg_saving.save_contents(store.program, package, new_put(), "lz4")
+
+    def break_down() -> None:
+        repository.rename(folder / "moved away")
+        repository.write_text("not a folder")
+
+    return Rig(store, lambda _: damage_segment(repository), cut_short, break_down)
+
+
 RIGS = {
     "archives in a folder": local,
     "encrypted archives": encrypted,
@@ -202,6 +224,7 @@ RIGS = {
     "archives in a bucket": bucket,
     "trees in memory": tree,
     "restic": restic,
+    "borg": borg,
     "rsync": rsync,
     "rsync by ssh": rsync_by_ssh,
     "rclone": rclone,
