@@ -306,7 +306,7 @@ class ArchiveStore(BaseModel):
         return tuple(info.key for info in layout.discard_unfinished(self.objects, library, created_at))
 
     def usage(self) -> tuple[int, int | None]:
-        return self.objects.usage()
+        return layout.used(self.objects), self.objects.usage()[1]
 
     def location(self, key: str) -> str:
         return self.objects.location(key)

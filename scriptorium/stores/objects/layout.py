@@ -34,6 +34,8 @@ from scriptorium.stores.objects.base import ObjectInfo, ObjectStore
 log = logging.getLogger(__name__)
 
 MANIFEST, _ANNOTATIONS = manifest_key(""), annotations_key("")
+_BEGINNING = b'{\n  "version": '
+_LARGEST_MANIFEST = 256 << 20
 _ARCHIVE = re.compile(r"[^/]+/[^/]+\.tar(\.[a-z0-9]+)*", re.DOTALL)
 
 
@@ -103,7 +105,39 @@ def stored(store: ObjectStore, library: str = "") -> Iterator[Stored]:
         archive = key.removesuffix(MANIFEST)
         if archive == key or key.endswith(_ANNOTATIONS) or not _ARCHIVE.fullmatch(archive):
             continue
+        if not is_archive_name(archive.rpartition("/")[2]) and not _is_manifest(store, info):
+            continue
         yield Stored(archive, info, objects.get(archive), objects.get(annotations_key(archive)))
+
+
+_judged: dict[tuple[str, str], bool] = {}
+
+
+def _is_manifest(store: ObjectStore, info: ObjectInfo) -> bool:
+    """Whether what lies beside an archive with a name that we never give is a manifest of ours. It is read once; a
+    damaged one is ours as long as its beginning or a key of it says so."""
+    place = store.location(info.key), info.etag
+    if place not in _judged:
+        try:
+            data = store.read_bytes(info.key) if info.size <= _LARGEST_MANIFEST else b""
+        except NotFound:  # removed in the meantime
+            return False
+        _judged[place] = data.startswith(_BEGINNING) or b'"scriptorium_version"' in data
+    return _judged[place]
+
+
+def used(store: ObjectStore) -> int:
+    """The bytes of our backups, whole and unfinished; a store may hold files of others."""
+    known = {info.key: info.size for info in store.list() if _has_our_name(info.key)}
+    for one in stored(store):
+        parts = (one.manifest, one.archive, one.annotations)
+        known |= {info.key: info.size for info in parts if info is not None}
+    return sum(known.values()) + sum(info.size for info in store.leftovers())
+
+
+def _has_our_name(key: str) -> bool:
+    library, _, name = key.rpartition("/")
+    return bool(library) and is_archive_name(name.removesuffix(_ANNOTATIONS).removesuffix(MANIFEST))
 
 
 def read_manifest(store: ObjectStore, key: str) -> Manifest:

@@ -22,6 +22,7 @@ from scriptorium.fs.atomic import beside, new_file, sync_file, sync_folder
 from scriptorium.fs.free_space import free_bytes
 from scriptorium.fs.places import real_path
 from scriptorium.fs.system_errors import advice, reason_of
+from scriptorium.manifest import is_archive_name
 from scriptorium.progress import Advance
 from scriptorium.stores.care import Finding
 from scriptorium.stores.objects.archive_store import ArchiveStore
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.partial", re.DOTALL)
 _CHUNK = 1 << 20
+_MARK = "user.scriptorium.put"  # on what was put: an archive without a manifest and without this is not ours
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: a filesystem that takes no file of this size
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -134,6 +136,8 @@ class LocalObjects:
                 self._copy(file, partial, sha256, advance)
             elif advance is not None:
                 advance(file.stat().st_size)
+            with contextlib.suppress(OSError):  # a filesystem without attributes
+                os.setxattr(partial, _MARK, b"1", follow_symlinks=False)
         log.info("%s: %s is %s", self.name, key, "linked into the store" if taken else "copied into the store")
 
     def _taken_over(self, file: Path, partial: Path) -> bool:
@@ -228,7 +232,16 @@ class LocalObjects:
         return sorted(found.items(), key=lambda pair: f"{pair[0]}/" if pair[1] is None else pair[0])
 
     def may_discard(self, key: str, manifest: str) -> bool:
-        return True
+        """An archive that has no mark of ours may have been put there by hand. Annotations are always ours."""
+        if not is_archive_name(key.rpartition("/")[2]):
+            return True
+        try:
+            return bool(os.getxattr(self._file(key), _MARK, follow_symlinks=False))
+        except OSError as error:
+            if error.errno == errno.ENOTSUP:  # no mark can be there
+                return True
+            log.info("%s: %s stays: it has no manifest, and was not put here by this program", self.name, key)
+            return False
 
     def delete(self, key: str) -> None:
         path = self._file(key)

@@ -16,10 +16,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from scriptorium.errors import DamageFound, StoreRefused, StoreUnavailable, TransientError
+from scriptorium.errors import DamageFound, ScriptoriumError, StoreRefused, StoreUnavailable, TransientError
 from scriptorium.failpoints import reach
 from scriptorium.progress import Advance
 from scriptorium.stores.objects.base import ObjectInfo
@@ -122,6 +123,16 @@ def put_in_parts(objects: S3Objects, key: str, file: Path, size: int, sha256: st
     except BaseException:
         objects.abort_upload(key, upload.id)
         raise
+
+
+def last_part(objects: S3Objects, upload: ObjectInfo) -> datetime:
+    """When an upload got its newest part: one that takes longer than a day is not abandoned."""
+    with contextlib.suppress(ScriptoriumError):  # it was ended, or parts may not be listed
+        times: list[datetime] = [
+            part["LastModified"].astimezone(UTC) for part in objects.parts(upload.key, upload.etag)
+        ]
+        return max((upload.modified, *times))
+    return upload.modified
 
 
 def _unfinished(objects: S3Objects, key: str, file: Path, size: int, kind: Kind) -> Upload | None:

@@ -19,7 +19,6 @@ from scriptorium.errors import (
     LibraryBusy,
     NotFound,
     ScriptoriumError,
-    StoreRefused,
     StoreUnavailable,
     UsageError,
 )
@@ -110,12 +109,8 @@ class S3Objects:
         data = file.read_bytes()
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
             raise DamageFound("the archive changed on its way into the store", on=str(file), hint="check the disk")
-        self.put_bytes(key, data)
+        self.put_bytes(key, data)  # an open upload of this key may be another host's: sweep aborts old ones
         advance(size)
-        with contextlib.suppress(StoreRefused):  # the object is there, whatever this key may do besides
-            for left in self.uploads(key):  # of an attempt that was larger or was interrupted
-                if left.key == key:
-                    self.abort_upload(key, left.etag)
 
     def _is_there(self, key: str, size: int, sha256: str) -> bool:
         """Whether an earlier attempt of this backup has put the object, so that only the manifest is missing."""
@@ -355,7 +350,8 @@ class S3Objects:
             if "/" in one.key and _is_ours(one.key) and is_archive_name(one.key.rpartition("/")[2]):
                 folder, slash, name = one.key.rpartition("/")
                 suffix = hashlib.sha256(one.etag.encode()).hexdigest()[:8]
-                yield ObjectInfo(f"{folder}{slash}.{name}.{suffix}.partial", 0, one.modified, one.etag)
+                partial = f"{folder}{slash}.{name}.{suffix}.partial"
+                yield ObjectInfo(partial, 0, multipart.last_part(self, one), one.etag)
 
     def discard(self, leftover: ObjectInfo) -> None:
         known = _UNFINISHED.fullmatch(leftover.key)

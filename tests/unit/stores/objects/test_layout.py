@@ -22,6 +22,7 @@ from scriptorium.stores.objects.layout import (
     remove,
     stored,
     sweep,
+    used,
     write_annotations,
 )
 from scriptorium.stores.objects.local import LocalObjects
@@ -144,6 +145,8 @@ FOREIGN = {
     "lib/full_2026.tar": b"nearly",
     "full_20260102_030405.tar.gz": b"at the top: a store of another shape",
     "app/package.json": b"{}",
+    "app/sources.tar.gz": b"somebody's",
+    "app/sources.tar.gz.json": b'{"checksum": "of another program"}',
 }
 
 
@@ -153,12 +156,13 @@ def test_what_others_keep_in_the_store_is_no_backup_and_is_never_swept(store: Ob
     assert list(stored(store)) == []
     assert sweep(store, datetime.now(UTC) + timedelta(days=400)) == ()
     assert discard_unfinished(store, "lib", TAKEN) == ()
-    assert keys(store) == set(FOREIGN)
+    assert keys(store) == set(FOREIGN) and used(store) == 0
 
 
 def test_a_renamed_archive_with_its_manifest_is_still_a_backup(store: ObjectStore, archive: Callable[[], Path]) -> None:
     commit(store, archive(), with_right_hash(manifest(name="before the move.tar.gz")))
     assert [found.key for found in stored(store)] == ["lib/before the move.tar.gz"]
+    assert used(store) == sum(info.size for info in store.list())
 
 
 def test_sweep_waits_for_its_grace_and_takes_only_what_nothing_refers_to(
@@ -175,6 +179,15 @@ def test_sweep_waits_for_its_grace_and_takes_only_what_nothing_refers_to(
     assert {info.key for info in sweep(store, now + timedelta(hours=25))} == swept
     assert keys(store) == {kept, manifest_key(kept), annotations_key(kept)}
     assert sweep(store, now + timedelta(days=400)) == ()
+
+
+def test_an_archive_that_was_put_there_by_hand_is_not_swept(tmp_path: Path, archive: Callable[[], Path]) -> None:
+    store = LocalObjects(path=tmp_path / "store")
+    store.put(ours := "lib/full_20260102_030405.tar.gz", archive())
+    by_hand = tmp_path / "store" / "lib" / "full_20260102_030406.tar.gz"
+    by_hand.write_bytes(b"copied from another disk")
+    assert [info.key for info in sweep(store, datetime.now(UTC) + timedelta(hours=25))] == [ours]
+    assert by_hand.exists()
 
 
 def test_sweep_discards_unfinished_writes(tmp_path: Path, archive: Callable[[], Path]) -> None:

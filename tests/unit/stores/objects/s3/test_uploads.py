@@ -165,7 +165,7 @@ def test_parts_grow_with_the_file_so_that_there_are_never_too_many() -> None:
 
 
 def test_unfinished_uploads_are_leftovers_of_their_library(
-    made: Callable[..., S3Objects], relay: Relay, large: Path
+    made: Callable[..., S3Objects], relay: Relay, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = made(attempts=1)
     relay.trouble = lambda request: error(503, "SlowDown") if "partNumber=2" in request.path else None
@@ -174,6 +174,14 @@ def test_unfinished_uploads_are_leftovers_of_their_library(
     (left,) = store.leftovers()
     assert left.key.startswith("bibliotheca/.full_20260102_030405.tar.gz.") and left.key.endswith(".partial")
     assert abs(left.modified - datetime.now(UTC)) < timedelta(minutes=1)
+    later = datetime.now(UTC) + timedelta(hours=30)
+    parts = [{"LastModified": later}]
+    monkeypatch.setattr(S3Objects, "parts", lambda *_: iter(parts))
+    assert [one.modified for one in store.leftovers()] == [later], "it goes on as long as parts arrive"
+    small = large.with_name("small.tar")
+    small.write_bytes(b"x")
+    store.put(KEY, small)
+    assert list(store.leftovers()) == [replace(left, modified=later)], "it may be another host's"
     store.discard(left)
     assert list(store.leftovers()) == []
 
