@@ -10,6 +10,8 @@ from scriptorium.stores.trees.corrections import Node
 from scriptorium.stores.trees.record import Line, Place
 from scriptorium.stores.trees.rsync.site import Site
 
+_SECOND = 10**9
+
 
 class GenerationLookup:
     """``folder``: of the contents."""
@@ -23,7 +25,9 @@ class GenerationLookup:
         return "rsync"
 
     def nodes(self, files: Mapping[str, tuple[Place, Line]]) -> Mapping[str, Node]:
-        self._nodes |= self._site.nodes(self._folder, {path: line for path, (_, line) in files.items()})
+        lines = {path: line for path, (_, line) in files.items()}
+        found = self._site.nodes(self._folder, lines)
+        self._nodes |= {path: node for path, node in found.items() if not _is_piece(node, lines[path])}
         return self._nodes
 
     def digest(self, place: Place, line: Line) -> tuple[int, str]:
@@ -31,3 +35,8 @@ class GenerationLookup:
         for _, sha256 in self._site.hashes(self._folder, {path: self._nodes[path].size}, None):
             return self._nodes[path].size, sha256
         raise DamageFound("it vanished in the store", on=readable(path))
+
+
+def _is_piece(node: Node, line: Line) -> bool:
+    """Whether this is what rsync keeps of a file that it could not read to its end: it has no time."""
+    return node.mtime_ns < _SECOND <= line.entry.mtime_ns
