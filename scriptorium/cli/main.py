@@ -32,6 +32,7 @@ COMMAND_MODULES = {
     "delete": "inspect",
     "copy": "copy",
     "stores": "stores",
+    "recovery-kit": "recovery_kit",
     "catalog": "catalog",
     "export": "export",
     "database": "database",

@@ -71,9 +71,11 @@ def init(names: Names = None) -> None:
 @command(app, "check", example="scriptorium stores check offsite --try-delete")
 def check(names: Names = None, try_delete: TryDelete = False) -> None:
     """Examine stores: whether they answer, have space, and do what the settings say."""
+    from scriptorium.operations.recovery_kit import with_kit
     from scriptorium.operations.stores import examine
 
-    _show(tuple(examine(current(), names or (), try_delete=try_delete)), "not as it should be")
+    found = tuple(examine(current(), names or (), try_delete=try_delete))
+    _show(found if names else with_kit(current(), found), "not as it should be")
 
 
 def _show(findings: tuple[StoreFinding, ...], wrong: str) -> None:

@@ -18,6 +18,7 @@ ENDING = ".age"
 
 _RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 _IDENTITY = "AGE-SECRET-KEY-1"
+_SEALED = ("age-encryption.org/v1", "-----BEGIN AGE ENCRYPTED FILE-----")
 _LARGEST = 1 << 20
 
 
@@ -59,6 +60,8 @@ def _identities(file: Path) -> tuple[tuple[str, ...], str]:
             lines = stream.read(_LARGEST).split("\n")
     except OSError as error:
         return (), f"the key's file cannot be read: {reason_of(error)}: {file}"
+    if lines[0].startswith(_SEALED):
+        return (), f"the key in {file} is itself encrypted by a passphrase; open it first: age -d -o KEY {file}"
     found = tuple(line.strip() for line in lines if line.startswith(_IDENTITY))
     if not found:
         return (), f"there is no private key of age in {file}"

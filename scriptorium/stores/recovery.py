@@ -1,0 +1,139 @@
+"""What a person needs to bring back a library from a store by hand: its address, where its secrets are (never the
+secrets themselves), the programs, the commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.stores.base import BackupStore
+from scriptorium.stores.objects.encryption import Age
+from scriptorium.stores.objects.local import LocalStore
+from scriptorium.stores.objects.s3 import S3Store
+from scriptorium.stores.trees.password import PasswordSettings
+from scriptorium.stores.trees.restic import ResticStore
+from scriptorium.stores.trees.restic.program import without_secrets
+from scriptorium.stores.trees.rsync import RsyncStore
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """``what`` is secret and ``where`` it is kept. ``id``: how it is recognised: the public part of a key."""
+
+    what: str
+    where: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """``address``: for ``--store``, empty if the kind has none. ``commands``: for a shell, with ``$LIBRARY`` and
+    ``$TARGET`` set."""
+
+    address: str
+    place: str
+    secrets: tuple[Secret, ...]
+    programs: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+def recovery_of(store: BackupStore) -> Recovery:
+    """How a person recovers what is in the store."""
+    described = _KINDS.get(store.kind)
+    address, programs, commands = described(store) if described else ("", (), ())
+    place = store.location("LIBRARY/BACKUP")
+    return Recovery(address, place, tuple(_secrets(store)), programs, commands)
+
+
+def _secrets(store: BackupStore) -> Iterator[Secret]:
+    if isinstance(store, PasswordSettings):
+        yield Secret("password of the repository", _where(store))
+    age = getattr(store, "age", None)
+    if isinstance(age, Age):
+        for recipient in age.recipients:
+            where = f"perhaps in {age.identity}" if age.identity else "not on this machine: fill in by hand"
+            yield Secret("private key (age) of the archives", where, recipient)
+    if isinstance(store, S3Store):
+        yield Secret("access key of the bucket", str(store.credentials_file or "~/.aws/credentials, or variables"))
+
+
+def _where(store: PasswordSettings) -> str:
+    if store.password_file is not None:
+        return f"the file {store.password_file}"
+    if store.password_command:
+        return f"printed by: {store.password_command}"
+    return f"the variable {store.password_env}" if store.password_env else "the settings file"
+
+
+Described = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+
+def _archives(folder: str, age: Age | None) -> tuple[str, ...]:
+    """Commands for the newest archive in a folder of archives."""
+    newest = f'cd {folder}/"$LIBRARY" && archive=$(ls | grep "[.]tar" | grep -v "json$" | sort -t_ -k2 | tail -n 1)'
+    unpack = 'mkdir -p "$TARGET" && tar -C "$TARGET" -xf "$archive"'
+    if age is not None:
+        key = shlex.quote(str(age.identity or "key.txt"))
+        unpack = f'mkdir -p "$TARGET" && age -d -i {key} -o "$TARGET/archive" "$archive" && '
+        unpack += 'tar -C "$TARGET" -xf "$TARGET/archive"'
+    return (newest, unpack, 'cd "$TARGET" && sha256sum --quiet -c SHA256SUMS')
+
+
+def _local(store: BackupStore) -> Described:
+    assert isinstance(store, LocalStore)
+    tools = ("tar", "gzip or zstd", "sha256sum", *(("age",) if store.age else ()))
+    return str(store.path), tools, _archives(shlex.quote(str(store.path)), store.age)
+
+
+def _s3(store: BackupStore) -> Described:
+    assert isinstance(store, S3Store)
+    query = f"?endpoint_url={store.endpoint_url}" if store.endpoint_url else ""
+    query += f"{'&' if query else '?'}region={store.region}" if store.region else ""
+    endpoint = f',endpoint="{store.endpoint_url}"' if store.endpoint_url else ""
+    remote = f":s3,provider=Other,env_auth=true{endpoint}:{store.bucket}/{store.prefix}"
+    fetch = f'rclone copy {shlex.quote(remote)}"$LIBRARY" "$TARGET.archives/$LIBRARY"'
+    tools = ("rclone", "tar", "gzip or zstd", "sha256sum", *(("age",) if store.age else ()))
+    return f"s3://{store.bucket}/{store.prefix}{query}", tools, (fetch, *_archives('"$TARGET.archives"', store.age))
+
+
+def _restic(store: BackupStore) -> Described:
+    assert isinstance(store, ResticStore)
+    repository = without_secrets(store.repository)
+    words = ["restic", "-r", repository]
+    if store.password_file is not None:
+        words += ["--password-file", str(store.password_file)]
+    elif store.password_command:
+        words += ["--password-command", store.password_command]
+    restic = shlex.join(words)
+    tag = '--tag "scriptorium,library=$LIBRARY,role={}"'
+    return (
+        f"restic:{repository}",
+        ("restic",),
+        (
+            f"{restic} snapshots {tag.format('contents')}",
+            f'{restic} restore latest {tag.format("contents")} --target "$TARGET"',
+            f'{restic} dump latest {tag.format("manifest")} /manifest.json > "$TARGET/manifest.json"',
+        ),
+    )
+
+
+def _rsync(store: BackupStore) -> Described:
+    assert isinstance(store, RsyncStore)
+    place = store.target or str(store.path)
+    return f"rsync:{place}", ("rsync", "ssh"), (f'rsync -aHAX {shlex.quote(place)}/"$LIBRARY"/ "$TARGET"/',)
+
+
+_KINDS: Mapping[str, Callable[[BackupStore], Described]] = {
+    "local": _local,
+    "s3": _s3,
+    "restic": _restic,
+    "rsync": _rsync,
+}
+
+
+def identity_files(store: BackupStore) -> tuple[Path, ...]:
+    """The files of private keys (age) of a store that are on this machine."""
+    age = getattr(store, "age", None)
+    return (age.identity.expanduser(),) if isinstance(age, Age) and age.identity is not None else ()
