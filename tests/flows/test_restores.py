@@ -97,7 +97,7 @@ def test_the_plan_that_a_command_has_shown_is_the_one_that_its_flow_carries_out(
     assert {surveys.count(name) for name in surveys} == {2}
 
 
-def test_undo_goes_back_to_what_a_restore_replaced(chosen: Any) -> None:
+def test_undo_puts_back_what_a_restore_replaced(chosen: Any) -> None:
     done = backup()
     chosen.execute("CREATE (:Book {id: 'late', title: 'Added later', pages: 1})")
     (chosen.home / "config.py").write_text("DEBUG = 'changed later'\n")

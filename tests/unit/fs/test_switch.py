@@ -83,7 +83,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("steps", range(6))
 @pytest.mark.parametrize("back", range(6))
-def test_whatever_was_reached_goes_back(
+def test_a_switch_is_undone_from_every_step(
     living: Path, staging: StagingFolder, stopping: list[int], steps: int, back: int
 ) -> None:
     """The crash at step ``steps`` of the switch, a second one at step ``back`` of its undoing."""

@@ -124,7 +124,7 @@ def roots(folder: Path) -> FolderState:
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
 @pytest.mark.parametrize("point", POINTS)
-def test_a_restore_in_place_in_somebodys_library(
+def test_a_restore_in_place_in_the_library_of_another_user(
     home: Home, canary: Path, monkeypatch: pytest.MonkeyPatch, action: Action, point: str
 ) -> None:
     if action is staging_is_another_of_roots:
@@ -149,7 +149,7 @@ def test_a_restore_in_place_in_somebodys_library(
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
 @pytest.mark.parametrize("how", ["undo", "undo: while it moves", "drop"])
-def test_going_back_in_somebodys_library(
+def test_an_undo_in_the_library_of_another_user(
     home: Home, canary: Path, monkeypatch: pytest.MonkeyPatch, action: Action, how: str
 ) -> None:
     home.change()

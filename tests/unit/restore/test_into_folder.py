@@ -219,7 +219,7 @@ def test_too_little_space_is_reported_before_anything_is_written(
     assert str(target) in str(caught.value) and list(target.iterdir()) == []
 
 
-def test_a_part_of_it_can_be_brought_back(home: Home, tmp_path: Path) -> None:
+def test_a_part_of_it_can_be_restored(home: Home, tmp_path: Path) -> None:
     settings = home.settings
     restored = restore_into(supply_of(settings, only=("data/covers/sub",)), tmp_path / "a", new_id())
     assert set(contents(tmp_path / "a")) == {"data/covers/sub/b.jpg"} and restored.parts == ("data",)

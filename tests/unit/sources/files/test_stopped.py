@@ -74,9 +74,7 @@ def overlaid(kept: Tree, archive: Tree) -> Tree | None:
 @example({"a": {"d.keep": b"1"}}, {"a": b"2"}, 0)
 @example(LIVING, ARCHIVE, 5)
 @given(trees(NAMES), trees([name for name in NAMES if not name.endswith(".keep")]), st.integers(0, 12))
-def test_a_restore_that_stops_anywhere_goes_back_and_one_that_does_not_is_right(
-    living: Tree, archive: Tree, steps: int
-) -> None:
+def test_a_restore_that_stops_is_undone_and_one_that_ends_is_right(living: Tree, archive: Tree, steps: int) -> None:
     class Crash(BaseException):
         pass
 

@@ -280,7 +280,7 @@ def test_a_reader_that_crashes_where_memory_is_refused_is_no_verdict(texts: Path
     assert "too little memory" in checked.stdout and "SIGSEGV" in checked.stdout
 
 
-def test_the_wal_of_the_backup_is_switched_in_and_goes_back(library: Library) -> None:
+def test_the_wal_of_the_backup_is_switched_in_and_undone(library: Library) -> None:
     """In place over a database with its own WAL, and undone; killed at every rename it is the old or the new."""
     manifest = library.take()
     saved = hashes(library.database.parent)
@@ -300,7 +300,7 @@ class _Stop(BaseException): ...
 
 
 @pytest.mark.parametrize("renames", range(5))
-def test_a_switch_with_a_wal_that_dies_goes_back(
+def test_a_switch_with_a_wal_that_is_killed_is_undone(
     texts: Path, tmp_path: Path, renames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged = take(texts / "graph.db", tmp_path / "stage")

@@ -18,7 +18,7 @@ def owner(server, new_database):
     return url.replace(f"postgres:{server.password}", f"owner_of_{name}:p")
 
 
-def test_it_restores_beside_its_database_and_goes_back(owner, server, tmp_path):
+def test_it_restores_beside_its_database_and_undoes_that(owner, server, tmp_path):
     ask(owner, ITEMS)
     source = PostgresSource(database=owner, tools=server.programs, staging=tmp_path / "staging")
     staged, part = back_up(source, tmp_path / "stage")

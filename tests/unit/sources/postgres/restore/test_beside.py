@@ -175,7 +175,7 @@ def test_a_comment_of_the_users_stays_and_ours_gets_into_no_backup(library, serv
     assert ask(url, about) == [("changed meanwhile",)]
 
 
-def test_what_an_earlier_version_marked_is_found_and_goes_back(library, server):
+def test_databases_that_an_earlier_version_marked_are_found_and_put_back(library, server):
     source, _, part, url, name = library
     previous = f"{name}_before_restore_20260101_000000"
     mark = {"scriptorium": {"restore": ID, "former": previous, "comment": "their own"}}

@@ -93,7 +93,7 @@ def test_in_place_a_failure_in_the_middle_changes_nothing(poor):
     assert ask(url, "SELECT count(*) FROM items") == [(10,)]
 
 
-def test_space_for_the_way_back_is_looked_for_before_anything_is_replaced(poor, monkeypatch):
+def test_the_space_for_an_undo_is_checked_before_anything_is_replaced(poor, monkeypatch):
     source, staged, part, url, _ = poor
     source = source.model_copy(update={"in_place": True})
     incoming = source.incoming(part, ID)

@@ -67,7 +67,7 @@ def test_which_programs_read_which_dump(server_of, new_database, tmp_path, write
         assert able == (reader >= Dump.of(part).reader), (writer, reader, staged.method)
 
 
-def test_what_no_program_at_hand_can_bring_back_is_known_before_anything_is_saved(server_of, new_database, tmp_path):
+def test_a_dump_that_no_program_here_reads_is_reported_before_anything_is_saved(server_of, new_database, tmp_path):
     source = PostgresSource(database=new_database(server_of(15)), staging=tmp_path)
     only_old = source.model_copy(update={"tools": server_of(15).programs})
 

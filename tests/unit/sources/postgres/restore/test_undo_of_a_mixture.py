@@ -120,7 +120,7 @@ path = "backups"
 
 
 @pytest.mark.parametrize("clean", [False, True])
-def test_after_several_restores_it_goes_back_to_what_was_before_the_last(mixture, clean):
+def test_after_several_restores_the_last_one_is_undone(mixture, clean):
     for word in ("changed1", "changed2", "changed3"):
         mixture.put(word)
         mixture.restore(clean=clean)
@@ -191,7 +191,7 @@ def test_what_is_gone_is_named_and_nothing_is_changed(mixture, case):
     assert json.loads(mixture.journal().read_text())["state"] == "kept"
 
 
-def test_one_part_alone_goes_back_alone(mixture):
+def test_the_undo_of_one_part_changes_no_other(mixture):
     mixture.put("changed1")
     mixture.restore(only=("files",))
     mixture.put("changed2")
@@ -217,7 +217,7 @@ def test_an_undo_that_is_killed_is_completed(mixture, clean, part):
     assert mixture.now() == {"changed1"}
 
 
-def test_what_is_past_its_time_is_not_gone_back_to(mixture):
+def test_previous_data_that_expired_is_not_put_back(mixture):
     mixture.put("changed1")
     mixture.restore()
     long_ago = time.time() - 30 * 86400
