@@ -18,7 +18,6 @@ from scriptorium.errors import (
     DamageFound,
     LibraryBusy,
     NotFound,
-    ScriptoriumError,
     StoreUnavailable,
     UsageError,
 )
@@ -26,15 +25,15 @@ from scriptorium.failpoints import reach
 from scriptorium.manifest import is_archive_name
 from scriptorium.progress import Advance
 from scriptorium.stores.objects.base import ObjectInfo, checked_key
-from scriptorium.stores.objects.s3 import multipart, troubles, versions
+from scriptorium.stores.objects.s3 import completion, multipart, troubles, versions
 from scriptorium.stores.objects.s3.checksums import Kind
+from scriptorium.stores.objects.s3.completion import OWNER, SHA256, metadata_of
 from scriptorium.stores.objects.s3.place import MEBIBYTE, S3Place
 from scriptorium.stores.objects.s3.reading import open_object
 
 log = logging.getLogger(__name__)
 
 _UNFINISHED = re.compile(r"(?P<folder>(?:[^/]+/)?)\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
-_OWNER, _SHA256 = "scriptorium-id", "sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +116,9 @@ class S3Objects:
         found = self.head(key) if self.owner else None
         if found is None or int(found["ContentLength"]) != size:
             return False
-        if _metadata(found).get(_OWNER) != self.owner or _metadata(found).get(_SHA256) != sha256:
+        if metadata_of(found).get(OWNER) != self.owner or metadata_of(found).get(SHA256) != sha256:
             return False
-        self._lock_as_long(key, found)
+        self.lock_as_long(key, found)
         return True
 
     def put_bytes(self, key: str, data: bytes) -> None:
@@ -130,22 +129,22 @@ class S3Objects:
             digest.update(data)
         properties = self._properties(hashlib.sha256(data).hexdigest()) | kind.sent(digest.digest() if digest else None)
         with self.trouble(key):
-            self._unless_taken(
+            self.unless_taken(
                 key, lambda conditions: self.client.put_object(**self.at(key), Body=data, **properties, **conditions)
             )
 
     def _properties(self, sha256: str | None) -> dict[str, Any]:
         """What is stored with an object: its owner, its storage class, and until when it is locked."""
         properties: dict[str, Any] = dict(self.place.stored_as())
-        properties["Metadata"] = {_OWNER: self.owner} if self.owner else {}
+        properties["Metadata"] = {OWNER: self.owner} if self.owner else {}
         if sha256 is not None:
-            properties["Metadata"][_SHA256] = sha256
+            properties["Metadata"][SHA256] = sha256
         if self.retain_until is not None and self.place.lock is not None:
             properties["ObjectLockMode"] = self.place.lock.mode.upper()
             properties["ObjectLockRetainUntilDate"] = self.retain_until
         return properties
 
-    def _unless_taken(self, key: str, send: Callable[[Mapping[str, str]], Any]) -> Any:
+    def unless_taken(self, key: str, send: Callable[[Mapping[str, str]], Any]) -> Any:
         """Write where no object is, or replace our own object. A server without conditional writes gets none."""
         from botocore.exceptions import ClientError
 
@@ -163,7 +162,7 @@ class S3Objects:
             raise StoreUnavailable(
                 "the store does not answer: another write of this object goes on", on=self.location(key)
             )
-        if _metadata(there).get(_OWNER) != self.owner:
+        if metadata_of(there).get(OWNER) != self.owner:
             raise LibraryBusy(
                 "another backup has this name already",
                 on=self.location(key),
@@ -193,48 +192,9 @@ class S3Objects:
 
     def complete_upload(self, upload: multipart.Upload, kind: Kind, whole: multipart.Whole) -> None:
         """``DamageFound`` if the server has put together something else."""
-        from botocore.exceptions import ClientError
+        completion.complete(self, upload, kind, whole)
 
-        key, answer, lost = upload.key, {}, False
-        with self.trouble(key):
-            try:
-                answer = self._unless_taken(key, lambda conditions: self._complete(upload, kind, whole, conditions))
-            except ClientError as error:  # done already, where the answer to an earlier request was lost
-                lost = troubles.code_of(error) == "NoSuchUpload"
-                if not lost:
-                    raise
-        found = self.head(key, **({"ChecksumMode": "ENABLED"} if lost and kind.field else {}))
-        expected = kind.of_whole(whole.parts, whole.digest)
-        stored_digest = (found if lost else answer).get(kind.field) if found and kind.field else None
-        wrong = bool(stored_digest and expected and stored_digest != expected)
-        if found is None or (lost and (wrong or _metadata(found).get(_SHA256) != whole.sha256)):
-            raise self._ended_by_another(key)
-        if not self._is_marked(found, whole.sha256):  # equal beginnings of archives: the upload was another host's
-            self._take_back(key, answer, found)
-            raise self._ended_by_another(key)
-        if int(found["ContentLength"]) != whole.size or wrong:
-            self._take_back(key, answer, found)
-            raise DamageFound("what the server put together is not what was sent", on=self.location(key))
-        self._lock_as_long(key, found)
-
-    def _ended_by_another(self, key: str) -> StoreUnavailable:
-        what = "the store does not answer: the upload was ended by somebody else"
-        return StoreUnavailable(what, on=self.location(key), hint="try again")
-
-    def _is_marked(self, found: Any, sha256: str) -> bool:
-        """Whether an object's metadata names this backup and these contents."""
-        metadata = _metadata(found)
-        return (not self.owner or metadata.get(_OWNER) == self.owner) and metadata.get(_SHA256, sha256) == sha256
-
-    def _take_back(self, key: str, answer: Mapping[str, Any], found: Any) -> None:
-        """Remove what this upload made, in that version alone; what another host has put there since then stays."""
-        if str(answer.get("ETag", "")).strip('"') != str(found["ETag"]).strip('"'):
-            return
-        version = {"VersionId": str(found["VersionId"])} if found.get("VersionId") else {}
-        with contextlib.suppress(ScriptoriumError), self.trouble(key):
-            self.client.delete_object(**self.at(key), **version)
-
-    def _lock_as_long(self, key: str, found: Any) -> None:
+    def lock_as_long(self, key: str, found: Any) -> None:
         """The lock of a continued upload was computed when the upload began: extend it to the time computed now."""
         until = found.get("ObjectLockRetainUntilDate")
         if self.retain_until is None or self.place.lock is None or (until is not None and until >= self.retain_until):
@@ -243,18 +203,6 @@ class S3Objects:
             self.client.put_object_retention(
                 **self.at(key), Retention={"Mode": self.place.lock.mode.upper(), "RetainUntilDate": self.retain_until}
             )
-
-    def _complete(
-        self, upload: multipart.Upload, kind: Kind, whole: multipart.Whole, conditions: Mapping[str, str]
-    ) -> Any:
-        parts = [
-            {"PartNumber": part.number, "ETag": etag} | (kind.sent(part.digest) if kind.field else {})
-            for part, etag in zip(whole.parts, whole.etags, strict=True)
-        ]
-        full = kind.sent(whole.digest) | {"ChecksumType": "FULL_OBJECT"} if whole.digest is not None else {}
-        return self.client.complete_multipart_upload(
-            **self.at(upload.key), UploadId=upload.id, MultipartUpload={"Parts": parts}, **full, **conditions
-        )
 
     def abort_upload(self, key: str, upload: str) -> None:
         with contextlib.suppress(NotFound, StoreUnavailable), self.trouble(key):
@@ -364,7 +312,7 @@ class S3Objects:
         """Only what we put, by its metadata. An object whose manifest is hidden by a marker stays: somebody else
         removed the manifest, and may remove the marker to have the backup again."""
         found = self.head(key)
-        if found is None or not {_OWNER, _SHA256} & _metadata(found).keys():
+        if found is None or not {OWNER, SHA256} & metadata_of(found).keys():
             return False
         with self.trouble(key):
             hidden = versions.is_hidden(self, manifest)
@@ -389,8 +337,3 @@ def _is_ours(key: str) -> bool:
     except UsageError:
         return False
     return True
-
-
-def _metadata(answer: Any) -> dict[str, str]:
-    """By lower-case names: some servers capitalise them."""
-    return {str(name).lower(): str(value) for name, value in answer.get("Metadata", {}).items()}
