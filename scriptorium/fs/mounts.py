@@ -21,3 +21,11 @@ def mounted_in(folder: Path) -> Iterator[Path]:
         point = _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), line.split(b" ")[4])
         if point == real or point.startswith(real.rstrip(b"/") + b"/"):
             yield Path(os.fsdecode(point))
+
+
+def mount_of(path: Path) -> Path:
+    """The mount point that a path is on, or would be on."""
+    real = path.resolve()
+    while not real.is_mount() and real != real.parent:
+        real = real.parent
+    return real

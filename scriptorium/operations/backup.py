@@ -334,8 +334,12 @@ def store_copy(
     settings: Settings, plan: BackupPlan, prepared: Prepared, checked: Mapping[Packaging, Verification], store: str
 ) -> Copy:
     """Put the backup into a store. ``DamageFound`` if the copy is not sound."""
+    target = settings.store(store)
+    workspace.require_mounted(settings, target)
     with step("storing in", store):
-        return put(settings.store(store), plan.compression, prepared, checked)
+        copy = put(target, plan.compression, prepared, checked)
+    workspace.note_mounted(settings, target)
+    return copy
 
 
 def store_copies(

@@ -160,11 +160,13 @@ def _stored(settings: Settings, planned: PlannedCopy, package: Package, known: V
     """The package in the target, in the place of a damaged copy, if there is one that is not locked. What is on this
     machine is read back there; of what goes elsewhere the store has compared the checksums, or reads it back itself."""
     target = settings.store(planned.to)
+    workspace.require_mounted(settings, target)
     reach("copy.before-put")
     if planned.replaced is not None and lock_of(target, planned.replaced.key) is None:
         target.remove(planned.replaced.key)
     with step("storing in", planned.to):
         stored = target.put(package)
+    workspace.note_mounted(settings, target)
     reach("copy.stored")
     log.info("%s: stored as %s, %s", planned.to, stored.key, wording.size(stored.bytes))
     made = Copy(planned.to, stored.key, stored.bytes, planned.backup.status)

@@ -41,8 +41,10 @@ def _state(settings: Settings, store: BackupStore) -> StoreState:
 
 
 def initialize(settings: Settings, chosen: Sequence[str] = ()) -> Iterator[StoreFinding]:
-    """Make the place of every store, or of the chosen ones, where it is not there."""
+    """Make the place of every store, or of the chosen ones, where it is not there; also where it was on another disk
+    before."""
     for store in _chosen(settings, chosen):
+        workspace.forget_mounted(settings, store.name)
         try:
             yield StoreFinding(store.name, "made ready", care.initialize(store))
         except STORE_TROUBLE as error:

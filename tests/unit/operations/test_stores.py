@@ -128,3 +128,37 @@ def test_two_stores_in_one_bucket_have_a_prefix_each(write: Callable[[str], Path
         load(write(library + store.format("a", "home", here) + store.format("b", "home/", f"{here}/")), {})
     for prefix, address in (("office", here), ("home", there)):
         assert load(write(library + store.format("a", "home", here) + store.format("b", prefix, address)), {})
+
+
+def test_a_store_whose_disk_is_not_mounted_does_not_begin_anew(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (shelf.folder / "up-lib").mkdir()
+    settings = shelf.settings.model_copy(update={"workspace": tmp_path / "elsewhere"})
+    request, store = BackupRequest(library="lib", to=("local",)), settings.store("local")
+    mounts = {"local": shelf.folder / "disk"}
+    monkeypatch.setattr("scriptorium.workspace.mounted.mount_of", lambda _: mounts["local"])
+    take(settings, plan_backup(settings, request, now=shelf.start))
+    take(settings, plan_backup(settings, request, now=shelf.start + timedelta(hours=1)))
+    store.path.rename(shelf.folder / "moved away")
+    mounts["local"] = Path("/")
+    for exists in (False, True):
+        if exists:
+            store.path.mkdir()
+        with pytest.raises(StoreRefused, match=r"not mounted: it was at .*/disk") as caught:
+            take(settings, plan_backup(settings, request, now=shelf.start + timedelta(hours=2 + exists)))
+        assert "stores init local" in caught.value.hint
+    assert not list(store.path.iterdir())
+    (made,) = initialize(settings, ("local",))
+    assert made.good is not False
+    take(settings, plan_backup(settings, request, now=shelf.start + timedelta(hours=5)))
+    assert len(list(store.list())) == 1
+
+
+def test_a_store_that_was_emptied_on_its_disk_begins_anew(shelf: Shelf) -> None:
+    (shelf.folder / "up-lib").mkdir()
+    request, store = BackupRequest(library="lib", to=("local",)), shelf.settings.store("local")
+    take(shelf.settings, plan_backup(shelf.settings, request, now=shelf.start))
+    store.path.rename(shelf.folder / "moved away")
+    take(shelf.settings, plan_backup(shelf.settings, request, now=shelf.start + timedelta(hours=1)))
+    assert len(list(store.list())) == 1
