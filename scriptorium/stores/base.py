@@ -35,7 +35,8 @@ class StoreFeatures:
     backup can be changed or removed before its time · ``remote``: it may be unreachable as a whole · ``partial_read``:
     it reads only the members that are wanted · ``resumes``: it continues a put that was interrupted · ``streams``: it
     takes parts that are on no disk · ``shares``: it verifies a share of a backup's contents · ``takes_over``: it takes
-    a package from the workspace's filesystem without a second copy.
+    a package from the workspace's filesystem without a second copy · ``contents_only``: owners, modes, links and empty
+    folders are in its record alone, and a restore sets them.
     """
 
     encrypts: bool = False
@@ -47,6 +48,7 @@ class StoreFeatures:
     streams: bool = False
     shares: bool = False
     takes_over: bool = False
+    contents_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ def test_a_bucket_copies_what_is_the_same_by_itself(data: Path, tmp_path: Path, 
     back = restored(store, second, tmp_path / "back")
     assert (back / "data/noise").read_bytes() == (data / "noise").read_bytes()
     store.remove(first)
+    assert store.sweep(TAKEN + LATER) == ()
     assert [found.key for found in store.list()] == [second] and store.verify(second).sound
     server.client.delete_object(Bucket=bucket, Key=f"books/{second}/contents/data/noise")
     assert "noise" in str(store.verify(second, share=Share(1, 1)).damage)
@@ -98,6 +99,7 @@ def test_names_that_rclone_cannot_hold_come_back_from_the_record(tmp_path: Path)
     store = rclone_store(tmp_path)
     key = stored(store, data)
     warnings = "\n".join(store.manifest(key).warnings)
+    assert "1 links are in the record alone" in warnings
     assert warnings.count("because of its name") == 4 and "renamed/000004" in warnings
     back = restored(store, key, tmp_path / "back") / "data"
     assert all((back / name).read_text() == f"of {name!r}" for name in [*odd, "plain"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from borg_repository import borg_store
+from rclone_remote import rclone_store
 from restic_repository import damage_pack, restic_store
 from ssh_server import local_store
 from tree_store import TreeStore
@@ -61,6 +62,11 @@ def borg(folder: Path) -> str:
     store = borg_store(folder / "borg")
     place = f'repository = "{store.repository}"\nbase = "{store.base}"\n'
     return f'kind = "borg"\n{place}password_file = "{store.password_file}"\n'
+
+
+def rclone(folder: Path) -> str:
+    store = rclone_store(folder)
+    return f'kind = "rclone"\nremote = "{store.remote}"\nconfig = "{store.config}"\n'
 
 
 @pytest.fixture(params=[in_memory, restic])
@@ -116,8 +122,8 @@ def test_a_library_is_kept_and_comes_back_by_a_store_without_archives(vault: Any
         Catalog(vault.settings).find(newer.id)
 
 
-@pytest.mark.parametrize("vault", [rsync, borg], indirect=True)
-def test_a_library_is_kept_by_rsync_and_by_borg(vault: Any) -> None:
+@pytest.mark.parametrize("vault", [rsync, borg, rclone], indirect=True)
+def test_a_library_is_kept_by_rsync_by_borg_and_by_rclone(vault: Any) -> None:
     first = backup(library="bibliotheca")
     assert first.status is Status.VERIFIED
     cover = vault.home / "data/covers/a.jpg"

@@ -52,9 +52,9 @@ class Stored:
         kind = self.hash if hashes else ""
         words = ("--hash", f"--hash-type={kind}") if kind else ()
         found: dict[str, Entry] = {}
-        for folder in (CONTENTS, *([RENAMED] if self.renamed else [])):
-            for one in listed(self.program, self.at(folder), "--files-only", "--no-modtime", "--fast-list", *words):
-                found[f"{folder}/{one.path}"] = one
+        only = [f"--include=/{folder}/**" for folder in (CONTENTS, RENAMED)]
+        for one in listed(self.program, self.at(), "--files-only", "--no-modtime", "--fast-list", *only, *words):
+            found[one.path] = one
         return found
 
     def computed(self, size: int) -> bool:

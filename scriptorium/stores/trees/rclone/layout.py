@@ -94,7 +94,12 @@ def survey(program: Rclone, library: str = "", label: str = "") -> list[Seen]:
             one.folders.add(parts[2])
         elif len(parts) == 3:
             one.files[parts[2]] = (entry.size, entry.time)
-    return [found[key] for key in sorted(found)]
+    return [one for _, one in sorted(found.items()) if one.files or not _is_shadow(program, one)]
+
+
+def _is_shadow(program: Rclone, seen: Seen) -> bool:
+    """Some servers list the folders of what was removed from a bucket for a while."""
+    return program.abilities.bucket and not list(listed(program, program.at(seen.key), "--files-only", "--no-modtime"))
 
 
 def _require_folder(program: Rclone) -> None:

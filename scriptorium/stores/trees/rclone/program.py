@@ -60,13 +60,15 @@ _FULL = re.compile(
 @dataclass(frozen=True, slots=True)
 class Abilities:
     """``hashes``: those that a remote gives; ``computes``: of what is stored, when they are asked for. ``copies``: it
-    copies by itself. ``bucket``: it has keys and no folders. ``caseless``: it takes ``a`` and ``A`` for one name."""
+    copies by itself. ``bucket``: it has keys and no folders. ``cleans``: it
+    finds unfinished uploads. ``caseless``: it takes ``a`` and ``A`` for one name."""
 
     hashes: tuple[str, ...]
     copies: bool
     computes: bool
     bucket: bool
     caseless: bool
+    cleans: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ def _abilities(program: Rclone) -> Abilities:
         computes=bool(raw.get("SlowHash")),
         bucket=bool(raw.get("BucketBased")),
         caseless=bool(raw.get("CaseInsensitive")),
+        cleans=bool(raw.get("CleanUp")),
     )
 
 

@@ -62,7 +62,7 @@ def save(program: Rclone, package: TreePackage, seen: Sequence[Seen], check: Che
     folder = package.folder / ".rclone"
     folder.mkdir(mode=0o700, exist_ok=True)
     sending = Sending(program, package, folder)
-    _claim(program, package)
+    _claim(program, package, free=not any(one.label == package.label for one in seen))
     reach("rclone.before-contents")
     earlier = _earlier(program, package, seen)
     with step("sending by rclone", package.label, expected=package.contents or None) as moved:
@@ -72,7 +72,7 @@ def save(program: Rclone, package: TreePackage, seen: Sequence[Seen], check: Che
     at, began = datetime.now(UTC).replace(microsecond=0), time.monotonic()
     with step("comparing", package.label):
         package, hashes = _arrived(sending, earlier, check)
-    package = dataclasses.replace(package, manifest=_with_warnings(package.manifest, sending.renamed))
+    package = dataclasses.replace(package, manifest=_with_warnings(package, sending.renamed))
     _describe(sending, package, hashes)
     _require_claim(program, package)
     reach("rclone.before-manifest")
@@ -81,22 +81,23 @@ def save(program: Rclone, package: TreePackage, seen: Sequence[Seen], check: Che
     return Saved(package, Verification(at, True, (), time.monotonic() - began))
 
 
-def _claim(program: Rclone, package: TreePackage) -> None:
-    """Say whose folder this is."""
-    _require_claim(program, package, free=True)
+def _claim(program: Rclone, package: TreePackage, *, free: bool) -> None:
+    """Say whose folder this is. ``free``: the remote lists no such folder."""
+    if not free:
+        _require_claim(program, package, torn=True)
     manifest = package.manifest
     claim = Claim(manifest.id, socket.gethostname(), manifest.created_at)
     program.run("rcat", program.at(manifest.library, package.label, CLAIM), input=claim.written())
 
 
-def _require_claim(program: Rclone, package: TreePackage, *, free: bool = False) -> None:
-    """``StoreRefused`` unless the folder is this run's, or, with ``free``, nobody's."""
+def _require_claim(program: Rclone, package: TreePackage, *, torn: bool = False) -> None:
+    """``StoreRefused`` unless the folder is this run's, or, with ``torn``, of a run that ended before it said so."""
     key = (package.manifest.library, package.label)
     try:
         claim = parse_claim(read(program, *key, CLAIM))
     except NotFound:
         claim = None
-    if (claim is None and not free) or (claim is not None and claim.id != package.manifest.id):
+    if (claim is None and not torn) or (claim is not None and claim.id != package.manifest.id):
         raise StoreRefused(
             f"another backup{f' (of {claim.host})' if claim else ''} has this name already",
             on="/".join(key),
@@ -157,15 +158,16 @@ def _finding(line: Line, there: Entry | None) -> str:
     return str(Finding(ALTERED if there else MISSING, readable(line.entry.path)))
 
 
-def _with_warnings(manifest: Manifest, renamed: Mapping[str, str]) -> Manifest:
-    """Names that the remote does not hold; the record gives them back."""
-    if not renamed:
-        return manifest
+def _with_warnings(package: TreePackage, renamed: Mapping[str, str]) -> Manifest:
+    """What the remote does not hold; the record gives it back."""
+    manifest = package.manifest
+    links = sum(1 for line in package.lines() if line.entry.kind in ("symlink", "hardlink"))
+    kept = [f"{links} links are in the record alone: a copy by rclone alone lacks them"] if links else []
     named = [
         f"{readable(path)}: stored as {name}, because of its name" for path, name in list(renamed.items())[:_NAMED]
     ]
     more = [f"{len(renamed) - _NAMED} more files are stored by number"] if len(renamed) > _NAMED else []
-    return dataclasses.replace(manifest, warnings=(*manifest.warnings, *named, *more))
+    return dataclasses.replace(manifest, warnings=(*manifest.warnings, *kept, *named, *more))
 
 
 def _describe(sending: Sending, package: TreePackage, hashes: Mapping[str, str]) -> None:

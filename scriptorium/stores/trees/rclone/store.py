@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from scriptorium.errors import DamageFound, NotFound, StoreUnavailable, ToolMissing, UsageError
+from scriptorium.errors import STORE_TROUBLE, DamageFound, NotFound, StoreUnavailable, ToolMissing, UsageError
 from scriptorium.failpoints import reach
 from scriptorium.manifest import dumps_annotations, loads, loads_annotations
 from scriptorium.members import Member
@@ -44,7 +45,12 @@ class RcloneStore(RclonePlace):
     @property
     def features(self) -> StoreFeatures:
         return StoreFeatures(
-            encrypts=self.encrypted, remote=self.folder is None, partial_read=True, resumes=True, shares=True
+            encrypts=self.encrypted,
+            remote=self.folder is None,
+            partial_read=True,
+            resumes=True,
+            shares=True,
+            contents_only=True,
         )
 
     @property
@@ -155,7 +161,17 @@ class RcloneStore(RclonePlace):
 
     def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
         rubbish = [one for one in self._survey() if not one.is_backup and now - one.changed > grace]
+        if not dry_run:
+            self._abort_uploads(grace)
         return self._swept(rubbish, dry_run=dry_run)
+
+    def _abort_uploads(self, grace: timedelta) -> None:
+        """Parts of files that a killed rclone left in a bucket: nobody sees them, and they take space."""
+        program = self.program
+        if program.abilities.bucket and program.abilities.cleans:
+            with contextlib.suppress(*STORE_TROUBLE, NotFound):
+                age = f"max-age={max(1, round(grace.total_seconds()))}s"
+                program.run("backend", "cleanup", program.remote, "-o", age)
 
     def discard_unfinished(self, library: str, created_at: datetime) -> tuple[str, ...]:
         unfinished = [one for one in self._survey(library) if not one.is_backup]
