@@ -107,14 +107,16 @@ def _restic(store: BackupStore) -> Described:
     elif store.password_command:
         words += ["--password-command", store.password_command]
     restic = shlex.join(words)
-    tag = '--tag "scriptorium,library=$LIBRARY,role={}"'
+    tag = '--tag "scriptorium,role=manifest,library=$LIBRARY"'
     return (
         f"restic:{repository}",
-        ("restic",),
+        ("restic", "sha256sum"),
         (
-            f"{restic} snapshots {tag.format('contents')}",
-            f'{restic} restore latest {tag.format("contents")} --target "$TARGET"',
-            f'{restic} dump latest {tag.format("manifest")} /manifest.json > "$TARGET/manifest.json"',
+            f"{restic} snapshots {tag}",
+            f'{restic} restore latest {tag} --target "$TARGET" && cd "$TARGET"',
+            r"""id=$(sed -n 's/^  "id": "\(.*\)",$/\1/p' manifest.json)""",
+            f'{restic} restore latest --tag "scriptorium,role=contents,id=$id" --target .',
+            "sha256sum --quiet -c SHA256SUMS",
         ),
     )
 
