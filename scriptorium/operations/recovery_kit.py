@@ -83,11 +83,11 @@ def _locked_key(settings: Settings, passphrase: str) -> str:
 
 def fingerprint(settings: Settings) -> str:
     """A hash of what a kit is about: stores, addresses, recipients, places of secrets. No secret is in it."""
-    facts = []
+    listed = []
     for name, store in sorted(settings.stores.items()):
         found = recovery_of(store)
-        facts.append([name, found.address, found.place, [asdict(one) for one in found.secrets]])
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        listed.append([name, found.address, found.place, [asdict(one) for one in found.secrets]])
+    return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
 
 
 def _remember(settings: Settings) -> None:
