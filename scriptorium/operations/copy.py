@@ -96,8 +96,7 @@ def copy_one(settings: Settings, planned: PlannedCopy, *, advance: Advance | Non
         recorded(settings, backup.id, "copy", backup.library),
     ):
         reach("copy.locked")
-        fresh = planned.replaced is None and planned.outdated is None
-        there = planned.unread or (stored_before(settings, planned) if fresh else None)
+        there = planned.unread or (stored_before(settings, planned) if planned.outdated is None else None)
         if there is not None:
             read = _read_back(settings, planned, there)
             if read is not None:
@@ -222,7 +221,7 @@ def _read_back(settings: Settings, planned: PlannedCopy, there: Copy) -> Copy | 
     with step("verifying", str(planned), expected=there.bytes) as moved:
         verification = target.verify(there.key, advance=moved)
     if verification.sound:
-        return _noted(settings, planned, there, verification)
+        return _noted(settings, planned, there, replace(target.annotations(there.key), verification=verification))
     target.annotate(there.key, replace(target.annotations(there.key), verification=verification))
     if not planned.sources:
         raise DamageFound("the copy there is damaged", on=str(planned), findings=verification.damage[:3])
@@ -242,19 +241,20 @@ def _checked(settings: Settings, planned: PlannedCopy, made: Copy, known: Verifi
         raise _ArrivedDamaged(
             "the copy that was just stored reads back differently", on=str(planned), findings=verification.damage[:3]
         )
-    return _noted(settings, planned, made, verification)
+    return _noted(settings, planned, made, Annotations(verification=verification))
 
 
-def _noted(settings: Settings, planned: PlannedCopy, made: Copy, verification: Verification) -> Copy:
-    """The copy with its verification, and with the pin of the others."""
+def _noted(settings: Settings, planned: PlannedCopy, made: Copy, known: Annotations) -> Copy:
+    """The copy with what is known of it, and with the pin of the others."""
     reach("copy.before-annotations")
     target = settings.store(planned.to)
-    annotations = Annotations(pinned=any(_pins(settings, planned)), verification=verification)
+    annotations = replace(known, pinned=any(_pins(settings, planned)))
     target.annotate(made.key, annotations)
     reach("copy.done")
     forget_missing(settings, planned.backup.id, planned.to)
     status = judge_copy(annotations, unsaved=planned.backup.unsaved).status
-    return replace(made, status=status, pinned=annotations.pinned, verified_at=verification.at)
+    verified_at = annotations.verification.at if annotations.verification else None
+    return replace(made, status=status, pinned=annotations.pinned, verified_at=verified_at)
 
 
 def _pins(settings: Settings, planned: PlannedCopy) -> Iterator[bool]:

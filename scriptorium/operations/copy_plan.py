@@ -187,13 +187,22 @@ def _taken(target: BackupStore, planned: PlannedCopy, label: str) -> bool:
 
 
 def stored_before(settings: Settings, planned: PlannedCopy) -> Copy | None:
-    """A copy that an earlier try, or somebody else, has put into the store since this one was planned."""
+    """A copy that an earlier try, or somebody else, has put into the store since this one was planned. A damaged copy
+    that the plan replaces is none, unless it has been found sound since."""
     target, backup = settings.store(planned.to), planned.backup
     labels = {label_of(copy.label) for copy in backup.copies}
     for found in target.list(backup.library):
         label = label_of(found.label)
         if label in labels or re.sub(r"-[0-9]+$", "", label) in labels:
             with contextlib.suppress(NotFound, DamageFound, ToolMissing):
-                if target.manifest(found.key).id == backup.id:
+                if target.manifest(found.key).id == backup.id and not _still_damaged(target, planned, found.key):
                     return Copy(planned.to, found.key, found.bytes, backup.status)
     return None
+
+
+def _still_damaged(target: BackupStore, planned: PlannedCopy, key: str) -> bool:
+    """Whether the plan replaces this copy, and nothing has found it sound since."""
+    if planned.replaced is None or planned.replaced.key != key:
+        return False
+    found = target.annotations(key).verification
+    return found is None or not found.sound or found.at == planned.replaced.verified_at

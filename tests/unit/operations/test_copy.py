@@ -23,7 +23,7 @@ from scriptorium.errors import (
     KeyMissing,
 )
 from scriptorium.members import write_members
-from scriptorium.model import Annotations, Backup, Manifest
+from scriptorium.model import Annotations, Backup, Manifest, Proof
 from scriptorium.operations.backup import backup
 from scriptorium.operations.copy import copy
 from scriptorium.operations.copy_plan import plan_copy
@@ -204,6 +204,18 @@ def test_a_copy_that_nobody_has_read_yet_is_read(settings: Settings, stores: Sto
     flip(stores["usb"], taken)
     (made,) = copy(only(settings, "local", "usb"), CopyRequest(reference=taken.id, to=["usb"])).copied
     assert not made.finished and stores["usb"].verify(made.copy.key).sound
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_copy_that_is_read_keeps_what_a_drill_found(settings: Settings, stores: Stores, proven: bool) -> None:
+    taken = saved(settings, "local", "usb")
+    proof = Proof(backup_setup.NOW, "local", proven, 1.0, 0.0, 0, 0, 0, 0, differences=() if proven else ("differs",))
+    stores["local"].annotate(taken.copies[0].key, Annotations(proof=proof))
+    two = only(settings, "local", "usb")
+    (made,) = copy(two, CopyRequest(reference=taken.id, to=["local"])).copied
+    there = stores["local"].annotations(taken.copies[0].key)
+    assert there.proof == proof and there.verification is not None
+    assert made.copy.status is (Status.PROVEN if proven else Status.DAMAGED)
 
 
 def test_another_backup_of_the_same_second_keeps_its_name(settings: Settings, stores: Stores) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from scriptorium.errors import (
     StoreUnavailable,
     UsageError,
 )
+from scriptorium.model import Verification
 from scriptorium.operations import backup as operation
 from scriptorium.operations.copy import copy, copy_each, copy_one
 from scriptorium.operations.copy_plan import plan_copy
@@ -94,6 +96,16 @@ def test_a_second_try_finds_what_the_first_one_stored(settings: Settings, monkey
     made = copy_one(two, planned)
     assert made.finished and len(Catalog(two).find(taken.id).copies) == 2
     assert len(list(two.store("tree").list())) == 1
+
+
+def test_a_damaged_copy_that_somebody_else_has_replaced_is_not_removed(settings: Settings, stores: Stores) -> None:
+    taken = saved(settings, "local", "usb")
+    two, key = only(settings, "local", "usb"), taken.copies[1].key
+    damaged = Verification(backup_setup.NOW, False, ("a damaged block",))
+    stores["usb"].annotate(key, dataclasses.replace(stores["usb"].annotations(key), verification=damaged))
+    (planned,) = plan_copy(two, CopyRequest(reference=taken.id, to=["usb"])).copies
+    assert not copy_one(two, planned).finished
+    assert copy_one(two, planned).finished, "as planned before: the good copy is read, and stays"
 
 
 def test_a_store_that_does_not_answer_is_not_tried_for_every_backup(settings: Settings, stores: Stores) -> None:
