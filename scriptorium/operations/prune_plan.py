@@ -56,6 +56,7 @@ def plan_cleanup(
         copies = [_kept(backup, store) for backup in known if backup.copies_in(store)]
         for one in _judged(settings, store, copies, policy, now, busy, after):
             by_backup[one.candidate.id][store] = one
+    _keep_last_good(settings, known, by_backup, policy, now)
     decisions = [_with_locks(settings, backup, _merged(backup, by_backup[backup.id])) for backup in known]
     unknown = [Decision(Candidate.of(backup), True, (_UNKNOWN,)) for backup in backups if backup.error]
     return tuple(sorted((*decisions, *unknown), key=lambda one: one.candidate.created_at, reverse=True))
@@ -64,8 +65,13 @@ def plan_cleanup(
 def kept_by_retention(settings: Settings, library: str, store: str, *, now: datetime | None = None) -> frozenset[str]:
     """The good backups that a store keeps by the settings' rules if it has them all, whatever it locks: their ids."""
     backups = Catalog(settings).backups(library=library, records=False)
-    known = [Candidate.of(backup) for backup in backups if not backup.error]
-    decisions = _by_rules(settings, store, known, None, now or trusted_time(settings), frozenset())
+    return _wanted(settings, store, [one for one in backups if not one.error], None, now or trusted_time(settings))
+
+
+def _wanted(
+    settings: Settings, store: str, backups: Sequence[Backup], policy: Policy | None, now: datetime
+) -> frozenset[str]:
+    decisions = _by_rules(settings, store, [Candidate.of(backup) for backup in backups], policy, now, frozenset())
     good = {backup.id for backup in backups if backup.status.good}
     return frozenset(one.candidate.id for one in decisions if one.keep and one.candidate.id in good)
 
@@ -122,6 +128,31 @@ def _is_followed(candidate: Candidate, copies: Iterable[_Kept], after: PruneAfte
         and (after == "complete" or (kept.copy.proven_at if after == "proven" else kept.copy.verified_at) is not None)
         for kept in copies
     )
+
+
+def _keep_last_good(
+    settings: Settings,
+    backups: Sequence[Backup],
+    decided: Mapping[str, dict[str, Decision]],
+    policy: Policy | None,
+    now: datetime,
+) -> None:
+    """The good copies of a backup stay as long as a store that keeps it by its rules has only a damaged one, or could
+    not get one: its copy is made from them. The damaged one stays, too: it shows what the store lacks."""
+    wanted: dict[str, frozenset[str]] = {}
+    for backup in backups:
+        of_stores = decided[backup.id]
+        good = {copy.store for copy in backup.copies if copy.status.good or copy.disputed}
+        if not any(not one.keep for one in of_stores.values()) or any(of_stores[store].keep for store in good):
+            continue
+        lacking = [copy.store for copy in backup.copies] + [one.store for one in backup.missing]
+        for store in (one for one in dict.fromkeys(lacking) if one not in good and one in settings.stores):
+            if store not in wanted:
+                wanted[store] = _wanted(settings, store, backups, policy, now)
+            if backup.id in wanted[store]:
+                reason = f"{store} keeps it, and has no good copy: scriptorium copy {backup.id} --to {store}"
+                for name in (one for one in (*good, store) if one in of_stores):
+                    of_stores[name] = Decision(of_stores[name].candidate, True, (reason,))
 
 
 def _by_rules(

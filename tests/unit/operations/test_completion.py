@@ -18,11 +18,12 @@ from scriptorium.operations import backup as operation
 from scriptorium.operations.backup import backup, take
 from scriptorium.operations.completion import plan_completion
 from scriptorium.operations.copy import copy
-from scriptorium.operations.prune import remove_by_hand
+from scriptorium.operations.prune import prune, remove_by_hand
 from scriptorium.report.backup import backup_report
 from scriptorium.report.backups import backup_document, backup_row
-from scriptorium.requests import BackupRequest, CopyRequest
+from scriptorium.requests import BackupRequest, CopyRequest, PruneRequest
 from scriptorium.results import BackupResult
+from scriptorium.retention import Policy
 from scriptorium.words import Status, Tier
 
 home, tmp_path = backup_setup.home, backup_setup.tmp_path  # fixtures of these tests
@@ -166,6 +167,19 @@ def test_what_retention_removes_now_is_not_copied(home: Home) -> None:
     assert [one.backup.id for one in plan_completion(home.settings, "lib")] == [new.id]
     result = copy(home.settings, CopyRequest(missing=True))
     assert [one.backup.id for one in result.copied] == [new.id] and old.id != new.id
+
+
+def test_a_cleanup_leaves_what_the_next_run_completes(home: Home) -> None:
+    """A store that keeps a backup longer could not get it yet: the only copy stays until it has one."""
+    away(home)
+    old = backup(home.settings, BackupRequest(), now=NOW - timedelta(days=2)).backup
+    run(home, 0)
+    back(home)
+    rules = {"keep": Policy(last=1), "keep_in": {"second": Policy(last=2)}, "prune_after": "complete"}
+    settings = home.settings.model_copy(update=rules)
+    assert prune(settings, PruneRequest()).removed == ()
+    assert [one.backup.id for one in copy(settings, CopyRequest(missing=True)).copied][-1] == old.id
+    assert prune(settings, PruneRequest()).removed == (f"{old.id}@local",)
 
 
 def test_a_store_that_is_away_is_an_error_of_copy_missing(home: Home) -> None:

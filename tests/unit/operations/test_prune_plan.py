@@ -64,6 +64,26 @@ def test_each_store_has_its_rules(shelf: Shelf) -> None:
     assert kept_by_retention(shelf.settings, "lib", "offsite", now=NOW) == {second.id, third.id}
 
 
+def test_the_last_good_copy_stays_until_the_store_that_keeps_the_backup_has_one(shelf: Shelf) -> None:
+    """What ``copy --missing`` would make is not made impossible by a cleanup."""
+    first, second, third = (shelf.put(day * DAY, "local", "offsite") for day in range(3))
+    damaged = Annotations(verification=Verification(NOW, False, ("a damaged block",)))
+    key = second.copies[1].key
+    shelf.settings.store("offsite").annotate(key, damaged)
+    change(shelf, keep_in={"offsite": Policy(last=2)})
+    assert verdicts(shelf, first, second, third) == [(True, ("local",)), (True, ()), (True, ())]
+    assert f"scriptorium copy {second.id} --to offsite" in planned(shelf)[second.id].reasons[0]
+    assert carry_out(shelf.settings, "lib", plan_cleanup(shelf.settings, "lib", now=NOW)) == (f"{first.id}@local",)
+    assert verdicts(shelf, second) == [(True, ())]
+    shelf.settings.store("offsite").annotate(key, READ_BACK)
+    assert verdicts(shelf, first, second, third) == [(False, ()), (True, ("local",)), (True, ())]
+    shelf.settings.store("offsite").annotate(key, damaged)
+    change(shelf, keep_in={})
+    assert verdicts(shelf, first, second, third)[1] == (False, ()), "no store keeps it by its rules"
+    change(shelf, keep_in={"offsite": Policy(last=2)})
+    assert not planned(shelf, Policy(last=1))[second.id].keep, "a person names other rules"
+
+
 def test_the_newest_of_each_store_stays(shelf: Shelf) -> None:
     """A store that was away for weeks still has its newest copy."""
     old = shelf.put(timedelta(0), "offsite")
