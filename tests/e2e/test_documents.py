@@ -17,6 +17,7 @@ import pytest
 import real_backup
 import runbook
 from age_keys import new_key
+from borg_repository import borg_store
 from rclone_remote import rclone_store
 from runbook import DOCS, perform
 from ssh_server import local_store
@@ -310,6 +311,20 @@ def test_16_a_folder_that_rsync_made(scene: Scene, env: dict[str, str]) -> None:
     perform("16", {**scene.values, "STORE": str(disk.path)}, scene.folder, env, {"BACKUP": "full_20260301_020000"})
     assert (scene.work / "new/data/covers/later.jpg").read_bytes() == b"newer than the backup"
     assert books(scene.work / "new/data/kuzu/bibliotheca.db") == 51
+
+
+def test_17_a_repository_of_borg(scene: Scene, env: dict[str, str]) -> None:
+    if shutil.which("borg") is None:
+        pytest.skip("borg is not installed")
+    store = borg_store(scene.folder / "borg", name="vault")
+    settings = scene.place.settings.model_copy(update={"stores": {"vault": store}})
+    for instant in (BEFORE, NEWEST):
+        real_backup.take(settings, instant)
+    values = {"REPOSITORY": store.repository, "KEY": str(store.password_file), "BACKUP": "full_20260301_020000"}
+    perform("17", scene.values, scene.folder, {**env, "BORG_BASE_DIR": str(store.base)}, values)
+    (later,) = (scene.work / "extracted").rglob("covers/later.jpg")
+    (database,) = (scene.work / "extracted").rglob("bibliotheca.db")
+    assert later.read_bytes() == b"newer than the backup" and books(database) == 51
 
 
 def test_18_a_remote_that_rclone_filled(scene: Scene, env: dict[str, str]) -> None:

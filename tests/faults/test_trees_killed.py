@@ -15,6 +15,7 @@ from pathlib import Path
 
 import driver
 import pytest
+from borg_repository import borg_store
 from rclone_remote import WHEELS, rclone_store
 from restic_repository import restic_store
 from ssh_server import ssh_server
@@ -31,6 +32,12 @@ LATER = timedelta(days=2)
 def restic(folder: Path) -> str:
     store = restic_store(folder / "restic")
     return f'kind = "restic"\nrepository = "{store.repository}"\npassword_file = "{store.password_file}"'
+
+
+def borg(folder: Path) -> str:
+    store = borg_store(folder / "borg")
+    place = f'repository = "{store.repository}"\nbase = "{store.base}"\n'
+    return f'kind = "borg"\n{place}password_file = "{store.password_file}"'
 
 
 def rsync(folder: Path) -> str:
@@ -55,6 +62,12 @@ KINDS: dict[str, tuple[Callable[[Path], str], str, list[str], list[str]]] = {
         ["before-contents", "after-contents", "before-manifest", "after-manifest"],
         [],
     ),
+    "borg": (
+        borg,
+        "borg",
+        ["before-contents", "after-contents", "before-manifest", "after-manifest"],
+        ["before-removal", "after-removal"],
+    ),
     "rsync": (
         rsync,
         "rsync",
@@ -71,6 +84,7 @@ KINDS: dict[str, tuple[Callable[[Path], str], str, list[str], list[str]]] = {
 }
 IN_SUITE = {
     ("restic", "restic.before-manifest"),
+    ("borg", "borg.before-manifest"),
     ("rsync", "rsync.before-rename"),
     ("rsync", "rsync.after-hidden"),
     ("rclone", "rclone.before-manifest"),

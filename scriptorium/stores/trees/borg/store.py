@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from scriptorium.errors import DamageFound, NotFound, Protected, StoreRefused, ToolMissing, UsageError
+from scriptorium.failpoints import reach
 from scriptorium.fs.free_space import free_bytes
 from scriptorium.manifest import dumps_annotations, loads, loads_annotations
 from scriptorium.members import Member
@@ -238,7 +239,9 @@ class BorgStore(PasswordSettings):
         if not archives:
             return
         first, *more = (one.name for one in ours.in_order_of_removal(archives))
+        reach("borg.before-removal")
         self._removing("delete", f"::{first}", *more)
+        reach("borg.after-removal")
 
     def sweep(self, now: datetime, *, grace: timedelta = GRACE, dry_run: bool = False) -> tuple[str, ...]:
         rubbish = [one for one in ours.unreferenced(self.archives()) if now - one.time > grace]
