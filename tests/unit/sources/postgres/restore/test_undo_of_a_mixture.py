@@ -6,13 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import kuzu
 import pytest
 import restore_setup
 from killed_process import dying_before, killed
@@ -30,13 +29,11 @@ from scriptorium.settings import Settings, load
 from scriptorium.sources import FilesSource, KuzuSource
 from scriptorium.sources.postgres.source import PostgresSource
 
-_KUZU = """
-import kuzu, sys
-connection = kuzu.Connection(kuzu.Database(sys.argv[1]))
-connection.execute("CREATE NODE TABLE IF NOT EXISTS B (id INT64, t STRING, PRIMARY KEY (id))")
-connection.execute("MERGE (b:B {id: 1}) SET b.t = $t", {"t": sys.argv[2]})
-connection.close()
-"""
+
+def _write(graph: Path, word: str) -> None:
+    with kuzu.Database(str(graph)) as database, kuzu.Connection(database) as connection:
+        connection.execute("CREATE NODE TABLE IF NOT EXISTS B (id INT64, t STRING, PRIMARY KEY (id))")
+        connection.execute("MERGE (b:B {id: 1}) SET b.t = $t", {"t": word})
 
 
 @dataclass
@@ -69,7 +66,7 @@ class Mixture:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.write_text(word)
         self.graph.parent.mkdir(exist_ok=True)
-        subprocess.run([sys.executable, "-c", _KUZU, self.graph, word], check=True)
+        _write(self.graph, word)
         self.graphs[hashlib.sha256(self.graph.read_bytes()).hexdigest()] = word
 
     def now(self) -> set[str]:
