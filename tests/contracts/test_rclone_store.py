@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prepared_backup import LABEL, LATER, TAKEN, folder_of_everything, prepared
-from rclone_remote import crypt_store, rclone_store, require_rclone
+from rclone_remote import WHEELS, crypt_store, rclone_store, require_rclone
 from s3_server import ACCESS, SECRET, s3_server
 
 from scriptorium.errors import DamageFound, StoreRefused, StoreUnavailable
@@ -164,3 +167,32 @@ def test_a_server_that_is_away_and_a_remote_that_nobody_knows(tmp_path: Path) ->
         list(away.list())
     with pytest.raises(StoreRefused, match="does not know this remote"):
         list(rclone_store(tmp_path, remote="nobody:x").list())
+
+
+def test_a_server_of_webdav_gives_no_hashes_and_is_read_back(data: Path, tmp_path: Path) -> None:
+    require_rclone()
+    served = tmp_path / "served"
+    served.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["serve", "webdav", str(served), "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
+    with subprocess.Popen([WHEELS / "rclone", *words], stderr=subprocess.DEVNULL) as server:
+        try:
+            options = {"type": "webdav", "url": f"http://127.0.0.1:{port}", "vendor": "other"}
+            store = rclone_store(tmp_path, remote="dav:books", options=options)
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                time.sleep(0.1)
+            key = stored(store, data)
+            assert store.program.abilities.hashes == () and [found.key for found in store.list()] == [key]
+            file = served / "books" / key / "contents/data/noise"
+            assert file.read_bytes() == (data / "noise").read_bytes() and store.verify(key).sound
+            file.write_bytes(file.read_bytes()[:-1] + b"x")
+            assert "noise" in str(store.verify(key).damage)
+            store.remove(key)
+            assert list(store.list()) == [] and store.is_free("lib", LABEL)
+        finally:
+            server.terminate()
