@@ -157,10 +157,16 @@ class Rclone:
         if _DAMAGE.search(said):
             return DamageFound(f"rclone cannot read it: {last}", on=self.name, hint="use another copy of this backup")
         if _FULL.search(said):
-            return NoSpace(f"the remote is full: {last}", on=self.name, hint="free some space there, or run cleanup")
+            return NoSpace(
+                f"the remote is full: {_first(_FULL, lines)}",
+                on=self.name,
+                hint="free some space there, or run cleanup",
+            )
         if _REFUSED.search(said):
             return StoreRefused(
-                f"the remote refuses: {last}", on=self.name, hint="check its keys, its rights and this machine's clock"
+                f"the remote refuses: {_first(_REFUSED, lines)}",
+                on=self.name,
+                hint="check its keys, its rights and this machine's clock",
             )
         if status == _IMMUTABLE:
             return StoreRefused(f"the remote must not be changed: {last}", on=self.name, hint="use another label")
@@ -203,6 +209,11 @@ def _progress(line: bytes) -> tuple[int, str]:
     if stats:
         return int(stats.get("bytes") or 0), ""
     return 0, " ".join(str(entry[name]) for name in ("object", "msg") if entry.get(name))
+
+
+def _first(pattern: re.Pattern[str], lines: Sequence[str]) -> str:
+    """The line that says why; older ones write one message in several lines."""
+    return next((line for line in lines if pattern.search(line)), lines[-1])
 
 
 def _plain(line: str) -> str:
