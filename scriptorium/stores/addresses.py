@@ -1,5 +1,6 @@
 """A store by its address alone, for a machine that has no settings: ``s3://BUCKET/PREFIX?endpoint_url=URL``,
-``restic:REPOSITORY``, ``rsync:USER@HOST:/FOLDER``, ``file:///FOLDER``, or the path of a folder.
+``restic:REPOSITORY``, ``borg:REPOSITORY``, ``rsync:USER@HOST:/FOLDER``, ``rclone:REMOTE:PATH``, ``file:///FOLDER``, or
+the path of a folder.
 
 A kind of store is understood here when it declares the classmethod ``from_url(url)``: it returns the
 table of its settings, without secrets, or ``None`` for an address of another kind. Secrets never stand in an
@@ -21,7 +22,10 @@ from scriptorium.stores.trees.password import PasswordSettings
 
 _USER_AND_PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]*@")
 _SECRET = re.compile(r"[?&](password|secret|token|access_key|secret_key|aws_[a-z_]*)=", re.IGNORECASE)
-_WAYS = "s3://BUCKET/PREFIX?endpoint_url=URL, restic:REPOSITORY, rsync:HOST:/FOLDER, file:///FOLDER, or a folder"
+_WAYS = (
+    "s3://BUCKET/PREFIX?endpoint_url=URL, restic:REPOSITORY, borg:REPOSITORY, rsync:HOST:/FOLDER, rclone:REMOTE:PATH, "
+    "file:///FOLDER, or a folder"
+)
 
 
 def is_address(word: str) -> bool:

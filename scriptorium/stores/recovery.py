@@ -12,7 +12,10 @@ from scriptorium.stores.base import BackupStore
 from scriptorium.stores.objects.encryption import Age
 from scriptorium.stores.objects.local import LocalStore
 from scriptorium.stores.objects.s3 import S3Store
+from scriptorium.stores.trees.borg import BorgStore
 from scriptorium.stores.trees.password import PasswordSettings
+from scriptorium.stores.trees.rclone import RcloneStore
+from scriptorium.stores.trees.rclone.place import shown
 from scriptorium.stores.trees.restic import ResticStore
 from scriptorium.stores.trees.restic.program import without_secrets
 from scriptorium.stores.trees.rsync import RsyncStore
@@ -55,6 +58,8 @@ def _secrets(store: BackupStore) -> Iterator[Secret]:
         for recipient in age.recipients:
             where = f"perhaps in {age.identity}" if age.identity else "not on this machine: fill in by hand"
             yield Secret("private key (age) of the archives", where, recipient)
+    if isinstance(store, RcloneStore):
+        yield Secret("configuration of rclone", str(store.config or "~/.config/rclone/rclone.conf"))
     if isinstance(store, S3Store):
         yield Secret("access key of the bucket", str(store.credentials_file or "~/.aws/credentials, or variables"))
 
@@ -127,11 +132,49 @@ def _rsync(store: BackupStore) -> Described:
     return f"rsync:{place}", ("rsync", "ssh"), (f'rsync -aHAX {shlex.quote(place)}/"$LIBRARY"/ "$TARGET"/',)
 
 
+def _rclone(store: BackupStore) -> Described:
+    assert isinstance(store, RcloneStore)
+    remote = shlex.quote(shown(store.remote))
+    rclone = shlex.join(["rclone", *(["--config", str(store.config)] if store.config else [])])
+    newest = f"{rclone} lsf --recursive --max-depth 2 --include '*/manifest.json' {remote}/\"$LIBRARY\""
+    return (
+        f"rclone:{shown(store.remote)}",
+        ("rclone", "sha256sum"),
+        (
+            f"backup=$({newest} | sort -t_ -k2 | tail -n 1 | cut -d/ -f1)",
+            f'{rclone} copy {remote}/"$LIBRARY/$backup" "$TARGET"',
+            'cd "$TARGET" && sha256sum --quiet -c SHA256SUMS',
+        ),
+    )
+
+
+def _borg(store: BackupStore) -> Described:
+    assert isinstance(store, BorgStore)
+    command = store.password_command or (f"cat {shlex.quote(str(store.password_file))}" if store.password_file else "")
+    passphrase = f" BORG_PASSCOMMAND={shlex.quote(command)}" if command else ""
+    manifest = 'borg list --short --glob-archives "scriptorium:$LIBRARY:*:manifest:*" --last 1'
+    contents = "$(echo \"$backup\" | sed 's/:manifest:/:contents:/; s/:[0-9]*$//')"
+    return (
+        f"borg:{without_secrets(store.repository)}",
+        ("borg", "sha256sum"),
+        (
+            f"export BORG_REPO={shlex.quote(without_secrets(store.repository))}{passphrase}",
+            f"backup=$({manifest})",
+            f'contents=$(borg list --short --glob-archives "{contents}")',
+            'mkdir -p "$TARGET" && cd "$TARGET"',
+            'borg extract "::$backup" && borg extract --numeric-ids "::$contents"',
+            "sha256sum --quiet -c SHA256SUMS",
+        ),
+    )
+
+
 _KINDS: Mapping[str, Callable[[BackupStore], Described]] = {
     "local": _local,
     "s3": _s3,
     "restic": _restic,
     "rsync": _rsync,
+    "rclone": _rclone,
+    "borg": _borg,
 }
 
 

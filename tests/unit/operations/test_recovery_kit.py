@@ -7,6 +7,7 @@ import pty
 import re
 import shutil
 import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -17,10 +18,13 @@ from restic_repository import PASSWORD, make_repository
 
 from scriptorium.errors import KeyMissing, SettingsError, UsageError
 from scriptorium.operations.backup import backup
+from scriptorium.operations.bare_store import look
 from scriptorium.operations.recovery_kit import kit_finding, make_kit
 from scriptorium.requests import BackupRequest
 from scriptorium.settings import Settings, load
-from scriptorium.stores import age_of
+from scriptorium.stores import KINDS, age_of
+from scriptorium.stores.addresses import store_at
+from scriptorium.stores.recovery import recovery_of
 
 CANARY = "canary-of-a-password"
 TEXT = "the text of a book"
@@ -52,6 +56,16 @@ password_file = "vault.key"
 kind = "restic"
 repository = "rest:http://me:{CANARY}@host.example/"
 password = "{CANARY}"
+[stores.trees]
+kind = "rsync"
+path = "trees"
+[stores.cloud]
+kind = "rclone"
+remote = "{tmp_path}/cloud"
+[stores.borg]
+kind = "borg"
+repository = "{tmp_path}/borg"
+password_file = "vault.key"
 [stores.bucket]
 kind = "s3"
 bucket = "books"
@@ -93,6 +107,12 @@ def test_everything_but_the_secrets_is_in_it(settings: Settings, tmp_path: Path)
     assert {"html", "svg", "pre"} <= names and "Library lib" in "".join(root.itertext())
 
 
+def test_every_kind_has_its_commands(settings: Settings) -> None:
+    found = [recovery_of(store) for store in settings.stores.values()]
+    assert {store.kind for store in settings.stores.values()} == set(KINDS)
+    assert all(one.address and one.commands and one.programs for one in found)
+
+
 def test_it_is_remembered_until_a_key_changes(settings: Settings, tmp_path: Path) -> None:
     make_kit(settings, output=None)
     assert kit_finding(settings).good and kit_finding(settings).found.startswith("made on ")
@@ -103,18 +123,36 @@ def test_it_is_remembered_until_a_key_changes(settings: Settings, tmp_path: Path
 
 
 @pytest.mark.skipif(shutil.which("age") is None or shutil.which("restic") is None, reason="age or restic is not here")
-def test_its_commands_work_as_they_are_printed(settings: Settings, tmp_path: Path) -> None:
-    stores = ("plain", "sealed", "vault")
+def test_its_commands_work_as_they_are_printed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = {"trees": "rsync", "cloud": "rclone", "borg": "borg"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    monkeypatch.setenv("PATH", path)  # the rclone of the wheel
+    here = [store for store, program in programs.items() if shutil.which(program, path=path)]
+    stores = ("plain", "sealed", "vault", *here)
     result = backup(settings, BackupRequest(to=stores))
     assert not result.failed, result.failed
     text = make_kit(settings, output=None).text
     for store in stores:
         target = tmp_path / f"back-{store}"
         script = "\n".join(commands(text, store)).replace("/srv/recovered", str(target))
-        done = subprocess.run(["bash", "-ec", script], cwd="/", capture_output=True, text=True, timeout=200)
+        done = subprocess.run(
+            ["bash", "-ec", script],
+            cwd="/",
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
         assert done.returncode == 0, (script, done.stderr)
         found = [path for path in target.rglob("a.txt") if path.read_text() == TEXT]
         assert len(found) == 1 and found[0].parts[-3:] == ("data", "sub", "a.txt")
+        kind = settings.store(store).kind
+        key = {"password_file": tmp_path / "vault.key"} if kind in ("restic", "borg") else {}
+        alone = store_at(recovery_of(settings.store(store)).address, **key)
+        (library,) = look(Settings(libraries={}, stores={kind: alone}, workspace=tmp_path / f"{store}-work")).libraries
+        assert (library.name, library.newest_id) == ("lib", result.backup.id)
 
 
 @pytest.mark.skipif(shutil.which("age") is None, reason="age is not here")

@@ -27,6 +27,14 @@ def test_each_kind_reads_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             {"repository": repository, "password_file": key}
         )
     assert store_at("rsync:me@host:/srv") == KINDS["rsync"].model_validate({"target": "me@host:/srv"})
+    assert store_at("borg:ssh://me@host/v", password_file=key) == KINDS["borg"].model_validate(
+        {"repository": "ssh://me@host/v", "password_file": key}
+    )
+    monkeypatch.setenv("RCLONE_CONFIG", str(tmp_path / "rclone.conf"))
+    assert store_at("rclone:cloud:x/y") == KINDS["rclone"].model_validate(
+        {"remote": "cloud:x/y", "config": tmp_path / "rclone.conf"}
+    )
+    assert [kind for kind, model in KINDS.items() if not hasattr(model, "from_url")] == []
 
 
 def test_a_password_is_where_the_program_itself_looks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
+from scriptorium import process
 from scriptorium.errors import DamageFound, NotFound, Protected, StoreRefused, ToolMissing, UsageError
 from scriptorium.failpoints import reach
 from scriptorium.fs.free_space import free_bytes
@@ -36,6 +37,12 @@ _UNENCRYPTED = ("none", "authenticated", "authenticated-blake2")
 _COMPRESSION = r"(auto,)?(none|lz4|(zstd|zlib|lzma)(,\d{1,2})?)"
 
 
+def _passphrase_of_borg() -> dict[str, str]:
+    if command := process.variable("BORG_PASSCOMMAND"):
+        return {"password_command": command}
+    return {"password_env": "BORG_PASSPHRASE"} if process.variable("BORG_PASSPHRASE") else {}
+
+
 class BorgStore(PasswordSettings):
     """A repository of borg, ``repository`` in its own words: a folder, or ``ssh://USER@HOST:PORT/PATH``.
 
@@ -57,6 +64,16 @@ class BorgStore(PasswordSettings):
     limit_upload: int = Field(default=0, ge=0)
     lock_wait: int = Field(default=600, ge=0)
     base: Path | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> Mapping[str, object] | None:
+        """``borg:REPOSITORY``, in borg's own words; the passphrase where borg looks for it."""
+        if not url.startswith("borg:"):
+            return None
+        repository = url.removeprefix("borg:")
+        if ":" not in repository:
+            repository = str(Path(repository).absolute())
+        return {"repository": repository, **_passphrase_of_borg()}
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from scriptorium import process
 from scriptorium.errors import STORE_TROUBLE, DamageFound, NotFound, StoreUnavailable, ToolMissing, UsageError
 from scriptorium.failpoints import reach
 from scriptorium.manifest import dumps_annotations, loads, loads_annotations
@@ -41,6 +42,14 @@ class RcloneStore(RclonePlace):
     bwlimit: str = Field(default="", pattern=r"^[0-9A-Za-z:.,\- ]*$")
     transfers: int = Field(default=4, ge=1, le=64)
     checkers: int = Field(default=8, ge=1, le=64)
+
+    @classmethod
+    def from_url(cls, url: str) -> Mapping[str, object] | None:
+        """``rclone:REMOTE:PATH``; rclone finds its own file."""
+        if not url.startswith("rclone:"):
+            return None
+        config = process.variable("RCLONE_CONFIG")
+        return {"remote": url.removeprefix("rclone:"), **({"config": config} if config else {})}
 
     @property
     def features(self) -> StoreFeatures:
