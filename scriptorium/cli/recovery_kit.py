@@ -33,8 +33,9 @@ def recovery_kit(
     passphrase = _passphrase(passphrase_file) if with_key else None
     made = make_kit(current(), output=output, html=html, passphrase=passphrase)
     if output is None:
-        say(made.text.rstrip("\n"))
-    present(kit_report(made.kit, output))
+        for line in made.text.splitlines():
+            say(line)
+    present(kit_report(made.kit, output, made.text))
 
 
 def _passphrase(file: Path | None) -> str:

@@ -102,8 +102,8 @@ def _store(store: KitStore, library: str) -> Iterator[str]:
         yield from (f"    {command}" for command in store.commands)
 
 
-def kit_report(kit: Kit, file: Path | None) -> Report:
-    """The report on a kit that was made."""
+def kit_report(kit: Kit, file: Path | None, text: str) -> Report:
+    """The report on a kit that was made; its ``text`` is in the document if it is in no file."""
     document = {
         "file": str(file) if file else None,
         "made": kit.made,
@@ -111,6 +111,7 @@ def kit_report(kit: Kit, file: Path | None) -> Report:
         "stores": [asdict(one) for one in kit.stores],
         "programs": dict(kit.programs),
         "with_key": bool(kit.key),
+        "text": None if file else text,
     }
     verdict = f"the recovery kit is in {file}; print it, and keep it away from this machine" if file else ""
     return Report("recovery-kit", "all", "Recovery kit", document=document, verdict=verdict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -175,6 +176,20 @@ def test_the_key_in_it_is_opened_by_age_itself(settings: Settings, tmp_path: Pat
     assert os.waitpid(child, 0)[1] == 0
     os.close(terminal)
     assert (tmp_path / "opened.txt").read_text() == (tmp_path / "key.txt").read_text()
+
+
+def test_the_command_prints_it_or_writes_it(settings: Settings, tmp_path: Path) -> None:
+    words = [Path(sys.executable).with_name("scriptorium"), "--config", tmp_path / "scriptorium.toml", "recovery-kit"]
+    shown = subprocess.run(words, capture_output=True, text=True, timeout=100)
+    assert shown.returncode == 0, shown.stderr
+    assert "\nLibrary lib\n  data (files) in data\n" in shown.stdout and CANARY not in shown.stdout
+    written = subprocess.run(
+        [*words, "--html", "--output", tmp_path / "kit.html", "--json"], capture_output=True, text=True, timeout=100
+    )
+    assert json.loads(written.stdout)["file"] == str(tmp_path / "kit.html") and CANARY not in written.stdout
+    assert ElementTree.parse(tmp_path / "kit.html")
+    alone = subprocess.run([*words, "--passphrase-file", "x"], capture_output=True, text=True, timeout=100)
+    assert alone.returncode == 2 and "--with-key" in alone.stderr
 
 
 def test_without_a_key_here_there_is_none_to_add(tmp_path: Path) -> None:
