@@ -4,10 +4,13 @@ borg without us."""
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +18,9 @@ from pathlib import Path
 import pytest
 from borg_repository import borg_environment, borg_store, new_borg_store
 from prepared_backup import LABEL, LATER, folder_of_everything, prepared
+from ssh_server import ssh_server
 
-from scriptorium.errors import StoreRefused, StoreUnavailable
+from scriptorium.errors import Protected, StoreRefused, StoreUnavailable
 from scriptorium.members import write_members
 from scriptorium.operations.copies import check, put
 from scriptorium.stores import BorgStore
@@ -158,6 +162,46 @@ def _killed_with(words: list[str], lock: Path, store: BorgStore) -> None:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
     assert lock.exists()
+
+
+def test_a_server_is_reached_by_ssh(data: Path, tmp_path: Path) -> None:
+    server = ssh_server()
+    place = {"repository": f"ssh://{server.host}{tmp_path}/there", "ssh_command": shlex.join(server.shared())}
+    store = new_borg_store(tmp_path, **place)
+    assert store.features.remote and store.folder is None
+    key = stored(store, data)
+    assert store.verify(key).sound and [found.key for found in store.list()] == [key]
+    with pytest.raises(StoreRefused, match="no borg on the server"):
+        list(store.model_copy(update={"remote_path": "/no/borg"}).list())
+    with pytest.raises(StoreUnavailable, match="does not answer: ssh: connect to host"):
+        list(store.model_copy(update={"ssh_command": "ssh -oBatchMode=yes -p 1"}).list())
+
+
+def test_a_repository_that_can_only_be_read_is_read(store: BorgStore, data: Path) -> None:
+    key = stored(store, data)
+    place = store.repository
+    words = ["mount", "--bind", "-o", "ro", place, place]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(words, check=False).returncode:
+        pytest.skip("no filesystem of our own can be mounted")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", place], check=True)
+        assert store.verify(key).sound
+        with pytest.raises(Protected, match="nothing may be removed"):
+            store.remove(key)
+        with pytest.raises(StoreRefused, match="may only be read"):
+            stored(store, data, label=f"{LABEL}-2")
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_the_settings_of_the_document_are_settings() -> None:
+    text = DOCUMENT.read_text()
+    chapter = text[text.index("## A repository of borg") : text.index("### With borg alone")]
+    (block,) = re.findall(r"```toml\n(.*?)```", chapter, re.DOTALL)
+    assert BorgStore.model_validate(tomllib.loads(block)["stores"]["archive"]).encryption == "repokey-blake2"
+    keys = set(re.findall(r"^\| (`[a-z_`, ]+`) \|", chapter, re.MULTILINE))
+    named = {name for key in keys for name in re.findall(r"`([a-z_]+)`", key)}
+    assert named == set(BorgStore.model_fields) - {"kind", "name", "password"}
 
 
 def test_the_chapter_on_borg_alone(store: BorgStore, data: Path, tmp_path: Path) -> None:

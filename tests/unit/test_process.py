@@ -106,3 +106,25 @@ def test_no_child_has_what_opens_prefect(monkeypatch: pytest.MonkeyPatch) -> Non
     assert b"at the desk" not in process.run(["env"], env={"MORE": "1"}).stdout
     assert b"PREFECT_API_URL=http" in process.run(["env"]).stdout
     assert b"=at the desk" in process.run(["env"], env={"PREFECT_API_AUTH_STRING": "at the desk"}).stdout
+
+
+def test_a_stream_with_a_meaning_of_its_own_for_each_status() -> None:
+    class Wrong(Exception):
+        pass
+
+    words = ["sh", "-c", "cat; echo secret >&2; exit 3"]
+    with (
+        pytest.raises(Wrong, match=r"3 \*\*\*"),
+        process.stream(words, secrets=["secret"], meaning=lambda status, lines: Wrong(f"{status} {lines}")),
+    ):
+        pass
+    with process.stream(words, meaning=lambda status, lines: None) as output:
+        assert output.read() == b""
+
+
+def test_a_stream_may_have_an_input_and_both_outputs(tmp_path: Path) -> None:
+    (tmp_path / "input").write_bytes(b"in\n")
+    with (tmp_path / "input").open("rb") as file:
+        words = ["sh", "-c", "cat; echo err >&2"]
+        with process.stream(words, stdin=file.fileno(), merged=True) as output:
+            assert output.read() == b"in\nerr\n"

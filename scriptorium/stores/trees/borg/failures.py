@@ -23,7 +23,7 @@ _LOST_SEGMENT = re.compile(r"FileNotFoundError.*/data/\d+/\d+'")
 _DENIED = re.compile(r"Permission denied|Read-only file system|Operation not permitted")
 _NO_ENTRY = re.compile(r"Permission denied \(|Host key verification failed|Too many authentication failures")
 _NO_BORG = re.compile(
-    r"(?:borg\S*: (?:command )?not found|not found: \S*borg|No such file or directory: '\S*borg)", re.I
+    r"borg\S*: (?:command )?not found|not found: \S*borg|borg'?: No such file or directory", re.IGNORECASE
 )
 _LOCK_FILE = re.compile(r"acquire the lock (.+?)\.exclusive")
 _ACCESS_HINT = "check password_file, password_env or password_command of the store"

@@ -20,6 +20,7 @@ from scriptorium.members.selection import encoded
 from scriptorium.model import Finding, Verification
 from scriptorium.progress import step
 from scriptorium.stores.trees.borg import archives as ours
+from scriptorium.stores.trees.borg.failures import NoRepository
 from scriptorium.stores.trees.borg.items import RENAMED, as_printed, item_of
 from scriptorium.stores.trees.borg.lookup import ArchiveLookup
 from scriptorium.stores.trees.borg.program import Borg
@@ -81,8 +82,11 @@ def make_repository(program: Borg, encryption: str) -> None:
     """Make a repository. Where another run has just done that, this is no error."""
     try:
         program.run("init", f"--encryption={encryption}", "--make-parent-dirs", making=True)
-    except StoreUnavailable:
-        program.run("list", "--json")  # says why, unless it is there now
+    except StoreUnavailable as error:
+        try:
+            program.run("list", "--json")
+        except NoRepository:
+            raise error from None
 
 
 def save_contents(program: Borg, package: TreePackage, put: str, compression: str) -> Saved:

@@ -64,7 +64,7 @@ TRACEBACK = logged("Traceback (most recent call last):\n  File …\nPlatform: Li
         ),
         (
             [
-                logged("Remote: bash: line 1: borg: command not found", level="WARNING"),
+                logged("Remote: bash: line 1: /opt/borg: No such file or directory", level="WARNING"),
                 logged("Connection closed by remote host.", "ConnectionClosedWithHint"),
             ],
             StoreRefused,
