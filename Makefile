@@ -48,6 +48,7 @@ tools: $(READY)
 bench: $(READY) tools  ## measured against the usual alternatives
 	$(BIN)/python -m benchmarks.backup
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m benchmarks.stores
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m benchmarks.bucket
 
 lock:  ## resolve the dependencies again, with hashes
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
