@@ -19,7 +19,7 @@ from scriptorium.errors import DamageFound, StoreRefused, StoreUnavailable
 from scriptorium.members import write_members
 from scriptorium.operations.copies import check, put
 from scriptorium.stores import RcloneStore, Share
-from scriptorium.stores.trees.rclone import sending
+from scriptorium.stores.trees.rclone import saving, sending
 from scriptorium.words import Compression
 
 
@@ -39,7 +39,9 @@ def restored(store: RcloneStore, key: str, folder: Path) -> Path:
     return folder
 
 
-def test_a_bucket_copies_what_is_the_same_by_itself(data: Path, tmp_path: Path, caplog: Any) -> None:
+def test_a_bucket_copies_what_is_the_same_by_itself(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A life there, in one go: each step is a call."""
     require_rclone()
     server = s3_server()
@@ -49,6 +51,15 @@ def test_a_bucket_copies_what_is_the_same_by_itself(data: Path, tmp_path: Path, 
     secret = {"secret_access_key": tmp_path / "key"}
     store = rclone_store(tmp_path, remote=f"bucket:{bucket}/books", options=options, options_file=secret)
     assert list(store.list()) == [] and store.is_free("lib", LABEL) and store.usage() == (0, None)
+    read: list[list[str]] = []
+    real_read = saving.read_back_lines
+
+    def reading(lines: Any, returned: Any) -> Any:
+        read.append([line.entry.path for line in lines])
+        return real_read([], returned)
+
+    monkeypatch.setattr("scriptorium.stores.trees.rclone.files._SENT_WHOLE", 1000)  # noise is sent in pieces
+    monkeypatch.setattr(saving, "read_back_lines", reading)
     first = stored(store, data)
     (data / "new").write_text("new")
     sent: list[str] = []
@@ -63,7 +74,7 @@ def test_a_bucket_copies_what_is_the_same_by_itself(data: Path, tmp_path: Path, 
             ),
         )
         second = stored(store, data, 2)
-    assert sent == ["data/new"]
+    assert sent == ["data/new"] and read == [["data/noise"], []]
     assert [found.key for found in store.list("lib")] == [first, second]
     assert store.annotations(second).verification is not None
     back = restored(store, second, tmp_path / "back")

@@ -2,7 +2,8 @@
 
 A hash of the remote is worth something if it was computed there from what arrived. Where it is another one than
 SHA-256, the file on this disk is read once more, and both of its hashes count: one is compared with the record, the
-other with the remote's.
+other with the remote's. What the remote copied from an earlier backup was compared when it arrived there: its size, and
+its hash where there is one, are what they were.
 """
 
 from __future__ import annotations
@@ -43,25 +44,30 @@ def compared(stored: Stored, package: TreePackage, earlier: Earlier, check: Chec
         if found is None or found.size != line.entry.size:
             arrival.wrong.append(line)
             continue
+        here = f"{kind}:{found.hash}" if kind and found.hash else ""
+        before = _before(stored, earlier, line.entry.path) if check != "read" else None
+        if before is not None and (not before or not here or before == here):
+            arrival.hashes[name] = here
+            continue
         counts = kind and found.hash and (check == "hashes" or stored.computed(found.size))
-        wanted = _wanted(stored, package, line, kind, earlier) if counts else None
+        wanted = _wanted(package, line, kind) if counts else None
         if wanted is None:
             arrival.unread.append(line)
         elif wanted != found.hash:
             arrival.wrong.append(line)
         else:
-            arrival.hashes[name] = f"{kind}:{found.hash}"
+            arrival.hashes[name] = here
     return arrival
 
 
-def _wanted(stored: Stored, package: TreePackage, line: Line, kind: str, earlier: Earlier) -> str | None:
-    """The hash of what we read: as it is in the record, as an earlier backup knows it, or of the file itself, if it is
-    still the same."""
+def _before(stored: Stored, earlier: Earlier, path: str) -> str | None:
+    """The hash that a file has in the earlier backup from which the remote copied it; ``None`` if it was sent."""
+    return earlier.same.get(path) if path not in stored.renamed else None
+
+
+def _wanted(package: TreePackage, line: Line, kind: str) -> str | None:
+    """The hash of what we read: as it is in the record, or of the file itself, if it is still the same."""
     if kind == "sha256":
         return line.entry.sha256
-    path = line.entry.path
-    known, _, value = earlier.same.get(path, "").partition(":")
-    if known == kind and path not in stored.renamed:
-        return value
-    sums = sums_of(tree_of(line, package.places).on_disk(path), kind)
+    sums = sums_of(tree_of(line, package.places).on_disk(line.entry.path), kind)
     return sums.other if sums is not None and sums.sha256 == line.entry.sha256 else None

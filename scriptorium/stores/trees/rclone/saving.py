@@ -137,6 +137,11 @@ def _arrived(sending: Sending, earlier: Earlier, check: Check) -> tuple[TreePack
     read_back = read_back_lines(unread, Returned(sending.stored, sending.folder))
     if not read_back.sound:
         raise _differs(sending, read_back.damage)
+    kind = sending.stored.hash
+    for line in unread:  # the next backup knows them by the remote's hash
+        name = sending.stored.name(line.entry.path)
+        if kind and (entry := arrival.entries[name]).hash:
+            arrival.hashes[name] = f"{kind}:{entry.hash}"
     return held, arrival.hashes
 
 
