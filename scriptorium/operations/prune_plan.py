@@ -142,7 +142,7 @@ def _keep_last_good(
     wanted: dict[str, frozenset[str]] = {}
     for backup in backups:
         of_stores = decided[backup.id]
-        good = {copy.store for copy in backup.copies if copy.status.good or copy.disputed}
+        good = {copy.store for copy in backup.copies if copy.status.good}
         if not any(not one.keep for one in of_stores.values()) or any(of_stores[store].keep for store in good):
             continue
         lacking = [copy.store for copy in backup.copies] + [one.store for one in backup.missing]
@@ -150,7 +150,9 @@ def _keep_last_good(
             if store not in wanted:
                 wanted[store] = _wanted(settings, store, backups, policy, now)
             if backup.id in wanted[store]:
-                reason = f"{store} keeps it, and has no good copy: scriptorium copy {backup.id} --to {store}"
+                disputed = any(copy.disputed for copy in backup.copies_in(store))
+                way = f"drill {backup.id} --from {store}" if disputed else f"copy {backup.id} --to {store}"
+                reason = f"{store} keeps it, and has no good copy: scriptorium {way}"
                 for name in (one for one in (*good, store) if one in of_stores):
                     of_stores[name] = Decision(of_stores[name].candidate, True, (reason,))
 

@@ -9,6 +9,7 @@ from scriptorium.report.backups import copy_document
 from scriptorium.report.report import Document, Fields, Report, Row, Table
 
 if TYPE_CHECKING:
+    from scriptorium.model import Backup
     from scriptorium.results import Copied, CopyResult, PlannedCopy
 
 
@@ -23,7 +24,7 @@ def copy_report(result: CopyResult, library: str | None = None) -> Report:
         document=_document(result),
         blocks=(Fields(failed, detail=True), Table(rows, right=("Size", "Took"))),
         warnings=[f"{what}: {reason}" for what, reason in failed.items()] if result.dry_run else (),
-        notes=[f"{backup.id} has a good copy in {store} already" for backup, store in result.present],
+        notes=[_present(backup, store) for backup, store in result.present],
         verdict=_verdict(result),
         good=not result.failed,
     )
@@ -35,6 +36,12 @@ def _verdict(result: CopyResult) -> str:
         return f"dry run: {_copies(len(result.planned))} to make, {size}; nothing was copied"
     made = f"{_copies(len(result.copied))} made" if result.copied or not result.present else "nothing is missing"
     return f"{made}, {len(result.failed)} could not be made" if result.failed else made
+
+
+def _present(backup: Backup, store: str) -> str:
+    if any(copy.status.good for copy in backup.copies_in(store)):
+        return f"{backup.id} has a good copy in {store} already"
+    return f"{backup.id} has a copy in {store} that reads back as it was written, but a drill could not prove it"
 
 
 def _copies(count: int) -> str:

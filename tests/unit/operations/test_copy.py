@@ -29,6 +29,7 @@ from scriptorium.operations.copy import copy
 from scriptorium.operations.copy_plan import plan_copy
 from scriptorium.operations.drill import drill
 from scriptorium.operations.pin import pin_copies
+from scriptorium.report.copy import copy_report
 from scriptorium.requests import BackupRequest, CopyRequest, DrillRequest
 from scriptorium.settings import Settings
 from scriptorium.stores import BackupStore, ResticStore, RsyncStore
@@ -216,6 +217,8 @@ def test_a_copy_that_is_read_keeps_what_a_drill_found(settings: Settings, stores
     there = stores["local"].annotations(taken.copies[0].key)
     assert there.proof == proof and there.verification is not None
     assert made.copy.status is (Status.PROVEN if proven else Status.DAMAGED)
+    (note,) = copy_report(copy(two, CopyRequest(reference=taken.id, to=["local"]))).notes
+    assert ("has a good copy in local" if proven else "a drill could not prove it") in note
 
 
 def test_another_backup_of_the_same_second_keeps_its_name(settings: Settings, stores: Stores) -> None:

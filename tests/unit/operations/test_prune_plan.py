@@ -78,6 +78,11 @@ def test_the_last_good_copy_stays_until_the_store_that_keeps_the_backup_has_one(
     shelf.settings.store("offsite").annotate(key, READ_BACK)
     assert verdicts(shelf, first, second, third) == [(False, ()), (True, ("local",)), (True, ())]
     shelf.settings.store("offsite").annotate(key, damaged)
+    unproven = Proof(NOW, "offsite", False, 1.0, 0.0, 0, 0, 0, 0, differences=("a row differs",))
+    shelf.settings.store("offsite").annotate(key, Annotations(proof=unproven))
+    assert verdicts(shelf, second) == [(True, ())]
+    assert f"scriptorium drill {second.id} --from offsite" in planned(shelf)[second.id].reasons[0]
+    shelf.settings.store("offsite").annotate(key, damaged)
     change(shelf, keep_in={})
     assert verdicts(shelf, first, second, third)[1] == (False, ()), "no store keeps it by its rules"
     change(shelf, keep_in={"offsite": Policy(last=2)})
