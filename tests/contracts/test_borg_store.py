@@ -12,18 +12,19 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from borg_repository import borg_environment, borg_store, new_borg_store
+from borg_repository import borg_environment, borg_store, damage_segment, new_borg_store
 from prepared_backup import LABEL, LATER, folder_of_everything, prepared
 from ssh_server import ssh_server
 
-from scriptorium.errors import Protected, StoreRefused, StoreUnavailable
+from scriptorium.errors import NoSpace, Protected, StoreRefused, StoreUnavailable
 from scriptorium.members import write_members
 from scriptorium.operations.copies import check, put
-from scriptorium.stores import BorgStore
+from scriptorium.stores import BorgStore, Share
 from scriptorium.stores.trees.borg import archives as ours
 from scriptorium.stores.trees.borg import saving
 from scriptorium.words import Compression
@@ -162,6 +163,34 @@ def _killed_with(words: list[str], lock: Path, store: BorgStore) -> None:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
     assert lock.exists()
+
+
+def test_damage_in_the_repository_is_found_by_one_share(store: BorgStore, data: Path) -> None:
+    """What the suite of all stores does at length for borg is marked as slow."""
+    key = stored(store, data)
+    assert store.verify(key, share=Share(1, 1)).sound
+    store.annotate(key, replace(store.annotations(key), pinned=True))
+    assert store.annotations(key).pinned
+    damage_segment(Path(store.repository))
+    assert not store.verify(key).sound
+    assert [store.verify(key, share=Share(number, 2)).sound for number in (1, 2)].count(False) == 1
+
+
+def test_a_repository_that_is_full(store: BorgStore, data: Path) -> None:
+    place = store.repository
+    key = stored(store, data)
+    words = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "scriptorium-test", place]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(words, check=False).returncode:
+        pytest.skip("no filesystem of our own can be mounted")
+    try:
+        store.make()
+        (data / "large").write_bytes(os.urandom(8 << 20))
+        with pytest.raises(NoSpace, match="is full"):
+            stored(store, data, label=f"{LABEL}-2")
+        assert list(store.list()) == []
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+    assert store.verify(key).sound
 
 
 def test_a_server_is_reached_by_ssh(data: Path, tmp_path: Path) -> None:

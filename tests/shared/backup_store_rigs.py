@@ -232,7 +232,8 @@ RIGS = {
 }
 
 
-FAR = {"rsync by ssh", "rclone crypt"}  # test_rsync_hosts.py and test_rclone_store.py have a life of a backup there
+# A life of a backup there is in test_rsync_hosts.py, test_rclone_store.py and test_borg_store.py.
+FAR = {"rsync by ssh", "rclone crypt", "borg"}
 
 
 def kinds() -> list[Any]:

@@ -18,7 +18,7 @@ from scriptorium.errors import (
 )
 
 _TRACEBACK = "Traceback (most recent call last)"
-_SPACE = re.compile(r"No space left on device|Disk quota exceeded|InsufficientFreeSpace|StorageQuotaExceeded")
+_SPACE = re.compile(r"No space left on device|[Qq]uota (?:of \S+ )?exceeded|Insufficient free space|storage quota")
 _LOST_SEGMENT = re.compile(r"FileNotFoundError.*/data/\d+/\d+'")
 _DENIED = re.compile(r"Permission denied|Read-only file system|Operation not permitted")
 _NO_ENTRY = re.compile(r"Permission denied \(|Host key verification failed|Too many authentication failures")

@@ -39,6 +39,11 @@ TRACEBACK = logged("Traceback (most recent call last):\n  File …\nPlatform: Li
             "a file of the repository is missing",
         ),
         (
+            [logged("Insufficient free space to complete transaction.", "Repository.InsufficientFreeSpaceError")],
+            NoSpace,
+            "is full",
+        ),
+        (
             [
                 logged("big: read: [Errno 28] No space left on device", level="WARNING"),
                 logged("Local Exception", "Exception"),
