@@ -26,6 +26,14 @@ def use_store_at(url: str, *, password_file: Path | None = None, identity: Path 
     return settings
 
 
+def _require_place(settings: Settings) -> None:
+    """``NotFound`` if the folder of the store does not exist: looking for backups makes none."""
+    (store,) = settings.stores.values()
+    if store.folder is not None and not store.folder.exists():
+        what = "no backup is in this store: its folder does not exist"
+        raise NotFound(what, on=str(store.folder), hint="check the address")
+
+
 def library_in(settings: Settings, library: str | None) -> str:
     """The library whose newest backup is meant: the named one, or the only one of the store. ``NotFound``."""
     names = sorted({backup.library for backup in _backups(settings)})
@@ -39,6 +47,7 @@ def library_in(settings: Settings, library: str | None) -> str:
 
 def _backups(settings: Settings) -> Sequence[Backup]:
     """Every backup of the store. ``NotFound`` if there is none; the error of a store that does not answer."""
+    _require_place(settings)
     (store,) = settings.stores.values()
     for _ in store.list():  # a store that does not answer raises its own error
         break
@@ -50,6 +59,7 @@ def _backups(settings: Settings) -> Sequence[Backup]:
 
 def look(settings: Settings, *, settings_file: Path | None = None) -> StoreFound:
     """Rebuild the index of the store from its manifests, and list what is in it by library."""
+    _require_place(settings)
     (store,) = settings.stores.values()
     copies = Catalog(settings).rebuild()
     backups = _backups(settings)

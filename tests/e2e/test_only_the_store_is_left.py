@@ -167,3 +167,4 @@ def test_what_is_refused(run: Callable[..., Answer], words: list[str], code: int
     answer = run(Left("", [], {}), *words)
     assert (answer.code, answer.out) == (code, ""), answer.err
     assert message in answer.err and CANARY not in answer.err
+    assert not Path("/nowhere").exists(), "looking makes no store"

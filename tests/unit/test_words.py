@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 _FOLDERS = ("scriptorium", "flows", "tasks", "tests", "benchmarks", "deployments")
 _GONE = {
     *("room", "rooms", "workroom", "crashpoint", "prospects", "holdings", "former", "stalling", "conduct", "inflow"),
-    *("facts", "moment", "moments", "told", "doomed", "news"),
+    *("facts", "moment", "moments", "told", "said", "doomed", "news"),
 }
 _KEPT = {"keep_former"}  # the name of a setting in files of earlier versions
 

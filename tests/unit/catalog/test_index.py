@@ -193,7 +193,7 @@ def test_others_files_in_the_store_are_nothing_to_us(shelf: Shelf) -> None:
 
 def test_a_manifest_whose_name_is_not_text_is_listed_as_damaged(shelf: Shelf) -> None:
     shelf.put()
-    (shelf.folder / "local" / "lib" / os.fsdecode(b"\xff.tar.gz.json")).write_text("?")
+    (shelf.folder / "local" / "lib" / os.fsdecode(b"\xff.tar.gz.json")).write_text('{\n  "version": 1, torn')
     for _ in range(2):
         assert sorted(str(one.status) for one in listed(shelf)) == ["complete", "damaged"]
 

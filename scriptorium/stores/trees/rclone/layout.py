@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from scriptorium.errors import DamageFound, NotFound, StoreUnavailable
-from scriptorium.manifest import Record, decoded
+from scriptorium.manifest import Record, decoded, encoded
 from scriptorium.members.selection import decoded as text_of
 from scriptorium.members.selection import encoded as bytes_of
 from scriptorium.stores.trees.rclone.program import Rclone
@@ -166,7 +166,7 @@ class Claim:
     created: datetime
 
     def written(self) -> bytes:
-        return json.dumps({"id": self.id, "host": self.host, "created_at": self.created.isoformat()}).encode() + b"\n"
+        return encoded({"id": self.id, "host": self.host, "created_at": self.created.isoformat()}) + b"\n"
 
 
 def parse_claim(data: bytes) -> Claim | None:
@@ -184,7 +184,7 @@ def dump_names(renamed: Mapping[str, str]) -> bytes:
         {"path": path.encode("utf-8", "replace").decode(), "path_base64": _safe(path), "stored": name}
         for path, name in renamed.items()
     ]
-    return json.dumps({"renamed": lines}, indent=1).encode() + b"\n"
+    return encoded({"renamed": lines}, indent=1) + b"\n"
 
 
 def load_names(data: bytes) -> dict[str, str]:

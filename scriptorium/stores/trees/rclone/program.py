@@ -131,22 +131,22 @@ class Rclone:
                         advance(at - moved)
                         moved = at
         except ToolFailed as error:
-            said = process.mask("\n".join(messages), self.secrets) or error.hint or error.what
-            raise self.failure(error.status or 0, said) from None
+            printed = process.mask("\n".join(messages), self.secrets) or error.hint or error.what
+            raise self.failure(error.status or 0, printed) from None
 
-    def failure(self, status: int, said: str) -> ScriptoriumError:
+    def failure(self, status: int, output: str) -> ScriptoriumError:
         """What an exit code means, and the text where that says too little."""
-        lines = [_plain(line) for line in process.mask(said, self.secrets).splitlines() if line.strip()]
+        lines = [_plain(line) for line in process.mask(output, self.secrets).splitlines() if line.strip()]
         last = lines[-1] if lines else f"it ended with status {status}"
         if status < 0:
             return StoreUnavailable("rclone was ended by a signal", on=self.name, hint="try again")
-        if _UNKNOWN.search(said):
+        if _UNKNOWN.search(output):
             return StoreRefused(
                 "rclone does not know this remote",
                 on=self.name,
                 hint="rclone listremotes names those that it knows; see remote, config and options of the store",
             )
-        if _LOCKED_CONFIG.search(said):
+        if _LOCKED_CONFIG.search(output):
             return StoreRefused(
                 "rclone's configuration is encrypted and does not open",
                 on=self.name,
@@ -154,15 +154,15 @@ class Rclone:
             )
         if status in (_NO_FOLDER, _NO_FILE):
             return NotFound("there is no such file or folder", on=self.name)
-        if _DAMAGE.search(said):
+        if _DAMAGE.search(output):
             return DamageFound(f"rclone cannot read it: {last}", on=self.name, hint="use another copy of this backup")
-        if _FULL.search(said):
+        if _FULL.search(output):
             return NoSpace(
                 f"the remote is full: {_first(_FULL, lines)}",
                 on=self.name,
                 hint="free some space there, or run cleanup",
             )
-        if _REFUSED.search(said):
+        if _REFUSED.search(output):
             return StoreRefused(
                 f"the remote refuses: {_first(_REFUSED, lines)}",
                 on=self.name,

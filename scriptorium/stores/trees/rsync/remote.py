@@ -183,12 +183,12 @@ class Remote:
         ``sha256sum`` is not."""
         found: dict[str, str] = {}
         for line in done.stderr.splitlines():
-            said = _UNREAD.fullmatch(line)
-            if said is None or said[2] not in _ANSWERS:
+            unread = _UNREAD.fullmatch(line)
+            if unread is None or unread[2] not in _ANSWERS:
                 raise self.rsync.failure(done.status, line)
-            if said[2] != _MISSING:
+            if unread[2] != _MISSING:
                 log.warning("%s: %s", self.name, line)
-                found[said[1].removeprefix("./")] = UNREADABLE
+                found[unread[1].removeprefix("./")] = UNREADABLE
         return found
 
     def opened(self, folder: str, files: Mapping[str, int]) -> Iterator[tuple[str, IO[bytes]]]:

@@ -19,7 +19,7 @@ TRACEBACK = logged("Traceback (most recent call last):\n  File …\nPlatform: Li
 
 
 @pytest.mark.parametrize(
-    ("lines", "kind", "said"),
+    ("lines", "kind", "words"),
     [
         ([logged("Repository /x does not exist.", "Repository.DoesNotExist")], NoRepository, "no repository yet"),
         ([logged("Archive a does not exist", "Archive.DoesNotExist")], NotFound, "no such backup"),
@@ -85,9 +85,9 @@ TRACEBACK = logged("Traceback (most recent call last):\n  File …\nPlatform: Li
         ([], StoreUnavailable, "borg failed: status 2"),
     ],
 )  # fmt: skip
-def test_a_failure_is_known_by_its_name(lines: list[str], kind: type[ScriptoriumError], said: str) -> None:
+def test_a_failure_is_known_by_its_name(lines: list[str], kind: type[ScriptoriumError], words: str) -> None:
     error = failure("/vault", 2, lines)
-    assert type(error) is kind and said in error.what and error.on == "/vault"
+    assert type(error) is kind and words in error.what and error.on == "/vault"
 
 
 def test_a_signal_is_no_damage() -> None:

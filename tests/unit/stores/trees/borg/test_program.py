@@ -14,17 +14,17 @@ from scriptorium.stores.trees.borg.program import _require_place, _version, loca
 
 
 @pytest.mark.parametrize(
-    ("printed", "said"),
+    ("printed", "words"),
     [("borg 1.1.18", "too old"), ("borg 2.0.0b19", "too new"), ("restic 0.14", "not borg"), ("borg 1.4.0", "")],
 )
-def test_the_version_is_looked_at(printed: str, said: str, tmp_path: Path) -> None:
+def test_the_version_is_looked_at(printed: str, words: str, tmp_path: Path) -> None:
     program = tmp_path / "borg"
     program.write_text(f"#!/bin/sh\necho {printed}\n")
     program.chmod(0o755)
-    if not said:
+    if not words:
         assert _version(str(program)) == (1, 4, 0)
         return
-    with pytest.raises(ToolMissing, match=said):
+    with pytest.raises(ToolMissing, match=words):
         _version(str(program))
 
 
