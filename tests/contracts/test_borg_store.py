@@ -165,6 +165,7 @@ def _killed_with(words: list[str], lock: Path, store: BorgStore) -> None:
     assert lock.exists()
 
 
+@pytest.mark.slow
 def test_damage_in_the_repository_is_found_by_one_share(store: BorgStore, data: Path) -> None:
     """What the suite of all stores does at length for borg is marked as slow."""
     key = stored(store, data)
@@ -193,6 +194,7 @@ def test_a_repository_that_is_full(store: BorgStore, data: Path) -> None:
     assert store.verify(key).sound
 
 
+@pytest.mark.slow
 def test_a_server_is_reached_by_ssh(data: Path, tmp_path: Path) -> None:
     server = ssh_server()
     place = {"repository": f"ssh://{server.host}{tmp_path}/there", "ssh_command": shlex.join(server.shared())}

@@ -90,6 +90,7 @@ def test_a_repository_behind_a_rest_server(data: Path, tmp_path: Path) -> None:
 
 
 @needs_rclone
+@pytest.mark.slow
 def test_a_repository_behind_rclone(data: Path, tmp_path: Path) -> None:
     make_repository(tmp_path / "there")
     options = {"rclone.program": str(RCLONE)}
@@ -104,6 +105,7 @@ def test_a_repository_by_sftp(data: Path, tmp_path: Path) -> None:
     everything_works(new_store(tmp_path, repository=place, options={"sftp.command": command}), data)
 
 
+@pytest.mark.slow
 def test_a_repository_in_a_bucket(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = s3_server()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS)
@@ -226,6 +228,7 @@ def test_a_cleanup_that_was_cut_short_before_its_prune_is_completed(
     assert pruned == ["prune"]
 
 
+@pytest.mark.slow
 def test_a_store_that_must_wait_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     taken(settings, 2)
 

@@ -122,7 +122,7 @@ def test_a_library_is_kept_and_comes_back_by_a_store_without_archives(vault: Any
         Catalog(vault.settings).find(newer.id)
 
 
-@pytest.mark.parametrize("vault", [rsync, borg, rclone], indirect=True)
+@pytest.mark.parametrize("vault", [rsync, pytest.param(borg, marks=pytest.mark.slow), rclone], indirect=True)
 def test_a_library_is_kept_by_rsync_by_borg_and_by_rclone(vault: Any) -> None:
     first = backup(library="bibliotheca")
     assert first.status is Status.VERIFIED

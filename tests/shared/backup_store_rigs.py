@@ -233,7 +233,7 @@ RIGS = {
 
 
 # A life of a backup there is in test_rsync_hosts.py, test_rclone_store.py and test_borg_store.py.
-FAR = {"rsync by ssh", "rclone crypt", "borg"}
+FAR = {"rsync by ssh", "rclone", "rclone crypt", "borg"}
 
 
 def kinds() -> list[Any]:

@@ -233,6 +233,7 @@ def test_another_backup_of_the_same_second_keeps_its_name(settings: Settings, st
 
 
 @pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
+@pytest.mark.slow
 def test_a_database_is_proven_after_every_copy_of_a_copy(place: Any, stores: Stores, tmp_path: Path) -> None:
     """Out of an archive into a repository, an encrypted archive, folders of rsync, and back into an archive."""
     chain = ("local", "restic", "aged", "rsync", "usb")
