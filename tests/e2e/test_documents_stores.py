@@ -43,7 +43,9 @@ def test_19_a_repository_of_restic(place: Any, tmp_path: Path) -> None:
     if shutil.which("restic") is None:
         pytest.skip("no restic here: apt-get install restic")
     store = restic_store(place.folder / "far")
-    real_backup.take(place.settings.model_copy(update={"stores": {"restic": store}}), NEWEST)
+    real_backup.take(
+        place.settings.model_copy(update={"stores": {"restic": store}, "workspace": place.folder / "work"}), NEWEST
+    )
     env = {**runbook.shell(tmp_path), "RESTIC_CACHE_DIR": str(place.folder / "cache")}
     given = {"RESTIC_REPOSITORY": store.repository, "RESTIC_PASSWORD_FILE": str(store.password_file)}
     perform("19", values(place), place.folder, env, given)
@@ -57,7 +59,9 @@ def test_20_a_bucket(place: Any, tmp_path: Path) -> None:
         bucket="runbook", prefix="home", endpoint_url=server.url, credentials_file=server.credentials, name="far"
     )
     store.initialize()
-    real_backup.take(place.settings.model_copy(update={"stores": {"far": store}}), NEWEST)
+    real_backup.take(
+        place.settings.model_copy(update={"stores": {"far": store}, "workspace": place.folder / "work"}), NEWEST
+    )
     given = {
         "BUCKET": "runbook/home",
         "SERVER": server.url,
