@@ -7,6 +7,7 @@ The password never enters an argument list, a log or an error: children get it a
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, LiteralString
@@ -25,6 +26,7 @@ Row = tuple[object, ...]
 # Programs that send much do not get this limit: a busy server may not read for so long, and the kernel would take it
 # for one that vanished.
 _UNHEARD = {"tcp_user_timeout": "120000"}  # milliseconds
+_ENDING = 1.0  # seconds that the session of an ended child may last on the server
 _BYTES = "SQL_ASCII"
 _MAINTENANCE = ("postgres", "template1")
 # Settings that decide how a value is written as text; and timeouts, because a server's defaults may be too short.
@@ -152,7 +154,15 @@ class Address:
         more = {"password": self.password} if self.password else {}
         given = {key: value for key, value in self.words.items() if key not in ("application_name", "client_encoding")}
         words = {**_UNHEARD, **given, **more}
-        connection: psycopg.Connection[Row] = psycopg.connect("", autocommit=True, **words)  # type: ignore[arg-type]
+        until = time.monotonic() + _ENDING
+        while True:
+            try:
+                connection: psycopg.Connection[Row] = psycopg.connect("", autocommit=True, **words)  # type: ignore[arg-type]
+                break
+            except psycopg.OperationalError as error:
+                if "too many connections" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.1)  # the session of a child of ours that has ended may still count
         read_any_bytes(connection)
         return connection
 
