@@ -40,10 +40,6 @@ def borg(folder: Path) -> str:
     return f'kind = "borg"\n{place}password_file = "{store.password_file}"'
 
 
-def rsync(folder: Path) -> str:
-    return f'kind = "rsync"\npath = "{folder}/trees"'
-
-
 def rclone(folder: Path) -> str:
     store = rclone_store(folder)
     return f'kind = "rclone"\nremote = "{store.remote}"\nconfig = "{store.config}"'
@@ -68,12 +64,6 @@ KINDS: dict[str, tuple[Callable[[Path], str], str, list[str], list[str]]] = {
         ["before-contents", "after-contents", "before-manifest", "after-manifest"],
         ["before-removal", "after-removal"],
     ),
-    "rsync": (
-        rsync,
-        "rsync",
-        ["before-contents", "after-contents", "before-manifest", "before-rename", "after-rename"],
-        ["before-hidden", "after-hidden", "after-removal"],
-    ),
     "rclone": (
         rclone,
         "rclone",
@@ -85,8 +75,6 @@ KINDS: dict[str, tuple[Callable[[Path], str], str, list[str], list[str]]] = {
 IN_SUITE = {
     ("restic", "restic.before-manifest"),
     ("borg", "borg.before-manifest"),
-    ("rsync", "rsync.before-rename"),
-    ("rsync", "rsync.after-hidden"),
     ("rclone", "rclone.before-manifest"),
 }
 

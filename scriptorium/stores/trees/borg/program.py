@@ -7,7 +7,6 @@ and no input: what it would ask is decided before.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import json
 import os
@@ -24,6 +23,7 @@ from scriptorium.errors import ScriptoriumError, StoreRefused, StoreUnavailable,
 from scriptorium.fs.system_errors import advice, reason_of
 from scriptorium.stores.trees.borg.failures import NoRepository, failure
 from scriptorium.stores.trees.password import PasswordSettings
+from scriptorium.stores.trees.version import version_of
 
 PROGRAM = "borg"
 OLDEST = (1, 2)
@@ -180,19 +180,13 @@ def _require_place(folder: Path, name: str) -> None:
 
 def require_program() -> tuple[int, ...]:
     """The version of borg here. ``ToolMissing`` where there is none, or one that is too old or too new."""
-    return _version(process.find_tool(PROGRAM, package="borgbackup"))
-
-
-@functools.lru_cache(maxsize=8)
-def _version(program: str) -> tuple[int, ...]:
-    output = process.run([program, "--version"], timeout=60, check=False).stdout.decode("utf-8", "replace")
-    found = re.match(r"borg\S* (\d+)\.(\d+)(?:\.(\d+))?", output)
-    if found is None:
-        raise ToolMissing("this program is not borg, or is broken", on=program, hint="install the package borgbackup")
-    version = tuple(int(part or 0) for part in found.groups())
-    if version[:2] < OLDEST or version[0] > 1:
-        wrong = "too old" if version[:2] < OLDEST else "too new: its repositories and commands are others"
-        raise ToolMissing(f"borg {version[0]}.{version[1]} is {wrong}", on=program, hint="install borg 1.2 or 1.4")
+    version = version_of(PROGRAM, oldest=OLDEST, package="borgbackup", asked="--version")
+    if version[0] > 1:
+        raise ToolMissing(
+            f"borg {'.'.join(map(str, version))} is too new: its repositories and commands are others",
+            on=PROGRAM,
+            hint="install borg 1.2 or 1.4",
+        )
     return version
 
 

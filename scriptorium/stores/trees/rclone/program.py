@@ -23,11 +23,11 @@ from scriptorium.errors import (
     StoreRefused,
     StoreUnavailable,
     ToolFailed,
-    ToolMissing,
     ToolStalled,
 )
 from scriptorium.manifest import Record
 from scriptorium.progress import Advance
+from scriptorium.stores.trees.version import version_of
 
 PROGRAM = "rclone"
 OLDEST = (1, 60)
@@ -223,23 +223,7 @@ def _plain(line: str) -> str:
 
 def require_program() -> tuple[int, ...]:
     """The version of rclone here. ``ToolMissing`` where there is none, or one that is too old."""
-    return _version(process.find_tool(PROGRAM, package=PROGRAM))
-
-
-@functools.lru_cache(maxsize=8)
-def _version(program: str) -> tuple[int, ...]:
-    output = process.run([program, "version"], timeout=60, check=False).stdout.decode("utf-8", "replace")
-    found = re.match(r"rclone v(\d+)\.(\d+)(?:\.(\d+))?", output)
-    if found is None:
-        raise ToolMissing("this program is not rclone, or is broken", on=program, hint="install the package rclone")
-    version = tuple(int(part or 0) for part in found.groups())
-    if version[:2] < OLDEST:
-        raise ToolMissing(
-            f"rclone {'.'.join(map(str, version))} is too old",
-            on=program,
-            hint=f"install {'.'.join(map(str, OLDEST))} or a newer one",
-        )
-    return version
+    return version_of(PROGRAM, oldest=OLDEST, package=PROGRAM)
 
 
 @functools.lru_cache(maxsize=32)

@@ -7,7 +7,6 @@ the text that it prints where an exit code says it; restic 0.14 knows only 0, 1 
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import re
 import socket
@@ -23,11 +22,11 @@ from scriptorium.errors import (
     StoreRefused,
     StoreUnavailable,
     ToolFailed,
-    ToolMissing,
     ToolStalled,
 )
 from scriptorium.stores.trees.password import PasswordSettings
 from scriptorium.stores.trees.restic.failures import Locked, NoRepository, failure, is_locked
+from scriptorium.stores.trees.version import version_of
 
 PROGRAM = "restic"
 OLDEST = (0, 14)
@@ -235,23 +234,7 @@ def _require_place(folder: Path, name: str) -> None:
 
 def require_program() -> tuple[int, ...]:
     """The version of restic here. ``ToolMissing`` where there is none, or one that is too old."""
-    return _version(process.find_tool(PROGRAM, package=PROGRAM))
-
-
-@functools.lru_cache(maxsize=8)
-def _version(program: str) -> tuple[int, ...]:
-    output = process.run([program, "version"], timeout=60, check=False).stdout.decode("utf-8", "replace")
-    found = re.match(r"restic (\d+)\.(\d+)(?:\.(\d+))?", output)
-    if found is None:
-        raise ToolMissing("this program is not restic, or is broken", on=program, hint="install the package restic")
-    version = tuple(int(part or 0) for part in found.groups())
-    if version[:2] < OLDEST:
-        raise ToolMissing(
-            f"restic {found[0].removeprefix('restic ')} is too old",
-            on=program,
-            hint=f"install {'.'.join(map(str, OLDEST))} or a newer one",
-        )
-    return version
+    return version_of(PROGRAM, oldest=OLDEST, package=PROGRAM)
 
 
 def password_environment(
